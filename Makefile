@@ -1,0 +1,35 @@
+# make demo: from nothing to the result.   make test: all tests.   The rest is for working on Spillway.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+
+.PHONY: demo test lint types env lock clean
+
+demo: env
+	$(BIN)/python -m infra.demo
+
+test: env
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: env
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: env
+	$(BIN)/mypy
+
+env: .venv/.installed
+
+# The whole environment comes from the lock; uv because it installs it in seconds.
+.venv/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv || { echo "error: no venv; install Python 3.11 or later with venv (Debian: python3-venv)"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+lock: ## after a change of the dependencies in pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,95 @@
+"""Two kinds of error decide everything: `Transient` is tried again, `Terminal` is not.
+
+What is not known is terminal: retrying what nobody understands hides it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+import redis
+
+
+class SpillwayError(Exception):
+    """An error written for the person who reads it: what, where, expected, found, next step, in one line."""
+
+
+class Transient(SpillwayError):
+    """The same step may succeed later with nothing changed by anybody's hand."""
+
+
+class Terminal(SpillwayError):
+    """The same step will fail again until somebody changes something."""
+
+
+class AlreadyDrained(SpillwayError):
+    """The ledger holds a part of this id range already: somebody else did it, so it is done."""
+
+
+# SQLSTATEs (or their two-character class) of which the server itself says that another attempt may work.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_TRANSIENT_SQLSTATES = {
+    "08": "connection exception",
+    "40": "transaction rollback: serialization failure, deadlock",
+    "53": "insufficient resources: disk full, out of memory, too many connections",
+    "55P03": "lock not available: lock_timeout",
+    "57014": "query canceled: statement_timeout",
+    "57P01": "admin shutdown",
+    "57P02": "crash shutdown",
+    "57P03": "cannot connect now: starting up or shutting down",
+    "57P05": "idle session timeout",
+    "25006": "read-only transaction: a standby, or a full disk that made the server read-only",
+    "25P03": "idle in transaction session timeout",
+    "58030": "I/O error",
+}
+
+# libpq gives no SQLSTATE for a refused connection, only this text (English in every compose server).
+_REFUSED_FOR_GOOD = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry|does not exist"
+    r"|is not permitted to log in|role .* is not allowed|certificate verify failed|does not support SSL"
+    r"|could not translate host name|invalid (connection option|sslmode)|root certificate file"
+)
+
+_REDIS_TRANSIENT: tuple[type[Exception], ...] = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+)
+_REDIS_TERMINAL: tuple[type[Exception], ...] = (
+    redis.exceptions.AuthenticationError,
+    redis.exceptions.AuthorizationError,
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether another attempt may succeed. Unknown errors are not transient.
+
+    A `psycopg` error is judged by its SQLSTATE, a `redis` error by its class.
+    """
+    if isinstance(error, SpillwayError):
+        return isinstance(error, Transient)
+    if isinstance(error, psycopg.Error):
+        state = error.sqlstate
+        if state is not None:
+            return state in _TRANSIENT_SQLSTATES or state[:2] in _TRANSIENT_SQLSTATES
+        return isinstance(error, psycopg.OperationalError) and not _REFUSED_FOR_GOOD.search(str(error))
+    if isinstance(error, _REDIS_TERMINAL):
+        return False
+    return isinstance(error, _REDIS_TRANSIENT)
+
+
+_SECRET = re.compile(r"(://[^:/@\s]*:)[^@\s]+(@)|(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """`text` with every password of a URL or a `password=` pair replaced by `***`."""
+    return _SECRET.sub(lambda m: f"{m[1]}***{m[2]}" if m[1] else f"{m[3]}***", text)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of `error` as one line without passwords."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return redact(text)

@@ -1,0 +1,103 @@
+"""Settings: `SPILLWAY_*` variables, then `.env`, then these defaults (the compose servers)."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from infra.errors import Terminal, redact
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+SCHEMA_SQL = PROJECT_ROOT / "schema.sql"
+
+# The compose servers' credentials: for development, bound to 127.0.0.1, written in the open on purpose.
+DATABASE, DATABASE_USER, DATABASE_PASSWORD = "analytics", "analytics_user", "analytics_pass"  # noqa: S105
+
+MIB = 1024 * 1024
+
+
+def _default_state_dir() -> Path:
+    """Where the engine-less servers keep their data: root's servers run as other users, who cannot see /root."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/spillway")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "spillway"
+
+
+class Settings(BaseSettings):
+    """All that can be set. Times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SPILLWAY_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    redis_url: SecretStr = Field(default=SecretStr(""), description="redis:// or rediss:// URL")
+    database_url: SecretStr = Field(default=SecretStr(""), description="postgresql:// URL, libpq options allowed")
+    redis_port: int = Field(default=6379, ge=1, le=65535, description="of the local server, where no URL is set")
+    postgres_port: int = Field(default=5432, ge=1, le=65535, description="of the local server, where no URL is set")
+    instance: str = Field(default="analytics", pattern=r"^[a-z][a-z0-9-]*$", description="name of the local servers")
+    state_dir: Path = Field(default_factory=_default_state_dir, description="data of the engine-less servers")
+
+    mappings: Path = Field(default=Path("spillway.toml"), description="how entries map onto the events table")
+
+    batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="entries of one range, at most")
+    batch_bytes: int = Field(default=16 * MIB, ge=1024, le=256 * MIB, description="bytes of one range, about")
+    parallel_loads: int = Field(default=2, ge=1, le=32, description="ranges copied at the same time")
+
+    connect_timeout: float = Field(default=10, gt=0, le=600)
+    redis_timeout: float = Field(default=30, gt=0, le=3600, description="for one reply of Redis")
+    statement_timeout: float = Field(default=300, gt=0, le=86400, description="for one statement, a COPY included")
+    lock_timeout: float = Field(default=60, gt=0, le=86400, description="for a lock, another run's ledger row included")
+    retries: int = Field(default=6, ge=0, le=100, description="of a step that failed for a passing reason")
+
+    max_age_days: float = Field(default=365.25 * 30, gt=0, description="an older event time goes to quarantine")
+    max_ahead_days: float = Field(default=2, ge=0, description="an event time further ahead goes to quarantine")
+
+    @property
+    def redis(self) -> str:
+        """The URL to connect to, password included: never print it."""
+        return self.redis_url.get_secret_value() or f"redis://127.0.0.1:{self.redis_port}/0"
+
+    @property
+    def database(self) -> str:
+        """The URL to connect to, password included: never print it."""
+        return self.database_url.get_secret_value() or (
+            f"postgresql://{DATABASE_USER}:{DATABASE_PASSWORD}@127.0.0.1:{self.postgres_port}/{DATABASE}"
+        )
+
+    @property
+    def external(self) -> bool:
+        """Whether a URL is set, so that Spillway starts no server of its own."""
+        return bool(self.redis_url.get_secret_value() or self.database_url.get_secret_value())
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises `Terminal` with the variable at fault.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"SPILLWAY_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg'].lower()}"
+            + (f", found {fault['input']!r}" if "url" not in str(fault["loc"]) else "")
+            for fault in error.errors()
+        )
+        raise Terminal(f"settings: {faults}; mend the variable or the line in .env") from None
+
+
+def shown(url: str) -> str:
+    """`url` without its password, for people to read."""
+    return redact(url)
+
+
+def host_of(url: str) -> str:
+    """`host:port` of a URL, as errors name a server."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or "localhost"
