@@ -1,3 +1,34 @@
+"""`spillway drain` and `spillway serve`. Prefect is imported only when a command runs: `--help` stays quick."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
 import typer
 
 app = typer.Typer()
+
+
+@app.command("drain")
+def drain_command(
+    stream: Annotated[list[str], typer.Option("--stream", "-s", help="Name or pattern; may be repeated.")],
+    max_events: Annotated[int | None, typer.Option(min=1, help="Read no more entries of each stream.")] = None,
+    until: Annotated[str | None, typer.Option(help="Stop at this entry id or ISO 8601 time.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
+) -> None:
+    """Drain streams into the events table, once each: the same flow as the deployment, here and now."""
+    if not verbose:
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    from flows.terminal import drain_in_terminal
+
+    drain_in_terminal(stream, max_events, until, as_json)
+
+
+@app.command()
+def serve() -> None:
+    """Run the scheduled drain in this process: no work pool and no worker, for small set-ups."""
+    from flows.serve import serve_deployments
+
+    serve_deployments()

@@ -16,7 +16,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SCHEMA_SQL = PROJECT_ROOT / "schema.sql"
 
 # The compose servers' credentials: for development, bound to 127.0.0.1, written in the open on purpose.
-DATABASE, DATABASE_USER, DATABASE_PASSWORD = "analytics", "analytics_user", "analytics_pass"  # noqa: S105
+DATABASE, DATABASE_USER, DATABASE_PASSWORD = "analytics", "analytics_user", "analytics_pass"
 
 MIB = 1024 * 1024
 

@@ -1,0 +1,76 @@
+"""A drain as a person in a terminal sees it: a live bar, then the books."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import orjson
+from prefect.exceptions import PrefectException
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from flows.drain import drain
+from infra.errors import Terminal, one_line
+from tasks.progress import Advanced, News, Retry, Started, watched
+
+
+class _Bars:
+    """One bar a stream, moved by the news of the drain."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+        self._console = console
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, news: News) -> None:
+        match news:
+            case Started(stream, entries):
+                self._tasks[stream] = self.progress.add_task(stream, total=entries, rate="")
+            case Advanced(stream, entries):
+                self.progress.advance(self._tasks[stream], entries)
+                speed = self.progress.tasks[self._tasks[stream]].speed
+                self.progress.update(self._tasks[stream], rate=f"{speed:,.0f}/s" if speed else "")
+            case Retry(reason, attempt, attempts):
+                self._console.print(f"[yellow]trying again ({attempt} of {attempts}):[/yellow] ", end="")
+                self._console.print(reason, markup=False, highlight=False, soft_wrap=True)
+
+
+def drain_in_terminal(streams: list[str], max_events: int | None, until: str | None, as_json: bool) -> None:
+    """Run the drain flow in this process and print its books.
+
+    Raises `SpillwayError` for what the flow raises, `Terminal` for a Prefect server that does not answer.
+    """
+    console = Console(stderr=True)
+    bars = _Bars(console)
+    with watched(bars), bars.progress if console.is_terminal else nullcontext():
+        try:
+            result = drain(streams if len(streams) > 1 else streams[0], max_events, until)
+        except PrefectException as error:
+            raise Terminal(f"Prefect: {one_line(error)}; start its server (prefect server start)") from error
+    for warning in result["warnings"]:
+        console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
+    if as_json:
+        print(orjson.dumps({k: v for k, v in result.items() if k not in ("streams", "warnings")}).decode())
+    else:
+        _print_books(result)
+
+
+def _print_books(result: dict[str, Any]) -> None:
+    if not result["streams"]:
+        Console().print("no stream matches: nothing to drain")
+        return
+    table = Table("stream", *_NUMBERS)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for books in result["streams"]:
+        table.add_row(books["stream"], *(f"{books[name]:,}" for name in _NUMBERS))
+    if len(result["streams"]) > 1:
+        table.add_section()
+        table.add_row("all", *(f"{result[name]:,}" for name in _NUMBERS))
+    Console().print(table)
+
+
+_NUMBERS = ("read", "inserted", "duplicates", "quarantined", "lost", "bytes", "events_per_second", "lag")

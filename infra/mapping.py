@@ -1,0 +1,177 @@
+"""How the entries of a stream map onto the columns of `events`: `spillway.toml`, read and checked at start."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from infra.errors import Terminal
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a column's text comes from.
+
+    `pieces`: literal texts and keys in turn, as `("", "source_id", ".", "relation_type_id", "")`.
+    `instead`: the key that is read where the (only) key is absent.
+    """
+
+    pieces: tuple[str, ...]
+    default: str | None = None
+    instead: str | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that are read, in order."""
+        return self.pieces[1::2] + ((self.instead,) if self.instead else ())
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The keys without which an entry cannot become a row."""
+        return () if self.default is not None or self.instead else self.pieces[1::2]
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One stream's mapping. `properties` is a key, or None for the whole document."""
+
+    layout: Literal["json", "flat"]
+    time: Source
+    event_id: Source
+    event_type: Source
+    user_id: Source
+    properties: str | None
+    field: bytes = b"data"
+    uuid5: bool = False
+    name: str = ""  # the table of spillway.toml; empty for the layouts known without one
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Column name → source, of the columns that every row must have."""
+        return {
+            "time": self.time,
+            "event_id": self.event_id,
+            "event_type": self.event_type,
+            "user_id": self.user_id,
+        }
+
+
+def _key(name: str, instead: str | None = None) -> Source:
+    return Source(("", name, ""), instead=instead)
+
+
+FLAT = Mapping(
+    layout="flat",
+    time=_key("time", instead="timestamp"),
+    event_id=_key("event_id"),
+    event_type=_key("event_type"),
+    user_id=_key("user_id"),
+    properties="properties",
+)
+JSON = replace(FLAT, layout="json")
+
+
+class _Column(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    key: str = Field(min_length=1)
+    default: str | None = None
+
+    def source(self) -> Source:
+        if "{" not in self.key and "}" not in self.key:
+            return Source(("", self.key, ""), self.default)
+        pieces: list[str] = []
+        tail = ""
+        for literal, name, spec, conversion in Formatter().parse(self.key):
+            if name is None:
+                tail += literal
+                continue
+            if not name or spec or conversion:
+                raise ValueError(f"template {self.key!r}: expected a key between the braces")
+            pieces += [tail + literal, name]
+            tail = ""
+        if not pieces:
+            raise ValueError(f"template {self.key!r} names no key")
+        return Source((*pieces, tail), self.default)
+
+
+class _IdColumn(_Column):
+    uuid5: bool = False
+
+
+def _from_text(value: object) -> object:
+    return {"key": value} if isinstance(value, str) else value
+
+
+class _Stream(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    layout: Literal["json", "flat"]
+    field: str = Field(default="data", min_length=1)
+    time: Annotated[_Column, BeforeValidator(_from_text)]
+    event_id: Annotated[_IdColumn, BeforeValidator(_from_text)]
+    event_type: Annotated[_Column, BeforeValidator(_from_text)]
+    user_id: Annotated[_Column, BeforeValidator(_from_text)]
+    properties: str | None = Field(default=None, min_length=1)
+
+    def mapping(self, name: str) -> Mapping:
+        return Mapping(
+            layout=self.layout,
+            field=self.field.encode(),
+            time=self.time.source(),
+            event_id=self.event_id.source(),
+            event_type=self.event_type.source(),
+            user_id=self.user_id.source(),
+            properties=self.properties,
+            uuid5=self.event_id.uuid5,
+            name=name,
+        )
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    streams: dict[str, _Stream] = {}
+
+
+class Mappings:
+    """The mappings of a file, by stream name or pattern."""
+
+    def __init__(self, mappings: dict[str, Mapping]) -> None:
+        self._mappings = mappings
+
+    def of(self, stream: str) -> Mapping | None:
+        """The mapping of `stream`: by its exact name, or by the first pattern that fits; None where there is none."""
+        if stream in self._mappings:
+            return self._mappings[stream]
+        return next((m for pattern, m in self._mappings.items() if fnmatchcase(stream, pattern)), None)
+
+
+def load_mappings(path: Path) -> Mappings:
+    """Read `path` (TOML); a file that is not there maps nothing.
+
+    Raises `Terminal` naming the file, the key at fault, what was expected and what was found.
+    """
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Mappings({})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Terminal(f"{path} is no TOML: {error}; mend that line") from None
+    except OSError as error:
+        raise Terminal(f"{path} cannot be read: {error.strerror}; mend its rights or SPILLWAY_MAPPINGS") from None
+    try:
+        streams = _File.model_validate(raw).streams
+        return Mappings({name: stream.mapping(name) for name, stream in streams.items()})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(f'"{part}"' if i == 1 else str(part) for i, part in enumerate(fault["loc"]))
+        found = "" if fault["type"] in ("missing", "extra_forbidden") else f", found {fault['input']!r}"
+        known = ", ".join(_Stream.model_fields)
+        hint = f"; known keys: {known}" if fault["type"] in ("missing", "extra_forbidden") else ""
+        raise Terminal(f"{path}: {where}: {fault['msg'].lower()}{found}{hint}") from None
+    except ValueError as error:
+        raise Terminal(f"{path}: {error}") from None

@@ -1,0 +1,167 @@
+"""Entries to events: typed columns, and the entries that cannot become a row, each with its reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from infra.mapping import Mapping, Source
+from tasks.columns.entries import Group
+from tasks.columns.extract import Columns, extract, layouts
+from tasks.columns.times import parse_times
+from tasks.columns.uuids import parse_uuids
+
+_DAY_US = 86_400_000_000
+_SHOWN = 60  # characters of a bad value that a reason quotes
+
+
+@dataclass(frozen=True)
+class Window:
+    """The event times that are believed, in microseconds since 1970; others go to quarantine.
+
+    A garbage time makes a chunk of its own, and thousands of chunks make planning slow.
+    """
+
+    earliest: int
+    latest: int
+
+    @classmethod
+    def around_now(cls, max_age_days: float, max_ahead_days: float) -> Window:
+        """The window from `max_age_days` before now to `max_ahead_days` after it."""
+        now = time.time_ns() // 1000
+        return cls(now - round(max_age_days * _DAY_US), now + round(max_ahead_days * _DAY_US))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An entry that cannot become a row: its place in the batch, the field at fault, and why."""
+
+    entry: int
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Events:
+    """n events as columns, and the faults of the entries that are none.
+
+    `time`: int64, microseconds since 1970. `event_id`: uint8, (n, 16). The rest: binary, n; `properties` has nulls.
+    `entry`: int64, the place in the batch of each event's entry.
+    """
+
+    time: NDArray[np.int64]
+    event_id: NDArray[np.uint8]
+    event_type: pa.Array
+    user_id: pa.Array
+    properties: pa.Array
+    entry: NDArray[np.int64]
+    faults: Sequence[Fault] = ()
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def take(self, rows: NDArray[np.int64]) -> Events:
+        """The events at `rows`, in that order."""
+        at = pa.array(rows)
+        return Events(
+            self.time[rows],
+            self.event_id[rows],
+            self.event_type.take(at),
+            self.user_id.take(at),
+            self.properties.take(at),
+            self.entry[rows],
+            self.faults,
+        )
+
+
+def decode(groups: Sequence[Group], mapping: Mapping | None, window: Window) -> Events:
+    """All events of a batch of entries. `mapping` None: the two known layouts are told apart by their fields."""
+    parts = []
+    first = 0
+    for group in groups:
+        parts.append(_decode_group(group, layouts(group, mapping), window, first))
+        first += len(group)
+    if len(parts) == 1:
+        return parts[0]
+    return Events(
+        np.concatenate([part.time for part in parts]) if parts else np.zeros(0, np.int64),
+        np.concatenate([part.event_id for part in parts]) if parts else np.zeros((0, 16), np.uint8),
+        _concat([part.event_type for part in parts]),
+        _concat([part.user_id for part in parts]),
+        _concat([part.properties for part in parts]),
+        np.concatenate([part.entry for part in parts]) if parts else np.zeros(0, np.int64),
+        [fault for part in parts for fault in part.faults],
+    )
+
+
+def _concat(arrays: list[pa.Array]) -> pa.Array:
+    return pa.concat_arrays(arrays) if arrays else pa.array([], pa.binary())
+
+
+def _decode_group(group: Group, mapping: Mapping, window: Window, first: int) -> Events:
+    columns = extract(group, mapping)
+    faults = columns.faults
+    texts = {name: _column(name, source, columns) for name, source in mapping.sources.items()}
+    times, time_good = parse_times(texts["time"])
+    _note(faults, "time", ~time_good, texts["time"], "expected ISO 8601 or a number of s, ms or µs since 1970")
+    event_id, id_good = parse_uuids(texts["event_id"], mapping.uuid5)
+    _note(faults, "event_id", ~id_good, texts["event_id"], "expected a UUID")
+    outside = time_good & ((times < window.earliest) | (times > window.latest))
+    _note(
+        faults,
+        "time",
+        outside,
+        texts["time"],
+        "outside the times that SPILLWAY_MAX_AGE_DAYS and _AHEAD_DAYS admit",
+    )
+    events = Events(
+        times,
+        event_id,
+        texts["event_type"].cast(pa.binary()),
+        texts["user_id"].cast(pa.binary()),
+        columns.properties,
+        np.arange(first, first + len(group), dtype=np.int64),
+        [Fault(first + entry, *faults[entry]) for entry in sorted(faults)],
+    )
+    if not faults:
+        return events
+    good = np.ones(len(group), bool)
+    good[list(faults)] = False
+    return events.take(np.flatnonzero(good))
+
+
+def _column(name: str, source: Source, columns: Columns) -> pa.Array:
+    """The text of a column: string, n, without nulls; an entry that lacks it gets a fault and an empty text."""
+    keys = source.pieces[1::2]
+    if len(source.pieces) == 3 and not source.pieces[0] and not source.pieces[2]:
+        texts = columns.texts[keys[0]]
+        if source.instead is not None and texts.null_count:
+            texts = pc.coalesce(texts, columns.texts[source.instead])
+    else:
+        parts = [columns.texts[p] if i % 2 else pa.scalar(p) for i, p in enumerate(source.pieces)]
+        texts = pc.binary_join_element_wise(*parts, "")
+    if not texts.null_count:
+        return texts
+    if source.default is None:
+        for entry in np.flatnonzero(np.asarray(texts.is_null())):
+            absent = [key for key in keys if not columns.texts[key][int(entry)].is_valid]
+            columns.faults.setdefault(int(entry), (name, f"missing field {', '.join(absent)}"))
+    return texts.fill_null(source.default or "")
+
+
+def _note(
+    faults: dict[int, tuple[str, str]], name: str, bad: NDArray[np.bool_], texts: pa.Array, expected: str
+) -> None:
+    """Give every entry where `bad` is true a fault, unless it has one."""
+    if not bad.any():
+        return
+    for entry in map(int, np.flatnonzero(bad)):
+        found = texts[entry].as_py()
+        shown = found if len(found) <= _SHOWN else found[:_SHOWN] + "…"
+        faults.setdefault(entry, (name, f"{expected}, found {shown!r}"))

@@ -1,0 +1,103 @@
+"""Stream entries as Arrow columns, exactly as they came, so that a Python object lives no longer than its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import pyarrow as pa
+
+# One entry as hiredis gives it: id, then field names and values in turn.
+RawEntry = tuple[bytes, Sequence[bytes]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries with the same fields in the same order.
+
+    `ids`: binary, n. `keys`: their k field names. `values`: k arrays, binary, n each.
+    `keys` is None for entries of any other shape: `values` is then one array, list of binary, names and values in turn.
+    """
+
+    ids: pa.Array
+    keys: tuple[bytes, ...] | None
+    values: tuple[pa.Array, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the fields."""
+        return sum(array.nbytes for array in self.values)
+
+    def column(self, key: bytes) -> pa.Array:
+        """The values of a field: binary, null where an entry has no such field; the last one where it has several."""
+        if self.keys is None:
+            rows = self.values[0].to_pylist()
+            found = [dict(zip(row[::2], row[1::2], strict=False)).get(key) for row in rows]
+            return pa.array(found, pa.binary())
+        for name, array in zip(reversed(self.keys), reversed(self.values), strict=True):
+            if name == key:
+                return array
+        return pa.nulls(len(self), pa.binary())
+
+    def documents(self) -> list[dict[bytes, bytes]]:
+        """Every entry as a dict; the last value where a field is repeated."""
+        return [dict(zip(fields[::2], fields[1::2], strict=False)) for _, fields in map(self.raw, range(len(self)))]
+
+    def raw(self, index: int) -> tuple[str, list[bytes]]:
+        """Id and fields of one entry: field names and values in turn, in the order in which they came."""
+        entry_id = self.ids[index].as_py().decode()
+        if self.keys is None:
+            return entry_id, list(self.values[0][index].as_py())
+        return entry_id, list(
+            chain.from_iterable((k, v[index].as_py()) for k, v in zip(self.keys, self.values, strict=True))
+        )
+
+
+def group_page(page: Sequence[RawEntry]) -> list[Group]:
+    """The entries of one reply as groups: one for the shape of the first entry, one for all that differ from it."""
+    ids = [entry[0] for entry in page]
+    fields = [entry[1] for entry in page]
+    width = len(fields[0])
+    shape = fields[0][::2]
+    if width and _uniform(fields, width, shape):
+        return [_group(ids, fields, width, tuple(shape))]
+    like = [len(f) == width and f[::2] == shape for f in fields] if width else [False] * len(fields)
+    groups = []
+    if any(like):
+        same = [i for i, yes in enumerate(like) if yes]
+        groups.append(_group([ids[i] for i in same], [fields[i] for i in same], width, tuple(shape)))
+    odd = [i for i, yes in enumerate(like) if not yes]
+    values = pa.array([fields[i] for i in odd], pa.list_(pa.binary()))
+    groups.append(Group(pa.array([ids[i] for i in odd], pa.binary()), None, (values,)))
+    return groups
+
+
+def _uniform(fields: list[Sequence[bytes]], width: int, shape: Sequence[bytes]) -> bool:
+    # Every comparison here runs in C: this is on the hot path.
+    if set(map(len, fields)) != {width}:
+        return False
+    flat = list(chain.from_iterable(fields))
+    return all(flat[2 * i :: width].count(key) == len(fields) for i, key in enumerate(shape))
+
+
+def _group(ids: list[bytes], fields: list[Sequence[bytes]], width: int, keys: tuple[bytes, ...]) -> Group:
+    flat = list(chain.from_iterable(fields))
+    values = tuple(pa.array(flat[i::width], pa.binary()) for i in range(1, width, 2))
+    return Group(pa.array(ids, pa.binary()), keys, values)
+
+
+def merge_groups(pages: Iterable[list[Group]]) -> list[Group]:
+    """The groups of many pages, those of one shape joined into one; entries stay in order within a group."""
+    by_shape: dict[tuple[bytes, ...] | None, list[Group]] = {}
+    for group in chain.from_iterable(pages):
+        by_shape.setdefault(group.keys, []).append(group)
+    merged = []
+    for keys, groups in by_shape.items():
+        columns = zip(*(group.values for group in groups), strict=True)
+        ids = pa.concat_arrays([group.ids for group in groups])
+        merged.append(Group(ids, keys, tuple(pa.concat_arrays(list(column)) for column in columns)))
+    return merged

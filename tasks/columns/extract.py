@@ -1,0 +1,135 @@
+"""Entries to columns of text: the keys that a mapping names, out of flat fields or of one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import orjson
+import pyarrow as pa
+
+from infra.mapping import FLAT, JSON, Mapping
+from tasks.columns.entries import Group
+
+
+@dataclass
+class Columns:
+    """Of n entries: `texts[key]` string, n, null where absent; `properties` binary, n, null where absent.
+
+    `faults`: entry → (field, reason), for entries that could not be taken apart.
+    """
+
+    texts: dict[str, pa.Array]
+    properties: pa.Array
+    faults: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+
+def layouts(group: Group, mapping: Mapping | None) -> Mapping:
+    """The mapping of a group: the stream's own, or else the one of the two known layouts that its fields fit."""
+    if mapping is not None:
+        return mapping
+    keys = group.keys if group.keys is not None else group.raw(0)[1][::2]
+    return JSON if JSON.field in keys and b"event_id" not in keys else FLAT
+
+
+def extract(group: Group, mapping: Mapping) -> Columns:
+    """The texts that `mapping` asks for, of every entry of `group`."""
+    keys = tuple(dict.fromkeys(key for source in mapping.sources.values() for key in source.keys))
+    return _from_json(group, mapping, keys) if mapping.layout == "json" else _from_flat(group, mapping, keys)
+
+
+def _from_flat(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns:
+    columns = Columns({}, pa.nulls(0, pa.binary()))
+    for key in keys:
+        columns.texts[key] = _utf8(group.column(key.encode()), key, columns.faults)
+    if mapping.properties is not None:
+        columns.properties = group.column(mapping.properties.encode())
+    else:
+        columns.properties = pa.array([_document(fields) for fields in group.documents()], pa.binary())
+    return columns
+
+
+def _document(fields: dict[bytes, bytes]) -> bytes | None:
+    """All fields as one JSON object of strings; None where one is not UTF-8 (its column says so)."""
+    try:
+        return orjson.dumps({key.decode(): value.decode() for key, value in fields.items()})
+    except UnicodeDecodeError:
+        return None
+
+
+def _utf8(values: pa.Array, key: str, faults: dict[int, tuple[str, str]]) -> pa.Array:
+    try:
+        return values.cast(pa.string())
+    except pa.ArrowInvalid:
+        texts: list[str | None] = []
+        for i, value in enumerate(values.to_pylist()):
+            try:
+                texts.append(None if value is None else value.decode())
+            except UnicodeDecodeError as error:
+                texts.append(None)
+                faults.setdefault(i, (key, f"expected UTF-8, found byte 0x{value[error.start]:02x} at {error.start}"))
+        return pa.array(texts, pa.string())
+
+
+_Scalar = str | int | float | None
+
+
+@lru_cache(maxsize=64)
+def _decoder(keys: tuple[str, ...], properties: str | None) -> tuple[Callable[[bytes], Any], tuple[str, ...]]:
+    """A decoder that looks at `keys` alone, skips all else, and leaves `properties` as the text that it is."""
+    fields: list[tuple[str, Any, Any]] = [(f"f{i}", _Scalar, None) for i in range(len(keys))]
+    names = {f"f{i}": key for i, key in enumerate(keys)}
+    if properties is not None and properties not in keys:
+        fields.append(("properties", msgspec.Raw, msgspec.Raw(b"null")))
+        names["properties"] = properties
+    struct = msgspec.defstruct("Document", fields, rename=names, gc=False)
+    return msgspec.json.Decoder(struct).decode, tuple(name for name, _, _ in fields)
+
+
+def _from_json(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns:
+    name = mapping.field.decode(errors="replace")
+    whole = group.column(mapping.field)
+    columns = Columns({}, whole)
+    decode, _ = _decoder(keys, mapping.properties)
+    documents: list[bytes | None] = whole.to_pylist()
+    try:
+        parsed = list(map(decode, documents))  # type: ignore[arg-type]  # None is caught below
+    except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
+        empty = decode(b"{}")
+        parsed = []
+        for i, document in enumerate(documents):
+            try:
+                if document is None:
+                    raise msgspec.DecodeError(f"expected a field {name!r}, found none")
+                parsed.append(decode(document))
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                parsed.append(empty)
+                columns.faults[i] = (name, str(error))
+    for number, key in enumerate(keys):
+        attribute = f"f{number}"
+        columns.texts[key] = _texts([getattr(row, attribute) for row in parsed], key, columns.faults)
+    if mapping.properties is not None:
+        raws = (bytes(row.properties) for row in parsed)
+        columns.properties = pa.array([None if raw == b"null" else raw for raw in raws], pa.binary())
+    return columns
+
+
+def _texts(values: list[_Scalar], key: str, faults: dict[int, tuple[str, str]]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+        pass
+    texts: list[str | None] = []
+    for i, value in enumerate(values):
+        text = value if value is None or isinstance(value, str) else str(value)
+        try:
+            if text is not None:
+                text.encode()
+        except UnicodeEncodeError:
+            faults.setdefault(i, (key, "expected Unicode text, found a lone surrogate"))
+            text = None
+        texts.append(text)
+    return pa.array(texts, pa.string())

@@ -1,0 +1,106 @@
+"""Look at both servers before anything is touched: what cannot work is said now, what is unwise is a warning."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import orjson
+import psycopg
+import redis
+
+from infra.connections import Clients
+from infra.errors import Terminal
+from infra.mapping import Mapping
+from tasks.columns.entries import Group
+from tasks.columns.extract import extract
+from tasks.plan import find_streams
+from tasks.step import step
+
+_MIN_REDIS = (7, 0)  # entries-added, without which a loss cannot be seen
+_MIN_POSTGRES = 150000
+_MIN_TIMESCALE = (2, 18, 1)  # 2.17 loses rows in INSERT ... ON CONFLICT: timescaledb issue 7672
+_MAX_SKEW_SECONDS = 60
+
+_SERVER = """
+    SELECT current_setting('server_version_num')::int,
+           (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
+           to_regclass('events') IS NOT NULL AND to_regclass('spillway.quarantine') IS NOT NULL,
+           extract(epoch FROM clock_timestamp())::float8"""
+
+
+def check_servers(client: redis.Redis, connection: psycopg.Connection) -> list[str]:
+    """Warnings about the two servers. Raises `Terminal` for a server that Spillway cannot work with."""
+    info: Any = client.info()
+    version = tuple(int(part) for part in info["redis_version"].split(".")[:2])
+    if version < _MIN_REDIS:
+        raise Terminal(f"Redis is {info['redis_version']}, expected 7.0 or later; upgrade it")
+    row = connection.execute(_SERVER).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    postgres, timescale, schema, now = row
+    if postgres < _MIN_POSTGRES:
+        raise Terminal(f"PostgreSQL is {postgres // 10000}, expected 15 or later; upgrade it")
+    if not schema or timescale is None:
+        raise Terminal("the database has no Spillway tables; apply the schema: spillway schema")
+    if tuple(int(part) for part in timescale.split("-")[0].split(".")) < _MIN_TIMESCALE:
+        raise Terminal(
+            f"TimescaleDB is {timescale}, expected 2.18.1 or later (2.17 can lose rows silently, timescaledb issue"
+            " 7672); ALTER EXTENSION timescaledb UPDATE"
+        )
+    return _warnings(info, now)
+
+
+def _warnings(info: dict[str, Any], postgres_now: float) -> list[str]:
+    warnings = []
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        warnings.append(f"Redis evicts ({policy}): a whole stream can vanish; set maxmemory-policy noeviction")
+    if not info.get("aof_enabled") and not info.get("rdb_last_save_time"):
+        warnings.append(
+            "Redis keeps nothing on disk: entries not yet drained are lost when it stops; set appendonly yes"
+        )
+    skew = abs(time.time() - postgres_now)
+    if skew > _MAX_SKEW_SECONDS:
+        warnings.append(f"the clocks of this machine and of PostgreSQL differ by {skew:.0f} s")
+    return warnings
+
+
+def check_mapping(stream: str, mapping: Mapping, sample: list[Group]) -> None:
+    """Raise `Terminal` where the mapping names a key that none of the sampled entries has.
+
+    For the first drain of a stream only: later, such an entry is a bad one and no reason to stop.
+    """
+    absent = set(mapping.sources) if sample else set()
+    for group in sample:
+        columns = extract(group, mapping)
+        for name, source in mapping.sources.items():
+            if all((~np.asarray(columns.texts[key].is_null())).any() for key in source.required):
+                absent.discard(name)
+    if not absent:
+        return
+    name = min(absent)
+    missing = ", ".join(repr(key) for key in mapping.sources[name].required)
+    raise Terminal(
+        f'spillway.toml: streams."{mapping.name}".{name} names {missing}, which none of the first'
+        f" {sum(map(len, sample))} entries of {stream} has; they have: {_keys(sample[0], mapping)}; nothing was written"
+    )
+
+
+def _keys(group: Group, mapping: Mapping) -> str:
+    entry = group.documents()[0]
+    try:
+        document = orjson.loads(entry[mapping.field]) if mapping.layout == "json" else entry
+        names = [key.decode(errors="replace") if isinstance(key, bytes) else str(key) for key in document]
+    except (KeyError, orjson.JSONDecodeError, TypeError):
+        names = [key.decode(errors="replace") for key in entry]
+    return ", ".join(names[:20])
+
+
+@step("preflight", retries=2)
+def preflight(clients: Clients, wanted: list[str]) -> tuple[list[str], list[str]]:
+    """The streams that `wanted` stands for, and warnings about the servers. Retried little: nothing has begun."""
+    with clients.explained("preflight"):
+        streams = find_streams(clients.redis, wanted)
+        with clients.postgres() as connection:
+            return streams, check_servers(clients.redis, connection)

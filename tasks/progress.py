@@ -1,0 +1,52 @@
+"""What a drain says of itself while it runs, to whoever watches in the same process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Started:
+    """A stream's drain begins, with `entries` to go, about."""
+
+    stream: str
+    entries: int
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """`entries` more of a stream are committed."""
+
+    stream: str
+    entries: int
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A step failed for a passing reason and is tried again: attempt `attempt` of `attempts` failed."""
+
+    reason: str
+    attempt: int
+    attempts: int
+
+
+News = Started | Advanced | Retry
+_watchers: list[Callable[[News], None]] = []
+
+
+@contextmanager
+def watched(by: Callable[[News], None]) -> Iterator[None]:
+    """Call `by` with all news while the block runs. It is called from several threads."""
+    _watchers.append(by)
+    try:
+        yield
+    finally:
+        _watchers.remove(by)
+
+
+def announce(news: News) -> None:
+    """Tell the watchers."""
+    for watcher in tuple(_watchers):
+        watcher(news)

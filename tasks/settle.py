@@ -1,0 +1,94 @@
+"""Settle a drained stream: balance what was added against what was read, and publish how far we are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+import redis
+
+from infra.connections import Clients
+from infra.errors import Terminal
+from tasks.ids import id_text
+from tasks.plan import Plan, read_tail
+from tasks.step import step
+
+GROUP = "spillway"  # the consumer group that shows the progress to ordinary Redis tools
+
+# Locks the row of the stream: of two runs that settle at once, the second sees what the first has written.
+_BOOKS = """
+    SELECT s.baseline, s.lost, coalesce(s.settled_id, -1)::text
+      FROM spillway.streams s WHERE name = %s FOR NO KEY UPDATE"""
+# The second: up to where the stream is drained without a gap. The third: how far it is drained at all.
+_READ = """
+    SELECT coalesce(sum(read), 0)::bigint,
+           (SELECT coalesce(upper(r), 0)::text FROM unnest(range_agg(ids)) AS r ORDER BY r LIMIT 1),
+           coalesce(max(upper(ids)), 0)::text
+      FROM spillway.ledger WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""
+_SETTLE = """
+    UPDATE spillway.streams
+       SET lost = lost + %(lost)s, settled_id = %(last)s, settled_entries_added = %(added)s, settled_at = now()
+     WHERE name = %(stream)s"""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """`lost`: entries found lost by this settlement. `lag`: entries of the stream not drained yet."""
+
+    lost: int
+    lag: int
+    warnings: tuple[str, ...] = ()
+
+
+def settle(client: redis.Redis, connection: psycopg.Connection, plan: Plan) -> Settled:
+    """Balance the books of a stream after a drain.
+
+    Where it was drained to its tail: entries-added - baseline = read + lost, and the part of `lost` that is new is
+    recorded. Raises `Terminal` where more was read than was ever added.
+    """
+    lost = 0
+    with connection.transaction():
+        books = connection.execute(_BOOKS, [plan.stream]).fetchone()
+        totals = connection.execute(_READ, [plan.stream]).fetchone()
+        assert books is not None  # noqa: S101 - the plan registered the stream
+        assert totals is not None  # noqa: S101 - an aggregate has one row
+        baseline, lost_before, settled_id = books
+        read, watermark, drained_to = totals
+        # Where another run has drained further, the sum holds more than this tail: that run settles.
+        if plan.whole and int(drained_to) == plan.tail.last + 1 and int(settled_id) <= plan.tail.last:
+            lost = plan.tail.added - baseline - read - lost_before
+            if lost < 0:
+                raise Terminal(
+                    f"stream {plan.stream}: the books do not balance: {plan.tail.added - baseline} entries were added,"
+                    f" but {read} read and {lost_before} lost; was the stream restored or edited (XSETID)? see"
+                    " docs/operations.md"
+                )
+            values = {"lost": lost, "last": plan.tail.last, "added": plan.tail.added, "stream": plan.stream}
+            connection.execute(_SETTLE, values)
+    now = read_tail(client, plan.stream)
+    passed = baseline + read + lost_before + lost
+    warnings: tuple[str, ...] = ()
+    if read and watermark == drained_to:
+        warnings = _publish(client, plan.stream, id_text(int(watermark) - 1), passed)
+    return Settled(lost, max(0, now.added - passed), warnings)
+
+
+def _publish(client: redis.Redis, stream: str, position: str, passed: int) -> tuple[str, ...]:
+    """Set the group's last-delivered-id and its count of entries read. A group that cannot be set is a warning."""
+    try:
+        try:
+            client.execute_command("XGROUP", "SETID", stream, GROUP, position, "ENTRIESREAD", passed)
+        except redis.exceptions.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            client.execute_command("XGROUP", "CREATE", stream, GROUP, position, "ENTRIESREAD", passed)
+    except redis.exceptions.RedisError as error:
+        return (f"{stream}: progress not published as consumer group {GROUP!r}: {error}",)
+    return ()
+
+
+@step("settle")
+def settle_stream(clients: Clients, plan: Plan) -> Settled:
+    """`settle`, as a task."""
+    with clients.explained(f"settle {plan.stream}"), clients.postgres() as connection:
+        return settle(clients.redis, connection, plan)
