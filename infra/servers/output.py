@@ -1,0 +1,19 @@
+"""What the server commands say: progress goes to standard error, so that results can be piped."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+_progress = Console(stderr=True, soft_wrap=True, highlight=False)
+_results = Console(soft_wrap=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Tell the person who waits what goes on, on standard error."""
+    _progress.print(f"[dim]{escape(text)}[/dim]")
+
+
+def tell(text: str) -> None:
+    """Print a line of the result on standard output, as it is."""
+    _results.print(escape(text))

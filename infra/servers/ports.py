@@ -1,0 +1,62 @@
+"""Who holds a port."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from pathlib import Path
+
+from infra.errors import Terminal
+from infra.servers.engine import Service
+
+VARIABLE: dict[Service, str] = {"redis": "SPILLWAY_REDIS_PORT", "timescaledb": "SPILLWAY_POSTGRES_PORT"}
+
+_LISTEN = "0A"  # the state column of /proc/net/tcp
+
+
+def demand_free(service: Service, port: int) -> None:
+    """Raise `Terminal` with the holder and the next step if 127.0.0.1:`port` cannot be listened on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As the servers do: a port whose last connections merely linger is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except PermissionError:
+            raise Terminal(
+                f"port {port} for {service} is for root alone: set {VARIABLE[service]} to one above 1023"
+            ) from None
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise Terminal(
+                f"port {port} for {service} is in use by {holder(port) or 'another process'}:"
+                f" stop that, or set {VARIABLE[service]} to a free port"
+            ) from None
+
+
+def holder(port: int) -> str | None:
+    """`name (pid N)` of the process that listens on `port`; None where /proc does not tell."""
+    inodes = {f"socket:[{inode}]" for inode in _listening(port)}
+    if not inodes:
+        return None
+    for process in Path("/proc").glob("[0-9]*"):
+        # Other users' processes are closed to us, and any may end while we look.
+        with contextlib.suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if str(descriptor.readlink()) in inodes:
+                        return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+    return None
+
+
+def _listening(port: int) -> list[str]:
+    """The inodes of the sockets that listen on `port`."""
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                columns = line.split()
+                if columns[3] == _LISTEN and int(columns[1].rpartition(":")[2], 16) == port:
+                    found.append(columns[9])
+    return found

@@ -1,0 +1,73 @@
+"""Asking the servers whether they answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import psycopg
+import redis
+
+from infra.errors import is_transient, one_line
+from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
+
+PROBE_TIMEOUT = 3  # seconds for one answer
+START_LIMIT = 120  # seconds until a started server must answer: a crash recovery or a long AOF takes its time
+PAUSE = 0.1  # seconds between two questions
+
+
+def local_redis(port: int) -> str:
+    """URL of a Redis that Spillway started."""
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def local_database(port: int, database: str = DATABASE) -> str:
+    """URL of a database that Spillway started, password included: never print it."""
+    return f"postgresql://{DATABASE_USER}:{DATABASE_PASSWORD}@127.0.0.1:{port}/{database}"
+
+
+def redis_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
+    """The version of the Redis at `url`. Raises redis-py's errors; also while it is still loading its data."""
+    client = redis.Redis.from_url(url, socket_connect_timeout=timeout, socket_timeout=timeout)
+    try:
+        client.ping()
+        return str(client.info("server")["redis_version"])
+    finally:
+        client.close()
+
+
+def database_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
+    """`PostgreSQL x, TimescaleDB y` at `url`; the latter only if it is there. Raises psycopg's errors."""
+    # libpq takes whole seconds, and waits for ever at 0.
+    with psycopg.connect(url, autocommit=True, connect_timeout=max(1, round(timeout))) as connection:
+        row = connection.execute(
+            "SELECT current_setting('server_version'),"
+            " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
+        ).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return f"PostgreSQL {row[0].split()[0]}" + (f", TimescaleDB {row[1]}" if row[1] else "")
+
+
+def wait_until_answers(ask: Callable[[], str], alive: Callable[[], bool], limit: float = START_LIMIT) -> str | None:
+    """Ask until there is an answer: None then, else why it is given up, in a few words.
+
+    Gives up after `limit` seconds, or once `alive` has been false for 3 s: a server that goes to the background
+    writes its pid file a moment after its starter has ended.
+    """
+    deadline, seen_alive = time.monotonic() + limit, time.monotonic()
+    while True:
+        try:
+            ask()
+        except (psycopg.Error, redis.RedisError) as error:
+            if not is_transient(error):
+                return f"it refuses ({one_line(error)})"
+            now = time.monotonic()
+            if alive():
+                seen_alive = now
+            if now - seen_alive > 3:
+                return "it ended at its start"
+            if now > deadline:
+                return f"it did not answer within {limit:.0f} s ({one_line(error)})"
+            time.sleep(PAUSE)
+        else:
+            return None

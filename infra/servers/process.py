@@ -1,0 +1,202 @@
+"""The engines without Docker: both servers as ordinary processes of a `Host`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import redis
+
+from infra.errors import Terminal, one_line
+from infra.servers import logs, marker, ports, probe
+from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus
+from infra.servers.host import Host, User
+from infra.servers.lock import locked
+from infra.servers.output import say
+from infra.servers.postgres import Postgres
+from infra.servers.redis_server import RedisServer
+from infra.servers.server import Server
+from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
+
+
+class ProcessEngine(Engine):
+    """What is the same on this machine and in a Debian root; the two say where things are."""
+
+    @property
+    @abstractmethod
+    def host(self) -> Host:
+        """Where the servers run."""
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """The folder of this instance, as the servers see it."""
+
+    @abstractmethod
+    def postgres_bin(self) -> Path:
+        """The folder of the PostgreSQL programs to use, as the servers see it."""
+
+    @abstractmethod
+    def redis_program(self) -> Path:
+        """redis-server, as the servers see it."""
+
+    def prepare(self) -> None:
+        """Make what must be there before anything can be started."""
+
+    def server(self, service: Service) -> Server:
+        """One of the two, to be started."""
+        if service == "redis":
+            return RedisServer(
+                self.host, self.folder / "redis", self.host.user("redis", "nobody"), self.redis_program()
+            )
+        return Postgres(
+            self.host, self.folder / "timescaledb", self.host.user("postgres", "nobody"), self.postgres_bin()
+        )
+
+    def _seen(self, service: Service) -> Server:
+        """One of the two, only to be looked at: works too where its programs are not there (any more)."""
+        nowhere = Path("/nonexistent")
+        if service == "redis":
+            return RedisServer(self.host, self.folder / "redis", None, nowhere)
+        return Postgres(self.host, self.folder / "timescaledb", None, nowhere)
+
+    def runs(self) -> bool:
+        return any(self._seen(service).pid() is not None for service in SERVICES)
+
+    def data(self) -> str | None:
+        folder = self.host.outside(self.folder)
+        return str(folder) if folder.exists() else None
+
+    def up(self) -> tuple[Service, ...]:
+        with self._working():
+            self.prepare()
+            started = tuple(service for service in SERVICES if self._start(service))
+            marker.write(self.settings, self.name)
+            return started
+
+    def down(self) -> tuple[Service, ...]:
+        with self._working():
+            return tuple(service for service in SERVICES if self._stop(service, "fast"))
+
+    def start(self, service: Service) -> None:
+        with self._working():
+            self.prepare()
+            self._start(service)
+
+    def stop(self, service: Service, how: How = "fast") -> None:
+        with self._working():
+            self._stop(service, how)
+
+    def _start(self, service: Service) -> bool:
+        """Start one if it does not run, and wait until it answers. Whether it had to be started."""
+        server = self.server(service)
+        port = self.settings.redis_port if service == "redis" else self.settings.postgres_port
+        runs = server.pid() is not None
+        if runs and server.port() not in (port, None):
+            raise Terminal(
+                f"{service} of instance {self.settings.instance} runs on port {server.port()}, not {port}:"
+                f" run `spillway down` first, or set {ports.VARIABLE[service]}={server.port()}"
+            )
+        before = server.log_size()
+        if not runs:
+            ports.demand_free(service, port)
+            say(f"starting {service} on port {port}")
+            server.launch(port)
+        failure = probe.wait_until_answers(lambda: server.answer(port), lambda: server.pid() is not None)
+        if failure:
+            raise Terminal(
+                f"{service} did not start: {failure}; its log says: {server.telling_line(before)} (log: {server.log})"
+            )
+        return not runs
+
+    def _stop(self, service: Service, how: How) -> bool:
+        """Stop one and wait until it is gone. Whether it ran."""
+        server = self._seen(service)
+        if server.pid() is None:
+            return False
+        server.stop(how)
+        return True
+
+    def status(self) -> list[ServiceStatus]:
+        return [self._status(service) for service in SERVICES]
+
+    def _status(self, service: Service) -> ServiceStatus:
+        server = self._seen(service)
+        wanted = self.settings.redis_port if service == "redis" else self.settings.postgres_port
+        data = str(self.host.outside(server.data))
+        if server.pid() is None:
+            return ServiceStatus(service, "stopped", wanted, "", data)
+        port = server.port() or wanted
+        try:
+            return ServiceStatus(service, "healthy", port, server.answer(port), data)
+        except (psycopg.Error, redis.RedisError) as error:
+            return ServiceStatus(service, "running", port, "", data, note=one_line(error))
+
+    def logs(self, service: Service | None, follow: bool) -> None:
+        wanted = SERVICES if service is None else (service,)
+        logs.show({name: self._seen(name).log for name in wanted}, follow)
+
+    def reset(self) -> None:
+        with self._working():
+            for service in SERVICES:
+                # What is about to be removed needs no orderly end, and a broken one could not give it.
+                self._stop(service, "immediate")
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.host.outside(self.folder))
+            marker.remove(self.settings)
+
+    def psql(self, args: Sequence[str]) -> int:
+        variables = {
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(self._port_of("timescaledb")),
+            "PGUSER": DATABASE_USER,
+            "PGPASSWORD": DATABASE_PASSWORD,
+            "PGDATABASE": DATABASE,
+        }
+        return self.host.interact([str(self.postgres_bin() / "psql"), *args], self._client_user("postgres"), variables)
+
+    def redis_cli(self, args: Sequence[str]) -> int:
+        program = self.redis_program().with_name("redis-cli")
+        argv = [str(program), "-h", "127.0.0.1", "-p", str(self._port_of("redis")), *args]
+        return self.host.interact(argv, self._client_user("redis"), {})
+
+    def _client_user(self, name: str) -> User | None:
+        return self.host.user(name) if self.host.entered else None
+
+    def _port_of(self, service: Service) -> int:
+        """The port of a running server: a changed setting must not lead a client to somebody else's."""
+        server = self._seen(service)
+        port = server.port()
+        if server.pid() is None or port is None:
+            raise Terminal(f"{service} of instance {self.settings.instance} does not run: `spillway up` starts it")
+        return port
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Alone on this instance, and with what the machine refuses said in one line."""
+        settings = self.settings
+        lock = settings.state_dir / f".{settings.instance}.lock"
+        with said(settings.state_dir), locked(lock, f"instance {settings.instance}"):
+            yield
+
+
+@contextmanager
+def said(folder: Path) -> Iterator[None]:
+    """Turns what the machine refuses into `Terminal` with the next step."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.filename or folder}: {error.strerror}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Terminal(f"{what}: free some space there, or set SPILLWAY_STATE_DIR to another disk") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise Terminal(
+                f"{what}: run as the user who owns it, or set SPILLWAY_STATE_DIR to a folder of your own"
+            ) from error
+        raise Terminal(what) from error

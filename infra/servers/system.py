@@ -1,0 +1,151 @@
+"""The `system` engine: PostgreSQL and Redis as they are installed on this machine."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.errors import Terminal
+from infra.servers.host import Host
+from infra.servers.process import ProcessEngine
+
+MIN_POSTGRES = 15
+MIN_TIMESCALEDB = (2, 18, 1)  # schema.sql says why
+MIN_REDIS = 7
+
+_PLACES = (
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/usr/local/pgsql*/bin",
+    "/opt/homebrew/opt/postgresql@*/bin",
+    "/usr/local/opt/postgresql@*/bin",
+)
+_REDIS_PLACES = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A PostgreSQL on this machine. `timescaledb` is empty if it does not have the extension."""
+
+    bin_dir: Path
+    major: int
+    timescaledb: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether Spillway's schema can be applied to it."""
+        return self.major >= MIN_POSTGRES and version_tuple(self.timescaledb) >= MIN_TIMESCALEDB
+
+    def __str__(self) -> str:
+        extension = f"TimescaleDB {self.timescaledb}" if self.timescaledb else "no TimescaleDB"
+        return f"PostgreSQL {self.major} with {extension} in {self.bin_dir}"
+
+
+class SystemEngine(ProcessEngine):
+    """Both servers from this machine's own packages, in `<state_dir>/<instance>/system`."""
+
+    name = "system"
+
+    @property
+    def host(self) -> Host:
+        return Host()
+
+    @property
+    def folder(self) -> Path:
+        return self.settings.state_dir.absolute() / self.settings.instance / "system"
+
+    def why_not(self) -> str | None:
+        found = installed()
+        if not any(one.fits for one in found):
+            has = f"it has {'; '.join(map(str, found))}" if found else "it has no PostgreSQL"
+            wanted = ".".join(map(str, MIN_TIMESCALEDB))
+            return f"this machine lacks PostgreSQL {MIN_POSTGRES} or later with TimescaleDB {wanted} or later: {has}"
+        program = find_redis()
+        if program is None:
+            return "this machine has no redis-server: install it (Debian: redis-server)"
+        if redis_major(program) < MIN_REDIS:
+            return f"{program} is older than Redis {MIN_REDIS}"
+        return None
+
+    def postgres_bin(self) -> Path:
+        fitting = [one for one in installed() if one.fits]
+        made_by = self.folder / "timescaledb/data/PG_VERSION"
+        try:
+            major = int(made_by.read_text())
+        except FileNotFoundError:
+            if not fitting:
+                raise Terminal(self.why_not() or "this machine has no PostgreSQL with TimescaleDB") from None
+            return fitting[0].bin_dir
+        except PermissionError:
+            raise Terminal(f"{made_by} belongs to another user: run as that one, or as root") from None
+        for one in fitting:
+            if one.major == major:
+                return one.bin_dir
+        raise Terminal(
+            f"the data in {made_by.parent} was made by PostgreSQL {major}, which this machine lacks with TimescaleDB:"
+            " install it, or remove the data with `spillway reset`"
+        )
+
+    def redis_program(self) -> Path:
+        program = find_redis()
+        if program is None:
+            raise Terminal("this machine has no redis-server: install it (Debian: redis-server)")
+        return program
+
+
+def installed() -> list[Installed]:
+    """The PostgreSQL servers of this machine, newest first."""
+    folders = [path for pattern in _PLACES for path in Path("/").glob(pattern.removeprefix("/"))]
+    if config := shutil.which("pg_config"):
+        folders.insert(0, Path(_output(config, "--bindir")))
+    if server := shutil.which("postgres"):
+        folders.append(Path(server).resolve().parent)
+    found = []
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
+        if (folder / "initdb").exists() and (version := re.search(r"\) (\d+)", _output(folder / "postgres", "-V"))):
+            found.append(Installed(folder, int(version[1]), _timescaledb(folder, int(version[1]))))
+    return sorted(found, key=lambda one: one.major, reverse=True)
+
+
+def _timescaledb(bin_dir: Path, major: int) -> str:
+    """The version of the extension that a PostgreSQL has; empty if it has none."""
+    shares = [Path(f"/usr/share/postgresql/{major}"), bin_dir.parent / "share/postgresql", bin_dir.parent / "share"]
+    if sharedir := _output(bin_dir / "pg_config", "--sharedir"):
+        shares.insert(0, Path(sharedir))
+    for share in shares:
+        control = share / "extension/timescaledb.control"
+        if control.exists():
+            version = re.search(r"default_version\s*=\s*'([^']+)'", control.read_text())
+            return version[1] if version else ""
+    return ""
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """`2.28.3-dev` as (2, 28, 3); what is no version as ()."""
+    digits = re.match(r"[\d.]+", version)
+    return tuple(int(part) for part in digits[0].split(".") if part) if digits else ()
+
+
+def find_redis() -> Path | None:
+    """redis-server of this machine."""
+    for folder in (None, *_REDIS_PLACES):
+        if found := shutil.which("redis-server", path=folder):
+            return Path(found)
+    return None
+
+
+def redis_major(program: Path) -> int:
+    """The major version that a redis-server says it has; 0 if it says none."""
+    version = re.search(r"v=(\d+)", _output(program, "--version"))
+    return int(version[1]) if version else 0
+
+
+def _output(program: str | Path, option: str) -> str:
+    """What a program prints for one option; empty if it cannot be run."""
+    try:
+        return subprocess.run([program, option], capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
