@@ -15,7 +15,9 @@ def drain_command(
     stream: Annotated[list[str], typer.Option("--stream", "-s", help="Name or pattern; may be repeated.")],
     max_events: Annotated[int | None, typer.Option(min=1, help="Read no more entries of each stream.")] = None,
     until: Annotated[str | None, typer.Option(help="Stop at this entry id or ISO 8601 time.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
 ) -> None:
     """Drain streams into the events table, once each: the same flow as the deployment, here and now."""

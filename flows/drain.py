@@ -31,11 +31,7 @@ _SAMPLE_ENTRIES = 1_000
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=settings().parallel_loads)
 
 
-@flow(
-    name="drain",
-    persist_result=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=settings().parallel_loads),
-)
+@flow(name="drain", persist_result=False, task_runner=_RUNNER)
 def drain(
     stream: str | list[str] = "events*", max_events: int | None = None, until: str | None = None
 ) -> dict[str, Any]:

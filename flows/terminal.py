@@ -20,7 +20,12 @@ class _Bars:
     """One bar a stream, moved by the news of the drain."""
 
     def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+        )
         self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
         self._console = console
         self._tasks: dict[str, TaskID] = {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from prefect.artifacts import create_table_artifact
 
 from tasks.step import step
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SUMMED = ("read", "inserted", "duplicates", "quarantined", "lost", "bytes", "lag")
 
@@ -48,6 +50,8 @@ def summary(books: Sequence[Books], seconds: float) -> dict[str, Any]:
 
 def table(books: Sequence[Books]) -> pd.DataFrame:
     """One row a stream, for people."""
+    import pandas as pd  # here: its import takes as long as a small drain, beside which the report is made
+
     frame = pd.DataFrame([asdict(b) | {"events/s": b.events_per_second} for b in books])
     frame["seconds"] = frame["seconds"].round(2)
     columns = [

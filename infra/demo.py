@@ -1,0 +1,161 @@
+"""`make demo`: from nothing to events in the hypertable, drained by a Prefect deployment, with the books."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from infra.cli import fail
+from infra.errors import SpillwayError, Terminal
+from infra.servers.ports import free_port
+from infra.settings import PROJECT_ROOT, settings
+
+STREAM = "events-demo"
+EVENTS = 100_000
+_BIN = Path(sys.executable).parent
+_START_SECONDS = 90  # a Prefect server makes its database at its first start
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the demo; every command that it runs is printed, to be typed again by hand."""
+    began = time.monotonic()
+    os.chdir(PROJECT_ROOT)
+    _run("spillway", "up")
+    _run("spillway", "generate", "--events", str(EVENTS), "--stream", STREAM, "--seed", str(int(time.time())),
+         "--duplicates", "0.01", "--bad", "0.001")  # fmt: skip
+    home = settings().state_dir / settings().instance / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ |= {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+    }
+    with _prefect_server(home / "server.log"):
+        _run("prefect", "work-pool", "create", "spillway", "--type", "process", "--overwrite", quiet=True)
+        _run("prefect", "deploy", "--all", quiet=True)
+        # For the demo only: so that no scheduled run comes between. It is on again after the next `prefect deploy`.
+        _run("prefect", "deployment", "schedule", "pause", "drain/scheduled", "--all", quiet=True)
+        with _background("prefect", "worker", "start", "--pool", "spillway", log=home / "worker.log"):
+            _run(
+                "prefect", "deployment", "run", "drain/scheduled", "--param", f"stream={STREAM}", "--watch", quiet=True
+            )
+    _show_books()
+    _say_what_next(time.monotonic() - began)
+
+
+def _run(*command: str, quiet: bool = False) -> None:
+    """Run a command of this environment; with `quiet`, its output is shown only when it fails."""
+    console.print(f"\n[bold]$ {' '.join(command)}[/bold]")
+    argv = [str(_BIN / command[0]), *command[1:]]
+    if subprocess.run(argv, capture_output=quiet, text=True, check=False).returncode == 0:
+        return
+    if quiet:
+        again = subprocess.run(argv, check=False)
+        if again.returncode == 0:
+            return
+    raise Terminal(f"demo: {' '.join(command)} failed; its own words are above")
+
+
+@contextmanager
+def _background(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    console.print(f"\n[bold]$ {' '.join(command)} &[/bold]")
+    with log.open("wb") as output:
+        process = subprocess.Popen([str(_BIN / command[0]), *command[1:]], stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _prefect_server(log: Path) -> Iterator[None]:
+    """A Prefect server of the demo's own on a free port, stopped at the end."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    os.environ["PREFECT_API_URL"] = url
+    with _background("prefect", "server", "start", "--port", str(port), log=log) as server:
+        until = time.monotonic() + _START_SECONDS
+        while not _answers(f"{url}/health"):
+            if server.poll() is not None or time.monotonic() > until:
+                raise Terminal(f"demo: the Prefect server did not start; its log is {log}")
+            time.sleep(0.3)
+        yield
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - our own server
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+_BOOKS = """
+    SELECT s.name, sum(l.read), sum(l.inserted), sum(l.duplicates), sum(l.quarantined), s.lost,
+           sum(l.read) = sum(l.inserted + l.duplicates + l.quarantined) AND s.settled_entries_added
+           = s.baseline + sum(l.read) + s.lost
+      FROM spillway.streams s JOIN spillway.ledger l ON l.stream = s.id
+     GROUP BY s.id ORDER BY s.name"""
+_SAMPLE = """
+    SELECT time_bucket('1 hour', time) AS hour, count(*), count(DISTINCT user_id),
+           mode() WITHIN GROUP (ORDER BY event_type)
+      FROM events GROUP BY hour ORDER BY hour DESC LIMIT 5"""
+
+
+def _show_books() -> None:
+    with psycopg.connect(settings().database) as connection:
+        console.print("\n[bold]The books[/bold] (read = inserted + duplicates + quarantined; added = read + lost)")
+        _print(connection, _BOOKS, "stream", "read", "inserted", "duplicates", "quarantined", "lost", "balanced")
+        console.print("\n[bold]A query[/bold]: events an hour, the last five hours")
+        _print(connection, _SAMPLE, "hour", "events", "users", "most frequent type")
+
+
+def _print(connection: psycopg.Connection, query: str, *names: str) -> None:
+    table = Table(*names)
+    for row in connection.execute(query.encode()):
+        table.add_row(
+            *(f"{value:,}" if isinstance(value, int) and value is not True else _cell(value) for value in row)
+        )
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    return {True: "yes", False: "NO"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def _say_what_next(seconds: float) -> None:
+    console.print(
+        f"\nDone in {seconds:.0f} s. Still running: Redis and TimescaleDB (stop them with [bold]spillway down[/bold])."
+        " The Prefect server and the worker of the demo are stopped.\n\nNext:\n"
+        "  source .venv/bin/activate\n"
+        "  spillway psql                                       look at the tables\n"
+        f"  spillway generate --events 1000 --stream {STREAM}\n"
+        f"  spillway drain --stream {STREAM}              drain here and now\n"
+        "  spillway serve                                      drain every minute (after: prefect server start)"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SpillwayError as error:
+        fail(error)

@@ -1,0 +1,179 @@
+"""Real servers for every test: started once a session, emptied before each test that asks for them.
+
+Which TimescaleDB: `SPILLWAY_TEST_ENGINE` (docker, system or debian; the first that can work if unset), or servers that
+run already: `SPILLWAY_TEST_REDIS_URL` and `SPILLWAY_TEST_DATABASE_URL` (they are emptied!).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from infra.servers.choose import pick
+from infra.servers.engine import Engine
+from infra.servers.ports import free_port
+from infra.servers.schema import apply_schema
+from infra.settings import PROJECT_ROOT, Settings, settings
+
+# Before Prefect is imported anywhere: it reads its environment once.
+_PREFECT_PORT = free_port()
+_HOME = tempfile.TemporaryDirectory(prefix="spillway-test-")
+os.environ |= {
+    "PREFECT_HOME": _HOME.name,
+    "PREFECT_API_URL": f"http://127.0.0.1:{_PREFECT_PORT}/api",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_CLI_PROMPT": "false",
+    "DO_NOT_TRACK": "1",
+}
+for _name in [name for name in os.environ if name.startswith("SPILLWAY_") and not name.startswith("SPILLWAY_TEST_")]:
+    del os.environ[_name]  # the developer's own servers are none of the tests' business
+
+DATA = PROJECT_ROOT.parent / "shared" / "data" / "crossref"
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers of this session. `engine` is None where they were given by URL and cannot be stopped here."""
+
+    settings: Settings
+    engine: Engine | None
+    edition: str
+    version: str
+
+
+_used: list[Servers] = []
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Redis and TimescaleDB with the schema applied."""
+    urls = [os.environ.get(f"SPILLWAY_TEST_{name}_URL", "") for name in ("REDIS", "DATABASE")]
+    engine: Engine | None = None
+    if all(urls):
+        config = Settings(redis_url=urls[0], database_url=urls[1], _env_file=None)
+    else:
+        name = f"test-{uuid.uuid4().hex[:8]}"
+        config = Settings(instance=name, redis_port=free_port(), postgres_port=free_port(), _env_file=None)
+        engine, _ = pick(config, os.environ.get("SPILLWAY_TEST_ENGINE"))
+        engine.up()
+    try:
+        apply_schema(config.database)
+        with psycopg.connect(config.database) as connection:
+            row = connection.execute(
+                "SELECT current_setting('timescaledb.license'), extversion FROM pg_extension WHERE extname = 'timescaledb'"
+            ).fetchone()
+        assert row is not None
+        found = Servers(config, engine, {"timescale": "Community", "apache": "Apache"}[row[0]], row[1])
+        _used.append(found)
+        yield found
+    finally:
+        if engine is not None:
+            engine.reset()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for found in _used:
+        engine = found.engine.name if found.engine else "given by URL"
+        terminalreporter.write_line(f"servers: {engine}; TimescaleDB {found.version} {found.edition}")
+
+
+@pytest.fixture
+def env(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The environment in which Spillway finds the test servers, for this process and for those it starts."""
+    monkeypatch.setenv("SPILLWAY_REDIS_URL", servers.settings.redis)
+    monkeypatch.setenv("SPILLWAY_DATABASE_URL", servers.settings.database)
+    settings.cache_clear()
+    yield dict(os.environ)
+    settings.cache_clear()
+
+
+@pytest.fixture
+def configure(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """Set settings for one test: `configure(batch_rows=100)`."""
+
+    def set_them(**values: object) -> Settings:
+        for name, value in values.items():
+            monkeypatch.setenv(f"SPILLWAY_{name.upper()}", str(value))
+        settings.cache_clear()
+        return settings()
+
+    return set_them
+
+
+@pytest.fixture
+def redis_client(servers: Servers, env: dict[str, str]) -> Iterator[redis.Redis]:
+    """An empty Redis."""
+    with redis.Redis.from_url(servers.settings.redis) as client:
+        client.flushdb()
+        yield client
+        client.flushdb()
+
+
+@pytest.fixture
+def database(servers: Servers, env: dict[str, str]) -> Iterator[psycopg.Connection]:
+    """Empty tables."""
+    with psycopg.connect(servers.settings.database, autocommit=True) as connection:
+        empty = "TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams"
+        connection.execute(empty)
+        yield connection
+        if not connection.closed:
+            connection.execute("SET statement_timeout = '30s'")
+            connection.execute(empty)
+
+
+@pytest.fixture
+def stream() -> str:
+    """A stream name of this test's own."""
+    return f"test-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """A Prefect server; returns its API's URL, which this process and its children use anyway."""
+    url = os.environ["PREFECT_API_URL"]
+    log = Path(_HOME.name) / "server.log"
+    with log.open("wb") as output:
+        command = [str(BIN / "prefect"), "server", "start", "--port", str(_PREFECT_PORT)]
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=2):
+                    break
+            except OSError:
+                time.sleep(0.2)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+@pytest.fixture
+def sample() -> Path:
+    """2,737 real events of which 2,654 differ; see ../shared/data/README.md."""
+    return real_events("test_sample.ndjson")
+
+
+def real_events(name: str) -> Path:
+    """A file of real events; the test is skipped where it is not there."""
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"the real events are not here: {path}")
+    return path

@@ -1,0 +1,81 @@
+"""What the tables must hold, computed from what was produced and from nothing of Spillway."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+Row = tuple[str, str, Any]
+Key = tuple[str, datetime]
+
+
+def crossref_rows(lines: Iterable[bytes]) -> dict[Key, Row]:
+    """Key → `(event_type, user_id, properties)` of real events, by the mapping in the data's README; the first stays."""
+    rows: dict[Key, Row] = {}
+    for line in lines:
+        event = json.loads(line)
+        key = (event["id"], datetime.fromisoformat(event["occurred_at"]).astimezone(UTC))
+        kind = f"{event['source_id']}.{event['relation_type_id']}"
+        rows.setdefault(key, (kind, event.get("subj_id") or "unknown", event))
+    return rows
+
+
+def flat_rows(entries: Iterable[Mapping[bytes, bytes]]) -> dict[Key, Row]:
+    """The same of good entries in the flat layout."""
+    rows: dict[Key, Row] = {}
+    for entry in entries:
+        text = {name.decode(): value.decode() for name, value in entry.items()}
+        key = (text["event_id"], datetime.fromisoformat(text["time"]).astimezone(UTC))
+        rows.setdefault(key, (text["event_type"], text["user_id"], json.loads(text["properties"])))
+    return rows
+
+
+def table_rows(connection: psycopg.Connection) -> dict[Key, Row]:
+    """The same of the table `events`, which cannot hold a key twice."""
+    connection.execute("SET TimeZone = 'UTC'")
+    query = "SELECT event_id::text, time, event_type, user_id, properties FROM events"
+    return {
+        (event_id, moment): (kind, user, properties)
+        for event_id, moment, kind, user, properties in connection.execute(query)
+    }
+
+
+def table_digest(connection: psycopg.Connection) -> str:
+    """A hash of every byte of the table, in the order of its keys."""
+    digest = hashlib.sha256()
+    connection.execute("SET TimeZone = 'UTC'")
+    with (
+        connection.cursor() as cursor,
+        cursor.copy("COPY (SELECT * FROM events ORDER BY event_id, time) TO STDOUT") as copy,
+    ):
+        for data in copy:
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def ledger_is_whole(connection: psycopg.Connection, stream: str) -> bool:
+    """Whether the ledger of `stream` is one piece from 0 on, by going through its ranges one by one."""
+    query = """
+        SELECT lower(ids), upper(ids) FROM spillway.ledger
+         WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) ORDER BY ids"""
+    reached = 0
+    for lower, upper in connection.execute(query, [stream]):
+        if lower != reached:
+            return False
+        reached = upper
+    return reached > 0
+
+
+def ledger_sums(connection: psycopg.Connection, stream: str) -> tuple[int, int, int, int]:
+    """Read, inserted, duplicates and quarantined of all ranges of `stream`."""
+    query = """
+        SELECT sum(read)::int, sum(inserted)::int, sum(duplicates)::int, sum(quarantined)::int FROM spillway.ledger
+         WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""
+    row = connection.execute(query, [stream]).fetchone()
+    assert row is not None
+    return row
