@@ -12,7 +12,7 @@ from infra.errors import Terminal
 from infra.servers.choose import engines, known, pick, running
 from infra.servers.engine import Engine, Service
 from infra.servers.external import External
-from infra.servers.output import say, tell
+from infra.servers.output import say, tell, warn
 from infra.servers.schema import apply_schema
 from infra.settings import Settings, host_of, settings, shown
 
@@ -96,7 +96,7 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
         tell(f"nothing to remove: instance {current.instance} has no data")
         return
     for engine, data in holding:
-        say(f"WARNING: this removes all data of instance {current.instance} by {engine.name}: {data}")
+        warn(f"this removes all data of instance {current.instance} by {engine.name}: {data}")
     if not yes:
         typer.confirm("Remove it for good?", abort=True)
     for engine, data in holding:

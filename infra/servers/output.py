@@ -14,6 +14,11 @@ def say(text: str) -> None:
     _progress.print(f"[dim]{escape(text)}[/dim]")
 
 
+def warn(text: str) -> None:
+    """Warn of what cannot be undone, on standard error."""
+    _progress.print(f"[yellow]WARNING:[/yellow] {escape(text)}")
+
+
 def tell(text: str) -> None:
     """Print a line of the result on standard output, as it is."""
     _results.print(escape(text))

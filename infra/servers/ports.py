@@ -60,3 +60,11 @@ def _listening(port: int) -> list[str]:
                 if columns[3] == _LISTEN and int(columns[1].rpartition(":")[2], 16) == port:
                     found.append(columns[9])
     return found
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -12,11 +12,11 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from infra.errors import Terminal
+from infra.errors import Terminal, one_line
 from infra.servers import probe
 from infra.servers.engine import How
 from infra.servers.host import SOCKET_PATH_LIMIT, Host, User
-from infra.servers.server import Server, telling
+from infra.servers.server import Server, step_for, telling
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
 
 _CONF = """\
@@ -75,7 +75,7 @@ class Postgres(Server):
         done = self.host.run([*argv, "-w", "-s", "-t", str(probe.START_LIMIT)], self.user)
         if done.returncode:
             reason = self.telling_line(before) if self.log_size() > before else telling(done.stdout)
-            raise Terminal(f"PostgreSQL did not start: {reason} (log: {self.log})")
+            raise Terminal(f"PostgreSQL did not start: {reason} (log: {self.log}){step_for(reason)}")
         self._make_database(port)
 
     def ask_to_stop(self, pid: int, how: How) -> None:
@@ -114,13 +114,18 @@ class Postgres(Server):
             self.host.outside(password).unlink(missing_ok=True)
         if done.returncode:
             shutil.rmtree(self.host.outside(fresh), ignore_errors=True)
-            raise Terminal(f"the database cluster could not be made in {self.home}: {telling(done.stdout)}")
+            reason = telling(done.stdout)
+            raise Terminal(f"the database cluster could not be made in {self.home}: {reason}{step_for(done.stdout)}")
         with self.host.outside(fresh / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude_if_exists = 'spillway.conf'\n")
         self.host.outside(fresh).rename(self.host.outside(self.data))
 
     def _make_database(self, port: int) -> None:
         """Make the database if it is not there: a first start may have been cut off before it."""
-        with psycopg.connect(probe.local_database(port, "postgres"), autocommit=True, connect_timeout=10) as connection:
-            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        url = probe.local_database(port, "postgres")
+        try:
+            with psycopg.connect(url, autocommit=True, connect_timeout=probe.PROBE_TIMEOUT) as connection:
+                if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        except psycopg.Error as error:
+            raise Terminal(f"the database {DATABASE} could not be made: {one_line(error)} (log: {self.log})") from error

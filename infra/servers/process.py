@@ -21,7 +21,7 @@ from infra.servers.lock import locked
 from infra.servers.output import say
 from infra.servers.postgres import Postgres
 from infra.servers.redis_server import RedisServer
-from infra.servers.server import Server
+from infra.servers.server import Server, step_for
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
 
 
@@ -76,6 +76,10 @@ class ProcessEngine(Engine):
     def up(self) -> tuple[Service, ...]:
         with self._working():
             self.prepare()
+            for service in SERVICES:
+                # Both before either is started: half an instance is worse than none.
+                if self._seen(service).pid() is None:
+                    ports.demand_free(service, self._wanted_port(service))
             started = tuple(service for service in SERVICES if self._start(service))
             marker.write(self.settings, self.name)
             return started
@@ -93,10 +97,13 @@ class ProcessEngine(Engine):
         with self._working():
             self._stop(service, how)
 
+    def _wanted_port(self, service: Service) -> int:
+        return self.settings.redis_port if service == "redis" else self.settings.postgres_port
+
     def _start(self, service: Service) -> bool:
         """Start one if it does not run, and wait until it answers. Whether it had to be started."""
         server = self.server(service)
-        port = self.settings.redis_port if service == "redis" else self.settings.postgres_port
+        port = self._wanted_port(service)
         runs = server.pid() is not None
         if runs and server.port() not in (port, None):
             raise Terminal(
@@ -110,8 +117,9 @@ class ProcessEngine(Engine):
             server.launch(port)
         failure = probe.wait_until_answers(lambda: server.answer(port), lambda: server.pid() is not None)
         if failure:
+            line = server.telling_line(before)
             raise Terminal(
-                f"{service} did not start: {failure}; its log says: {server.telling_line(before)} (log: {server.log})"
+                f"{service} did not start: {failure}; its log says: {line} (log: {server.log}){step_for(line)}"
             )
         return not runs
 
@@ -128,7 +136,7 @@ class ProcessEngine(Engine):
 
     def _status(self, service: Service) -> ServiceStatus:
         server = self._seen(service)
-        wanted = self.settings.redis_port if service == "redis" else self.settings.postgres_port
+        wanted = self._wanted_port(service)
         data = str(self.host.outside(server.data))
         if server.pid() is None:
             return ServiceStatus(service, "stopped", wanted, "", data)

@@ -31,7 +31,7 @@ def apply_schema(url: str) -> None:
             connection.execute(text.encode())
     except psycopg.Error as error:
         hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
-        said = error.diag.message_primary or one_line(error)
+        said = error.diag.message_primary or f"{one_line(error)}; see that it runs (`spillway up`)"
         kind = Transient if is_transient(error) else Terminal
         raise kind(f"schema.sql on {host_of(url)}: {said}{hint}") from error
 

@@ -139,6 +139,14 @@ def telling(text: str) -> str:
     return next((line for line in lines if _GRAVE.search(line)), lines[-1] if lines else "(its log says nothing)")
 
 
+_FULL = re.compile(r"No space left|disk space|wrote only|[Dd]isk quota", re.IGNORECASE)
+
+
+def step_for(reason: str) -> str:
+    """What to do about a reason, to be put after it; empty where it speaks for itself."""
+    return "; free some space there, or set SPILLWAY_STATE_DIR to another disk" if _FULL.search(reason) else ""
+
+
 def children(pid: int) -> list[int]:
     """The direct children of a process; none where /proc does not tell."""
     found = []

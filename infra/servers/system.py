@@ -62,7 +62,10 @@ class SystemEngine(ProcessEngine):
         if not any(one.fits for one in found):
             has = f"it has {'; '.join(map(str, found))}" if found else "it has no PostgreSQL"
             wanted = ".".join(map(str, MIN_TIMESCALEDB))
-            return f"this machine lacks PostgreSQL {MIN_POSTGRES} or later with TimescaleDB {wanted} or later: {has}"
+            return (
+                f"this machine lacks PostgreSQL {MIN_POSTGRES} or later with TimescaleDB {wanted} or later:"
+                f" {has}; install the extension"
+            )
         program = find_redis()
         if program is None:
             return "this machine has no redis-server: install it (Debian: redis-server)"
