@@ -68,22 +68,27 @@ class Host:
         Servers that it leaves behind survive this process.
         """
         direct = user if not self.entered else None  # chroot itself changes the user after it entered
-        return subprocess.run(
-            [*self._entry(user), *argv],
-            user=direct.uid if direct else None,
-            group=direct.gid if direct else None,
-            extra_groups=[] if direct else None,
-            cwd="/",  # ours may be closed to the user
-            # None of our own variables: PGDATA, LANG or NOTIFY_SOCKET would change what the servers do.
-            env={"PATH": _SYSTEM_PATH, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=RUN_TIMEOUT,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                [*self._entry(user), *argv],
+                user=direct.uid if direct else None,
+                group=direct.gid if direct else None,
+                extra_groups=[] if direct else None,
+                cwd="/",  # ours may be closed to the user
+                # None of our own variables: PGDATA, LANG or NOTIFY_SOCKET would change what the servers do.
+                env={"PATH": _SYSTEM_PATH, "LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=RUN_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Terminal(
+                f"{Path(argv[0]).name} took more than {RUN_TIMEOUT} s: see that the disk works, then try again"
+            ) from None
 
     def interact(self, argv: Sequence[str], user: User | None, variables: Mapping[str, str]) -> int:
         """Run a client on this terminal, with `variables` added to ours; returns its exit code."""

@@ -66,10 +66,11 @@ class Postgres(Server):
         self.prepare_home()
         if not self.host.outside(self.data).exists():
             self._initdb()
-        self.host.write(self.data / "spillway.conf", _CONF.format(port=port, sockets=self._sockets(port)), self.user)
         if sys.platform == "linux":
             # Nobody is there, `pid` has seen to it; but PostgreSQL takes a zombie of its last life for alive.
             self.host.outside(self.data / "postmaster.pid").unlink(missing_ok=True)
+            shutil.rmtree(self.host.outside(self.home / "run"), ignore_errors=True)
+        self.host.write(self.data / "spillway.conf", _CONF.format(port=port, sockets=self._sockets(port)), self.user)
         before = self.log_size()
         argv = [str(self.bin_dir / "pg_ctl"), "start", "-D", str(self.data), "-l", str(self.home / "server.log")]
         done = self.host.run([*argv, "-w", "-s", "-t", str(probe.START_LIMIT)], self.user)

@@ -207,4 +207,4 @@ def said(folder: Path) -> Iterator[None]:
             raise Terminal(
                 f"{what}: run as the user who owns it, or set SPILLWAY_STATE_DIR to a folder of your own"
             ) from error
-        raise Terminal(what) from error
+        raise Terminal(f"{what}: see that SPILLWAY_STATE_DIR names a folder") from error

@@ -58,6 +58,11 @@ class Server(ABC):
             pid = self._recorded_pid()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except PermissionError as error:
+            raise Terminal(
+                f"{error.filename} belongs to another user: run as that one or as root,"
+                " or set SPILLWAY_STATE_DIR to a folder of your own"
+            ) from None
         return pid if pid is not None and self._is_ours(pid) else None
 
     def _is_ours(self, pid: int) -> bool:
@@ -128,7 +133,10 @@ class Server(ABC):
 
 
 # What servers write before they give up: PostgreSQL its severities, Redis a `#` in front of what is grave.
-_GRAVE = re.compile(r"(?:FATAL|PANIC):|FATAL CONFIG|Fatal error|[Bb]ad (?:file|directive)|[Cc]ould not|Can't|Failed")
+_GRAVE = re.compile(
+    r"(?:FATAL|PANIC):|FATAL CONFIG|Fatal error|[Bb]ad (?:file|directive)|[Cc]ould not|Can't|Failed"
+    r"|invalid value for|unrecognized configuration|syntax error in file"
+)
 _ENDS = re.compile(r"database system is shut down|Configuration loaded|oO0OoO0|^\s*$")
 
 

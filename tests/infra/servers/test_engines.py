@@ -1,0 +1,213 @@
+"""What users do with the servers, by every engine that can work here."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from infra.errors import Terminal
+from infra.servers.choose import known, pick, running
+from infra.servers.engine import SERVICES, Service
+from infra.servers.ports import _listening
+from infra.settings import DATABASE_PASSWORD
+
+from .conftest import Instance
+
+
+def pids(instance: Instance) -> list[int | None]:
+    return [instance.engine._seen(service).pid() for service in SERVICES]  # type: ignore[attr-defined]
+
+
+def sql(instance: Instance, text: str) -> str:
+    done = instance.run("psql", "-Atc", text)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_two_ups_at_once_start_it_once_with_its_schema_and_reset_leaves_nothing(fresh: Instance) -> None:
+    ups = [fresh.begin("up", "--engine", fresh.engine_name) for _ in range(2)]
+    outputs = [up.communicate(timeout=300) for up in ups]
+    assert [up.returncode for up in ups] == [0, 0], outputs
+    assert sorted("started by" in out for out, _ in outputs) == [False, True]
+    for out, err in outputs:
+        assert f"redis://127.0.0.1:{fresh.redis_port}/0" in out
+        assert f"analytics_user:***@127.0.0.1:{fresh.postgres_port}/analytics" in out
+        assert DATABASE_PASSWORD not in out + err
+    with psycopg.connect(fresh.settings.database) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (0,)
+
+    kept = fresh.run("reset", typed="n\n")
+    assert kept.returncode == 1
+    assert "Remove it for good?" in kept.stdout
+    assert None not in pids(fresh)
+
+    data = fresh.engine.data()
+    assert data is not None
+    assert fresh.run("reset", "--yes").returncode == 0
+    assert pids(fresh) == [None, None]
+    assert not Path(data).exists()
+    assert known(fresh.settings) is None
+    assert "nothing to remove" in fresh.run("reset", "--yes").stdout
+
+
+def test_up_again_is_harmless(local: Instance) -> None:
+    before = pids(local)
+    done = local.run("up")
+    assert done.returncode == 0
+    assert f"all is up already, by {local.engine_name}" in done.stdout
+    assert pids(local) == before
+
+
+def test_status_shows_both_servers(local: Instance) -> None:
+    done = local.run("status")
+    assert done.returncode == 0
+    for word in ("timescaledb", "redis", "TimescaleDB 2.", str(local.redis_port), str(local.postgres_port)):
+        assert word in done.stdout
+    assert done.stdout.count("healthy") == 2
+
+
+def test_the_clients_get_their_arguments_and_give_their_exit_codes(local: Instance) -> None:
+    assert sql(local, "SELECT current_user, current_database()") == "analytics_user|analytics"
+    assert local.run("redis-cli", "ping").stdout == "PONG\n"
+    assert local.run("psql", typed="SELECT 40 + 2;\n").stdout.splitlines()[2].strip() == "42"
+    assert "psql is the PostgreSQL interactive terminal" in local.run("psql", "--help").stdout
+    assert local.run("redis-cli", "--version").stdout.startswith("redis-cli ")
+    assert local.run("psql", "-v", "ON_ERROR_STOP=1", "-c", "SELECT 1/0").returncode == 1
+
+
+def test_data_survives_down_and_up(local: Instance) -> None:
+    local.run("redis-cli", "XADD", "kept", "1-1", "field", "value")
+    sql(local, "CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer")
+    assert "timescaledb and redis stopped" in local.run("down").stdout
+    assert pids(local) == [None, None]
+
+    status = local.run("status")
+    assert (status.returncode, status.stdout.count("stopped")) == (1, 2)
+    assert "`spillway up` starts it" in local.error("psql", "-c", "SELECT 1")
+    assert "nothing runs" in local.run("down").stdout
+
+    # Without --engine: what holds the data is preferred to what comes first.
+    assert f"started by {local.engine_name}" in local.run("up").stdout
+    assert local.run("redis-cli", "XLEN", "kept").stdout == "1\n"
+    assert sql(local, "SELECT answer FROM kept") == "42"
+
+
+def test_restart_makes_new_processes(local: Instance) -> None:
+    before = pids(local)
+    assert local.run("restart").returncode == 0
+    after = pids(local)
+    assert None not in after
+    assert not set(before) & set(after)
+
+
+def test_logs_of_one_and_of_both(local: Instance) -> None:
+    both = local.run("logs").stdout
+    assert "timescaledb | " in both
+    assert "redis       | " in both
+    one = local.run("logs", "timescaledb").stdout
+    assert "database system is ready to accept connections" in one
+    assert " | " not in one.splitlines()[0]
+
+
+def test_followed_logs_show_what_comes(local: Instance) -> None:
+    process = local.begin("logs", "-f", "timescaledb")
+    assert process.stdout is not None
+    try:
+        with psycopg.connect(local.settings.database) as connection, pytest.raises(psycopg.Error):
+            connection.execute("SELECT 'a mark'::int")
+        lines = iter(process.stdout.readline, "")
+        assert any("a mark" in line for line in lines)
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("how", ["immediate", "kill"])
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_killed_server_comes_back_with_what_was_acknowledged(local: Instance, service: Service, how: str) -> None:
+    client = redis.Redis(port=local.redis_port)
+    client.delete("acknowledged")
+    with psycopg.connect(local.settings.database, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS acknowledged")
+        connection.execute("CREATE TABLE acknowledged AS SELECT 1")
+    client.xadd("acknowledged", {"field": "value"})
+
+    local.engine.stop(service, how)  # type: ignore[arg-type]
+    assert [one.state for one in local.engine.status() if one.service == service] == ["stopped"]
+    assert running(local.settings) is not None
+    local.engine.start(service)
+
+    assert client.xlen("acknowledged") == 1
+    assert sql(local, "SELECT count(*) FROM acknowledged") == "1"
+
+
+def test_the_servers_listen_on_this_machine_alone_and_not_as_root(local: Instance) -> None:
+    for port in (local.redis_port, local.postgres_port):
+        assert len(_listening(port)) == 1
+        with pytest.raises(OSError, match=r"refused"), socket.create_connection(("127.0.0.2", port), timeout=1):
+            pass
+    for pid in pids(local):
+        assert Path(f"/proc/{pid}").stat().st_uid != 0 or os.geteuid() != 0
+
+
+def test_a_password_is_asked_for(local: Instance) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(local.settings.database.replace(DATABASE_PASSWORD, "wrong"))
+
+
+def test_another_port_than_that_of_the_running_server_is_refused(local: Instance) -> None:
+    line = local.error("up", SPILLWAY_REDIS_PORT=str(local.redis_port + 1))
+    assert f"runs on port {local.redis_port}, not {local.redis_port + 1}" in line
+
+
+def test_another_engine_than_that_which_runs_is_refused(local: Instance) -> None:
+    # A second engine would need the same ports.
+    with pytest.raises(Terminal, match=f"runs by {local.engine_name} already: run `spillway down` first"):
+        pick(local.settings, "docker")
+
+
+@pytest.mark.parametrize("variable", ["SPILLWAY_REDIS_PORT", "SPILLWAY_POSTGRES_PORT"])
+def test_a_port_in_use_is_refused_with_its_holder_before_anything_starts(fresh: Instance, variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        line = fresh.error("up", "--engine", fresh.engine_name, **{variable: str(port)})
+    assert f"port {port}" in line
+    assert f"(pid {os.getpid()})" in line
+    assert f"set {variable} to a free port" in line
+    assert pids(fresh) == [None, None]
+
+
+def test_a_server_that_dies_at_its_start_is_quoted(local: Instance) -> None:
+    local.engine.down()
+    conf = local.engine._seen("timescaledb").data / "postgresql.conf"  # type: ignore[attr-defined]
+    conf = local.engine.host.outside(conf)  # type: ignore[attr-defined]
+    before = conf.read_text()
+    conf.write_text(before + "work_mem = 'plenty'\n")
+    try:
+        line = local.error("up")
+    finally:
+        conf.write_text(before)
+    assert 'invalid value for parameter "work_mem": "plenty"' in line
+    assert "server.log" in line
+
+
+def test_a_redis_that_dies_at_its_start_is_quoted(local: Instance) -> None:
+    local.engine.down()
+    server = local.engine._seen("redis")  # type: ignore[attr-defined]
+    manifest = server.host.outside(server.data) / "appendonlydir/appendonly.aof.manifest"
+    before = manifest.read_bytes()
+    manifest.write_bytes(b"not a manifest\n")
+    begun = time.monotonic()
+    try:
+        line = local.error("up")
+    finally:
+        manifest.write_bytes(before)
+    assert "redis did not start: it ended at its start" in line
+    assert "manifest" in line
+    assert time.monotonic() - begun < 30

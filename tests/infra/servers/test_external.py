@@ -1,0 +1,156 @@
+"""Servers that somebody else runs, named by URLs."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+import redis
+
+from infra.errors import Terminal
+from infra.servers.external import libpq_variables, redis_cli_options
+from infra.servers.schema import apply_schema
+
+from .conftest import Instance, free_port
+
+SECRET = "s3cret-word"
+
+
+def urls(some: Instance, database: str = "analytics") -> dict[str, str]:
+    return {
+        "SPILLWAY_REDIS_URL": some.settings.redis,
+        "SPILLWAY_DATABASE_URL": some.settings.database.removesuffix("analytics") + database,
+        # Were these used, nothing would answer.
+        "SPILLWAY_REDIS_PORT": str(free_port()),
+        "SPILLWAY_POSTGRES_PORT": str(free_port()),
+        "SPILLWAY_INSTANCE": "nothing-of-this-name",
+    }
+
+
+@pytest.fixture
+def other_database(some: Instance) -> str:
+    """A database without Spillway's schema."""
+    with psycopg.connect(some.settings.database, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS other")
+        connection.execute("CREATE DATABASE other")
+    return "other"
+
+
+def test_up_starts_nothing_and_schema_makes_the_tables(some: Instance, other_database: str) -> None:
+    given = urls(some, other_database)
+    assert "run `spillway schema`" in some.error("up", **given)
+    for _ in range(2):
+        assert some.run("schema", **given).returncode == 0
+    done = some.run("up", **given)
+    assert done.returncode == 0, done.stderr
+    assert "nothing started" in done.stdout
+    assert "Redis " in done.stdout
+    assert "TimescaleDB 2." in done.stdout
+    assert not (some.state_dir / "nothing-of-this-name").exists()
+
+
+def test_the_clients_reach_the_urls(some: Instance) -> None:
+    given = urls(some)
+    assert some.run("psql", "-Atc", "SELECT 42", **given).stdout == "42\n"
+    assert some.run("redis-cli", "ping", **given).stdout == "PONG\n"
+
+
+@pytest.mark.parametrize("command", [["down"], ["restart"], ["logs"], ["reset", "--yes"]])
+def test_what_spillway_did_not_start_it_does_not_touch(some: Instance, command: list[str]) -> None:
+    line = some.error(*command, **urls(some))
+    assert "SPILLWAY_DATABASE_URL and SPILLWAY_REDIS_URL are set" in line
+    assert "servers that it did not start" in line
+    assert {one.state for one in some.engine.status()} == {"healthy"}
+
+
+def test_a_wrong_database_password_is_one_line_without_it(some: Instance) -> None:
+    wrong = some.settings.database.replace("analytics_pass", SECRET)
+    line = some.error("up", **{**urls(some), "SPILLWAY_DATABASE_URL": wrong})
+    assert "password authentication failed" in line
+    assert "mend SPILLWAY_DATABASE_URL" in line
+    assert SECRET not in line
+
+
+def test_a_wrong_redis_password_is_one_line_without_it(some: Instance) -> None:
+    with redis.Redis(port=some.redis_port) as client:
+        client.config_set("requirepass", "right")
+        try:
+            given = {**urls(some), "SPILLWAY_REDIS_URL": f"redis://:{SECRET}@127.0.0.1:{some.redis_port}/0"}
+            line = some.error("up", **given)
+            given["SPILLWAY_REDIS_URL"] = given["SPILLWAY_REDIS_URL"].replace(SECRET, "right")
+            assert some.run("redis-cli", "ping", **given).stdout == "PONG\n"
+        finally:
+            client.config_set("requirepass", "")
+    assert "invalid username-password pair" in line
+    assert "mend SPILLWAY_REDIS_URL" in line
+    assert SECRET not in line
+
+
+def test_the_url_that_is_not_set_means_the_local_server(some: Instance) -> None:
+    apply_schema(some.settings.database)
+    done = some.run("up", SPILLWAY_REDIS_URL=some.settings.redis)
+    assert done.returncode == 0, done.stderr
+    assert str(some.postgres_port) in done.stdout
+    assert "SPILLWAY_REDIS_URL is set" in some.error("down", SPILLWAY_REDIS_URL=some.settings.redis)
+
+
+def test_status_says_what_does_not_answer(some: Instance) -> None:
+    port = free_port()
+    done = some.run("status", **{**urls(some), "SPILLWAY_REDIS_URL": f"redis://127.0.0.1:{port}/0"})
+    assert done.returncode == 1
+    assert "healthy" in done.stdout
+    assert f"redis at 127.0.0.1:{port}" in done.stderr
+    assert "see that it runs there" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://user:{SECRET}%zz@localhost/name",
+        f"postgresql://user:p@{SECRET}:x/name",
+        f"{SECRET}",
+    ],
+)
+def test_a_database_url_that_cannot_be_read_is_not_quoted(some: Instance, url: str) -> None:
+    line = some.error("up", SPILLWAY_DATABASE_URL=url)
+    assert "SPILLWAY_DATABASE_URL is not a URL like postgresql://" in line
+    assert SECRET not in line
+
+
+def test_a_redis_url_that_cannot_be_read_is_not_quoted(some: Instance) -> None:
+    line = some.error("up", SPILLWAY_REDIS_URL=f"redis://user:pass#{SECRET}@localhost:6379/0")
+    assert "SPILLWAY_REDIS_URL" in line
+    assert SECRET not in line
+
+
+def test_libpq_variables_hold_the_url() -> None:
+    assert libpq_variables("postgresql://me:a%40b@db.example:6543/events?sslmode=require") == {
+        "PGUSER": "me",
+        "PGPASSWORD": "a@b",
+        "PGHOST": "db.example",
+        "PGPORT": "6543",
+        "PGDATABASE": "events",
+        "PGSSLMODE": "require",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "variables"),
+    [
+        ("redis://127.0.0.1:6379/0", ["-h", "127.0.0.1", "-p", "6379", "-n", "0"], {}),
+        (
+            "rediss://me:a%40b@cache.example/2",
+            ["-h", "cache.example", "-p", "6379", "--tls", "-n", "2", "--user", "me"],
+            {"REDISCLI_AUTH": "a@b"},
+        ),
+        ("unix:///run/redis.sock", ["-s", "/run/redis.sock"], {}),
+    ],
+)
+def test_redis_cli_options_hold_the_url_but_its_password(
+    url: str, options: list[str], variables: dict[str, str]
+) -> None:
+    assert redis_cli_options(url) == (options, variables)
+
+
+def test_redis_cli_options_refuse_what_is_no_port() -> None:
+    with pytest.raises(Terminal, match="SPILLWAY_REDIS_URL is not a URL"):
+        redis_cli_options("redis://localhost:port/0")

@@ -1,0 +1,110 @@
+"""The parts that need no server."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from infra.errors import Terminal
+from infra.servers.host import Host
+from infra.servers.lock import locked
+from infra.servers.ports import demand_free, holder
+from infra.servers.server import children, step_for, telling
+from infra.servers.system import version_tuple
+
+POSTGRES_LOG = """\
+2026-01-01 00:00:00.000 UTC [1] LOG:  starting PostgreSQL 17.1
+2026-01-01 00:00:00.000 UTC [1] FATAL:  could not load library "timescaledb.so"
+2026-01-01 00:00:00.000 UTC [1] LOG:  database system is shut down
+"""
+REDIS_LOG = """\
+1:C 01 Jan 2026 00:00:00.000 # oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo
+1:M 01 Jan 2026 00:00:00.000 # Could not create server TCP listening socket 127.0.0.1:80: bind: Permission denied
+1:M 01 Jan 2026 00:00:00.000 # Configuration loaded
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        (POSTGRES_LOG, 'FATAL:  could not load library "timescaledb.so"'),
+        (REDIS_LOG, "bind: Permission denied"),
+        ("first\nlast\n\n", "last"),
+        ("", "(its log says nothing)"),
+    ],
+)
+def test_the_telling_line_of_a_log(log: str, line: str) -> None:
+    assert telling(log).endswith(line)
+
+
+def test_a_full_disk_has_a_next_step() -> None:
+    assert "free some space" in step_for('could not write "postmaster.pid": No space left on device')
+    assert step_for("bind: Permission denied") == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "numbers"), [("2.28.3", (2, 28, 3)), ("2.18.1-dev", (2, 18, 1)), ("", ()), ("dev", ())]
+)
+def test_versions_are_compared_by_number(version: str, numbers: tuple[int, ...]) -> None:
+    assert version_tuple(version) == numbers
+
+
+def test_the_holder_of_a_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert (holder(port) or "").endswith(f"(pid {os.getpid()})")
+        with pytest.raises(Terminal, match="set SPILLWAY_REDIS_PORT to a free port"):
+            demand_free("redis", port)
+    assert holder(port) is None
+    demand_free("redis", port)
+
+
+def test_paths_of_a_root_folder_are_seen_from_outside(tmp_path: Path) -> None:
+    assert Host(tmp_path).outside(Path("/var/lib/x")) == tmp_path / "var/lib/x"
+    assert Host().outside(Path("/var/lib/x")) == Path("/var/lib/x")
+
+
+def test_a_written_file_is_closed_to_others_and_replaces_a_link(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("untouched")
+    (tmp_path / "file").symlink_to(target)
+    Host().write(tmp_path / "file", "text", None)
+    assert target.read_text() == "untouched"
+    assert (tmp_path / "file").read_text() == "text"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_folders_are_open_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        made = Host().make_folder(tmp_path / "a/b/c", None, 0o700)
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (made, made.parent, made.parent.parent)] == [0o700, 0o755, 0o755]
+
+
+def test_the_lock_is_for_one_process_and_may_be_taken_again_by_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path, "a test"), locked(path, "a test"):
+        child = os.fork()
+        if child == 0:
+            import fcntl
+
+            try:
+                fcntl.flock(os.open(path, os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os._exit(7)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_children_of_this_process() -> None:
+    child = os.fork()
+    if child == 0:
+        os.read(0, 0)
+        os._exit(0)
+    assert child in children(os.getpid())
+    os.waitpid(child, 0)
