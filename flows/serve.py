@@ -7,7 +7,6 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLi
 
 from flows.drain import drain
 
-# As in prefect.yaml.
 _INTERVAL_SECONDS = 60
 
 

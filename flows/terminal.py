@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from prefect.exceptions import PrefectException
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -67,15 +68,18 @@ def _print_books(result: dict[str, Any]) -> None:
     if not result["streams"]:
         Console().print("no stream matches: nothing to drain")
         return
-    table = Table("stream", *_NUMBERS)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("stream", no_wrap=True)
+    for name in _NUMBERS:
+        table.add_column(name.replace("events_per_second", "events/s"), justify="right", no_wrap=True)
     for books in result["streams"]:
         table.add_row(books["stream"], *(f"{books[name]:,}" for name in _NUMBERS))
     if len(result["streams"]) > 1:
         table.add_section()
         table.add_row("all", *(f"{result[name]:,}" for name in _NUMBERS))
-    Console().print(table)
+    # Into a pipe or a file, whole rows: there is no width to keep to.
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
 
 
-_NUMBERS = ("read", "inserted", "duplicates", "quarantined", "lost", "bytes", "events_per_second", "lag")
+_NUMBERS = ("read", "inserted", "duplicates", "quarantined", "lost", "events_per_second", "lag")

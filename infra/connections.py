@@ -31,8 +31,7 @@ def redis_client(settings: Settings) -> redis.Redis:
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
-            lib_name=None,
-            lib_version=None,
+            driver_info=None,
             client_name="spillway",
         )
     except ValueError as error:

@@ -167,11 +167,20 @@ def load_mappings(path: Path) -> Mappings:
         streams = _File.model_validate(raw).streams
         return Mappings({name: stream.mapping(name) for name, stream in streams.items()})
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(f'"{part}"' if i == 1 else str(part) for i, part in enumerate(fault["loc"]))
-        found = "" if fault["type"] in ("missing", "extra_forbidden") else f", found {fault['input']!r}"
-        known = ", ".join(_Stream.model_fields)
-        hint = f"; known keys: {known}" if fault["type"] in ("missing", "extra_forbidden") else ""
-        raise Terminal(f"{path}: {where}: {fault['msg'].lower()}{found}{hint}") from None
+        raise Terminal(f"{path}: {_faults(error)}") from None
     except ValueError as error:
         raise Terminal(f"{path}: {error}") from None
+
+
+def _faults(error: ValidationError) -> str:
+    """All that is wrong, the keys that nobody knows first: one of them is often the reason that another is missing."""
+    faults = []
+    for fault in sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden"):
+        where = ".".join(f'"{part}"' if place == 1 else str(part) for place, part in enumerate(fault["loc"]))
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"{where}: no such key, expected one of {', '.join(_Stream.model_fields)}")
+        elif fault["type"] == "missing":
+            faults.append(f"{where}: missing")
+        else:
+            faults.append(f"{where}: {fault['msg'].lower()}, found {fault['input']!r}")
+    return "; ".join(faults)
