@@ -1,3 +1,122 @@
+"""The commands that fill streams: `spillway produce` and `spillway generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated
+
 import typer
 
+from infra.errors import Terminal
+from infra.producers.fields import as_data, as_fields
+from infra.producers.lines import InputFault, Lines, open_lines
+from infra.producers.progress import Meter, meter
+from infra.producers.send import connect_redis, send
+
 app = typer.Typer()
+
+
+def _positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        raise typer.BadParameter("expected a number over 0")
+    return value
+
+
+def _iso(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a time such as 2025-01-31T12:00Z, found {text!r}") from None
+
+
+_Stream = Annotated[str, typer.Option(help="The stream to add to.")]
+_Rate = Annotated[float | None, typer.Option(callback=_positive, help="Entries a second; as fast as it goes without.")]
+
+
+@app.command()
+def produce(
+    file: Annotated[str, typer.Argument(help="NDJSON, plain or gzip; - is standard input.")],
+    stream: _Stream,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="One field per top-level key, not the line in the field data.")
+    ] = False,
+    rate: _Rate = None,
+) -> None:
+    """Load a file of events into a stream, one entry a line.
+
+    Without --flat each line is sent as it is, whatever it holds: the drain judges. With --flat strings become fields
+    as they are, other values as their JSON text, and null is left out. Blank lines are skipped.
+    """
+    with open_lines(file) as lines:
+        with meter(stream, lines.size, (lambda: lines.position) if lines.size else None) as count, _told(count, stream):
+            try:
+                with connect_redis() as client:
+                    send(client, stream, _split(lines) if flat else map(as_data, lines), rate=rate, on_sent=count)
+            except InputFault as fault:
+                raise Terminal(
+                    f"{fault.what}; {count.sent:,} entries before it are in {stream}; {fault.next_step}"
+                ) from fault
+        blank = f"; {lines.blank:,} blank lines skipped" if lines.blank else ""
+        typer.echo(count.summary(stream) + blank)
+
+
+def _split(lines: Lines) -> Iterator[dict[bytes, bytes]]:
+    for line in lines:
+        try:
+            yield as_fields(line)
+        except ValueError as error:
+            raise InputFault(
+                f"{lines.name}, line {lines.number}: {error}",
+                f"mend the line and send the rest (tail -n +{lines.number}), or send all without --flat",
+            ) from error
+
+
+@app.command()
+def generate(
+    events: Annotated[int, typer.Option(min=0, help="How many entries, duplicates and bad ones included.")],
+    stream: _Stream,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and options give the same events.")] = 0,
+    duplicates: Annotated[
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="This share of the entries repeat an earlier entry.")
+    ] = 0.0,
+    bad: Annotated[
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="This share of the entries are broken.")
+    ] = 0.0,
+    late: Annotated[
+        float,
+        typer.Option(min=0, max=1, metavar="SHARE", help="This share of the entries are an hour to 60 days older."),
+    ] = 0.0,
+    start: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=_iso, metavar="ISO", help="Events end here; UTC where it names no zone; now, to the minute."
+        ),
+    ] = None,
+    span: Annotated[
+        float, typer.Option(metavar="HOURS", callback=_positive, help="Events are spread over so long before start.")
+    ] = 24.0,
+    json: Annotated[bool, typer.Option("--json", help="One document in the field data, not flat fields.")] = False,
+    rate: _Rate = None,
+) -> None:
+    """Fill a stream with life-like events, with a SHARE (0..1) of them late, repeated or broken."""
+    # Not at the top: numpy takes a while to load, and every command loads this file.
+    from infra.producers.generate import as_document, batches, default_start
+
+    start = start or default_start()
+    made = batches(events, seed=seed, duplicates=duplicates, bad=bad, late=late, start=start, span_hours=span)
+    entries = (entry for batch in made for entry in batch.entries)
+    with meter(stream, events) as count, _told(count, stream), connect_redis() as client:
+        send(client, stream, map(as_document, entries) if json else entries, rate=rate, on_sent=count)
+    typer.echo(f"{count.summary(stream)}; the same again: --seed {seed} --start {start.isoformat()}")
+
+
+@contextmanager
+def _told(count: Meter, stream: str) -> Iterator[None]:
+    """Says what was sent when a person stops it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"stopped: {count.summary(stream)}; up to one batch more may be there", err=True)
+        raise

@@ -1,0 +1,53 @@
+"""The ways in which a generated entry is broken: none of them can become a row of `events`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+Entry = dict[bytes, bytes]
+
+
+def _put(field: bytes, value: bytes, entry: Entry) -> None:
+    entry[field] = value
+
+
+def _cut(field: bytes, entry: Entry) -> None:
+    entry[field] = entry[field][:-1]
+
+
+def _without(field: bytes, entry: Entry) -> None:
+    del entry[field]
+
+
+def _property(member: bytes, entry: Entry) -> None:
+    entry[b"properties"] = entry[b"properties"].removesuffix(b"}") + b"," + member + b"}"
+
+
+WAYS: dict[str, Callable[[Entry], None]] = {
+    "uuid is text": partial(_put, b"event_id", b"not-a-uuid"),
+    "uuid is a digit short": partial(_cut, b"event_id"),
+    "uuid is empty": partial(_put, b"event_id", b""),
+    "time is text": partial(_put, b"time", b"half past nine"),
+    "time is no day": partial(_put, b"time", b"2025-02-30T12:00:00.000Z"),
+    "time is empty": partial(_put, b"time", b""),
+    "no event_id": partial(_without, b"event_id"),
+    "no event_type": partial(_without, b"event_type"),
+    "no user_id": partial(_without, b"user_id"),
+    "no time": partial(_without, b"time"),
+    "properties are cut off": partial(_cut, b"properties"),
+    "properties hold NaN": partial(_property, b'"ratio":NaN'),
+    # Valid JSON that jsonb refuses: https://www.postgresql.org/docs/current/datatype-json.html
+    "properties hold \\u0000": partial(_property, b'"note":"a\\u0000b"'),
+    "properties hold half a surrogate pair": partial(_property, b'"note":"\\ud83d"'),
+    "user_id holds a NUL": partial(_put, b"user_id", b"user\x00"),
+    "event_type is no UTF-8": partial(_put, b"event_type", b"caf\xe9.view"),
+}
+_WAYS = tuple(WAYS.values())
+
+
+def broken(entry: Entry, way: int) -> Entry:
+    """A copy of `entry` broken in the `way`-th of `WAYS`, counted round."""
+    copy = dict(entry)
+    _WAYS[way % len(_WAYS)](copy)
+    return copy

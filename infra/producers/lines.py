@@ -1,0 +1,121 @@
+"""Reads newline-delimited JSON, plain or gzip, from a file or standard input, line by line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from infra.errors import Terminal
+
+STDIN = "-"
+
+# Longer than any event and far below Redis's own limit of 512 MiB a value (proto-max-bulk-len): a file without
+# newlines must not fill the memory.
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1
+
+
+class InputFault(Terminal):
+    """The input is at fault. `what` and `next_step` apart, so that a caller can say in between what it sent."""
+
+    def __init__(self, what: str, next_step: str) -> None:
+        super().__init__(f"{what}; {next_step}")
+        self.what = what
+        self.next_step = next_step
+
+
+class Lines:
+    """The lines of `source` that are not blank, as bytes without their `\\n` (a `\\r` stays: JSON takes it as space).
+
+    `number` is that of the line given last, from 1, blank lines counted. `blank` counts the lines left out.
+    `size` is in bytes as stored (compressed), None where it is not known.
+    Iterating raises `InputFault` for a broken gzip, an unreadable file or a line over `MAX_LINE_BYTES`.
+    """
+
+    def __init__(self, source: BinaryIO, name: str, *, size: int | None = None) -> None:
+        self.name = name
+        self.size = size
+        self.number = 0
+        self.blank = 0
+        self._stored = source if isinstance(source, io.BufferedReader) else io.BufferedReader(_raw(source))
+        # By content, so that standard input works as well; by name, so that a broken download is noticed.
+        self._gzip = self._peek() == _GZIP_MAGIC
+        if name.endswith(".gz") and not self._gzip:
+            raise InputFault(f"{name}: expected a gzip, found other data", _fetch_again(name))
+
+    @property
+    def position(self) -> int:
+        """Bytes read so far, as stored. Only where `size` is known."""
+        return self._stored.tell()
+
+    def __iter__(self) -> Iterator[bytes]:
+        plain = io.BufferedReader(gzip.GzipFile(fileobj=self._stored)) if self._gzip else self._stored
+        try:
+            while line := plain.readline(MAX_LINE_BYTES + 1):
+                self.number += 1
+                if len(line) > MAX_LINE_BYTES:
+                    raise InputFault(
+                        f"{self.name}, line {self.number}: longer than {MAX_LINE_BYTES:,} bytes",
+                        "expected one JSON document a line: split the file into lines",
+                    )
+                if line.isspace():
+                    self.blank += 1
+                    continue
+                yield line.removesuffix(b"\n")
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InputFault(
+                f"{self.name}: the gzip is broken after line {self.number}: {error}", _fetch_again(self.name)
+            ) from error
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
+
+    def _peek(self) -> bytes:
+        try:
+            return self._stored.peek(2)[:2]
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
+
+
+@contextmanager
+def open_lines(source: str) -> Iterator[Lines]:
+    """The lines of the file `source`, or of standard input for `-`; a file is closed at the end.
+
+    Raises `InputFault` for a file that is not there, a directory, or one that may not be read.
+    """
+    if source == STDIN:
+        yield Lines(sys.stdin.buffer, "standard input")
+        return
+    try:
+        file = Path(source).open("rb")  # noqa: SIM115  # its errors are told apart from those of the body
+    except OSError as error:
+        raise _unreadable(source, error) from error
+    with file:
+        status = Path(source).stat()
+        yield Lines(file, source, size=status.st_size if stat.S_ISREG(status.st_mode) else None)
+
+
+def _raw(source: BinaryIO) -> io.RawIOBase:
+    # BufferedReader asks for readinto() only, which every binary stream has.
+    return source  # type: ignore[return-value]
+
+
+def _unreadable(name: str, error: OSError) -> InputFault:
+    if isinstance(error, FileNotFoundError):
+        return InputFault(f"{name}: no such file", "mend the path, or give - for standard input")
+    if isinstance(error, IsADirectoryError):
+        return InputFault(f"{name}: expected a file, found a directory", "name one .ndjson or .ndjson.gz file in it")
+    if isinstance(error, PermissionError):
+        return InputFault(f"{name}: may not be read", "mend its rights (chmod +r), or run as its owner")
+    return InputFault(f"{name}: cannot be read: {error.strerror or error}", "mend the file or the path")
+
+
+def _fetch_again(name: str) -> str:
+    return f"fetch the file again (gzip -t {name} checks it)"

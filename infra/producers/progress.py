@@ -1,0 +1,52 @@
+"""Shows how far a producer has come: a bar on standard error where that is a terminal, and a line at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class Meter:
+    """Counts what was sent. `advanced` is called with the sum after every batch."""
+
+    def __init__(self, advanced: Callable[[int], None]) -> None:
+        self.sent = 0
+        self._advanced = advanced
+        self._started = time.monotonic()
+
+    def __call__(self, sent: int) -> None:
+        """`sent` more entries were confirmed."""
+        self.sent += sent
+        self._advanced(self.sent)
+
+    def summary(self, stream: str) -> str:
+        """How many entries, to which stream, in how many seconds, at what rate."""
+        seconds = time.monotonic() - self._started
+        noun = "entry" if self.sent == 1 else "entries"
+        return f"{self.sent:,} {noun} to {stream} in {seconds:.2f} s ({self.sent / max(seconds, 1e-9):,.0f} entries/s)"
+
+
+@contextmanager
+def meter(stream: str, total: int | None, done: Callable[[], int] | None = None) -> Iterator[Meter]:
+    """A `Meter` with a bar over `total`: entries, or whatever unit `done` counts in; None where it is not known."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),  # a stream may be called [red]
+        BarColumn(),
+        TextColumn("{task.fields[sent]:,} entries"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(stream, total=total, sent=0)
+
+    def advanced(sent: int) -> None:
+        bar.update(task, completed=done() if done else sent, sent=sent)
+
+    with bar:
+        yield Meter(advanced)

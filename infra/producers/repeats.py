@@ -1,0 +1,54 @@
+"""Chooses which earlier entries a generated stream repeats, remembering a bounded number of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.producers.broken import Entry
+
+# Entries remembered, about 0.6 kB each: 15 MB at most.
+RECENT = 5_000
+FAR = 20_000
+
+# At-least-once producers repeat what they sent moments ago; a replay repeats something from any time.
+_FAR_SHARE = 0.2
+_MEAN_DISTANCE = 300.0  # in entries
+
+
+class Repeats:
+    """What may be repeated: the last `RECENT` entries, and a fair sample of all (Vitter's algorithm R)."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._recent: list[Entry] = []
+        self._far: list[Entry] = []
+        self._seen = 0
+
+    def weave(self, entries: list[Entry], fresh: npt.NDArray[np.bool_], duplicate: npt.NDArray[np.bool_]) -> None:
+        """Replace the entries at `duplicate` by copies of earlier ones, of those at `fresh` or remembered.
+
+        All three have the same length. There has to be something to repeat before the first duplicate.
+        """
+        known = self._recent + [entries[i] for i in np.flatnonzero(fresh).tolist()]
+        places = np.flatnonzero(duplicate)
+        before = len(self._recent) + np.cumsum(fresh)[places]
+        # Uniform in 0..before where the distance reaches behind what is remembered.
+        distance = self._rng.exponential(_MEAN_DISTANCE, places.size).astype(np.int64) % np.maximum(before, 1)
+        far = self._rng.random(places.size) < _FAR_SHARE
+        slots = (self._rng.random(places.size) * len(self._far)).astype(np.int64)
+        for place, nearby, is_far, slot in zip(
+            places.tolist(), (before - 1 - distance).tolist(), far.tolist(), slots.tolist(), strict=True
+        ):
+            entries[place] = dict(self._far[slot] if is_far and self._far else known[nearby])
+        self._remember(known[len(self._recent) :])
+        self._recent = known[-RECENT:]
+
+    def _remember(self, fresh: list[Entry]) -> None:
+        slots = self._rng.random(len(fresh)) * (self._seen + np.arange(1, len(fresh) + 1))
+        for entry, slot in zip(fresh, slots.astype(np.int64).tolist(), strict=True):
+            if len(self._far) < FAR:
+                self._far.append(entry)
+            elif slot < FAR:
+                self._far[slot] = entry
+        self._seen += len(fresh)
