@@ -106,7 +106,7 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
 
 @app.command(context_settings=_HAND_ON, add_help_option=False)
 def psql(context: typer.Context) -> None:
-    """Run psql on the database; all arguments are psql's."""
+    """Run psql on the database; all arguments are psql's. Give it files by `< file`: it may run in a container."""
     raise typer.Exit(_known(settings()).psql(context.args))
 
 

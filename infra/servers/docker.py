@@ -22,6 +22,8 @@ from infra.settings import DATABASE, DATABASE_USER, PROJECT_ROOT, Settings
 COMPOSE_FILE = PROJECT_ROOT / "infra/compose.yaml"
 ASK_TIMEOUT = 20  # seconds for an engine that may be just waking up
 PULL_TIMEOUT = 1800  # seconds: 400 MB of images at the first `up`
+# Of a container that dies again and again Docker says restarting: it is not stopped, and holds its port.
+_ALIVE = ("running", "restarting", "paused")
 DEFAULT_INSTANCE = "analytics"
 
 
@@ -51,7 +53,7 @@ class DockerEngine(Engine):
         return None
 
     def runs(self) -> bool:
-        return any(self._state(service) == "running" for service in SERVICES)
+        return any(self._state(service) in _ALIVE for service in SERVICES)
 
     def data(self) -> str | None:
         done = self._docker("volume", "ls", "-q", "--filter", f"label=com.docker.compose.project={self.project}")
@@ -59,7 +61,7 @@ class DockerEngine(Engine):
         return f"Docker volumes {', '.join(volumes)}" if volumes else None
 
     def up(self) -> tuple[Service, ...]:
-        stopped = tuple(service for service in SERVICES if self._state(service) != "running")
+        stopped = tuple(service for service in SERVICES if self._state(service) not in _ALIVE)
         for service in stopped:
             ports.demand_free(service, self._port(service))
         if stopped:
@@ -71,12 +73,12 @@ class DockerEngine(Engine):
         return stopped
 
     def down(self) -> tuple[Service, ...]:
-        ran = tuple(service for service in SERVICES if self._state(service) == "running")
+        ran = tuple(service for service in SERVICES if self._state(service) in _ALIVE)
         self._compose("down")
         return ran
 
     def start(self, service: Service) -> None:
-        if self._state(service) != "running":
+        if self._state(service) not in _ALIVE:
             ports.demand_free(service, self._port(service))
             if self._state(service) is None:
                 self._compose("up", "-d", service)
@@ -85,7 +87,7 @@ class DockerEngine(Engine):
         self._wait(service)
 
     def stop(self, service: Service, how: How = "fast") -> None:
-        if self._state(service) == "running":
+        if self._state(service) in _ALIVE:
             self._demand("stop" if how == "fast" else "kill", self.container(service))
 
     def status(self) -> list[ServiceStatus]:
@@ -94,7 +96,7 @@ class DockerEngine(Engine):
     def _status(self, service: Service) -> ServiceStatus:
         port = self._port(service)
         volume = f"{self.project}_{'redis-data' if service == 'redis' else 'timescale-data'}"
-        if self._state(service) != "running":
+        if self._state(service) not in _ALIVE:
             return ServiceStatus(service, "stopped", port, "", volume)
         try:
             return ServiceStatus(service, "healthy", port, self._answer(service), volume)
@@ -132,7 +134,7 @@ class DockerEngine(Engine):
         failure = probe.wait_until_answers(
             # A restarting container counts as alive: compose starts it again until the limit.
             lambda: self._answer(service),
-            lambda: self._state(service) in ("running", "restarting", "created"),
+            lambda: self._state(service) in (*_ALIVE, "created"),
         )
         if failure:
             done = self._docker("logs", "--tail", "50", self.container(service))

@@ -37,12 +37,17 @@ class External(Engine):
         """Check that both answer and that the schema is there."""
         for service in SERVICES:
             self._version(service)
-        with psycopg.connect(self.settings.database, connect_timeout=self._seconds) as connection:
-            if not schema_is_there(connection):
-                raise Terminal(
-                    f"the database at {host_of(self.settings.database)} does not hold Spillway's tables:"
-                    " run `spillway schema`"
-                )
+        seconds = max(1, round(self.settings.connect_timeout))  # libpq takes whole ones, and waits for ever at 0
+        try:
+            with psycopg.connect(self.settings.database, connect_timeout=seconds) as connection:
+                there = schema_is_there(connection)
+        except psycopg.Error as error:
+            raise self._closed("timescaledb", error) from error
+        if not there:
+            raise Terminal(
+                f"the database at {host_of(self.settings.database)} does not hold Spillway's tables:"
+                " run `spillway schema`"
+            )
         return ()
 
     def down(self) -> tuple[Service, ...]:
@@ -88,10 +93,6 @@ class External(Engine):
         options, variables = redis_cli_options(self.settings.redis)
         return interact(["redis-cli", *options, *args], variables)
 
-    @property
-    def _seconds(self) -> int:
-        return max(1, round(self.settings.connect_timeout))
-
     def _version(self, service: Service) -> str:
         """What answers at a URL. Raises `Transient` or `Terminal`, in which no part of the URL but the host is."""
         try:
@@ -99,16 +100,17 @@ class External(Engine):
                 version = f"Redis {probe.redis_version(self.settings.redis, self.settings.connect_timeout)}"
             else:
                 version = probe.database_version(self.settings.database, self.settings.connect_timeout)
-        except psycopg.ProgrammingError:
-            raise _unreadable(service) from None
-        except ValueError:
+        except (psycopg.ProgrammingError, ValueError):
             raise _unreadable(service) from None
         except (psycopg.Error, redis.RedisError) as error:
-            host = "{}:{}".format(*self._address(service))
-            kind = Transient if is_transient(error) else Terminal
-            step = "see that it runs there" if kind is Transient else f"mend {_VARIABLE[service]}"
-            raise kind(f"{service} at {host} does not let us in: {one_line(error)}; {step}") from error
+            raise self._closed(service, error) from error
         return version
+
+    def _closed(self, service: Service, error: Exception) -> SpillwayError:
+        host = "{}:{}".format(*self._address(service))
+        kind = Transient if is_transient(error) else Terminal
+        step = "see that it runs there" if kind is Transient else f"mend {_VARIABLE[service]}"
+        return kind(f"{service} at {host} does not let us in: {one_line(error)}; {step}")
 
     def _address(self, service: Service) -> tuple[str, int]:
         """Host and port, for people to read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -26,6 +27,9 @@ def show(files: Mapping[str, Path], follow: bool) -> None:
             if not follow:
                 return
             time.sleep(PAUSE)
+    except BrokenPipeError:
+        # `spillway logs | head` has seen enough; Python must not try to flush at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         for reader in readers.values():
             reader.close()

@@ -140,9 +140,9 @@ def fresh(request: pytest.FixtureRequest, make_instance: Callable[[str], Instanc
     return make_instance(request.param)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def some(make_instance: Callable[[str], Instance]) -> Instance:
-    """An instance of the first engine that can work here, for what does not depend on the engine."""
+    """An instance of the first engine that can work here, for what does not depend on the engine; it is up."""
     for name in ENGINES_WITHOUT_DOCKER:
         if ENGINES[name](Settings(_env_file=None)).why_not() is None:
             instance = make_instance(name)

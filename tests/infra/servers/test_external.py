@@ -5,9 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 import redis
+from pydantic import SecretStr
 
 from infra.errors import Terminal
-from infra.servers.external import libpq_variables, redis_cli_options
+from infra.servers.external import External, libpq_variables, redis_cli_options
 from infra.servers.schema import apply_schema
 
 from .conftest import Instance, free_port
@@ -54,11 +55,21 @@ def test_the_clients_reach_the_urls(some: Instance) -> None:
     assert some.run("redis-cli", "ping", **given).stdout == "PONG\n"
 
 
-@pytest.mark.parametrize("command", [["down"], ["restart"], ["logs"], ["reset", "--yes"]])
-def test_what_spillway_did_not_start_it_does_not_touch(some: Instance, command: list[str]) -> None:
-    line = some.error(*command, **urls(some))
+def test_what_spillway_did_not_start_it_does_not_touch(some: Instance) -> None:
+    line = some.error("reset", "--yes", **urls(some))
     assert "SPILLWAY_DATABASE_URL and SPILLWAY_REDIS_URL are set" in line
-    assert "servers that it did not start" in line
+    assert "does not remove the data of servers that it did not start" in line
+    external = External(some.settings.model_copy(update={"redis_url": SecretStr(some.settings.redis)}))
+    for refused in (
+        external.down,
+        external.restart,
+        external.reset,
+        lambda: external.logs(None, False),
+        lambda: external.start("redis"),
+        lambda: external.stop("redis"),
+    ):
+        with pytest.raises(Terminal, match="SPILLWAY_REDIS_URL is set, and Spillway does not"):
+            refused()
     assert {one.state for one in some.engine.status()} == {"healthy"}
 
 
@@ -111,9 +122,10 @@ def test_status_says_what_does_not_answer(some: Instance) -> None:
     ],
 )
 def test_a_database_url_that_cannot_be_read_is_not_quoted(some: Instance, url: str) -> None:
-    line = some.error("up", SPILLWAY_DATABASE_URL=url)
-    assert "SPILLWAY_DATABASE_URL is not a URL like postgresql://" in line
-    assert SECRET not in line
+    settings = some.settings.model_copy(update={"database_url": SecretStr(url)})
+    with pytest.raises(Terminal, match="SPILLWAY_DATABASE_URL is not a URL like postgresql://") as caught:
+        External(settings).up()
+    assert SECRET not in str(caught.value)
 
 
 def test_a_redis_url_that_cannot_be_read_is_not_quoted(some: Instance) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psycopg
 import pytest
 
@@ -27,9 +29,9 @@ def test_it_can_be_applied_again_and_keeps_the_rows(some: Instance) -> None:
 
 
 def test_a_server_error_is_terminal_and_nothing_is_applied(
-    some: Instance, tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    some: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "schema.sql"  # type: ignore[operator]
+    file = tmp_path / "schema.sql"
     file.write_text("BEGIN; CREATE TABLE half (); DO $$ BEGIN RAISE 'not so' USING HINT = 'but so'; END $$; COMMIT;")
     monkeypatch.setattr(schema, "SCHEMA_SQL", file)
     with pytest.raises(Terminal, match=r"schema.sql on 127.0.0.1:\d+: not so \(but so\)"):
