@@ -48,7 +48,7 @@ def main() -> None:
         _run("prefect", "work-pool", "create", "spillway", "--type", "process", "--overwrite", quiet=True)
         _run("prefect", "deploy", "--all", quiet=True)
         # For the demo only: so that no scheduled run comes between. It is on again after the next `prefect deploy`.
-        _run("prefect", "deployment", "schedule", "pause", "drain/scheduled", "--all", quiet=True)
+        _run("prefect", "deployment", "schedule", "pause", "--all", quiet=True)
         with _background("prefect", "worker", "start", "--pool", "spillway", log=home / "worker.log"):
             _run(
                 "prefect", "deployment", "run", "drain/scheduled", "--param", f"stream={STREAM}", "--watch", quiet=True

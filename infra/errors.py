@@ -48,7 +48,8 @@ _TRANSIENT_SQLSTATES = {
 _REFUSED_FOR_GOOD = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry|does not exist"
     r"|is not permitted to log in|role .* is not allowed|certificate verify failed|does not support SSL"
-    r"|could not translate host name|invalid (connection option|sslmode)|root certificate file"
+    r"|invalid (connection option|sslmode)|root certificate file"
+    r"|(could not translate host name|failed to resolve host)(?!.*Temporary failure)"  # libpq's words, and psycopg's
 )
 
 _REDIS_TRANSIENT: tuple[type[Exception], ...] = (
@@ -57,6 +58,7 @@ _REDIS_TRANSIENT: tuple[type[Exception], ...] = (
     redis.exceptions.TryAgainError,
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterDownError,  # a replica that lost its primary (MASTERDOWN) too
 )
 _REDIS_TERMINAL: tuple[type[Exception], ...] = (
     redis.exceptions.AuthenticationError,
@@ -81,12 +83,24 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, _REDIS_TRANSIENT)
 
 
-_SECRET = re.compile(r"(://[^:/@\s]*:)[^@\s]+(@)|(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
+# In this order: what an earlier one hides, a later one does not look at.
+_SECRETS = (
+    re.compile(r"([?&]\w*password=)[^&\s]*", re.IGNORECASE),
+    # libpq's pairs: blanks around the =, and in quotes a backslash before a quote.
+    re.compile(r"(password\s*=\s*)(?!\*\*\*)(?:'(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)", re.IGNORECASE),
+    # To the last @: a password that nobody percent-encoded may hold @, : and /, and even blanks.
+    re.compile(r"(://[^\s:]*:)(?:\S*|[^/\n]*)(?=@)"),
+    # What libpq, psycopg and urllib quote of a URL that they cannot read. No host and no port has an @.
+    re.compile(r"""((?:percent-encoded token: |spaces found in |integer value (?:as )?)["'])[^"']*"""),
+    re.compile(r"""(["'])[^"'\s]*(?=@[^"'\s]*\1)"""),
+)
 
 
 def redact(text: str) -> str:
     """`text` with every password of a URL or a `password=` pair replaced by `***`."""
-    return _SECRET.sub(lambda m: f"{m[1]}***{m[2]}" if m[1] else f"{m[3]}***", text)
+    for secret in _SECRETS:
+        text = secret.sub(r"\1***", text)
+    return text
 
 
 def one_line(error: BaseException) -> str:

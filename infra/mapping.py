@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from infra.errors import Terminal
 
@@ -82,22 +84,36 @@ class _Column(BaseModel):
     key: str = Field(min_length=1)
     default: str | None = None
 
+    @field_validator("key")
+    @classmethod
+    def _is_a_key_or_a_template(cls, key: str) -> str:
+        try:
+            _pieces(key)
+        except ValueError:
+            raise PydanticCustomError("template", "expected a key, or keys in braces such as {a}.{b}") from None
+        return key
+
     def source(self) -> Source:
-        if "{" not in self.key and "}" not in self.key:
-            return Source(("", self.key, ""), self.default)
-        pieces: list[str] = []
+        return Source(_pieces(self.key), self.default)
+
+
+def _pieces(template: str) -> tuple[str, ...]:
+    """Literal texts and keys in turn. Raises `ValueError` for a template that is none."""
+    if "{" not in template and "}" not in template:
+        return ("", template, "")
+    pieces: list[str] = []
+    tail = ""
+    for literal, name, spec, conversion in Formatter().parse(template):
+        if name is None:
+            tail += literal
+            continue
+        if not name or spec or conversion:
+            raise ValueError(template)
+        pieces += [tail + literal, name]
         tail = ""
-        for literal, name, spec, conversion in Formatter().parse(self.key):
-            if name is None:
-                tail += literal
-                continue
-            if not name or spec or conversion:
-                raise ValueError(f"template {self.key!r}: expected a key between the braces")
-            pieces += [tail + literal, name]
-            tail = ""
-        if not pieces:
-            raise ValueError(f"template {self.key!r} names no key")
-        return Source((*pieces, tail), self.default)
+    if not pieces:
+        raise ValueError(template)
+    return (*pieces, tail)
 
 
 class _IdColumn(_Column):
@@ -117,6 +133,15 @@ class _Stream(BaseModel):
     event_type: Annotated[_Column, BeforeValidator(_from_text)]
     user_id: Annotated[_Column, BeforeValidator(_from_text)]
     properties: str | None = Field(default=None, min_length=1)
+
+    @field_validator("properties")
+    @classmethod
+    def _is_read_once(cls, key: str | None, info: ValidationInfo) -> str | None:
+        """A document is gone through once: a key of it is the text of a column or the JSON of another, not both."""
+        columns = [column for column in info.data.values() if isinstance(column, _Column)]
+        if info.data.get("layout") == "json" and any(key in column.source().keys for column in columns):
+            raise PydanticCustomError("read_twice", "expected a key that no other column reads")
+        return key
 
     def mapping(self, name: str) -> Mapping:
         return Mapping(
@@ -165,11 +190,9 @@ def load_mappings(path: Path) -> Mappings:
         raise Terminal(f"{path} cannot be read: {error.strerror}; mend its rights or SPILLWAY_MAPPINGS") from None
     try:
         streams = _File.model_validate(raw).streams
-        return Mappings({name: stream.mapping(name) for name, stream in streams.items()})
     except ValidationError as error:
         raise Terminal(f"{path}: {_faults(error)}") from None
-    except ValueError as error:
-        raise Terminal(f"{path}: {error}") from None
+    return Mappings({name: stream.mapping(name) for name, stream in streams.items()})
 
 
 def _faults(error: ValidationError) -> str:
@@ -178,9 +201,21 @@ def _faults(error: ValidationError) -> str:
     for fault in sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden"):
         where = ".".join(f'"{part}"' if place == 1 else str(part) for place, part in enumerate(fault["loc"]))
         if fault["type"] == "extra_forbidden":
-            faults.append(f"{where}: no such key, expected one of {', '.join(_Stream.model_fields)}")
+            faults.append(f"{where}: no such key, expected one of {', '.join(_known(fault['loc']))}")
         elif fault["type"] == "missing":
             faults.append(f"{where}: missing")
+        elif fault["type"] in ("model_type", "dict_type"):
+            expected = "a key or a table" if len(fault["loc"]) == 3 else "a table"
+            faults.append(f"{where}: expected {expected}, found {fault['input']!r}")
         else:
             faults.append(f"{where}: {fault['msg'].lower()}, found {fault['input']!r}")
     return "; ".join(faults)
+
+
+def _known(place: tuple[int | str, ...]) -> Iterable[str]:
+    """The keys that may stand where `place` is: `(streams, name, column, key)`, or less of it."""
+    if len(place) == 1:
+        return _File.model_fields
+    if len(place) < 4:
+        return _Stream.model_fields
+    return (_IdColumn if place[2] == "event_id" else _Column).model_fields

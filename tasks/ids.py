@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +10,7 @@ from infra.errors import Terminal
 
 _SEQ_BITS = 64
 _SEQ_MASK = (1 << _SEQ_BITS) - 1
+_ID = re.compile(r"([0-9]{9,20})(?:-([0-9]{1,20}))?")  # shorter ones may be dates: 20240102, 2024-01
 
 
 def parse_id(text: bytes | str) -> int:
@@ -38,13 +40,17 @@ def parse_until(text: str) -> int:
 
     Raises `Terminal` for anything else.
     """
-    head, dash, seq = text.partition("-")
-    if head.isdigit() and len(head) > 8 and (not dash or seq.isdigit()):
-        return parse_id(text) if dash else (int(head) << _SEQ_BITS) | _SEQ_MASK
+    if found := _ID.fullmatch(text):
+        ms, seq = int(found[1]), _SEQ_MASK if found[2] is None else int(found[2])
+        if max(ms, seq) > _SEQ_MASK:
+            raise Terminal(f"until: {text!r} is no entry id: ms and seq are below 2^64")
+        return (ms << _SEQ_BITS) | seq
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise Terminal(f"until: expected an entry id (ms-seq) or an ISO 8601 time, found {text!r}") from None
     if moment.tzinfo is None:
         raise Terminal(f"until: {text!r} has no offset; add Z or +hh:mm")
+    if moment.timestamp() < 0:
+        raise Terminal(f"until: expected a time after 1970, where entry ids begin, found {text!r}")
     return (int(moment.timestamp() * 1000) << _SEQ_BITS) | _SEQ_MASK

@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,8 @@ def servers() -> Iterator[Servers]:
         apply_schema(config.database)
         with psycopg.connect(config.database) as connection:
             row = connection.execute(
-                "SELECT current_setting('timescaledb.license'), extversion FROM pg_extension WHERE extname = 'timescaledb'"
+                "SELECT current_setting('timescaledb.license'), extversion"
+                "  FROM pg_extension WHERE extname = 'timescaledb'"
             ).fetchone()
         assert row is not None
         found = Servers(config, engine, {"timescale": "Community", "apache": "Apache"}[row[0]], row[1])
@@ -177,3 +178,43 @@ def real_events(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"the real events are not here: {path}")
     return path
+
+
+def deploy(environment: Mapping[str, str]) -> None:
+    """Register the deployments of prefect.yaml, with their schedules paused: tests say when something runs."""
+    for command in (
+        "work-pool create spillway --type process --overwrite",
+        "deploy --all",
+        "deployment schedule pause --all",
+    ):
+        done = subprocess.run(
+            [BIN / "prefect", *command.split()],
+            env=environment,
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def worker(servers: Servers, prefect_server: str) -> Iterator[str]:
+    """The deployments of prefect.yaml and a worker that runs them; returns the name of the scheduled drain."""
+    environment = os.environ | {
+        "SPILLWAY_REDIS_URL": servers.settings.redis,
+        "SPILLWAY_DATABASE_URL": servers.settings.database,
+        "PREFECT_LOGGING_LEVEL": "INFO",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+
+    deploy(environment)
+    log = Path(_HOME.name) / "worker.log"
+    with log.open("wb") as output:
+        command = [BIN / "prefect", "worker", "start", "--pool", "spillway"]
+        process = subprocess.Popen(command, env=environment, cwd=PROJECT_ROOT, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield "drain/scheduled"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)

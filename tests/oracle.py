@@ -15,7 +15,7 @@ Key = tuple[str, datetime]
 
 
 def crossref_rows(lines: Iterable[bytes]) -> dict[Key, Row]:
-    """Key → `(event_type, user_id, properties)` of real events, by the mapping in the data's README; the first stays."""
+    """Key → `(event_type, user_id, properties)` of real events, by the mapping in their README; the first stays."""
     rows: dict[Key, Row] = {}
     for line in lines:
         event = json.loads(line)

@@ -85,7 +85,9 @@ def decode(groups: Sequence[Group], mapping: Mapping | None, window: Window) -> 
     parts = []
     first = 0
     for group in groups:
-        parts.append(_decode_group(group, layouts(group, mapping), window, first))
+        for layout, rows in layouts(group, mapping):
+            part = group if len(rows) == len(group) else group.take(rows)
+            parts.append(_decode_group(part, layout, window, first + rows))
         first += len(group)
     if len(parts) == 1:
         return parts[0]
@@ -104,7 +106,7 @@ def _concat(arrays: list[pa.Array]) -> pa.Array:
     return pa.concat_arrays(arrays) if arrays else pa.array([], pa.binary())
 
 
-def _decode_group(group: Group, mapping: Mapping, window: Window, first: int) -> Events:
+def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArray[np.int64]) -> Events:
     columns = extract(group, mapping)
     faults = columns.faults
     texts = {name: _column(name, source, columns) for name, source in mapping.sources.items()}
@@ -126,8 +128,8 @@ def _decode_group(group: Group, mapping: Mapping, window: Window, first: int) ->
         texts["event_type"].cast(pa.binary()),
         texts["user_id"].cast(pa.binary()),
         columns.properties,
-        np.arange(first, first + len(group), dtype=np.int64),
-        [Fault(first + entry, *faults[entry]) for entry in sorted(faults)],
+        places,
+        [Fault(int(places[row]), *faults[row]) for row in sorted(faults)],
     )
     if not faults:
         return events

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 # One entry as hiredis gives it: id, then field names and values in turn.
 RawEntry = tuple[bytes, Sequence[bytes]]
@@ -46,6 +48,11 @@ class Group:
     def documents(self) -> list[dict[bytes, bytes]]:
         """Every entry as a dict; the last value where a field is repeated."""
         return [dict(zip(fields[::2], fields[1::2], strict=False)) for _, fields in map(self.raw, range(len(self)))]
+
+    def take(self, rows: NDArray[np.int64]) -> Group:
+        """The entries at `rows`, in that order."""
+        at = pa.array(rows)
+        return Group(self.ids.take(at), self.keys, tuple(array.take(at) for array in self.values))
 
     def raw(self, index: int) -> tuple[str, list[bytes]]:
         """Id and fields of one entry: field names and values in turn, in the order in which they came."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import msgspec
+import numpy as np
 import orjson
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from infra.mapping import FLAT, JSON, Mapping
 from tasks.columns.entries import Group
+
+_NAME_SHOWN = 60  # bytes of a field's name that a fault quotes
 
 
 @dataclass
@@ -27,12 +31,22 @@ class Columns:
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
 
 
-def layouts(group: Group, mapping: Mapping | None) -> Mapping:
-    """The mapping of a group: the stream's own, or else the one of the two known layouts that its fields fit."""
+def layouts(group: Group, mapping: Mapping | None) -> list[tuple[Mapping, NDArray[np.int64]]]:
+    """Mappings, and the rows of the group that each is for: the stream's own, or else the two known layouts.
+
+    Entries of one shape have one layout; entries of many shapes are asked one by one.
+    """
+    rows = np.arange(len(group), dtype=np.int64)
     if mapping is not None:
-        return mapping
-    keys = group.keys if group.keys is not None else group.raw(0)[1][::2]
-    return JSON if JSON.field in keys and b"event_id" not in keys else FLAT
+        return [(mapping, rows)]
+    if group.keys is not None:
+        return [(JSON if _is_json(group.keys) else FLAT, rows)]
+    json = np.array([_is_json(fields) for fields in group.documents()], bool)
+    return [(layout, rows[fits]) for layout, fits in ((JSON, json), (FLAT, ~json)) if fits.any()]
+
+
+def _is_json(keys: Container[bytes]) -> bool:
+    return JSON.field in keys and b"event_id" not in keys
 
 
 def extract(group: Group, mapping: Mapping) -> Columns:
@@ -48,16 +62,25 @@ def _from_flat(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns
     if mapping.properties is not None:
         columns.properties = group.column(mapping.properties.encode())
     else:
-        columns.properties = pa.array([_document(fields) for fields in group.documents()], pa.binary())
+        columns.properties = _documents(group, columns.faults)
     return columns
 
 
-def _document(fields: dict[bytes, bytes]) -> bytes | None:
-    """All fields as one JSON object of strings; None where one is not UTF-8 (its column says so)."""
-    try:
-        return orjson.dumps({key.decode(): value.decode() for key, value in fields.items()})
-    except UnicodeDecodeError:
-        return None
+def _documents(group: Group, faults: dict[int, tuple[str, str]]) -> pa.Array:
+    """All fields of each entry as one JSON object of strings."""
+    documents: list[bytes | None] = []
+    for i, fields in enumerate(group.documents()):
+        try:
+            documents.append(orjson.dumps({key.decode(): value.decode() for key, value in fields.items()}))
+        except UnicodeDecodeError as error:
+            documents.append(None)
+            name = next(key for key, value in fields.items() if error.object in (key, value))
+            faults.setdefault(i, (name[:_NAME_SHOWN].decode(errors="replace"), _not_utf8(error)))
+    return pa.array(documents, pa.binary())
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"expected UTF-8, found byte 0x{error.object[error.start]:02x} at {error.start}"
 
 
 def _utf8(values: pa.Array, key: str, faults: dict[int, tuple[str, str]]) -> pa.Array:
@@ -70,7 +93,7 @@ def _utf8(values: pa.Array, key: str, faults: dict[int, tuple[str, str]]) -> pa.
                 texts.append(None if value is None else value.decode())
             except UnicodeDecodeError as error:
                 texts.append(None)
-                faults.setdefault(i, (key, f"expected UTF-8, found byte 0x{value[error.start]:02x} at {error.start}"))
+                faults.setdefault(i, (key, _not_utf8(error)))
         return pa.array(texts, pa.string())
 
 
@@ -97,7 +120,7 @@ def _from_json(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns
     documents: list[bytes | None] = whole.to_pylist()
     try:
         parsed = list(map(decode, documents))  # type: ignore[arg-type]  # None is caught below
-    except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, TypeError, UnicodeDecodeError, RecursionError):
         empty = decode(b"{}")
         parsed = []
         for i, document in enumerate(documents):
@@ -105,7 +128,7 @@ def _from_json(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns
                 if document is None:
                     raise msgspec.DecodeError(f"expected a field {name!r}, found none")
                 parsed.append(decode(document))
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 parsed.append(empty)
                 columns.faults[i] = (name, str(error))
     for number, key in enumerate(keys):

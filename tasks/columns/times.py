@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A number is read by its size: below 1e11 seconds (until the year 5138), below 1e14 milliseconds, else microseconds.
 _SECONDS_BELOW, _MILLISECONDS_BELOW = 10**11, 10**14
 _FEW = 32  # texts that are parsed one by one
-_NUMBER = r"^[+-]?[0-9]{1,18}$"
+_INTEGER = r"^-?[0-9]{1,18}$"  # as Arrow casts them: without a plus
+# Decimal alone would take 1_000 and the digits of other alphabets, and stumble over an exponent of a million.
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 
 
 def parse_times(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -28,7 +31,7 @@ def parse_times(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         pass
     out = np.zeros(len(texts), np.int64)
     good = np.ones(len(texts), bool)
-    number = np.asarray(pc.match_substring_regex(texts, _NUMBER))
+    number = np.asarray(pc.match_substring_regex(texts, _INTEGER))
     if number.any():
         out[number] = _from_numbers(np.asarray(pc.cast(texts.filter(pa.array(number)), pa.int64())))
     out[~number], good[~number] = _from_texts(texts.filter(pa.array(~number)))
@@ -63,19 +66,20 @@ def _from_numbers(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 def _parse_one(text: str) -> int | None:
     """Microseconds since 1970, or None where `text` is no time."""
     text = text.strip()
+    if _NUMBER.fullmatch(text):
+        return _from_decimal(Decimal(text))
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return (moment - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
-        pass
-    try:
-        number = Decimal(text)
-        size = abs(number)
-        if not number.is_finite() or size >= 10**18:
-            return None
-        scale = 1_000_000 if size < _SECONDS_BELOW else 1_000 if size < _MILLISECONDS_BELOW else 1
-        return int(number * scale)
-    except InvalidOperation:
         return None
+
+
+def _from_decimal(number: Decimal) -> int | None:
+    size = abs(number)
+    if size >= 10**18:
+        return None
+    scale = 1_000_000 if size < _SECONDS_BELOW else 1_000 if size < _MILLISECONDS_BELOW else 1
+    return int(number * scale)

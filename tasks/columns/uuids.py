@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 import uuid
 
 import numpy as np
@@ -16,6 +17,12 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://spillway.example/event-id")
 _LENGTH = 36
 _DASHES = (8, 13, 18, 23)
 _HEX_PARTS = ((0, 8), (9, 13), (14, 18), (19, 23), (24, 36))
+# What is not the usual spelling may be one of these. `uuid.UUID` takes much more, and gives different texts one id:
+# dashes anywhere, underscores, the digits of other alphabets.
+_DIGITS = r"[0-9a-f]{8}(-?)[0-9a-f]{4}\{n}[0-9a-f]{4}\{n}[0-9a-f]{4}\{n}[0-9a-f]{12}"
+_SPELLING = re.compile(
+    r"(?:urn:uuid:)?" + _DIGITS.replace("{n}", "1") + r"|\{" + _DIGITS.replace("{n}", "2") + r"\}", re.IGNORECASE
+)
 _IS_HEX = np.zeros(256, bool)
 _IS_HEX[list(b"0123456789abcdefABCDEF")] = True
 
@@ -23,7 +30,8 @@ _IS_HEX[list(b"0123456789abcdefABCDEF")] = True
 def parse_uuids(texts: pa.Array, uuid5: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """The 16 bytes of each UUID, shape (n, 16), and which texts are UUIDs at all (zeros where not).
 
-    `texts`: string, n, without nulls. With `uuid5`, a text that is no UUID becomes one of `NAMESPACE`.
+    `texts`: string, n, without nulls. A UUID has its four dashes or none, and may stand in braces or after `urn:uuid:`.
+    With `uuid5`, a text that is no UUID becomes one of `NAMESPACE`, but no empty one: it tells no event from another.
     """
     n = len(texts)
     out = np.zeros((n, 16), np.uint8)
@@ -37,12 +45,12 @@ def parse_uuids(texts: pa.Array, uuid5: bool = False) -> tuple[NDArray[np.uint8]
     out[good] = _unhex(hexes[usual_good])
     for i in np.flatnonzero(~good):
         text = texts[int(i)].as_py()
-        try:
-            value = uuid.UUID(text)
-        except ValueError:
-            if not uuid5:
-                continue
+        if _SPELLING.fullmatch(text):
+            value = uuid.UUID(text.lower())
+        elif uuid5 and text.strip():
             value = uuid.uuid5(NAMESPACE, text)
+        else:
+            continue
         out[i] = np.frombuffer(value.bytes, np.uint8)
         good[i] = True
     return out, good

@@ -1,0 +1,57 @@
+"""A server that goes away in the middle of a drain and comes back: the drain waits, tries again and completes."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+import pytest
+import redis
+
+from infra.producers.generate import batches
+from infra.producers.send import send
+from infra.servers.engine import How, Service
+from tests.conftest import Servers
+from tests.faults.processes import Drain
+from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+
+EVENTS = 60_000
+
+
+@pytest.mark.parametrize(
+    ("service", "how"),
+    [
+        ("redis", "fast"),
+        ("redis", "kill"),
+        ("timescaledb", "fast"),
+        ("timescaledb", "immediate"),
+        ("timescaledb", "kill"),
+    ],
+)
+def test_a_drain_outlives_a_restart(
+    service: Service, how: How, prefect_server: str, servers: Servers, env: dict[str, str], redis_client: redis.Redis,
+    database: psycopg.Connection, stream: str,
+) -> None:  # fmt: skip
+    if servers.engine is None:
+        pytest.skip("the servers were given by URL: they cannot be stopped here")
+    produced = [entry for batch in batches(EVENTS, seed=11) for entry in batch.entries]
+    send(redis_client, stream, produced)
+    if service == "redis" and how == "kill":
+        # What was appended in the last second may not be on disk: not what is tested here.
+        redis_client.bgrewriteaof()
+        time.sleep(1.5)
+    drain = Drain(stream, env | {"SPILLWAY_BATCH_ROWS": "2000"})
+    deadline = time.monotonic() + 60
+    while (ledger_sums(database, stream)[0] or 0) < EVENTS // 10:
+        assert time.monotonic() < deadline, "the drain did not get going"
+        time.sleep(0.05)
+    servers.engine.stop(service, how)
+    time.sleep(1.5)
+    servers.engine.start(service)
+    result = drain.finished()
+    assert "error" not in result, result
+    with psycopg.connect(servers.settings.database, autocommit=True) as again:
+        assert table_rows(again) == flat_rows(produced)
+        assert ledger_is_whole(again, stream)
+        assert ledger_sums(again, stream) == (EVENTS, EVENTS, 0, 0)
+        again.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")

@@ -1,0 +1,194 @@
+"""Flat entries to events, and what becomes of those that are none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from infra.mapping import FLAT, Source
+from tasks.columns.decode import Fault, Window, decode
+from tasks.columns.entries import merge_groups
+from tests.tasks.columns.make import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of
+
+WHOLE = replace(FLAT, properties=None)
+
+
+def test_a_flat_entry_becomes_a_row_field_by_field() -> None:
+    events = decoded([flat(event_type="né", user_id="u1", properties='{"a": 1.0}')])
+    assert events.time.tolist() == [TIME_US]
+    assert events.event_id.tobytes().hex() == ID.replace("-", "")
+    assert events.event_type.to_pylist() == ["né".encode()]
+    assert events.user_id.to_pylist() == [b"u1"]
+    assert events.properties.to_pylist() == [b'{"a": 1.0}']
+    assert events.entry.tolist() == [0]
+    assert events.faults == []
+
+
+def test_an_entry_without_properties_has_none() -> None:
+    assert decoded([flat(properties=None)]).properties.to_pylist() == [None]
+    assert decoded([flat(), flat(properties=None)]).properties.to_pylist() == [b"{}", None]
+
+
+def test_the_time_may_be_called_timestamp_and_the_name_time_goes_first() -> None:
+    events = decoded(
+        [
+            flat(time=None, timestamp="1704164645"),
+            flat(time="1704164646", timestamp="garbage"),
+            [*flat(), b"timestamp", b"0"],
+        ]
+    )
+    by_entry = dict(zip(events.entry.tolist(), events.time.tolist(), strict=True))
+    assert by_entry == {0: TIME_US, 1: TIME_US + 1_000_000, 2: TIME_US}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "reason"),
+    [
+        ({"event_id": None}, "event_id", "missing field event_id"),
+        ({"event_type": None}, "event_type", "missing field event_type"),
+        ({"user_id": None}, "user_id", "missing field user_id"),
+        ({"time": None}, "time", "missing field time"),
+        ({"event_id": "17"}, "event_id", "expected a UUID, found '17'"),
+        ({"event_id": ""}, "event_id", "expected a UUID, found ''"),
+        ({"time": "soon"}, "time", "expected ISO 8601 or a number of s, ms or µs since 1970, found 'soon'"),
+        ({"time": ""}, "time", "expected ISO 8601 or a number of s, ms or µs since 1970, found ''"),
+        ({"user_id": b"ab\xff"}, "user_id", "expected UTF-8, found byte 0xff at 2"),
+        ({"time": b"\xfe"}, "time", "expected UTF-8, found byte 0xfe at 0"),
+        ({"user_id": b"\xed\xa0\x80"}, "user_id", "expected UTF-8, found byte 0xed at 0"),  # a surrogate
+        ({"time": "soon", "event_id": "17"}, "time", "expected ISO 8601"),
+    ],
+)
+def test_a_bad_entry_is_one_fault_with_field_and_reason_and_its_neighbours_are_events(
+    changes: dict[str, str | bytes | None], field: str, reason: str
+) -> None:
+    for entries, place in (
+        ([flat(**changes)], 0),
+        ([flat(user_id="a"), flat(**changes), flat(user_id="b")], 1),
+        ([flat(**changes), flat(user_id="a"), flat(user_id="b")], 0),
+        ([*[flat()] * 100, flat(**changes), *[flat()] * 100], 100),
+    ):
+        events = decoded(entries)
+        (fault,) = events.faults
+        assert (fault.entry, fault.field) == (place, field)
+        assert fault.reason.startswith(reason)
+        assert len(events) == len(entries) - 1
+        assert set(events.event_id[:, 0].tolist()) <= {1}
+        assert set(events.time.tolist()) <= {TIME_US}
+
+
+def test_every_bad_entry_of_many_has_its_own_fault() -> None:
+    entries = [flat(user_id=str(i)) for i in range(200)]
+    entries[3], entries[77], entries[199] = flat(time="x"), flat(event_id="y"), flat(user_id=b"\xff")
+    events = decoded(entries)
+    assert [(f.entry, f.field) for f in events.faults] == [(3, "time"), (77, "event_id"), (199, "user_id")]
+    assert events.user_id.to_pylist() == [str(i).encode() for i in range(200) if i not in (3, 77, 199)]
+
+
+def test_a_reason_quotes_no_more_than_the_beginning_of_a_long_value() -> None:
+    events = decoded([flat(time="x" * 1_000_000), flat(event_id="é" * 1_000_000)])
+    assert [len(fault.reason) < 200 for fault in events.faults] == [True, True]
+
+
+def test_a_time_outside_the_window_is_a_fault_and_its_edges_are_inside() -> None:
+    window = Window(TIME_US - 1, TIME_US + 1)
+    times = [TIME_US - 2, TIME_US - 1, TIME_US, TIME_US + 1, TIME_US + 2]
+    events = decoded([flat(time=str(time)) for time in times], window=window)
+    assert events.time.tolist() == times[1:4]
+    assert [fault.entry for fault in events.faults] == [0, 4]
+    assert all("SPILLWAY_MAX_AGE_DAYS" in fault.reason for fault in events.faults)
+    assert str(TIME_US - 2) in events.faults[0].reason
+
+
+def test_the_window_around_now_has_its_days_before_and_after() -> None:
+    window = Window.around_now(10, 0.5)
+    assert window.latest - window.earliest == 10.5 * 86_400_000_000
+
+
+def test_an_empty_text_is_a_text() -> None:
+    events = decoded([flat(event_type="", user_id="")])
+    assert (events.event_type.to_pylist(), events.user_id.to_pylist()) == ([b""], [b""])
+
+
+def test_mixed_layouts_in_one_page_are_each_read_as_what_they_are() -> None:
+    """Which entry came first, and where a page ended, decides nothing."""
+    entries = [flat(user_id="0"), [*flat(user_id="1"), b"x", b"y"], [b"data", document(user_id="2")], [b"q", b"q"]]
+    for turn in range(4):
+        turned = entries[turn:] + entries[:turn]
+        events = decoded(turned)
+        found = dict(zip(events.entry.tolist(), events.user_id.to_pylist(), strict=True))
+        assert found == {(int(user) - turn) % 4: user for user in (b"0", b"1", b"2")}
+        assert [(f.entry, f.reason) for f in events.faults] == [((3 - turn) % 4, "missing field time")]
+
+
+def test_a_field_called_data_beside_an_event_id_does_not_make_an_entry_json() -> None:
+    assert decoded([[*flat(), b"data", b"x"]]).user_id.to_pylist() == [b"u"]
+
+
+def test_places_go_on_through_the_groups_of_many_pages() -> None:
+    pages = [groups_of([flat(), [*flat(), b"x", b""], flat(time="bad")]) for _ in range(3)]
+    groups = merge_groups(pages)
+    events = decode(groups, None, ANY_TIME)
+    assert len(events) == 6
+    assert {fault.field for fault in events.faults} == {"time"}
+    assert sorted([*events.entry.tolist(), *(fault.entry for fault in events.faults)]) == list(range(9))
+
+
+def test_no_groups_are_no_events() -> None:
+    events = decode([], None, ANY_TIME)
+    assert (len(events), events.event_id.shape, list(events.faults)) == (0, (0, 16), [])
+
+
+def test_whole_entries_become_properties_of_strings_with_the_last_of_a_repeated_field() -> None:
+    entry = [*flat(properties=None), b"x", b"1", b"x", "né".encode(), b"", b""]
+    (text,) = decoded([entry], WHOLE).properties.to_pylist()
+    names = {"event_id": ID, "event_type": "click", "user_id": "u", "time": TIME}
+    assert json.loads(text) == names | {"x": "né", "": ""}
+
+
+def test_a_field_that_is_not_utf8_is_a_fault_where_the_whole_entry_becomes_properties() -> None:
+    """Else the row would be there without its properties, and nobody told."""
+    events = decoded([flat(x="a"), flat(x=b"\xff"), [*flat(), b"\xfe", b"z"]], WHOLE)
+    assert len(events) == 1
+    assert events.faults == [
+        Fault(1, "x", "expected UTF-8, found byte 0xff at 0"),
+        Fault(2, "\ufffd", "expected UTF-8, found byte 0xfe at 0"),
+    ]
+
+
+def test_templates_defaults_and_uuid5_of_a_mapping() -> None:
+    mapping = replace(
+        FLAT,
+        event_type=Source(("", "event_type", ".", "kind", "!")),
+        user_id=Source(("", "user_id", ""), default="nobody"),
+        uuid5=True,
+    )
+    events = decoded(
+        [
+            flat(kind="k"),
+            flat(kind="k", user_id=None, event_id="order-17"),
+            flat(kind=None),
+            flat(kind=None, event_type=None),
+            flat(kind="", user_id=""),
+        ],
+        mapping,
+    )
+    rows = dict(
+        zip(
+            events.entry.tolist(),
+            zip(events.event_type.to_pylist(), events.user_id.to_pylist(), strict=True),
+            strict=True,
+        )
+    )
+    assert rows == {0: (b"click.k!", b"u"), 1: (b"click.k!", b"nobody"), 4: (b"click.!", b"")}
+    assert {(f.entry, f.field, f.reason) for f in events.faults} == {
+        (2, "event_type", "missing field kind"),
+        (3, "event_type", "missing field event_type, kind"),
+    }
+
+
+def test_a_default_takes_the_place_of_a_whole_template() -> None:
+    mapping = replace(FLAT, event_type=Source(("", "a", ".", "b", ""), default="none"))
+    events = decoded([flat(a="1", b="2"), flat(a="1")], mapping)
+    assert sorted(events.event_type.to_pylist()) == [b"1.2", b"none"]

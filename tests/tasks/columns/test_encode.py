@@ -1,0 +1,193 @@
+"""Events to the bytes of a binary COPY, through a real table and back."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks.columns.decode import Events
+from tasks.columns.encode import COLUMNS, HEADER, TRAILER, encode, first_of_each_key, payload
+from tests.conftest import Servers
+from tests.tasks.columns.make import decoded, decoded_json, document, flat
+
+# What PostgreSQL's timestamptz holds. https://www.postgresql.org/docs/current/datatype-datetime.html
+EARLIEST = -210_866_803_200_000_000  # 4714-11-24 BC
+LATEST = 9_224_318_015_999_999_999  # 294276-12-31
+
+Row = tuple[int, uuid.UUID, str, str, str | None]
+
+
+@pytest.fixture(scope="module")
+def table(servers: Servers) -> Iterator[psycopg.Connection]:
+    """A table like `events`; its jsonb as text shows what the server made of a document."""
+    with psycopg.connect(servers.settings.database, autocommit=True) as connection:
+        connection.execute("CREATE TEMP TABLE rows (LIKE events)")
+        yield connection
+
+
+def events_of(rows: list[Row]) -> Events:
+    ids = np.frombuffer(b"".join(row[1].bytes for row in rows), np.uint8).reshape(-1, 16)
+    return Events(
+        np.array([row[0] for row in rows], np.int64),
+        ids,
+        pa.array([row[2].encode() for row in rows], pa.binary()),
+        pa.array([row[3].encode() for row in rows], pa.binary()),
+        pa.array([None if row[4] is None else row[4].encode() for row in rows], pa.binary()),
+        np.arange(len(rows), dtype=np.int64),
+    )
+
+
+def copy(connection: psycopg.Connection, *slices: pa.Array) -> int:
+    connection.execute("TRUNCATE rows")
+    with connection.cursor() as cursor:
+        with cursor.copy(f"COPY rows ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)") as out:
+            out.write(HEADER)
+            for rows in slices:
+                out.write(payload(rows))
+            out.write(TRAILER)
+        return cursor.rowcount
+
+
+def held(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
+    query = """
+        SELECT (extract(epoch FROM time) * 1000000)::bigint, event_id, event_type, user_id, properties::text
+          FROM rows ORDER BY ctid"""
+    return connection.execute(query).fetchall()
+
+
+def as_held(rows: list[Row]) -> list[tuple[Any, ...]]:
+    return [(*row[:4], None if row[4] is None else json.loads(row[4])) for row in rows]
+
+
+def parsed(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [(*row[:4], None if row[4] is None else json.loads(row[4])) for row in rows]
+
+
+TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=20)
+JSON_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | TEXT,
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(TEXT, children, max_size=3),
+    max_leaves=5,
+)
+ROW = st.tuples(
+    st.integers(EARLIEST, LATEST) | st.sampled_from([EARLIEST, LATEST, 0, -1, 946_684_800_000_000]),
+    st.uuids(),
+    TEXT,
+    TEXT,
+    st.none() | JSON_VALUE.map(json.dumps) | JSON_VALUE.map(lambda value: json.dumps(value, ensure_ascii=False)),
+)
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(ROW, min_size=1, max_size=12), data=st.data())
+def test_any_events_are_in_the_table_as_they_were_whole_or_in_slices(
+    table: psycopg.Connection, rows: list[Row], data: st.DataObject
+) -> None:
+    encoded = encode(events_of(rows))
+    assert copy(table, encoded) == len(rows)
+    assert parsed(held(table)) == as_held(rows)
+    cut = data.draw(st.integers(0, len(rows)))
+    assert copy(table, encoded[:cut], encoded[cut:]) == len(rows)
+    assert parsed(held(table)) == as_held(rows)
+    if cut < len(rows):
+        assert copy(table, encoded[cut:]) == len(rows) - cut
+        assert parsed(held(table)) == as_held(rows[cut:])
+
+
+def test_documents_reach_the_table_with_their_big_numbers_and_decimals(table: psycopg.Connection) -> None:
+    text = '{"big": 123456789012345678901234567890, "one": 1.0, "four": "\U0001f600"}'
+    copy(table, encode(decoded_json([document().replace(b'{"n": 1}', text.encode())])))
+    stored = table.execute("SELECT properties->>'big', properties->>'one', properties->>'four' FROM rows").fetchone()
+    assert stored == ("123456789012345678901234567890", "1.0", "\U0001f600")
+
+
+def test_a_document_of_a_megabyte_between_small_ones(table: psycopg.Connection) -> None:
+    large = json.dumps({"text": "é\U0001f600" * 170_000}, ensure_ascii=False)
+    assert len(large.encode()) > 1_000_000
+    rows: list[Row] = [(i, uuid.UUID(int=i), "t", "u", text) for i, text in enumerate(["{}", large, None])]
+    assert copy(table, encode(events_of(rows))) == 3
+    assert parsed(held(table)) == as_held(rows)
+
+
+def test_decoded_slices_of_columns_are_encoded_as_their_own_rows(table: psycopg.Connection) -> None:
+    """Columns that come out of `take`, with offsets and nulls of their own."""
+    events = decoded([flat(user_id=str(i), properties=None if i % 2 else str(i)) for i in range(10)])
+    copy(table, encode(events.take(np.array([7, 2, 4]))))
+    assert [(row[3], row[4]) for row in held(table)] == [("7", None), ("2", "2"), ("4", "4")]
+
+
+def test_no_events_are_no_bytes(table: psycopg.Connection) -> None:
+    rows = encode(decoded([flat(time="bad")]))
+    assert len(rows) == 0
+    assert copy(table, encode(events_of([(0, uuid.UUID(int=1), "", "", None)]))[:0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"properties": "{bad"}, "22P02"),
+        ({"properties": ""}, "22P02"),
+        ({"properties": '{"a": "\\u0000"}'}, "22P05"),
+        ({"properties": '{"a": "\\ud800"}'}, "22P02"),
+        ({"properties": b'{"a": "\xff"}'}, "22021"),
+        ({"user_id": "nul\x00"}, "22021"),
+        ({"time": "-250000000000000000"}, "22008"),
+    ],
+)
+def test_what_only_the_server_can_refuse_it_refuses_with_a_data_exception_and_the_line(
+    table: psycopg.Connection, changes: dict[str, str | bytes], state: str
+) -> None:
+    """`tasks.load` sets such rows apart by the class of the SQLSTATE and the line."""
+    encoded = encode(decoded([flat(), flat(**changes), flat()]))
+    with pytest.raises(psycopg.DataError) as refused:
+        copy(table, encoded)
+    assert refused.value.sqlstate == state
+    assert "line 2" in (refused.value.diag.context or "")
+    assert copy(table, encoded[:1], encoded[2:]) == 2
+
+
+def first_of_each_key_naively(events: Events) -> list[int]:
+    """The rows to keep: of each key the one whose entry came first."""
+    best: dict[tuple[int, bytes], int] = {}
+    for row, (time, event_id) in enumerate(zip(events.time.tolist(), events.event_id, strict=True)):
+        key = (time, event_id.tobytes())
+        if key not in best or events.entry[row] < events.entry[best[key]]:
+            best[key] = row
+    return sorted(best.values())
+
+
+# Few of each, and ids that share a half: low halves that collide, high halves that collide.
+FEW_IDS = st.sampled_from([uuid.UUID(int=high << 64 | low) for high in (0, 1, 2**63) for low in (0, 1, 2**64 - 1)])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.sampled_from([0, 1, -1]), FEW_IDS), max_size=30), st.randoms())
+def test_of_each_key_the_first_by_entry_is_kept(keys: list[tuple[int, uuid.UUID]], random: Any) -> None:
+    events = events_of([(time, event_id, str(i), "", None) for i, (time, event_id) in enumerate(keys)])
+    random.shuffle(order := list(range(len(keys))))
+    events = events.take(np.array(order, np.int64))  # groups of different shapes follow each other in a batch
+    kept = first_of_each_key(events)
+    expected = first_of_each_key_naively(events)
+    if len(expected) == len(keys):
+        assert kept is None
+    else:
+        assert kept is not None
+        assert kept.tolist() == expected
+
+
+def test_the_same_id_at_another_time_is_another_key() -> None:
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    events = decoded([flat(time=(start + timedelta(seconds=i % 3)).isoformat()) for i in range(6)])
+    kept = first_of_each_key(events)
+    assert kept is not None
+    assert kept.tolist() == [0, 1, 2]

@@ -1,0 +1,131 @@
+"""Pages of entries as groups of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.columns.entries import Group, RawEntry, group_page, merge_groups
+from tests.tasks.columns.make import entry
+
+FIELD = st.sampled_from([b"a", b"b", b"", b"\xff", "né".encode()])
+FIELDS = st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=4).map(
+    lambda pairs: [x for pair in pairs for x in pair]
+)
+PAGE = st.lists(FIELDS, min_size=1, max_size=12)
+
+
+def page_of(fields: Sequence[Sequence[bytes]], first: int = 1) -> list[RawEntry]:
+    return [entry(i, *f) for i, f in enumerate(fields, first)]
+
+
+def raws(groups: Sequence[Group]) -> list[tuple[str, list[bytes]]]:
+    """Every entry of the groups, by id."""
+    found = [group.raw(i) for group in groups for i in range(len(group))]
+    return sorted(found, key=lambda raw: int(raw[0].partition("-")[0]))
+
+
+def came(page: Sequence[RawEntry]) -> list[tuple[str, list[bytes]]]:
+    return [(entry_id.decode(), list(fields)) for entry_id, fields in page]
+
+
+def test_entries_of_one_shape_are_one_group_of_columns() -> None:
+    page = page_of([[b"a", b"1", b"b", b"2"], [b"a", b"3", b"b", b"4"]])
+    (group,) = group_page(page)
+    assert group.keys == (b"a", b"b")
+    assert group.column(b"a").to_pylist() == [b"1", b"3"]
+    assert group.column(b"b").to_pylist() == [b"2", b"4"]
+    assert group.column(b"c").to_pylist() == [None, None]
+    assert group.nbytes >= 4
+    assert raws([group]) == came(page)
+
+
+def test_entries_of_other_shapes_are_set_apart_and_stay_whole() -> None:
+    page = page_of([[b"a", b"1"], [b"b", b"2"], [b"a", b"3"], [b"a", b"4", b"b", b"5"]])
+    like, odd = group_page(page)
+    assert like.ids.to_pylist() == [b"1-0", b"3-0"]
+    assert odd.keys is None
+    assert odd.column(b"a").to_pylist() == [None, b"4"]
+    assert odd.column(b"b").to_pylist() == [b"2", b"5"]
+    assert raws([like, odd]) == came(page)
+
+
+def test_the_same_fields_in_another_order_are_the_same_fields() -> None:
+    page = page_of([[b"a", b"1", b"b", b"2"], [b"b", b"4", b"a", b"3"]])
+    groups = group_page(page)
+    assert [value for group in groups for value in group.column(b"a").to_pylist()] == [b"1", b"3"]
+    assert raws(groups) == came(page)
+
+
+def test_of_a_repeated_field_the_last_value_counts_in_every_shape() -> None:
+    twice = [b"a", b"old", b"b", b"x", b"a", b"new"]
+    (alone,) = group_page(page_of([twice, twice]))
+    assert alone.column(b"a").to_pylist() == [b"new", b"new"]
+    assert alone.documents() == [{b"a": b"new", b"b": b"x"}] * 2
+    _, odd = group_page(page_of([[b"z", b""], twice]))
+    assert odd.column(b"a").to_pylist() == [b"new"]
+    assert odd.documents() == [{b"a": b"new", b"b": b"x"}]
+    assert odd.raw(0) == ("2-0", twice)
+
+
+def test_empty_names_and_values_are_names_and_values() -> None:
+    (group,) = group_page(page_of([[b"", b"", b"a", b""]]))
+    assert group.column(b"").to_pylist() == [b""]
+    assert group.column(b"a").to_pylist() == [b""]
+    assert group.raw(0) == ("1-0", [b"", b"", b"a", b""])
+
+
+def test_fields_that_look_uniform_end_to_end_are_not_taken_for_entries_of_one_shape() -> None:
+    """End to end these read like four entries of the fields a and b."""
+    page = page_of(
+        [
+            [b"a", b"1", b"b", b"2"],
+            [b"a", b"3", b"b", b"4", b"a", b"5", b"b", b"6"],
+            [b"a", b"7"],
+            [b"b", b"8"],
+        ]
+    )
+    groups = group_page(page)
+    assert raws(groups) == came(page)
+    found = {i: v for g in groups for i, v in zip(g.ids.to_pylist(), g.column(b"a").to_pylist(), strict=True)}
+    assert found == {b"1-0": b"1", b"2-0": b"5", b"3-0": b"7", b"4-0": None}
+
+
+def test_values_that_equal_field_names_are_not_taken_for_them() -> None:
+    page = page_of([[b"a", b"b", b"b", b"a"], [b"b", b"a", b"a", b"b"], [b"a", b"a", b"b", b"b"]])
+    groups = group_page(page)
+    assert raws(groups) == came(page)
+    found = {i: v for g in groups for i, v in zip(g.ids.to_pylist(), g.column(b"a").to_pylist(), strict=True)}
+    assert found == {b"1-0": b"b", b"2-0": b"b", b"3-0": b"a"}
+
+
+@settings(deadline=None, max_examples=150)
+@given(PAGE)
+def test_whatever_came_is_given_back_and_every_column_is_what_a_dict_says(fields: list[list[bytes]]) -> None:
+    page = page_of(fields)
+    groups = group_page(page)
+    assert raws(groups) == came(page)
+    for key in (b"a", b"", b"\xff"):
+        found = {i: v for g in groups for i, v in zip(g.ids.to_pylist(), g.column(key).to_pylist(), strict=True)}
+        assert found == {i: dict(zip(f[::2], f[1::2], strict=True)).get(key) for i, f in page}
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(PAGE, min_size=1, max_size=5))
+def test_merged_pages_hold_every_entry_once_in_order_within_a_shape(pages: list[list[list[bytes]]]) -> None:
+    raw_pages, first = [], 1
+    for fields in pages:
+        raw_pages.append(page_of(fields, first))
+        first += len(fields)
+    merged = merge_groups(group_page(page) for page in raw_pages)
+    assert raws(merged) == came([e for page in raw_pages for e in page])
+    assert len({group.keys for group in merged}) == len(merged)
+    for group in merged:
+        numbers = [int(i.partition(b"-")[0]) for i in group.ids.to_pylist()]
+        assert numbers == sorted(numbers)
+
+
+def test_no_pages_are_no_groups() -> None:
+    assert merge_groups([]) == []

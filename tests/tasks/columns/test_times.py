@@ -1,0 +1,177 @@
+"""Texts to times, against what Python computes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.columns.times import parse_times
+from tests.tasks.columns.make import TIME, TIME_US, texts
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+# What makes a column leave the fast path: a spelling that Arrow does not know, one that is none, a number.
+COMPANY = ["2024-01-02T03:04:05.123456789+01:00", "garbage", "17"]
+
+
+def parsed(values: list[str]) -> list[int | None]:
+    times, good = parse_times(texts(values))
+    assert times.dtype == np.int64
+    assert not times[~good].any()
+    return [int(time) if ok else None for time, ok in zip(times, good, strict=True)]
+
+
+def one(text: str) -> int | None:
+    """The time of `text`, which is the same alone and among others that go another way."""
+    alone = parsed([text])[0]
+    mixed = parsed([text, *COMPANY])[0]
+    among_many = parsed([TIME] * 50 + [text] + [TIME] * 50)[50]
+    assert alone == mixed == among_many
+    return alone
+
+
+SPELLINGS = [
+    (TIME, TIME_US),
+    ("2024-01-02 03:04:05", TIME_US),
+    ("2024-01-02T03:04:05", TIME_US),
+    ("2024-01-02T03:04", TIME_US - 5_000_000),
+    ("2024-01-02T03:04Z", TIME_US - 5_000_000),
+    ("20240102T030405Z", TIME_US),
+    ("2024-01-02", 1_704_153_600_000_000),
+    ("2024-01-02T05:04:05+02:00", TIME_US),
+    ("2024-01-02T05:04:05+0200", TIME_US),
+    ("2024-01-02T05:04:05+02", TIME_US),
+    ("2024-01-01T22:34:05-04:30", TIME_US),
+    (" 2024-01-02T03:04:05Z\n", TIME_US),
+    *(
+        (f"2024-01-02T03:04:05.{'123456789'[:n]}Z", TIME_US + int("123456789"[:n].ljust(6, "0")[:6]))
+        for n in range(1, 10)
+    ),
+    *((f"2024-01-02T03:04:05.{'9' * n}", TIME_US + int(("9" * n).ljust(6, "0")[:6])) for n in range(1, 10)),
+    ("1969-12-31T23:59:59.9999999Z", -1),
+    ("0001-01-01T00:00:00Z", -62_135_596_800_000_000),
+    ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999_999),
+    ("1704164645", TIME_US),
+    ("1704164645000", TIME_US),
+    ("1704164645000000", TIME_US),
+    ("1704164645.5", TIME_US + 500_000),
+    ("1704164645000.25", TIME_US + 250),
+    ("1704164645000000.75", TIME_US),
+    ("1.704164645e9", TIME_US),
+    ("\t1704164645 ", TIME_US),
+    ("+1704164645", TIME_US),
+    ("0", 0),
+    ("-1", -1_000_000),
+    ("-1.5", -1_500_000),
+    ("20240102", 20_240_102_000_000),
+    (" 20240102 ", 20_240_102_000_000),
+    ("99999999999", 99_999_999_999_000_000),
+    ("100000000000", 100_000_000_000_000),
+    ("99999999999999", 99_999_999_999_999_000),
+    ("100000000000000", 100_000_000_000_000),
+    ("999999999999999999", 999_999_999_999_999_999),
+]
+
+
+@pytest.mark.parametrize(("text", "micros"), SPELLINGS, ids=[repr(text) for text, _ in SPELLINGS])
+def test_a_spelling_gives_its_microseconds(text: str, micros: int) -> None:
+    assert one(text) == micros
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  ",
+        "garbage",
+        "2024-13-01",
+        "2024-02-30T00:00:00Z",
+        "2024-01-02T24:00:00Z",
+        "2024-01-02T03:04:05.",
+        "2024-01-02T03:04:05 UTC",
+        "10000-01-01T00:00:00Z",
+        "2016-12-31T23:59:60Z",  # a leap second: Python and Arrow have no place for it, and none is guessed
+        "٢٠٢٤-٠١-٠٢",
+        "١٧٠٤١٦٤٦٤٥",
+        "1_704_164_645",
+        "0x6593",
+        "inf",
+        "-Infinity",
+        "nan",
+        "sNaN",
+        "1e400",
+        "1e1000000",
+        "1000000000000000000",
+        "1" * 45,
+        "9" * 10_000,
+        "\x00",
+    ],
+    ids=lambda text: repr(text[:30]),
+)
+def test_a_text_that_is_no_time_is_told_apart_and_hurts_no_other(text: str) -> None:
+    assert one(text) is None
+
+
+def test_an_empty_column_has_no_times() -> None:
+    assert parsed([]) == []
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    moment=st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)),
+    minutes=st.integers(-14 * 60, 14 * 60),
+    nanoseconds=st.integers(0, 999),
+)
+def test_every_spelling_of_any_datetime_gives_the_microseconds_that_python_computes(
+    moment: datetime, minutes: int, nanoseconds: int
+) -> None:
+    utc = moment.replace(tzinfo=UTC)
+    there = utc.astimezone(timezone(timedelta(minutes=minutes)))
+    micros = (utc - EPOCH) // MICROSECOND
+    spellings = [
+        f"{moment.isoformat()}Z",
+        f"{moment.isoformat(sep=' ', timespec='microseconds')}Z",
+        moment.isoformat(),
+        there.isoformat(),
+        f"{moment.isoformat(timespec='microseconds')}{nanoseconds:03}Z",
+        f" {utc.isoformat()} ",
+    ]
+    assert parsed(spellings) == [micros] * len(spellings)
+    assert [parsed([text])[0] for text in spellings] == [micros] * len(spellings)
+    to_the_millisecond = f"{moment.isoformat(timespec='milliseconds')}Z"
+    assert one(to_the_millisecond) == micros // 1000 * 1000
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1_000_000_000_000_000, 9_999_999_999_999_999), st.sampled_from([1, 1_000, 1_000_000]))
+def test_a_number_is_read_by_its_size_and_its_decimals_count(micros: int, unit: int) -> None:
+    whole, rest = divmod(micros, unit)
+    digits = len(str(unit)) - 1
+    assert one(str(whole)) == whole * unit
+    assert one(f"{whole}.{rest:0{digits}}" if digits else str(whole)) == micros
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from([*(text for text, _ in SPELLINGS), "garbage", "", "1e400"]), max_size=120), st.data())
+def test_a_time_does_not_depend_on_its_neighbours_nor_on_where_a_slice_begins(
+    values: list[str], data: st.DataObject
+) -> None:
+    cut = data.draw(st.integers(0, len(values)))
+    times, good = parse_times(texts(values)[cut:])
+    alone = [parsed([value])[0] for value in values[cut:]]
+    assert [int(time) if ok else None for time, ok in zip(times, good, strict=True)] == alone
+
+
+def test_a_few_bad_ones_among_thousands_are_found_and_the_rest_is_kept() -> None:
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    values = [(start + timedelta(seconds=i)).isoformat().replace("+00:00", "Z") for i in range(5_000)]
+    bad = [0, 1, 2_499, 2_500, 4_999]
+    for i in bad:
+        values[i] = "yesterday"
+    first = (start - EPOCH) // MICROSECOND
+    expected = [None if i in bad else first + i * 1_000_000 for i in range(5_000)]
+    assert parsed(values) == expected
