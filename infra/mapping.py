@@ -79,9 +79,13 @@ FLAT = Mapping(
 JSON = replace(FLAT, layout="json")
 
 
+# Without quotes, backslashes and control characters: msgspec takes no such name for a key of a document.
+_Key = Annotated[str, Field(min_length=1, pattern=r'^[^"\\\x00-\x1f]*$')]
+
+
 class _Column(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-    key: str = Field(min_length=1)
+    key: _Key
     default: str | None = None
 
     @field_validator("key")
@@ -132,7 +136,7 @@ class _Stream(BaseModel):
     event_id: Annotated[_IdColumn, BeforeValidator(_from_text)]
     event_type: Annotated[_Column, BeforeValidator(_from_text)]
     user_id: Annotated[_Column, BeforeValidator(_from_text)]
-    properties: str | None = Field(default=None, min_length=1)
+    properties: _Key | None = None
 
     @field_validator("properties")
     @classmethod

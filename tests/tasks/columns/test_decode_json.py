@@ -140,7 +140,7 @@ def test_an_entry_without_the_field_of_the_mapping_is_a_fault_that_names_it() ->
     assert [(f.entry, f.field, f.reason) for f in events.faults] == [
         (1, "payload", "expected a field 'payload', found none")
     ]
-    assert events.entry.tolist() == [0, 2]
+    assert sorted(events.entry.tolist()) == [0, 2]
 
 
 def test_keys_templates_and_defaults_of_a_mapping() -> None:
@@ -162,8 +162,9 @@ def test_keys_templates_and_defaults_of_a_mapping() -> None:
 
 
 def test_keys_of_any_spelling_are_read() -> None:
-    mapping = replace(JSON, user_id=Source(("", 'né.{"x"} f1', "")))
-    assert decoded_json([document(**{'né.{"x"} f1': "v"})], mapping).user_id.to_pylist() == [b"v"]
+    for key in ("né.{x} 'f1'", "f1", "properties.n", "class", "😀"):
+        mapping = replace(JSON, user_id=Source(("", key, "")))
+        assert decoded_json([document(**{key: "v"})], mapping).user_id.to_pylist() == [b"v"]
 
 
 VALUE = st.recursive(
