@@ -16,6 +16,7 @@ from tasks.columns.entries import Group
 from tasks.columns.extract import Columns, extract, layouts
 from tasks.columns.times import parse_times
 from tasks.columns.uuids import parse_uuids
+from tasks.ids import parse_id
 
 _DAY_US = 86_400_000_000
 _SHOWN = 60  # characters of a bad value that a reason quotes
@@ -52,7 +53,8 @@ class Events:
     """n events as columns, and the faults of the entries that are none.
 
     `time`: int64, microseconds since 1970. `event_id`: uint8, (n, 16). The rest: binary, n; `properties` has nulls.
-    `entry`: int64, the place in the batch of each event's entry.
+    `entry`: int64, the place in the batch (group after group) of each event's entry; `order`: int64, growing as the
+    entries' ids do.
     """
 
     time: NDArray[np.int64]
@@ -61,6 +63,7 @@ class Events:
     user_id: pa.Array
     properties: pa.Array
     entry: NDArray[np.int64]
+    order: NDArray[np.int64]
     faults: Sequence[Fault] = ()
 
     def __len__(self) -> int:
@@ -76,6 +79,7 @@ class Events:
             self.user_id.take(at),
             self.properties.take(at),
             self.entry[rows],
+            self.order[rows],
             self.faults,
         )
 
@@ -91,15 +95,25 @@ def decode(groups: Sequence[Group], mapping: Mapping | None, window: Window) -> 
         first += len(group)
     if len(parts) == 1:
         return parts[0]
+    entry = np.concatenate([part.entry for part in parts]) if parts else np.zeros(0, np.int64)
     return Events(
         np.concatenate([part.time for part in parts]) if parts else np.zeros(0, np.int64),
         np.concatenate([part.event_id for part in parts]) if parts else np.zeros((0, 16), np.uint8),
         _concat([part.event_type for part in parts]),
         _concat([part.user_id for part in parts]),
         _concat([part.properties for part in parts]),
-        np.concatenate([part.entry for part in parts]) if parts else np.zeros(0, np.int64),
+        entry,
+        _places_in_stream(groups)[entry],
         [fault for part in parts for fault in part.faults],
     )
+
+
+def _places_in_stream(groups: Sequence[Group]) -> NDArray[np.int64]:
+    """By place in the batch, the place in the stream among the entries of the batch."""
+    ids = [parse_id(entry_id) for group in groups for entry_id in group.ids.to_pylist()]
+    places = np.empty(len(ids), np.int64)
+    places[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
+    return places
 
 
 def _concat(arrays: list[pa.Array]) -> pa.Array:
@@ -129,6 +143,7 @@ def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArra
         texts["user_id"].cast(pa.binary()),
         columns.properties,
         places,
+        places,  # as good as the order in the stream, for one group
         [Fault(int(places[row]), *faults[row]) for row in sorted(faults)],
     )
     if not faults:

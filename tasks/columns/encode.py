@@ -90,13 +90,16 @@ def payload(rows: pa.Array) -> memoryview:
 
 
 def first_of_each_key(events: Events) -> NDArray[np.int64] | None:
-    """Rows to keep where a key `(event_id, time)` stands more than once: the first of each. None: all keys differ."""
+    """Rows to keep where a key `(event_id, time)` stands more than once: the first of each in the stream.
+
+    None: all keys differ.
+    """
     ids = np.ascontiguousarray(events.event_id).view(">u8")
     low = np.sort(ids[:, 1])
     if not (low[1:] == low[:-1]).any():  # the random half of a v4 UUID tells nearly all apart, at one sort
         return None
-    # By key, and within a key by entry: groups of different shapes follow each other in a batch.
-    order = np.lexsort((events.entry, events.time, ids[:, 1], ids[:, 0]))
+    # By key, and within a key by id: groups of different shapes follow each other in a batch.
+    order = np.lexsort((events.order, events.time, ids[:, 1], ids[:, 0]))
     same = (ids[order[1:]] == ids[order[:-1]]).all(axis=1) & (events.time[order[1:]] == events.time[order[:-1]])
     if not same.any():
         return None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from infra.mapping import Mapping
@@ -53,8 +55,12 @@ def groups_of(entries: Sequence[Sequence[bytes]]) -> list[Group]:
 
 
 def decoded(entries: Sequence[Sequence[bytes]], mapping: Mapping | None = None, window: Window = ANY_TIME) -> Events:
-    """The events of entries that came as one page."""
-    events = decode(groups_of(entries), mapping, window)
+    """The events of entries that came as one page, with the places that the entries have in `entries`."""
+    groups = groups_of(entries)
+    events = decode(groups, mapping, window)
+    came = np.array([int(i.partition(b"-")[0]) - 1 for group in groups for i in group.ids.to_pylist()], np.int64)
+    faults = sorted((replace(fault, entry=int(came[fault.entry])) for fault in events.faults), key=lambda f: f.entry)
+    events = replace(events, entry=came[events.entry], faults=faults)
     places = sorted([*events.entry.tolist(), *(fault.entry for fault in events.faults)])
     assert places == list(range(len(entries))), "every entry is an event or a fault, once"
     assert all(0 < len(fault.reason) < 300 for fault in events.faults)

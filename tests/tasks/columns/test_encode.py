@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def events_of(rows: list[Row]) -> Events:
         pa.array([row[2].encode() for row in rows], pa.binary()),
         pa.array([row[3].encode() for row in rows], pa.binary()),
         pa.array([None if row[4] is None else row[4].encode() for row in rows], pa.binary()),
+        np.arange(len(rows), dtype=np.int64),
         np.arange(len(rows), dtype=np.int64),
     )
 
@@ -157,11 +159,11 @@ def test_what_only_the_server_can_refuse_it_refuses_with_a_data_exception_and_th
 
 
 def first_of_each_key_naively(events: Events) -> list[int]:
-    """The rows to keep: of each key the one whose entry came first."""
+    """The rows to keep: of each key the one that came first in the stream."""
     best: dict[tuple[int, bytes], int] = {}
     for row, (time, event_id) in enumerate(zip(events.time.tolist(), events.event_id, strict=True)):
         key = (time, event_id.tobytes())
-        if key not in best or events.entry[row] < events.entry[best[key]]:
+        if key not in best or events.order[row] < events.order[best[key]]:
             best[key] = row
     return sorted(best.values())
 
@@ -172,7 +174,7 @@ FEW_IDS = st.sampled_from([uuid.UUID(int=high << 64 | low) for high in (0, 1, 2*
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from([0, 1, -1]), FEW_IDS), max_size=30), st.randoms())
-def test_of_each_key_the_first_by_entry_is_kept(keys: list[tuple[int, uuid.UUID]], random: Any) -> None:
+def test_of_each_key_the_first_in_the_stream_is_kept(keys: list[tuple[int, uuid.UUID]], random: Any) -> None:
     events = events_of([(time, event_id, str(i), "", None) for i, (time, event_id) in enumerate(keys)])
     random.shuffle(order := list(range(len(keys))))
     events = events.take(np.array(order, np.int64))  # groups of different shapes follow each other in a batch
@@ -183,6 +185,18 @@ def test_of_each_key_the_first_by_entry_is_kept(keys: list[tuple[int, uuid.UUID]
     else:
         assert kept is not None
         assert kept.tolist() == expected
+
+
+def test_the_first_in_the_stream_is_kept_whatever_its_shape_and_layout() -> None:
+    """In a batch the group of the first shape comes first, wherever its entries stood in the stream."""
+    other = flat(event_id=str(uuid.UUID(int=9)), user_id="other")
+    copies = [flat(user_id="main"), [*flat(user_id="odd"), b"x", b""], [b"data", document(user_id="json")]]
+    for first, *rest in permutations(copies):
+        events = decoded([other, first, *rest])
+        kept = first_of_each_key(events)
+        assert kept is not None
+        winners = events.take(kept)
+        assert sorted(winners.entry.tolist()) == [0, 1]
 
 
 def test_the_same_id_at_another_time_is_another_key() -> None:
