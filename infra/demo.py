@@ -110,7 +110,8 @@ def _answers(url: str) -> bool:
 
 
 _BOOKS = """
-    SELECT s.name, sum(l.read), sum(l.inserted), sum(l.duplicates), sum(l.quarantined), s.lost,
+    SELECT s.name, sum(l.read)::bigint, sum(l.inserted)::bigint, sum(l.duplicates)::bigint,
+           sum(l.quarantined)::bigint, s.lost,
            sum(l.read) = sum(l.inserted + l.duplicates + l.quarantined) AND s.settled_entries_added
            = s.baseline + sum(l.read) + s.lost
       FROM spillway.streams s JOIN spillway.ledger l ON l.stream = s.id
@@ -147,10 +148,10 @@ def _say_what_next(seconds: float) -> None:
         f"\nDone in {seconds:.0f} s. Still running: Redis and TimescaleDB (stop them with [bold]spillway down[/bold])."
         " The Prefect server and the worker of the demo are stopped.\n\nNext:\n"
         "  source .venv/bin/activate\n"
-        "  spillway psql                                       look at the tables\n"
+        "  spillway psql                                         look at the tables\n"
         f"  spillway generate --events 1000 --stream {STREAM}\n"
-        f"  spillway drain --stream {STREAM}              drain here and now\n"
-        "  spillway serve                                      drain every minute (after: prefect server start)"
+        f"  spillway drain --stream {STREAM}                 drain here and now\n"
+        "  spillway serve                                        drain every minute (after: prefect server start)"
     )
 
 

@@ -37,7 +37,7 @@ def check_servers(client: redis.Redis, connection: psycopg.Connection) -> list[s
     if version < _MIN_REDIS:
         raise Terminal(f"Redis is {info['redis_version']}, expected 7.0 or later; upgrade it")
     row = connection.execute(_SERVER).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    assert row is not None  # a SELECT without FROM has one row
     postgres, timescale, schema, now = row
     if postgres < _MIN_POSTGRES:
         raise Terminal(f"PostgreSQL is {postgres // 10000}, expected 15 or later; upgrade it")

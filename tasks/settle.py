@@ -50,8 +50,8 @@ def settle(client: redis.Redis, connection: psycopg.Connection, plan: Plan) -> S
     with connection.transaction():
         books = connection.execute(_BOOKS, [plan.stream]).fetchone()
         totals = connection.execute(_READ, [plan.stream]).fetchone()
-        assert books is not None  # noqa: S101 - the plan registered the stream
-        assert totals is not None  # noqa: S101 - an aggregate has one row
+        assert books is not None  # the plan registered the stream
+        assert totals is not None  # an aggregate has one row
         baseline, lost_before, settled_id = books
         read, watermark, drained_to = totals
         # Where another run has drained further, the sum holds more than this tail: that run settles.

@@ -21,10 +21,10 @@ import psycopg
 import pytest
 import redis
 
-from infra.servers.choose import pick
 from infra.servers.engine import Engine
 from infra.servers.ports import free_port
 from infra.servers.schema import apply_schema
+from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings, settings
 
 # Before Prefect is imported anywhere: it reads its environment once.
@@ -62,28 +62,23 @@ _used: list[Servers] = []
 def servers() -> Iterator[Servers]:
     """Redis and TimescaleDB with the schema applied."""
     urls = [os.environ.get(f"SPILLWAY_TEST_{name}_URL", "") for name in ("REDIS", "DATABASE")]
-    engine: Engine | None = None
     if all(urls):
         config = Settings(redis_url=urls[0], database_url=urls[1], _env_file=None)
-    else:
-        name = f"test-{uuid.uuid4().hex[:8]}"
-        config = Settings(instance=name, redis_port=free_port(), postgres_port=free_port(), _env_file=None)
-        engine, _ = pick(config, os.environ.get("SPILLWAY_TEST_ENGINE"))
-        engine.up()
-    try:
         apply_schema(config.database)
-        with psycopg.connect(config.database) as connection:
-            row = connection.execute(
-                "SELECT current_setting('timescaledb.license'), extversion"
-                "  FROM pg_extension WHERE extname = 'timescaledb'"
-            ).fetchone()
-        assert row is not None
-        found = Servers(config, engine, {"timescale": "Community", "apache": "Apache"}[row[0]], row[1])
-        _used.append(found)
-        yield found
-    finally:
-        if engine is not None:
-            engine.reset()
+        yield _look(config, None)
+        return
+    with throwaway_servers("test", os.environ.get("SPILLWAY_TEST_ENGINE")) as (config, engine):
+        yield _look(config, engine)
+
+
+def _look(config: Settings, engine: Engine | None) -> Servers:
+    with psycopg.connect(config.database) as connection:
+        row = connection.execute(
+            "SELECT current_setting('timescaledb.license'), extversion FROM pg_extension WHERE extname = 'timescaledb'"
+        ).fetchone()
+    assert row is not None
+    _used.append(Servers(config, engine, {"timescale": "Community", "apache": "Apache"}[row[0]], row[1]))
+    return _used[-1]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

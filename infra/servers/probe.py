@@ -44,7 +44,7 @@ def database_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
             "SELECT current_setting('server_version'),"
             " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
         ).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    assert row is not None
     return f"PostgreSQL {row[0].split()[0]}" + (f", TimescaleDB {row[1]}" if row[1] else "")
 
 
