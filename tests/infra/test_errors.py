@@ -1,0 +1,212 @@
+"""Which errors are tried again, and that no message holds a password."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import psycopg
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.connections import redis_client
+from infra.errors import AlreadyDrained, Terminal, Transient, is_transient, one_line, redact
+from infra.settings import Settings
+
+PASSING_STATES = {
+    "08000": "connection exception",
+    "08006": "connection failure",
+    "40001": "serialization failure",
+    "40P01": "deadlock detected",
+    "53100": "disk full",
+    "53200": "out of memory",
+    "53300": "too many connections",
+    "55P03": "lock not available",
+    "57014": "query canceled",
+    "57P01": "admin shutdown",
+    "57P02": "crash shutdown",
+    "57P03": "cannot connect now",
+    "57P05": "idle session timeout",
+    "25006": "read only transaction",
+    "25P03": "idle in transaction session timeout",
+    "58030": "I/O error",
+}
+LASTING_STATES = {
+    "22P02": "invalid text representation",
+    "22021": "character not in repertoire",
+    "23505": "unique violation",
+    "23P01": "exclusion violation",
+    "23514": "check violation",
+    "25P02": "in failed transaction",
+    "28P01": "invalid password",
+    "28000": "invalid authorization",
+    "3D000": "no such database",
+    "42501": "insufficient privilege",
+    "42P01": "undefined table",
+    "54001": "statement too complex",
+    "55000": "object not in prerequisite state",
+    "57P04": "database dropped",
+    "XX000": "internal error",
+}
+
+
+def of_state(state: str) -> psycopg.Error:
+    return type("Refused", (psycopg.errors.lookup(state),), {"sqlstate": state})("words")
+
+
+@pytest.mark.parametrize("state", PASSING_STATES)
+def test_a_state_that_passes_is_tried_again(state: str) -> None:
+    assert is_transient(of_state(state))
+
+
+@pytest.mark.parametrize("state", LASTING_STATES)
+def test_a_state_that_stays_is_not_tried_again(state: str) -> None:
+    assert not is_transient(of_state(state))
+
+
+@pytest.mark.parametrize(
+    ("words", "passing"),
+    [
+        ("connection refused", True),
+        ("server closed the connection unexpectedly", True),
+        ("FATAL:  the database system is starting up", True),
+        ("FATAL:  sorry, too many clients already", True),
+        ("timeout expired", True),
+        ('could not translate host name "db" to address: Temporary failure in name resolution', True),
+        ("failed to resolve host 'db': [Errno -3] Temporary failure in name resolution", True),
+        ("failed to resolve host 'db': [Errno -2] Name or service not known", False),
+        ('could not translate host name "db" to address: Name or service not known', False),
+        ('FATAL:  password authentication failed for user "u"', False),
+        ("fe_sendauth: no password supplied", False),
+        ('FATAL:  database "x" does not exist', False),
+        ('FATAL:  role "x" does not exist', False),
+        ("FATAL:  no pg_hba.conf entry for host", False),
+        ("server does not support SSL, but SSL was required", False),
+        ("SSL error: certificate verify failed", False),
+    ],
+)
+def test_a_connection_without_a_state_is_judged_by_the_words(words: str, passing: bool) -> None:
+    assert is_transient(psycopg.OperationalError(words)) is passing
+    assert not is_transient(psycopg.ProgrammingError(words))
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (redis.exceptions.ConnectionError("refused"), True),
+        (redis.exceptions.TimeoutError("no answer"), True),
+        (redis.exceptions.BusyLoadingError("LOADING"), True),
+        (redis.exceptions.MaxConnectionsError("max number of clients reached"), True),
+        (redis.exceptions.TryAgainError("TRYAGAIN"), True),
+        (redis.exceptions.ReadOnlyError("READONLY"), True),
+        (redis.exceptions.OutOfMemoryError("OOM"), True),
+        (redis.exceptions.MasterDownError("MASTERDOWN Link with MASTER is down"), True),
+        (redis.exceptions.ClusterDownError("CLUSTERDOWN"), True),
+        (redis.exceptions.AuthenticationError("WRONGPASS"), False),
+        (redis.exceptions.AuthorizationError("no"), False),
+        (redis.exceptions.NoPermissionError("NOPERM"), False),
+        (redis.exceptions.ResponseError("WRONGTYPE"), False),
+        (redis.exceptions.ResponseError("ERR unknown command"), False),
+        (redis.exceptions.InvalidResponse("protocol"), False),
+        (redis.exceptions.DataError("not bytes"), False),
+        (Transient("again"), True),
+        (Terminal("never"), False),
+        (AlreadyDrained("done"), False),
+        (OSError("unknown here"), False),
+        (ValueError("a bug"), False),
+        (KeyboardInterrupt(), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_an_error_is_tried_again_by_its_class_and_the_unknown_is_not(error: BaseException, passing: bool) -> None:
+    assert is_transient(error) is passing
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://h:6379/0", "redis://h:6379/0"),
+        ("redis://:secret@h:6379/0", "redis://:***@h:6379/0"),
+        ("rediss://u:secret@h/0", "rediss://u:***@h/0"),
+        ("unix://u:secret@/run/redis.sock", "unix://u:***@/run/redis.sock"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://u:secret@h:5432/d?sslmode=require", "postgresql://u:***@h:5432/d?sslmode=require"),
+        ("postgresql://u:secret@[::1]:5432/d", "postgresql://u:***@[::1]:5432/d"),
+        ("postgresql://us%40er:secret@h/d", "postgresql://us%40er:***@h/d"),
+        ("postgresql://us@er:secret@h/d", "postgresql://us@er:***@h/d"),
+        ("postgresql://u:se%40cret%2F@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:s@secret@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:s:secret:@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:s/secret#?@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:s secret@h/d", "postgresql://u:***@h/d"),
+        (
+            "postgresql://h/d?user=u&password=secret&sslmode=require",
+            "postgresql://h/d?user=u&password=***&sslmode=require",
+        ),
+        ("postgresql://h:5432/d?password=s@secret", "postgresql://h:5432/d?password=***"),
+        ("redis://h/0?password=secret&db=1", "redis://h/0?password=***&db=1"),
+        ("host=h password=secret dbname=d", "host=h password=*** dbname=d"),
+        ("host=h PASSWORD = secret dbname=d", "host=h PASSWORD = *** dbname=d"),
+        ("host=h password='s secret' dbname=d", "host=h password=*** dbname=d"),
+        (r"host=h password='it\'s secret' dbname=d", "host=h password=*** dbname=d"),
+        (r"host=h password=s\ secret dbname=d", "host=h password=*** dbname=d"),
+        ("host=h sslpassword=secret", "host=h sslpassword=***"),
+        ("PGPASSWORD=secret psql", "PGPASSWORD=*** psql"),
+        (
+            "tried redis://:secret@a/0 and postgresql://u:secret@b/d",
+            "tried redis://:***@a/0 and postgresql://u:***@b/d",
+        ),
+        ("no secret: mail a@b.org about http://h:80/x", "no secret: mail a@b.org about http://h:80/x"),
+    ],
+)
+def test_a_password_is_never_shown_and_the_rest_is(text: str, shown: str) -> None:
+    assert redact(text) == shown
+    assert redact(shown) == shown, "and twice is as good as once"
+    assert one_line(RuntimeError(f"before\n  {text}\nafter")) == f"before {shown} after"
+
+
+PASSWORD = st.text(st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_categories=("Z", "C")), min_size=1)
+
+
+@settings(deadline=None)
+@given(PASSWORD, st.sampled_from(["", "u", "us.er"]))
+def test_no_password_of_any_letters_passes_encoded_or_not(password: str, user: str) -> None:
+    for written in (password, quote(password, safe="")):
+        shown = redact(f"cannot reach postgresql://{user}:{written}@host:5432/d today")
+        assert (
+            shown == f"cannot reach postgresql://{user}:***@host:5432/d today" or password.lower().find("password") >= 0
+        )
+    quoted = password.replace("\\", "\\\\").replace("'", "\\'")
+    assert redact(f"host=h password='{quoted}' user=u") == "host=h password=*** user=u"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s%zzsecret@h/d",
+        "postgresql://u:s secret@h/d",
+        "postgresql://u:s@secret@h.invalid/d",
+        "postgresql://u:secret@h.invalid:port/d",
+        "postgresql://u:secret@127.0.0.1:1/d",
+    ],
+)
+def test_no_word_of_libpq_about_a_url_holds_its_password(url: str) -> None:
+    with pytest.raises(psycopg.Error) as refused:
+        psycopg.connect(url, connect_timeout=2)
+    assert "secret" not in one_line(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://u:secret/x@h/0", "redis://u:x#secret@h/0", "redis://:secret@h:port/0", "http://:secret@h"]
+)
+def test_no_word_of_redis_about_a_url_holds_its_password(url: str) -> None:
+    with pytest.raises(Terminal) as refused:
+        redis_client(Settings(redis_url=url, _env_file=None))
+    assert "SPILLWAY_REDIS_URL" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_an_error_without_words_is_shown_by_its_name() -> None:
+    assert one_line(KeyError()) == "KeyError"
+    assert one_line(RuntimeError("two\n\tlines ")) == "two lines"

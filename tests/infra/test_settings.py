@@ -1,0 +1,118 @@
+"""Settings: where they come from, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.errors import Terminal
+from infra.settings import Settings, host_of, settings, shown
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to stand in, and settings that are read anew."""
+    monkeypatch.chdir(tmp_path)
+    settings.cache_clear()
+    yield tmp_path
+    settings.cache_clear()
+
+
+def test_with_nothing_set_they_are_the_local_servers() -> None:
+    found = settings()
+    assert found.redis == "redis://127.0.0.1:6379/0"
+    assert found.database == "postgresql://analytics_user:analytics_pass@127.0.0.1:5432/analytics"
+    assert not found.external
+    assert found is settings()
+
+
+def test_ports_are_those_of_the_local_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPILLWAY_REDIS_PORT", "7001")
+    monkeypatch.setenv("SPILLWAY_POSTGRES_PORT", "7002")
+    assert settings().redis == "redis://127.0.0.1:7001/0"
+    assert "@127.0.0.1:7002/" in settings().database
+    assert not settings().external
+
+
+@pytest.mark.parametrize("name", ["SPILLWAY_REDIS_URL", "SPILLWAY_DATABASE_URL"])
+def test_one_url_is_enough_for_servers_of_somebody_else(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "some://u:secret@host:1/x")
+    assert settings().external
+    assert "some://u:secret@host:1/x" in (settings().redis, settings().database)
+    monkeypatch.setenv(name, "")
+    settings.cache_clear()
+    assert not settings().external
+
+
+def test_a_variable_goes_before_the_env_file_and_the_env_file_before_the_default(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / ".env").write_text("SPILLWAY_BATCH_ROWS=11\nSPILLWAY_RETRIES=3\nOTHER=1\nSPILLWAY_UNKNOWN=1\n")
+    monkeypatch.setenv("SPILLWAY_RETRIES", "4")
+    assert (settings().batch_rows, settings().retries, settings().parallel_loads) == (11, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SPILLWAY_BATCH_ROWS", "0"),
+        ("SPILLWAY_BATCH_ROWS", "many"),
+        ("SPILLWAY_BATCH_BYTES", "1"),
+        ("SPILLWAY_PARALLEL_LOADS", "33"),
+        ("SPILLWAY_REDIS_PORT", "65536"),
+        ("SPILLWAY_POSTGRES_PORT", "x"),
+        ("SPILLWAY_INSTANCE", "Über"),
+        ("SPILLWAY_CONNECT_TIMEOUT", "-1"),
+        ("SPILLWAY_STATEMENT_TIMEOUT", "0"),
+        ("SPILLWAY_RETRIES", "-1"),
+        ("SPILLWAY_MAX_AGE_DAYS", "0"),
+        ("SPILLWAY_MAX_AHEAD_DAYS", "-0.5"),
+    ],
+)
+def test_a_bad_value_is_one_line_with_the_variable_and_what_was_found(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SPILLWAY_DATABASE_URL", "postgresql://u:secret@h/d")
+    with pytest.raises(Terminal) as refused:
+        settings()
+    message = str(refused.value)
+    assert f"{name}: " in message
+    assert repr(value) in message
+    assert "\n" not in message
+    assert "secret" not in message
+
+
+def test_all_bad_values_are_named_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text("SPILLWAY_RETRIES=x\n")
+    monkeypatch.setenv("SPILLWAY_BATCH_ROWS", "y")
+    with pytest.raises(Terminal, match=r"SPILLWAY_BATCH_ROWS.*SPILLWAY_RETRIES"):
+        settings()
+
+
+def test_no_way_to_print_the_settings_prints_a_password() -> None:
+    found = Settings(redis_url="redis://:secret@h/0", database_url="postgresql://u:secret@h/d", _env_file=None)
+    for text in (repr(found), str(found), str(found.model_dump()), found.model_dump_json()):
+        assert "secret@" not in text
+    assert "secret" not in shown(found.redis) + shown(found.database)
+
+
+def test_settings_cannot_be_changed_once_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        settings().retries = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("redis://127.0.0.1:6379/0", "127.0.0.1:6379"),
+        ("postgresql://u:secret@h:5432/d", "h:5432"),
+        ("postgresql://u:s@secret@h/d", "h"),
+        ("postgresql://u:secret@[::1]:5432/d", "[::1]:5432"),
+        ("postgresql:///d", "localhost"),
+    ],
+)
+def test_a_server_is_named_by_host_and_port_alone(url: str, host: str) -> None:
+    assert host_of(url) == host
