@@ -95,7 +95,7 @@ class _Drain:
         self._loaded = []
         config = self._clients.settings
         planned = plan(self._clients, stream, self._until)
-        announce(Started(stream, planned.tail.length))
+        announce(Started(stream, min(planned.lag, self._max_events or planned.lag)))
         window = Window.around_now(config.max_age_days, config.max_ahead_days)
         limits = Limits(config.batch_rows, config.batch_bytes)
         while planned.gaps:

@@ -37,6 +37,7 @@ class Plan:
     tail: Tail
     upto: int
     gaps: tuple[IdRange, ...]
+    lag: int  # entries up to the tail that are neither drained nor known to be lost
     fresh: bool  # no event of this stream has ever been loaded
 
     @property
@@ -78,11 +79,13 @@ def read_tail(client: redis.Redis, stream: str) -> Tail:
 _REGISTER = """
     INSERT INTO spillway.streams (name, baseline) VALUES (%(stream)s, %(baseline)s) ON CONFLICT (name) DO NOTHING"""
 _LEFT = """
-    WITH stream AS (SELECT id FROM spillway.streams WHERE name = %(stream)s),
-         done AS (SELECT coalesce(range_agg(ids), '{}') AS ids, coalesce(sum(inserted), 0) = 0 AS fresh
+    WITH stream AS (SELECT id, baseline, lost FROM spillway.streams WHERE name = %(stream)s),
+         done AS (SELECT coalesce(range_agg(ids), '{}') AS ids, coalesce(sum(inserted), 0) = 0 AS fresh,
+                         coalesce(sum(read), 0)::bigint AS read
                     FROM spillway.ledger WHERE stream = (SELECT id FROM stream))
-    SELECT (SELECT fresh FROM done), lower(gap)::text, upper(gap)::text
-      FROM (SELECT unnest(nummultirange(numrange(0, %(stop)s)) - (SELECT ids FROM done)) AS gap) AS gaps
+    SELECT stream.baseline + stream.lost + done.read AS passed, fresh, lower(gap)::text, upper(gap)::text
+      FROM stream, done
+      LEFT JOIN LATERAL unnest(nummultirange(numrange(0, %(stop)s)) - done.ids) AS gap ON true
      ORDER BY gap"""
 _FURTHEST = """
     SELECT max(upper(ids))::text FROM spillway.ledger
@@ -108,8 +111,9 @@ def make_plan(client: redis.Redis, connection: psycopg.Connection, stream: str, 
     connection.execute(_REGISTER, {"stream": stream, "baseline": tail.added - tail.length})
     upto = tail.last if until is None else min(until, tail.last)
     rows = connection.execute(_LEFT, {"stream": stream, "stop": upto + 1}).fetchall()
-    gaps = tuple(IdRange(int(start), int(stop)) for _, start, stop in rows)
-    return Plan(stream, tail, upto, gaps, fresh=bool(rows) and rows[0][0])
+    passed, fresh, *_ = rows[0]
+    gaps = tuple(IdRange(int(start), int(stop)) for *_, start, stop in rows if start is not None)
+    return Plan(stream, tail, upto, gaps, max(0, tail.added - passed), fresh)
 
 
 @step("plan")

@@ -23,7 +23,8 @@ from tasks.step import step
 # small pages. XRANGE counts entries, not bytes, so the size of a page follows that of the entries just met.
 _PAGE_ENTRIES = 1_000
 _PAGE_BYTES = 1 << 20
-_FIRST_PAGE_ENTRIES = 100
+_FIRST_PAGE_ENTRIES = 10  # nothing is known of their size yet
+_PAGE_GROWTH = 8  # at most, from one page to the next
 
 
 class Batch:
@@ -123,7 +124,8 @@ class Reader:
                 count += len(page)
                 bytes_read = sum(group.nbytes for group in groups)
                 size += bytes_read
-                self._page = max(1, min(_PAGE_ENTRIES, len(page) * _PAGE_BYTES // max(1, bytes_read)))
+                fitting = len(page) * _PAGE_BYTES // max(1, bytes_read)
+                self._page = max(1, min(_PAGE_ENTRIES, fitting, self._page * _PAGE_GROWTH))
             start = parse_id(page[-1][0]) + 1 if len(page) == wanted else gap.stop
         batch = Batch(self.stream, IdRange(gap.start, start), merge_groups(pages), self._mapping, self._window)
         if start < gap.stop:

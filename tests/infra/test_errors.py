@@ -7,7 +7,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 import redis
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from infra.connections import redis_client
@@ -172,11 +172,10 @@ PASSWORD = st.text(st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_
 @settings(deadline=None)
 @given(PASSWORD, st.sampled_from(["", "u", "us.er"]))
 def test_no_password_of_any_letters_passes_encoded_or_not(password: str, user: str) -> None:
+    assume("password" not in password.lower())  # a pair inside a password: hidden further than need be
     for written in (password, quote(password, safe="")):
         shown = redact(f"cannot reach postgresql://{user}:{written}@host:5432/d today")
-        assert (
-            shown == f"cannot reach postgresql://{user}:***@host:5432/d today" or password.lower().find("password") >= 0
-        )
+        assert shown == f"cannot reach postgresql://{user}:***@host:5432/d today"
     quoted = password.replace("\\", "\\\\").replace("'", "\\'")
     assert redact(f"host=h password='{quoted}' user=u") == "host=h password=*** user=u"
 
