@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 # One entry as hiredis gives it: id, then field names and values in turn.
 RawEntry = tuple[bytes, Sequence[bytes]]
 
+# At most so many shapes of a page have columns of their own: an optional field makes two of them, names that are
+# values make one an entry. The others cost 20 times as much CPU (30 µs an entry), and there may be any number of them.
+_SHAPES = 8
+
 
 @dataclass(frozen=True)
 class Group:
@@ -65,21 +69,26 @@ class Group:
 
 
 def group_page(page: Sequence[RawEntry]) -> list[Group]:
-    """The entries of one reply as groups: one for the shape of the first entry, one for all that differ from it."""
+    """The entries of one reply as groups: one for each shape that many have, one for all the others."""
     ids = [entry[0] for entry in page]
     fields = [entry[1] for entry in page]
     width = len(fields[0])
     shape = fields[0][::2]
     if width and _uniform(fields, width, shape):
         return [_group(ids, fields, width, tuple(shape))]
-    like = [len(f) == width and f[::2] == shape for f in fields] if width else [False] * len(fields)
-    groups = []
-    if any(like):
-        same = [i for i, yes in enumerate(like) if yes]
-        groups.append(_group([ids[i] for i in same], [fields[i] for i in same], width, tuple(shape)))
-    odd = [i for i, yes in enumerate(like) if not yes]
-    values = pa.array([fields[i] for i in odd], pa.list_(pa.binary()))
-    groups.append(Group(pa.array([ids[i] for i in odd], pa.binary()), None, (values,)))
+    rows_of: dict[tuple[bytes, ...], list[int]] = {}
+    for i, f in enumerate(fields):
+        rows_of.setdefault(tuple(f[::2]), []).append(i)
+    groups, odd = [], []
+    for keys, rows in rows_of.items():
+        if keys and len(rows) * _SHAPES >= len(page):
+            groups.append(_group([ids[i] for i in rows], [fields[i] for i in rows], 2 * len(keys), keys))
+        else:
+            odd += rows
+    if odd:
+        odd.sort()
+        values = pa.array([fields[i] for i in odd], pa.list_(pa.binary()))
+        groups.append(Group(pa.array([ids[i] for i in odd], pa.binary()), None, (values,)))
     return groups
 
 

@@ -53,7 +53,10 @@ def _from_texts(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _cast(texts: pa.Array) -> NDArray[np.int64]:
-    times = pc.cast(texts, pa.timestamp("us", tz="UTC"))
+    try:
+        times = pc.cast(texts, pa.timestamp("us", tz="UTC"))
+    except pa.ArrowInvalid:
+        times = pc.cast(texts, pa.timestamp("us"))  # of texts none of which has an offset
     return np.asarray(times.view(pa.int64()), np.int64)
 
 

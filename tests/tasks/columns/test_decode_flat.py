@@ -116,6 +116,10 @@ def test_mixed_layouts_in_one_page_are_each_read_as_what_they_are() -> None:
     entries = [flat(user_id="0"), [*flat(user_id="1"), b"x", b"y"], [b"data", document(user_id="2")], [b"q", b"q"]]
     for turn in range(4):
         turned = entries[turn:] + entries[:turn]
+        lone = decoded([*turned, *[flat(user_id="many")] * 50])  # all shapes but one are too rare for columns
+        assert lone.user_id.to_pylist().count(b"many") == 50
+        assert sorted(set(lone.user_id.to_pylist())) == [b"0", b"1", b"2", b"many"]
+        assert [(f.entry, f.reason) for f in lone.faults] == [((3 - turn) % 4, "missing field time")]
         events = decoded(turned)
         found = dict(zip(events.entry.tolist(), events.user_id.to_pylist(), strict=True))
         assert found == {(int(user) - turn) % 4: user for user in (b"0", b"1", b"2")}

@@ -14,7 +14,7 @@ FIELD = st.sampled_from([b"a", b"b", b"", b"\xff", "né".encode()])
 FIELDS = st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=4).map(
     lambda pairs: [x for pair in pairs for x in pair]
 )
-PAGE = st.lists(FIELDS, min_size=1, max_size=12)
+PAGE = st.lists(FIELDS, min_size=1, max_size=24)
 
 
 def page_of(fields: Sequence[Sequence[bytes]], first: int = 1) -> list[RawEntry]:
@@ -42,14 +42,25 @@ def test_entries_of_one_shape_are_one_group_of_columns() -> None:
     assert raws([group]) == came(page)
 
 
-def test_entries_of_other_shapes_are_set_apart_and_stay_whole() -> None:
-    page = page_of([[b"a", b"1"], [b"b", b"2"], [b"a", b"3"], [b"a", b"4", b"b", b"5"]])
-    like, odd = group_page(page)
-    assert like.ids.to_pylist() == [b"1-0", b"3-0"]
-    assert odd.keys is None
+def test_each_shape_that_many_entries_have_is_a_group_and_the_rest_is_one_more() -> None:
+    many = [[b"a", b"1"], [b"b", b"2"]] * 20
+    page = page_of([[b"x", b""], *many, [b"a", b"4", b"b", b"5"]])
+    one, two, odd = group_page(page)
+    assert (one.keys, two.keys, odd.keys) == ((b"a",), (b"b",), None)
+    assert (one.column(b"a").to_pylist(), two.column(b"b").to_pylist()) == ([b"1"] * 20, [b"2"] * 20)
     assert odd.column(b"a").to_pylist() == [None, b"4"]
-    assert odd.column(b"b").to_pylist() == [b"2", b"5"]
-    assert raws([like, odd]) == came(page)
+    assert odd.column(b"b").to_pylist() == [None, b"5"]
+    assert raws([one, two, odd]) == came(page)
+
+
+def test_however_many_shapes_there_are_the_groups_are_few() -> None:
+    page = page_of([[b"%d" % i, b""] for i in range(100)])
+    (odd,) = group_page(page)
+    assert raws([odd]) == came(page)
+    shapes_of_ten = page_of([[b"%d" % (i % 10), b""] for i in range(100)])
+    assert len(group_page(shapes_of_ten)) == 1
+    shapes_of_eight = page_of([[b"%d" % (i % 8), b""] for i in range(80)])
+    assert len(group_page(shapes_of_eight)) == 8
 
 
 def test_the_same_fields_in_another_order_are_the_same_fields() -> None:
@@ -64,10 +75,11 @@ def test_of_a_repeated_field_the_last_value_counts_in_every_shape() -> None:
     (alone,) = group_page(page_of([twice, twice]))
     assert alone.column(b"a").to_pylist() == [b"new", b"new"]
     assert alone.documents() == [{b"a": b"new", b"b": b"x"}] * 2
-    _, odd = group_page(page_of([[b"z", b""], twice]))
+    _, odd = group_page(page_of([*[[b"z", b""]] * 9, twice]))
+    assert odd.keys is None
     assert odd.column(b"a").to_pylist() == [b"new"]
     assert odd.documents() == [{b"a": b"new", b"b": b"x"}]
-    assert odd.raw(0) == ("2-0", twice)
+    assert odd.raw(0) == ("10-0", twice)
 
 
 def test_empty_names_and_values_are_names_and_values() -> None:

@@ -1,0 +1,163 @@
+"""spillway.toml: what it maps, and the one line about a file that is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.errors import Terminal
+from infra.mapping import FLAT, JSON, Mapping, Source, load_mappings
+from infra.settings import PROJECT_ROOT
+from tests.tasks.columns.make import decoded_json
+
+STREAM = {
+    "layout": '"json"',
+    "time": '"at"',
+    "event_id": '"id"',
+    "event_type": '"kind"',
+    "user_id": '"who"',
+}
+
+
+def stream(name: str = '"a*"', **changes: str | None) -> str:
+    """A good table of a stream; a change to None leaves a key out."""
+    lines = [f"{key} = {value}" for key, value in (STREAM | changes).items() if value is not None]
+    return "\n".join([f"[streams.{name}]", *lines, ""])
+
+
+def mapped(folder: Path, text: str, name: str = "abc") -> Mapping:
+    path = folder / "spillway.toml"
+    path.write_text(text)
+    found = load_mappings(path).of(name)
+    assert found is not None
+    return found
+
+
+def test_the_file_of_the_project_maps_the_real_events() -> None:
+    mapping = load_mappings(PROJECT_ROOT / "spillway.toml").of("crossref-live")
+    assert mapping is not None
+    document = (
+        b'{"occurred_at": "2019-08-01T00:00:00Z", "id": "0123abcd-4567-89ab-cdef-0123456789ab",'
+        b' "source_id": "web", "relation_type_id": "mentions"}'
+    )
+    events = decoded_json([document, document.replace(b'{"', b'{"subj_id": "s", "', 1)], mapping)
+    assert events.event_type.to_pylist() == [b"web.mentions"] * 2
+    assert events.user_id.to_pylist() == [b"unknown", b"s"]
+    assert events.properties[0].as_py() == document
+    assert load_mappings(PROJECT_ROOT / "spillway.toml").of("clicks") is None
+
+
+def test_a_file_that_is_not_there_maps_nothing(tmp_path: Path) -> None:
+    assert load_mappings(tmp_path / "none.toml").of("x") is None
+
+
+def test_an_exact_name_goes_before_a_pattern_and_the_first_pattern_before_the_next(tmp_path: Path) -> None:
+    text = stream('"a*"') + stream('"*"') + stream('"abc"') + stream('"[x]"')
+    names = {name: mapped(tmp_path, text, name).name for name in ("abc", "abd", "b", "x", "[x]", "A")}
+    assert names == {"abc": "abc", "abd": "a*", "b": "*", "x": "*", "[x]": "[x]", "A": "*"}
+
+
+def test_every_key_of_a_stream_has_its_effect(tmp_path: Path) -> None:
+    found = mapped(
+        tmp_path,
+        stream(
+            layout='"flat"',
+            field='"né"',
+            event_id='{ key = "order", uuid5 = true }',
+            event_type='"shop.{kind}{{{sub}}}!"',
+            user_id='{ key = "who", default = "" }',
+            properties='"more"',
+        ),
+    )
+    assert found == Mapping(
+        layout="flat",
+        field="né".encode(),
+        time=Source(("", "at", "")),
+        event_id=Source(("", "order", "")),
+        event_type=Source(("shop.", "kind", "{", "sub", "}!")),
+        user_id=Source(("", "who", ""), default=""),
+        properties="more",
+        uuid5=True,
+        name="a*",
+    )
+
+
+def test_left_out_keys_are_the_field_data_and_the_whole_document(tmp_path: Path) -> None:
+    found = mapped(tmp_path, stream())
+    assert (found.field, found.properties, found.uuid5) == (b"data", None, False)
+    assert (found.time.required, found.time.default) == (("at",), None)
+
+
+def test_a_key_with_a_default_or_another_name_is_not_required() -> None:
+    assert Source(("", "a", ".", "b", "")).required == ("a", "b")
+    assert Source(("", "a", ""), default="").required == ()
+    assert (FLAT.time.required, FLAT.time.keys) == ((), ("time", "timestamp"))
+    assert JSON.event_id.required == ("event_id",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (stream(colour='"red"'), 'streams."a*".colour: no such key, expected one of layout, field, time,'),
+        ("colour = 1\n", "colour: no such key, expected one of streams"),
+        (stream(time='{ kee = "x" }'), 'streams."a*".time.kee: no such key, expected one of key, default'),
+        (stream(time='{ key = "x", uuid5 = true }'), 'streams."a*".time.uuid5: no such key'),
+        (stream(time=None), 'streams."a*".time: missing'),
+        (stream(layout=None), 'streams."a*".layout: missing'),
+        (stream(user_id='{ default = "x" }'), 'streams."a*".user_id.key: missing'),
+        ("[streams.x]\n", 'streams."x".event_type: missing'),
+        (stream(layout='"xml"'), "streams.\"a*\".layout: input should be 'json' or 'flat', found 'xml'"),
+        (stream(event_type='"{a"'), 'streams."a*".event_type.key: expected a key, or keys in braces'),
+        (stream(event_type='"a}"'), "such as {a}.{b}, found 'a}'"),
+        (stream(event_type='"{}"'), 'streams."a*".event_type.key: expected a key, or keys in braces'),
+        (stream(event_type='"{A!r}"'), "found '{A!r}'"),
+        (stream(event_type='"{a:>9}"'), 'streams."a*".event_type.key: expected a key, or keys in braces'),
+        (stream(event_type='"{{a}}"'), 'streams."a*".event_type.key: expected a key, or keys in braces'),
+        (stream(event_type='""'), 'streams."a*".event_type.key: string should have at least 1 character'),
+        (stream(event_type="'a\"b'"), 'streams."a*".event_type.key: string should match pattern'),
+        (stream(event_type="5"), 'streams."a*".event_type: expected a key or a table, found 5'),
+        (stream(user_id='{ key = "x", default = 5 }'), 'streams."a*".user_id.default: '),
+        (stream(event_id='{ key = "x", uuid5 = "perhaps" }'), 'streams."a*".event_id.uuid5: '),
+        (stream(properties='""'), 'streams."a*".properties: '),
+        (stream(properties="'\\'"), 'streams."a*".properties: '),
+        (stream(properties='"who"'), 'streams."a*".properties: expected a key that no other column reads'),
+        (stream(field='""'), 'streams."a*".field: '),
+        ("streams = 5\n", "streams: expected a table, found 5"),
+        ("[streams]\nx = 5\n", 'streams."x": expected a table, found 5'),
+        (stream() + stream(), "is no TOML: "),
+        ("x =\n", "is no TOML: Invalid value (at line 1, column 4)"),
+        ("\x00", "is no TOML: "),
+    ],
+    ids=lambda value: ascii(value[-40:]),
+)
+def test_a_wrong_file_is_one_line_that_names_the_file_and_the_key(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "spillway.toml"
+    path.write_text(text)
+    with pytest.raises(Terminal) as refused:
+        load_mappings(path)
+    message = str(refused.value)
+    assert message.startswith(str(path))
+    assert said in message
+    assert "\n" not in message
+    assert len(message) < 600
+
+
+def test_of_many_faults_the_unknown_keys_are_named_first_and_all_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "spillway.toml"
+    path.write_text(stream(time=None, tme='"at"', layout='"xml"'))
+    with pytest.raises(Terminal, match=r"tme: no such key.*layout: .*time: missing"):
+        load_mappings(path)
+
+
+def test_the_same_key_as_properties_and_as_a_column_is_fine_where_entries_are_flat(tmp_path: Path) -> None:
+    assert mapped(tmp_path, stream(layout='"flat"', properties='"who"')).properties == "who"
+
+
+def test_a_file_that_cannot_be_read_is_one_line_that_says_why(tmp_path: Path) -> None:
+    with pytest.raises(Terminal, match=r"cannot be read: Is a directory; .*SPILLWAY_MAPPINGS"):
+        load_mappings(tmp_path)
+    path = tmp_path / "spillway.toml"
+    path.write_bytes(b"# \xff\n")
+    with pytest.raises(Terminal, match="is no TOML: 'utf-8'"):
+        load_mappings(path)
