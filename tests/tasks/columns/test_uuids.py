@@ -76,6 +76,13 @@ def test_the_namespace_never_changes() -> None:
     assert parsed(["order-17"], uuid5=True) == [uuid.UUID("c7490b57-f50f-52a5-b703-a697c57f09f8")]
 
 
+def test_a_slice_of_usual_uuids_begins_at_its_own_first_text() -> None:
+    ids = [uuid.UUID(int=i) for i in range(1, 6)]
+    found, good = parse_uuids(texts(["x", *map(str, ids), "yy"])[2:5])
+    assert good.all()
+    assert [uuid.UUID(bytes=row.tobytes()) for row in found] == ids[1:4]
+
+
 def test_an_empty_column_has_no_uuids() -> None:
     assert parsed([]) == []
     found, good = parse_uuids(texts([ID])[:0])
