@@ -21,6 +21,7 @@ def drain_command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
 ) -> None:
     """Drain streams into the events table, once each: the same flow as the deployment, here and now."""
+    _quiet_prefect()
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     from flows.terminal import drain_in_terminal
@@ -31,6 +32,12 @@ def drain_command(
 @app.command()
 def serve() -> None:
     """Run the scheduled drain in this process: no work pool and no worker, for small set-ups."""
+    _quiet_prefect()
     from flows.serve import serve_deployments
 
     serve_deployments()
+
+
+def _quiet_prefect() -> None:
+    """Where no Prefect server is set, Prefect starts one for the occasion: that one need not report to its makers."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

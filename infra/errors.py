@@ -105,5 +105,5 @@ def redact(text: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """The message of `error` as one line without passwords."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
     return redact(text)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.connection import parse_url
 
 from infra.errors import Terminal, redact
 
@@ -98,6 +101,13 @@ def shown(url: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """`host:port` of a URL, as errors name a server."""
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2] or "localhost"
+    """`host:port` of a URL, as errors name a server; «the server» where that might show a part of a password."""
+    try:
+        parts: dict[str, Any] = dict(parse_url(url) if url.startswith("redis") else conninfo_to_dict(url))
+    except (ValueError, psycopg.Error):
+        return "the server"
+    host, port = str(parts.get("host") or "localhost"), str(parts.get("port") or "")
+    if "@" in host or not (port.isdigit() or not port):
+        return "the server"
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{port}" if port else host

@@ -109,7 +109,10 @@ def test_settings_cannot_be_changed_once_read() -> None:
     [
         ("redis://127.0.0.1:6379/0", "127.0.0.1:6379"),
         ("postgresql://u:secret@h:5432/d", "h:5432"),
-        ("postgresql://u:s@secret@h/d", "h"),
+        ("postgresql://u:s@secret@h/d", "the server"),
+        ("postgresql://u:sec/ret@h/d", "the server"),
+        ("redis://:sec[ret@h:6379/0", "the server"),
+        ("redis://:s@secret@h:6379/0", "h:6379"),
         ("postgresql://u:secret@[::1]:5432/d", "[::1]:5432"),
         ("postgresql:///d", "localhost"),
     ],
