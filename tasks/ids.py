@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from infra.errors import Terminal
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEQ_BITS = 64
 _SEQ_MASK = (1 << _SEQ_BITS) - 1
 _ID = re.compile(r"([0-9]{9,20})(?:-([0-9]{1,20}))?")  # shorter ones may be dates: 20240102, 2024-01
@@ -51,6 +52,7 @@ def parse_until(text: str) -> int:
         raise Terminal(f"until: expected an entry id (ms-seq) or an ISO 8601 time, found {text!r}") from None
     if moment.tzinfo is None:
         raise Terminal(f"until: {text!r} has no offset; add Z or +hh:mm")
-    if moment.timestamp() < 0:
+    ms = (moment - _EPOCH) // timedelta(milliseconds=1)
+    if ms < 0:
         raise Terminal(f"until: expected a time after 1970, where entry ids begin, found {text!r}")
-    return (int(moment.timestamp() * 1000) << _SEQ_BITS) | _SEQ_MASK
+    return (ms << _SEQ_BITS) | _SEQ_MASK

@@ -121,14 +121,17 @@ def redis_client(servers: Servers, env: dict[str, str]) -> Iterator[redis.Redis]
 
 @pytest.fixture
 def database(servers: Servers, env: dict[str, str]) -> Iterator[psycopg.Connection]:
-    """Empty tables."""
+    """Empty tables. The connection does not outlive a restart of the server."""
+    _empty_tables(servers)
     with psycopg.connect(servers.settings.database, autocommit=True) as connection:
-        empty = "TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams"
-        connection.execute(empty)
         yield connection
-        if not connection.closed:
-            connection.execute("SET statement_timeout = '30s'")
-            connection.execute(empty)
+    _empty_tables(servers)
+
+
+def _empty_tables(servers: Servers) -> None:
+    with psycopg.connect(servers.settings.database, autocommit=True) as connection:
+        connection.execute("SET statement_timeout = '30s'")
+        connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")
 
 
 @pytest.fixture

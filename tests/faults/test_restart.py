@@ -54,4 +54,3 @@ def test_a_drain_outlives_a_restart(
         assert table_rows(again) == flat_rows(produced)
         assert ledger_is_whole(again, stream)
         assert ledger_sums(again, stream) == (EVENTS, EVENTS, 0, 0)
-        again.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")
