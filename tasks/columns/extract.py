@@ -101,22 +101,23 @@ _Scalar = str | int | float | None
 
 
 @lru_cache(maxsize=64)
-def _decoder(keys: tuple[str, ...], properties: str | None) -> tuple[Callable[[bytes], Any], tuple[str, ...]]:
+def _decoder(keys: tuple[str, ...], properties: str | None) -> Callable[[bytes], Any]:
     """A decoder that looks at `keys` alone, skips all else, and leaves `properties` as the text that it is."""
     fields: list[tuple[str, Any, Any]] = [(f"f{i}", _Scalar, None) for i in range(len(keys))]
     names = {f"f{i}": key for i, key in enumerate(keys)}
-    if properties is not None and properties not in keys:
+    if properties is not None:
         fields.append(("properties", msgspec.Raw, msgspec.Raw(b"null")))
         names["properties"] = properties
     struct = msgspec.defstruct("Document", fields, rename=names, gc=False)
-    return msgspec.json.Decoder(struct).decode, tuple(name for name, _, _ in fields)
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct).decode
+    return decode
 
 
 def _from_json(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns:
     name = mapping.field.decode(errors="replace")
     whole = group.column(mapping.field)
     columns = Columns({}, whole)
-    decode, _ = _decoder(keys, mapping.properties)
+    decode = _decoder(keys, mapping.properties)
     documents: list[bytes | None] = whole.to_pylist()
     try:
         parsed = list(map(decode, documents))  # type: ignore[arg-type]  # None is caught below
