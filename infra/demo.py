@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -131,7 +132,7 @@ def _show_books() -> None:
 
 
 def _print(connection: psycopg.Connection, query: str, *names: str) -> None:
-    table = Table(*names)
+    table = Table(*names, box=SIMPLE_HEAD)
     for row in connection.execute(query.encode()):
         table.add_row(
             *(f"{value:,}" if isinstance(value, int) and value is not True else _cell(value) for value in row)
