@@ -21,7 +21,7 @@ def drain_command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
 ) -> None:
     """Drain streams into the events table, once each: the same flow as the deployment, here and now."""
-    _quiet_prefect()
+    _set_prefect_defaults()
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     from flows.terminal import drain_in_terminal
@@ -32,12 +32,17 @@ def drain_command(
 @app.command()
 def serve() -> None:
     """Run the scheduled drain in this process: no work pool and no worker, for small set-ups."""
-    _quiet_prefect()
+    _set_prefect_defaults()
     from flows.serve import serve_deployments
 
     serve_deployments()
 
 
-def _quiet_prefect() -> None:
-    """Where no Prefect server is set, Prefect starts one for the occasion: that one need not report to its makers."""
+def _set_prefect_defaults() -> None:
+    """Where no Prefect server is set, Prefect starts one for the occasion.
+
+    That one need not report to its makers; and the first time, when it makes its database, it may take longer than the
+    20 s that Prefect gives it.
+    """
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")

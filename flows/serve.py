@@ -7,6 +7,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.exceptions import ObjectNotFound
 
+from flows.api import demand_prefect
 from flows.drain import drain
 from infra.errors import Terminal
 
@@ -18,6 +19,7 @@ def serve_deployments() -> None:
 
     Raises `Terminal` where a work pool has that deployment: its workers would take the runs and not find the code.
     """
+    demand_prefect()
     _demand_no_work_pool("drain/scheduled")
     scheduled = drain.to_deployment(
         name="scheduled",

@@ -6,14 +6,13 @@ from contextlib import nullcontext
 from typing import Any
 
 import orjson
-from prefect.exceptions import PrefectException
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from flows.api import demand_prefect
 from flows.drain import drain
-from infra.errors import Terminal, one_line
 from tasks.progress import Advanced, News, Retry, Started, watched
 
 
@@ -51,11 +50,9 @@ def drain_in_terminal(streams: list[str], max_events: int | None, until: str | N
     """
     console = Console(stderr=True)
     bars = _Bars(console)
+    demand_prefect()
     with watched(bars), bars.progress if console.is_terminal else nullcontext():
-        try:
-            result = drain(streams if len(streams) > 1 else streams[0], max_events, until)
-        except PrefectException as error:
-            raise Terminal(f"Prefect: {one_line(error)}; start its server (prefect server start)") from error
+        result = drain(streams if len(streams) > 1 else streams[0], max_events, until)
     for warning in result["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
     if as_json:

@@ -21,7 +21,7 @@ from tasks.step import step
 
 # Redis serves nobody else while it answers one XRANGE, and a reply is Python objects until it is columns: both want
 # small pages. XRANGE counts entries, not bytes, so the size of a page follows that of the entries just met.
-_PAGE_ENTRIES = 1_000
+_PAGE_ENTRIES = 500
 _PAGE_BYTES = 1 << 20
 _FIRST_PAGE_ENTRIES = 10  # nothing is known of their size yet
 _PAGE_GROWTH = 8  # at most, from one page to the next

@@ -176,6 +176,15 @@ def test_a_mapping_with_an_unknown_key_is_refused_at_start(
     assert nothing_was_written(database)
 
 
+@pytest.mark.parametrize("command", [("drain", "--stream", "x"), ("serve",)])
+def test_a_prefect_server_that_is_down_is_named(command: tuple[str, ...], env: dict[str, str]) -> None:
+    """In a process of its own: Prefect reads its address once."""
+    env = env | {"PREFECT_API_URL": "http://127.0.0.1:1/api"}
+    done = subprocess.run([BIN / "spillway", *command], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    one_line(done.stderr, "the Prefect server (http://127.0.0.1:1/api) does not answer", "prefect server start")
+
+
 def test_an_absent_schema_is_named_with_the_command_that_makes_it(
     spillway: Spillway, servers: Servers, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings],
