@@ -62,12 +62,11 @@ def _run(*command: str, quiet: bool = False) -> None:
     """Run a command of this environment; with `quiet`, its output is shown only when it fails."""
     console.print(f"\n[bold]$ {' '.join(command)}[/bold]")
     argv = [str(_BIN / command[0]), *command[1:]]
-    if subprocess.run(argv, capture_output=quiet, text=True, check=False).returncode == 0:
+    done = subprocess.run(argv, capture_output=quiet, text=True, check=False)
+    if done.returncode == 0:
         return
     if quiet:
-        again = subprocess.run(argv, check=False)
-        if again.returncode == 0:
-            return
+        console.print(done.stdout + done.stderr, markup=False)
     raise Terminal(f"demo: {' '.join(command)} failed; its own words are above")
 
 

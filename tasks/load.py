@@ -27,6 +27,8 @@ _MAKE_STAGE = "CREATE TEMP TABLE IF NOT EXISTS spillway_stage (LIKE events) ON C
 _MERGE = sql.SQL("INSERT INTO events ({c}) SELECT {c} FROM {stage} ORDER BY time ON CONFLICT DO NOTHING").format(
     c=_COLUMN_LIST, stage=_STAGE
 )
+# After the merge, so that a row which another transaction has put in meanwhile is seen as well.
+_COUNT_PRESENT = sql.SQL("SELECT count(*) FROM {stage} JOIN events USING (event_id, time)").format(stage=_STAGE)
 
 _INSERT_LEDGER = """
     INSERT INTO spillway.ledger (stream, ids, loaded_by)
@@ -71,7 +73,10 @@ class Path:
 
 @dataclass
 class _Outcome:
+    """Of the rows of a batch: each is counted where it happens, so that the ledger's CHECK is one that can fail."""
+
     inserted: int = 0
+    duplicates: int = 0
     refused: list[Fault] = field(default_factory=list)
 
 
@@ -93,7 +98,7 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Pat
             loaded = Loaded(
                 batch.read,
                 outcome.inserted,
-                batch.read - outcome.inserted - quarantined,
+                batch.repeated + outcome.duplicates,
                 quarantined,
                 batch.bytes,
             )
@@ -121,7 +126,7 @@ def _load_rows(connection: psycopg.Connection, batch: Batch, path: Path) -> _Out
     connection.execute(_MAKE_STAGE)
     outcome = _Outcome()
     _merge(connection, batch, 0, len(batch.rows), outcome)
-    path.merge = outcome.inserted + len(outcome.refused) < len(batch.rows)
+    path.merge = outcome.duplicates > 0
     return outcome
 
 
@@ -154,8 +159,9 @@ def _merge(connection: psycopg.Connection, batch: Batch, start: int, stop: int, 
         try:
             with connection.transaction():
                 _copy(connection, _COPY_STAGE, batch.rows[start:stop])
-                outcome.inserted += connection.execute(_MERGE).rowcount
-                connection.execute(sql.SQL("TRUNCATE {}").format(_STAGE))
+                inserted, duplicates = _merge_stage(connection)
+            outcome.inserted += inserted
+            outcome.duplicates += duplicates
         except psycopg.Error as error:
             if not _blames_a_value(error):
                 raise
@@ -172,6 +178,16 @@ def _merge(connection: psycopg.Connection, batch: Batch, start: int, stop: int, 
                 spans += [(middle + 1, stop), (middle, middle + 1), (start, middle)]
             else:
                 spans += [(middle, stop), (start, middle)]
+
+
+def _merge_stage(connection: psycopg.Connection) -> tuple[int, int]:
+    """Move the temporary table into `events`; returns how many rows went in, and how many were there already."""
+    inserted = connection.execute(_MERGE).rowcount
+    # Seen in the table, not concluded from what did not go in: a row that is neither would be a lost one.
+    row = connection.execute(_COUNT_PRESENT).fetchone()
+    assert row is not None  # an aggregate has one row
+    connection.execute(sql.SQL("TRUNCATE {}").format(_STAGE))
+    return inserted, row[0] - inserted
 
 
 @step("load")

@@ -227,3 +227,26 @@ def test_the_books_are_published_as_a_table_artifact(
     assert artifact is not None
     (row,) = json.loads(str(artifact.data))
     assert (row["stream"], row["read"], row["inserted"], row["lag"]) == (stream, 12, 12, 0)
+
+
+def test_rows_that_vanish_in_a_merge_are_no_duplicates_and_the_range_is_not_booked(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    """A trigger stands for the server that loses rows: what is neither inserted nor there cannot balance."""
+    send(redis_client, stream, [event(1)])
+    drain(stream)
+    database.execute(
+        "CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF NEW.user_id = ''user-3'' THEN RETURN NULL; END IF; RETURN NEW; END'"
+    )
+    database.execute("CREATE TRIGGER lose BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.lose()")
+    try:
+        send(redis_client, stream, [event(n) for n in range(1, 10)])  # the first is a duplicate: it takes the merge
+        with pytest.raises(Terminal, match="ledger_balances"):
+            drain(stream)
+        assert len(table_rows(database)) == 1
+        assert ledger_sums(database, stream) == (1, 1, 0, 0)
+    finally:
+        database.execute("DROP TRIGGER lose ON events; DROP FUNCTION public.lose()")
+    drain(stream)
+    assert table_rows(database) == flat_rows(event(n) for n in range(1, 10))

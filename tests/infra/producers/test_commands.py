@@ -17,19 +17,8 @@ from typer.testing import CliRunner
 from infra.errors import SpillwayError
 from infra.producers.commands import app
 from infra.producers.generate import as_document, batches
-from infra.settings import PROJECT_ROOT
-
-CROSSREF = PROJECT_ROOT.parent / "shared/data/crossref/test_sample.ndjson"
-
 
 pytestmark = pytest.mark.usefixtures("env")
-
-
-@pytest.fixture
-def crossref() -> Path:
-    if not CROSSREF.exists():
-        pytest.skip(f"the real events are not there: {CROSSREF}")
-    return CROSSREF
 
 
 def _run(*arguments: str, stdin: bytes | None = None) -> Result:
@@ -48,16 +37,16 @@ def _file(path: Path, *lines: bytes) -> str:
     return str(path)
 
 
-def test_every_real_line_arrives_byte_by_byte(redis_client: redis.Redis, stream: str, crossref: Path) -> None:
-    result = _run("produce", str(crossref), "--stream", stream)
-    assert _in(redis_client, stream) == [{b"data": line} for line in crossref.read_bytes().splitlines()]
+def test_every_real_line_arrives_byte_by_byte(redis_client: redis.Redis, stream: str, sample: Path) -> None:
+    result = _run("produce", str(sample), "--stream", stream)
+    assert _in(redis_client, stream) == [{b"data": line} for line in sample.read_bytes().splitlines()]
     assert f"2,737 entries to {stream} in " in result.stdout
 
 
-def test_every_real_line_survives_being_split(redis_client: redis.Redis, stream: str, crossref: Path) -> None:
-    _run("produce", str(crossref), "--stream", stream, "--flat")
+def test_every_real_line_survives_being_split(redis_client: redis.Redis, stream: str, sample: Path) -> None:
+    _run("produce", str(sample), "--stream", stream, "--flat")
     entries = _in(redis_client, stream)
-    documents = [json.loads(line) for line in crossref.read_bytes().splitlines()]
+    documents = [json.loads(line) for line in sample.read_bytes().splitlines()]
     assert len(entries) == len(documents)
     for entry, document in zip(entries, documents, strict=True):
         assert set(entry) == {key.encode() for key, value in document.items() if value is not None}
