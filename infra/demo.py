@@ -27,7 +27,8 @@ EVENTS = 100_000
 _BIN = Path(sys.executable).parent
 _START_SECONDS = 90  # a Prefect server makes its database at its first start
 
-console = Console(highlight=False, soft_wrap=True)
+# Wide enough for the books where there is no terminal to ask.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def main() -> None:
