@@ -1,0 +1,196 @@
+"""Random Arrow columns through `encode`, a binary COPY and a real table, and back: nothing lost, changed or moved.
+
+`test_encode.py` makes its columns from rows. Here they have the forms that Arrow gives them (slices, concatenations,
+nulls with bytes beneath), and what the table holds is compared in two ways: as values, and as the bytes that the server
+itself writes for them in a COPY TO.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.columns.decode import Events
+from tasks.columns.encode import COLUMNS, HEADER, TRAILER, encode, payload
+from tests.conftest import Servers
+from tests.tasks.columns.test_encode import EARLIEST, copy, held
+
+# timestamptz goes on for another 29 years. Of 2**63 - 1 itself the server's extract(epoch) shows only 17 digits.
+LATEST = 2**63 - 2
+BESIDE = b"Zz\xc3\xbf"  # around a slice or beneath a null: never to be seen in the table
+
+Column = list[bytes | None]
+
+
+@pytest.fixture(scope="module")
+def table(servers: Servers) -> Iterator[psycopg.Connection]:
+    """A plain table like `events`: extreme times make no chunks there."""
+    with psycopg.connect(servers.settings.database, autocommit=True) as connection:
+        connection.execute("CREATE TEMP TABLE rows (LIKE events)")
+        yield connection
+
+
+# What breaks those who count characters, or take bytes for text: combining marks, right-to-left text and overrides, a
+# family of five code points, the ends of the planes and of the UTF-8 lengths, control characters, JSON's own signs.
+ODD = ["e\u0301", "\u05e9\u05dc\u05d5\u05dd", "\u202eabc\u202c", "\U0001f468\u200d\U0001f469\u200d\U0001f467"]
+ODD += ["\x7f", "\x80", "\u07ff", "\u0800", "\ufeff", "\uffff", "\U00010000", "\U0010ffff"]
+ODD += ["\x01", "\x1f", "\r\n", "\t", '"', "\\", "\\N", "\\."]
+TEXT = st.lists(
+    st.sampled_from(ODD) | st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=12
+).map("".join)
+# jsonb keeps every digit, as numeric does.
+DIGITS = st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?", fullmatch=True)
+BLANKS = st.text(" \t\r\n", max_size=2)
+JSON = st.recursive(
+    st.sampled_from(["null", "true", "false", '""', "[]", "{}", "-0", "0.0"])
+    | DIGITS
+    | st.builds(json.dumps, TEXT, ensure_ascii=st.booleans()),
+    lambda inner: (
+        st.builds("[{}]".format, st.lists(inner, max_size=3).map(" ,".join))
+        | st.builds(
+            "{{{}}}".format,
+            st.dictionaries(TEXT.map(json.dumps), inner, max_size=3).map(
+                lambda members: ",\n".join(f"{key} : {value}" for key, value in members.items())
+            ),
+        )
+    ),
+    max_leaves=6,
+)
+DOCUMENT = st.builds("{}{}{}".format, BLANKS, JSON, BLANKS)
+TIME = st.integers(EARLIEST, LATEST) | st.sampled_from(
+    [EARLIEST, LATEST, -1, 0, 946_684_799_999_999, 946_684_800_000_000]
+)
+UUID = st.binary(min_size=16, max_size=16) | st.sampled_from([bytes(16), b"\xff" * 16])
+
+
+def plain(values: Column, _: int) -> pa.Array:
+    return pa.array(values, pa.binary())
+
+
+def sliced(values: Column, cut: int) -> pa.Array:
+    around: Column = [BESIDE, None] * (cut + 1)
+    return pa.array([*around, *values, *around], pa.binary())[len(around) : len(around) + len(values)]
+
+
+def concatenated(values: Column, cut: int) -> pa.Array:
+    return pa.concat_arrays([plain(values[:cut], 0), plain([], 0), sliced(values[cut:], cut)])
+
+
+def taken(values: Column, cut: int) -> pa.Array:
+    there = plain([*values[cut:], BESIDE, *values[:cut]], 0)
+    after = len(values) - cut
+    return there.take(pa.array([*range(after + 1, len(values) + 1), *range(after)], pa.int64()))
+
+
+def with_bytes_beneath(values: Column, cut: int) -> pa.Array:
+    """Arrow leaves open what a null slot holds."""
+    beneath = plain([BESIDE if value is None else value for value in values], cut)
+    valid = pa.array([value is not None for value in values], pa.bool_())
+    return pa.Array.from_buffers(pa.binary(), len(values), [valid.buffers()[1], *beneath.buffers()[1:]])
+
+
+Form = Callable[[Column, int], pa.Array]
+FORMS: list[Form] = [plain, sliced, concatenated, taken, with_bytes_beneath]
+
+
+def strided(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same values, every other row of a wider table."""
+    wide = np.full((2 * len(values), *values.shape[1:]), 0x5A, values.dtype)
+    wide[::2] = values
+    return wide[::2]
+
+
+Row = tuple[int, bytes, bytes, bytes, bytes | None]
+ROW = st.tuples(TIME, UUID, TEXT.map(str.encode), TEXT.map(str.encode), st.none() | DOCUMENT.map(str.encode))
+
+
+@st.composite
+def any_batch(draw: st.DrawFn) -> tuple[list[Row], Events]:
+    """Rows, and the same as the columns of a batch."""
+    rows = draw(st.lists(ROW, max_size=8) | st.lists(ROW, min_size=1, max_size=1))
+    return rows, batch_of(rows, [draw(st.sampled_from(FORMS)) for _ in range(3)], draw(st.integers(0, len(rows))))
+
+
+def batch_of(rows: list[Row], forms: list[Form], cut: int = 0) -> Events:
+    times = np.array([row[0] for row in rows], np.int64)
+    ids = np.frombuffer(b"".join(row[1] for row in rows), np.uint8).reshape(-1, 16)
+    if forms[0] is not plain:
+        times, ids = strided(times), strided(ids)
+    texts: list[Column] = [[row[2] for row in rows], [row[3] for row in rows], [row[4] for row in rows]]
+    event_type, user_id, properties = (form(column, cut) for form, column in zip(forms, texts, strict=True))
+    places = np.arange(len(rows), dtype=np.int64)
+    return Events(times, ids, event_type, user_id, properties, places, places)
+
+
+def as_server_reads(connection: psycopg.Connection, rows: list[Row]) -> list[str | None]:
+    """What the server makes of each document where it is given as plain text: nothing of `encode` is in it."""
+    documents = [None if row[4] is None else row[4].decode() for row in rows]
+    query = "SELECT document::jsonb::text FROM unnest(%s::text[]) WITH ORDINALITY AS d (document, n) ORDER BY n"
+    return [document for (document,) in connection.execute(query, [documents])]
+
+
+def copied_out(connection: psycopg.Connection) -> bytes:
+    with connection.cursor().copy(f"COPY rows ({', '.join(COLUMNS)}) TO STDOUT (FORMAT BINARY)") as out:
+        return b"".join(out)
+
+
+def exact(document: str | bytes | None) -> Any:
+    """A document with every digit of its numbers."""
+    return None if document is None else json.loads(document, parse_float=Decimal, parse_int=Decimal)
+
+
+def check(connection: psycopg.Connection, rows: list[Row], events: Events, cut: int = 0) -> None:
+    """Copy `events` in, in two pieces, and compare what the table then has with `rows`."""
+    encoded = encode(events)
+    assert len(encoded) == len(rows)
+    assert copy(connection, encoded[:cut], encoded[cut:]) == len(rows)
+    found = held(connection)
+    assert [(row[0], row[1].bytes, row[2].encode(), row[3].encode()) for row in found] == [row[:4] for row in rows]
+    assert [row[4] for row in found] == as_server_reads(connection, rows)
+    assert [exact(row[4]) for row in found] == [exact(row[4]) for row in rows]
+    # The server writes jsonb as it has normalised it; of documents in that form every byte is as it would write it.
+    documents = [None if row[4] is None else row[4].encode() for row in found]
+    normal = [(*row[:4], document) for row, document in zip(rows, documents, strict=True)]
+    as_server_writes = HEADER + bytes(payload(encode(batch_of(normal, [plain] * 3)))) + TRAILER
+    assert copied_out(connection) == as_server_writes
+
+
+@settings(deadline=None, max_examples=400)
+@given(batch=any_batch(), data=st.data())
+def test_any_arrow_columns_come_back_as_they_were(
+    table: psycopg.Connection, batch: tuple[list[Row], Events], data: st.DataObject
+) -> None:
+    rows, events = batch
+    check(table, rows, events, data.draw(st.integers(0, len(rows))))
+
+
+LARGE = [
+    '{"text": "' + "\u05e9\U0001f600e\u0301" * 120_000 + '"}',
+    '{"numbers": [' + ", ".join(f"{n}.{n:040}" for n in range(22_000)) + "]}",
+    '{"nested": ' + '{"a": [' * 200 + '"' + "x" * 1_000_000 + '"' + "]}" * 200 + "}",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_documents_of_a_megabyte_come_back_from_between_small_ones(table: psycopg.Connection, form: Form) -> None:
+    documents = ["{}", LARGE[0], None, LARGE[1], '""', LARGE[2], None]
+    assert all(len(text.encode()) > 1_000_000 for text in LARGE)
+    rows: list[Row] = [
+        (n, n.to_bytes(16, "big"), b"", b"", None if document is None else document.encode())
+        for n, document in enumerate(documents)
+    ]
+    check(table, rows, batch_of(rows, [form] * 3, 3), 4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_batch_without_rows_is_no_bytes(table: psycopg.Connection, form: Form) -> None:
+    check(table, [], batch_of([], [form] * 3))
