@@ -1,0 +1,182 @@
+"""A scheduled run that finds nothing to drain, counted by the servers:  python -m benchmarks.idle
+
+Each run is `spillway drain` in a process of its own with a temporary Prefect API, on real servers of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from infra.errors import Terminal
+from infra.producers.generate import batches
+from infra.producers.send import send
+from infra.servers.engine import Engine
+from infra.servers.throwaway import throwaway_servers
+from infra.settings import Settings
+
+STREAM = "bench-idle"
+CONNECTIONS = 1  # the most that a run may make to each server
+SECONDS = 0.3  # the most that the flow itself may take
+_GONE_SECONDS = 10  # the most that PostgreSQL takes to see that a client has gone
+
+
+@dataclass(frozen=True)
+class Idle:
+    """One run: connections made, commands and statements by name, and the seconds of the flow and of its process."""
+
+    redis_connections: int
+    postgres_connections: int
+    commands: Mapping[str, int]
+    statements: Mapping[str, int]
+    flow_seconds: float
+    process_seconds: float
+
+
+def measure(engine: str | None = None, runs: int = 5) -> dict[str, Any]:
+    """So many runs on a drained stream: the most connections, commands and statements of any, the median times.
+
+    `holds`: whether connections and the flow's time are within `CONNECTIONS` and `SECONDS`.
+    """
+    with throwaway_servers("bench", engine) as (settings, used), tempfile.TemporaryDirectory() as home:
+        _load_statement_counter(settings, used)
+        environment = _environment(settings, home)
+        with (
+            redis.Redis.from_url(settings.redis) as client,
+            psycopg.connect(settings.database, autocommit=True) as connection,
+        ):
+            connection.execute("CREATE EXTENSION pg_stat_statements")
+            for batch in batches(1_000, seed=1):
+                send(client, STREAM, batch.entries)
+            if _drain(environment)["read"] != 1_000:  # it makes Prefect's database, too, which later ones find
+                raise Terminal("the first drain did not read what was sent")
+            found = [_idle(client, connection, environment) for _ in range(runs)]
+        return _summary(used.name, found)
+
+
+def _summary(engine: str, found: list[Idle]) -> dict[str, Any]:
+    busiest = max(found, key=lambda one: sum(one.commands.values()) + sum(one.statements.values()))
+    connections = max(max(one.redis_connections, one.postgres_connections) for one in found)
+    seconds = statistics.median(one.flow_seconds for one in found)
+    return {
+        "engine": engine,
+        "runs": len(found),
+        "redis_connections": max(one.redis_connections for one in found),
+        "postgres_connections": max(one.postgres_connections for one in found),
+        "redis_commands": dict(busiest.commands),
+        "postgres_statements": dict(busiest.statements),
+        "flow_seconds": round(seconds, 3),
+        "flow_seconds_all": [round(one.flow_seconds, 3) for one in found],
+        "process_seconds": round(statistics.median(one.process_seconds for one in found), 2),
+        "holds": connections <= CONNECTIONS and seconds <= SECONDS,
+    }
+
+
+def _environment(settings: Settings, home: str) -> dict[str, str]:
+    """Nothing of the developer's own settings, and a Prefect of its own."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("SPILLWAY_", "PREFECT_"))}
+    servers = {"SPILLWAY_REDIS_URL": settings.redis, "SPILLWAY_DATABASE_URL": settings.database}
+    return mine | servers | {"PREFECT_HOME": home}
+
+
+def _drain(environment: Mapping[str, str]) -> dict[str, Any]:
+    command = [str(Path(sys.executable).parent / "spillway"), "drain", "--stream", STREAM, "--json"]
+    said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+    books: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return books
+
+
+def _idle(client: redis.Redis, connection: psycopg.Connection, environment: Mapping[str, str]) -> Idle:
+    sessions = _sessions(connection)
+    connection.execute("SELECT pg_stat_statements_reset()")
+    before: Any = client.info("stats", "commandstats")
+    began = time.monotonic()
+    books = _drain(environment)
+    took = time.monotonic() - began
+    after: Any = client.info("stats", "commandstats")
+    if books["read"]:
+        raise Terminal(f"a run that should find nothing read {books['read']} entries")
+    commands = {
+        name.removeprefix("cmdstat_"): calls
+        for name, stat in after.items()
+        if name.startswith("cmdstat_") and (calls := stat["calls"] - before.get(name, {}).get("calls", 0))
+    }
+    commands["info"] -= 1  # our own
+    return Idle(
+        after["total_connections_received"] - before["total_connections_received"],
+        _sessions(connection) - sessions,
+        commands,
+        _statements(connection),
+        books["seconds"],
+        took,
+    )
+
+
+def _sessions(connection: psycopg.Connection) -> int:
+    """Client connections ever made to the database; a backend adds its own to the sum when it ends, or is told to."""
+    others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    deadline = time.monotonic() + _GONE_SECONDS
+    while connection.execute(others).fetchone() != (0,):
+        if time.monotonic() > deadline:
+            raise Terminal("a client of the throwaway server does not go away")
+        time.sleep(0.01)
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    row = connection.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()").fetchone()
+    assert row is not None  # the database that we are connected to
+    sessions: int = row[0]
+    return sessions
+
+
+def _load_statement_counter(settings: Settings, engine: Engine) -> None:
+    """Make the throwaway server count statements, which takes a restart."""
+    with psycopg.connect(settings.database, autocommit=True) as connection:
+        known = "SELECT 1 FROM pg_available_extensions WHERE name = 'pg_stat_statements'"
+        if connection.execute(known).fetchone() is None:
+            raise Terminal("PostgreSQL has no pg_stat_statements: install its contrib package")
+        connection.execute("ALTER SYSTEM SET shared_preload_libraries = timescaledb, pg_stat_statements")
+    engine.restart()
+
+
+def _statements(connection: psycopg.Connection) -> dict[str, int]:
+    """What was executed since the last reset, but for what we ask ourselves."""
+    query = """
+        SELECT regexp_replace(btrim(query), '\\s+', ' ', 'g'), calls::int FROM pg_stat_statements
+         WHERE toplevel AND query !~ 'pg_stat_' ORDER BY 2 DESC, 1"""
+    return dict(connection.execute(query).fetchall())
+
+
+def main(runs: int = 5, engine: str | None = None) -> None:
+    """Print what a run with nothing to do costs."""
+    found = measure(engine, runs)
+    console = Console(width=110, highlight=False)
+    table = Table(f"nothing to drain, {found['runs']} runs, {found['engine']}", "found", "at most")
+    for server in ("redis", "postgres"):
+        table.add_row(f"connections to {server}", f"{found[f'{server}_connections']}", f"{CONNECTIONS}")
+    for what in ("redis_commands", "postgres_statements"):
+        table.add_row(what.replace("_", " "), f"{sum(found[what].values())}", "a handful")
+    table.add_row("ms in the flow, median", f"{found['flow_seconds'] * 1000:.0f}", f"{SECONDS * 1000:.0f}")
+    table.add_row("s of the whole process, Prefect's API included", f"{found['process_seconds']}", "")
+    console.print(table)
+    for what in ("redis_commands", "postgres_statements"):
+        for name, calls in found[what].items():
+            console.print(f"{calls:3} × {name}", markup=False, overflow="ellipsis", no_wrap=True)
+    console.print("within the bar" if found["holds"] else "OVER THE BAR")
+
+
+if __name__ == "__main__":
+    typer.run(main)
