@@ -57,9 +57,11 @@ CREATE TABLE IF NOT EXISTS spillway.streams (
 );
 
 -- What has been drained, committed with the events themselves. An entry id `ms-seq` is the number ms * 2^64 + seq.
+-- `ranges`: neighbours older than a day become one row, so that the ledger does not grow with age.
 CREATE TABLE IF NOT EXISTS spillway.ledger (
     stream INT NOT NULL REFERENCES spillway.streams,
     ids NUMRANGE NOT NULL CHECK (NOT isempty(ids) AND NOT lower_inf(ids) AND NOT upper_inf(ids)),
+    ranges BIGINT NOT NULL DEFAULT 1,
     read BIGINT NOT NULL DEFAULT 0,
     inserted BIGINT NOT NULL DEFAULT 0,
     duplicates BIGINT NOT NULL DEFAULT 0,
@@ -73,6 +75,7 @@ CREATE TABLE IF NOT EXISTS spillway.ledger (
     -- No entry is drained twice, whoever tries.
     CONSTRAINT ledger_no_overlap EXCLUDE USING gist (int4range(stream, stream, '[]') WITH &&, ids WITH &&)
 );
+ALTER TABLE spillway.ledger ADD COLUMN IF NOT EXISTS ranges BIGINT NOT NULL DEFAULT 1;
 
 -- Every entry that could not become a row, as it came: field names and values in turn.
 CREATE TABLE IF NOT EXISTS spillway.quarantine (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +25,7 @@ from tasks.preflight import check_mapping, preflight
 from tasks.progress import Advanced, Started, announce
 from tasks.read import Batch, Limits, Reader, read
 from tasks.report import Books, report, summary
-from tasks.settle import settle_stream
+from tasks.settle import Settled, settle_stream
 
 _SAMPLE_ENTRIES = 1_000
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=settings().parallel_loads)
@@ -50,13 +50,11 @@ def drain(
     with Clients(config) as clients:
         streams, warnings = preflight(clients, wanted)
         one_drain = _Drain(clients, max_events, last)
-        books = []
-        for name in streams:
-            books.append(_guarded(one_drain, name, mappings.of(name)))
+        books = one_drain.run([_Stream(name, mappings.of(name)) for name in streams])
         warnings += one_drain.warnings
         for warning in warnings:
             logger.warning(warning)
-        if books:
+        if warnings or any(b.read or b.lost or b.error for b in books):
             report(books, warnings)
     failed = [b.error for b in books if b.error]
     if failed:
@@ -64,90 +62,126 @@ def drain(
     return summary(books, time.monotonic() - began) | {"warnings": warnings}
 
 
-def _guarded(one_drain: _Drain, stream: str, mapping: Mapping | None) -> Books:
-    """One stream that fails does not keep the others from being drained."""
-    try:
-        return one_drain.run(stream, mapping)
-    except SpillwayError as error:
-        return replace(one_drain.books(stream), error=one_line(error))
+@dataclass
+class _Stream:
+    """How far one run is with one stream. `loading`: batches on their way; `met`: another run was here too."""
+
+    name: str
+    mapping: Mapping | None
+    planned: Plan | None = None
+    loaded: list[Loaded] = field(default_factory=list)
+    loading: int = 0
+    all_read: bool = False
+    met: bool = False
+    settled: Settled | None = None
+    error: str | None = None
+    began: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+
+    @property
+    def read(self) -> int:
+        return sum(loaded.read for loaded in self.loaded)
+
+    def books(self) -> Books:
+        """What is committed."""
+        names = ("read", "inserted", "duplicates", "quarantined", "bytes")
+        counts = {name: sum(getattr(loaded, name) for loaded in self.loaded) for name in names}
+        books = Books(self.name, **counts, seconds=self.ended - self.began, error=self.error)
+        return books if self.settled is None else replace(books, lost=self.settled.lost, lag=self.settled.lag)
 
 
 class _Drain:
-    """One run's way through its streams, one after the other."""
+    """One run's way through its streams.
+
+    The next batch, of the same stream or the next, is read while others are loaded; one more than is loaded waits, so
+    that no connection idles. A stream that fails does not keep the others from being drained.
+    """
 
     def __init__(self, clients: Clients, max_events: int | None, until: int | None) -> None:
         self._clients = clients
         self._max_events = max_events
         self._until = until
         self._run = f"{flow_run.name or 'drain'} {uuid4()}"
-        self._began = time.monotonic()
-        self._loaded: list[Loaded] = []
+        self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, _Stream]] = deque()
+        self._to_read: deque[_Stream] = deque()
         self.warnings: list[str] = []
 
-    def books(self, stream: str) -> Books:
-        """What is committed so far of the stream that is being drained."""
-        names = ("read", "inserted", "duplicates", "quarantined", "bytes")
-        counts = {name: sum(getattr(loaded, name) for loaded in self._loaded) for name in names}
-        return Books(stream, **counts, seconds=time.monotonic() - self._began)
+    def run(self, streams: list[_Stream]) -> list[Books]:
+        self._to_read.extend(streams)
+        try:
+            while self._to_read or self._loading:
+                if self._to_read:
+                    self._read(self._to_read.popleft())
+                else:
+                    self._finish()
+        finally:
+            # After a cancellation, too, the loads under way are waited for before their connections are closed.
+            while self._loading:
+                self._finish()
+        return [stream.books() for stream in streams]
 
-    def run(self, stream: str, mapping: Mapping | None) -> Books:
-        self._began = time.monotonic()
-        self._loaded = []
+    def _read(self, stream: _Stream) -> None:
+        """Read all that is left of a stream and hand it to the loads."""
+        stream.all_read = stream.met = False
+        try:
+            reader, path = self._reader(stream), Path()
+            while not (stream.met or stream.error) and (batch := read(self._clients, reader)) is not None:
+                self._loading.append((load.submit(self._clients, batch, self._run, path), batch, stream))
+                stream.loading += 1
+                while len(self._loading) > self._clients.settings.parallel_loads:
+                    self._finish()
+        except SpillwayError as error:
+            stream.error = stream.error or one_line(error)
+        stream.all_read = True
+        self._close(stream)
+
+    def _reader(self, stream: _Stream) -> Reader:
         config = self._clients.settings
-        planned = plan(self._clients, stream, self._until)
-        announce(Started(stream, min(planned.lag, self._max_events or planned.lag)))
+        if stream.planned is None:
+            stream.began = time.monotonic()
+            stream.planned = plan(self._clients, stream.name, self._until)
+            lag = stream.planned.lag
+            announce(Started(stream.name, min(lag, self._max_events or lag)))
+        else:  # what is left up to the same frozen tail, after another run has taken a part of it
+            before = stream.planned
+            stream.planned = replace(plan(self._clients, stream.name, before.upto), tail=before.tail, upto=before.upto)
         window = Window.around_now(config.max_age_days, config.max_ahead_days)
         limits = Limits(config.batch_rows, config.batch_bytes)
-        while planned.gaps:
-            left = None if self._max_events is None else self._max_events - self.books(stream).read
-            reader = Reader(self._clients.redis, stream, planned.gaps, limits, mapping, window, left)
-            if mapping is not None and planned.fresh:
-                with self._clients.explained(f"read {stream}"):
-                    check_mapping(stream, mapping, reader.sample(_SAMPLE_ENTRIES))
-            if not self._pump(reader):
-                break
-            planned = self._plan_again(planned)
-        settled = settle_stream(self._clients, planned)
-        self.warnings += settled.warnings
-        return replace(self.books(stream), lost=settled.lost, lag=settled.lag)
+        left = None if self._max_events is None else self._max_events - stream.read
+        reader = Reader(self._clients.redis, stream.name, stream.planned.gaps, limits, stream.mapping, window, left)
+        if stream.mapping is not None and stream.planned.fresh and stream.planned.gaps:
+            with self._clients.explained(f"read {stream.name}"):
+                check_mapping(stream.name, stream.mapping, reader.sample(_SAMPLE_ENTRIES))
+        return reader
 
-    def _plan_again(self, planned: Plan) -> Plan:
-        """What is left up to the same frozen tail, after another run has taken a part of it."""
-        return replace(plan(self._clients, planned.stream, planned.upto), tail=planned.tail, upto=planned.upto)
-
-    def _pump(self, reader: Reader) -> bool:
-        """Read and load until all is read. Returns whether another run has met us on the way.
-
-        The next batch is read while others are loaded; one more than is loaded waits, so that no connection idles.
-        """
-        path = Path()
-        loading: deque[tuple[PrefectFuture[Loaded | None], Batch]] = deque()
-        met = False
-        try:
-            while not met and (batch := read(self._clients, reader)) is not None:
-                loading.append((load.submit(self._clients, batch, self._run, path), batch))
-                if len(loading) > self._clients.settings.parallel_loads:
-                    met |= not self._finish(*loading.popleft())
-        finally:
-            # After an error, too, the others are waited for: what they commit belongs in the books.
-            errors = []
-            while loading:
-                try:
-                    met |= not self._finish(*loading.popleft())
-                except SpillwayError as error:
-                    errors.append(error)
-        if errors:
-            raise errors[0]
-        return met
-
-    def _finish(self, future: PrefectFuture[Loaded | None], batch: Batch) -> bool:
-        """Wait for a load and book it. Returns whether it was ours to book."""
+    def _finish(self) -> None:
+        """Wait for the oldest load and book it."""
+        future, batch, stream = self._loading.popleft()
         try:
             loaded = future.result()
+            if loaded is None:
+                stream.met = True
+            else:
+                stream.loaded.append(loaded)
+                announce(Advanced(stream.name, loaded.read))
+        except SpillwayError as error:
+            stream.error = stream.error or one_line(error)
         finally:
             batch.release()
-        if loaded is None:
-            return False
-        self._loaded.append(loaded)
-        announce(Advanced(batch.stream, loaded.read))
-        return True
+            stream.loading -= 1
+        self._close(stream)
+
+    def _close(self, stream: _Stream) -> None:
+        """Settle a stream of which all is loaded; where another run has taken a part, look what that has left."""
+        if stream.loading or not stream.all_read:
+            return
+        if stream.met and not stream.error:
+            self._to_read.append(stream)
+            return
+        try:
+            if not stream.error and stream.planned is not None:
+                stream.settled = settle_stream(self._clients, stream.planned)
+                self.warnings += stream.settled.warnings
+        except SpillwayError as error:
+            stream.error = one_line(error)
+        stream.ended = time.monotonic()

@@ -31,6 +31,11 @@ def _default_state_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "spillway"
 
 
+def _default_parallel_loads() -> int:
+    """One for each core of ours; two at least, so that the server has one to do while the other is on its way."""
+    return min(4, max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
 class Settings(BaseSettings):
     """All that can be set. Times are in seconds, sizes in bytes."""
 
@@ -49,7 +54,9 @@ class Settings(BaseSettings):
 
     batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="entries of one range, at most")
     batch_bytes: int = Field(default=16 * MIB, ge=1024, le=256 * MIB, description="bytes of one range, about")
-    parallel_loads: int = Field(default=2, ge=1, le=32, description="ranges copied at the same time")
+    parallel_loads: int = Field(
+        default_factory=_default_parallel_loads, ge=1, le=32, description="ranges copied at the same time"
+    )
 
     connect_timeout: float = Field(default=10, gt=0, le=600)
     redis_timeout: float = Field(default=30, gt=0, le=3600, description="for one reply of Redis")

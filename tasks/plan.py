@@ -76,8 +76,11 @@ def read_tail(client: redis.Redis, stream: str) -> Tail:
     return Tail(parse_id(info["last-generated-id"]), info["entries-added"], info["length"])
 
 
+# Asks before it inserts: ON CONFLICT alone would use up an id at every run.
 _REGISTER = """
-    INSERT INTO spillway.streams (name, baseline) VALUES (%(stream)s, %(baseline)s) ON CONFLICT (name) DO NOTHING"""
+    INSERT INTO spillway.streams (name, baseline)
+    SELECT %(stream)s, %(baseline)s WHERE NOT EXISTS (SELECT FROM spillway.streams WHERE name = %(stream)s)
+    ON CONFLICT (name) DO NOTHING"""
 _LEFT = """
     WITH stream AS (SELECT id, baseline, lost FROM spillway.streams WHERE name = %(stream)s),
          done AS (SELECT coalesce(range_agg(ids), '{}') AS ids, coalesce(sum(inserted), 0) = 0 AS fresh,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +23,7 @@ from tasks.step import step
 
 # Redis serves nobody else while it answers one XRANGE, and a reply is Python objects until it is columns: both want
 # small pages. XRANGE counts entries, not bytes, so the size of a page follows that of the entries just met.
-_PAGE_ENTRIES = 500
+_PAGE_ENTRIES = 250
 _PAGE_BYTES = 1 << 20
 _FIRST_PAGE_ENTRIES = 10  # nothing is known of their size yet
 _PAGE_GROWTH = 8  # at most, from one page to the next
@@ -117,16 +119,16 @@ class Reader:
         start = gap.start
         while start < gap.stop and count < rows and size < self._limits.bytes:
             wanted = min(self._page, rows - count)
-            page = self._fetch(start, gap.stop, wanted)
-            if page:
-                groups = group_page(page)
+            groups, last = self._fetch(start, gap.stop, wanted)
+            met = sum(map(len, groups))
+            if met:
                 pages.append(groups)
-                count += len(page)
+                count += met
                 bytes_read = sum(group.nbytes for group in groups)
                 size += bytes_read
-                fitting = len(page) * _PAGE_BYTES // max(1, bytes_read)
+                fitting = met * _PAGE_BYTES // max(1, bytes_read)
                 self._page = max(1, min(_PAGE_ENTRIES, fitting, self._page * _PAGE_GROWTH))
-            start = parse_id(page[-1][0]) + 1 if len(page) == wanted else gap.stop
+            start = last + 1 if met == wanted else gap.stop
         batch = Batch(self.stream, IdRange(gap.start, start), merge_groups(pages), self._mapping, self._window)
         if start < gap.stop:
             self._gaps[0] = IdRange(start, gap.stop)
@@ -140,15 +142,28 @@ class Reader:
         """The next entries, without moving."""
         if not self._gaps:
             return []
-        page = self._fetch(self._gaps[0].start, self._gaps[0].stop, count)
-        return group_page(page) if page else []
+        return self._fetch(self._gaps[0].start, self._gaps[0].stop, count)[0]
 
-    def _fetch(self, start: int, stop: int, count: int) -> Sequence[RawEntry]:
-        reply: Any = self._client.execute_command(
-            "XRANGE", self.stream, id_text(start), id_text(stop - 1), "COUNT", count
-        )
-        entries: Sequence[RawEntry] = reply
-        return entries
+    def _fetch(self, start: int, stop: int, count: int) -> tuple[list[Group], int]:
+        """One page as columns, and the id of its last entry (-1 where it has none)."""
+        with _collector_paused():
+            reply: Any = self._client.execute_command(
+                "XRANGE", self.stream, id_text(start), id_text(stop - 1), "COUNT", count
+            )
+            page: Sequence[RawEntry] = reply
+            return (group_page(page), parse_id(page[-1][0])) if page else ([], -1)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A reply is thousands of containers in no cycle: Python's collector would go through them all, again and again."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 @step("read")

@@ -9,6 +9,7 @@ import redis
 
 from infra.connections import Clients
 from infra.errors import Terminal
+from tasks.compact import compact
 from tasks.ids import id_text
 from tasks.plan import Plan, read_tail
 from tasks.step import step
@@ -17,7 +18,7 @@ GROUP = "spillway"  # the consumer group that shows the progress to ordinary Red
 
 # Locks the row of the stream: of two runs that settle at once, the second sees what the first has written.
 _BOOKS = """
-    SELECT s.baseline, s.lost, coalesce(s.settled_id, -1)::text
+    SELECT s.id, s.baseline, s.lost, coalesce(s.settled_id, -1)::text
       FROM spillway.streams s WHERE name = %s FOR NO KEY UPDATE"""
 # The second: up to where the stream is drained without a gap. The third: how far it is drained at all.
 _READ = """
@@ -52,7 +53,7 @@ def settle(client: redis.Redis, connection: psycopg.Connection, plan: Plan) -> S
         totals = connection.execute(_READ, [plan.stream]).fetchone()
         assert books is not None  # the plan registered the stream
         assert totals is not None  # an aggregate has one row
-        baseline, lost_before, settled_id = books
+        stream_id, baseline, lost_before, settled_id = books
         read, watermark, drained_to = totals
         # Where another run has drained further, the sum holds more than this tail: that run settles.
         if plan.whole and int(drained_to) == plan.tail.last + 1 and int(settled_id) <= plan.tail.last:
@@ -65,6 +66,7 @@ def settle(client: redis.Redis, connection: psycopg.Connection, plan: Plan) -> S
                 )
             values = {"lost": lost, "last": plan.tail.last, "added": plan.tail.added, "stream": plan.stream}
             connection.execute(_SETTLE, values)
+            compact(connection, stream_id)
     now = read_tail(client, plan.stream)
     passed = baseline + read + lost_before + lost
     warnings: tuple[str, ...] = ()

@@ -1,0 +1,103 @@
+"""Many streams in one drain: read one after the other, loaded side by side, each with books of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+import redis
+
+from flows.drain import drain
+from infra.errors import Terminal
+from infra.producers.generate import batches
+from infra.producers.send import send
+from infra.settings import Settings
+from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def filled(client: redis.Redis, sizes: dict[str, int]) -> dict[str, list[dict[bytes, bytes]]]:
+    """Streams of generated events, and what is in them."""
+    entries = {
+        name: [entry for batch in batches(size, seed=seed) for entry in batch.entries]
+        for seed, (name, size) in enumerate(sizes.items())
+    }
+    for name, found in entries.items():
+        send(client, name, found)
+    return entries
+
+
+def test_streams_of_all_sizes_are_drained_side_by_side(
+    redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    configure(batch_rows=500, parallel_loads=3)
+    sizes = {f"events:{i:02}": size for i, size in enumerate([1, 4_000, 499, 500, 501, 7, 1_600, 1, 1, 2_000])}
+    entries = filled(redis_client, sizes)
+    result = drain("events:*")
+    assert {s["stream"]: s["read"] for s in result["streams"]} == sizes
+    assert all(s["read"] == s["inserted"] and s["lag"] == s["lost"] == 0 for s in result["streams"])
+    assert table_rows(database) == flat_rows(entry for found in entries.values() for entry in found)
+    for name, size in sizes.items():
+        assert ledger_is_whole(database, name)
+        assert ledger_sums(database, name) == (size, size, 0, 0)
+    settled = database.execute("SELECT name, settled_entries_added FROM spillway.streams").fetchall()
+    assert dict(settled) == sizes
+
+
+def test_a_stream_whose_loads_fail_keeps_no_other_from_being_drained(
+    redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    configure(batch_rows=300, parallel_loads=2)
+    entries = filled(redis_client, {"events:a": 200, "events:b": 1_500, "events:c": 900})
+    poison = entries["events:b"][700]
+    database.execute(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF NEW.event_id = '{poison[b'event_id'].decode()}' THEN RAISE EXCEPTION 'no thanks'; END IF; RETURN NEW;"
+        " END $$"
+    )
+    database.execute("CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.refuse()")
+    try:
+        with pytest.raises(Terminal, match=r"load events:b .*no thanks"):
+            drain("events:*")
+    finally:
+        database.execute("DROP TRIGGER refuse ON events; DROP FUNCTION public.refuse()")
+    assert ledger_sums(database, "events:a") == (200, 200, 0, 0)
+    assert ledger_sums(database, "events:c") == (900, 900, 0, 0)
+    assert ledger_is_whole(database, "events:c")
+    good = entries["events:a"] + entries["events:c"]
+    assert flat_rows(good).items() <= table_rows(database).items()
+    assert drain("events:*")["lag"] == 0
+    assert table_rows(database) == flat_rows(entry for found in entries.values() for entry in found)
+    assert ledger_sums(database, "events:b") == (1_500, 1_500, 0, 0)
+
+
+def test_the_ledger_does_not_grow_with_age(
+    redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings], stream: str
+) -> None:
+    configure(batch_rows=10)
+    entries = [entry for batch in batches(1_510, seed=3) for entry in batch.entries]
+    send(redis_client, stream, entries[:1_500])
+    drain(stream)
+    assert database.execute("SELECT count(*) FROM spillway.ledger").fetchone() == (150,)
+    database.execute("UPDATE spillway.ledger SET loaded_at = loaded_at - interval '2 days'")
+    send(redis_client, stream, entries[1_500:])
+    drain(stream)
+    rows = database.execute("SELECT ranges, read FROM spillway.ledger ORDER BY ids").fetchall()
+    assert rows == [(150, 1_500), (1, 10)]
+    assert drain(stream)["read"] == 0
+    assert ledger_is_whole(database, stream)
+    assert table_rows(database) == flat_rows(entries)
+
+
+def test_a_drain_uses_up_no_number_of_a_stream_that_is_known(
+    redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    filled(redis_client, {"events:a": 1})
+    for _ in range(3):
+        drain("events:a")
+    filled(redis_client, {"events:b": 1})
+    drain("events:*")
+    numbers = dict(database.execute("SELECT name, id FROM spillway.streams").fetchall())
+    assert numbers["events:b"] == numbers["events:a"] + 1
