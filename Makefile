@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
-.PHONY: demo test lint types env lock clean
+.PHONY: demo test lint types bench env lock clean
 
 demo: env
 	$(BIN)/python -m infra.demo
@@ -16,6 +16,9 @@ lint: env
 
 types: env
 	$(BIN)/mypy
+
+bench: .venv/.bench
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 env: .venv/.installed
 

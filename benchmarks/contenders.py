@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import redis
 
 from infra.connections import Clients, postgres_connection
+from infra.errors import Terminal
 from infra.mapping import Mapping, load_mappings
-from infra.settings import PROJECT_ROOT, Settings
+from infra.settings import PROJECT_ROOT, Settings, settings
 from tasks.columns.decode import Window
-from tasks.columns.encode import COLUMNS, HEADER, TRAILER, payload
+from tasks.columns.encode import HEADER, TRAILER, payload
+from tasks.ids import IdRange
 from tasks.load import Path as LoadPath
 from tasks.load import load_batch
 from tasks.plan import make_plan
 from tasks.read import Batch, Limits, Reader
+from tasks.settle import settle
 
+COPY_EVENTS: LiteralString = "COPY events (time, event_id, event_type, user_id, properties) FROM STDIN (FORMAT BINARY)"
 # Every event of the data sets, however old.
 _WINDOW = Window(-(2**62), 2**62)
 
@@ -41,6 +48,12 @@ class Workload:
         planned = make_plan(client, connection, self.stream)
         limits = Limits(self.settings.batch_rows, self.settings.batch_bytes)
         return Reader(client, self.stream, planned.gaps, limits, self.mapping, _WINDOW)
+
+    def forget(self) -> None:
+        """Empty the ledger only, so that all is drained again onto what is there."""
+        with psycopg.connect(self.settings.database, autocommit=True) as connection:
+            connection.execute("TRUNCATE spillway.ledger, spillway.quarantine, spillway.streams")
+            connection.execute("CHECKPOINT")
 
     def empty(self) -> None:
         """Empty the tables, and let the server finish what it has put off, so that no run pays for another."""
@@ -66,15 +79,11 @@ class Workload:
 def limit(workload: Workload, connections: int) -> Callable[[], None]:
     """Prepared binary COPY buffers, a transaction each, by so many connections with the server's own settings."""
     buffers = [payload(batch.rows) for batch in workload.batches()]
-    copy_into = f"COPY events ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
     def one(mine: list[memoryview]) -> None:
         with psycopg.connect(workload.settings.database, autocommit=True) as connection:
             for buffer in mine:
-                with connection.transaction(), connection.cursor().copy(copy_into) as copy:
-                    copy.write(HEADER)
-                    copy.write(buffer)
-                    copy.write(TRAILER)
+                _copy(connection, COPY_EVENTS, buffer)
 
     def run() -> None:
         with ThreadPoolExecutor(connections) as pool:
@@ -84,26 +93,85 @@ def limit(workload: Workload, connections: int) -> Callable[[], None]:
 
 
 def plain_drain(workload: Workload, connections: int) -> Callable[[], None]:
-    """Spillway's own functions without Prefect: read, decode, encode, load with ledger, so many at a time."""
+    """Spillway's own functions without Prefect: plan; read, decode, encode and load so many at a time; settle."""
 
     def run() -> None:
-        with Clients(workload.settings) as clients, ThreadPoolExecutor(connections) as pool:
+        with Clients(workload.settings) as clients:
             with clients.postgres() as connection:
+                planned = make_plan(clients.redis, connection, workload.stream)
                 reader = workload.reader(clients.redis, connection)
             path = LoadPath()
-            loading: list[Future[None]] = []
+            _pump(clients, reader, connections, lambda c, batch: load_batch(c, batch, "benchmark", path))
+            with clients.postgres() as connection:
+                settle(clients.redis, connection, planned)
 
-            def load(batch: Batch) -> None:
-                with clients.postgres() as connection:
-                    load_batch(connection, batch, "benchmark", path)
-                batch.release()
+    return run
 
-            while (batch := reader.read()) is not None:
-                loading.append(pool.submit(load, batch))
-                if len(loading) > connections:
-                    loading.pop(0).result()
-            for future in loading:
-                future.result()
+
+def unguarded_drain(workload: Workload, connections: int) -> Callable[[], None]:
+    """The same without all that makes it exactly once: no frozen tail, no ledger, no transaction around the COPY."""
+    config = workload.settings
+    everything = [IdRange(0, 1 << 128)]
+    limits = Limits(config.batch_rows, config.batch_bytes)
+
+    def run() -> None:
+        with Clients(config) as clients:
+            reader = Reader(clients.redis, workload.stream, everything, limits, workload.mapping, _WINDOW)
+            _pump(clients, reader, connections, lambda c, batch: _copy(c, COPY_EVENTS, payload(batch.rows)))
+
+    return run
+
+
+def _pump(
+    clients: Clients, reader: Reader, connections: int, load: Callable[[psycopg.Connection, Batch], object]
+) -> None:
+    """Read ahead of so many loads, as the flow does."""
+    loading: deque[Future[None]] = deque()
+
+    def one(batch: Batch) -> None:
+        with clients.postgres() as connection:
+            load(connection, batch)
+        batch.release()
+
+    with ThreadPoolExecutor(connections) as pool:
+        while (batch := reader.read()) is not None:
+            loading.append(pool.submit(one, batch))
+            if len(loading) > connections:
+                loading.popleft().result()
+        for future in loading:
+            future.result()
+
+
+def cleaned(workload: Workload, work: Callable[[], None]) -> Callable[[], None]:
+    """`work`, and what it left to autovacuum: the GIN index's pending lists put in their place, too."""
+    clean = """
+        SELECT gin_clean_pending_list(indexrelid) FROM pg_index JOIN pg_class ON oid = indexrelid
+         WHERE relkind = 'i' AND relname ~ 'events_properties_idx$'"""
+
+    def run() -> None:
+        work()
+        with psycopg.connect(workload.settings.database, autocommit=True) as connection:
+            connection.execute(clean)
+
+    return run
+
+
+def flow_drain(workload: Workload, connections: int) -> Callable[[], None]:
+    """The whole Prefect flow. Prefect's temporary API, which runs beside it, is started beforehand."""
+    os.environ |= {
+        "SPILLWAY_REDIS_URL": workload.settings.redis,
+        "SPILLWAY_DATABASE_URL": workload.settings.database,
+        "SPILLWAY_PARALLEL_LOADS": str(connections),
+    }
+    settings.cache_clear()
+    from flows.drain import drain  # only now: it reads the settings and Prefect's environment
+
+    drain("no-such-stream*")
+
+    def run() -> None:
+        result = drain(workload.stream)
+        if result["read"] != workload.events:
+            raise Terminal(f"the flow read {result['read']} entries, expected {workload.events}")
 
     return run
 
@@ -119,9 +187,13 @@ def client_alone(workload: Workload) -> Callable[[], None]:
             connection.execute("CREATE TRIGGER none BEFORE INSERT ON sink FOR EACH ROW EXECUTE FUNCTION pg_temp.none()")
             reader = workload.reader(clients.redis, connection)
             while (batch := reader.read()) is not None:
-                with connection.cursor().copy("COPY sink FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.write(HEADER)
-                    copy.write(payload(batch.rows))
-                    copy.write(TRAILER)
+                _copy(connection, "COPY sink FROM STDIN (FORMAT BINARY)", payload(batch.rows))
 
     return run
+
+
+def _copy(connection: psycopg.Connection, statement: LiteralString, rows: memoryview) -> None:
+    with connection.cursor().copy(statement) as copy:
+        copy.write(HEADER)
+        copy.write(rows)
+        copy.write(TRAILER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -27,6 +27,20 @@ class Run:
         return self.cpu / self.events * 1e6
 
 
+@dataclass(frozen=True)
+class Spread:
+    """The median of several figures, between the least and the greatest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> Spread:
+        """Of one figure or more."""
+        return cls(statistics.median(figures), min(figures), max(figures))
+
+
 def timed(events: int, work: Callable[[], object]) -> Run:
     """Run `work` once, and time it."""
     wall, cpu = time.perf_counter(), time.process_time()
@@ -34,12 +48,6 @@ def timed(events: int, work: Callable[[], object]) -> Run:
     return Run(events, time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def median_rate(runs: list[Run]) -> float:
-    """The median of the rates."""
-    return statistics.median(run.rate for run in runs)
-
-
-def ratio(runs: list[Run], to: list[Run]) -> tuple[float, float, float]:
-    """Rate against rate, pair by pair of the same round: least, median, greatest."""
-    ratios = sorted(a.rate / b.rate for a, b in zip(runs, to, strict=True))
-    return ratios[0], statistics.median(ratios), ratios[-1]
+def ratio(runs: Sequence[Run], to: Sequence[Run]) -> Spread:
+    """Rate against rate, pair by pair of the same round."""
+    return Spread.of([a.rate / b.rate for a, b in zip(runs, to, strict=True)])

@@ -10,49 +10,64 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import psycopg
 import redis
 import typer
 
-from infra.producers.generate import batches
-from infra.producers.send import send
+from benchmarks.contenders import Workload
+from benchmarks.workloads import flat
+from infra.errors import Terminal
 from infra.servers.throwaway import throwaway_servers
-from infra.settings import Settings
 
 MB = 1_000_000
+SMALL, LARGE = 500_000, 5_000_000
 
 
-def main(small: int = 200_000, large: int = 2_000_000, engine: str | None = None) -> None:
-    """Print the peak of both and their ratio."""
+def measure_apart(engine: str | None, large: int) -> dict[str, Any]:
+    """`measure` in a small process: what the system counts for a child begins with the size of its parent."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--large", str(large), "--as-json"]
+    said = subprocess.run([*command, *(["--engine", engine] if engine else [])], stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
+    return found
+
+
+def measure(engine: str | None = None, small: int = SMALL, large: int = LARGE) -> dict[str, Any]:
+    """Peaks in MB and rates in events/s of both, and the ratio of the peaks."""
     with throwaway_servers("bench", engine) as (settings, used):
-        print(f"engine {used.name}, {os.cpu_count()} cores")
-        peaks = [_peak(settings, events) for events in (small, large)]
-    print(f"large / small: {peaks[1] / peaks[0]:.2f}")
+        found = []
+        for events in (small, large):
+            found.append(_drained(flat(settings, events)))
+            with redis.Redis.from_url(settings.redis) as client:
+                client.flushdb()
+    backlogs = [{"events": e, "peak_mb": p, "rate": r} for e, (p, r) in zip((small, large), found, strict=True)]
+    return {"engine": used.name, "backlogs": backlogs, "ratio": round(found[1][0] / found[0][0], 3)}
 
 
-def _peak(settings: Settings, events: int) -> int:
-    with redis.Redis.from_url(settings.redis) as client:
-        client.flushdb()
-        for batch in batches(events, seed=1):
-            send(client, "bench", batch.entries)
-    env = os.environ | {"SPILLWAY_REDIS_URL": settings.redis, "SPILLWAY_DATABASE_URL": settings.database}
-    command = [str(Path(sys.executable).parent / "spillway"), "drain", "--stream", "bench", "--json"]
-    drain = subprocess.Popen(command, env=env, stdout=subprocess.PIPE)
+def _drained(workload: Workload) -> tuple[int, int]:
+    config = workload.settings
+    env = os.environ | {"SPILLWAY_REDIS_URL": config.redis, "SPILLWAY_DATABASE_URL": config.database}
+    command = [str(Path(sys.executable).parent / "spillway"), "drain", "--stream", workload.stream, "--json"]
+    drain = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert drain.stdout is not None
     said = drain.stdout.read()
     _, status, usage = os.wait4(drain.pid, 0)
     drain.returncode = os.waitstatus_to_exitcode(status)
-    if drain.returncode:
-        raise SystemExit(f"the drain failed with {drain.returncode}")
-    result = json.loads(said.splitlines()[-1])
-    with psycopg.connect(settings.database) as connection:
-        row = connection.execute("SELECT count(*) FROM events").fetchone()
-        assert row == (events,), row
-        connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")
-    peak: int = usage.ru_maxrss * 1024
-    print(f"{events:>9,} events: peak {peak / MB:.0f} MB, {result['events_per_second']:,} events/s")
-    return peak
+    if drain.returncode or workload.count() != workload.events:
+        raise Terminal(f"the drain ended with {drain.returncode} and {workload.count()} rows of {workload.events}")
+    workload.empty()
+    return round(usage.ru_maxrss * 1024 / MB), json.loads(said.splitlines()[-1])["events_per_second"]
+
+
+def main(small: int = SMALL, large: int = LARGE, engine: str | None = None, as_json: bool = False) -> None:
+    """Print the peak of both and their ratio."""
+    found = measure(engine, small, large)
+    if as_json:
+        print(json.dumps(found))
+        return
+    for backlog in found["backlogs"]:
+        print(f"{backlog['events']:>9,} events: peak {backlog['peak_mb']} MB, {backlog['rate']:,} events/s")
+    print(f"large / small: {found['ratio']}")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     mappings: Path = Field(default=Path("spillway.toml"), description="how entries map onto the events table")
 
     batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="entries of one range, at most")
-    batch_bytes: int = Field(default=16 * MIB, ge=1024, le=256 * MIB, description="bytes of one range, about")
+    batch_bytes: int = Field(default=8 * MIB, ge=1024, le=256 * MIB, description="bytes of one range, about")
     parallel_loads: int = Field(
         default_factory=_default_parallel_loads, ge=1, le=32, description="ranges copied at the same time"
     )

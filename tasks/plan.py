@@ -81,7 +81,7 @@ _REGISTER = """
     INSERT INTO spillway.streams (name, baseline)
     SELECT %(stream)s, %(baseline)s WHERE NOT EXISTS (SELECT FROM spillway.streams WHERE name = %(stream)s)
     ON CONFLICT (name) DO NOTHING"""
-_LEFT = """
+LEFT = """
     WITH stream AS (SELECT id, baseline, lost FROM spillway.streams WHERE name = %(stream)s),
          done AS (SELECT coalesce(range_agg(ids), '{}') AS ids, coalesce(sum(inserted), 0) = 0 AS fresh,
                          coalesce(sum(read), 0)::bigint AS read
@@ -90,7 +90,7 @@ _LEFT = """
       FROM stream, done
       LEFT JOIN LATERAL unnest(nummultirange(numrange(0, %(stop)s)) - done.ids) AS gap ON true
      ORDER BY gap"""
-_FURTHEST = """
+FURTHEST = """
     SELECT max(upper(ids))::text FROM spillway.ledger
      WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""
 
@@ -102,7 +102,7 @@ def make_plan(client: redis.Redis, connection: psycopg.Connection, stream: str, 
     from an older copy, or lost its end in a failover, and its ids are being given out a second time.
     """
     # The ledger first: another run may drain past the tail that is read after it, but not past one read before.
-    row = connection.execute(_FURTHEST, [stream]).fetchone()
+    row = connection.execute(FURTHEST, [stream]).fetchone()
     furthest = int(row[0]) - 1 if row and row[0] is not None else -1
     tail = read_tail(client, stream)
     if tail.last < furthest:
@@ -113,7 +113,7 @@ def make_plan(client: redis.Redis, connection: psycopg.Connection, stream: str, 
         )
     connection.execute(_REGISTER, {"stream": stream, "baseline": tail.added - tail.length})
     upto = tail.last if until is None else min(until, tail.last)
-    rows = connection.execute(_LEFT, {"stream": stream, "stop": upto + 1}).fetchall()
+    rows = connection.execute(LEFT, {"stream": stream, "stop": upto + 1}).fetchall()
     passed, fresh, *_ = rows[0]
     gaps = tuple(IdRange(int(start), int(stop)) for *_, start, stop in rows if start is not None)
     return Plan(stream, tail, upto, gaps, max(0, tail.added - passed), fresh)
