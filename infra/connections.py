@@ -17,6 +17,8 @@ from infra.settings import Settings, host_of
 # Each list of entries that a GIN index has put off stays below this. What a query on `properties` costs more: 26 ms.
 # See docs/design.md for what it wins.
 _GIN_PENDING_LIST_LIMIT = "64MB"
+# A batch that is merged goes through a temporary table: it is to stay in memory.
+_TEMP_BUFFERS = "32MB"
 # A peer that vanished without a word is given up after this long without an answer to what was sent.
 _TCP_USER_TIMEOUT_MS = 60_000
 
@@ -64,8 +66,8 @@ def postgres_connection(settings: Settings) -> psycopg.Connection:
     connection.execute(
         "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),"
         " set_config('idle_in_transaction_session_timeout', %s, false), set_config('TimeZone', 'UTC', false),"
-        " set_config('gin_pending_list_limit', %s, false)",
-        [statement, f"{round(settings.lock_timeout * 1000)}ms", statement, _GIN_PENDING_LIST_LIMIT],
+        " set_config('gin_pending_list_limit', %s, false), set_config('temp_buffers', %s, false)",
+        [statement, f"{round(settings.lock_timeout * 1000)}ms", statement, _GIN_PENDING_LIST_LIMIT, _TEMP_BUFFERS],
     )
     return connection
 

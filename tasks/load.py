@@ -27,8 +27,13 @@ _MAKE_STAGE = "CREATE TEMP TABLE IF NOT EXISTS spillway_stage (LIKE events) ON C
 _MERGE = sql.SQL("INSERT INTO events ({c}) SELECT {c} FROM {stage} ORDER BY time ON CONFLICT DO NOTHING").format(
     c=_COLUMN_LIST, stage=_STAGE
 )
-# After the merge, so that a row which another transaction has put in meanwhile is seen as well.
-_COUNT_PRESENT = sql.SQL("SELECT count(*) FROM {stage} JOIN events USING (event_id, time)").format(stage=_STAGE)
+# After the merge, so that a row which another transaction has put in meanwhile is seen as well. The span of times, as
+# constants, keeps it from looking into every chunk there is.
+_COUNT_PRESENT = sql.SQL(
+    "SELECT count(*) FROM {stage} JOIN events USING (event_id, time)"
+    " WHERE events.time >= 'epoch'::timestamptz + %s * interval '1 microsecond'"
+    "   AND events.time <= 'epoch'::timestamptz + %s * interval '1 microsecond'"
+).format(stage=_STAGE)
 
 _INSERT_LEDGER = """
     INSERT INTO spillway.ledger (stream, ids, loaded_by)
@@ -159,7 +164,7 @@ def _merge(connection: psycopg.Connection, batch: Batch, start: int, stop: int, 
         try:
             with connection.transaction():
                 _copy(connection, _COPY_STAGE, batch.rows[start:stop])
-                inserted, duplicates = _merge_stage(connection)
+                inserted, duplicates = _merge_stage(connection, batch)
             outcome.inserted += inserted
             outcome.duplicates += duplicates
         except psycopg.Error as error:
@@ -180,11 +185,11 @@ def _merge(connection: psycopg.Connection, batch: Batch, start: int, stop: int, 
                 spans += [(middle, stop), (start, middle)]
 
 
-def _merge_stage(connection: psycopg.Connection) -> tuple[int, int]:
+def _merge_stage(connection: psycopg.Connection, batch: Batch) -> tuple[int, int]:
     """Move the temporary table into `events`; returns how many rows went in, and how many were there already."""
     inserted = connection.execute(_MERGE).rowcount
     # Seen in the table, not concluded from what did not go in: a row that is neither would be a lost one.
-    row = connection.execute(_COUNT_PRESENT).fetchone()
+    row = connection.execute(_COUNT_PRESENT, [batch.min_time, batch.max_time]).fetchone()
     assert row is not None  # an aggregate has one row
     connection.execute(sql.SQL("TRUNCATE {}").format(_STAGE))
     return inserted, row[0] - inserted
