@@ -45,6 +45,7 @@ CREATE SCHEMA IF NOT EXISTS spillway;
 
 -- One row a stream. `baseline` is entries-added when Spillway first saw the stream, less what was still in it:
 -- entries-added at the tail - baseline = read + lost, at every settled tail.
+-- `settled_hash` is of the entry at that tail: where another one has its id, the stream went back.
 CREATE TABLE IF NOT EXISTS spillway.streams (
     id INT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -53,11 +54,14 @@ CREATE TABLE IF NOT EXISTS spillway.streams (
     lost BIGINT NOT NULL DEFAULT 0,
     settled_id NUMERIC,
     settled_entries_added BIGINT,
+    settled_hash BYTEA,
     settled_at TIMESTAMPTZ
 );
+ALTER TABLE spillway.streams ADD COLUMN IF NOT EXISTS settled_hash BYTEA;
 
 -- What has been drained, committed with the events themselves. An entry id `ms-seq` is the number ms * 2^64 + seq.
 -- `ranges`: neighbours older than a day become one row, so that the ledger does not grow with age.
+-- `lost`: entries that were gone before they were drained, and among which ids; their sum is `streams.lost`.
 CREATE TABLE IF NOT EXISTS spillway.ledger (
     stream INT NOT NULL REFERENCES spillway.streams,
     ids NUMRANGE NOT NULL CHECK (NOT isempty(ids) AND NOT lower_inf(ids) AND NOT upper_inf(ids)),
@@ -66,6 +70,8 @@ CREATE TABLE IF NOT EXISTS spillway.ledger (
     inserted BIGINT NOT NULL DEFAULT 0,
     duplicates BIGINT NOT NULL DEFAULT 0,
     quarantined BIGINT NOT NULL DEFAULT 0,
+    lost BIGINT NOT NULL DEFAULT 0,
+    lost_ids NUMRANGE,
     bytes BIGINT NOT NULL DEFAULT 0,
     min_time TIMESTAMPTZ,
     max_time TIMESTAMPTZ,
@@ -75,17 +81,34 @@ CREATE TABLE IF NOT EXISTS spillway.ledger (
     -- No entry is drained twice, whoever tries.
     CONSTRAINT ledger_no_overlap EXCLUDE USING gist (int4range(stream, stream, '[]') WITH &&, ids WITH &&)
 );
-ALTER TABLE spillway.ledger ADD COLUMN IF NOT EXISTS ranges BIGINT NOT NULL DEFAULT 1;
+ALTER TABLE spillway.ledger
+    ADD COLUMN IF NOT EXISTS ranges BIGINT NOT NULL DEFAULT 1,
+    ADD COLUMN IF NOT EXISTS lost BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS lost_ids NUMRANGE;
 
 -- Every entry that could not become a row, as it came: field names and values in turn.
+-- `kind`: 'refused', or 'conflict' where the table has its key (event_id, time) with other content.
+-- `outcome`: what became of it; null while it waits. `replayed`: the fields that were redriven, where they were edited. No row is ever deleted.
 CREATE TABLE IF NOT EXISTS spillway.quarantine (
     stream INT NOT NULL REFERENCES spillway.streams,
     entry_id TEXT NOT NULL,
     fields BYTEA[] NOT NULL,
+    kind TEXT NOT NULL DEFAULT 'refused' CHECK (kind IN ('refused', 'conflict')),
     field TEXT,
     reason TEXT NOT NULL,
     quarantined_at TIMESTAMPTZ NOT NULL DEFAULT now(),
-    PRIMARY KEY (stream, entry_id)
+    outcome TEXT CHECK (outcome IN ('redriven', 'discarded')),
+    replayed BYTEA[],
+    resolved_by TEXT,
+    resolved_at TIMESTAMPTZ,
+    PRIMARY KEY (stream, entry_id),
+    CONSTRAINT quarantine_resolved CHECK ((outcome IS NULL) = (resolved_at IS NULL))
 );
+ALTER TABLE spillway.quarantine
+    ADD COLUMN IF NOT EXISTS kind TEXT NOT NULL DEFAULT 'refused' CHECK (kind IN ('refused', 'conflict')),
+    ADD COLUMN IF NOT EXISTS outcome TEXT CHECK (outcome IN ('redriven', 'discarded')),
+    ADD COLUMN IF NOT EXISTS replayed BYTEA[],
+    ADD COLUMN IF NOT EXISTS resolved_by TEXT,
+    ADD COLUMN IF NOT EXISTS resolved_at TIMESTAMPTZ;
 
 COMMIT;

@@ -20,7 +20,7 @@ from infra.settings import PROJECT_ROOT, Settings, settings
 from tasks.columns.decode import Window
 from tasks.columns.encode import HEADER, TRAILER, payload
 from tasks.ids import IdRange
-from tasks.load import Path as LoadPath
+from tasks.insert import Path as LoadPath
 from tasks.load import load_batch
 from tasks.plan import make_plan
 from tasks.read import Batch, Limits, Reader

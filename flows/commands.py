@@ -1,13 +1,18 @@
-"""`spillway drain` and `spillway serve`. Prefect is imported only when a command runs: `--help` stays quick."""
+"""The commands of the flows. Prefect is imported only when a command runs: `--help` stays quick."""
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
+from flows import quarantine_commands, reconcile_command, stream_commands
+from flows.environment import set_prefect_defaults
+
 app = typer.Typer()
+app.add_typer(reconcile_command.app)
+app.add_typer(quarantine_commands.app, name="quarantine")
+app.add_typer(stream_commands.app, name="stream")
 
 
 @app.command("drain")
@@ -21,9 +26,7 @@ def drain_command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
 ) -> None:
     """Drain streams into the events table, once each: the same flow as the deployment, here and now."""
-    _set_prefect_defaults()
-    if not verbose:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    set_prefect_defaults(quiet=not verbose)
     from flows.terminal import drain_in_terminal
 
     drain_in_terminal(stream, max_events, until, as_json)
@@ -32,17 +35,7 @@ def drain_command(
 @app.command()
 def serve() -> None:
     """Run the scheduled drain in this process: no work pool and no worker, for small set-ups."""
-    _set_prefect_defaults()
+    set_prefect_defaults()
     from flows.serve import serve_deployments
 
     serve_deployments()
-
-
-def _set_prefect_defaults() -> None:
-    """Where no Prefect server is set, Prefect starts one for the occasion.
-
-    That one need not report to its makers; and the first time, when it makes its database, it may take longer than the
-    20 s that Prefect gives it.
-    """
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")

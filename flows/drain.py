@@ -19,7 +19,8 @@ from infra.mapping import Mapping, load_mappings
 from infra.settings import settings
 from tasks.columns.decode import Window
 from tasks.ids import parse_until
-from tasks.load import Loaded, Path, load
+from tasks.insert import Path
+from tasks.load import Loaded, demand_good, load
 from tasks.plan import Plan, plan
 from tasks.preflight import check_mapping, preflight
 from tasks.progress import Advanced, Started, announce
@@ -87,7 +88,10 @@ class _Stream:
         names = ("read", "inserted", "duplicates", "quarantined", "bytes")
         counts = {name: sum(getattr(loaded, name) for loaded in self.loaded) for name in names}
         books = Books(self.name, **counts, seconds=self.ended - self.began, error=self.error)
-        return books if self.settled is None else replace(books, lost=self.settled.lost, lag=self.settled.lag)
+        if (settled := self.settled) is None:
+            return books
+        lost_ids = None if settled.lost_ids is None else str(settled.lost_ids)
+        return replace(books, lost=settled.lost, lost_ids=lost_ids, lag=settled.lag, trimmed=settled.trimmed)
 
 
 class _Drain:
@@ -164,6 +168,7 @@ class _Drain:
             else:
                 stream.loaded.append(loaded)
                 announce(Advanced(stream.name, loaded.read))
+                demand_good(batch, loaded, self._clients.settings.max_bad_share)
         except SpillwayError as error:
             stream.error = stream.error or one_line(error)
         finally:

@@ -41,6 +41,8 @@ def redis_client(settings: Settings) -> redis.Redis:
         )
     except ValueError as error:
         raise Terminal(f"SPILLWAY_REDIS_URL is no Redis URL: {one_line(error)}") from None
+    # The reply as hiredis gives it: parsing it into pairs and dicts would cost as much as reading it.
+    client.set_response_callback("XRANGE", lambda reply, **_: reply)
     return client
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis.connection import parse_url
 
@@ -34,6 +36,21 @@ def _default_state_dir() -> Path:
 def _default_parallel_loads() -> int:
     """One for each core of ours; two at least, so that the server has one to do while the other is on its way."""
     return min(4, max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def _duration(value: object) -> object:
+    """`7d`, `36h`, `90m` or `30s`; empty is none. Anything else is refused."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return None
+    number, unit = value.strip()[:-1], value.strip()[-1]
+    if not (number.isascii() and number.isdigit() and unit in _UNITS):
+        raise PydanticCustomError("duration", "expected a number and a unit such as 7d, 36h, 90m or 30s")
+    return timedelta(**{_UNITS[unit]: int(number)})
 
 
 class Settings(BaseSettings):
@@ -64,6 +81,12 @@ class Settings(BaseSettings):
     lock_timeout: float = Field(default=60, gt=0, le=86400, description="for a lock, another run's ledger row included")
     retries: int = Field(default=6, ge=0, le=100, description="of a step that failed for a passing reason")
 
+    max_bad_share: float = Field(
+        default=0.5, ge=0, le=1, description="of the entries of a range in quarantine, beyond which the drain fails"
+    )
+    trim_keep: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
+        default=None, ge=timedelta(0), description="drained entries older than this are trimmed: 7d, 36h, 90m, 30s"
+    )
     max_age_days: float = Field(default=365.25 * 30, gt=0, description="an older event time goes to quarantine")
     max_ahead_days: float = Field(default=2, ge=0, description="an event time further ahead goes to quarantine")
 

@@ -36,23 +36,32 @@ class IdRange:
         return f"{id_text(self.start)}..{id_text(self.stop - 1)}"
 
 
-def parse_until(text: str) -> int:
+def parse_until(text: str, name: str = "until") -> int:
     """The number of the last id that `text` admits: an id `ms-seq`, a number of ms, or an ISO 8601 time.
 
-    Raises `Terminal` for anything else.
+    Raises `Terminal` for anything else, naming it `name`.
     """
+    return _parse(text, name, _SEQ_MASK)
+
+
+def parse_from(text: str, name: str = "from") -> int:
+    """The number of the first id that `text` admits; otherwise like `parse_until`."""
+    return _parse(text, name, 0)
+
+
+def _parse(text: str, name: str, seq_unless_given: int) -> int:
     if found := _ID.fullmatch(text):
-        ms, seq = int(found[1]), _SEQ_MASK if found[2] is None else int(found[2])
+        ms, seq = int(found[1]), seq_unless_given if found[2] is None else int(found[2])
         if max(ms, seq) > _SEQ_MASK:
-            raise Terminal(f"until: {text!r} is no entry id: ms and seq are below 2^64")
+            raise Terminal(f"{name}: {text!r} is no entry id: ms and seq are below 2^64")
         return (ms << _SEQ_BITS) | seq
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise Terminal(f"until: expected an entry id (ms-seq) or an ISO 8601 time, found {text!r}") from None
+        raise Terminal(f"{name}: expected an entry id (ms-seq) or an ISO 8601 time, found {text!r}") from None
     if moment.tzinfo is None:
-        raise Terminal(f"until: {text!r} has no offset; add Z or +hh:mm")
+        raise Terminal(f"{name}: {text!r} has no offset; add Z or +hh:mm")
     ms = (moment - _EPOCH) // timedelta(milliseconds=1)
     if ms < 0:
-        raise Terminal(f"until: expected a time after 1970, where entry ids begin, found {text!r}")
-    return (ms << _SEQ_BITS) | _SEQ_MASK
+        raise Terminal(f"{name}: expected a time after 1970, where entry ids begin, found {text!r}")
+    return (ms << _SEQ_BITS) | seq_unless_given

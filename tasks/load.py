@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter
+from dataclasses import dataclass
 
 import psycopg
-from psycopg import sql
 
 from infra.connections import Clients
 from infra.errors import AlreadyDrained, Terminal
-from tasks.columns.decode import Fault
-from tasks.columns.encode import COLUMNS, HEADER, TRAILER, payload
+from tasks.insert import Path, insert
 from tasks.quarantine import keep
 from tasks.read import Batch
 from tasks.step import step
-
-_COLUMN_LIST = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-_COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)")
-_COPY_EVENTS = _COPY.format(table=sql.Identifier("events"), columns=_COLUMN_LIST)
-_STAGE = sql.Identifier("pg_temp", "spillway_stage")
-_COPY_STAGE = _COPY.format(table=_STAGE, columns=_COLUMN_LIST)
-# Made once a session: what a session makes and drops again bloats the catalog.
-_MAKE_STAGE = "CREATE TEMP TABLE IF NOT EXISTS spillway_stage (LIKE events) ON COMMIT DELETE ROWS"
-_MERGE = sql.SQL("INSERT INTO events ({c}) SELECT {c} FROM {stage} ORDER BY time ON CONFLICT DO NOTHING").format(
-    c=_COLUMN_LIST, stage=_STAGE
-)
-# After the merge, so that a row which another transaction has put in meanwhile is seen as well. The span of times, as
-# constants, keeps it from looking into every chunk there is.
-_COUNT_PRESENT = sql.SQL(
-    "SELECT count(*) FROM {stage} JOIN events USING (event_id, time)"
-    " WHERE events.time >= 'epoch'::timestamptz + %s * interval '1 microsecond'"
-    "   AND events.time <= 'epoch'::timestamptz + %s * interval '1 microsecond'"
-).format(stage=_STAGE)
 
 _INSERT_LEDGER = """
     INSERT INTO spillway.ledger (stream, ids, loaded_by)
@@ -51,8 +30,6 @@ _FIND_LEDGER = """
      WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)
        AND ids = numrange(%(start)s, %(stop)s) AND loaded_by = %(run)s"""
 
-_LINE = re.compile(r"COPY \S+, line (\d+)(?:, column (\w+))?")
-
 
 @dataclass(frozen=True)
 class Loaded:
@@ -63,26 +40,6 @@ class Loaded:
     duplicates: int
     quarantined: int
     bytes: int
-
-
-@dataclass
-class Path:
-    """Which way the next batch of a stream goes: straight into `events`, or through a temporary table.
-
-    Straight is faster, and thrown away as a whole at the first key that is there already: so the way that the
-    last batch needed is the way for the next one.
-    """
-
-    merge: bool = False
-
-
-@dataclass
-class _Outcome:
-    """Of the rows of a batch: each is counted where it happens, so that the ledger's CHECK is one that can fail."""
-
-    inserted: int = 0
-    duplicates: int = 0
-    refused: list[Fault] = field(default_factory=list)
 
 
 def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Path) -> Loaded:
@@ -97,16 +54,10 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Pat
             # First, so that of two who load the same range the second waits here, before it has done the work.
             if connection.execute(_INSERT_LEDGER, key).rowcount != 1:
                 raise Terminal(f"stream {batch.stream} is not in spillway.streams any more; drain it again")
-            outcome = _load_rows(connection, batch, path)
-            keep(connection, batch, outcome.refused)
-            quarantined = len(batch.faults) + len(outcome.refused)
-            loaded = Loaded(
-                batch.read,
-                outcome.inserted,
-                batch.repeated + outcome.duplicates,
-                quarantined,
-                batch.bytes,
-            )
+            outcome = insert(connection, batch, path)
+            faults = (*batch.faults, *outcome.faults)
+            keep(connection, batch, faults)
+            loaded = Loaded(batch.read, outcome.inserted, outcome.duplicates, len(faults), batch.bytes)
             counts = {name: getattr(loaded, name) for name in Loaded.__dataclass_fields__}
             connection.execute(_FILL_LEDGER, key | counts | {"min_time": batch.min_time, "max_time": batch.max_time})
             return loaded
@@ -118,81 +69,26 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Pat
         return Loaded(batch.read, inserted, duplicates, quarantined, batch.bytes)
 
 
-def _load_rows(connection: psycopg.Connection, batch: Batch, path: Path) -> _Outcome:
-    if not len(batch.rows):
-        return _Outcome()
-    if not path.merge:
-        try:
-            with connection.transaction():
-                return _Outcome(_copy(connection, _COPY_EVENTS, batch.rows))
-        except (psycopg.errors.UniqueViolation, psycopg.DataError, psycopg.OperationalError) as error:
-            if not (isinstance(error, psycopg.errors.UniqueViolation) or _blames_a_value(error)):
-                raise
-    connection.execute(_MAKE_STAGE)
-    outcome = _Outcome()
-    _merge(connection, batch, 0, len(batch.rows), outcome)
-    path.merge = outcome.duplicates > 0
-    return outcome
+_FEW = 10  # bad entries: less are no sign of a wrong mapping, whatever their share of a short range
 
 
-def _copy(connection: psycopg.Connection, statement: sql.Composed, rows: Any) -> int:
-    with connection.cursor() as cursor:
-        with cursor.copy(statement) as copy:
-            copy.write(HEADER)
-            copy.write(payload(rows))
-            copy.write(TRAILER)
-        return cursor.rowcount
+def demand_good(batch: Batch, loaded: Loaded, max_bad_share: float) -> None:
+    """Raise `Terminal` where more than `max_bad_share` of a range went to quarantine: a mapping may be wrong.
 
-
-def _blames_a_value(error: psycopg.Error) -> bool:
-    """Whether the server refused a value, so that the other rows may go in.
-
-    Class 22 is data exception, 54 program limit exceeded (nesting too deep, an index row too large),
-    23502 not null. https://www.postgresql.org/docs/current/errcodes-appendix.html
+    All of it is kept by then.
     """
-    state = error.sqlstate or ""
-    return state[:2] in ("22", "54") or state == "23502"
-
-
-def _merge(connection: psycopg.Connection, batch: Batch, start: int, stop: int, outcome: _Outcome) -> None:
-    """Merge the rows from `start` to before `stop`; those that the server refuses are set apart with its reason."""
-    spans = [(start, stop)]
-    while spans:
-        start, stop = spans.pop()
-        if start == stop:
-            continue
-        try:
-            with connection.transaction():
-                _copy(connection, _COPY_STAGE, batch.rows[start:stop])
-                inserted, duplicates = _merge_stage(connection, batch)
-            outcome.inserted += inserted
-            outcome.duplicates += duplicates
-        except psycopg.Error as error:
-            if not _blames_a_value(error):
-                raise
-            at = _LINE.search(error.diag.context or "")
-            if stop - start == 1:
-                reason = f"{error.diag.message_primary}" + (f": {d}" if (d := error.diag.message_detail) else "")
-                column = (at and at[2]) or error.diag.column_name or ""
-                outcome.refused.append(Fault(int(batch.row_entry[start]), column, f"{reason} [{error.sqlstate}]"))
-                continue
-            # COPY tells the row; an index that refuses it later does not, and is asked by halves. Last in, first out:
-            # rows stay in order, so that of two with the same key the earlier one is the one that stays.
-            middle = start + int(at[1]) - 1 if at and start < start + int(at[1]) <= stop else (start + stop) // 2
-            if at:
-                spans += [(middle + 1, stop), (middle, middle + 1), (start, middle)]
-            else:
-                spans += [(middle, stop), (start, middle)]
-
-
-def _merge_stage(connection: psycopg.Connection, batch: Batch) -> tuple[int, int]:
-    """Move the temporary table into `events`; returns how many rows went in, and how many were there already."""
-    inserted = connection.execute(_MERGE).rowcount
-    # Seen in the table, not concluded from what did not go in: a row that is neither would be a lost one.
-    row = connection.execute(_COUNT_PRESENT, [batch.min_time, batch.max_time]).fetchone()
-    assert row is not None  # an aggregate has one row
-    connection.execute(sql.SQL("TRUNCATE {}").format(_STAGE))
-    return inserted, row[0] - inserted
+    bad = loaded.quarantined
+    if bad < _FEW or bad <= max_bad_share * loaded.read:
+        return
+    fields = Counter(fault.field for fault in batch.faults)
+    most = f", most of them for {fields.most_common(1)[0][0]!r}" if fields else ""
+    example = f" ({batch.faults[0].reason})" if batch.faults else ""
+    raise Terminal(
+        f"load {batch.stream} {batch.ids}: {bad} of {loaded.read} entries went to quarantine{most}{example}, expected"
+        f" at most {max_bad_share:.0%} (SPILLWAY_MAX_BAD_SHARE); all are kept, and the next drain goes on after"
+        f" them: look (spillway quarantine list --stream {batch.stream}), mend the mapping, then replay them (spillway"
+        f" quarantine redrive --stream {batch.stream})"
+    )
 
 
 @step("load")

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import redis
 
 from infra.connections import Clients
 from infra.errors import Terminal
-from tasks.ids import IdRange, id_text, parse_id
+from tasks.continuity import Memory, choices, why_not_the_same
+from tasks.ids import IdRange
 from tasks.step import step
-
-
-@dataclass(frozen=True)
-class Tail:
-    """A stream at one moment. All entries up to `last` are there for good: new ones get greater ids.
-
-    `last`: the last id ever given out, 0 for none. `added`: entries ever added. `length`: entries still there.
-    """
-
-    last: int
-    added: int
-    length: int
+from tasks.stream import Tail, entry_hash, read_tail
 
 
 @dataclass(frozen=True)
@@ -45,42 +34,8 @@ class Plan:
         return self.upto == self.tail.last
 
 
-def find_streams(client: redis.Redis, wanted: list[str]) -> list[str]:
-    """The streams that the names and patterns (`*`, `?`, `[…]`) of `wanted` stand for, sorted, each once.
-
-    A pattern may fit none. Raises `Terminal` for a name that no stream has.
-    """
-    found: set[str] = set()
-    for name in wanted:
-        if any(c in name for c in "*?["):
-            keys: Any = client.scan_iter(match=name, count=1000, _type="stream")
-            found.update(key.decode() for key in keys)
-            continue
-        kind: Any = client.type(name)
-        if kind == b"none":
-            raise Terminal(f"stream {name!r} does not exist in Redis; check the name (redis-cli --scan --type stream)")
-        if kind != b"stream":
-            raise Terminal(f"{name!r} in Redis is a {kind.decode()}, expected a stream; check the name")
-        found.add(name)
-    return sorted(found)
-
-
-def read_tail(client: redis.Redis, stream: str) -> Tail:
-    """The tail of `stream` now, in one reply of Redis. Raises `Terminal` where it does not exist (any more)."""
-    try:
-        info: Any = client.xinfo_stream(stream)
-    except redis.exceptions.ResponseError as error:
-        if "no such key" in str(error):
-            raise Terminal(f"stream {stream!r} does not exist in Redis; check the name") from None
-        raise
-    return Tail(parse_id(info["last-generated-id"]), info["entries-added"], info["length"])
-
-
-# Asks before it inserts: ON CONFLICT alone would use up an id at every run.
 _REGISTER = """
-    INSERT INTO spillway.streams (name, baseline)
-    SELECT %(stream)s, %(baseline)s WHERE NOT EXISTS (SELECT FROM spillway.streams WHERE name = %(stream)s)
-    ON CONFLICT (name) DO NOTHING"""
+    INSERT INTO spillway.streams (name, baseline) VALUES (%(stream)s, %(baseline)s) ON CONFLICT (name) DO NOTHING"""
 LEFT = """
     WITH stream AS (SELECT id, baseline, lost FROM spillway.streams WHERE name = %(stream)s),
          done AS (SELECT coalesce(range_agg(ids), '{}') AS ids, coalesce(sum(inserted), 0) = 0 AS fresh,
@@ -90,30 +45,52 @@ LEFT = """
       FROM stream, done
       LEFT JOIN LATERAL unnest(nummultirange(numrange(0, %(stop)s)) - done.ids) AS gap ON true
      ORDER BY gap"""
-FURTHEST = """
-    SELECT max(upper(ids))::text FROM spillway.ledger
-     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""
+# `furthest` is null where nothing was ever drained; no row where the stream is new.
+MEMORY = """
+    SELECT done.furthest::text, (s.baseline + s.lost + coalesce(done.read, 0))::bigint,
+           s.settled_id::text, s.settled_entries_added, s.settled_hash
+      FROM spillway.streams AS s,
+           LATERAL (SELECT max(upper(ids)) AS furthest, sum(read) AS read
+                      FROM spillway.ledger WHERE stream = s.id) AS done
+     WHERE s.name = %s"""
+
+
+def remember(connection: psycopg.Connection, stream: str) -> Memory | None:
+    """What the ledger knows of `stream`, None where it is new."""
+    row = connection.execute(MEMORY, [stream]).fetchone()
+    if row is None:
+        return None
+    furthest, passed, settled_id, settled_added, settled_hash = row
+    return Memory(
+        -1 if furthest is None else int(furthest) - 1,
+        passed,
+        None if settled_id is None else int(settled_id),
+        settled_added,
+        settled_hash,
+    )
 
 
 def make_plan(client: redis.Redis, connection: psycopg.Connection, stream: str, until: int | None = None) -> Plan:
     """Freeze the tail of `stream` and find what is left to drain up to it, or up to the id `until`.
 
-    Raises `Terminal` where the tail is behind what the ledger says was drained: the stream was made anew, restored
-    from an older copy, or lost its end in a failover, and its ids are being given out a second time.
+    Raises `Terminal` where the stream is not the one any more of which the ledger tells: its ids are being given out
+    a second time, and a new entry could be taken for one that was drained.
     """
-    # The ledger first: another run may drain past the tail that is read after it, but not past one read before.
-    row = connection.execute(FURTHEST, [stream]).fetchone()
-    furthest = int(row[0]) - 1 if row and row[0] is not None else -1
+    # In this order. Another run may drain past the tail that is read after the ledger, but not past one read before;
+    # and an entry that a trim has taken is gone together with all older ones only if these are looked for later.
+    memory = remember(connection, stream)
+    settled = None if memory is None else memory.settled_id
+    hash_now = None if settled is None else entry_hash(client, stream, settled)
     tail = read_tail(client, stream)
-    if tail.last < furthest:
-        raise Terminal(
-            f"stream {stream}: its last id is {id_text(tail.last)}, expected {id_text(furthest)} or later, which the"
-            " ledger says was drained; the stream was deleted and made anew, restored from an older copy, or lost its"
-            " end in a failover; nothing was read: see «a stream went back» in docs/operations.md"
-        )
-    connection.execute(_REGISTER, {"stream": stream, "baseline": tail.added - tail.length})
+    if memory is not None:
+        if reason := why_not_the_same(tail, memory, hash_now):
+            raise Terminal(choices(stream, reason))
+    else:
+        connection.execute(_REGISTER, {"stream": stream, "baseline": tail.added - tail.length})
     upto = tail.last if until is None else min(until, tail.last)
     rows = connection.execute(LEFT, {"stream": stream, "stop": upto + 1}).fetchall()
+    if not rows:
+        raise Terminal(f"stream {stream} is not in spillway.streams any more; drain it again")
     passed, fresh, *_ = rows[0]
     gaps = tuple(IdRange(int(start), int(stop)) for *_, start, stop in rows if start is not None)
     return Plan(stream, tail, upto, gaps, max(0, tail.added - passed), fresh)

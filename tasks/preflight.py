@@ -15,8 +15,8 @@ from infra.errors import Terminal
 from infra.mapping import Mapping
 from tasks.columns.entries import Group
 from tasks.columns.extract import extract
-from tasks.plan import find_streams
 from tasks.step import step
+from tasks.stream import find_streams
 
 _MIN_REDIS = (7, 0)  # entries-added, without which a loss cannot be seen
 _MIN_POSTGRES = 150000
@@ -48,15 +48,24 @@ def check_servers(client: redis.Redis, connection: psycopg.Connection) -> list[s
             f"TimescaleDB is {timescale}, expected 2.18.1 or later (2.17 can lose rows silently, timescaledb issue"
             " 7672); ALTER EXTENSION timescaledb UPDATE"
         )
-    return _warnings(info, now)
+    return _warnings(info, _snapshots(client), now)
 
 
-def _warnings(info: dict[str, Any], postgres_now: float) -> list[str]:
+def _snapshots(client: redis.Redis) -> bool:
+    """Whether Redis saves itself now and then; taken for granted where it does not say, as managed ones do not."""
+    try:
+        found: Any = client.config_get("save")
+    except redis.exceptions.ResponseError:
+        return True
+    return bool(found.get("save", "unknown"))
+
+
+def _warnings(info: dict[str, Any], snapshots: bool, postgres_now: float) -> list[str]:
     warnings = []
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         warnings.append(f"Redis evicts ({policy}): a whole stream can vanish; set maxmemory-policy noeviction")
-    if not info.get("aof_enabled") and not info.get("rdb_last_save_time"):
+    if not info.get("aof_enabled") and not snapshots:
         warnings.append(
             "Redis keeps nothing on disk: entries not yet drained are lost when it stops; set appendonly yes"
         )

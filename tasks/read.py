@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import redis
 from numpy.typing import NDArray
 
 from infra.connections import Clients
 from infra.mapping import Mapping
 from tasks.columns.decode import Fault, Window, decode
-from tasks.columns.encode import encode, first_of_each_key
+from tasks.columns.encode import encode, repeats
 from tasks.columns.entries import Group, RawEntry, group_page, merge_groups
 from tasks.ids import IdRange, id_text, parse_id
 from tasks.step import step
@@ -28,6 +29,7 @@ pa.set_memory_pool(pa.system_memory_pool())
 # small pages. XRANGE counts entries, not bytes, so the size of a page follows that of the entries just met.
 _PAGE_ENTRIES = 250
 _PAGE_BYTES = 1 << 20
+_PAGE_BYTES_MOST = 256 << 20
 _FIRST_PAGE_ENTRIES = 10  # nothing is known of their size yet
 _PAGE_GROWTH = 8  # at most, from one page to the next
 
@@ -35,8 +37,9 @@ _PAGE_GROWTH = 8  # at most, from one page to the next
 class Batch:
     """The entries of one id range, encoded. Not a dataclass: Prefect would walk through its fields.
 
-    `rows`: one encoded COPY row an event, keys `(event_id, time)` all different. `row_entry`: the place in the batch
-    of each row's entry. `repeated`: events left out because their key stands earlier in the batch.
+    `rows`: one encoded COPY row an event. The keys `(event_id, time)` of the first `unique` rows all differ; the others
+    repeat one of them with other bytes, and are in the order of the stream. `row_entry`: the place in the batch of each
+    row's entry. `repeats`: (row, entry) of the entries left out because they repeat that row to the byte.
     """
 
     def __init__(
@@ -49,14 +52,26 @@ class Batch:
         self.bytes = sum(group.nbytes for group in groups)
         events = decode(groups, mapping, window)
         self.faults: Sequence[Fault] = events.faults
-        keep = first_of_each_key(events)
-        self.repeated = 0 if keep is None else len(events) - len(keep)
-        if keep is not None:
-            events = events.take(keep)
-        self.row_entry: NDArray[np.int64] = events.entry
         self.rows: pa.Array = encode(events) if len(events) else pa.array([], pa.binary())
+        self.row_entry: NDArray[np.int64] = events.entry
+        self.unique = len(events)
+        self.repeats: Sequence[tuple[int, int]] = ()
+        if (found := repeats(events)) is not None:
+            self._set_apart(*found)
         self.min_time = int(events.time.min()) if len(events) else None
         self.max_time = int(events.time.max()) if len(events) else None
+
+    def _set_apart(self, later: NDArray[np.int64], first: NDArray[np.int64]) -> None:
+        same = np.asarray(pc.equal(self.rows.take(pa.array(later)), self.rows.take(pa.array(first))))
+        keep = np.ones(len(self.rows), bool)
+        keep[later] = False
+        kept = np.flatnonzero(keep)
+        self.unique = len(kept)
+        places = np.searchsorted(kept, first[same])
+        self.repeats = list(zip(places.tolist(), self.row_entry[later[same]].tolist(), strict=True))
+        rows = np.concatenate([kept, later[~same]])
+        self.rows = self.rows.take(pa.array(rows))
+        self.row_entry = self.row_entry[rows]
 
     def raw(self, entry: int) -> tuple[str, list[bytes]]:
         """Id and fields, as they came, of the entry at a place in the batch."""
@@ -71,6 +86,7 @@ class Batch:
         self.groups = ()
         self.rows = pa.array([], pa.binary())
         self.row_entry = np.zeros(0, np.int64)
+        self.repeats = ()
 
 
 @dataclass(frozen=True)
@@ -98,8 +114,6 @@ class Reader:
         max_events: int | None = None,
     ) -> None:
         self._client = client
-        # The reply as hiredis gives it: parsing it into pairs and dicts would cost as much as reading it.
-        self._client.set_response_callback("XRANGE", lambda reply, **_: reply)
         self.stream = stream
         self._gaps = list(gaps)
         self._limits = limits
@@ -121,8 +135,7 @@ class Reader:
         count = size = 0
         start = gap.start
         while start < gap.stop and count < rows and size < self._limits.bytes:
-            wanted = min(self._page, rows - count)
-            groups, last = self._fetch(start, gap.stop, wanted)
+            groups, start = self._fetch(start, gap.stop, min(self._page, rows - count))
             met = sum(map(len, groups))
             if met:
                 pages.append(groups)
@@ -131,7 +144,6 @@ class Reader:
                 size += bytes_read
                 fitting = met * _PAGE_BYTES // max(1, bytes_read)
                 self._page = max(1, min(_PAGE_ENTRIES, fitting, self._page * _PAGE_GROWTH))
-            start = last + 1 if met == wanted else gap.stop
         batch = Batch(self.stream, IdRange(gap.start, start), merge_groups(pages), self._mapping, self._window)
         if start < gap.stop:
             self._gaps[0] = IdRange(start, gap.stop)
@@ -148,13 +160,20 @@ class Reader:
         return self._fetch(self._gaps[0].start, self._gaps[0].stop, count)[0]
 
     def _fetch(self, start: int, stop: int, count: int) -> tuple[list[Group], int]:
-        """One page as columns, and the id of its last entry (-1 where it has none)."""
-        with _collector_paused():
-            reply: Any = self._client.execute_command(
-                "XRANGE", self.stream, id_text(start), id_text(stop - 1), "COUNT", count
-            )
-            page: Sequence[RawEntry] = reply
-            return (group_page(page), parse_id(page[-1][0])) if page else ([], -1)
+        """One page as columns, and the id from which to go on.
+
+        One of documents that are suddenly large is asked for again with fewer of them: Arrow's columns hold 2 GiB.
+        """
+        while True:
+            with _collector_paused():
+                reply: Any = self._client.execute_command(
+                    "XRANGE", self.stream, id_text(start), id_text(stop - 1), "COUNT", count
+                )
+                page: Sequence[RawEntry] = reply
+                groups = group_page(page) if page else []
+            if count == 1 or sum(group.nbytes for group in groups) <= _PAGE_BYTES_MOST:
+                return groups, parse_id(page[-1][0]) + 1 if len(page) == count else stop
+            count = max(1, count // _PAGE_GROWTH)
 
 
 @contextmanager

@@ -7,9 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
+from prefect.events import emit_event
 
+from tasks.reconcile import Finding, Ledger
+from tasks.redrive import Redriven
 from tasks.step import step
 
+LOST_EVENT = "spillway.entries.lost"
 _SUMMED = ("read", "inserted", "duplicates", "quarantined", "lost", "bytes", "lag")
 
 
@@ -17,7 +21,8 @@ _SUMMED = ("read", "inserted", "duplicates", "quarantined", "lost", "bytes", "la
 class Books:
     """What one drain did to one stream. `read` = `inserted` + `duplicates` + `quarantined`; `lost` was never read.
 
-    `bytes` of entry fields read; `lag`: entries left when it ended; `error`: why it stopped early, if it did.
+    `lost_ids`: among which ids. `bytes` of entry fields read; `lag`: entries left when it ended; `trimmed`: drained
+    entries taken out of Redis; `error`: why it stopped early, if it did.
     """
 
     stream: str
@@ -29,6 +34,8 @@ class Books:
     bytes: int = 0
     seconds: float = 0.0
     lag: int = 0
+    trimmed: int = 0
+    lost_ids: str | None = None
     error: str | None = None
 
     @property
@@ -57,13 +64,44 @@ def table(books: Sequence[Books]) -> list[dict[str, Any]]:
 
 @step("report")
 def report(books: list[Books], warnings: list[str]) -> None:
-    """Publish the books as the Prefect table artifact `drain`."""
+    """Publish the books as the Prefect table artifact `drain`, and every loss as an event."""
     notes = [f"- warning: {warning}" for warning in warnings]
-    notes += [
-        f"- **{b.lost} entries of {b.stream} were trimmed or deleted before they were drained**"
-        for b in books
-        if b.lost
-    ]
+    notes += [f"- **error: {_loss(b)}**" for b in books if b.lost]
     notes += [f"- **{b.error}**" for b in books if b.error]
     description = "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes)
     create_table_artifact(key="drain", table=table(books), description=description)
+    for b in books:
+        if b.lost:
+            emit_event(
+                event=LOST_EVENT,
+                resource={"prefect.resource.id": f"spillway.stream.{b.stream}", "prefect.resource.name": b.stream},
+                payload={"entries": b.lost, "ids": b.lost_ids},
+            )
+
+
+def _loss(books: Books) -> str:
+    return (
+        f"{books.lost} entries of {books.stream} with ids in {books.lost_ids} were trimmed or deleted before they were"
+        " drained; they are gone from Redis: drain more often, or trim less (see docs/operations.md)"
+    )
+
+
+@step("report")
+def report_redrive(done: list[Redriven]) -> None:
+    """Publish what a redrive did as the Prefect table artifact `redrive`, one row a stream."""
+    names = ("tried", "inserted", "duplicates", "still_bad")
+    streams = dict.fromkeys(part.stream for part in done)
+    rows = [
+        {"stream": stream} | {name: sum(getattr(p, name) for p in done if p.stream == stream) for name in names}
+        for stream in streams
+    ]
+    create_table_artifact(key="redrive", table=rows, description="tried = inserted + duplicates + still_bad")
+
+
+@step("report")
+def report_reconciliation(books: list[Ledger], findings: list[Finding], compared: int, repaired: int) -> None:
+    """Publish a reconciliation as the Prefect table artifact `reconcile`: the sums, and what does not balance."""
+    rows: list[dict[str, Any]] = [asdict(finding) for finding in findings] or [asdict(ledger) for ledger in books]
+    verdict = f"**{len(findings)} findings**" if findings else "all balances"
+    description = f"{len(books)} streams: {verdict}; {compared} entries compared with the table, {repaired} put back"
+    create_table_artifact(key="reconcile", table=rows, description=description)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import psycopg
 import redis
@@ -10,9 +11,11 @@ import redis
 from infra.connections import Clients
 from infra.errors import Terminal
 from tasks.compact import compact
-from tasks.ids import id_text
-from tasks.plan import Plan, read_tail
+from tasks.ids import IdRange, id_text
+from tasks.plan import Plan
 from tasks.step import step
+from tasks.stream import Tail, entry_hash, read_tail
+from tasks.trim import trim
 
 GROUP = "spillway"  # the consumer group that shows the progress to ordinary Redis tools
 
@@ -28,26 +31,43 @@ _READ = """
       FROM spillway.ledger WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""
 _SETTLE = """
     UPDATE spillway.streams
-       SET lost = lost + %(lost)s, settled_id = %(last)s, settled_entries_added = %(added)s, settled_at = now()
+       SET lost = lost + %(lost)s, settled_id = %(last)s, settled_entries_added = %(added)s, settled_hash = %(hash)s,
+           settled_at = now()
      WHERE name = %(stream)s"""
+# On the row that ends at the tail.
+_LOSE = """
+    UPDATE spillway.ledger
+       SET lost = lost + %(lost)s,
+           lost_ids = range_merge(coalesce(lost_ids, 'empty'), numrange(%(start)s, %(stop)s))
+     WHERE stream = %(id)s AND upper(ids) = %(last)s + 1"""
 
 
 @dataclass(frozen=True)
 class Settled:
-    """`lost`: entries found lost by this settlement. `lag`: entries of the stream not drained yet."""
+    """`lost`: entries found lost by this settlement, all of them among `lost_ids`.
+
+    `lag`: entries of the stream not drained yet. `trimmed`: entries that are drained and gone from Redis.
+    """
 
     lost: int
     lag: int
+    lost_ids: IdRange | None = None
+    trimmed: int = 0
     warnings: tuple[str, ...] = ()
 
 
-def settle(client: redis.Redis, connection: psycopg.Connection, plan: Plan) -> Settled:
-    """Balance the books of a stream after a drain.
+def settle(
+    client: redis.Redis, connection: psycopg.Connection, plan: Plan, trim_keep: timedelta | None = None
+) -> Settled:
+    """Balance the books of a stream after a drain, publish its progress, and trim it where `trim_keep` is given.
 
     Where it was drained to its tail: entries-added - baseline = read + lost, and the part of `lost` that is new is
     recorded. Raises `Terminal` where more was read than was ever added.
     """
-    lost = 0
+    lost = trimmed = 0
+    lost_ids = None
+    now = read_tail(client, plan.stream)
+    tail_hash = entry_hash(client, plan.stream, plan.tail.last)
     with connection.transaction():
         books = connection.execute(_BOOKS, [plan.stream]).fetchone()
         totals = connection.execute(_READ, [plan.stream]).fetchone()
@@ -65,14 +85,34 @@ def settle(client: redis.Redis, connection: psycopg.Connection, plan: Plan) -> S
                     " docs/operations.md"
                 )
             values = {"lost": lost, "last": plan.tail.last, "added": plan.tail.added, "stream": plan.stream}
-            connection.execute(_SETTLE, values)
+            connection.execute(_SETTLE, values | {"hash": tail_hash})
+            if lost:
+                lost_ids = _where_lost(int(settled_id), plan.tail.last, now)
+                connection.execute(_LOSE, values | {"id": stream_id, "start": lost_ids.start, "stop": lost_ids.stop})
             compact(connection, stream_id)
-    now = read_tail(client, plan.stream)
     passed = baseline + read + lost_before + lost
     warnings: tuple[str, ...] = ()
     if read and watermark == drained_to:
         warnings = _publish(client, plan.stream, id_text(int(watermark) - 1), passed)
-    return Settled(lost, max(0, now.added - passed), warnings)
+    if trim_keep is not None and int(watermark or 0):
+        trimmed, refused = _trim(client, plan.stream, int(watermark), trim_keep)
+        warnings += refused
+    return Settled(lost, max(0, now.added - passed), lost_ids, trimmed, warnings)
+
+
+def _where_lost(settled: int, tail: int, now: Tail) -> IdRange:
+    """Ids that hold all that was lost since `settled`, up to `tail`: what is gone was trimmed, and so lay before the
+    first entry that is there, or was deleted, and so lay no later than the last that ever was."""
+    gone_before = max(now.first, now.max_deleted + 1) if now.length else tail + 1
+    return IdRange(settled + 1, gone_before if settled + 1 < gone_before <= tail + 1 else tail + 1)
+
+
+def _trim(client: redis.Redis, stream: str, watermark: int, keep: timedelta) -> tuple[int, tuple[str, ...]]:
+    """Entries trimmed, and why none could be: no reason for a drain to fail."""
+    try:
+        return trim(client, stream, watermark, keep, GROUP), ()
+    except redis.exceptions.RedisError as error:
+        return 0, (f"{stream}: not trimmed: {error}",)
 
 
 def _publish(client: redis.Redis, stream: str, position: str, passed: int) -> tuple[str, ...]:
@@ -93,4 +133,4 @@ def _publish(client: redis.Redis, stream: str, position: str, passed: int) -> tu
 def settle_stream(clients: Clients, plan: Plan) -> Settled:
     """`settle`, as a task."""
     with clients.explained(f"settle {plan.stream}"), clients.postgres() as connection:
-        return settle(clients.redis, connection, plan)
+        return settle(clients.redis, connection, plan, clients.settings.trim_keep)

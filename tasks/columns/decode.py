@@ -41,11 +41,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Fault:
-    """An entry that cannot become a row: its place in the batch, the field at fault, and why."""
+    """An entry that cannot become a row: its place in the batch, the field at fault, and why.
+
+    `conflict`: the table has its key with other content.
+    """
 
     entry: int
     field: str
     reason: str
+    conflict: bool = False
 
 
 @dataclass(frozen=True)

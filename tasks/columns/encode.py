@@ -89,8 +89,8 @@ def payload(rows: pa.Array) -> memoryview:
     return memoryview(rows.buffers()[2])[start:stop]
 
 
-def first_of_each_key(events: Events) -> NDArray[np.int64] | None:
-    """Rows to keep where a key `(event_id, time)` stands more than once: the first of each in the stream.
+def repeats(events: Events) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """The rows whose key `(event_id, time)` stands earlier in the stream, in its order, and the first row of each key.
 
     None: all keys differ.
     """
@@ -100,9 +100,12 @@ def first_of_each_key(events: Events) -> NDArray[np.int64] | None:
         return None
     # By key, and within a key by id: groups of different shapes follow each other in a batch.
     order = np.lexsort((events.order, events.time, ids[:, 1], ids[:, 0]))
-    same = (ids[order[1:]] == ids[order[:-1]]).all(axis=1) & (events.time[order[1:]] == events.time[order[:-1]])
+    same = np.zeros(len(order), bool)
+    same[1:] = (ids[order[1:]] == ids[order[:-1]]).all(axis=1) & (events.time[order[1:]] == events.time[order[:-1]])
     if not same.any():
         return None
-    keep = np.ones(len(events), bool)
-    keep[order[1:][same]] = False
-    return np.flatnonzero(keep)
+    starts = np.flatnonzero(~same)
+    first = order[starts[np.cumsum(~same) - 1]]
+    later = order[same]
+    by_place = np.argsort(events.order[later])
+    return later[by_place], first[same][by_place]

@@ -1,0 +1,151 @@
+"""`spillway quarantine`: look at what could not be loaded, replay it, or put it away."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.environment import set_prefect_defaults
+from infra.connections import Clients
+from infra.errors import Terminal
+from infra.settings import settings
+
+app = typer.Typer(no_args_is_help=True, help="Entries that could not be loaded: look, replay, put away.")
+
+Stream = Annotated[list[str] | None, typer.Option("--stream", "-s", help="Of this stream; may be repeated.")]
+Entries = Annotated[list[str] | None, typer.Argument(help="Entry ids (of one stream).", show_default=False)]
+Kind = Annotated[str | None, typer.Option(help="Only `refused`, or only `conflict`.")]
+Field = Annotated[str | None, typer.Option(help="Only those with this field at fault.")]
+
+
+@app.command("list")
+def list_command(
+    stream: Stream = None,
+    kind: Kind = None,
+    field: Field = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also what was redriven or discarded.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Show so many, the newest first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List what waits, the newest first."""
+    from tasks.quarantine import count, look
+
+    with Clients(settings()) as clients, clients.explained("list the quarantine"), clients.postgres() as connection:
+        selection = _selection(stream, None, kind, field, waiting=not everything)
+        kept = look(connection, selection, limit)
+        total = count(connection, selection)
+    if as_json:
+        for one in kept:
+            print(orjson.dumps(_plain(one)).decode())
+        return
+    table = Table("stream", "entry", "kind", "field", "reason", "since", box=SIMPLE_HEAD)
+    if everything:
+        table.add_column("outcome")
+    for one in kept:
+        since = f"{one.quarantined_at:%Y-%m-%d %H:%M}"
+        row = [one.stream, one.entry_id, one.kind, one.field, one.reason, since]
+        row += [one.outcome or "waits"] if everything else []
+        table.add_row(*map(Text, row))  # a reason may hold what rich takes for markup
+    console = Console()
+    if kept:
+        (console if console.is_terminal else Console(width=240)).print(table)
+    console.print(f"{total:,} {'in all' if everything else 'waiting'}" + (f", {limit} shown" if total > limit else ""))
+
+
+@app.command("show")
+def show_command(entry: Annotated[str, typer.Argument(help="The entry's id.")], stream: Stream = None) -> None:
+    """Show one entry as one JSON object: its raw fields, the reason, and what became of it."""
+    from tasks.quarantine import look
+
+    with Clients(settings()) as clients, clients.explained("show an entry"), clients.postgres() as connection:
+        kept = look(connection, _selection(stream, [entry], None, None, waiting=False), 2)
+    if len(kept) != 1:
+        found = "several streams have it: name one (--stream)" if kept else "spillway quarantine list --all shows all"
+        raise Terminal(f"quarantine show: expected one entry {entry}, found {len(kept)}; {found}")
+    print(orjson.dumps(_plain(kept[0]), option=orjson.OPT_INDENT_2).decode())
+
+
+@app.command("redrive")
+def redrive_command(
+    entries: Entries = None,
+    stream: Stream = None,
+    kind: Kind = None,
+    field: Field = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE or FIELD=@FILE: replay with this instead of what came."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Replay what waits, each entry once; what is still bad stays, with today's reason. The flow `redrive/ad-hoc`."""
+    set_prefect_defaults(quiet=True)
+    from flows.api import demand_prefect
+    from flows.redrive import redrive
+
+    selected = _selection(stream, entries, kind, field)
+    edits = dict(_change(change) for change in changes or [])
+    demand_prefect()
+    result = redrive(list(selected.streams), list(selected.entries), kind, field, edits)
+    if as_json:
+        print(orjson.dumps(result).decode())
+    else:
+        print(" · ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in result.items()))
+
+
+@app.command("discard")
+def discard_command(
+    entries: Entries = None,
+    stream: Stream = None,
+    kind: Kind = None,
+    field: Field = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are selected, without naming ids.")] = False,
+) -> None:
+    """Put entries away: they stay on record and are not redriven any more."""
+    from tasks.quarantine import discard
+
+    if not (entries or everything):
+        raise Terminal("quarantine discard: name the entries, or say --all for every one that is selected")
+    with Clients(settings()) as clients, clients.explained("discard entries"), clients.postgres() as connection:
+        selection = _selection(stream, entries, kind, field)
+        gone = discard(connection, selection, getpass.getuser())
+    print(f"{gone:,} discarded")
+
+
+def _selection(
+    stream: list[str] | None, entries: list[str] | None, kind: str | None, field: str | None, waiting: bool = True
+) -> Any:
+    from tasks.quarantine import Selection
+
+    if kind not in (None, "refused", "conflict"):
+        raise Terminal(f"quarantine: expected the kind refused or conflict, found {kind!r}")
+    return Selection(tuple(stream or ()), tuple(entries or ()), kind, field, waiting)
+
+
+def _change(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not (name and separator):
+        raise Terminal(f"--set: expected FIELD=VALUE or FIELD=@FILE, found {text!r}")
+    if not value.startswith("@"):
+        return name, value
+    try:
+        return name, Path(value[1:]).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Terminal(f"--set {name}: {value[1:]} cannot be read: {error}; name a file of UTF-8 text") from None
+
+
+def _plain(kept: Any) -> dict[str, Any]:
+    """For JSON: fields as a list of name and value pairs, bytes that are no UTF-8 as \\x escapes."""
+    row: dict[str, Any] = {name: getattr(kept, name) for name in kept.__dataclass_fields__}
+    for name in ("fields", "replayed"):
+        if row[name] is not None:
+            texts = [bytes(part).decode(errors="backslashreplace") for part in row[name]]
+            row[name] = list(zip(texts[::2], texts[1::2], strict=True))
+    return row

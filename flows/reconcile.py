@@ -1,0 +1,74 @@
+"""Reconcile: do the books balance, and with `deep`, is every drained entry that is still there in the table?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import flow, get_run_logger
+
+from infra.connections import Clients
+from infra.errors import Terminal
+from infra.mapping import load_mappings
+from infra.settings import settings
+from tasks.compare import Comparison, compare_batch, drained_ranges, reader
+from tasks.ids import parse_from, parse_until
+from tasks.progress import Advanced, Started, announce
+from tasks.read import read
+from tasks.reconcile import Finding, Ledger, find_known, reconcile_stream
+from tasks.report import report_reconciliation
+
+_NO_END = 1 << 128  # no id is greater
+
+
+@flow(name="reconcile", persist_result=False)
+def reconcile(
+    stream: str | list[str] = "events*",
+    deep: bool = False,
+    start: str | None = None,
+    stop: str | None = None,
+    repair: bool = False,
+    fail: bool = True,
+) -> dict[str, Any]:
+    """Check both laws of every stream that `stream` stands for, range by range, and its ledger for gaps and overlaps.
+
+    `deep`: also compare every drained entry that is still there, from `start` to `stop` (entry ids or ISO 8601 times),
+    with the table; `repair`: put in the rows that are missing. Returns sums and findings. Raises `Terminal` where
+    something does not balance, unless `fail` is false.
+    """
+    config = settings()
+    first = parse_from(start) if start else 0
+    beyond = parse_until(stop, "to") + 1 if stop else _NO_END
+    if repair and not deep:
+        raise Terminal("reconcile: repair goes with deep, which finds what is missing")
+    mappings = load_mappings(config.mappings)
+    books: list[Ledger] = []
+    findings: list[Finding] = []
+    compared = repaired = 0
+    with Clients(config) as clients:
+        for name in find_known(clients, [stream] if isinstance(stream, str) else stream):
+            ledger, found = reconcile_stream(clients, name)
+            books.append(ledger)
+            findings += found
+            if deep and ledger.ranges and not any(finding.what in ("gone", "went back") for finding in found):
+                so_far = Comparison()
+                announce(Started(name, ledger.read))
+                source = reader(clients, drained_ranges(clients, name, first, beyond), name, mappings.of(name))
+                while (batch := read(clients, source)) is not None:
+                    compare_batch(clients, batch, so_far, repair)
+                    announce(Advanced(name, batch.read))
+                    batch.release()
+                findings += so_far.findings(name)
+                compared, repaired = compared + so_far.compared, repaired + so_far.repaired
+        report_reconciliation(books, findings, compared, repaired)
+    get_run_logger().info("%d streams, %d entries compared, %d findings", len(books), compared, len(findings))
+    if findings and fail:
+        told = "; ".join(f"{f.stream}: {f.count} {f.what} ({f.detail}), repair: {f.repair}" for f in findings)
+        raise Terminal(f"reconcile: the books do not balance: {told}")
+    return {
+        "balanced": not findings,
+        "compared": compared,
+        "repaired": repaired,
+        "streams": [asdict(ledger) for ledger in books],
+        "findings": [asdict(finding) for finding in findings],
+    }

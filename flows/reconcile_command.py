@@ -1,0 +1,64 @@
+"""`spillway reconcile`: the flow of that name, here and now, and its verdict as exit code."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.environment import set_prefect_defaults
+
+app = typer.Typer()
+
+
+@app.command("reconcile")
+def reconcile_command(
+    stream: Annotated[list[str], typer.Option("--stream", "-s", help="Name or pattern; may be repeated.")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compare every entry that is still there with the table.")
+    ] = False,
+    start: Annotated[str | None, typer.Option("--from", help="Deep from this entry id or ISO 8601 time on.")] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Deep up to this entry id or ISO 8601 time.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="With --deep: put in the rows that are missing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Do the books balance? Exit code 0 only when all do."""
+    set_prefect_defaults(quiet=True)
+    from flows.api import demand_prefect
+    from flows.reconcile import reconcile
+
+    demand_prefect()
+    result = reconcile(stream if len(stream) > 1 else stream[0], deep, start, stop, repair, fail=False)
+    if as_json:
+        print(orjson.dumps(result).decode())
+    else:
+        _print(result, deep)
+    raise typer.Exit(0 if result["balanced"] else 1)
+
+
+_SUMS = ("ranges", "read", "inserted", "duplicates", "quarantined", "waiting", "lost")
+
+
+def _print(result: dict[str, Any], deep: bool) -> None:
+    console = Console()
+    wide = console if console.is_terminal else Console(width=240)
+    sums = Table("stream", box=SIMPLE_HEAD)
+    for name in _SUMS:
+        sums.add_column(name, justify="right", no_wrap=True)
+    for books in result["streams"]:
+        sums.add_row(books["stream"], *(f"{books[name]:,}" for name in _SUMS))
+    wide.print(sums)
+    if deep:
+        print(f"{result['compared']:,} entries compared with the table, {result['repaired']:,} put back")
+    if result["balanced"]:
+        print("all balances" if result["streams"] else "no stream matches: nothing to reconcile")
+        return
+    found = Table("stream", "what", "count", "ids", "detail", "repair", box=SIMPLE_HEAD)
+    for finding in result["findings"]:
+        found.add_row(*(Text(str(finding[name])) for name in ("stream", "what", "count", "ids", "detail", "repair")))
+    wide.print(found)

@@ -1,0 +1,57 @@
+"""Replay entries of the quarantine after the mapping was mended, or with edited fields: exactly once."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+
+from infra.connections import Clients
+from infra.errors import Terminal
+from infra.mapping import load_mappings
+from infra.settings import settings
+from tasks.progress import Advanced, Started, announce
+from tasks.quarantine import Selection
+from tasks.redrive import Redriven, replay_portion, select
+from tasks.report import report_redrive
+from tasks.rewind import original_name
+
+
+@flow(name="redrive", persist_result=False)
+def redrive(
+    stream: str | list[str] = "",
+    entries: list[str] | None = None,
+    kind: str | None = None,
+    field: str | None = None,
+    changes: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Replay what waits in the quarantine: of `stream` (a name, a list, or all), `entries` (their ids), of one `kind`
+    (refused or conflict) or one `field` at fault; nothing given means everything.
+
+    `changes`: entry field → the text to replay instead of what came; the original stays on record. Returns counts:
+    tried = inserted + duplicates + still_bad. Raises `SpillwayError`; what was replayed until then stays so.
+    """
+    names = [stream] if isinstance(stream, str) else stream
+    if entries and len([name for name in names if name]) != 1:
+        raise Terminal("redrive: entries are ids of one stream; name that stream")
+    config = settings()
+    mappings = load_mappings(config.mappings)
+    run = f"{flow_run.name or 'redrive'} {uuid4()}"
+    selection = Selection(tuple(name for name in names if name), tuple(entries or ()), kind, field)
+    with Clients(config) as clients:
+        done: list[Redriven] = []
+        chosen = select(clients, selection)
+        announce(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
+        for portion in chosen:
+            done.append(
+                replay_portion(clients, portion, mappings.of(original_name(portion.stream)), changes or {}, run)
+            )
+            announce(Advanced("quarantine", len(portion.entries)))
+        if done:
+            report_redrive(done)
+    counts = ("tried", "inserted", "duplicates", "still_bad")
+    result: dict[str, Any] = {name: sum(getattr(part, name) for part in done) for name in counts}
+    get_run_logger().info("redriven: %s", result)
+    return result

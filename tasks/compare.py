@@ -1,0 +1,166 @@
+"""Compare every entry that is still in a stream with the table: content, and not only count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from infra.connections import Clients
+from infra.mapping import Mapping
+from tasks.columns.decode import Fault, Window
+from tasks.ids import IdRange, id_text, parse_id
+from tasks.read import Batch, Limits, Reader
+from tasks.reconcile import Finding
+from tasks.stage import MERGE, STAGE, Stage
+from tasks.step import step
+
+_EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
+
+# Of the staged rows, from 0, those that the table does not have just as they are.
+_DIFFERENT = sql.SQL("""
+    SELECT s.place - (SELECT min(place) FROM {stage}) AS row, count(e.event_id) AS found,
+           min(CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
+                    WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' END) AS differs
+      FROM {stage} AS s
+      LEFT JOIN events AS e ON e.event_id = s.event_id AND e.time = s.time
+           AND e.time >= 'epoch'::timestamptz + %s * interval '1 microsecond'
+           AND e.time <= 'epoch'::timestamptz + %s * interval '1 microsecond'
+     GROUP BY s.place
+    HAVING count(e.event_id) <> 1
+        OR bool_or(s.event_type <> e.event_type OR s.user_id <> e.user_id OR s.properties IS DISTINCT FROM e.properties)
+    """).format(stage=STAGE)
+_KEEP_ONLY = sql.SQL("DELETE FROM {s} WHERE place - (SELECT min(place) FROM {s}) <> ALL(%s)").format(s=STAGE)
+# Entries whose absence from the table is on record. One that was redriven as it came must be in the table.
+_ON_RECORD = """
+    SELECT entry_id, kind FROM spillway.quarantine
+     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) AND entry_id = ANY(%s)
+       AND (outcome IS DISTINCT FROM 'redriven' OR replayed IS NOT NULL)"""
+_DRAINED = """
+    SELECT lower(part)::text, upper(part)::text
+      FROM (SELECT unnest(range_agg(ids) * nummultirange(numrange(%s, %s))) AS part FROM spillway.ledger
+             WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)) AS parts ORDER BY part"""
+
+_SHOWN = 20  # ids of one kind that a report names; the rest is counted
+
+
+@dataclass
+class Comparison:
+    """What was compared, up to now: `wrong` by what is wrong, as (entry id, detail), the first few, and how many."""
+
+    compared: int = 0
+    repaired: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    wrong: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+
+    def note(self, what: str, entry: int, detail: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+        shown = self.wrong.setdefault(what, [])
+        if len(shown) < _SHOWN:
+            shown.append((entry, detail))
+
+    def findings(self, stream: str) -> Iterator[Finding]:
+        """One for each kind of wrong."""
+        for what, number in self.counts.items():
+            shown = sorted(self.wrong[what])
+            ids = ", ".join(id_text(entry) for entry, _ in shown) + (" …" if number > len(shown) else "")
+            yield Finding(stream, what, ids, number, shown[0][1], _repair(what, stream, shown))
+
+
+def _repair(what: str, stream: str, shown: list[tuple[int, str]]) -> str:
+    span = f"--from {id_text(shown[0][0])} --to {id_text(shown[-1][0])}" if len(shown) < _SHOWN else ""
+    deep = " ".join(f"spillway reconcile --stream {stream} --deep {span} --repair".split())
+    return {
+        "missing": deep,
+        "different": f"where the stream is right, delete the row from events, then {deep}",
+        "doubled": "delete all but one of the rows (ctid tells them apart), then REINDEX TABLE events",
+    }.get(what, f"mend the mapping of {stream} (spillway.toml); it read the entry when it was drained")
+
+
+def drained(connection: psycopg.Connection, stream: str, start: int, stop: int) -> list[IdRange]:
+    """The parts of the ids from `start` to before `stop` that the ledger has, in order."""
+    rows = connection.execute(_DRAINED, [start, stop, stream]).fetchall()
+    return [IdRange(int(a), int(b)) for a, b in rows]
+
+
+def compare(connection: psycopg.Connection, batch: Batch, so_far: Comparison, repair: bool) -> None:
+    """Compare one batch with the table, in a transaction of its own. With `repair`, missing rows are put in.
+
+    Raises `psycopg.Error`, with `so_far` as it was.
+    """
+    suspects: dict[int, tuple[str, str, int | None]] = {}  # by entry: what, detail, row
+    with connection.transaction():
+        stage = Stage(connection, batch)
+
+        def look(start: int, end: int) -> None:
+            for place, found, differs in connection.execute(_DIFFERENT, [batch.min_time, batch.max_time]).fetchall():
+                what = "missing" if not found else "different" if differs else "doubled"
+                detail = {"missing": "no row has its key", "different": f"its row has another {differs}"}.get(
+                    what, f"{found} rows have its key"
+                )
+                row = start + place
+                suspects[int(batch.row_entry[row])] = (what, detail, row)
+
+        stage.run(0, len(batch.rows), look)
+        for fault in (*batch.faults, *stage.refused.values()):
+            suspects[fault.entry] = ("unreadable", _told(fault), None)
+        for row, entry in batch.repeats:
+            if (first := suspects.get(int(batch.row_entry[row]))) is not None:
+                suspects[entry] = (first[0], first[1], None)
+        wrong = _not_on_record(connection, batch, suspects)
+        missing = [row for _, (what, _, row) in wrong.items() if what == "missing" and row is not None]
+        if repair and missing:
+            _insert(connection, batch, missing)
+    so_far.compared += batch.read
+    for entry, (what, detail, _) in wrong.items():
+        if repair and what == "missing":
+            so_far.repaired += 1
+        else:
+            so_far.note(what, parse_id(batch.raw(entry)[0]), detail)
+
+
+def _told(fault: Fault) -> str:
+    return f"{fault.field}: {fault.reason}"
+
+
+def _not_on_record(
+    connection: psycopg.Connection, batch: Batch, suspects: dict[int, tuple[str, str, int | None]]
+) -> dict[int, tuple[str, str, int | None]]:
+    """The suspects of whose absence the quarantine does not tell."""
+    if not suspects:
+        return {}
+    ids = {batch.raw(entry)[0]: entry for entry in suspects}
+    kept = {ids[entry] for entry, _ in connection.execute(_ON_RECORD, [batch.stream, list(ids)])}
+    return {entry: suspect for entry, suspect in suspects.items() if entry not in kept or suspect[0] == "doubled"}
+
+
+def _insert(connection: psycopg.Connection, batch: Batch, rows: Iterable[int]) -> None:
+    wanted = set(rows)
+
+    def merge(start: int, end: int) -> None:
+        connection.execute(_KEEP_ONLY, [[row - start for row in range(start, end) if row in wanted]])
+        connection.execute(MERGE)
+
+    Stage(connection, batch).run(min(wanted), max(wanted) + 1, merge)
+
+
+def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: Mapping | None) -> Reader:
+    """Reads the drained ranges again, in the batches of a drain."""
+    limits = Limits(clients.settings.batch_rows, clients.settings.batch_bytes)
+    return Reader(clients.redis, stream, ranges, limits, mapping, _EVERY_TIME)
+
+
+@step("compare")
+def compare_batch(clients: Clients, batch: Batch, so_far: Comparison, repair: bool) -> None:
+    """`compare`, as a task."""
+    with clients.explained(f"compare {batch.stream} {batch.ids}"), clients.postgres() as connection:
+        compare(connection, batch, so_far, repair)
+
+
+@step("drained ranges")
+def drained_ranges(clients: Clients, stream: str, start: int, stop: int) -> list[IdRange]:
+    """`drained`, as a task."""
+    with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
+        return drained(connection, stream, start, stop)

@@ -1,0 +1,115 @@
+"""Put the rows of a batch into `events`, each once: told apart are inserted, duplicates, conflicts and refused ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from tasks.columns.decode import Fault
+from tasks.read import Batch
+from tasks.stage import COPY_EVENTS, MERGE, STAGE, Stage, blames_a_value, copy_rows
+
+# Which rows of the stage the table has, and of those the ones that differ: places counted from 0, and the first column
+# that is another. The span of times, as constants, keeps it from looking into every chunk there is.
+_COMPARE = sql.SQL("""
+    SELECT count(*), coalesce(array_agg(s.place - (SELECT min(place) FROM {stage})) FILTER (WHERE differs), '{{}}'),
+           coalesce(array_agg(CASE WHEN s.event_type <> e.event_type THEN 'event_type'
+                                   WHEN s.user_id <> e.user_id THEN 'user_id' ELSE 'properties' END)
+                    FILTER (WHERE differs), '{{}}')
+      FROM {stage} AS s JOIN events AS e USING (event_id, time),
+           LATERAL (SELECT s.event_type <> e.event_type OR s.user_id <> e.user_id
+                           OR s.properties IS DISTINCT FROM e.properties AS differs) AS compared
+     WHERE e.time >= 'epoch'::timestamptz + %s * interval '1 microsecond'
+       AND e.time <= 'epoch'::timestamptz + %s * interval '1 microsecond'""").format(stage=STAGE)
+
+
+@dataclass
+class Path:
+    """Which way the next batch of a stream goes: straight into `events`, or through a temporary table.
+
+    Straight is faster, and thrown away as a whole at the first key that is there already: so the way that the
+    last batch needed is the way for the next one.
+    """
+
+    merge: bool = False
+
+
+@dataclass
+class Outcome:
+    """Of the events of a batch: each is counted where it happens, so that the ledger's CHECK is one that can fail."""
+
+    inserted: int = 0
+    duplicates: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+
+def insert(connection: psycopg.Connection, batch: Batch, path: Path) -> Outcome:
+    """Insert what can be inserted of `batch`, in the caller's transaction. Raises `psycopg.Error`.
+
+    Of events with one key the first in the stream that the server takes becomes the row. A later one with the same
+    content is a duplicate; with other content it is a conflict.
+    """
+    outcome = Outcome()
+    merging = _Merging(connection, batch, outcome)
+    stage = Stage(connection, batch)
+    if path.merge or not _insert_straight(connection, batch, outcome):
+        stage.run(0, batch.unique, merging.merge)
+        path.merge = merging.met > 0
+    stage.run(batch.unique, len(batch.rows), merging.merge)
+    outcome.faults += stage.refused.values()
+    for row, entry in batch.repeats:
+        fault = stage.refused.get(row)
+        if fault is None:
+            outcome.duplicates += 1
+        else:  # what the server refused once it would refuse again
+            outcome.faults.append(Fault(entry, fault.field, fault.reason))
+    return outcome
+
+
+def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: Outcome) -> bool:
+    """Copy the rows whose keys differ into `events`, all or none: False where one of them is there, or is refused."""
+    if not batch.unique:
+        return True
+    try:
+        with connection.transaction():
+            outcome.inserted += copy_rows(connection, COPY_EVENTS, batch.rows[: batch.unique])
+    except (psycopg.errors.UniqueViolation, psycopg.DataError, psycopg.OperationalError) as error:
+        if not (isinstance(error, psycopg.errors.UniqueViolation) or blames_a_value(error)):
+            raise
+        return False
+    return True
+
+
+class _Merging:
+    """Moves what is staged into `events` and counts it. `met`: rows whose key was there already."""
+
+    def __init__(self, connection: psycopg.Connection, batch: Batch, outcome: Outcome) -> None:
+        self._connection = connection
+        self._batch = batch
+        self._outcome = outcome
+        self.met = 0
+
+    def merge(self, start: int, end: int) -> None:
+        """Merge the rows from `start` to before `end`, in order: of one key the first is the one that stays."""
+        met, places, columns = self._compare()
+        inserted = 0 if met == end - start else self._connection.execute(MERGE).rowcount
+        if met + inserted != end - start:
+            # Keys that repeat each other, or that another transaction has put in meanwhile. Seen in the table, not
+            # concluded from what did not go in: a row that is neither would be a lost one.
+            found, places, columns = self._compare()
+            met = found - inserted
+        self.met += met
+        self._outcome.inserted += inserted
+        self._outcome.duplicates += met - len(places)
+        for place, column in zip(places, columns, strict=True):
+            reason = f"conflict: the table has this event_id and time with another {column}"
+            entry = int(self._batch.row_entry[start + place])
+            self._outcome.faults.append(Fault(entry, column, reason, conflict=True))
+
+    def _compare(self) -> tuple[int, list[int], list[str]]:
+        span = [self._batch.min_time, self._batch.max_time]
+        row = self._connection.execute(_COMPARE, span).fetchone()
+        assert row is not None  # an aggregate has one row
+        return row
