@@ -54,8 +54,8 @@ CREATE TABLE IF NOT EXISTS spillway.streams (
     lost BIGINT NOT NULL DEFAULT 0,
     settled_id NUMERIC,
     settled_entries_added BIGINT,
-    settled_hash BYTEA,
-    settled_at TIMESTAMPTZ
+    settled_at TIMESTAMPTZ,
+    settled_hash BYTEA
 );
 ALTER TABLE spillway.streams ADD COLUMN IF NOT EXISTS settled_hash BYTEA;
 
@@ -70,13 +70,13 @@ CREATE TABLE IF NOT EXISTS spillway.ledger (
     inserted BIGINT NOT NULL DEFAULT 0,
     duplicates BIGINT NOT NULL DEFAULT 0,
     quarantined BIGINT NOT NULL DEFAULT 0,
-    lost BIGINT NOT NULL DEFAULT 0,
-    lost_ids NUMRANGE,
     bytes BIGINT NOT NULL DEFAULT 0,
     min_time TIMESTAMPTZ,
     max_time TIMESTAMPTZ,
     loaded_by TEXT NOT NULL,
     loaded_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    lost BIGINT NOT NULL DEFAULT 0,
+    lost_ids NUMRANGE,
     CONSTRAINT ledger_balances CHECK (read = inserted + duplicates + quarantined),
     -- No entry is drained twice, whoever tries.
     CONSTRAINT ledger_no_overlap EXCLUDE USING gist (int4range(stream, stream, '[]') WITH &&, ids WITH &&)
@@ -93,16 +93,15 @@ CREATE TABLE IF NOT EXISTS spillway.quarantine (
     stream INT NOT NULL REFERENCES spillway.streams,
     entry_id TEXT NOT NULL,
     fields BYTEA[] NOT NULL,
-    kind TEXT NOT NULL DEFAULT 'refused' CHECK (kind IN ('refused', 'conflict')),
     field TEXT,
     reason TEXT NOT NULL,
     quarantined_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    kind TEXT NOT NULL DEFAULT 'refused' CHECK (kind IN ('refused', 'conflict')),
     outcome TEXT CHECK (outcome IN ('redriven', 'discarded')),
     replayed BYTEA[],
     resolved_by TEXT,
     resolved_at TIMESTAMPTZ,
-    PRIMARY KEY (stream, entry_id),
-    CONSTRAINT quarantine_resolved CHECK ((outcome IS NULL) = (resolved_at IS NULL))
+    PRIMARY KEY (stream, entry_id)
 );
 ALTER TABLE spillway.quarantine
     ADD COLUMN IF NOT EXISTS kind TEXT NOT NULL DEFAULT 'refused' CHECK (kind IN ('refused', 'conflict')),

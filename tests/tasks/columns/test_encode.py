@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.columns.decode import Events
-from tasks.columns.encode import COLUMNS, HEADER, TRAILER, encode, first_of_each_key, payload
+from tasks.columns.encode import COLUMNS, HEADER, TRAILER, encode, payload, repeats
 from tests.conftest import Servers
 from tests.tasks.columns.make import decoded, decoded_json, document, flat
 
@@ -158,14 +158,14 @@ def test_what_only_the_server_can_refuse_it_refuses_with_a_data_exception_and_th
     assert copy(table, encoded[:1], encoded[2:]) == 2
 
 
-def first_of_each_key_naively(events: Events) -> list[int]:
-    """The rows to keep: of each key the one that came first in the stream."""
+def first_of_each_key_naively(events: Events) -> dict[int, int]:
+    """Row → the row of its key that came first in the stream, of the rows that are not the first themselves."""
     best: dict[tuple[int, bytes], int] = {}
-    for row, (time, event_id) in enumerate(zip(events.time.tolist(), events.event_id, strict=True)):
-        key = (time, event_id.tobytes())
+    keys = [(time, event_id.tobytes()) for time, event_id in zip(events.time.tolist(), events.event_id, strict=True)]
+    for row, key in enumerate(keys):
         if key not in best or events.order[row] < events.order[best[key]]:
             best[key] = row
-    return sorted(best.values())
+    return {row: best[key] for row, key in enumerate(keys) if best[key] != row}
 
 
 # Few of each, and ids that share a half: low halves that collide, high halves that collide.
@@ -174,17 +174,21 @@ FEW_IDS = st.sampled_from([uuid.UUID(int=high << 64 | low) for high in (0, 1, 2*
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from([0, 1, -1]), FEW_IDS), max_size=30), st.randoms())
-def test_of_each_key_the_first_in_the_stream_is_kept(keys: list[tuple[int, uuid.UUID]], random: Any) -> None:
+def test_rows_that_repeat_a_key_are_found_in_stream_order_with_the_first_of_that_key(
+    keys: list[tuple[int, uuid.UUID]], random: Any
+) -> None:
     events = events_of([(time, event_id, str(i), "", None) for i, (time, event_id) in enumerate(keys)])
     random.shuffle(order := list(range(len(keys))))
     events = events.take(np.array(order, np.int64))  # groups of different shapes follow each other in a batch
-    kept = first_of_each_key(events)
+    found = repeats(events)
     expected = first_of_each_key_naively(events)
-    if len(expected) == len(keys):
-        assert kept is None
-    else:
-        assert kept is not None
-        assert kept.tolist() == expected
+    if not expected:
+        assert found is None
+        return
+    assert found is not None
+    later, first = found
+    assert dict(zip(later.tolist(), first.tolist(), strict=True)) == expected
+    assert events.order[later].tolist() == sorted(events.order[later])
 
 
 def test_the_first_in_the_stream_is_kept_whatever_its_shape_and_layout() -> None:
@@ -193,15 +197,15 @@ def test_the_first_in_the_stream_is_kept_whatever_its_shape_and_layout() -> None
     copies = [flat(user_id="main"), [*flat(user_id="odd"), b"x", b""], [b"data", document(user_id="json")]]
     for first, *rest in permutations(copies):
         events = decoded([other, first, *rest])
-        kept = first_of_each_key(events)
-        assert kept is not None
-        winners = events.take(kept)
-        assert sorted(winners.entry.tolist()) == [0, 1]
+        found = repeats(events)
+        assert found is not None
+        assert events.entry[found[0]].tolist() == [2, 3]
+        assert events.entry[found[1]].tolist() == [1, 1]
 
 
 def test_the_same_id_at_another_time_is_another_key() -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     events = decoded([flat(time=(start + timedelta(seconds=i % 3)).isoformat()) for i in range(6)])
-    kept = first_of_each_key(events)
-    assert kept is not None
-    assert kept.tolist() == [0, 1, 2]
+    found = repeats(events)
+    assert found is not None
+    assert [rows.tolist() for rows in found] == [[3, 4, 5], [0, 1, 2]]
