@@ -11,31 +11,12 @@ import psycopg
 import pytest
 import redis
 
-from infra import cli
 from infra.producers.send import send
-from infra.settings import Settings, settings
+from infra.settings import Settings
 from tests.conftest import BIN, Servers
+from tests.flows.conftest import Spillway
 from tests.flows.test_drain import event
 from tests.oracle import flat_rows, table_rows
-
-Spillway = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def spillway(
-    prefect_server: str, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Spillway:
-    """Run the command line in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        settings.cache_clear()
-        monkeypatch.setattr("sys.argv", ["spillway", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        said = capfd.readouterr()
-        return int(exit_.value.code or 0), said.out, said.err
-
-    return run
 
 
 def test_json_is_one_object_on_the_last_line(

@@ -1,0 +1,141 @@
+"""Entries that were gone before they were drained: counted, placed, and told where people look."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+
+from flows.drain import drain
+from infra.producers.send import send
+from tasks.ids import parse_id
+from tasks.report import LOST_EVENT
+from tests.flows.test_drain import counts, event
+from tests.oracle import flat_rows, ledger_is_whole, table_rows
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def fill(client: redis.Redis, stream: str, first: int, stop: int) -> None:
+    for n in range(first, stop):
+        client.xadd(stream, event(n), id=f"{1_700_000_000_000 + n}-0")  # type: ignore[arg-type]
+
+
+def number(n: int) -> int:
+    return parse_id(f"{1_700_000_000_000 + n}-0")
+
+
+def losses(connection: psycopg.Connection) -> list[tuple[int, int, int]]:
+    """Entries, and the first and the last id among which they were."""
+    query = "SELECT lost, lower(lost_ids)::text, upper(lost_ids)::text FROM spillway.ledger WHERE lost > 0 ORDER BY ids"
+    return [(lost, int(start), int(stop) - 1) for lost, start, stop in connection.execute(query)]
+
+
+@pytest.mark.parametrize(
+    ("what", "lost", "last_gone"), [("trimmed", 30, 130), ("deleted", 3, 160), ("both", 33, 160), ("all", 100, 200)]
+)
+def test_they_are_in_the_ledger_with_the_ids_among_which_they_were_and_the_rest_is_drained(
+    what: str, lost: int, last_gone: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    fill(redis_client, stream, 1, 101)
+    drain(stream)
+    fill(redis_client, stream, 101, 201)
+    if what in ("trimmed", "both"):
+        redis_client.xtrim(stream, minid=f"{1_700_000_000_131}-0", approximate=False)
+    if what in ("deleted", "both"):
+        redis_client.xdel(stream, *(f"{1_700_000_000_000 + n}-0" for n in (140, 150, 160)))
+    if what == "all":
+        redis_client.xtrim(stream, maxlen=0, approximate=False)
+    result = drain(stream)
+    assert counts(result) == (100 - lost, 100 - lost, 0, 0, lost)
+    ((entries, first, last),) = losses(database)
+    assert entries == lost
+    assert number(100) < first <= number(101)
+    assert number(last_gone) <= last <= number(last_gone) + (1 << 64)
+    gone = {"trimmed": set(range(101, 131)), "deleted": {140, 150, 160}, "all": set(range(101, 201))}
+    gone["both"] = gone["trimmed"] | gone["deleted"]
+    assert table_rows(database) == flat_rows(event(n) for n in range(1, 201) if n not in gone[what])
+    assert ledger_is_whole(database, stream)
+    fill(redis_client, stream, 201, 211)
+    assert counts(drain(stream)) == (10, 10, 0, 0, 0)
+    assert len(losses(database)) == 1
+
+
+def test_entries_trimmed_while_the_drain_reads_are_lost_and_counted(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import flows.drain as module
+
+    fill(redis_client, stream, 0, 100)
+    really_plan = module.plan
+
+    def plan_and_trim(*args: Any) -> Any:
+        planned = really_plan(*args)
+        redis_client.xtrim(stream, maxlen=60, approximate=False)
+        return planned
+
+    monkeypatch.setattr(module, "plan", plan_and_trim)
+    assert counts(drain(stream)) == (60, 60, 0, 0, 40)
+    ((entries, first, last),) = losses(database)
+    assert (entries, first, last) == (40, 0, number(40) - 1)
+
+
+def test_the_report_has_an_error_and_prefect_an_event(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    fill(redis_client, stream, 0, 10)
+    drain(stream)
+    fill(redis_client, stream, 10, 20)
+    redis_client.xtrim(stream, maxlen=4, approximate=False)
+    drain(stream)
+    artifact = Artifact.get("drain")
+    assert artifact is not None
+    assert f"error: 6 entries of {stream} with ids in 1700000000009-1..1700000000015-" in str(artifact.description)
+    (found,) = events_of(stream)
+    assert found["event"] == LOST_EVENT
+    assert found["payload"]["entries"] == 6
+    assert found["payload"]["ids"].startswith("1700000000009-1..")
+
+
+def events_of(stream: str) -> list[dict[str, Any]]:
+    """Prefect's events about a stream; it stores them a moment after they were emitted."""
+    query = {"filter": {"resource": {"id": [f"spillway.stream.{stream}"]}, "order": "ASC"}}
+    deadline = time.monotonic() + 60
+    while True:
+        with get_client(sync_client=True) as client:
+            answer = client._client.post("/events/filter", json=query)
+        answer.raise_for_status()
+        found: list[dict[str, Any]] = answer.json()["events"]
+        if found:
+            return found
+        assert time.monotonic() < deadline, "no event came"
+        time.sleep(0.5)
+
+
+def test_a_redis_that_may_forget_is_warned_of_in_every_report(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    before: Any = redis_client.config_get("*")
+    send(redis_client, stream, [event(1)])
+    try:
+        redis_client.config_set("maxmemory-policy", "allkeys-lru")
+        redis_client.config_set("appendonly", "no")
+        redis_client.config_set("save", "")
+        for _ in range(2):
+            warnings = " ".join(drain(stream)["warnings"])
+            assert "Redis evicts (allkeys-lru)" in warnings
+            assert "Redis keeps nothing on disk" in warnings
+            artifact = Artifact.get("drain")
+            assert artifact is not None
+            assert "Redis keeps nothing on disk" in str(artifact.description)
+        redis_client.config_set("save", "3600 1")
+        assert "Redis keeps nothing on disk" not in " ".join(drain(stream)["warnings"])
+    finally:
+        for name in ("maxmemory-policy", "appendonly", "save"):
+            redis_client.config_set(name, before[name])
+    assert drain(stream)["warnings"] == []

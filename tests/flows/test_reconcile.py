@@ -1,0 +1,223 @@
+"""Reconciliation on real servers: it balances where nothing was done to the tables, and names what was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from flows.drain import drain
+from flows.reconcile import reconcile
+from flows.redrive import redrive
+from infra.errors import Terminal
+from infra.producers.generate import batches
+from infra.producers.send import send
+from infra.settings import Settings
+from tests.flows.conftest import Spillway
+from tests.flows.test_drain import event
+from tests.oracle import flat_rows, table_rows
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def told(result: dict[str, Any]) -> list[tuple[str, int]]:
+    return [(finding["what"], finding["count"]) for finding in result["findings"]]
+
+
+def look(stream: str, **options: Any) -> dict[str, Any]:
+    result: dict[str, Any] = reconcile(stream, deep=True, fail=False, **options)
+    return result
+
+
+@pytest.mark.parametrize("batch_rows", [500, 50_000])
+def test_a_drained_stream_with_duplicates_bad_entries_and_conflicts_balances(
+    batch_rows: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    configure: Callable[..., Settings],
+) -> None:  # fmt: skip
+    configure(batch_rows=batch_rows)
+    entries = [e for batch in batches(3_000, seed=4, duplicates=0.03, bad=0.02, late=0.05) for e in batch.entries]
+    conflicts = [event(n, user_id=user) for n in range(20) for user in ("a", "b", "a")]
+    send(redis_client, stream, [*entries, *conflicts])
+    drain(stream)
+    result = look(stream)
+    assert told(result) == []
+    assert result["compared"] == 3_060
+    redrive(stream, changes={"user_id": "later"})
+    assert told(look(stream)) == []
+
+
+def test_real_events_balance(sample: Path, redis_client: redis.Redis, database: psycopg.Connection) -> None:
+    lines = sample.read_bytes().splitlines()
+    send(redis_client, "crossref-test", ({b"data": line} for line in lines))
+    drain("crossref-test")
+    result = look("crossref-test")
+    assert (result["balanced"], result["compared"]) == (True, 2_737)
+
+
+def test_what_was_done_to_the_table_is_found_named_and_where_it_is_missing_put_back(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    entries = [event(n) for n in range(300)]
+    send(redis_client, stream, [*entries, *entries[:10]])
+    drain(stream)
+    gone = [entries[n] for n in (3, 77, 250)]
+    for entry in gone:
+        database.execute("DELETE FROM events WHERE event_id = %s", [entry[b"event_id"].decode()])
+    database.execute("UPDATE events SET user_id = 'x' WHERE event_id = %s", [entries[100][b"event_id"].decode()])
+    with pytest.raises(Terminal, match=r"4 missing \(no row has its key\), repair: spillway reconcile .* --repair"):
+        reconcile(stream, deep=True)
+    result = look(stream)
+    assert told(result) == [("missing", 4), ("different", 1)]  # entry 3 came twice: the books say both are there
+    different = result["findings"][1]
+    assert different["detail"] == "its row has another user_id"
+    (entry_id,) = [i.decode() for i, fields in redis_client.xrange(stream) if fields == entries[100]]  # type: ignore[union-attr]
+    assert different["ids"] == entry_id
+    repaired = look(stream, repair=True)
+    assert (repaired["repaired"], told(repaired)) == (4, [("different", 1)])
+    rows = table_rows(database)
+    expected = flat_rows(entries) | flat_rows([event(100, user_id="x")])
+    assert rows == expected
+    database.execute("DELETE FROM events WHERE user_id = 'x'")
+    assert look(stream, repair=True)["balanced"]
+    assert table_rows(database) == flat_rows(entries)
+
+
+def test_a_span_is_compared_and_nothing_beyond_it(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    for n in range(100):
+        redis_client.xadd(stream, event(n), id=f"{1_700_000_000_000 + n}-0")  # type: ignore[arg-type]
+    drain(stream)
+    database.execute("DELETE FROM events")
+    result = look(stream, start="1700000000010-0", stop="1700000000019")
+    assert (result["compared"], told(result)) == (10, [("missing", 10)])
+    assert look(stream, start="2030-01-01T00:00:00Z")["balanced"]
+
+
+def test_a_row_that_is_there_twice_is_found(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    """The server forbids it; so the test takes away what forbids it, as a broken index would."""
+    send(redis_client, stream, [event(n) for n in range(5)])
+    drain(stream)
+    try:
+        database.execute("ALTER TABLE events DROP CONSTRAINT events_pkey")
+        database.execute("INSERT INTO events SELECT * FROM events WHERE user_id = 'user-3'")
+        result = look(stream)
+        assert told(result) == [("doubled", 1)]
+        assert result["findings"][0]["detail"] == "2 rows have its key"
+    finally:
+        database.execute("TRUNCATE events")
+        database.execute("ALTER TABLE events ADD PRIMARY KEY (event_id, time)")
+
+
+# What somebody does to the ledger, and what is found.
+EDITS = {
+    "gap": ("DELETE FROM spillway.ledger WHERE ids @> {middle}", ["gap", "stream does not balance"]),
+    "overlap": (
+        "ALTER TABLE spillway.ledger DROP CONSTRAINT ledger_no_overlap;"
+        " INSERT INTO spillway.ledger (stream, ids, loaded_by) SELECT stream, ids, 'x' FROM spillway.ledger ORDER BY ids DESC LIMIT 1",
+        ["overlap"],
+    ),
+    "a range": (
+        "ALTER TABLE spillway.ledger DROP CONSTRAINT ledger_balances;"
+        " UPDATE spillway.ledger SET inserted = inserted - 1 WHERE ids @> {middle}",
+        ["range does not balance"],
+    ),
+    "the quarantine": ("DELETE FROM spillway.quarantine", ["quarantine does not balance"]),
+    "a stray": ("UPDATE spillway.quarantine SET entry_id = '99999999999999-0'", ["quarantine does not balance"] * 2),
+    "a loss": (
+        "UPDATE spillway.streams SET lost = 1",
+        ["losses do not balance", "stream does not balance", "went back"],
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_ledger_that_somebody_edited_is_found_out(
+    edit: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
+) -> None:
+    configure(batch_rows=10, parallel_loads=1)
+    for n in range(50):
+        entry = event(n) if n != 4 else event(n, user_id="")
+        redis_client.xadd(stream, entry, id=f"{1_700_000_000_000 + n}-0")  # type: ignore[arg-type]
+    drain(stream)
+    assert reconcile(stream)["balanced"]
+    statement, expected = EDITS[edit]
+    middle = "1700000000025 * 18446744073709551616"
+    try:
+        database.execute(statement.format(middle=middle).encode())
+        result = reconcile(stream, fail=False)
+        assert [finding["what"] for finding in result["findings"]] == expected
+        assert all(finding["repair"] for finding in result["findings"])
+    finally:
+        database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")
+        database.execute("DROP TABLE spillway.ledger CASCADE")
+        from infra.servers.schema import apply_schema
+        from infra.settings import settings
+
+        apply_schema(settings().database)
+
+
+def test_a_gap_is_drained_by_the_command_that_is_named(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
+) -> None:
+    configure(batch_rows=10)
+    for n in range(30):
+        redis_client.xadd(stream, event(n), id=f"{1_700_000_000_000 + n}-0")  # type: ignore[arg-type]
+    drain(stream)
+    database.execute("DELETE FROM spillway.ledger WHERE ids @> 1700000000015 * 18446744073709551616")
+    (finding, *_) = reconcile(stream, fail=False)["findings"]
+    assert finding["what"] == "gap"
+    assert finding["repair"] == f"spillway drain --stream {stream}"
+    assert drain(stream)["duplicates"] == 10
+    assert reconcile(stream)["balanced"]
+
+
+def test_the_command_says_what_is_wrong_and_its_exit_code_too(
+    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    send(redis_client, stream, [event(n) for n in range(12)])
+    drain(stream)
+    code, out, _ = spillway("reconcile", "--stream", stream, "--deep")
+    assert code == 0
+    assert "12 entries compared" in out
+    assert "all balances" in out
+    database.execute("DELETE FROM events WHERE user_id = 'user-1'")
+    assert spillway("reconcile", "--stream", stream)[0] == 0  # the books alone still balance
+    code, out, _ = spillway("reconcile", "--stream", stream, "--deep")
+    assert code == 1
+    assert "missing" in out
+    assert "--repair" in out
+    code, out, _ = spillway("reconcile", "--stream", stream, "--deep", "--json")
+    assert (code, json.loads(out)["findings"][0]["count"]) == (1, 2)
+    redis_client.delete(stream)
+    code, out, _ = spillway("reconcile", "--stream", f"{stream}*")
+    assert code == 1
+    assert "no such stream in Redis any more" in out
+    code, out, _ = spillway("reconcile", "--stream", "never-seen")
+    assert code == 1
+    assert "it was never drained" in out
+
+
+def test_a_reconciliation_beside_a_growing_stream_balances(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import flows.reconcile as module
+
+    send(redis_client, stream, [event(n) for n in range(40)])
+    drain(stream)
+    really_read = module.read
+
+    def drain_and_read(*args: Any) -> Any:
+        send(redis_client, stream, [event(int(redis_client.xlen(stream)))])  # type: ignore[arg-type]
+        drain(stream)
+        return really_read(*args)
+
+    monkeypatch.setattr(module, "read", drain_and_read)
+    assert look(stream)["balanced"]

@@ -1,0 +1,195 @@
+"""The quarantine as an operator meets it: look, mend the mapping or edit, replay exactly once, put away."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from flows.drain import drain
+from flows.redrive import redrive
+from infra.errors import Terminal
+from infra.producers.send import send
+from infra.settings import Settings
+from tests.flows.conftest import Spillway
+from tests.flows.test_drain import event
+from tests.oracle import flat_rows, ledger_sums, table_rows
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+Configure = Callable[..., Settings]
+
+
+def outcomes(connection: psycopg.Connection) -> dict[str, int]:
+    query = "SELECT coalesce(outcome, 'waits'), count(*) FROM spillway.quarantine GROUP BY 1"
+    return dict(connection.execute(query).fetchall())
+
+
+def tried(result: dict[str, Any]) -> tuple[int, int, int, int]:
+    return tuple(result[name] for name in ("tried", "inserted", "duplicates", "still_bad"))  # type: ignore[return-value]
+
+
+BAD = [event(n, user_id="") for n in range(10, 15)]
+GOOD = [event(n) for n in range(5)]
+
+
+def test_after_the_mapping_is_mended_all_is_replayed_once(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Configure, tmp_path: Path
+) -> None:
+    send(redis_client, stream, [*GOOD, *BAD])
+    drain(stream)
+    assert tried(redrive(stream)) == (5, 0, 0, 5)  # nothing was mended yet
+    assert outcomes(database) == {"waits": 5}
+    mapping = tmp_path / "spillway.toml"
+    mapping.write_text(f"""
+        [streams.{stream}]
+        layout = "flat"
+        time = "time"
+        event_id = "event_id"
+        event_type = "event_type"
+        user_id = {{ key = "user_id", default = "nobody" }}
+        properties = "properties"
+        """)
+    configure(mappings=mapping)
+    assert tried(redrive(stream)) == (5, 5, 0, 0)
+    assert tried(redrive(stream)) == (0, 0, 0, 0)
+    mended = [entry | {b"user_id": b"nobody"} for entry in BAD]
+    assert table_rows(database) == flat_rows([*GOOD, *mended])
+    assert outcomes(database) == {"redriven": 5}
+    assert ledger_sums(database, stream) == (10, 5, 0, 5)  # what the drain did stays what it did
+
+
+def test_a_change_of_a_field_is_replayed_and_stays_on_record_beside_what_came(
+    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    send(redis_client, stream, [*GOOD, *BAD])
+    drain(stream)
+    (entry_id,) = database.execute("SELECT min(entry_id) FROM spillway.quarantine").fetchone() or ("",)
+    code, out, _ = spillway("quarantine", "redrive", "--stream", stream, entry_id, "--set", "user_id=anna", "--json")
+    assert (code, json.loads(out)) == (0, {"tried": 1, "inserted": 1, "duplicates": 0, "still_bad": 0})
+    anna = BAD[0] | {b"user_id": b"anna"}
+    assert table_rows(database) == flat_rows([*GOOD, anna])
+    code, out, _ = spillway("quarantine", "show", entry_id)
+    shown = json.loads(out)
+    assert (code, shown["outcome"]) == (0, "redriven")
+    assert dict(shown["fields"]) == {name.decode(): value.decode() for name, value in BAD[0].items()}
+    assert dict(shown["replayed"])["user_id"] == "anna"
+    assert outcomes(database) == {"redriven": 1, "waits": 4}
+
+
+def test_a_conflict_stays_one_until_it_is_edited_or_discarded(
+    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    send(redis_client, stream, [event(1), event(1, user_id="a"), event(1, user_id="b")])
+    drain(stream)
+    assert tried(redrive(stream, kind="conflict")) == (2, 0, 0, 2)
+    first, second = (row[0] for row in database.execute("SELECT entry_id FROM spillway.quarantine ORDER BY fields"))
+    other_id = str(uuid.UUID(int=9))
+    assert tried(redrive(stream, [first], changes={"event_id": other_id})) == (1, 1, 0, 0)
+    assert tried(redrive(stream, [second], changes={"user_id": "user-1"})) == (1, 0, 1, 0)
+    assert table_rows(database) == flat_rows([event(1), event(1, user_id="a", event_id=other_id)])
+    assert outcomes(database) == {"redriven": 2}
+
+
+def test_what_is_discarded_stays_on_record_and_is_replayed_no_more(
+    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    send(redis_client, stream, [*GOOD, *BAD])
+    drain(stream)
+    code, out, err = spillway("quarantine", "discard", "--stream", stream)
+    assert (code, out) == (1, "")
+    assert "say --all" in err
+    assert spillway("quarantine", "discard", "--stream", stream, "--all")[:2] == (0, "5 discarded\n")
+    assert tried(redrive(stream, changes={"user_id": "x"})) == (0, 0, 0, 0)
+    assert outcomes(database) == {"discarded": 5}
+    (by,) = database.execute("SELECT DISTINCT resolved_by FROM spillway.quarantine").fetchone() or ("",)
+    assert by
+    assert table_rows(database) == flat_rows(GOOD)
+
+
+def test_the_list_shows_what_waits_and_why(
+    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    send(redis_client, stream, [*GOOD, *BAD, event(20, time="[red]never")])
+    drain(stream)
+    code, out, _ = spillway("quarantine", "list", "--stream", stream)
+    assert code == 0
+    assert "missing field user_id" in out
+    assert "'[red]never'" in out
+    assert "6 waiting" in out
+    code, out, _ = spillway("quarantine", "list", "--field", "time", "--json")
+    (line,) = out.splitlines()
+    assert json.loads(line)["kind"] == "refused"
+    assert spillway("quarantine", "list", "--stream", "other")[1] == "0 waiting\n"
+
+
+@pytest.mark.parametrize("redrives", [4])
+def test_redrives_that_meet_replay_every_entry_once(
+    redrives: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    bad = [event(n, user_id="") for n in range(100, 3_100)]
+    send(redis_client, stream, [*GOOD, *bad, *bad[:500]])
+    with pytest.raises(Terminal, match="3500 of 3505 entries went to quarantine"):
+        drain(stream)
+    results: list[dict[str, Any]] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(redrive(stream, changes={"user_id": "late"})))
+        for _ in range(redrives)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [sum(result[name] for result in results) for name in ("tried", "inserted", "duplicates", "still_bad")] == [
+        3_500, 3_000, 500, 0,
+    ]  # fmt: skip
+    assert table_rows(database) == flat_rows([*GOOD, *(entry | {b"user_id": b"late"} for entry in bad)])
+    assert outcomes(database) == {"redriven": 3_500}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["redrive", "1-1"], "name that stream"),
+        (["redrive", "--set", "user_id"], "expected FIELD=VALUE or FIELD=@FILE, found 'user_id'"),
+        (["redrive", "--set", "data=@no-such-file"], "no-such-file cannot be read"),
+        (["list", "--kind", "odd"], "expected the kind refused or conflict, found 'odd'"),
+        (["show", "1-1"], "expected one entry 1-1, found 0; spillway quarantine list --all"),
+    ],
+)
+def test_a_wrong_use_is_told_in_one_line(
+    arguments: list[str], told: str, spillway: Spillway, database: psycopg.Connection
+) -> None:
+    code, out, err = spillway("quarantine", *arguments)
+    assert (code, out) == (1, "")
+    assert told in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "share", "fails"), [(9, 0.5, False), (10, 0.5, False), (11, 0.5, True), (11, 1, False)]
+)
+def test_a_drain_with_too_many_bad_entries_in_a_range_fails_after_it_has_kept_them_all(
+    bad: int, share: float, fails: bool, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    configure: Configure,
+) -> None:  # fmt: skip
+    configure(max_bad_share=share)
+    good = [event(n) for n in range(10)]
+    send(redis_client, stream, [*good, *(event(100 + n, user_id="") for n in range(bad))])
+    if fails:
+        with pytest.raises(
+            Terminal, match=f"{bad} of {10 + bad} entries went to quarantine, most of them for 'user_id'"
+        ):
+            drain(stream)
+    else:
+        drain(stream)
+    assert table_rows(database) == flat_rows(good)
+    assert outcomes(database) == {"waits": bad}
+    assert drain(stream)["read"] == 0
