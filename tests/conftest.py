@@ -142,7 +142,13 @@ def stream() -> str:
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
-    """A Prefect server; returns its API's URL, which this process and its children use anyway."""
+    """A Prefect server; returns its API's URL, which this process and its children use anyway.
+
+    Flows that run in this process send no heartbeat: at the end of a run Prefect waits until the thread that sends
+    them has slept its second out. Those of workers, of `serve` and of processes of their own do.
+    """
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
     url = os.environ["PREFECT_API_URL"]
     log = Path(_HOME.name) / "server.log"
     with log.open("wb") as output:
@@ -158,7 +164,8 @@ def prefect_server() -> Iterator[str]:
                     break
             except OSError:
                 time.sleep(0.2)
-        yield url
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield url
     finally:
         server.terminate()
         server.wait(timeout=60)
