@@ -14,7 +14,7 @@ from tasks.columns.decode import Fault, Window
 from tasks.ids import IdRange, id_text, parse_id
 from tasks.read import Batch, Limits, Reader
 from tasks.reconcile import Finding
-from tasks.stage import MERGE, STAGE, Stage
+from tasks.stage import COLUMN_LIST, STAGE, Stage
 from tasks.step import step
 
 _EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
@@ -32,7 +32,9 @@ _DIFFERENT = sql.SQL("""
     HAVING count(e.event_id) <> 1
         OR bool_or(s.event_type <> e.event_type OR s.user_id <> e.user_id OR s.properties IS DISTINCT FROM e.properties)
     """).format(stage=STAGE)
-_KEEP_ONLY = sql.SQL("DELETE FROM {s} WHERE place - (SELECT min(place) FROM {s}) <> ALL(%s)").format(s=STAGE)
+_PUT_BACK = sql.SQL("""
+    INSERT INTO events ({c}) SELECT {c} FROM {stage} WHERE place - (SELECT min(place) FROM {stage}) = ANY(%s)
+        ORDER BY time, place ON CONFLICT DO NOTHING""").format(c=COLUMN_LIST, stage=STAGE)
 # Entries whose absence from the table is on record. One that was redriven as it came must be in the table.
 _ON_RECORD = """
     SELECT entry_id, kind FROM spillway.quarantine
@@ -140,8 +142,7 @@ def _insert(connection: psycopg.Connection, batch: Batch, rows: Iterable[int]) -
     wanted = set(rows)
 
     def merge(start: int, end: int) -> None:
-        connection.execute(_KEEP_ONLY, [[row - start for row in range(start, end) if row in wanted]])
-        connection.execute(MERGE)
+        connection.execute(_PUT_BACK, [[row - start for row in range(start, end) if row in wanted]])
 
     Stage(connection, batch).run(min(wanted), max(wanted) + 1, merge)
 

@@ -9,20 +9,30 @@ from psycopg import sql
 
 from tasks.columns.decode import Fault
 from tasks.read import Batch
-from tasks.stage import COPY_EVENTS, MERGE, STAGE, Stage, blames_a_value, copy_rows
+from tasks.stage import COLUMN_LIST, COPY_EVENTS, STAGE, Stage, blames_a_value, copy_rows
 
-# Which rows of the stage the table has, and of those the ones that differ: places counted from 0, and the first column
-# that is another. The span of times, as constants, keeps it from looking into every chunk there is.
+# How many went in, and the rows (from 0) of those whose key was there: told from the keys that came back, not asked of
+# the table, which would cost every row a look-up.
+_MERGE = sql.SQL("""
+    WITH put AS (INSERT INTO events ({c}) SELECT {c} FROM {stage} ORDER BY time, place
+                 ON CONFLICT DO NOTHING RETURNING event_id, time)
+    SELECT (SELECT count(*) FROM put), coalesce(array_agg(s.place - (SELECT min(place) FROM {stage})), '{{}}')
+      FROM {stage} AS s LEFT JOIN put USING (event_id, time) WHERE put.event_id IS NULL
+    """).format(c=COLUMN_LIST, stage=STAGE)
+# Of some rows of the stage, how many are in the table, and of those the ones that differ: rows from 0, and the first
+# column that is another. The span of times, as constants, keeps it from looking into every chunk there is.
 _COMPARE = sql.SQL("""
-    SELECT count(*), coalesce(array_agg(s.place - (SELECT min(place) FROM {stage})) FILTER (WHERE differs), '{{}}'),
+    SELECT count(*), coalesce(array_agg(s.row) FILTER (WHERE differs), '{{}}'),
            coalesce(array_agg(CASE WHEN s.event_type <> e.event_type THEN 'event_type'
                                    WHEN s.user_id <> e.user_id THEN 'user_id' ELSE 'properties' END)
                     FILTER (WHERE differs), '{{}}')
-      FROM {stage} AS s JOIN events AS e USING (event_id, time),
+      FROM (SELECT *, place - (SELECT min(place) FROM {stage}) AS row FROM {stage}) AS s
+      JOIN events AS e USING (event_id, time),
            LATERAL (SELECT s.event_type <> e.event_type OR s.user_id <> e.user_id
                            OR s.properties IS DISTINCT FROM e.properties AS differs) AS compared
-     WHERE e.time >= 'epoch'::timestamptz + %s * interval '1 microsecond'
-       AND e.time <= 'epoch'::timestamptz + %s * interval '1 microsecond'""").format(stage=STAGE)
+     WHERE e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
+       AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'
+       AND (%(rows)s::bigint[] IS NULL OR s.row = ANY(%(rows)s::bigint[]))""").format(stage=STAGE)
 
 
 @dataclass
@@ -93,23 +103,29 @@ class _Merging:
 
     def merge(self, start: int, end: int) -> None:
         """Merge the rows from `start` to before `end`, in order: of one key the first is the one that stays."""
-        met, places, columns = self._compare()
-        inserted = 0 if met == end - start else self._connection.execute(MERGE).rowcount
-        if met + inserted != end - start:
-            # Keys that repeat each other, or that another transaction has put in meanwhile. Seen in the table, not
-            # concluded from what did not go in: a row that is neither would be a lost one.
-            found, places, columns = self._compare()
-            met = found - inserted
-        self.met += met
+        row = self._connection.execute(_MERGE).fetchone()
+        assert row is not None  # an aggregate has one row
+        inserted, met = row
+        different: list[int] = []
+        columns: list[str] = []
+        duplicates = 0
+        if inserted + len(met) != end - start:  # keys that repeat each other: which of them went in, the table says
+            found, different, columns = self._compare(None)
+            duplicates = found - inserted - len(different)
+        elif met:
+            # Seen in the table, not concluded from what did not go in: a row that is neither would be a lost one.
+            found, different, columns = self._compare(met if inserted else None)
+            duplicates = found - len(different)
+        self.met += len(met)
         self._outcome.inserted += inserted
-        self._outcome.duplicates += met - len(places)
-        for place, column in zip(places, columns, strict=True):
+        self._outcome.duplicates += duplicates
+        for place, column in zip(different, columns, strict=True):
             reason = f"conflict: the table has this event_id and time with another {column}"
             entry = int(self._batch.row_entry[start + place])
             self._outcome.faults.append(Fault(entry, column, reason, conflict=True))
 
-    def _compare(self) -> tuple[int, list[int], list[str]]:
-        span = [self._batch.min_time, self._batch.max_time]
-        row = self._connection.execute(_COMPARE, span).fetchone()
+    def _compare(self, rows: list[int] | None) -> tuple[int, list[int], list[str]]:
+        values = {"first": self._batch.min_time, "last": self._batch.max_time, "rows": rows}
+        row = self._connection.execute(_COMPARE, values).fetchone()
         assert row is not None  # an aggregate has one row
         return row

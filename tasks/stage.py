@@ -23,9 +23,6 @@ _MAKE = """
     CREATE TEMP TABLE IF NOT EXISTS spillway_stage (LIKE events, place BIGINT GENERATED ALWAYS AS IDENTITY)
         ON COMMIT DELETE ROWS"""
 _EMPTY = sql.SQL("TRUNCATE {}").format(STAGE)
-MERGE = sql.SQL("INSERT INTO events ({c}) SELECT {c} FROM {stage} ORDER BY time, place ON CONFLICT DO NOTHING").format(
-    c=COLUMN_LIST, stage=STAGE
-)
 
 _LINE = re.compile(r"COPY \S+, line (\d+)(?:, column (\w+))?")
 

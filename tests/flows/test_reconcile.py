@@ -121,7 +121,8 @@ EDITS = {
     "gap": ("DELETE FROM spillway.ledger WHERE ids @> {middle}", ["gap", "stream does not balance"]),
     "overlap": (
         "ALTER TABLE spillway.ledger DROP CONSTRAINT ledger_no_overlap;"
-        " INSERT INTO spillway.ledger (stream, ids, loaded_by) SELECT stream, ids, 'x' FROM spillway.ledger ORDER BY ids DESC LIMIT 1",
+        " INSERT INTO spillway.ledger (stream, ids, loaded_by)"
+        " SELECT stream, ids, 'x' FROM spillway.ledger ORDER BY ids DESC LIMIT 1",
         ["overlap"],
     ),
     "a range": (
