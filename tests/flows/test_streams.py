@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -12,7 +13,8 @@ from flows.drain import drain
 from infra.errors import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
-from infra.settings import Settings
+from infra.settings import Settings, settings
+from tests.flows.test_drain import event
 from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -101,3 +103,23 @@ def test_a_drain_uses_up_no_number_of_a_stream_that_is_known(
     drain("events:*")
     numbers = dict(database.execute("SELECT name, id FROM spillway.streams").fetchall())
     assert numbers["events:b"] == numbers["events:a"] + 1
+
+
+def test_a_redis_that_lets_nobody_publish_or_trim_is_a_warning_and_no_failure(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
+) -> None:
+    send(redis_client, stream, [event(n) for n in range(10)])
+    redis_client.acl_setuser("reader", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-xgroup", "-xtrim"])
+    try:
+        url = urlsplit(settings().redis)
+        limited = urlunsplit(url._replace(netloc=f"reader:anything@{url.hostname}:{url.port}"))
+        configure(redis_url=limited, trim_keep="0s")
+        result = drain(stream)
+        assert result["inserted"] == 10
+        published, trimmed = result["warnings"]
+        assert "progress not published as consumer group 'spillway'" in published
+        assert f"{stream}: not trimmed" in trimmed
+        assert "anything" not in published + trimmed
+    finally:
+        redis_client.acl_deluser("reader")
+    assert table_rows(database) == flat_rows(event(n) for n in range(10))
