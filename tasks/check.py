@@ -12,7 +12,7 @@ from infra.connections import Clients
 from infra.settings import Settings
 from tasks.account import Account, account
 from tasks.chunks import ChunkState, chunk_states
-from tasks.compress import Found, Wanted, find, wanted_of, why_not_compressed
+from tasks.compress import Found, Wanted, failed_by_job, find, wanted_of, why_not_compressed
 from tasks.jobs import Job, days, is_community, jobs, server_now
 from tasks.outlook import NextDrop, Policies, next_drop, what_next
 from tasks.retain import due
@@ -113,7 +113,9 @@ def _overdue(states: Sequence[ChunkState], policies: Policies, now: datetime, dr
     reasons: dict[tuple[str, bool], list[ChunkState]] = {}
     for state in due(states, policies.keep, now):
         assert policies.keep is not None  # nothing is due without it
-        reason = _why_not_gone(state.chunk.range_end + policies.keep, policies, now, dry)
+        # Late events make old chunks anew.
+        since = max(state.chunk.range_end + policies.keep, state.created)
+        reason = _why_not_gone(since, policies, now, dry)
         reasons.setdefault(reason, []).append(state)
     return [
         (f"{len(chunks)} chunks should be gone ({chunks[0].chunk.table}, past its time since"
@@ -123,7 +125,7 @@ def _overdue(states: Sequence[ChunkState], policies: Policies, now: datetime, dr
 
 
 def _why_not_gone(since: datetime, policies: Policies, now: datetime, dry: bool) -> tuple[str, bool]:
-    """Why a chunk that was to go at `since` is there, and whether that is grave."""
+    """Why a chunk that is to go since `since` is there, and whether that is grave."""
     if policies.way != "policy":
         return ("the next run drops it", False) if dry else ("this run did not drop it", now - since > _PATIENCE)
     job = next(iter(policies.retention_jobs), None)
@@ -138,21 +140,21 @@ def _why_not_gone(since: datetime, policies: Policies, now: datetime, dry: bool)
 
 def _not_compressed(states: Sequence[ChunkState], policies: Policies, now: datetime) -> list[tuple[str, bool]]:
     """Chunks that should be compressed and are not, together by reason; grave where the job fails them."""
-    wanted, reasons = policies.compress, dict[str, list[str]]()
+    wanted, jobs = policies.compress, policies.compression_jobs
     if wanted is None:
         return []
+    reasons: dict[tuple[str, bool], list[str]] = {}
     going = due(states, policies.keep, now)
     for state in states:
-        if state not in going and (why := why_not_compressed(state, policies.compression_jobs, wanted, now)):
-            reasons.setdefault(why, []).append(state.chunk.table)
-    failed = any(job.failed for job in policies.compression_jobs)
+        if state not in going and (why := why_not_compressed(state, jobs, wanted, now)):
+            reasons.setdefault((why, failed_by_job(state, jobs, wanted)), []).append(state.chunk.table)
     found = []
-    for why, chunks in reasons.items():
+    for (why, grave), chunks in reasons.items():
         text = f"{len(chunks)} chunks past {days(wanted.after)} are not compressed, or not wholly ({chunks[0]}"
-        found.append((f"{text}{', …' if len(chunks) > 1 else ''}): {why}", failed and "failed" in why))
-    if failed and not found:
+        found.append((f"{text}{', …' if len(chunks) > 1 else ''}): {why}", grave))
+    if not found:
         # What it was to do is done, by it or by this flow.
-        found += [(f"compression: {job}; no chunk is left undone by it", False) for job in policies.compression_jobs]
+        found += [(f"compression: {job}; no chunk is left undone by it", False) for job in jobs if job.failed]
     return found
 
 

@@ -32,7 +32,7 @@ ARRIVAL = "bench_arrival_2019-08_2019-12.ndjson.gz"
 QUESTIONS = [
     "SELECT * FROM events WHERE event_id = (SELECT event_id FROM events ORDER BY event_id LIMIT 1)",
     """SELECT * FROM events WHERE user_id = (SELECT mode() WITHIN GROUP (ORDER BY user_id) FROM events)
-        AND time >= '2019-09-01' AND time < '2019-11-01' ORDER BY time, event_id""",
+        AND time >= '2019-08-05' AND time < '2019-12-20' ORDER BY time, event_id""",
     """SELECT time, event_id, user_id FROM events WHERE event_type = 'wikipedia.references'
         AND time >= '2019-10-01' AND time < '2019-10-15' ORDER BY time, event_id""",
     "SELECT date_trunc('hour', time) AS hour, event_type, count(*) FROM events GROUP BY 1, 2 ORDER BY 1, 2",
@@ -85,7 +85,7 @@ def test_real_events_are_compressed_answer_as_before_and_a_late_batch_is_compres
     assert (found["ok"], found["changes"]) == (True, [])
     assert found["compression"]["ratio"] >= 5
     assert found["compression"]["compressed"] == len(found["chunks"]) == len(statuses(database))
-    assert all(chunk["ratio"] > 1 for chunk in found["chunks"])
+    assert all(chunk["ratio"] >= 5 for chunk in found["chunks"] if chunk["rows"] > 1_000)
 
     send(redis_client, "crossref-feed", ({b"data": line} for line in late))
     result = drain("crossref-feed")
