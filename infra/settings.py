@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -53,6 +55,30 @@ def _duration(value: object) -> object:
     return timedelta(**{_UNITS[unit]: int(number)})
 
 
+def _age(value: object) -> object:
+    """The same, and more than nothing."""
+    found = _duration(value)
+    if found == timedelta(0):
+        raise PydanticCustomError("age", "expected more than nothing, such as 7d, 36h, 90m or 30s")
+    return found
+
+
+_COLUMN = r"\s*\"?(time|event_id|event_type|user_id)\"?"
+_ORDER = _COLUMN + r"(\s+(ASC|DESC))?(\s+NULLS\s+(FIRST|LAST))?"
+
+
+def _columns(item: str, example: str) -> Callable[[object], object]:
+    """A list of what the expression `item` says, with commas; or nothing."""
+    pattern = re.compile(rf"({item}\s*(,{item}\s*)*)?\s*", re.IGNORECASE)
+
+    def check(value: object) -> object:
+        if not isinstance(value, str) or pattern.fullmatch(value) is None:
+            raise PydanticCustomError("columns", f"expected columns of events such as {example}")
+        return value
+
+    return check
+
+
 class Settings(BaseSettings):
     """All that can be set. Times are in seconds, sizes in bytes."""
 
@@ -86,6 +112,26 @@ class Settings(BaseSettings):
     )
     trim_keep: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
         default=None, ge=timedelta(0), description="drained entries older than this are trimmed: 7d, 36h, 90m, 30s"
+    )
+    compress_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+        default=timedelta(days=7), description="chunks older than this are compressed; empty: none are"
+    )
+    # By measurement on real events: see «Compression» in docs/design.md.
+    compress_segmentby: Annotated[str, BeforeValidator(_columns(_COLUMN, "event_type, user_id"))] = Field(
+        default="", description="columns of which each compressed batch has one value"
+    )
+    compress_orderby: Annotated[str, BeforeValidator(_columns(_ORDER, "user_id, time DESC"))] = Field(
+        default="time DESC", description="the order within a compressed batch"
+    )
+    keep: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+        default=None, description="chunks of which all is older than this are dropped; empty: none are"
+    )
+    retention: Literal["policy", "flow", "archive"] = Field(
+        default="flow", description="who drops: the database's own job, the maintain flow, or it after an archive"
+    )
+    archive_url: str = Field(default="", repr=False, description="folder, or URL of a file system, of the archive")
+    archive_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+        default=None, description="chunks older than this are archived; empty: those that are to go"
     )
     max_age_days: float = Field(default=365.25 * 30, gt=0, description="an older event time goes to quarantine")
     max_ahead_days: float = Field(default=2, ge=0, description="an event time further ahead goes to quarantine")
