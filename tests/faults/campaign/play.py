@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.kinds import KINDS
 from tests.faults.campaign.leg import Leg
-from tests.faults.campaign.texts import wrong_retry, wrong_text
+from tests.faults.campaign.texts import SECRETS, wrong_retry, wrong_text
 from tests.faults.campaign.verdict import Verdict, judge
 from tests.faults.campaign.world import DELAYS, World
 from tests.faults.points import Point
@@ -75,6 +75,9 @@ def play(world: World, leg: Leg, kind: str, seed: int) -> Result:
     healthy = leg.start(world, after).outcome(_HEALTHY_SECONDS)
     if healthy.error or healthy.result.get("lag") != 0:
         complaints.append(f"the drain after it was not healthy: {healthy}")
+    log = world.log.read_text(errors="replace")
+    if any(secret in log for secret in SECRETS):
+        complaints.append("what the processes printed shows a password")
     with world.sql() as connection:
         verdict = judge(connection, leg.books)
     return Result(
@@ -87,7 +90,7 @@ def play(world: World, leg: Leg, kind: str, seed: int) -> Result:
         tuple(dict.fromkeys(wrong_texts(world, outcomes))),
         tuple(complaints),
         tuple(dict.fromkeys(text for outcome in outcomes for text in outcome.said)),
-        world.log.read_text(errors="replace"),
+        log,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_SECRETS = ("analytics_pass",)  # the servers' own, see infra/settings.py
+SECRETS = ("analytics_pass",)  # the servers' own, see infra/settings.py
 
 _STEPS = "preflight|plan|read|load|settle|report|redrive"
 # Several streams can fail in one run: each part begins with its step, or with its stream.
@@ -26,7 +26,7 @@ _EMPTY_NEXT_STEP = "see docs/operations.md"  # what is said where nobody has tho
 def wrong_text(text: str, places: Iterable[str]) -> str | None:
     """What is wrong with an error `Class: words`, None where nothing is. `places`: host:port of the two servers."""
     kind, _, words = text.partition(": ")
-    if any(secret in text for secret in _SECRETS):
+    if any(secret in text for secret in SECRETS):
         return "it shows a password"
     if "\n" in text:
         return "it has several lines"
