@@ -32,7 +32,15 @@ class Retry:
     attempts: int
 
 
-News = Started | Advanced | Retry
+@dataclass(frozen=True)
+class Reached:
+    """A work of several steps, such as an archive, is as far as `step`."""
+
+    work: str
+    step: str
+
+
+News = Started | Advanced | Retry | Reached
 _watchers: list[Callable[[News], None]] = []
 
 

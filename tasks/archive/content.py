@@ -1,0 +1,104 @@
+"""What a set of rows comes to, by the server and from files: count, first and last time, and a hash of their content.
+
+The hash: of each row the SHA-256 of what the server's `record_send` gives of it, in which every value has its type and
+its length before it; of all rows the sums modulo 2^64 of the first and of the second eight bytes. So the order of the
+rows does not matter, and both sides can add up parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from tasks.archive.columns import hash_rows, time_us
+from tasks.archive.manifest import HYPERTABLE
+from tasks.chunks import Chunk
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MASK = (1 << 64) - 1
+
+# SHA-256 and not MD5: a server under FIPS refuses MD5, and here it costs the same. OFFSET 0 keeps the planner from
+# computing the hash twice. A sum of bigint is a numeric: it does not overflow.
+_CONTENT = sql.SQL("""
+    SELECT day, count(*), (extract(epoch FROM min(time)) * 1000000)::bigint,
+           (extract(epoch FROM max(time)) * 1000000)::bigint,
+           sum(('x' || left(hash, 16))::bit(64)::bigint), sum(('x' || substr(hash, 17, 16))::bit(64)::bigint)
+      FROM (SELECT time, (time AT TIME ZONE 'UTC')::date AS day,
+                   encode(sha256(record_send(ROW(time, event_id, event_type, user_id, properties))), 'hex') AS hash
+              FROM {table} WHERE time >= %s AND time < %s OFFSET 0) AS rows
+     GROUP BY day ORDER BY day""").format(table=sql.Identifier(HYPERTABLE))
+
+
+@dataclass(frozen=True)
+class Content:
+    """Of some rows: how many, the first and last time in microseconds since 1970, and both sums of the hash.
+
+    `+` is the content of both together.
+    """
+
+    rows: int = 0
+    min_us: int | None = None
+    max_us: int | None = None
+    high: int = 0
+    low: int = 0
+
+    def __add__(self, other: Content) -> Content:
+        lows = [us for us in (self.min_us, other.min_us) if us is not None]
+        highs = [us for us in (self.max_us, other.max_us) if us is not None]
+        return Content(
+            self.rows + other.rows,
+            min(lows, default=None),
+            max(highs, default=None),
+            (self.high + other.high) & _MASK,
+            (self.low + other.low) & _MASK,
+        )
+
+    @property
+    def hash(self) -> str:
+        """Both sums as 32 digits."""
+        return f"{self.high:016x}{self.low:016x}"
+
+    @property
+    def min_time(self) -> datetime | None:
+        return None if self.min_us is None else EPOCH + timedelta(microseconds=self.min_us)
+
+    @property
+    def max_time(self) -> datetime | None:
+        return None if self.max_us is None else EPOCH + timedelta(microseconds=self.max_us)
+
+
+def on_server(connection: psycopg.Connection, start: datetime, stop: datetime) -> dict[date, Content]:
+    """The content of the rows from `start` to before `stop`, of each day (UTC) that has any. Raises `psycopg.Error`."""
+    rows = connection.execute(_CONTENT, [start, stop])
+    return {
+        day: Content(count, low, high, int(first) & _MASK, int(second) & _MASK)
+        for day, count, low, high, first, second in rows
+    }
+
+
+def of_batch(batch: pa.RecordBatch) -> Content:
+    """The content of a batch in `SCHEMA`."""
+    if not batch.num_rows:
+        return Content()
+    times = time_us(batch)
+    return Content(batch.num_rows, int(times.min()), int(times.max()), *hash_rows(batch))
+
+
+def total(contents: Iterable[Content]) -> Content:
+    """All together."""
+    return sum(contents, Content())
+
+
+def day_bounds(chunk: Chunk, day: date) -> tuple[datetime, datetime]:
+    """The part of a day (UTC) that lies in a chunk."""
+    start = datetime.combine(day, time(), UTC)
+    try:
+        stop = start + timedelta(days=1)
+    except OverflowError:  # the last day there is
+        stop = chunk.range_end
+    return max(start, chunk.range_start), min(stop, chunk.range_end)

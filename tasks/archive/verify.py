@@ -1,0 +1,111 @@
+"""Read an archive back and compare it with its manifest, with nothing of the writer's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from tasks.archive.columns import SCHEMA, time_us
+from tasks.archive.content import Content, day_bounds, of_batch, total
+from tasks.archive.manifest import (
+    ADVICE,
+    HYPERTABLE,
+    MANIFESTS,
+    ArchivedFile,
+    BadArchive,
+    Manifest,
+    data_files,
+    load,
+    manifest_path,
+)
+from tasks.archive.root import Root, explained
+
+_BATCH_ROWS = 50_000
+
+
+def verify(root: Root, manifest: Manifest) -> None:
+    """Compare every file that the manifest lists with what it says: size, hash, schema, order, rows, times, content.
+
+    The manifest must be the one that is there. Raises `BadArchive`, naming the file, what was expected and what was
+    found; also where a file is missing, and where one with the archive's name is there that the manifest does not list.
+    One batch is in memory.
+    """
+    name = manifest.name
+    listed = {file.path for file in manifest.files}
+    with explained(f"verify {name}", root):
+        if load(root, name) != manifest:
+            raise _bad(name, manifest_path(name), "the manifest that is verified", "another one")
+        for path in data_files(root, manifest.chunk):
+            if path.endswith(f"/{name}.parquet") and path not in listed:
+                raise _bad(name, path, "no such file, as the manifest lists none", "one")
+        content = total(_verify_file(root, manifest, file) for file in manifest.files)
+    found = (content.rows, content.min_time, content.max_time, content.hash)
+    expected = (manifest.rows, manifest.min_time, manifest.max_time, manifest.content_hash)
+    for what, wanted, there in zip(("rows", "first time", "last time", "content hash"), expected, found, strict=True):
+        if wanted != there:
+            raise _bad(name, "all files together", f"{what} {wanted}", there)
+
+
+def read_archive(root: Root, manifest: Manifest) -> Iterator[pa.RecordBatch]:
+    """The rows of an archive in batches of `tasks.archive.columns.SCHEMA`, by time and event_id; one is in memory.
+
+    Raises `BadArchive` where a file is missing or is no such file. That the content is the right one, `verify` says.
+    """
+    for file in manifest.files:
+        with explained(f"read {manifest.name}", root):
+            yield from _batches(root, manifest.name, file)
+
+
+def _verify_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Content:
+    name = manifest.name
+    if root.files.get_file_info(root.path(file.path)).type != fs.FileType.File:
+        raise _bad(name, file.path, f"a file of {file.bytes} bytes", "none")
+    size, sha256 = root.fingerprint(file.path)
+    if size != file.bytes:
+        raise _bad(name, file.path, f"{file.bytes} bytes", size)
+    if sha256 != file.sha256:
+        raise _bad(name, file.path, f"sha256 {file.sha256}", sha256)
+    content = Content()
+    for batch in _batches(root, name, file):
+        times = time_us(batch)
+        if (np.diff(times) < 0).any() or (content.max_us is not None and len(times) and times[0] < content.max_us):
+            raise _bad(name, file.path, "rows in the order of time", "another order")
+        content += of_batch(batch)
+    if content.rows != file.rows:
+        raise _bad(name, file.path, f"{file.rows} rows", content.rows)
+    if content.hash != file.content_hash:
+        raise _bad(name, file.path, f"content hash {file.content_hash}", content.hash)
+    start, stop = day_bounds(manifest.chunk, file.day)
+    first, last = content.min_time, content.max_time
+    if first is None or last is None or first < start or last >= stop:
+        raise _bad(name, file.path, f"times from {start} to before {stop}", f"{first} to {last}")
+    return content
+
+
+def _batches(root: Root, name: str, file: ArchivedFile) -> Iterator[pa.RecordBatch]:
+    try:
+        with root.files.open_input_file(root.path(file.path)) as source, pq.ParquetFile(source) as parquet:
+            if not parquet.schema_arrow.equals(SCHEMA):
+                found = ", ".join(f"{field.name} {field.type}" for field in parquet.schema_arrow)
+                raise _bad(name, file.path, "the columns " + ", ".join(f"{f.name} {f.type}" for f in SCHEMA), found)
+            yield from parquet.iter_batches(_BATCH_ROWS)
+    except FileNotFoundError:
+        raise _bad(name, file.path, f"a file of {file.bytes} bytes", "none") from None
+    except pa.ArrowInvalid as error:
+        raise _bad(name, file.path, "a Parquet file", f"none: {error}") from error
+
+
+def _bad(name: str, where: str, expected: str, found: Any) -> BadArchive:
+    return BadArchive(f"archive {name}: {where}: expected {expected}, found {found}; {ADVICE}")
+
+
+def unlisted(root: Root, manifests: Iterable[Manifest]) -> list[str]:
+    """Files that no manifest lists: a run is writing them, or was killed, or they are somebody else's."""
+    listed = {file.path for manifest in manifests for file in manifest.files}
+    there = root.listed(HYPERTABLE, recursive=True)
+    return sorted(path for path in there if path not in listed and not path.startswith(f"{MANIFESTS}/"))
