@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from flows import quarantine_commands, reconcile_command, stream_commands
+from flows import archive_commands, quarantine_commands, reconcile_command, stream_commands
 from flows.environment import set_prefect_defaults
 
 app = typer.Typer()
 app.add_typer(reconcile_command.app)
 app.add_typer(quarantine_commands.app, name="quarantine")
 app.add_typer(stream_commands.app, name="stream")
+app.add_typer(archive_commands.app, name="archive")
 
 
 @app.command("drain")

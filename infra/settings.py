@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     trim_keep: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
         default=None, ge=timedelta(0), description="drained entries older than this are trimmed: 7d, 36h, 90m, 30s"
     )
+    archive_url: str = Field(default="", description="folder or URL below which chunks are archived")
     max_age_days: float = Field(default=365.25 * 30, gt=0, description="an older event time goes to quarantine")
     max_ahead_days: float = Field(default=2, ge=0, description="an event time further ahead goes to quarantine")
 
