@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.archive.root import Root, open_root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    """An archive in a folder that is not there yet."""
+    return open_root(str(tmp_path / "archive"))
+
+
+@pytest.fixture
+def folder(root: Root) -> Path:
+    """The same place."""
+    return Path(root.base)
