@@ -104,18 +104,13 @@ def decode_rows(rows: list[bytes]) -> pa.RecordBatch:
     )
 
 
-def hash_rows(batch: pa.RecordBatch) -> tuple[int, int]:
-    """Of all rows of a batch in `SCHEMA` the sums modulo 2^64 of the first and the second eight bytes of their SHA-256.
-
-    Hashed are the bytes that the server's `record_send` gives of a row; see `tasks.archive.content`.
-    """
+def row_hashes(batch: pa.RecordBatch) -> list[bytes]:
+    """Of each row of a batch in `SCHEMA` the SHA-256 of the bytes that the server's `record_send` gives of it."""
     rows = _sent(batch)
     offsets = np.frombuffer(rows.buffers()[1], np.int32).tolist()
     data = memoryview(rows.buffers()[2] or b"")
     sha256 = hashlib.sha256
-    digests = b"".join([sha256(data[a:b]).digest() for a, b in pairwise(offsets)])
-    halves = np.frombuffer(digests, ">u8").reshape(-1, 4)[:, :2].sum(axis=0, dtype=np.uint64)
-    return int(halves[0]), int(halves[1])
+    return [sha256(data[start:stop]).digest() for start, stop in pairwise(offsets)]
 
 
 def time_us(batch: pa.RecordBatch) -> NDArray[np.int64]:

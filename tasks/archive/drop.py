@@ -15,6 +15,7 @@ from tasks.archive.content import Content, day_bounds, on_server, total
 from tasks.archive.lock import demand_alone
 from tasks.archive.manifest import ADVICE, HYPERTABLE, BadArchive, Manifest, load
 from tasks.archive.root import Root, explained
+from tasks.archive.supersede import remove_contained
 from tasks.archive.verify import verify
 from tasks.chunks import Chunk
 from tasks.progress import Reached, announce
@@ -50,7 +51,8 @@ class _Busy(Exception):
 def drop_archived(connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, root: Root) -> Outcome:
     """Verify the archive, compare the chunk with it under a lock, and drop the chunk, in one transaction.
 
-    Rows that came since stay, and with them the chunk: archive it again. Drains go first: whoever wants to write to the
+    Rows that came since stay, and with them the chunk: archive it again. Older archives all of whose rows are in this
+    one are removed. Drains go first: whoever wants to write to the
     chunk waits no longer than a day's rows are compared, and none is brought into a deadlock. Raises `BadArchive` and
     `psycopg.Error` with nothing dropped, `Transient` where others used the chunk all the time.
     """
@@ -61,6 +63,10 @@ def drop_archived(connection: psycopg.Connection, chunk: Chunk, manifest: Manife
         )
     verify(root, manifest)
     announce(Reached(manifest.name, "verified"))
+    with explained(f"drop {chunk.schema}.{chunk.table}", root), connection.transaction():
+        demand_alone(connection, chunk)
+        for name in remove_contained(root, manifest):
+            announce(Reached(name, "removed"))
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(_PAUSE_SECONDS * 2 ** (attempt - 1))

@@ -57,8 +57,7 @@ def read_archive(root: Root, manifest: Manifest) -> Iterator[pa.RecordBatch]:
     Raises `BadArchive` where a file is missing or is no such file. That the content is the right one, `verify` says.
     """
     for file in manifest.files:
-        with explained(f"read {manifest.name}", root):
-            yield from _batches(root, manifest.name, file)
+        yield from read_file(root, manifest, file)
 
 
 def _verify_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Content:
@@ -71,7 +70,7 @@ def _verify_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Content:
     if sha256 != file.sha256:
         raise _bad(name, file.path, f"sha256 {file.sha256}", sha256)
     content = Content()
-    for batch in _batches(root, name, file):
+    for batch in read_file(root, manifest, file):
         times = time_us(batch)
         if (np.diff(times) < 0).any() or (content.max_us is not None and len(times) and times[0] < content.max_us):
             raise _bad(name, file.path, "rows in the order of time", "another order")
@@ -87,7 +86,9 @@ def _verify_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Content:
     return content
 
 
-def _batches(root: Root, name: str, file: ArchivedFile) -> Iterator[pa.RecordBatch]:
+def read_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Iterator[pa.RecordBatch]:
+    """The rows of one file of an archive; see `read_archive`."""
+    name = manifest.name
     try:
         with root.files.open_input_file(root.path(file.path)) as source, pq.ParquetFile(source) as parquet:
             if not parquet.schema_arrow.equals(SCHEMA):

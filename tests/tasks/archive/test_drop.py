@@ -15,7 +15,9 @@ import pytest
 from infra.errors import Terminal, Transient
 from tasks.archive import drop as drop_module
 from tasks.archive.drop import drop_archived
+from tasks.archive.manifest import names
 from tasks.archive.root import Root
+from tasks.archive.verify import unlisted, verify
 from tasks.archive.write import archive_chunk
 from tasks.chunks import Chunk
 from tasks.progress import News, Reached, watched
@@ -203,3 +205,40 @@ def test_a_second_drop_at_the_same_time_does_not_disturb_the_first(
 
     with watched(again):
         assert drop_archived(database, chunk, manifest, root) == "dropped"
+
+
+def test_an_archive_whose_rows_are_all_in_the_later_one_is_removed(
+    database: psycopg.Connection, root: Root, folder: Path
+) -> None:
+    """Rows came between archiving and dropping, on old days and on a new one; nothing was dropped in between."""
+    insert(database, many(300, span=timedelta(days=3)))
+    chunk = the_chunk(database)
+    stale = archive_chunk(database, chunk, root)
+    insert(database, many(300, THURSDAY + MICROSECOND, first=5_000, span=timedelta(days=6)))
+    rows = in_order(database)
+    manifest = archive_chunk(database, chunk, root)
+    assert names(root) == sorted([stale.name, manifest.name])
+    assert drop_archived(database, chunk, manifest, root) == "dropped"
+    assert names(root) == [manifest.name]
+    assert unlisted(root, [manifest]) == []
+    assert by_pandas(folder, [manifest]) == rows
+
+
+@pytest.mark.parametrize(
+    "lacking", ["DELETE FROM events WHERE event_id = %s", "UPDATE events SET user_id = '' WHERE event_id = %s"]
+)
+def test_an_archive_with_a_row_that_the_later_one_has_not_stays(
+    lacking: str, database: psycopg.Connection, root: Root, folder: Path
+) -> None:
+    insert(database, many(300))
+    chunk, rows = the_chunk(database), in_order(database)
+    older = archive_chunk(database, chunk, root)
+    database.execute(lacking, [rows[-1][1]])
+    later = in_order(database)
+    insert(database, many(10, first=5_000))
+    manifest = archive_chunk(database, chunk, root)
+    assert drop_archived(database, chunk, manifest, root) == "dropped"
+    assert names(root) == sorted([older.name, manifest.name])
+    verify(root, older)
+    assert by_pandas(folder, [older]) == rows
+    assert len(by_pandas(folder, [manifest])) == len(later) + 10

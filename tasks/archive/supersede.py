@@ -1,0 +1,51 @@
+"""Archives that a later one of the same range makes superfluous: rows came between archiving and dropping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tasks.archive.columns import row_hashes
+from tasks.archive.manifest import ArchivedFile, BadArchive, Manifest, load, manifest_path, names, range_name
+from tasks.archive.root import Root
+from tasks.archive.verify import read_file, verify
+
+
+def remove_contained(root: Root, manifest: Manifest) -> list[str]:
+    """Remove every other archive of the same range all of whose rows are in this one, which must be verified.
+
+    By their content and by nothing else: no name and no time can tell whether the rows of an older archive are still
+    in the table or were dropped from it. One that is damaged stays for a person to look at. Returns their names. The
+    caller is the only one at this range.
+    """
+    removed = []
+    for name in names(root):
+        if name == manifest.name or not name.startswith(f"{range_name(manifest.chunk)}_"):
+            continue
+        try:
+            older = load(root, name)
+            verify(root, older)
+        except BadArchive:
+            continue
+        if contains(root, manifest, older):
+            root.remove(manifest_path(name))  # first: files that nothing lists are harmless
+            for file in older.files:
+                root.remove(file.path)
+            removed.append(name)
+    return removed
+
+
+def contains(root: Root, manifest: Manifest, other: Manifest) -> bool:
+    """Whether every row of `other` is in the archive, as it is. Both are sorted; a batch of each is in memory."""
+    mine = {file.day: file for file in manifest.files}
+    for file in other.files:
+        if file.day not in mine:
+            return False
+        whole = _hashes(root, manifest, mine[file.day])
+        if not all(row in whole for row in _hashes(root, other, file)):  # goes on in `whole` from where it was
+            return False
+    return True
+
+
+def _hashes(root: Root, manifest: Manifest, file: ArchivedFile) -> Iterator[bytes]:
+    for batch in read_file(root, manifest, file):
+        yield from row_hashes(batch)
