@@ -8,8 +8,9 @@ BIN := .venv/bin
 demo: env
 	$(BIN)/python -m infra.demo
 
+# Two at a time, each with servers of its own: most of a test is waiting for one.
 test: env
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

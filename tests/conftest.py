@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -55,7 +56,7 @@ class Servers:
     version: str
 
 
-_used: list[Servers] = []
+_used: list[str] = []  # said at the end of the run
 
 
 @pytest.fixture(scope="session")
@@ -77,14 +78,24 @@ def _look(config: Settings, engine: Engine | None) -> Servers:
             "SELECT current_setting('timescaledb.license'), extversion FROM pg_extension WHERE extname = 'timescaledb'"
         ).fetchone()
     assert row is not None
-    _used.append(Servers(config, engine, {"timescale": "Community", "apache": "Apache"}[row[0]], row[1]))
-    return _used[-1]
+    found = Servers(config, engine, {"timescale": "Community", "apache": "Apache"}[row[0]], row[1])
+    _used.append(f"{engine.name if engine else 'given by URL'}; TimescaleDB {found.version} {found.edition}")
+    return found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist, whose terminal nobody sees
+        session.config.workeroutput["servers"] = _used
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _used.extend(getattr(node, "workeroutput", {}).get("servers", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for found in _used:
-        engine = found.engine.name if found.engine else "given by URL"
-        terminalreporter.write_line(f"servers: {engine}; TimescaleDB {found.version} {found.edition}")
+    for used in dict.fromkeys(_used):
+        terminalreporter.write_line(f"servers: {used}")
 
 
 @pytest.fixture
