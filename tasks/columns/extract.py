@@ -128,7 +128,7 @@ def _from_json(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns
             try:
                 if document is None:
                     raise msgspec.DecodeError(f"expected a field {name!r}, found none")
-                parsed.append(decode(document))
+                parsed.append(_decode_one(decode, document))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 parsed.append(empty)
                 columns.faults[i] = (name, str(error))
@@ -139,6 +139,18 @@ def _from_json(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns
         raws = (bytes(row.properties) for row in parsed)
         columns.properties = pa.array([None if raw == b"null" else raw for raw in raws], pa.binary())
     return columns
+
+
+def _decode_one(decode: Callable[[bytes], Any], document: bytes) -> Any:
+    """Of a repeated key only the last value counts: the earlier ones may be anything that is JSON."""
+    try:
+        return decode(document)
+    except (msgspec.ValidationError, UnicodeDecodeError) as error:
+        try:
+            last = msgspec.json.encode(msgspec.json.decode(document, type=dict[str, msgspec.Raw]))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise error from None
+    return decode(last)
 
 
 def _texts(values: list[_Scalar], key: str, faults: dict[int, tuple[str, str]]) -> pa.Array:

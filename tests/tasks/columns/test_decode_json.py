@@ -85,9 +85,14 @@ def test_the_whole_document_as_properties_is_the_very_text_that_came() -> None:
     assert decoded_json(documents, WHOLE).properties.to_pylist() == documents
 
 
-def test_of_a_repeated_key_the_last_value_counts() -> None:
-    twice = document().replace(b'"user_id": "u"', b'"user_id": "old", "user_id": "new"')
-    assert decoded_json([twice]).user_id.to_pylist() == [b"new"]
+@pytest.mark.parametrize("earlier", [b'"old"', b"null", b"{}", b"[1]", b"true", b'"\xff"', b"1e400"])
+def test_of_a_repeated_key_the_last_value_counts_whatever_the_earlier_ones_are(earlier: bytes) -> None:
+    twice = document().replace(b'"user_id": "u"', b'"user_id": ' + earlier + b', "user_id": "new"')
+    events = decoded_json([document(), twice.replace(b'{"n": 1}', EXACT[0])])
+    assert events.user_id.to_pylist() == [b"u", b"new"]
+    assert events.properties.to_pylist() == [b'{"n": 1}', EXACT[0]]
+    (fault,) = decoded_json([twice.replace(b'"new"', b"{}")]).faults
+    assert (fault.field, "got `object` - at `$.user_id`" in fault.reason) == ("data", True)
 
 
 @pytest.mark.parametrize(
