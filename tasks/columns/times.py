@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A number is read by its size: below 1e11 seconds (until the year 5138), below 1e14 milliseconds, else microseconds.
 _SECONDS_BELOW, _MILLISECONDS_BELOW = 10**11, 10**14
+_CUT = Context(rounding=ROUND_DOWN)  # the usual context would round at the 28th digit
 _FEW = 32  # texts that are parsed one by one
 _INTEGER = r"^-?[0-9]{1,18}$"  # as Arrow casts them: without a plus
 # Decimal alone would take 1_000 and the digits of other alphabets, and stumble over an exponent of a million.
@@ -81,8 +82,8 @@ def _parse_one(text: str) -> int | None:
 
 
 def _from_decimal(number: Decimal) -> int | None:
-    size = abs(number)
+    size = number.copy_abs()
     if size >= 10**18:
         return None
     scale = 1_000_000 if size < _SECONDS_BELOW else 1_000 if size < _MILLISECONDS_BELOW else 1
-    return int(number * scale)
+    return int(_CUT.multiply(number, Decimal(scale)))
