@@ -88,40 +88,6 @@ def test_duplicates_and_bad_entries_are_told_apart_whatever_the_batches(
     assert ledger_is_whole(database, stream)
 
 
-@pytest.mark.parametrize(
-    ("change", "field", "reason"),
-    [
-        ({"properties": '{"a": "\\u0000"}'}, "properties", "unsupported Unicode escape sequence"),
-        ({"properties": "{not json"}, "properties", "invalid input syntax for type json"),
-        ({"event_id": "no-uuid"}, "event_id", "expected a UUID, found 'no-uuid'"),
-        ({"time": "yesterday"}, "time", "expected ISO 8601"),
-        ({"time": "1970-01-01T00:00:00Z"}, "time", "outside the times"),
-        ({"user_id": ""}, "user_id", "missing field user_id"),
-        ({"event_type": "x" * 9000 + "".join(chr(0x4E00 + i) for i in range(9000))}, "", "index row"),
-    ],
-)
-def test_a_bad_entry_is_quarantined_as_it_came_and_the_others_are_loaded(
-    change: dict[str, str],
-    field: str,
-    reason: str,
-    redis_client: redis.Redis,
-    database: psycopg.Connection,
-    stream: str,
-) -> None:
-    good = [event(n) for n in range(20)]
-    bad = event(99, **change)
-    send(redis_client, stream, [*good[:7], bad, *good[7:]])
-    result = drain(stream)
-    assert counts(result) == (21, 20, 0, 1, 0)
-    assert table_rows(database) == flat_rows(good)
-    rows = database.execute("SELECT fields, field, reason FROM spillway.quarantine").fetchall()
-    assert len(rows) == 1
-    fields, found_field, found_reason = rows[0]
-    assert dict(zip(fields[::2], fields[1::2], strict=True)) == bad
-    assert found_field == field
-    assert reason in found_reason
-
-
 def test_max_events_and_until_stop_the_drain_and_the_next_one_goes_on(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
