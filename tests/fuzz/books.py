@@ -1,0 +1,110 @@
+"""What the tables say of a stream beside what the oracle says, entry by entry."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from tests.fuzz.jsonb import parse, stored
+from tests.fuzz.prediction import Fate, Fields, Key, Oracle, Row
+from tests.oracle import ledger_sums
+
+_SHOWN = 10  # differences; the first tells most
+_SHOWN_BYTES = 300  # of a field
+
+Kept = tuple[tuple[bytes, ...], str]  # the raw fields, and the kind
+
+
+@dataclass
+class Met:
+    """The entries of one stream that the oracle has met, by their id."""
+
+    oracle: Oracle
+    fates: dict[str, tuple[Fields, Fate]] = field(default_factory=dict)
+
+    def meet(self, entry_id: str, fields: Fields) -> None:
+        self.fates[entry_id] = (fields, self.oracle.meet(fields))
+
+    @property
+    def counts(self) -> Counter[Fate]:
+        return Counter(fate for _, fate in self.fates.values())
+
+    @property
+    def quarantine(self) -> dict[str, Kept]:
+        kinds = (Fate.REFUSED, Fate.CONFLICT)
+        return {i: (tuple(fields), fate.value) for i, (fields, fate) in self.fates.items() if fate in kinds}
+
+    @property
+    def sums(self) -> tuple[int, int, int, int]:
+        """Read, inserted, duplicates, quarantined, as the ledger has them."""
+        n = self.counts
+        return n.total(), n[Fate.ROW], n[Fate.DUPLICATE], n[Fate.REFUSED] + n[Fate.CONFLICT]
+
+
+def differences(connection: psycopg.Connection, met: dict[str, Met]) -> list[str]:
+    """In what the tables differ from what the oracle says of all the streams that were drained; empty if in nothing."""
+    return [line for line, _ in zip(_differences(connection, met), range(_SHOWN), strict=False)]
+
+
+def _differences(connection: psycopg.Connection, met: dict[str, Met]) -> Iterator[str]:
+    kept, reasons = _quarantine(connection)
+    for stream, one in met.items():
+        expected, found = one.quarantine, kept.get(stream, {})
+        for entry_id in sorted(expected.keys() | found.keys()):
+            if expected.get(entry_id) != found.get(entry_id):
+                fields, fate = one.fates[entry_id]
+                reason = reasons.get((stream, entry_id), "is not in the quarantine")
+                yield f"{stream} {entry_id}: expected {fate}; {reason}; {_shown(fields)}"
+                if entry_id in found and found[entry_id][0] != tuple(fields):
+                    yield f"{stream} {entry_id}: its raw fields are {_shown(found[entry_id][0])}"
+    yield from _of_rows(table(connection), met)
+    for stream, one in met.items():
+        if (sums := ledger_sums(connection, stream)) != one.sums:
+            yield f"{stream}: the ledger says {sums}, expected {one.sums}"
+
+
+def _of_rows(found: dict[Key, Row], met: dict[str, Met]) -> Iterator[str]:
+    expected: dict[Key, Row] = {}
+    for one in met.values():
+        assert not expected.keys() & one.oracle.rows.keys(), "streams of a campaign share no key"
+        expected |= one.oracle.rows
+    for key in sorted(expected.keys() | found.keys()):
+        if expected.get(key) != found.get(key):
+            yield f"row {key[0]} {key[1]}: expected {expected.get(key)!r:.900}; found {found.get(key)!r:.900}"
+
+
+def table(connection: psycopg.Connection) -> dict[Key, Row]:
+    """The table `events`, every digit of its numbers included."""
+    query = """
+        SELECT event_id, (extract(epoch FROM time) * 1000000)::bigint, event_type, user_id, properties::text
+          FROM events"""
+    rows: dict[Key, Row] = {}
+    event_id: UUID
+    for event_id, time, event_type, user_id, properties in connection.execute(query):
+        document = None if properties is None else stored(parse(properties))
+        rows[event_id, time] = Row(time, event_id, event_type, user_id, document)
+    return rows
+
+
+def _quarantine(connection: psycopg.Connection) -> tuple[dict[str, dict[str, Kept]], dict[tuple[str, str], str]]:
+    """By stream and entry id what is kept; and for people the reasons."""
+    query = """
+        SELECT s.name, q.entry_id, q.fields, q.kind, q.reason
+          FROM spillway.quarantine q JOIN spillway.streams s ON s.id = q.stream"""
+    kept: dict[str, dict[str, Kept]] = {}
+    reasons: dict[tuple[str, str], str] = {}
+    row: Any
+    for row in connection.execute(query):
+        stream, entry_id, fields, kind, reason = row
+        kept.setdefault(stream, {})[entry_id] = (tuple(fields), kind)
+        reasons[stream, entry_id] = f"{kind}: {reason}"
+    return kept, reasons
+
+
+def _shown(fields: Fields) -> str:
+    return ", ".join(ascii(part[:_SHOWN_BYTES]) + ("…" if len(part) > _SHOWN_BYTES else "") for part in fields[:20])

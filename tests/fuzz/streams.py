@@ -1,0 +1,68 @@
+"""Streams of raw entries, in the window of a campaign: put into Redis, drained without Prefect, forgotten again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import psycopg
+import redis
+
+from infra.connections import Clients
+from infra.mapping import load_mappings
+from tasks.columns.decode import Window
+from tasks.load import Path as LoadPath
+from tasks.load import load_batch
+from tasks.plan import make_plan
+from tasks.read import Limits, Reader
+
+# Event times that are believed, in microseconds since 1970: whatever the clock says, settings are made for it.
+EARLIEST, LATEST = (round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 10**6 for year in (2025, 2100))
+
+
+def settings_of_the_window() -> dict[str, float]:
+    now = time.time()
+    return {"max_age_days": (now - EARLIEST / 1e6) / 86_400, "max_ahead_days": (LATEST / 1e6 - now) / 86_400}
+
+
+def ids(random: Random) -> Iterator[str]:
+    """Ids as streams have them: several in a millisecond, gaps, and sequences of any size."""
+    milliseconds, sequence = 1, 0
+    while True:
+        if random.random() < 0.5:
+            sequence += random.choice((1, 1, 7, 2**40))
+        else:
+            milliseconds, sequence = milliseconds + random.choice((1, 3, 10**6)), random.choice((0, 0, 5, 2**63))
+        yield f"{milliseconds}-{sequence}"
+
+
+def add(client: redis.Redis, stream: str, entries: Iterable[tuple[str, list[bytes]]]) -> None:
+    """XADD with the ids of `entries`. Not the client's own, which takes a dict: here a field may come twice."""
+    left = iter(entries)
+    while some := list(islice(left, 500)):
+        with client.pipeline(transaction=False) as pipeline:
+            for entry_id, fields in some:
+                pipeline.execute_command("XADD", stream, entry_id, *fields)
+            pipeline.execute()
+
+
+def drain_plainly(clients: Clients, stream: str, mappings: Path, batch_rows: int) -> None:
+    """What the flow does with one stream, one batch after the other."""
+    limits = Limits(batch_rows, clients.settings.batch_bytes)
+    window, path = Window(EARLIEST, LATEST), LoadPath()
+    with clients.postgres() as connection:
+        planned = make_plan(clients.redis, connection, stream)
+        reader = Reader(clients.redis, stream, planned.gaps, limits, load_mappings(mappings).of(stream), window)
+        while (batch := reader.read()) is not None:
+            load_batch(connection, batch, "fuzz", path)
+
+
+def forget(client: redis.Redis, connection: psycopg.Connection) -> None:
+    """Empty all for the next of many examples. Not TRUNCATE, which makes new files for every chunk."""
+    client.flushdb()
+    for table in ("events", "spillway.quarantine", "spillway.ledger", "spillway.streams"):
+        connection.execute(f"DELETE FROM {table}")

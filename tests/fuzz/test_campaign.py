@@ -1,0 +1,66 @@
+"""A hundred thousand entries, good, repeated, changed, broken and odd, drained by the flow: each meets its fate.
+
+The seed is fixed. Another one: SPILLWAY_TEST_FUZZ_SEED=anything; what fails says which one it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import psycopg
+import pytest
+import redis
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.drain import drain
+from infra.settings import Settings
+from tests.fuzz.books import Met, differences
+from tests.fuzz.entries import Mix, Source
+from tests.fuzz.layouts import LAYOUTS, MAPPINGS
+from tests.fuzz.prediction import Fate, Oracle
+from tests.fuzz.seed import SEED
+from tests.fuzz.streams import EARLIEST, LATEST, add, ids, settings_of_the_window
+from tests.oracle import ledger_is_whole
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+# Rows of a batch at most, and entries of each stream that are drained so.
+ROUNDS = [(1, 15), (2, 30), (7, 100), (40, 600), (300, 3_000), (2_000, 6_400), (50_000, 7_000)]
+COUNT = sum(count for _, count in ROUNDS) * len(LAYOUTS)
+
+
+@pytest.mark.timeout(600)
+def test_every_entry_of_a_long_campaign_meets_the_fate_that_the_oracle_says(
+    redis_client: redis.Redis,
+    database: psycopg.Connection,
+    configure: Callable[..., Settings],
+    tmp_path: Path,
+) -> None:
+    """Row for row, raw field for raw field, kind for kind, after every round; batches of all sizes meet everything."""
+    print(f"SPILLWAY_TEST_FUZZ_SEED={SEED}")
+    (tmp_path / "spillway.toml").write_text(MAPPINGS)
+    sources = {stream: Source(f"{SEED} {stream}", layout) for stream, layout in LAYOUTS.items()}
+    numbers = {stream: ids(Random(f"{SEED} {stream} ids")) for stream in LAYOUTS}
+    met = {stream: Met(Oracle(layout, EARLIEST, LATEST)) for stream, layout in LAYOUTS.items()}
+    for batch_rows, count in ROUNDS:
+        # What the server refuses costs a batch so much time as the batch is large: then there are less of them.
+        mix = Mix(by_server=0.05 if batch_rows < 300 else 0.01)
+        for stream, source in sources.items():
+            entries = list(zip(numbers[stream], source.entries(count, mix), strict=False))
+            for entry_id, fields in entries:
+                met[stream].meet(entry_id, fields)
+            add(redis_client, stream, entries)
+        configure(
+            mappings=tmp_path / "spillway.toml", batch_rows=batch_rows, max_bad_share=1, **settings_of_the_window()
+        )
+        # One batch after the other: which of two entries with the same key is the first is then never in doubt.
+        drain.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))("fuzz-*")
+        assert differences(database, met) == [], f"SPILLWAY_TEST_FUZZ_SEED={SEED}, batches of {batch_rows}"
+    assert all(ledger_is_whole(database, stream) for stream in LAYOUTS)
+    fates = sum((one.counts for one in met.values()), Counter())
+    assert fates.total() == COUNT >= 100_000
+    assert 0.4 < fates[Fate.ROW] / COUNT < 0.6, fates
+    assert min(fates[fate] for fate in Fate) > 0.02 * COUNT, fates
