@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -17,21 +18,16 @@ from infra.connections import Clients
 from tests.conftest import Servers
 from tests.fuzz.books import Met, differences
 from tests.fuzz.layouts import LAYOUTS, MAPPINGS
-from tests.fuzz.prediction import Oracle
+from tests.fuzz.prediction import FLAT, JSON, Layout, Oracle
 from tests.fuzz.seed import SEED
 from tests.fuzz.spoiling import BAD_IDS, BAD_TIMES, BEYOND_NUMERIC, LONE_SURROGATES, NOT_JSON, NOT_UTF8
 from tests.fuzz.streams import EARLIEST, LATEST, add, drain_plainly, forget, ids
 
-# Few of each, so that keys come again: with the same content, with other content, in other spellings.
+# Few of each, so that keys come again, with the same content or other, in this spelling or another.
 IDS = ["00000000-0000-4000-8000-000000000001", "{00000000000040008000000000000001}", "0" * 31 + "2", "order-17"]
 TIMES = ["2026-11-20T10:00:00Z", "1795168800", "1795168800000.5", "2026-11-20 10:00", "20261120T110000+0100"]
 USERS = ["u", "5", "", "né", "x" * 5_000]
 PROPERTIES = [b"{}", b'{"a": 1.0}', b'{"a":1, "a":1e0}', b"null", b"[]", b'"\\ud83d\\ude00"', b'{"\\u00e9": "\\u0000"}']
-COLUMNS = {
-    **dict.fromkeys(("event_id", "id", "ref"), IDS),
-    **dict.fromkeys(("time", "timestamp", "at", "occurred_at"), TIMES),
-    **dict.fromkeys(("event_type", "user_id", "kind", "source", "who"), USERS),
-}
 BAD_TEXTS = [*BAD_IDS, *BAD_TIMES, "a\0b"]
 BAD_BYTES = [*NOT_UTF8, *LONE_SURROGATES, *NOT_JSON, *BEYOND_NUMERIC]
 ANY_BYTES = st.sampled_from(BAD_BYTES) | st.binary(max_size=20)
@@ -41,39 +37,42 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 ).map(lambda value: json.dumps(value).encode())
-JSON = st.sampled_from(PROPERTIES) | ANY_JSON | ANY_BYTES
-
-
-def text_of(column: str) -> st.SearchStrategy[bytes]:
-    good = st.sampled_from(COLUMNS[column])
-    return (good | good | good | good | ANY_TEXT).map(str.encode)
-
-
-def value_of(column: str) -> st.SearchStrategy[bytes]:
-    """The same as it stands in a document: in quotes mostly, with quotes of its own as they come."""
-    quoted = text_of(column).map(lambda text: b'"' + text.replace(b"\0", b"\\u0000") + b'"')
-    return quoted | quoted | quoted | text_of(column) | JSON
-
-
-# What a layout reads, so that an entry can be a good one at all.
-NAMES = (("event_id", "event_type", "user_id", "time"), ("ref", "source", "kind", "who", "at"))
-NAMES += (("id", "source", "kind", "who", "occurred_at"), ("id", "kind", "who", "at"))
-PROPERTIES_NAMES = (b"properties", b"object", b"more")
+ANY_NAME = st.sampled_from([b"", b"data", b"doc", b"event_id", b"timestamp", b"time"]) | st.binary(max_size=6)
 Pairs = list[tuple[bytes, bytes]]
 
 
+def seldom(draw: st.DrawFn) -> bool:
+    return draw(st.integers(0, 19)) == 13
+
+
+def value_of(draw: st.DrawFn, good: list[str], document: bool) -> bytes:
+    """A text, as it stands in a flat entry or, in quotes mostly, in a document."""
+    text = draw(ANY_TEXT if seldom(draw) else st.sampled_from(good)).encode()
+    if seldom(draw):
+        return draw(ANY_JSON | ANY_BYTES)
+    return b'"' + text.replace(b"\0", b"\\u0000") + b'"' if document else text
+
+
 @st.composite
-def pairs(draw: st.DrawFn, document: bool) -> Pairs:
-    """Names and values: those of a layout, now and then one less, and some more, in any order."""
-    names = list(draw(st.sampled_from(NAMES)))
-    if draw(st.integers(0, 9)) == 9:
-        names.remove(draw(st.sampled_from(names)))
-    drawn = [(name.encode(), draw(value_of(name) if document else text_of(name))) for name in names]
-    drawn += draw(st.lists(st.tuples(st.sampled_from(PROPERTIES_NAMES), JSON), max_size=2))
-    if draw(st.integers(0, 4)) == 4:
-        more = st.sampled_from([name.encode() for name in COLUMNS] + [b"", b"data", b"doc"]) | st.binary(max_size=6)
-        drawn += draw(st.lists(st.tuples(more, JSON | ANY_BYTES), max_size=3))
-    return draw(st.permutations(drawn)) if draw(st.booleans()) else drawn
+def entries(draw: st.DrawFn, layout: Layout) -> list[bytes]:
+    """An entry of a layout, good mostly: names and values in turn."""
+    document = layout.document is not None
+    drawn: Pairs = []
+    for column, good in zip(layout.columns, (TIMES, IDS, USERS, USERS), strict=True):
+        drawn += [(key.encode(), value_of(draw, good, document)) for key in column.keys if not seldom(draw)]
+    if draw(st.booleans()):
+        bad = ANY_JSON | ANY_BYTES if seldom(draw) else st.sampled_from(PROPERTIES)
+        drawn.append(((layout.properties or "more").encode(), draw(bad)))
+    if seldom(draw):
+        drawn += draw(st.lists(st.tuples(ANY_NAME, ANY_JSON | ANY_BYTES), min_size=1, max_size=3))
+    if seldom(draw):
+        drawn = draw(st.permutations(drawn * 2))
+    if layout.document is not None:
+        drawn = [(layout.document, draw(ANY_BYTES) if seldom(draw) else document_of(drawn))]
+    if seldom(draw):
+        drawn.insert(0, draw(st.tuples(ANY_NAME, ANY_BYTES)))
+    # An entry without a field is one that Redis does not take.
+    return [part for pair in drawn or [(b"", b"")] for part in pair]
 
 
 def document_of(members: Pairs) -> bytes:
@@ -82,18 +81,24 @@ def document_of(members: Pairs) -> bytes:
     )
 
 
-FLAT = pairs(document=False).map(lambda drawn: [part for pair in drawn for part in pair])
-DOCUMENT = pairs(document=True).map(document_of) | ANY_BYTES
-IN_A_FIELD = st.tuples(st.sampled_from([b"data", b"doc"]), DOCUMENT).map(list)
-# An entry without a field is one that Redis does not take.
-ENTRY = (
-    FLAT.filter(len)
-    | IN_A_FIELD
-    | IN_A_FIELD
-    | st.lists(st.tuples(ANY_BYTES, ANY_BYTES), min_size=1, max_size=3).map(
-        lambda drawn: [part for pair in drawn for part in pair]
-    )
-)
+@dataclass(frozen=True)
+class Example:
+    """A stream, and what is put into it before each of its drains."""
+
+    stream: str
+    drains: list[list[list[bytes]]]
+    batch_rows: int
+
+
+@st.composite
+def examples(draw: st.DrawFn) -> Example:
+    """Of few entries, so that one comes again to the byte, too."""
+    stream = draw(st.sampled_from(sorted(LAYOUTS)))
+    layout = LAYOUTS[stream]
+    entry = entries(layout) if layout else entries(FLAT) | entries(JSON)
+    some = st.sampled_from(draw(st.lists(entry, min_size=1, max_size=6)))
+    drains = draw(st.lists(st.lists(some, min_size=1, max_size=8), min_size=1, max_size=3))
+    return Example(stream, drains, draw(st.sampled_from([1, 2, 3, 100])))
 
 
 @pytest.fixture(scope="module")
@@ -103,30 +108,21 @@ def clients(servers: Servers) -> Iterator[Clients]:
 
 
 @seed(SEED)
-@settings(deadline=None, max_examples=300, database=None)
-@given(
-    stream=st.sampled_from(sorted(LAYOUTS)),
-    drains=st.lists(st.lists(ENTRY, min_size=1, max_size=8), min_size=1, max_size=3),
-    batch_rows=st.sampled_from([1, 2, 3, 100]),
-)
+@settings(deadline=None, max_examples=150, database=None)
+@given(examples())
 def test_every_entry_of_any_small_stream_meets_the_fate_that_the_oracle_says(
-    clients: Clients,
-    mappings: Path,
-    emptied: psycopg.Connection,
-    stream: str,
-    drains: list[list[list[bytes]]],
-    batch_rows: int,
+    clients: Clients, mappings: Path, emptied: psycopg.Connection, example: Example
 ) -> None:
     forget(clients.redis, emptied)
-    met = Met(Oracle(LAYOUTS[stream], EARLIEST, LATEST))
+    met = Met(Oracle(LAYOUTS[example.stream], EARLIEST, LATEST))
     numbers = ids(Random(SEED))
-    for entries in drains:
-        numbered = list(zip(numbers, entries, strict=False))
+    for entries_of_one in example.drains:
+        numbered = list(zip(numbers, entries_of_one, strict=False))
         for entry_id, fields in numbered:
             met.meet(entry_id, fields)
-        add(clients.redis, stream, numbered)
-        drain_plainly(clients, stream, mappings, batch_rows)
-    assert differences(emptied, {stream: met}) == [], f"SPILLWAY_TEST_FUZZ_SEED={SEED}"
+        add(clients.redis, example.stream, numbered)
+        drain_plainly(clients, example.stream, mappings, example.batch_rows)
+    assert differences(emptied, {example.stream: met}) == [], f"SPILLWAY_TEST_FUZZ_SEED={SEED}"
 
 
 @pytest.fixture(scope="module")
