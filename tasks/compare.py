@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import psycopg
 from psycopg import sql
 
@@ -14,27 +15,28 @@ from tasks.columns.decode import Fault, Window
 from tasks.ids import IdRange, id_text, parse_id
 from tasks.read import Batch, Limits, Reader
 from tasks.reconcile import Finding
-from tasks.stage import COLUMN_LIST, STAGE, Stage
+from tasks.stage import COLUMN_LIST, IN_SPAN, STAGE, Span, Stage
 from tasks.step import step
 
 _EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
 
-# Of the staged rows, from 0, those that the table does not have just as they are.
+# Places of the staged rows that the table does not have just as they are.
 _DIFFERENT = sql.SQL("""
-    SELECT s.place - (SELECT min(place) FROM {stage}) AS row, count(e.event_id) AS found,
+    SELECT s.place, count(e.event_id) AS found,
            min(CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
                     WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' END) AS differs
       FROM {stage} AS s
       LEFT JOIN events AS e ON e.event_id = s.event_id AND e.time = s.time
-           AND e.time >= 'epoch'::timestamptz + %s * interval '1 microsecond'
-           AND e.time <= 'epoch'::timestamptz + %s * interval '1 microsecond'
+           AND e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
+           AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'
+     WHERE {span}
      GROUP BY s.place
     HAVING count(e.event_id) <> 1
         OR bool_or(s.event_type <> e.event_type OR s.user_id <> e.user_id OR s.properties IS DISTINCT FROM e.properties)
-    """).format(stage=STAGE)
+    """).format(stage=STAGE, span=IN_SPAN)
 _PUT_BACK = sql.SQL("""
-    INSERT INTO events ({c}) SELECT {c} FROM {stage} WHERE place - (SELECT min(place) FROM {stage}) = ANY(%s)
-        ORDER BY time, place ON CONFLICT DO NOTHING""").format(c=COLUMN_LIST, stage=STAGE)
+    INSERT INTO events ({c}) SELECT {c} FROM {stage} WHERE {span}
+        ORDER BY time, place ON CONFLICT DO NOTHING""").format(c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
 # Entries whose absence from the table is on record. One that was redriven as it came must be in the table.
 _ON_RECORD = """
     SELECT entry_id, kind FROM spillway.quarantine
@@ -96,13 +98,14 @@ def compare(connection: psycopg.Connection, batch: Batch, so_far: Comparison, re
     with connection.transaction():
         stage = Stage(connection, batch)
 
-        def look(start: int, end: int) -> None:
-            for place, found, differs in connection.execute(_DIFFERENT, [batch.min_time, batch.max_time]).fetchall():
+        def look(span: Span) -> None:
+            values = {"first": batch.min_time, "last": batch.max_time, **span.parameters}
+            for place, found, differs in connection.execute(_DIFFERENT, values).fetchall():
                 what = "missing" if not found else "different" if differs else "doubled"
                 detail = {"missing": "no row has its key", "different": f"its row has another {differs}"}.get(
                     what, f"{found} rows have its key"
                 )
-                row = start + place
+                row = stage.row(place)
                 suspects[int(batch.row_entry[row])] = (what, detail, row)
 
         stage.run(0, len(batch.rows), look)
@@ -114,7 +117,7 @@ def compare(connection: psycopg.Connection, batch: Batch, so_far: Comparison, re
         wrong = _not_on_record(connection, batch, suspects)
         missing = [row for _, (what, _, row) in wrong.items() if what == "missing" and row is not None]
         if repair and missing:
-            _insert(connection, batch, missing)
+            _put_back(connection, batch, missing)
     so_far.compared += batch.read
     for entry, (what, detail, _) in wrong.items():
         if repair and what == "missing":
@@ -138,13 +141,16 @@ def _not_on_record(
     return {entry: suspect for entry, suspect in suspects.items() if entry not in kept or suspect[0] == "doubled"}
 
 
-def _insert(connection: psycopg.Connection, batch: Batch, rows: Iterable[int]) -> None:
-    wanted = set(rows)
+def _put_back(connection: psycopg.Connection, batch: Batch, rows: list[int]) -> None:
+    """Insert the rows that are missing, runs of neighbours at a time."""
 
-    def merge(start: int, end: int) -> None:
-        connection.execute(_PUT_BACK, [[row - start for row in range(start, end) if row in wanted]])
+    def put(span: Span) -> None:
+        connection.execute(_PUT_BACK, span.parameters)
 
-    Stage(connection, batch).run(min(wanted), max(wanted) + 1, merge)
+    stage = Stage(connection, batch)
+    missing = np.sort(np.array(rows, np.int64))
+    for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1):
+        stage.run(int(run[0]), int(run[-1]) + 1, put)
 
 
 def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: Mapping | None) -> Reader:

@@ -9,39 +9,39 @@ from psycopg import sql
 
 from tasks.columns.decode import Fault
 from tasks.read import Batch
-from tasks.stage import COLUMN_LIST, COPY_EVENTS, STAGE, Stage, blames_a_value, copy_rows
+from tasks.stage import COLUMN_LIST, COPY_EVENTS, IN_SPAN, STAGE, Span, Stage, blames_a_value, copy_rows
 
-# How many went in, and the rows (from 0) of those whose key was there: told from the keys that came back, not asked of
+# How many went in, and the places of those whose key was there: told from the keys that came back, not asked of
 # the table, which would cost every row a look-up.
 _MERGE = sql.SQL("""
-    WITH put AS (INSERT INTO events ({c}) SELECT {c} FROM {stage} ORDER BY time, place
+    WITH put AS (INSERT INTO events ({c}) SELECT {c} FROM {stage} WHERE {span} ORDER BY time, place
                  ON CONFLICT DO NOTHING RETURNING event_id, time)
-    SELECT (SELECT count(*) FROM put), coalesce(array_agg(s.place - (SELECT min(place) FROM {stage})), '{{}}')
-      FROM {stage} AS s LEFT JOIN put USING (event_id, time) WHERE put.event_id IS NULL
-    """).format(c=COLUMN_LIST, stage=STAGE)
-# Of rows of the stage, how many are in the table, and of those the ones that differ: rows from 0, and the first column
+    SELECT (SELECT count(*) FROM put), coalesce(array_agg(s.place), '{{}}')
+      FROM {stage} AS s LEFT JOIN put USING (event_id, time) WHERE put.event_id IS NULL AND {span}
+    """).format(c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
+# Of rows of the stage, how many are in the table, and of those the ones that differ: their places, and the first column
 # that is another. The span of times, as constants, keeps it from looking into every chunk there is.
 _SAME_KEY = sql.SQL("""e.event_id = s.event_id AND e.time = s.time
        AND e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
        AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'""")
 _COMPARE = """
-    SELECT count(*), coalesce(array_agg(s.row) FILTER (WHERE differs), '{{}}'),
+    SELECT count(*), coalesce(array_agg(s.place) FILTER (WHERE differs), '{{}}'),
            coalesce(array_agg(CASE WHEN s.event_type <> e.event_type THEN 'event_type'
                                    WHEN s.user_id <> e.user_id THEN 'user_id' ELSE 'properties' END)
                     FILTER (WHERE differs), '{{}}')
-      FROM (SELECT *, place - (SELECT min(place) FROM {stage}) AS row FROM {stage}) AS s
-      JOIN {events} ON true,
+      FROM {stage} AS s JOIN {events} ON true,
            LATERAL (SELECT s.event_type <> e.event_type OR s.user_id <> e.user_id
                            OR s.properties IS DISTINCT FROM e.properties AS differs) AS compared
-     WHERE {which}"""
+     WHERE {which} AND {span}"""
 # All of them: the server chooses how to join.
-_COMPARE_ALL = sql.SQL(_COMPARE).format(stage=STAGE, events=sql.SQL("events AS e"), which=_SAME_KEY)
+_COMPARE_ALL = sql.SQL(_COMPARE).format(stage=STAGE, events=sql.SQL("events AS e"), which=_SAME_KEY, span=IN_SPAN)
 # A few: each is looked up, since the server thinks the temporary table has more of them and would read whole chunks
 # (25 ms instead of 250 ms for 400 of 40,000).
 _COMPARE_FEW = sql.SQL(_COMPARE).format(
     stage=STAGE,
     events=sql.SQL("LATERAL (SELECT * FROM events AS e WHERE {} OFFSET 0) AS e").format(_SAME_KEY),
-    which=sql.SQL("s.row = ANY(%(rows)s::bigint[])"),
+    which=sql.SQL("s.place = ANY(%(places)s::bigint[])"),
+    span=IN_SPAN,
 )
 _FEW = 4  # in so many is a look-up
 
@@ -73,8 +73,8 @@ def insert(connection: psycopg.Connection, batch: Batch, path: Path) -> Outcome:
     content is a duplicate; with other content it is a conflict.
     """
     outcome = Outcome()
-    merging = _Merging(connection, batch, outcome)
     stage = Stage(connection, batch)
+    merging = _Merging(connection, batch, stage, outcome)
     if path.merge or not _insert_straight(connection, batch, outcome):
         stage.run(0, batch.unique, merging.merge)
         path.merge = merging.met > 0
@@ -106,37 +106,35 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: Outc
 class _Merging:
     """Moves what is staged into `events` and counts it. `met`: rows whose key was there already."""
 
-    def __init__(self, connection: psycopg.Connection, batch: Batch, outcome: Outcome) -> None:
+    def __init__(self, connection: psycopg.Connection, batch: Batch, stage: Stage, outcome: Outcome) -> None:
         self._connection = connection
         self._batch = batch
+        self._stage = stage
         self._outcome = outcome
         self.met = 0
 
-    def merge(self, start: int, end: int) -> None:
-        """Merge the rows from `start` to before `end`, in order: of one key the first is the one that stays."""
-        row = self._connection.execute(_MERGE).fetchone()
+    def merge(self, span: Span) -> None:
+        """Merge a span, in order: of one key the first is the one that stays."""
+        row = self._connection.execute(_MERGE, span.parameters).fetchone()
         assert row is not None  # an aggregate has one row
         inserted, met = row
-        staged = end - start
         different: list[int] = []
         columns: list[str] = []
         duplicates = 0
-        if inserted < staged:
+        if inserted < span.count:
             # Seen in the table, not concluded from what did not go in: a row that is neither would be a lost one.
             # Where keys repeat each other, all are looked for: which of them went in, the table says.
-            few = len(met) * _FEW < staged == inserted + len(met)
-            found, different, columns = self._compare(_COMPARE_FEW if few else _COMPARE_ALL, met)
-            duplicates = found - len(different) - (0 if few else inserted)
+            few = len(met) * _FEW < span.count == inserted + len(met)
+            times = {"first": self._batch.min_time, "last": self._batch.max_time}
+            query = _COMPARE_FEW if few else _COMPARE_ALL
+            found = self._connection.execute(query, {**span.parameters, **times, "places": met}).fetchone()
+            assert found is not None  # an aggregate has one row
+            present, different, columns = found
+            duplicates = present - len(different) - (0 if few else inserted)
         self.met += len(met)
         self._outcome.inserted += inserted
         self._outcome.duplicates += duplicates
         for place, column in zip(different, columns, strict=True):
             reason = f"conflict: the table has this event_id and time with another {column}"
-            entry = int(self._batch.row_entry[start + place])
+            entry = int(self._batch.row_entry[self._stage.row(place)])
             self._outcome.faults.append(Fault(entry, column, reason, conflict=True))
-
-    def _compare(self, query: sql.Composed, rows: list[int]) -> tuple[int, list[int], list[str]]:
-        values = {"first": self._batch.min_time, "last": self._batch.max_time, "rows": rows}
-        row = self._connection.execute(query, values).fetchone()
-        assert row is not None  # an aggregate has one row
-        return row
