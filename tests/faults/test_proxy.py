@@ -1,0 +1,137 @@
+"""The proxy breaks what it is told to break, and nothing else."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.proxy import Direction, Proxy
+
+
+@pytest.fixture
+def echo() -> Iterator[Proxy]:
+    """A proxy before a server that sends back what it gets."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer(connection: socket.socket) -> None:
+            with connection:
+                try:
+                    while data := connection.recv(65536):
+                        connection.sendall(data)
+                except OSError:
+                    pass
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                threading.Thread(target=answer, args=[connection], daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        with Proxy("127.0.0.1", server.getsockname()[1]) as proxy:
+            yield proxy
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def connect(proxy: Proxy) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+
+
+def ask(connection: socket.socket, text: bytes) -> bytes:
+    connection.sendall(text)
+    found = b""
+    while len(found) < len(text) and (data := connection.recv(65536)):
+        found += data
+    return found
+
+
+def connect_and_receive(proxy: Proxy) -> bytes:
+    with connect(proxy) as connection:
+        return connection.recv(10)
+
+
+def test_all_bytes_pass_both_ways(echo: Proxy) -> None:
+    text = bytes(range(256)) * 4000
+    with connect(echo) as connection:
+        sender = threading.Thread(target=connection.sendall, args=[text])
+        sender.start()
+        found = b""
+        while len(found) < len(text):
+            found += connection.recv(65536)
+        sender.join()
+    assert found == text
+
+
+def test_a_cut_resets_what_is_open_and_what_comes_until_it_passes_on_again(echo: Proxy) -> None:
+    with connect(echo) as connection:
+        assert ask(connection, b"hello") == b"hello"
+        echo.cut()
+        with pytest.raises(ConnectionResetError):
+            connection.recv(10)
+    with pytest.raises(ConnectionResetError):
+        connect_and_receive(echo)
+    echo.pass_on()
+    with connect(echo) as connection:
+        assert ask(connection, b"hello") == b"hello"
+
+
+def test_what_is_refused_finds_no_server_until_the_same_port_is_there_again(echo: Proxy) -> None:
+    echo.refuse()
+    with pytest.raises(ConnectionRefusedError):
+        connect(echo)
+    echo.pass_on()
+    with connect(echo) as connection:
+        assert ask(connection, b"hello") == b"hello"
+
+
+def test_a_stalled_connection_goes_on_where_it_stopped(echo: Proxy) -> None:
+    with connect(echo) as connection:
+        ask(connection, b"hello")
+        echo.stall()
+        connection.settimeout(0.3)
+        connection.sendall(b"later")
+        with pytest.raises(TimeoutError):
+            connection.recv(10)
+        echo.pass_on()
+        connection.settimeout(5)
+        assert connection.recv(10) == b"later"
+
+
+def test_a_slow_connection_takes_its_time(echo: Proxy) -> None:
+    echo.slow(20_000)
+    with connect(echo) as connection:
+        began = time.monotonic()
+        assert len(ask(connection, b"x" * 10_000)) == 10_000
+        assert time.monotonic() - began > 0.4
+
+
+@pytest.mark.parametrize("direction", ["requests", "replies"])
+def test_a_cut_in_the_midst_lets_so_many_bytes_through_and_happens_once(echo: Proxy, direction: Direction) -> None:
+    with connect(echo) as connection:
+        echo.cut_after(7, direction)
+        connection.sendall(b"0123456789")
+        assert connection.recv(10) == b"0123456"
+        with pytest.raises(ConnectionResetError):
+            connection.recv(10)
+    assert not echo.armed
+    with connect(echo) as connection:
+        assert ask(connection, b"hello") == b"hello"
+
+
+def test_another_target_gets_the_new_connections(echo: Proxy) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, connect(echo) as before:
+        ask(before, b"hello")
+        echo.lead_to("127.0.0.1", other.getsockname()[1])
+        with pytest.raises(ConnectionResetError):
+            before.recv(10)
+        with connect(echo) as connection:
+            accepted, _ = other.accept()
+            with accepted:
+                accepted.sendall(b"I am another")
+                assert connection.recv(20) == b"I am another"
