@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
-.PHONY: demo test lint types bench env lock clean
+.PHONY: demo test lint types bench chaos soak env lock clean
 
 demo: env
 	$(BIN)/python -m infra.demo
@@ -20,6 +20,12 @@ types: env
 
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+chaos: env ## faults by the hundred on every server that can run here, compared event by event; 10 to 15 minutes each
+	$(BIN)/python -m tests.faults.chaos $(CHAOS_ARGS)
+
+soak: env ## an hour of a steady rate with faults
+	$(BIN)/python -m tests.faults.soak $(SOAK_ARGS)
 
 env: .venv/.installed
 

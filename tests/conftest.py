@@ -14,6 +14,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,13 @@ def prefect_server() -> Iterator[str]:
     """
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+    with running_prefect() as url, temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield url
+
+
+@contextmanager
+def running_prefect() -> Iterator[str]:
+    """A Prefect server, for pytest and for what runs without it."""
     url = os.environ["PREFECT_API_URL"]
     log = Path(_HOME.name) / "server.log"
     with log.open("wb") as output:
@@ -175,8 +183,7 @@ def prefect_server() -> Iterator[str]:
                     break
             except OSError:
                 time.sleep(0.2)
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            yield url
+        yield url
     finally:
         server.terminate()
         server.wait(timeout=60)
@@ -217,9 +224,16 @@ def deploy(environment: Mapping[str, str]) -> None:
 @pytest.fixture(scope="session")
 def worker(servers: Servers, prefect_server: str) -> Iterator[str]:
     """The deployments of prefect.yaml and a worker that runs them; returns the name of the scheduled drain."""
+    with running_worker(servers.settings) as name:
+        yield name
+
+
+@contextmanager
+def running_worker(config: Settings) -> Iterator[str]:
+    """The same, where there is no pytest."""
     environment = os.environ | {
-        "SPILLWAY_REDIS_URL": servers.settings.redis,
-        "SPILLWAY_DATABASE_URL": servers.settings.database,
+        "SPILLWAY_REDIS_URL": config.redis,
+        "SPILLWAY_DATABASE_URL": config.database,
         "PREFECT_LOGGING_LEVEL": "INFO",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
@@ -227,7 +241,7 @@ def worker(servers: Servers, prefect_server: str) -> Iterator[str]:
     deploy(environment)
     log = Path(_HOME.name) / "worker.log"
     with log.open("wb") as output:
-        command = [BIN / "prefect", "worker", "start", "--pool", "spillway"]
+        command = [str(BIN / "prefect"), "worker", "start", "--pool", "spillway"]
         process = subprocess.Popen(command, env=environment, cwd=PROJECT_ROOT, stdout=output, stderr=subprocess.STDOUT)
     try:
         yield "drain/scheduled"

@@ -22,7 +22,7 @@ def test_two_drains_and_a_deployment_run_at_the_same_moment(
 ) -> None:
     produced = [entry for batch in batches(EVENTS, seed=8, duplicates=0.01) for entry in batch.entries]
     send(redis_client, stream, produced[: EVENTS // 2])
-    command = [BIN / "prefect", "deployment", "run", worker, "--param", f"stream={stream}", "--watch"]
+    command = [str(BIN / "prefect"), "deployment", "run", worker, "--param", f"stream={stream}", "--watch"]
     run = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     env = env | {"SPILLWAY_BATCH_ROWS": "1000"}
     read = 0

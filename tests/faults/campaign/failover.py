@@ -1,0 +1,106 @@
+"""A failover to a replica that lacks the end of a stream."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+
+from infra.servers.ports import free_port
+from infra.servers.process import ProcessEngine
+from infra.servers.redis_server import RedisServer
+from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.produce import Produced, endless
+from tests.faults.campaign.world import World
+from tests.faults.points import Point
+from tests.faults.processes import Drain, Harness, Outcome
+
+_SYNC_SECONDS = 30
+_TAIL_ENTRIES = 200
+
+
+class ReplicaPromoted(Fault):
+    """A replica is promoted that lacks entries which were drained: refused until the newer Redis is back.
+
+    The other stream has lost nothing, and is drained from the replica.
+    """
+
+    drains = (1, 1)
+    lasting = True
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        super().__init__(world, dice)
+        self._replica: RedisServer | None = None
+        self._shortened = ""
+
+    @classmethod
+    def impossible(cls, world: World) -> str | None:
+        return None if isinstance(world.engine, ProcessEngine) else "a second Redis cannot be started here"
+
+    def prepare(self, produced: Sequence[Produced]) -> None:
+        shortened = self.dice.choice(produced)
+        self._shortened = shortened.stream
+        port = self._start_replica()
+        with self.world.redis_client() as primary, redis.Redis(port=port, socket_timeout=10) as replica:
+            replica.replicaof("127.0.0.1", str(self.world.settings.redis_port))
+            _await(lambda: _is_level(primary, replica))
+            replica.replicaof("NO", "ONE")
+            shortened.send(primary, next(endless(self.dice.randrange(1 << 32), _TAIL_ENTRIES)))
+        before = Drain(shortened.stream, self.world.env, Harness(log=self.world.log)).finished()
+        if "error" in before:
+            raise AssertionError(f"the drain before the failover failed: {before['error']}")
+        self.world.redis_net.lead_to("127.0.0.1", port)
+
+    def _start_replica(self) -> int:
+        engine = self.world.engine
+        assert isinstance(engine, ProcessEngine)
+        user, port = engine.host.user("redis", "nobody"), free_port()
+        self._replica = RedisServer(engine.host, engine.folder / "replica", user, engine.redis_program())
+        self._replica.launch(port)
+        with redis.Redis(port=port) as replica:
+            _await(lambda: bool(replica.ping()))
+        return port
+
+    def moment(self) -> Point | float:
+        return 0.0
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        pass  # it has happened before the drain began
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        # `spillway stream accept-rewind` has its place here: once accepted, new entries of the replica are drained.
+        self.world.restore()
+
+    def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
+        error = outcomes[0].error or "none"
+        if f"stream {self._shortened}: its last id is " in error and "nothing was read" in error:
+            return []
+        return [f"expected that {self._shortened} is refused, found: {error}"]
+
+    def clean(self) -> None:
+        if self._replica is not None:
+            self._replica.stop("kill")
+
+
+def _is_level(primary: redis.Redis, replica: redis.Redis) -> bool:
+    """Whether the replica has all that the primary has."""
+    far: Any = replica.info("replication")
+    near: Any = primary.info("replication")
+    linked = (far["role"], far.get("master_link_status")) == ("slave", "up")
+    return linked and int(far["slave_repl_offset"]) == int(near["master_repl_offset"])
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _SYNC_SECONDS
+    while True:
+        try:
+            if condition():
+                return
+        except redis.RedisError:
+            pass  # it starts, or loads
+        if time.monotonic() > deadline:
+            raise AssertionError(f"the replica did not follow within {_SYNC_SECONDS} s")
+        time.sleep(0.02)

@@ -1,0 +1,97 @@
+"""Harm done to the network between a drain and one of the two servers, and between it and Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from tests.faults.campaign.fault import Fault
+from tests.faults.processes import Drain
+from tests.faults.proxy import Proxy
+
+
+class Network(Fault):
+    """Of one of the two servers."""
+
+    to_redis: ClassVar[bool]
+
+    @property
+    def net(self) -> Proxy:
+        return self.world.redis_net if self.to_redis else self.world.postgres_net
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        self.net.pass_on()
+
+
+class Cut(Network):
+    """Connections are reset, and new ones too, or refused, for a while."""
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        if self.dice.random() < 0.5:
+            self.net.cut()
+        else:
+            self.net.refuse()
+
+
+class Stalled(Network):
+    """Nothing comes through for a while, and nobody says so."""
+
+    lasts = (0.3, 5)
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        self.net.stall()
+
+
+class StalledForGood(Network):
+    """Nothing comes through any more, and nobody says so: no drain waits for ever."""
+
+    drains = (1, 1)
+    lasting = True
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        self.net.stall()
+
+
+class Slow(Network):
+    """A line of a few kilobytes a second, for a while."""
+
+    lasts = (1, 3)
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        self.net.slow(self.dice.uniform(5_000, 200_000))
+
+
+class CutInReply(Network):
+    """Connections are reset in the midst of a reply."""
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        self.net.cut_after(self.dice.randint(1, 100_000 if self.to_redis else 200), "replies")
+
+
+class CutInRequest(Network):
+    """Connections are reset in the midst of what is sent: for PostgreSQL, of a COPY."""
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        self.net.cut_after(self.dice.randint(1, 300 if self.to_redis else 100_000), "requests")
+
+
+class PrefectAway(Fault):
+    """Prefect's server does not answer for a while."""
+
+    lasts = (0.5, 2)
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        if self.dice.random() < 0.5:
+            self.world.prefect_net.refuse()
+        else:
+            self.world.prefect_net.cut()
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        self.world.prefect_net.pass_on()
+
+
+class PrefectGone(PrefectAway):
+    """Prefect's server has gone and does not come back as long as the drain runs."""
+
+    drains = (1, 1)
+    lasting = True

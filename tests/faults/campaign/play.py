@@ -1,0 +1,177 @@
+"""Plays one fault: produce, drain, inject, heal, drain again, compare."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from infra.producers.broken import Entry
+from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.kinds import KINDS
+from tests.faults.campaign.produce import Produced, endless
+from tests.faults.campaign.texts import wrong_retry, wrong_text
+from tests.faults.campaign.verdict import Verdict, judge
+from tests.faults.campaign.world import DELAYS, World
+from tests.faults.points import Point
+from tests.faults.processes import Drain, Harness, Outcome
+
+EVENTS = 2_000  # of one fault
+_BATCH_ROWS = (100, 400)
+_SECOND_STREAM = 0.3  # of the events
+_POINT_SECONDS = 20  # a drain comes by its point within so long, or never
+_HEALTHY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one fault did. `where`: the moment at which it came. `hung`: processes that had to be killed.
+
+    `texts`: errors that are not as they should be, with what is wrong; `complaints`: anything else that is wrong.
+    """
+
+    kind: str
+    seed: int
+    where: str
+    seconds: float
+    verdict: Verdict
+    hung: int = 0
+    texts: tuple[str, ...] = ()
+    complaints: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()  # that people read, right or wrong
+
+    @property
+    def good(self) -> bool:
+        return self.verdict.clean and not (self.hung or self.texts or self.complaints)
+
+    def __str__(self) -> str:
+        verdict = self.verdict
+        wrong = [
+            *(f"{n} {name}" for name in ("lost", "doubled", "different") if (n := getattr(verdict, name))),
+            *verdict.books,
+            *([f"{self.hung} hung"] if self.hung else []),
+            *self.complaints,
+            *self.texts,
+        ]
+        return f"{self.kind}:{self.seed} {self.where}, {self.seconds:.1f} s: {'; '.join(wrong) or 'all is well'}"
+
+
+@dataclass
+class Leg:
+    """Some faults in a row on the same two streams: what one leaves, the next one finds."""
+
+    name: str
+    seed: int
+    produced: list[Produced] = field(init=False)
+    _source: Iterator[list[tuple[Entry, bool]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.produced = [Produced(f"{self.name}-a"), Produced(f"{self.name}-b")]
+        self._source = endless(self.seed, EVENTS)
+
+    def produce(self, world: World) -> None:
+        """Add the events of one fault."""
+        entries = next(self._source)
+        part = round(len(entries) * _SECOND_STREAM)
+        with world.redis_client() as client:
+            for one, its in zip(self.produced, (entries[part:], entries[:part]), strict=True):
+                one.send(client, its)
+
+
+def play(world: World, leg: Leg, kind: str, seed: int) -> Result:
+    """Play the fault of that kind with the dice of `seed`. The world is whole again afterwards."""
+    began = time.monotonic()
+    dice = random.Random(seed)
+    fault = KINDS[kind](world, dice)
+    leg.produce(world)
+    outcomes: list[Outcome] = []
+    where = "before it began"
+    complaints: list[str] = []
+    with _cleaned(fault, complaints):
+        fault.prepare(leg.produced)
+        where = _disturb(world, leg, fault, dice, outcomes)
+        complaints += fault.complain(outcomes)
+    world.restore()
+    healthy = _start(world, leg, Harness(None, DELAYS, world.prefect_url, log=world.log), 50_000).outcome(
+        _HEALTHY_SECONDS
+    )
+    if healthy.error or healthy.result.get("lag") != 0:
+        complaints.append(f"the drain after it was not healthy: {healthy}")
+    with world.sql() as connection:
+        verdict = judge(connection, leg.produced)
+    return Result(
+        kind,
+        seed,
+        where,
+        time.monotonic() - began,
+        verdict,
+        sum(outcome.hung for outcome in (*outcomes, healthy)),
+        tuple(dict.fromkeys(wrong_texts(world, outcomes))),
+        tuple(complaints),
+        tuple(dict.fromkeys(text for outcome in outcomes for text in outcome.said)),
+    )
+
+
+def _disturb(world: World, leg: Leg, fault: Fault, dice: random.Random, outcomes: list[Outcome]) -> str:
+    """Start the drains, inject, heal, wait for the drains. Returns when it happened, for people to read."""
+    moment = fault.moment()
+    drains: list[Drain] = []
+    try:
+        for number in range(dice.randint(*fault.drains)):
+            point = moment if isinstance(moment, Point) and number == 0 else None
+            name = f"{leg.name}-{dice.randrange(1 << 32):08x}"
+            harness = Harness(point, DELAYS, world.prefect_url, name, world.log)
+            drains.append(_start(world, leg, harness, dice.randint(*_BATCH_ROWS)))
+        if isinstance(moment, Point):
+            where = str(moment) if drains[0].reached(_POINT_SECONDS) else f"never came {moment}"
+        else:
+            where = f"after {moment:.2f} s"
+            time.sleep(moment)
+        fault.inject(drains)
+        if not fault.holds:
+            _let_go_on(drains)
+        if fault.lasting:
+            outcomes += [drain.outcome(fault.limit) for drain in drains]
+            fault.heal(drains)
+        else:
+            time.sleep(dice.uniform(*fault.lasts))
+            fault.heal(drains)
+            outcomes += [drain.outcome(fault.limit) for drain in drains]
+    finally:
+        for drain in drains:
+            drain.kill()
+    return where
+
+
+def _let_go_on(drains: Sequence[Drain]) -> None:
+    for drain in drains:
+        drain.go_on()
+
+
+def _start(world: World, leg: Leg, harness: Harness, batch_rows: int) -> Drain:
+    env = world.env | {"SPILLWAY_BATCH_ROWS": str(batch_rows)}
+    return Drain([one.stream for one in leg.produced], env, harness)
+
+
+@contextmanager
+def _cleaned(fault: Fault, complaints: list[str]) -> Iterator[None]:
+    """Whatever goes wrong is a complaint, and the fault is undone."""
+    try:
+        yield
+    except Exception as error:
+        complaints.append(f"the campaign itself failed: {type(error).__name__}: {error}")
+    finally:
+        fault.world.restore()
+        fault.clean()
+
+
+def wrong_texts(world: World, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """The errors and reasons for a retry that are not as they should be, each with what is wrong."""
+    for outcome in outcomes:
+        if outcome.error and (wrong := wrong_text(outcome.error, world.places)):
+            yield f"{wrong}: «{outcome.error}»"
+        for retry in outcome.result.get("retries", []):
+            if wrong := wrong_retry(retry, world.places):
+                yield f"{wrong}: «{retry}»"

@@ -1,0 +1,94 @@
+"""What is produced, kept beside what was sent: the oracle knows nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import redis
+
+from infra.producers.broken import Entry
+from infra.producers.generate import batches
+from tests.oracle import Key, Row, flat_rows
+
+_CHUNK = 500  # entries of one transaction
+_GIVE_UP_SECONDS = 60
+
+# Of the entries of a campaign: repeated, broken, late by up to 60 days.
+DUPLICATES, BAD, LATE = 0.03, 0.01, 0.005
+
+
+@dataclass
+class Produced:
+    """A stream and all entries that Redis has confirmed of it, by id, in their order.
+
+    The ids are given here, and each transaction is all or nothing: after a lost answer the stream's last id tells
+    whether it went in, so that even where Redis dies nothing is sent twice and nothing is unknown.
+    """
+
+    stream: str
+    entries: dict[str, Entry] = field(default_factory=dict)
+    bad: set[str] = field(default_factory=set)
+    _last: tuple[int, int] = (0, 0)
+
+    def send(self, client: redis.Redis, entries: Iterable[tuple[Entry, bool]]) -> None:
+        """Add entries, each with whether it is a bad one. Tries again where Redis is away for a while."""
+        rest = iter(entries)
+        while chunk := list(itertools.islice(rest, _CHUNK)):
+            numbered = {self._next_id(): (entry, bad) for entry, bad in chunk}
+            self._send_whole(client, {entry_id: entry for entry_id, (entry, _) in numbered.items()})
+            self.entries |= {entry_id: entry for entry_id, (entry, _) in numbered.items()}
+            self.bad |= {entry_id for entry_id, (_, bad) in numbered.items() if bad}
+
+    def _next_id(self) -> str:
+        """Greater than all before it, whatever the clock does."""
+        ms, seq = self._last
+        now = int(time.time() * 1000)
+        self._last = (now, 0) if now > ms else (ms, seq + 1)
+        return f"{self._last[0]}-{self._last[1]}"
+
+    def _send_whole(self, client: redis.Redis, numbered: dict[str, Entry]) -> None:
+        deadline = time.monotonic() + _GIVE_UP_SECONDS
+        last = next(reversed(numbered))
+        while True:
+            try:
+                with client.pipeline(transaction=True) as pipeline:
+                    for entry_id, entry in numbered.items():
+                        pipeline.xadd(self.stream, entry, id=entry_id)  # type: ignore[arg-type]
+                    pipeline.execute()
+                return
+            except redis.RedisError:
+                if self._is_in(client, last):
+                    return
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def _is_in(self, client: redis.Redis, entry_id: str) -> bool:
+        try:
+            info = client.xinfo_stream(self.stream)
+        except redis.RedisError:
+            return False
+        return _number(info["last-generated-id"].decode()) >= _number(entry_id)
+
+    def good(self) -> Iterator[Entry]:
+        """The entries that are events."""
+        return (entry for entry_id, entry in self.entries.items() if entry_id not in self.bad)
+
+
+def _number(entry_id: str) -> tuple[int, int]:
+    ms, _, seq = entry_id.partition("-")
+    return int(ms), int(seq or 0)
+
+
+def expected_rows(produced: Iterable[Produced]) -> dict[Key, Row]:
+    """What `events` must hold of these streams."""
+    return flat_rows(entry for one in produced for entry in one.good())
+
+
+def endless(seed: int, size: int) -> Iterator[list[tuple[Entry, bool]]]:
+    """Batches of `size` generated entries with whether each is bad. Later ones repeat earlier ones, too."""
+    source = batches(10_000_000, seed=seed, duplicates=DUPLICATES, bad=BAD, late=LATE, size=size)
+    return (list(zip(batch.entries, batch.bad, strict=True)) for batch in source)

@@ -1,0 +1,68 @@
+"""Harm done to Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.world import World
+from tests.faults.processes import Drain, Outcome
+
+
+class KilledAndReloaded(Fault):
+    """SIGKILL, and started again from its append-only file."""
+
+    lasts = (0, 1)
+
+    @classmethod
+    def impossible(cls, world: World) -> str | None:
+        return None if world.engine else "the servers were given by URL: they cannot be stopped here"
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        self.world.stop("redis", "kill")
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        self.world.start("redis")
+
+
+class Paused(Fault):
+    """It answers nobody for a while, longer than SPILLWAY_REDIS_TIMEOUT or shorter."""
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        with self.world.redis_client() as client:
+            client.client_pause(int(self.dice.uniform(200, 4000)), all=True)
+
+
+class MemoryLimitReached(Fault):
+    """maxmemory is below what it holds: it takes no entry any more, but gives those that it has."""
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        self._limit("1mb")
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        self._limit("0")
+
+    def clean(self) -> None:
+        self._limit("0")
+
+    def _limit(self, size: str) -> None:
+        with self.world.redis_client() as client:
+            client.config_set("maxmemory", size)
+
+    def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
+        return [f"reading was not possible: {outcome.error}" for outcome in outcomes if outcome.error]
+
+
+class ClientsKilled(Fault):
+    """CLIENT KILL for every connection of every drain, several times."""
+
+    lasts = (0, 0)
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        with self.world.redis_client() as client:
+            for other in client.client_list():
+                if other["name"] == "spillway":
+                    client.client_kill_filter(_id=other["id"])
+
+    def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
+        return [f"not outlived: {outcome.error}" for outcome in outcomes if outcome.error]

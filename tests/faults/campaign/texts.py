@@ -1,0 +1,48 @@
+"""What a person reads of a fault: what, where, found, next step, in one line, and no credentials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_SECRETS = ("analytics_pass",)  # the servers' own, see infra/settings.py
+
+_STEPS = "preflight|plan|read|load|settle|report|redrive"
+# Several streams can fail in one run: each part begins with its step, or with its stream.
+_PARTS = re.compile(rf"; (?=(?:(?:{_STEPS})(?: \S+)*|stream \S+): )")
+_SERVER = re.compile(
+    rf"(?P<step>{_STEPS})(?: (?P<object>.+?))?: (?P<server>(?:PostgreSQL|Redis) at \S+:\d+):"
+    r" (?P<found>.+?); (?P<next>[^;]+)"
+)
+_REFUSAL = re.compile(r"stream \S+: its last id is \S+, expected \S+ or later.*; .*see «[^»]+» in docs/operations\.md")
+_EMPTY_NEXT_STEP = "see docs/operations.md"  # what is said where nobody has thought of the error yet
+
+
+def wrong_text(text: str, places: Iterable[str]) -> str | None:
+    """What is wrong with an error `Class: words`, None where nothing is. `places`: host:port of the two servers."""
+    kind, _, words = text.partition(": ")
+    if any(secret in text for secret in _SECRETS):
+        return "it shows a password"
+    if "\n" in text:
+        return "it has several lines"
+    if kind not in ("Transient", "Terminal"):
+        return f"it is not written for people: {kind}"
+    return next((wrong for part in _PARTS.split(words) if (wrong := _wrong_part(part, places))), None)
+
+
+def wrong_retry(words: str, places: Iterable[str]) -> str | None:
+    """The same of the reason that is shown when a step is tried again."""
+    return wrong_text(f"Transient: {words}", places)
+
+
+def _wrong_part(part: str, places: Iterable[str]) -> str | None:
+    if _REFUSAL.fullmatch(part):
+        return None
+    found = _SERVER.fullmatch(part)
+    if found is None:
+        return "it is not «step object: server at host:port: words; next step»"
+    if found["server"].partition(" at ")[2] not in places:
+        return f"there is no {found['server']}"
+    if found["next"] == _EMPTY_NEXT_STEP:
+        return "its next step is none"
+    return None

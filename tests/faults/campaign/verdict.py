@@ -1,0 +1,99 @@
+"""Compares the tables with what was produced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from tests.faults.campaign.produce import Produced, expected_rows
+from tests.oracle import ledger_is_whole, ledger_sums, table_rows
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong. `lost`: entries that are nowhere. `doubled`: there, or booked, more than once.
+
+    `different`: not as they were produced, or never produced. `books`: what in the ledger does not add up.
+    """
+
+    lost: int = 0
+    doubled: int = 0
+    different: int = 0
+    books: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        return self == Verdict()
+
+
+@dataclass
+class _Counts:
+    lost: int = 0
+    doubled: int = 0
+    different: int = 0
+    books: list[str] = field(default_factory=list)
+
+
+def judge(connection: psycopg.Connection, produced: Sequence[Produced]) -> Verdict:
+    """Compare every row, every quarantined entry and every sum with what was produced.
+
+    All of it must have been drained, and nothing else be in the tables.
+    """
+    counts = _Counts()
+    _compare_events(connection, produced, counts)
+    _compare_quarantine(connection, produced, counts)
+    inserted = sum(_compare_books(connection, one, counts) for one in produced)
+    if inserted != (rows := len(expected_rows(produced))):
+        counts.books.append(f"{inserted} inserted by the ledger, {rows} by the oracle")
+    _compare_settlements(connection, produced, counts)
+    return Verdict(counts.lost, counts.doubled, counts.different, tuple(counts.books))
+
+
+def _compare_events(connection: psycopg.Connection, produced: Sequence[Produced], counts: _Counts) -> None:
+    expected, found = expected_rows(produced), table_rows(connection)
+    counts.lost += len(expected.keys() - found.keys())
+    counts.different += len(found.keys() - expected.keys())
+    counts.different += sum(found[key] != expected[key] for key in expected.keys() & found.keys())
+    row = connection.execute("SELECT count(*)::int FROM events").fetchone()
+    assert row is not None  # an aggregate
+    counts.doubled += row[0] - len(found)
+
+
+def _compare_quarantine(connection: psycopg.Connection, produced: Sequence[Produced], counts: _Counts) -> None:
+    expected = {
+        (one.stream, entry_id): [part for pair in one.entries[entry_id].items() for part in pair]
+        for one in produced
+        for entry_id in one.bad
+    }
+    query = "SELECT name, entry_id, fields FROM spillway.quarantine JOIN spillway.streams ON id = stream"
+    found = {(stream, entry_id): fields for stream, entry_id, fields in connection.execute(query)}
+    counts.lost += len(expected.keys() - found.keys())
+    counts.different += len(found.keys() - expected.keys())
+    counts.different += sum(found[key] != expected[key] for key in expected.keys() & found.keys())
+
+
+def _compare_books(connection: psycopg.Connection, one: Produced, counts: _Counts) -> int:
+    """Returns how many events of the stream the ledger says were inserted."""
+    if not one.entries:
+        return 0
+    read, inserted, duplicates, quarantined = (n or 0 for n in ledger_sums(connection, one.stream))
+    counts.lost += max(0, len(one.entries) - read)
+    counts.doubled += max(0, read - len(one.entries))
+    if not ledger_is_whole(connection, one.stream):
+        counts.books.append(f"the ledger of {one.stream} is not one piece")
+    if quarantined != len(one.bad):
+        counts.books.append(f"{one.stream}: {quarantined} quarantined by the ledger, {len(one.bad)} bad were produced")
+    if read != inserted + duplicates + quarantined:
+        counts.books.append(f"{one.stream}: {read} read, {inserted} + {duplicates} + {quarantined} accounted for")
+    return inserted
+
+
+def _compare_settlements(connection: psycopg.Connection, produced: Sequence[Produced], counts: _Counts) -> None:
+    query = "SELECT name, lost::int, (settled_entries_added - baseline)::int FROM spillway.streams"
+    settled = {name: (lost, added) for name, lost, added in connection.execute(query)}
+    for one in produced:
+        expected = (0, len(one.entries))
+        if one.entries and settled.get(one.stream) != expected:
+            counts.books.append(f"{one.stream}: lost and settled are {settled.get(one.stream)}, expected {expected}")

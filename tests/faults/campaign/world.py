@@ -1,0 +1,170 @@
+"""The servers of a campaign, each behind a proxy, and what a drain needs to find them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
+
+import psycopg
+import redis
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.objects import State
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from infra.servers.engine import Engine, How, Service
+from infra.settings import Settings, host_of
+from tests.faults.proxy import Proxy
+
+# Short, so that a fault is over in seconds; see docs of SPILLWAY_* for what is usual.
+_LIMITS = {
+    "SPILLWAY_CONNECT_TIMEOUT": "2",
+    "SPILLWAY_REDIS_TIMEOUT": "1.5",
+    "SPILLWAY_STATEMENT_TIMEOUT": "4",
+    "SPILLWAY_LOCK_TIMEOUT": "1.5",
+    "SPILLWAY_PARALLEL_LOADS": "2",
+}
+# Between the attempts of a step, instead of 1, 2, 4 … s: a fault of a second or two is outlived.
+DELAYS = [0.2, 0.4, 0.8, 1.6, 3.2]
+
+_CLIENT_ATTEMPTS = 100  # of a campaign's own commands to Redis, every 50 ms
+
+
+@dataclass
+class World:
+    """What faults are done to. The three nets are the proxies through which drains see the servers."""
+
+    settings: Settings
+    engine: Engine | None
+    api: str  # Prefect's own, past its proxy
+    redis_net: Proxy
+    postgres_net: Proxy
+    prefect_net: Proxy
+    environment: Mapping[str, str]
+    log: Path  # of the drains' processes
+    # Starts a worker at its first call; returns the name of the deployment. None where there is to be none.
+    worker: Callable[[], str] | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a drain."""
+        return {
+            **self.environment,
+            **_LIMITS,
+            "SPILLWAY_REDIS_URL": through(self.settings.redis, self.redis_net),
+            "SPILLWAY_DATABASE_URL": through(self.settings.database, self.postgres_net),
+        }
+
+    @property
+    def prefect_url(self) -> str:
+        """Prefect's API as drains see it."""
+        return through(self.api, self.prefect_net)
+
+    @property
+    def places(self) -> tuple[str, str]:
+        """host:port of Redis and PostgreSQL as drains see them, and as their errors must say."""
+        env = self.env
+        return host_of(env["SPILLWAY_REDIS_URL"]), host_of(env["SPILLWAY_DATABASE_URL"])
+
+    def sql(self) -> psycopg.Connection:
+        """A connection past the proxy, in autocommit mode."""
+        return psycopg.connect(self.settings.database, autocommit=True, connect_timeout=10)
+
+    def redis_client(self) -> redis.Redis:
+        """A client past the proxy that waits where Redis is away."""
+        retry = Retry(ConstantBackoff(0.05), _CLIENT_ATTEMPTS)
+        client: redis.Redis = redis.Redis.from_url(self.settings.redis, retry=retry, socket_timeout=20)
+        return client
+
+    def stop(self, service: Service, how: How) -> None:
+        """Stop a server."""
+        assert self.engine is not None  # `impossible` of the fault has looked
+        self.engine.stop(service, how)
+
+    def start(self, service: Service) -> None:
+        """Start a server and wait until it answers; harmless where it runs."""
+        assert self.engine is not None
+        self.engine.start(service)
+        if service == "redis":
+            self.make_durable()
+
+    def make_durable(self) -> None:
+        """What Redis has confirmed is on its disk: otherwise a killed Redis loses entries, and the oracle is wrong."""
+        with self.redis_client() as client:
+            client.config_set("appendfsync", "always")
+
+    def restore(self) -> None:
+        """Whatever a fault has left: all servers run, and all networks too."""
+        for proxy, url in ((self.redis_net, self.settings.redis), (self.postgres_net, self.settings.database)):
+            proxy.pass_on()
+            proxy.lead_to(*place_of(url))
+        self.prefect_net.pass_on()
+        if self.engine is not None:
+            self.start("timescaledb")
+            self.start("redis")
+
+    def empty(self) -> None:
+        """Empty tables, and a Redis without streams."""
+        with self.sql() as connection:
+            connection.execute("SET statement_timeout = '60s'")
+            connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")
+        with self.redis_client() as client:
+            client.flushdb()
+
+    def set_state(self, run: str, state: State) -> bool:
+        """Set the state of the flow run of that name; False where there is none yet."""
+        with self.prefect_client() as client:
+            found = run_named(client, run)
+            if found is None:
+                return False
+            client.set_flow_run_state(found, state, force=True)
+            return True
+
+    def prefect_client(self) -> SyncPrefectClient:
+        """A client of this process's own Prefect server, past the proxy."""
+        return get_client(sync_client=True)
+
+
+def run_named(client: SyncPrefectClient, name: str) -> UUID | None:
+    """The id of the flow run of that name."""
+    found = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])), limit=1)
+    return found[0].id if found else None
+
+
+def through(url: str, proxy: Proxy) -> str:
+    """`url` with the proxy in the place of its server."""
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{proxy.port}"))
+
+
+def place_of(url: str) -> tuple[str, int]:
+    """Host and port of a URL that has both."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return parts.hostname, parts.port
+
+
+@contextmanager
+def made_world(
+    settings: Settings, engine: Engine | None, api: str, worker: Callable[[], str] | None = None
+) -> Iterator[World]:
+    """A world around servers that run. At the end, they are as before."""
+    with TemporaryDirectory(prefix="spillway-campaign-") as folder, ExitStack() as stack:
+        nets = [stack.enter_context(Proxy(*place_of(url))) for url in (settings.redis, settings.database, api)]
+        world = World(settings, engine, api, nets[0], nets[1], nets[2], dict(os.environ), Path(folder) / "log", worker)
+        world.make_durable()
+        try:
+            yield world
+        finally:
+            world.restore()
+            with world.redis_client() as client:
+                client.config_set("appendfsync", "everysec")

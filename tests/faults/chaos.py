@@ -1,0 +1,118 @@
+"""A long campaign of faults on every TimescaleDB that this machine can have:  make chaos"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import cache
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from infra.servers.choose import ENGINES
+from infra.servers.throwaway import throwaway_servers
+from infra.settings import Settings
+from tests.conftest import running_prefect, running_worker  # first: it sets Prefect's environment
+from tests.faults.campaign.kinds import KINDS
+from tests.faults.campaign.play import Leg, Result, play
+from tests.faults.campaign.summary import summary
+from tests.faults.campaign.world import World, made_world
+
+_LEG = 8  # faults on the same streams
+_SLOW_EVERY = 3  # of so many rounds through all kinds, one has the slow ones too
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main(
+    faults: Annotated[int, typer.Option(min=1, help="How many, on each engine.")] = 300,
+    seed: Annotated[int | None, typer.Option(help="Of the whole campaign; a random one, if not given.")] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="May be repeated; every one that can run, if not.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Only faults of this kind; may be repeated.")] = None,
+    replay: Annotated[list[str] | None, typer.Option(help="KIND:SEED as printed; only these, in this order.")] = None,
+) -> None:
+    """Play faults one after the other and compare everything with what was produced. Exit code 1 if any differs."""
+    seed = random.randrange(1 << 32) if seed is None else seed
+    results: list[Result] = []
+    with running_prefect() as api:
+        for name in engine or _engines():
+            with ExitStack() as stack:
+                settings, used = stack.enter_context(throwaway_servers("chaos", name))
+                worker = cache(lambda config=settings, on=stack: on.enter_context(running_worker(config)))
+                world = stack.enter_context(made_world(settings, used, api, worker))
+                console.print(f"{name}: {_version(world)}; seed {seed}")
+                wanted = _replayed(replay) if replay else _dealt(world, random.Random(seed), faults, kind or [])
+                played = _campaign(world, f"chaos-{name}", seed, wanted)
+                results += played
+                console.print(summary(f"{name}: {_version(world)}", played))
+    raise typer.Exit(0 if all(result.good for result in results) else 1)
+
+
+def _engines() -> list[str]:
+    """Those that can run here; of the others, why not."""
+    can = []
+    for name, engine in ENGINES.items():
+        if reason := engine(Settings(_env_file=None)).why_not():
+            console.print(f"without {name}: {reason}")
+        else:
+            can.append(name)
+    return can
+
+
+def _version(world: World) -> str:
+    with world.sql() as connection:
+        row = connection.execute(
+            "SELECT current_setting('server_version'), extversion, current_setting('timescaledb.license')"
+            "  FROM pg_extension WHERE extname = 'timescaledb'"
+        ).fetchone()
+    assert row is not None  # the schema made the extension
+    return f"PostgreSQL {row[0].split()[0]}, TimescaleDB {row[1]} ({row[2]})"
+
+
+def _replayed(wanted: list[str]) -> Iterator[tuple[str, int]]:
+    for one in wanted:
+        kind, _, seed = one.partition(":")
+        if kind not in KINDS or not seed.isdecimal():
+            raise typer.BadParameter(f"expected KIND:SEED, found {one!r}; kinds: {', '.join(KINDS)}")
+        yield kind, int(seed)
+
+
+def _dealt(world: World, dice: random.Random, faults: int, only: list[str]) -> Iterator[tuple[str, int]]:
+    """All kinds in an order of the dice, again and again; slow ones less often."""
+    if unknown := set(only) - KINDS.keys():
+        raise typer.BadParameter(f"no such kind: {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    possible = []
+    for kind in only or KINDS:
+        if reason := KINDS[kind].impossible(world):
+            console.print(f"without {kind}: {reason}")
+        else:
+            possible.append(kind)
+    left, turn = faults, 0
+    while left:
+        deck = [kind for kind in possible if only or not KINDS[kind].slow or turn % _SLOW_EVERY == 0]
+        dice.shuffle(deck)
+        for kind in deck[:left]:
+            yield kind, dice.randrange(1 << 32)
+        left -= len(deck[:left])
+        turn += 1
+
+
+def _campaign(world: World, name: str, seed: int, wanted: Iterator[tuple[str, int]]) -> list[Result]:
+    results: list[Result] = []
+    leg: Leg | None = None
+    for number, (kind, dice) in enumerate(wanted):
+        # After something went wrong, anew: otherwise all that follow would be wrong as well.
+        if leg is None or number % _LEG == 0 or not results[-1].good:
+            world.empty()
+            leg = Leg(f"{name}-{number}", seed + number)
+        results.append(play(world, leg, kind, dice))
+        mark = "[green]ok[/green]" if results[-1].good else "[red]BAD[/red]"
+        console.print(f"{number + 1:4} {mark} ", end="")
+        console.print(str(results[-1]), markup=False)
+    return results
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,214 @@
+"""An hour as in service: a producer at a steady rate, a drain every few seconds, faults among them:  make soak"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import psycopg
+import typer
+from rich.console import Console
+
+from infra.servers.throwaway import throwaway_servers
+from tests.conftest import running_prefect  # first: it sets Prefect's environment
+from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.kinds import KINDS
+from tests.faults.campaign.play import wrong_texts
+from tests.faults.campaign.produce import Produced, endless
+from tests.faults.campaign.verdict import judge
+from tests.faults.campaign.world import DELAYS, World, made_world
+from tests.faults.processes import Drain, Harness, Outcome
+
+_TICK_SECONDS = 0.1
+_DRAIN_EVERY_SECONDS = 3.0
+_MOST_DRAINS = 3  # at once: those that wait for a server are not to pile up
+_DRAIN_LIMIT_SECONDS = 120
+_FAULT_EVERY_SECONDS = (5.0, 25.0)
+_SAMPLE_EVERY_SECONDS = 1.0
+_REPORT_EVERY_SECONDS = 30.0
+# What the lag may be: so many seconds' events. A fault of 6 s, the retries after it, and the drain that makes up for it
+_LAG_SECONDS = 60
+# These need the stream to themselves, a worker, or end every drain of their time.
+_NOT_HERE = {"redis-replica-promoted", "postgres-disk-full", "drains-at-once", "run-crashed-goes-on"}
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass
+class Soak:
+    """What has happened so far."""
+
+    world: World
+    rate: float
+    produced: list[Produced]
+    stop: threading.Event = field(default_factory=threading.Event)
+    drains: dict[Drain, float] = field(default_factory=dict)  # with their starts
+    outcomes: list[Outcome] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
+    max_lag: int = 0
+    failure: Exception | None = None
+
+    @property
+    def confirmed(self) -> int:
+        return sum(len(one.entries) for one in self.produced)
+
+    def produce(self, seed: int) -> None:
+        """Add events at the steady rate until told to stop; what came too late because Redis was away is made up."""
+        source = (entry for batch in endless(seed, 1_000) for entry in batch)
+        began, sent = time.monotonic(), 0
+        try:
+            with self.world.redis_client() as client:
+                while not self.stop.wait(_TICK_SECONDS):
+                    due = int((time.monotonic() - began) * self.rate) - sent
+                    for one in self.produced:
+                        one.send(client, (next(source) for _ in range(due // len(self.produced))))
+                    sent += due // len(self.produced) * len(self.produced)
+        except Exception as error:  # the main thread tells
+            self.failure = error
+
+    def lag(self) -> int | None:
+        """Entries that Redis has confirmed and the ledger does not have; None while the database is away."""
+        confirmed = self.confirmed
+        try:
+            with self.world.sql() as connection:
+                row = connection.execute("SELECT coalesce(sum(read), 0)::bigint FROM spillway.ledger").fetchone()
+        except psycopg.Error:
+            return None
+        assert row is not None  # an aggregate
+        lag: int = max(0, confirmed - row[0])
+        self.max_lag = max(self.max_lag, lag)
+        return lag
+
+    def start_drain(self, dice: random.Random) -> None:
+        env = self.world.env | {"SPILLWAY_BATCH_ROWS": str(dice.randint(200, 2_000))}
+        name = f"soak-{len(self.outcomes) + len(self.drains)}-{dice.randrange(1 << 32):08x}"
+        harness = Harness(None, DELAYS, self.world.prefect_url, name, self.world.log)
+        self.drains[Drain([one.stream for one in self.produced], env, harness)] = time.monotonic()
+
+    def reap(self, wait: bool = False) -> None:
+        """Take the outcomes of the drains that have ended or are beyond their time; with `wait`, of all."""
+        for drain, began in tuple(self.drains.items()):
+            left = began + _DRAIN_LIMIT_SECONDS - time.monotonic()
+            if wait or left < 0 or not drain.process.is_alive() or drain.told():
+                self.outcomes.append(drain.outcome(max(5, left)))
+                del self.drains[drain]
+
+
+def main(
+    minutes: Annotated[float, typer.Option(min=0.1)] = 60,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second; 1 kB of memory for each event.")] = 200,
+    engine: Annotated[str | None, typer.Option(help="The first that can run here, if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the dice; a random one, if not given.")] = None,
+) -> None:
+    """Exit code 1 if anything was lost, doubled or different, if a drain hung, or if the lag did not stay bounded."""
+    seed = random.randrange(1 << 32) if seed is None else seed
+    with ExitStack() as stack:
+        api = stack.enter_context(running_prefect())
+        settings, used = stack.enter_context(throwaway_servers("soak", engine))
+        world = stack.enter_context(made_world(settings, used, api))
+        console.print(f"{used.name}: {minutes:g} minutes, {rate:g} events/s, seed {seed}")
+        soak = Soak(world, rate, [Produced("soak-a"), Produced("soak-b")])
+        producer = threading.Thread(target=soak.produce, args=[seed], daemon=True)
+        producer.start()
+        _go_on(soak, random.Random(seed), time.monotonic() + minutes * 60)
+        world.restore()
+        soak.stop.set()
+        producer.join(60)
+        good = _finish(soak)
+    raise typer.Exit(0 if good else 1)
+
+
+def _go_on(soak: Soak, dice: random.Random, until: float) -> None:
+    """Drains, faults and samples in turn, all in this thread: a fault may need the drains to be left alone."""
+    possible = [
+        kind
+        for kind, fault in KINDS.items()
+        if not (fault.slow or fault.lasting or kind in _NOT_HERE or fault.impossible(soak.world))
+    ]
+    began = time.monotonic()
+    next_drain = next_sample = next_report = began
+    next_fault = began + dice.uniform(*_FAULT_EVERY_SECONDS)
+    under_way: tuple[Fault, list[Drain]] | None = None
+    heal_at = 0.0
+    lag: int | None = None
+    while (now := time.monotonic()) < until and soak.failure is None:
+        if now >= next_drain:
+            soak.reap()
+            if len(soak.drains) < _MOST_DRAINS:
+                soak.start_drain(dice)
+            next_drain = now + _DRAIN_EVERY_SECONDS
+        if under_way is None and now >= next_fault and soak.drains:
+            under_way = _inject(soak, dice, dice.choice(possible))
+            heal_at = time.monotonic() + dice.uniform(*under_way[0].lasts)
+        elif under_way is not None and now >= heal_at:
+            _heal(soak, *under_way)
+            under_way, next_fault = None, time.monotonic() + dice.uniform(*_FAULT_EVERY_SECONDS)
+        if now >= next_sample:
+            lag, next_sample = soak.lag(), now + _SAMPLE_EVERY_SECONDS
+        if now >= next_report:
+            _report(soak, now - began, lag)
+            next_report = now + _REPORT_EVERY_SECONDS
+        time.sleep(_TICK_SECONDS)
+    if under_way is not None:
+        _heal(soak, *under_way)
+
+
+def _inject(soak: Soak, dice: random.Random, kind: str) -> tuple[Fault, list[Drain]]:
+    fault = KINDS[kind](soak.world, dice)
+    soak.faults[kind] = soak.faults.get(kind, 0) + 1
+    fault.prepare(soak.produced)
+    drains = [drain for drain in soak.drains if drain.process.is_alive()] or list(soak.drains)
+    fault.inject(drains)
+    return fault, drains
+
+
+def _heal(soak: Soak, fault: Fault, drains: list[Drain]) -> None:
+    fault.heal(drains)
+    for drain in drains:
+        drain.go_on()
+    soak.world.restore()
+    fault.clean()
+
+
+def _report(soak: Soak, seconds: float, lag: int | None) -> None:
+    failed = sum(bool(outcome.error) for outcome in soak.outcomes)
+    console.print(
+        f"{seconds / 60:5.1f} min: {soak.confirmed:,} produced, lag {'unknown' if lag is None else f'{lag:,}'}"
+        f" (max {soak.max_lag:,}), {len(soak.outcomes)} drains of which {failed} failed,"
+        f" {sum(soak.faults.values())} faults"
+    )
+
+
+def _finish(soak: Soak) -> bool:
+    """Drain what is left, compare, and say what was found. Whether all is well."""
+    soak.reap(wait=True)
+    last = Drain([one.stream for one in soak.produced], soak.world.env, Harness(None, DELAYS, soak.world.prefect_url))
+    healthy = last.outcome(_DRAIN_LIMIT_SECONDS)
+    lag = soak.lag()
+    with soak.world.sql() as connection:
+        verdict = judge(connection, soak.produced)
+    bound = int(soak.rate * _LAG_SECONDS)
+    texts = sorted(set(wrong_texts(soak.world, soak.outcomes)))
+    wrong = [
+        *([f"the producer failed: {soak.failure}"] if soak.failure else []),
+        *([] if verdict.clean else [str(verdict)]),
+        *([f"the last drain was not healthy: {healthy}"] if healthy.error or healthy.hung else []),
+        *([f"{hung} drains hung"] if (hung := sum(outcome.hung for outcome in soak.outcomes)) else []),
+        *([f"the lag was {soak.max_lag:,} at most, expected {bound:,} or less"] if soak.max_lag > bound else []),
+        *([] if lag == 0 else [f"the lag is {lag} at the end, expected 0"]),
+        *texts,
+    ]
+    console.print(f"faults: {', '.join(f'{kind} {count}' for kind, count in sorted(soak.faults.items()))}")
+    console.print(f"max lag {soak.max_lag:,} events ({soak.max_lag / soak.rate:.0f} s), at the end {lag}")
+    for one in wrong:
+        console.print(f"[red]BAD[/red] {one}", markup=True)
+    console.print("[red]not well[/red]" if wrong else "[green]all is well[/green]")
+    return not wrong
+
+
+if __name__ == "__main__":
+    typer.run(main)
