@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from queue import Empty, LifoQueue
+from typing import Any, TypeVar
 
 import psycopg
 import redis
@@ -12,7 +14,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from infra.errors import Terminal, Transient, is_transient, one_line
+from infra.next_steps import next_step
 from infra.settings import Settings, host_of
+
+R = TypeVar("R")
 
 # Each list of entries that a GIN index has put off stays below this. What a query on `properties` costs more: 26 ms.
 # See docs/design.md for what it wins.
@@ -21,6 +26,11 @@ _GIN_PENDING_LIST_LIMIT = "64MB"
 _TEMP_BUFFERS = "32MB"
 # A peer that vanished without a word is given up after this long without an answer to what was sent.
 _TCP_USER_TIMEOUT_MS = 60_000
+# The same on the server's side, whose default is two hours: in the midst of a COPY no timeout of its own works, and the
+# ledger row of a drain whose machine has vanished would bar the others for as long. After 30 + 3 * 10 s it is free.
+_SERVER_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+# How much longer than a statement may take: the server itself ends it before, and says why.
+_SILENCE_MARGIN_SECONDS = 5.0
 
 
 def redis_client(settings: Settings) -> redis.Redis:
@@ -52,7 +62,7 @@ def postgres_connection(settings: Settings) -> psycopg.Connection:
     Raises `psycopg.Error`; see `Clients.explained`.
     """
     try:
-        connection = psycopg.connect(
+        connection = _PatientConnection.connect(
             settings.database,
             autocommit=True,
             connect_timeout=max(2, round(settings.connect_timeout)),  # libpq's unit is whole seconds, 2 at least
@@ -63,15 +73,53 @@ def postgres_connection(settings: Settings) -> psycopg.Connection:
         )
     except psycopg.ProgrammingError as error:
         raise Terminal(f"SPILLWAY_DATABASE_URL is no PostgreSQL URL: {one_line(error)}") from None
+    connection.patience = settings.statement_timeout + _SILENCE_MARGIN_SECONDS
     statement = f"{round(settings.statement_timeout * 1000)}ms"
+    wanted = {
+        "statement_timeout": statement,
+        "lock_timeout": f"{round(settings.lock_timeout * 1000)}ms",
+        "idle_in_transaction_session_timeout": statement,
+        "TimeZone": "UTC",
+        "gin_pending_list_limit": _GIN_PENDING_LIST_LIMIT,
+        "temp_buffers": _TEMP_BUFFERS,
+        **_SERVER_KEEPALIVES,
+    }
     # Not as startup options: poolers refuse those.
     connection.execute(
-        "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),"
-        " set_config('idle_in_transaction_session_timeout', %s, false), set_config('TimeZone', 'UTC', false),"
-        " set_config('gin_pending_list_limit', %s, false), set_config('temp_buffers', %s, false)",
-        [statement, f"{round(settings.lock_timeout * 1000)}ms", statement, _GIN_PENDING_LIST_LIMIT, _TEMP_BUFFERS],
+        "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)",
+        [list(wanted), list(wanted.values())],
     )
     return connection
+
+
+class _PatientConnection(psycopg.Connection):
+    """A connection that gives up a server which is silent for longer than any statement may take.
+
+    The server's own timeouts end a slow statement; they are of no use where their words do not arrive: a stalled
+    network whose other end is still there, a server that is frozen. libpq has no timeout for that.
+    """
+
+    patience = float("inf")  # seconds
+
+    def wait(self, gen: Generator[Any, Any, R], *args: Any, **kwargs: Any) -> R:
+        return super().wait(self._bounded(gen), *args, **kwargs)
+
+    def _bounded(self, gen: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
+        """`gen`, until nothing has come or gone for too long. psycopg wakes it up many times a second."""
+        deadline = time.monotonic() + self.patience
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready:
+                    deadline = time.monotonic() + self.patience
+                elif time.monotonic() > deadline:
+                    self.pgconn.finish()  # no rollback can come through either: do not wait for it
+                    raise psycopg.OperationalError(f"no answer for {self.patience:.0f} s: the connection was given up")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: R = end.value
+            return result
 
 
 class Clients:
@@ -123,32 +171,6 @@ class Clients:
         return _explained(doing, self.settings)
 
 
-_NEXT_STEPS = {  # by SQLSTATE or its class
-    "3D000": "create the database or mend SPILLWAY_DATABASE_URL",
-    "42P01": "apply the schema: spillway schema",
-    "3F000": "apply the schema: spillway schema",
-    "42501": "grant the role of SPILLWAY_DATABASE_URL what it lacks",
-    "53100": "free disk space on the database server; nothing is lost, the drain goes on from here",
-    "53300": "raise max_connections or lower SPILLWAY_PARALLEL_LOADS",
-    "55P03": "find the lock: SELECT * FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
-    "57014": "raise SPILLWAY_STATEMENT_TIMEOUT or lower SPILLWAY_BATCH_ROWS",
-    "25006": "wait for the primary, or point SPILLWAY_DATABASE_URL at it",
-}
-
-
-def _next_step(error: BaseException, postgres: bool) -> str:
-    variable = "SPILLWAY_DATABASE_URL" if postgres else "SPILLWAY_REDIS_URL"
-    state = getattr(error, "sqlstate", None) or ""
-    for key in (state, state[:2]):
-        if key in _NEXT_STEPS:
-            return _NEXT_STEPS[key]
-    if is_transient(error):
-        return f"start it (spillway up), or point {variable} at a server that runs"
-    if isinstance(error, redis.exceptions.AuthenticationError | psycopg.OperationalError):
-        return f"mend user and password in {variable}"
-    return "see docs/operations.md"
-
-
 @contextmanager
 def _explained(doing: str, settings: Settings) -> Iterator[None]:
     try:
@@ -157,4 +179,4 @@ def _explained(doing: str, settings: Settings) -> Iterator[None]:
         postgres = isinstance(error, psycopg.Error)
         server = f"PostgreSQL at {host_of(settings.database)}" if postgres else f"Redis at {host_of(settings.redis)}"
         kind = Transient if is_transient(error) else Terminal
-        raise kind(f"{doing}: {server}: {one_line(error)}; {_next_step(error, postgres)}") from error
+        raise kind(f"{doing}: {server}: {one_line(error)}; {next_step(error)}") from error

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 import pytest
 import redis
+from pydantic import SecretStr
 
 from infra.connections import Clients, postgres_connection, redis_client
 from infra.errors import Terminal, Transient
-from infra.settings import Settings
+from infra.next_steps import next_step
+from infra.settings import Settings, host_of
 from tests.conftest import Servers
+from tests.faults.proxy import Proxy
+from tests.infra.test_errors import PASSING_STATES, of_state
 
 
 def test_a_rediss_url_asks_for_tls_and_a_redis_url_does_not() -> None:
@@ -62,6 +68,83 @@ def test_an_error_names_the_step_the_server_and_the_next_step() -> None:
     assert said.startswith("load s 1-0..2-0: PostgreSQL at 127.0.0.1:1: ")
     assert "spillway up" in said
     assert "hush" not in said
+
+
+def test_a_server_that_is_silent_is_given_up_and_another_attempt_may_work(servers: Servers) -> None:
+    """The other end of the stalled network is still there, so that neither keepalives nor the server help."""
+    host, port = host_of(servers.settings.database).rsplit(":", 1)
+    with Proxy(host, int(port)) as net:
+        url = servers.settings.database.replace(f"{host}:{port}", f"127.0.0.1:{net.port}")
+        settings = servers.settings.model_copy(update={"database_url": SecretStr(url), "statement_timeout": 0.5})
+        with Clients(settings) as clients:
+            began = time.monotonic()
+            silent = pytest.raises(
+                Transient, match=r"no answer for .* s: .* given up; see why it or the network stands"
+            )
+            with silent, clients.explained("load s 1-0..2-0"), clients.postgres() as connection:
+                stall_in_copy(connection, net)
+            assert time.monotonic() - began < 15
+            net.pass_on()
+            with clients.explained("load s 1-0..2-0"), clients.postgres() as connection:
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def stall_in_copy(connection: psycopg.Connection, net: Proxy) -> None:
+    with connection.transaction():
+        connection.execute("CREATE TEMP TABLE rows (n int)")
+        with connection.cursor().copy("COPY rows FROM STDIN") as copy:
+            copy.write("1\n")
+            net.stall()
+
+
+def test_a_slow_answer_that_keeps_coming_is_waited_for(servers: Servers) -> None:
+    """Patience is for silence: rows that come bit by bit for longer are not given up."""
+    with postgres_connection(servers.settings.model_copy(update={"statement_timeout": 10})) as connection:
+        connection.patience = 0.5  # type: ignore[attr-defined]
+        with connection.cursor() as cursor:
+            rows = cursor.stream("SELECT repeat('x', 9000), pg_sleep(0.1) FROM generate_series(1, 12)")
+            assert len(list(rows)) == 12
+        with pytest.raises(psycopg.OperationalError, match="no answer"):
+            connection.execute("SELECT pg_sleep(3)")
+        assert connection.closed
+
+
+def test_the_server_notices_within_a_minute_that_a_client_has_vanished(servers: Servers) -> None:
+    """In the midst of a COPY none of its timeouts works."""
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+    with postgres_connection(servers.settings) as connection:
+        found = [connection.execute(f"SELECT current_setting('{name}')::int").fetchone() for name in names]
+    idle, interval, count = (row[0] for row in found if row)
+    assert 0 < idle + interval * count <= 60
+
+
+@pytest.mark.parametrize("state", PASSING_STATES)
+def test_every_passing_error_of_postgresql_ends_with_a_next_step_of_its_own(state: str) -> None:
+    step = next_step(of_state(state))
+    assert step != "see docs/operations.md"
+    assert ("start it" in step) == (state[:2] == "08"), "a server that answers need not be started"
+
+
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [
+        (psycopg.OperationalError("connection refused"), "start it"),
+        (psycopg.OperationalError("FATAL:  sorry, too many clients already"), "raise max_connections"),
+        (psycopg.OperationalError("FATAL:  the database system is starting up"), "wait until it is up"),
+        (psycopg.errors.ConnectionTimeout("connection timeout expired"), "see why it or the network"),
+        (psycopg.OperationalError('FATAL:  password authentication failed for user "u"'), "mend user and password"),
+        (psycopg.errors.UndefinedTable("no table"), "spillway schema"),
+        (redis.exceptions.ConnectionError("refused"), "start it"),
+        (redis.exceptions.TimeoutError("no answer"), "SPILLWAY_REDIS_TIMEOUT"),
+        (redis.exceptions.BusyLoadingError("LOADING"), "loaded its data"),
+        (redis.exceptions.MaxConnectionsError("max number of clients reached"), "maxclients"),
+        (redis.exceptions.MasterDownError("MASTERDOWN"), "primary"),
+        (redis.exceptions.AuthenticationError("WRONGPASS"), "mend user and password"),
+        (redis.exceptions.NoPermissionError("NOPERM"), "ACL SETUSER"),
+    ],
+)
+def test_the_next_step_fits_the_error(error: psycopg.Error | redis.RedisError, step: str) -> None:
+    assert step in next_step(error)
 
 
 def test_what_is_no_url_is_named_by_its_variable() -> None:

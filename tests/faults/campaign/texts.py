@@ -15,6 +15,8 @@ _SERVER = re.compile(
     r" (?P<found>.+?); (?P<next>[^;]+)"
 )
 _REFUSAL = re.compile(r"stream \S+: its last id is \S+, expected \S+ or later.*; .*see «[^»]+» in docs/operations\.md")
+# Words of a server that runs: «start it» would be no help.
+_IT_RUNS = re.compile(r"deadlock|canceling statement|read-only|too many|remaining connection|No space left|terminating")
 _EMPTY_NEXT_STEP = "see docs/operations.md"  # what is said where nobody has thought of the error yet
 
 
@@ -45,4 +47,6 @@ def _wrong_part(part: str, places: Iterable[str]) -> str | None:
         return f"there is no {found['server']}"
     if found["next"] == _EMPTY_NEXT_STEP:
         return "its next step is none"
+    if "start it" in found["next"] and _IT_RUNS.search(found["found"]):
+        return "its next step does not fit"
     return None

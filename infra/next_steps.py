@@ -1,0 +1,76 @@
+"""What to do about an error of one of the two servers: the end of every message."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+import redis
+from redis import exceptions
+
+from infra.errors import is_transient
+
+_CONNECTIONS = "raise max_connections or lower SPILLWAY_PARALLEL_LOADS"
+_WAIT = "wait until it is up again (spillway status), then drain again"
+_STALLED = "see why it or the network stands still, then drain again"
+
+_BY_SQLSTATE = {  # or by its class
+    "3D000": "create the database or mend SPILLWAY_DATABASE_URL",
+    "42P01": "apply the schema: spillway schema",
+    "3F000": "apply the schema: spillway schema",
+    "42501": "grant the role of SPILLWAY_DATABASE_URL what it lacks",
+    "40": "drain again: two runs were in each other's way, and this one's range was rolled back",
+    "53100": "free disk space on the database server; nothing is lost, the drain goes on from here",
+    "53200": "give the database server more memory, or lower SPILLWAY_PARALLEL_LOADS and SPILLWAY_BATCH_ROWS",
+    "53300": _CONNECTIONS,
+    "55P03": "find the lock: SELECT * FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+    "57014": "raise SPILLWAY_STATEMENT_TIMEOUT or lower SPILLWAY_BATCH_ROWS",
+    "57P01": _WAIT,
+    "57P02": _WAIT,
+    "57P03": _WAIT,
+    "57P05": "drain again, or raise the server's idle_session_timeout",
+    "25006": "wait for the primary, or point SPILLWAY_DATABASE_URL at it",
+    "25P03": "see why the drain stood still, or raise SPILLWAY_STATEMENT_TIMEOUT; its range was rolled back",
+    "58030": "look after the disk of the database server; nothing is lost, the drain goes on from here",
+}
+# Of a connection that PostgreSQL refuses, libpq tells the words only. Not in their order of likelihood: the first fits.
+_BY_WORDS = (
+    (re.compile(r"too many clients|remaining connection slots|too many connections"), _CONNECTIONS),
+    (re.compile(r"is starting up|is shutting down|in recovery mode|not yet accepting|terminating connection"), _WAIT),
+    (re.compile(r"no answer for|timeout expired"), _STALLED),
+)
+_BY_CLASS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits: some are kinds of others
+    (exceptions.AuthenticationError, "mend user and password in SPILLWAY_REDIS_URL"),
+    (exceptions.NoPermissionError, "let the user of SPILLWAY_REDIS_URL run this command (ACL SETUSER)"),
+    (exceptions.BusyLoadingError, "wait until it has loaded its data, then drain again"),
+    (exceptions.MaxConnectionsError, "raise Redis's maxclients, or see who holds its connections (CLIENT LIST)"),
+    (exceptions.ReadOnlyError, "point SPILLWAY_REDIS_URL at the primary"),
+    (exceptions.OutOfMemoryError, "raise Redis's maxmemory, or trim what is drained"),
+    (exceptions.ClusterDownError, "wait until its primary is there again, or point SPILLWAY_REDIS_URL at that"),
+    (exceptions.TimeoutError, "see why it is slow, or raise SPILLWAY_REDIS_TIMEOUT"),
+)
+
+
+def next_step(error: psycopg.Error | exceptions.RedisError) -> str:
+    """What a person does next, without a full stop. Every passing error has one of its own."""
+    if isinstance(error, redis.exceptions.RedisError):
+        for kind, step in _BY_CLASS:
+            if isinstance(error, kind):
+                return step
+        return _start("SPILLWAY_REDIS_URL") if is_transient(error) else "see docs/operations.md"
+    state = error.sqlstate or ""
+    for key in (state, state[:2]):
+        if key in _BY_SQLSTATE:
+            return _BY_SQLSTATE[key]
+    for words, step in _BY_WORDS:
+        if not state and words.search(str(error)):
+            return step
+    if is_transient(error):
+        return _start("SPILLWAY_DATABASE_URL")
+    if isinstance(error, psycopg.OperationalError):
+        return "mend user and password in SPILLWAY_DATABASE_URL"
+    return "see docs/operations.md"
+
+
+def _start(variable: str) -> str:
+    return f"start it (spillway up), or point {variable} at a server that runs"
