@@ -16,7 +16,8 @@ from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
 from tests.conftest import running_prefect, running_worker  # first: it sets Prefect's environment
 from tests.faults.campaign.kinds import KINDS
-from tests.faults.campaign.play import Leg, Result, play
+from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.play import Result, play
 from tests.faults.campaign.summary import summary
 from tests.faults.campaign.world import World, made_world
 
@@ -46,7 +47,7 @@ def main(
                 wanted = _replayed(replay) if replay else _dealt(world, random.Random(seed), faults, kind or [])
                 played = _campaign(world, f"chaos-{name}", seed, wanted)
                 results += played
-                console.print(summary(f"{name}: {_version(world)}", played))
+                Console(width=120).print(summary(f"{name}: {_version(world)}", played))
     raise typer.Exit(0 if all(result.good for result in results) else 1)
 
 
@@ -111,6 +112,8 @@ def _campaign(world: World, name: str, seed: int, wanted: Iterator[tuple[str, in
         mark = "[green]ok[/green]" if results[-1].good else "[red]BAD[/red]"
         console.print(f"{number + 1:4} {mark} ", end="")
         console.print(str(results[-1]), markup=False)
+        if not results[-1].good:
+            console.print(*results[-1].errors, results[-1].log, sep="\n", markup=False)
     return results
 
 

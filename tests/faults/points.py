@@ -43,16 +43,16 @@ class Point:
         return self.where if self.time == 1 else f"{self.where} no. {self.time}"
 
 
-def tasks() -> dict[str, Task[Any, Any]]:
-    """The Prefect tasks of the modules that are loaded, by their names."""
+def tasks() -> list[Task[Any, Any]]:
+    """The Prefect tasks of the modules that are loaded. Several may have one name."""
     rooms = [module for name, module in sys.modules.items() if name.partition(".")[0] in ("flows", "tasks")]
     found = [value for module in rooms for value in vars(module).values() if isinstance(value, Task)]
-    return {task.name: task for task in found}
+    return list({id(task): task for task in found}.values())
 
 
 def hurry(delays: list[float]) -> None:
     """Try steps again after these delays (seconds): a campaign has no minute to wait for each fault."""
-    for task in tasks().values():
+    for task in tasks():
         if task.retries:
             task.retries = min(task.retries, len(delays))
             task.retry_delay_seconds = delays[: task.retries]
@@ -73,8 +73,8 @@ def stop_at(point: Point) -> None:
         if stop:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    for name, task in tasks().items():
-        task.fn = _around(task.fn, name, come_by)
+    for task in tasks():
+        task.fn = _around(task.fn, task.name, come_by)
     _watch_copies(come_by)
     _watch_commits(come_by)
 

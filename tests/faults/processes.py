@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import resource
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Forked from a process that has imported the flow already: a kill then falls into the drain, not into its imports.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["flows.drain", "tests.faults.points"])
+_CONTEXT.set_forkserver_preload(["flows.drain", "flows.redrive", "tests.faults.points"])
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Harness:
     """What a test wants of a drain's process. `point`: where to stop. `delays`: between attempts, for those in a hurry.
 
     `api`: the Prefect server to use instead of the one in the environment. `name`: of the flow run. `log`: a file for
-    what the process prints.
+    what the process prints. `flow`: which of Spillway's, by its module. `prefect_retries`: of each request to
+    Prefect's server, after 2, 4, 8 … s.
     """
 
     point: Point | None = None
@@ -56,6 +58,8 @@ class Harness:
     api: str | None = None
     name: str | None = None
     log: Path | None = None
+    flow: str = "drain"
+    prefect_retries: int | None = None
 
 
 class Drain:
@@ -84,14 +88,15 @@ class Drain:
         assert outcome.exitcode == 0, f"the drain did not end by itself: {outcome}"
         return outcome.result
 
-    def outcome(self, seconds: float) -> Outcome:
-        """Wait `seconds` for the process to end, then kill it."""
+    def outcome(self, seconds: float, after_told: float | None = None) -> Outcome:
+        """Wait `seconds` for the process to end, then kill it; where given, only so long after it told its result."""
         deadline = time.monotonic() + seconds
         result: dict[str, Any] = {}
         if self._results.poll(seconds):
             with contextlib.suppress(EOFError):  # it ended without a word
                 result = self._results.recv()
-        self.process.join(max(0, deadline - time.monotonic()))
+        left = max(0, deadline - time.monotonic())
+        self.process.join(left if after_told is None else min(left, after_told))
         hung = self.process.exitcode is None
         self.kill()
         return Outcome(self.process.exitcode, hung, time.monotonic() - self._began, result)
@@ -148,13 +153,19 @@ def _drain(
         with harness.log.open("ab") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
 
-    from flows.drain import drain
     from infra.settings import settings
     from tasks.progress import News, Retry, watched
     from tests.faults import points
 
+    # Where a terminal puts what Prefect's client says into words for people.
+    explained = getattr(importlib.import_module("flows.api"), "prefect_explained", contextlib.nullcontext)
     settings.cache_clear()
     if harness.delays:
         points.hurry(harness.delays)
@@ -166,10 +177,18 @@ def _drain(
         if isinstance(news, Retry):
             retries.append(news.reason)
 
-    run = drain.with_options(flow_run_name=harness.name) if harness.name else drain
-    with temporary_settings({PREFECT_API_URL: harness.api} if harness.api else {}), watched(note):
+    run = getattr(importlib.import_module(f"flows.{harness.flow}"), harness.flow)
+    if harness.name:
+        run = run.with_options(flow_run_name=harness.name)
+    wanted: dict[Any, Any] = {PREFECT_API_URL: harness.api} if harness.api else {}
+    if harness.delays:
+        wanted[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None  # its thread is waited for at the end, up to a second
+    if harness.prefect_retries is not None:
+        wanted[PREFECT_CLIENT_MAX_RETRIES] = harness.prefect_retries
+    with temporary_settings(wanted), watched(note):
         try:
-            result = run(stream, **parameters)
+            with explained():
+                result = run(stream, **parameters)
         except Exception as error:
             result = {"error": f"{type(error).__name__}: {error}"}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -17,8 +17,9 @@ from infra.servers.throwaway import throwaway_servers
 from tests.conftest import running_prefect  # first: it sets Prefect's environment
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.kinds import KINDS
+from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.play import wrong_texts
-from tests.faults.campaign.produce import Produced, endless
+from tests.faults.campaign.produce import endless
 from tests.faults.campaign.verdict import judge
 from tests.faults.campaign.world import DELAYS, World, made_world
 from tests.faults.processes import Drain, Harness, Outcome
@@ -32,8 +33,8 @@ _SAMPLE_EVERY_SECONDS = 1.0
 _REPORT_EVERY_SECONDS = 30.0
 # What the lag may be: so many seconds' events. A fault of 6 s, the retries after it, and the drain that makes up for it
 _LAG_SECONDS = 60
-# These need the stream to themselves, a worker, or end every drain of their time.
-_NOT_HERE = {"redis-replica-promoted", "postgres-disk-full", "drains-at-once", "run-crashed-goes-on"}
+# These need the disk or the drains to themselves.
+_NOT_HERE = {"postgres-disk-full", "run-crashed-goes-on"}
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -44,7 +45,7 @@ class Soak:
 
     world: World
     rate: float
-    produced: list[Produced]
+    leg: Leg
     stop: threading.Event = field(default_factory=threading.Event)
     drains: dict[Drain, float] = field(default_factory=dict)  # with their starts
     outcomes: list[Outcome] = field(default_factory=list)
@@ -54,7 +55,7 @@ class Soak:
 
     @property
     def confirmed(self) -> int:
-        return sum(len(one.entries) for one in self.produced)
+        return sum(len(one.entries) for one in self.leg.produced)
 
     def produce(self, seed: int) -> None:
         """Add events at the steady rate until told to stop; what came too late because Redis was away is made up."""
@@ -64,9 +65,9 @@ class Soak:
             with self.world.redis_client() as client:
                 while not self.stop.wait(_TICK_SECONDS):
                     due = int((time.monotonic() - began) * self.rate) - sent
-                    for one in self.produced:
-                        one.send(client, (next(source) for _ in range(due // len(self.produced))))
-                    sent += due // len(self.produced) * len(self.produced)
+                    for one in self.leg.produced:
+                        one.send(client, (next(source) for _ in range(due // len(self.leg.produced))))
+                    sent += due // len(self.leg.produced) * len(self.leg.produced)
         except Exception as error:  # the main thread tells
             self.failure = error
 
@@ -84,10 +85,9 @@ class Soak:
         return lag
 
     def start_drain(self, dice: random.Random) -> None:
-        env = self.world.env | {"SPILLWAY_BATCH_ROWS": str(dice.randint(200, 2_000))}
         name = f"soak-{len(self.outcomes) + len(self.drains)}-{dice.randrange(1 << 32):08x}"
         harness = Harness(None, DELAYS, self.world.prefect_url, name, self.world.log)
-        self.drains[Drain([one.stream for one in self.produced], env, harness)] = time.monotonic()
+        self.drains[self.leg.start(self.world, harness, dice.randint(200, 2_000))] = time.monotonic()
 
     def reap(self, wait: bool = False) -> None:
         """Take the outcomes of the drains that have ended or are beyond their time; with `wait`, of all."""
@@ -111,7 +111,7 @@ def main(
         settings, used = stack.enter_context(throwaway_servers("soak", engine))
         world = stack.enter_context(made_world(settings, used, api))
         console.print(f"{used.name}: {minutes:g} minutes, {rate:g} events/s, seed {seed}")
-        soak = Soak(world, rate, [Produced("soak-a"), Produced("soak-b")])
+        soak = Soak(world, rate, Leg("soak", seed))
         producer = threading.Thread(target=soak.produce, args=[seed], daemon=True)
         producer.start()
         _go_on(soak, random.Random(seed), time.monotonic() + minutes * 60)
@@ -160,7 +160,7 @@ def _go_on(soak: Soak, dice: random.Random, until: float) -> None:
 def _inject(soak: Soak, dice: random.Random, kind: str) -> tuple[Fault, list[Drain]]:
     fault = KINDS[kind](soak.world, dice)
     soak.faults[kind] = soak.faults.get(kind, 0) + 1
-    fault.prepare(soak.produced)
+    fault.prepare(soak.leg)
     drains = [drain for drain in soak.drains if drain.process.is_alive()] or list(soak.drains)
     fault.inject(drains)
     return fault, drains
@@ -186,11 +186,11 @@ def _report(soak: Soak, seconds: float, lag: int | None) -> None:
 def _finish(soak: Soak) -> bool:
     """Drain what is left, compare, and say what was found. Whether all is well."""
     soak.reap(wait=True)
-    last = Drain([one.stream for one in soak.produced], soak.world.env, Harness(None, DELAYS, soak.world.prefect_url))
-    healthy = last.outcome(_DRAIN_LIMIT_SECONDS)
+    last = Harness(None, DELAYS, soak.world.prefect_url, log=soak.world.log)
+    healthy = soak.leg.start(soak.world, last).outcome(_DRAIN_LIMIT_SECONDS)
     lag = soak.lag()
     with soak.world.sql() as connection:
-        verdict = judge(connection, soak.produced)
+        verdict = judge(connection, soak.leg.produced)
     bound = int(soak.rate * _LAG_SECONDS)
     texts = sorted(set(wrong_texts(soak.world, soak.outcomes)))
     wrong = [

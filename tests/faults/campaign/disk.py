@@ -14,7 +14,7 @@ from psycopg import sql
 
 from infra.servers.process import ProcessEngine
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.produce import Produced
+from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.world import World
 from tests.faults.processes import Drain
 
@@ -37,7 +37,7 @@ class DiskFull(Fault):
             return "the server's disk is not of this machine"
         return None if os.geteuid() == 0 else "only root can mount a small disk"
 
-    def prepare(self, produced: Sequence[Produced]) -> None:
+    def prepare(self, leg: Leg) -> None:
         engine = self.world.engine
         assert isinstance(engine, ProcessEngine)
         inside = engine.folder / "small-disk"

@@ -13,7 +13,8 @@ from infra.servers.ports import free_port
 from infra.servers.process import ProcessEngine
 from infra.servers.redis_server import RedisServer
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.produce import Produced, endless
+from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.produce import endless
 from tests.faults.campaign.world import World
 from tests.faults.points import Point
 from tests.faults.processes import Drain, Harness, Outcome
@@ -40,8 +41,8 @@ class ReplicaPromoted(Fault):
     def impossible(cls, world: World) -> str | None:
         return None if isinstance(world.engine, ProcessEngine) else "a second Redis cannot be started here"
 
-    def prepare(self, produced: Sequence[Produced]) -> None:
-        shortened = self.dice.choice(produced)
+    def prepare(self, leg: Leg) -> None:
+        shortened = self.dice.choice(leg.produced)
         self._shortened = shortened.stream
         port = self._start_replica()
         with self.world.redis_client() as primary, redis.Redis(port=port, socket_timeout=10) as replica:
@@ -71,8 +72,7 @@ class ReplicaPromoted(Fault):
         pass  # it has happened before the drain began
 
     def heal(self, drains: Sequence[Drain]) -> None:
-        # `spillway stream accept-rewind` has its place here: once accepted, new entries of the replica are drained.
-        self.world.restore()
+        self.world.restore()  # for the other way out, accept-rewind, see `rewind.py`
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
         error = outcomes[0].error or "none"

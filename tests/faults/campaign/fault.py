@@ -6,13 +6,13 @@ import random
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tests.faults.campaign.produce import Produced
+from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.world import World
 from tests.faults.points import FREQUENT, POINTS, Point
 from tests.faults.processes import Drain, Outcome
 
 # A drain of the campaign lives for about so long where nothing disturbs it.
-LIFE_SECONDS = 1.2
+LIFE_SECONDS = 0.8
 _LATEST_TIME = 4  # of a frequent point
 
 
@@ -21,6 +21,11 @@ class Fault:
 
     # Whether it takes so long that it is done less often.
     slow: ClassVar[bool] = False
+    # Where a process may live on after it told its result, for Prefect to try again what it has for its server: how
+    # many seconds of it are waited for.
+    may_linger: ClassVar[float | None] = None
+    # How often a drain tries to reach Prefect's server again; None for as often as usual, over about a minute.
+    prefect_retries: ClassVar[int | None] = None
     # How many drains run at once, at least and at most.
     drains: ClassVar[tuple[int, int]] = (1, 2)
     # Whether the first drain, held still at its point, stays so until `heal`.
@@ -41,7 +46,7 @@ class Fault:
         """Why it cannot be done to this world, None where it can."""
         return None
 
-    def prepare(self, produced: Sequence[Produced]) -> None:
+    def prepare(self, leg: Leg) -> None:
         """Before the drains start. What is to be drained has been sent."""
 
     def moment(self) -> Point | float:

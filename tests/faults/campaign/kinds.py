@@ -7,6 +7,7 @@ from tests.faults.campaign import redis as redis_faults
 from tests.faults.campaign.disk import DiskFull
 from tests.faults.campaign.failover import ReplicaPromoted
 from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.rewind import RestoredAndAccepted
 
 
 def _to(server: str, way: type[network.Network]) -> type[network.Network]:
@@ -35,6 +36,7 @@ KINDS: dict[str, type[Fault]] = {
     "redis-killed": redis_faults.KilledAndReloaded,
     "redis-paused": redis_faults.Paused,
     "redis-replica-promoted": ReplicaPromoted,
+    "redis-restored-and-accepted": RestoredAndAccepted,
     "redis-memory-limit": redis_faults.MemoryLimitReached,
     "redis-clients-killed": redis_faults.ClientsKilled,
     **{
@@ -51,5 +53,5 @@ KINDS: dict[str, type[Fault]] = {
     },
     "prefect-away": network.PrefectAway,
     "prefect-gone": network.PrefectGone,
-    "drains-at-once": together.DrainsAtOnce,
+    "runs-at-once": together.RunsAtOnce,
 }

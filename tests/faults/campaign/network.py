@@ -36,7 +36,7 @@ class Cut(Network):
 class Stalled(Network):
     """Nothing comes through for a while, and nobody says so."""
 
-    lasts = (0.3, 5)
+    lasts = (0.3, 3)
 
     def inject(self, drains: Sequence[Drain]) -> None:
         self.net.stall()
@@ -47,6 +47,7 @@ class StalledForGood(Network):
 
     drains = (1, 1)
     lasting = True
+    slow = True
 
     def inject(self, drains: Sequence[Drain]) -> None:
         self.net.stall()
@@ -95,3 +96,6 @@ class PrefectGone(PrefectAway):
 
     drains = (1, 1)
     lasting = True
+    may_linger = 2
+    prefect_retries = 1
+    limit = 45

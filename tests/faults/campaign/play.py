@@ -6,21 +6,18 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from infra.producers.broken import Entry
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.kinds import KINDS
-from tests.faults.campaign.produce import Produced, endless
+from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.texts import wrong_retry, wrong_text
 from tests.faults.campaign.verdict import Verdict, judge
 from tests.faults.campaign.world import DELAYS, World
 from tests.faults.points import Point
 from tests.faults.processes import Drain, Harness, Outcome
 
-EVENTS = 2_000  # of one fault
 _BATCH_ROWS = (100, 400)
-_SECOND_STREAM = 0.3  # of the events
 _POINT_SECONDS = 20  # a drain comes by its point within so long, or never
 _HEALTHY_SECONDS = 60
 
@@ -41,6 +38,7 @@ class Result:
     texts: tuple[str, ...] = ()
     complaints: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()  # that people read, right or wrong
+    log: str = ""  # what the processes printed
 
     @property
     def good(self) -> bool:
@@ -58,59 +56,38 @@ class Result:
         return f"{self.kind}:{self.seed} {self.where}, {self.seconds:.1f} s: {'; '.join(wrong) or 'all is well'}"
 
 
-@dataclass
-class Leg:
-    """Some faults in a row on the same two streams: what one leaves, the next one finds."""
-
-    name: str
-    seed: int
-    produced: list[Produced] = field(init=False)
-    _source: Iterator[list[tuple[Entry, bool]]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.produced = [Produced(f"{self.name}-a"), Produced(f"{self.name}-b")]
-        self._source = endless(self.seed, EVENTS)
-
-    def produce(self, world: World) -> None:
-        """Add the events of one fault."""
-        entries = next(self._source)
-        part = round(len(entries) * _SECOND_STREAM)
-        with world.redis_client() as client:
-            for one, its in zip(self.produced, (entries[part:], entries[:part]), strict=True):
-                one.send(client, its)
-
-
 def play(world: World, leg: Leg, kind: str, seed: int) -> Result:
     """Play the fault of that kind with the dice of `seed`. The world is whole again afterwards."""
     began = time.monotonic()
     dice = random.Random(seed)
     fault = KINDS[kind](world, dice)
     leg.produce(world)
+    world.log.write_bytes(b"")
     outcomes: list[Outcome] = []
     where = "before it began"
     complaints: list[str] = []
     with _cleaned(fault, complaints):
-        fault.prepare(leg.produced)
+        fault.prepare(leg)
         where = _disturb(world, leg, fault, dice, outcomes)
         complaints += fault.complain(outcomes)
     world.restore()
-    healthy = _start(world, leg, Harness(None, DELAYS, world.prefect_url, log=world.log), 50_000).outcome(
-        _HEALTHY_SECONDS
-    )
+    after = Harness(None, DELAYS, world.prefect_url, log=world.log)
+    healthy = leg.start(world, after).outcome(_HEALTHY_SECONDS)
     if healthy.error or healthy.result.get("lag") != 0:
         complaints.append(f"the drain after it was not healthy: {healthy}")
     with world.sql() as connection:
-        verdict = judge(connection, leg.produced)
+        verdict = judge(connection, leg.books)
     return Result(
         kind,
         seed,
         where,
         time.monotonic() - began,
         verdict,
-        sum(outcome.hung for outcome in (*outcomes, healthy)),
+        sum(outcome.hung and not (fault.may_linger is not None and outcome.result) for outcome in (*outcomes, healthy)),
         tuple(dict.fromkeys(wrong_texts(world, outcomes))),
         tuple(complaints),
         tuple(dict.fromkeys(text for outcome in outcomes for text in outcome.said)),
+        world.log.read_text(errors="replace"),
     )
 
 
@@ -122,8 +99,8 @@ def _disturb(world: World, leg: Leg, fault: Fault, dice: random.Random, outcomes
         for number in range(dice.randint(*fault.drains)):
             point = moment if isinstance(moment, Point) and number == 0 else None
             name = f"{leg.name}-{dice.randrange(1 << 32):08x}"
-            harness = Harness(point, DELAYS, world.prefect_url, name, world.log)
-            drains.append(_start(world, leg, harness, dice.randint(*_BATCH_ROWS)))
+            harness = Harness(point, DELAYS, world.prefect_url, name, world.log, prefect_retries=fault.prefect_retries)
+            drains.append(leg.start(world, harness, dice.randint(*_BATCH_ROWS)))
         if isinstance(moment, Point):
             where = str(moment) if drains[0].reached(_POINT_SECONDS) else f"never came {moment}"
         else:
@@ -133,12 +110,12 @@ def _disturb(world: World, leg: Leg, fault: Fault, dice: random.Random, outcomes
         if not fault.holds:
             _let_go_on(drains)
         if fault.lasting:
-            outcomes += [drain.outcome(fault.limit) for drain in drains]
+            outcomes += [drain.outcome(fault.limit, fault.may_linger) for drain in drains]
             fault.heal(drains)
         else:
             time.sleep(dice.uniform(*fault.lasts))
             fault.heal(drains)
-            outcomes += [drain.outcome(fault.limit) for drain in drains]
+            outcomes += [drain.outcome(fault.limit, fault.may_linger) for drain in drains]
     finally:
         for drain in drains:
             drain.kill()
@@ -148,11 +125,6 @@ def _disturb(world: World, leg: Leg, fault: Fault, dice: random.Random, outcomes
 def _let_go_on(drains: Sequence[Drain]) -> None:
     for drain in drains:
         drain.go_on()
-
-
-def _start(world: World, leg: Leg, harness: Harness, batch_rows: int) -> Drain:
-    env = world.env | {"SPILLWAY_BATCH_ROWS": str(batch_rows)}
-    return Drain([one.stream for one in leg.produced], env, harness)
 
 
 @contextmanager

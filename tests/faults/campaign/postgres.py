@@ -15,7 +15,7 @@ import psycopg
 from infra.servers.engine import How
 from infra.servers.process import ProcessEngine
 from tests.faults.campaign.fault import Fault, any_point
-from tests.faults.campaign.produce import Produced
+from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.world import World
 from tests.faults.points import Point
 from tests.faults.processes import Drain, Outcome
@@ -80,7 +80,7 @@ class BackendTerminated(Fault):
 class BackendFrozen(Fault):
     """One backend of a drain stands still, as where its disk does; then it goes on, late for its statement_timeout."""
 
-    lasts = (0.5, 5)
+    lasts = (0.5, 4)
     _pid: int | None = None
 
     @classmethod
@@ -110,9 +110,9 @@ class BackendFrozen(Fault):
 class StatementTooSlow(Fault):
     """Every range takes longer than statement_timeout, until the server is quick again."""
 
-    lasts = (2, 6)
+    lasts = (1, 4)
 
-    def prepare(self, produced: Sequence[Produced]) -> None:
+    def prepare(self, leg: Leg) -> None:
         with self.world.sql() as connection:
             connection.execute(_trigger_function("NULL"))
             connection.execute(
@@ -143,7 +143,7 @@ def _trigger_function(act: str) -> str:
 class TableLocked(Fault):
     """Somebody holds `events` in ACCESS EXCLUSIVE MODE, longer than lock_timeout."""
 
-    lasts = (0.5, 4)
+    lasts = (0.5, 2.5)
 
     def __init__(self, world: World, dice: random.Random) -> None:
         super().__init__(world, dice)

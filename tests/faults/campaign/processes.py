@@ -35,7 +35,7 @@ class Stopped(Fault):
     """SIGSTOP, and after a while SIGCONT, as of a machine that slept. The other drains do the work, or wait."""
 
     holds = True
-    lasts = (0.5, 5)  # in the end, longer than a statement may take
+    lasts = (0.3, 4)  # in the end, longer than a transaction may stand idle
 
     def inject(self, drains: Sequence[Drain]) -> None:
         drains[0].stop()
@@ -68,7 +68,7 @@ class CrashedAndGoesOn(Fault):
         assert drains[0].harness.name is not None
         self.world.set_state(drains[0].harness.name, Crashed())
         # The other one has until the statement timeout of the first one's transaction: then it gets the rows.
-        drains[1].process.join(self.dice.uniform(0.5, 8))
+        drains[1].process.join(self.dice.uniform(0.3, 4))
 
     def heal(self, drains: Sequence[Drain]) -> None:
         drains[0].go_on()

@@ -6,6 +6,8 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
 
 import redis
 
@@ -24,6 +26,8 @@ DUPLICATES, BAD, LATE = 0.03, 0.01, 0.005
 class Produced:
     """A stream and all entries that Redis has confirmed of it, by id, in their order.
 
+    `bad`: those that can never become a row as they are; `mended`: how some of them were redriven.
+
     The ids are given here, and each transaction is all or nothing: after a lost answer the stream's last id tells
     whether it went in, so that even where Redis dies nothing is sent twice and nothing is unknown.
     """
@@ -31,6 +35,7 @@ class Produced:
     stream: str
     entries: dict[str, Entry] = field(default_factory=dict)
     bad: set[str] = field(default_factory=set)
+    mended: dict[str, Entry] = field(default_factory=dict)
     _last: tuple[int, int] = (0, 0)
 
     def send(self, client: redis.Redis, entries: Iterable[tuple[Entry, bool]]) -> None:
@@ -74,13 +79,37 @@ class Produced:
         return _number(info["last-generated-id"].decode()) >= _number(entry_id)
 
     def good(self) -> Iterator[Entry]:
-        """The entries that are events."""
-        return (entry for entry_id, entry in self.entries.items() if entry_id not in self.bad)
+        """The entries that are events, as they came or mended."""
+        yield from (entry for entry_id, entry in self.entries.items() if entry_id not in self.bad)
+        yield from self.mended.values()
+
+    def mend(self) -> None:
+        """All bad entries are redriven with other properties: those of which nothing else is wrong become events."""
+        for entry_id in self.bad:
+            entry = self.entries[entry_id] | {b"properties": b"{}"}
+            if _is_event(entry):
+                self.mended[entry_id] = entry
+
+    def renewed(self, of: set[str]) -> Produced:
+        """The stream as it begins anew with these of its entries."""
+        entries = {entry_id: entry for entry_id, entry in self.entries.items() if entry_id in of}
+        return Produced(self.stream, entries, self.bad & of, _last=self._last)
 
 
 def _number(entry_id: str) -> tuple[int, int]:
     ms, _, seq = entry_id.partition("-")
     return int(ms), int(seq or 0)
+
+
+def _is_event(entry: Entry) -> bool:
+    """Whether the fields are such that the table takes them; of the properties, anything."""
+    try:
+        text = {name: entry[name].decode() for name in (b"event_id", b"event_type", b"user_id", b"time")}
+        UUID(text[b"event_id"])
+        datetime.fromisoformat(text[b"time"])
+    except (KeyError, ValueError):
+        return False
+    return not any("\0" in value for value in text.values())
 
 
 def expected_rows(produced: Iterable[Produced]) -> dict[Key, Row]:

@@ -30,7 +30,7 @@ class Paused(Fault):
 
     def inject(self, drains: Sequence[Drain]) -> None:
         with self.world.redis_client() as client:
-            client.client_pause(int(self.dice.uniform(200, 4000)), all=True)
+            client.client_pause(int(self.dice.uniform(200, 2500)), all=True)
 
 
 class MemoryLimitReached(Fault):

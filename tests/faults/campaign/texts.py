@@ -17,6 +17,7 @@ _SERVER = re.compile(
 _REFUSAL = re.compile(r"stream \S+: its last id is \S+, expected \S+ or later.*; .*see «[^»]+» in docs/operations\.md")
 # Words of a server that runs: «start it» would be no help.
 _IT_RUNS = re.compile(r"deadlock|canceling statement|read-only|too many|remaining connection|No space left|terminating")
+_PREFECT = re.compile(r"the Prefect server \(\S+\) .+; [^;]+")
 _EMPTY_NEXT_STEP = "see docs/operations.md"  # what is said where nobody has thought of the error yet
 
 
@@ -29,6 +30,8 @@ def wrong_text(text: str, places: Iterable[str]) -> str | None:
         return "it has several lines"
     if kind not in ("Transient", "Terminal"):
         return f"it is not written for people: {kind}"
+    if _PREFECT.fullmatch(words):
+        return None
     return next((wrong for part in _PARTS.split(words) if (wrong := _wrong_part(part, places))), None)
 
 

@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import Any
 
 from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.processes import errors
+from tests.faults.campaign.world import DELAYS
 from tests.faults.points import Point
-from tests.faults.processes import Drain, Outcome
+from tests.faults.processes import Drain, Harness, Outcome
+
+_MEND: dict[str, Any] = {"field": "properties", "changes": {"properties": "{}"}}
+_REDRIVE_SECONDS = 60
 
 
-class DrainsAtOnce(Fault):
-    """Two to four drains of the same streams."""
+class RunsAtOnce(Fault):
+    """Two to four drains of the same streams and one or two redrives of what is in their quarantine.
+
+    Of the redrives, one may be killed; at the end another one replays what is left.
+    """
 
     drains = (2, 4)
-    lasts = (0, 0)
+    lasting = True
+
+    def prepare(self, leg: Leg) -> None:
+        self._leg = leg
+        self._redrives: list[Drain] = []
 
     def moment(self) -> Point | float:
-        return 0.0
+        return self.dice.uniform(0, 0.5)
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        pass  # `redrive` joins them here
+        self._redrives = [self._redrive() for _ in range(self.dice.randint(1, 2))]
+        if self.dice.random() < 0.5:
+            time.sleep(self.dice.uniform(0.2, 0.8))
+            self._redrives[0].kill()
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        outcomes = [redrive.outcome(_REDRIVE_SECONDS) for redrive in [*self._redrives, self._redrive()]]
+        self._failed = errors([outcome for outcome in outcomes if outcome.exitcode != -9 or outcome.hung])
+        for one in self._leg.produced:
+            one.mend()
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
-        return errors(outcomes)
+        return [*errors(outcomes), *self._failed]
+
+    def clean(self) -> None:
+        for redrive in self._redrives:
+            redrive.kill()
+
+    def _redrive(self) -> Drain:
+        harness = Harness(None, DELAYS, self.world.prefect_url, log=self.world.log, flow="redrive")
+        return self._leg.start(self.world, harness, **_MEND)

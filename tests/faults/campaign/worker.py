@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
 
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.produce import Produced
+from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.world import World
 from tests.faults.points import Point
 from tests.faults.processes import Drain, Outcome
@@ -39,12 +39,12 @@ class UnderWorker(Fault):
     def impossible(cls, world: World) -> str | None:
         return None if world.worker else "there is no worker here"
 
-    def prepare(self, produced: Sequence[Produced]) -> None:
+    def prepare(self, leg: Leg) -> None:
         assert self.world.worker is not None
         name = self.world.worker()
         with self.world.prefect_client() as client:
             deployment = client.read_deployment_by_name(name)
-            parameters = {"stream": [one.stream for one in produced]}
+            parameters = {"stream": leg.streams}
             self.run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
         self._await(lambda run: run.state is not None and not (run.state.is_scheduled() or run.state.is_pending()))
 

@@ -26,13 +26,13 @@ from tests.faults.proxy import Proxy
 # Short, so that a fault is over in seconds; see docs of SPILLWAY_* for what is usual.
 _LIMITS = {
     "SPILLWAY_CONNECT_TIMEOUT": "2",
-    "SPILLWAY_REDIS_TIMEOUT": "1.5",
-    "SPILLWAY_STATEMENT_TIMEOUT": "4",
-    "SPILLWAY_LOCK_TIMEOUT": "1.5",
+    "SPILLWAY_REDIS_TIMEOUT": "0.8",
+    "SPILLWAY_STATEMENT_TIMEOUT": "3",
+    "SPILLWAY_LOCK_TIMEOUT": "1",
     "SPILLWAY_PARALLEL_LOADS": "2",
 }
 # Between the attempts of a step, instead of 1, 2, 4 … s: a fault of a second or two is outlived.
-DELAYS = [0.2, 0.4, 0.8, 1.6, 3.2]
+DELAYS = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
 
 _CLIENT_ATTEMPTS = 100  # of a campaign's own commands to Redis, every 50 ms
 
@@ -99,6 +99,8 @@ class World:
         """What Redis has confirmed is on its disk: otherwise a killed Redis loses entries, and the oracle is wrong."""
         with self.redis_client() as client:
             client.config_set("appendfsync", "always")
+            # A replica is not to wait 5 s for others that may want the same copy.
+            client.config_set("repl-diskless-sync-delay", 0)
 
     def restore(self) -> None:
         """Whatever a fault has left: all servers run, and all networks too."""
@@ -168,3 +170,4 @@ def made_world(
             world.restore()
             with world.redis_client() as client:
                 client.config_set("appendfsync", "everysec")
+                client.config_set("repl-diskless-sync-delay", 5)

@@ -1,0 +1,51 @@
+"""Some faults in a row on the same streams: what one leaves, the next one finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from infra.producers.broken import Entry
+from tests.faults.campaign.produce import Produced, endless
+from tests.faults.campaign.world import World
+from tests.faults.processes import Drain, Harness
+
+EVENTS = 2_000  # of one fault
+_SECOND_STREAM = 0.3  # of the events
+
+
+@dataclass
+class Leg:
+    """Two streams and all that was produced into them. `closed`: books of streams that began anew meanwhile."""
+
+    name: str
+    seed: int
+    produced: list[Produced] = field(init=False)
+    closed: list[Produced] = field(default_factory=list)
+    _source: Iterator[list[tuple[Entry, bool]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.produced = [Produced(f"{self.name}-a"), Produced(f"{self.name}-b")]
+        self._source = endless(self.seed, EVENTS)
+
+    @property
+    def streams(self) -> list[str]:
+        return [one.stream for one in self.produced]
+
+    @property
+    def books(self) -> list[Produced]:
+        """All that the tables must hold."""
+        return [*self.closed, *self.produced]
+
+    def produce(self, world: World) -> None:
+        """Add the events of one fault."""
+        entries = next(self._source)
+        part = round(len(entries) * _SECOND_STREAM)
+        with world.redis_client() as client:
+            for one, its in zip(self.produced, (entries[part:], entries[:part]), strict=True):
+                one.send(client, its)
+
+    def start(self, world: World, harness: Harness, batch_rows: int = 50_000, **parameters: Any) -> Drain:
+        """Start a run on both streams."""
+        return Drain(self.streams, world.env | {"SPILLWAY_BATCH_ROWS": str(batch_rows)}, harness, **parameters)

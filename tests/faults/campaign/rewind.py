@@ -1,0 +1,67 @@
+"""A stream that went back in time, and a person who accepts it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from infra.connections import Clients
+from tasks.rewind import accept_rewind
+from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.produce import Produced, endless
+from tests.faults.campaign.world import DELAYS, World
+from tests.faults.points import Point
+from tests.faults.processes import Drain, Harness, Outcome
+
+_TAIL_ENTRIES = 300
+
+
+class RestoredAndAccepted(Fault):
+    """One stream is restored from an older copy: refused until `spillway stream accept-rewind`; nothing comes twice."""
+
+    drains = (1, 2)
+    lasting = True
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        super().__init__(world, dice)
+        self._back: Produced | None = None
+
+    def prepare(self, leg: Leg) -> None:
+        self._leg = leg
+        self._back = self.dice.choice(leg.produced)
+        with self.world.redis_client() as client:
+            copy, at_copy = client.dump(self._back.stream), set(self._back.entries)
+            self._back.send(client, self._fresh())
+            before = leg.start(self.world, Harness(None, DELAYS, self.world.prefect_url, log=self.world.log)).finished()
+            if "error" in before:
+                raise AssertionError(f"the drain before the rewind failed: {before['error']}")
+            client.restore(self._back.stream, 0, copy, replace=True)
+        self._renewed = self._back.renewed(at_copy)
+
+    def moment(self) -> Point | float:
+        return 0.0
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        pass  # it has happened before the drains began
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        assert self._back is not None
+        with Clients(self.world.settings) as clients, clients.postgres() as connection:
+            old = accept_rewind(connection, self._back.stream)
+        self._leg.produced[self._leg.produced.index(self._back)] = self._renewed
+        self._back.stream = old
+        self._leg.closed.append(self._back)
+        with self.world.redis_client() as client:
+            self._renewed.send(client, self._fresh())
+
+    def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
+        wanted = f"stream {self._renewed.stream}: its last id is "
+        return [
+            f"expected that it is refused, found: {outcome.error or 'none'}"
+            for outcome in outcomes
+            if wanted not in (outcome.error or "") or "nothing was read" not in (outcome.error or "")
+        ]
+
+    def _fresh(self) -> list[tuple[dict[bytes, bytes], bool]]:
+        return next(endless(self.dice.randrange(1 << 32), _TAIL_ENTRIES))
