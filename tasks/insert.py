@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 from psycopg import sql
@@ -79,13 +79,13 @@ def insert(connection: psycopg.Connection, batch: Batch, path: Path) -> Outcome:
         stage.run(0, batch.unique, merging.merge)
         path.merge = merging.met > 0
     stage.run(batch.unique, len(batch.rows), merging.merge)
-    outcome.faults += stage.refused.values()
+    outcome.faults += [*stage.refused.values(), *merging.conflicts.values()]
     for row, entry in batch.repeats:
-        fault = stage.refused.get(row)
+        fault = stage.refused.get(row) or merging.conflicts.get(row)
         if fault is None:
             outcome.duplicates += 1
-        else:  # what the server refused once it would refuse again
-            outcome.faults.append(Fault(entry, fault.field, fault.reason))
+        else:  # what the server refused once it would refuse again, and what was a conflict is one again
+            outcome.faults.append(replace(fault, entry=entry))
     return outcome
 
 
@@ -96,7 +96,7 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: Outc
     try:
         with connection.transaction():
             outcome.inserted += copy_rows(connection, COPY_EVENTS, batch.rows[: batch.unique])
-    except (psycopg.errors.UniqueViolation, psycopg.DataError, psycopg.OperationalError) as error:
+    except psycopg.Error as error:
         if not (isinstance(error, psycopg.errors.UniqueViolation) or blames_a_value(error)):
             raise
         return False
@@ -104,7 +104,7 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: Outc
 
 
 class _Merging:
-    """Moves what is staged into `events` and counts it. `met`: rows whose key was there already."""
+    """Moves what is staged into `events` and counts it. `met`: rows whose key was there. `conflicts`: by row."""
 
     def __init__(self, connection: psycopg.Connection, batch: Batch, stage: Stage, outcome: Outcome) -> None:
         self._connection = connection
@@ -112,6 +112,7 @@ class _Merging:
         self._stage = stage
         self._outcome = outcome
         self.met = 0
+        self.conflicts: dict[int, Fault] = {}
 
     def merge(self, span: Span) -> None:
         """Merge a span, in order: of one key the first is the one that stays."""
@@ -136,5 +137,5 @@ class _Merging:
         self._outcome.duplicates += duplicates
         for place, column in zip(different, columns, strict=True):
             reason = f"conflict: the table has this event_id and time with another {column}"
-            entry = int(self._batch.row_entry[self._stage.row(place)])
-            self._outcome.faults.append(Fault(entry, column, reason, conflict=True))
+            at = self._stage.row(place)
+            self.conflicts[at] = Fault(int(self._batch.row_entry[at]), column, reason, conflict=True)

@@ -110,6 +110,6 @@ def _keys(group: Group, mapping: Mapping) -> str:
 def preflight(clients: Clients, wanted: list[str]) -> tuple[list[str], list[str]]:
     """The streams that `wanted` stands for, and warnings about the servers. Retried little: nothing has begun."""
     with clients.explained("preflight"):
-        streams = find_streams(clients.redis, wanted)
+        streams, warnings = find_streams(clients.redis, wanted)
         with clients.postgres() as connection:
-            return streams, check_servers(clients.redis, connection)
+            return streams, warnings + check_servers(clients.redis, connection)

@@ -48,9 +48,11 @@ def blames_a_value(error: psycopg.Error) -> bool:
 
     Class 22 is data exception, 54 program limit exceeded (nesting too deep, an index row too large),
     23502 not null. https://www.postgresql.org/docs/current/errcodes-appendix.html
+    A document of more parts than fit a gigabyte is refused as an internal error, by these words alone.
     """
     state = error.sqlstate or ""
-    return state[:2] in ("22", "54") or state == "23502"
+    too_large = state == "XX000" and "invalid memory alloc request size" in str(error)
+    return state[:2] in ("22", "54") or state == "23502" or too_large
 
 
 @dataclass(frozen=True)

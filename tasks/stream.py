@@ -28,16 +28,21 @@ class Tail:
     max_deleted: int = 0
 
 
-def find_streams(client: redis.Redis, wanted: list[str]) -> list[str]:
-    """The streams that the names and patterns (`*`, `?`, `[…]`) of `wanted` stand for, sorted, each once.
+def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], list[str]]:
+    """The streams that the names and patterns (`*`, `?`, `[…]`) of `wanted` stand for, sorted, each once; and warnings.
 
     A pattern may fit none. Raises `Terminal` for a name that no stream has.
     """
     found: set[str] = set()
+    warnings = []
     for name in wanted:
         if any(c in name for c in "*?["):
             keys: Any = client.scan_iter(match=name, count=1000, _type="stream")
-            found.update(key.decode() for key in keys)
+            for key in keys:
+                try:
+                    found.add(key.decode())
+                except UnicodeDecodeError:
+                    warnings.append(f"stream {key!r} is left out: expected a name in UTF-8; rename it (RENAME)")
             continue
         kind: Any = client.type(name)
         if kind == b"none":
@@ -45,7 +50,7 @@ def find_streams(client: redis.Redis, wanted: list[str]) -> list[str]:
         if kind != b"stream":
             raise Terminal(f"{name!r} in Redis is a {kind.decode()}, expected a stream; check the name")
         found.add(name)
-    return sorted(found)
+    return sorted(found), warnings
 
 
 def read_tail(client: redis.Redis, stream: str) -> Tail:

@@ -7,14 +7,18 @@ from collections.abc import Callable, Mapping
 import psycopg
 import pytest
 import redis
+from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.drain import drain
+from flows.drain import drain as drain_flow
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.test_drain import counts, event
 from tests.oracle import flat_rows, ledger_is_whole, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
+
+# Of ranges that are copied at the same time the first is the one that commits first; here, the one that stands first.
+drain = drain_flow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))  # type: ignore[arg-type]
 
 Entry = dict[bytes, bytes]
 Configure = Callable[..., Settings]
@@ -106,3 +110,14 @@ def test_the_same_key_from_two_streams_is_a_conflict_of_the_later_one(
     drain(f"{stream}-a")
     assert counts(drain(f"{stream}-b")) == (2, 1, 0, 1, 0)
     assert table_rows(database) == flat_rows([FIRST, event(3)])
+
+
+def test_a_conflict_that_comes_twice_in_a_batch_is_kept_twice(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    send(redis_client, stream, [FIRST])
+    drain(stream)
+    other = OTHERS["user_id"]
+    send(redis_client, stream, [event(2), other, other])
+    assert counts(drain(stream)) == (3, 1, 0, 2, 0)
+    assert kept(database) == [("conflict", "user_id", other)] * 2

@@ -123,3 +123,13 @@ def test_a_redis_that_lets_nobody_publish_or_trim_is_a_warning_and_no_failure(
     finally:
         redis_client.acl_deluser("reader")
     assert table_rows(database) == flat_rows(event(n) for n in range(10))
+
+
+def test_a_stream_whose_name_is_no_text_is_left_out_with_a_warning(
+    redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    redis_client.xadd(b"odd:\xff", event(1))  # type: ignore[arg-type]
+    send(redis_client, "odd:good", [event(2)])
+    result = drain("odd:*")
+    assert result["warnings"] == ["stream b'odd:\\xff' is left out: expected a name in UTF-8; rename it (RENAME)"]
+    assert table_rows(database) == flat_rows([event(2)])

@@ -15,7 +15,7 @@ import redis
 from infra.connections import Clients
 from infra.mapping import load_mappings
 from tasks.columns.decode import Window
-from tasks.load import Path as LoadPath
+from tasks.insert import Path as LoadPath
 from tasks.load import load_batch
 from tasks.plan import make_plan
 from tasks.read import Limits, Reader
