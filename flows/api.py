@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 
-from infra.errors import Terminal, one_line
+from infra.errors import PrefectGone, Terminal, one_line
 
 
 def demand_prefect() -> None:
@@ -19,8 +21,26 @@ def demand_prefect() -> None:
     except (RuntimeError, httpx.HTTPError, PrefectException) as refused:
         error = refused
     if error is not None:
-        url = os.environ.get("PREFECT_API_URL", "the one of its profile")
         raise Terminal(
-            f"the Prefect server ({url}) does not answer: {one_line(error)}; start it (prefect server start), or unset"
-            " PREFECT_API_URL for a temporary one"
+            f"the Prefect server ({_url()}) does not answer: {one_line(error)}; start it (prefect server start), or"
+            " unset PREFECT_API_URL for a temporary one"
         )
+
+
+@contextmanager
+def prefect_explained() -> Iterator[None]:
+    """Raise `PrefectGone` where the Prefect server goes away while a flow runs. What the flow committed stays."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+        # Of the RuntimeErrors only Prefect's own, which has no class.
+        if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
+            raise
+        raise PrefectGone(
+            f"the Prefect server ({_url()}) went away during the run: {one_line(error)}; what was loaded is committed:"
+            " start the server (prefect server start), then run this again"
+        ) from error
+
+
+def _url() -> str:
+    return os.environ.get("PREFECT_API_URL", "the one of its profile")

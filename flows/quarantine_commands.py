@@ -87,13 +87,14 @@ def redrive_command(
 ) -> None:
     """Replay what waits, each entry once; what is still bad stays, with today's reason. The flow `redrive/ad-hoc`."""
     set_prefect_defaults(quiet=True)
-    from flows.api import demand_prefect
+    from flows.api import demand_prefect, prefect_explained
     from flows.redrive import redrive
 
     selected = _selection(stream, entries, kind, field)
     edits = dict(_change(change) for change in changes or [])
     demand_prefect()
-    result = redrive(list(selected.streams), list(selected.entries), kind, field, edits)
+    with prefect_explained():
+        result = redrive(list(selected.streams), list(selected.entries), kind, field, edits)
     if as_json:
         print(orjson.dumps(result).decode())
     else:

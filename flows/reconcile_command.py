@@ -29,11 +29,12 @@ def reconcile_command(
 ) -> None:
     """Do the books balance? Exit code 0 only when all do."""
     set_prefect_defaults(quiet=True)
-    from flows.api import demand_prefect
+    from flows.api import demand_prefect, prefect_explained
     from flows.reconcile import reconcile
 
     demand_prefect()
-    result = reconcile(stream if len(stream) > 1 else stream[0], deep, start, stop, repair, fail=False)
+    with prefect_explained():
+        result = reconcile(stream if len(stream) > 1 else stream[0], deep, start, stop, repair, fail=False)
     if as_json:
         print(orjson.dumps(result).decode())
     else:

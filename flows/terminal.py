@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flows.api import demand_prefect
+from flows.api import demand_prefect, prefect_explained
 from flows.drain import drain
 from tasks.progress import Advanced, News, Retry, Started, watched
 
@@ -51,7 +51,7 @@ def drain_in_terminal(streams: list[str], max_events: int | None, until: str | N
     console = Console(stderr=True)
     bars = _Bars(console)
     demand_prefect()
-    with watched(bars), bars.progress if console.is_terminal else nullcontext():
+    with prefect_explained(), watched(bars), bars.progress if console.is_terminal else nullcontext():
         result = drain(streams if len(streams) > 1 else streams[0], max_events, until)
     for warning in result["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)

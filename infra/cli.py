@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from infra.errors import SpillwayError, one_line
+from infra.errors import PrefectGone, SpillwayError, one_line
 
 
 def gather() -> typer.Typer:
@@ -44,4 +44,8 @@ def fail(error: BaseException) -> NoReturn:
         raise error
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(f"[red]error:[/red] {escape(one_line(error))}")
+    if isinstance(error, PrefectGone):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
     sys.exit(1)

@@ -23,6 +23,10 @@ class Terminal(SpillwayError):
     """The same step will fail again until somebody changes something."""
 
 
+class PrefectGone(Terminal):
+    """The Prefect server went away. At the end of the process Prefect waits for it, minutes to hours: leave at once."""
+
+
 class AlreadyDrained(SpillwayError):
     """The ledger holds a part of this id range already: somebody else did it, so it is done."""
 

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import httpx
+from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
+from prefect.exceptions import PrefectException
 
+from infra.errors import one_line
 from tasks.reconcile import Finding, Ledger
 from tasks.redrive import Redriven
 from tasks.step import step
@@ -69,7 +73,7 @@ def report(books: list[Books], warnings: list[str]) -> None:
     notes += [f"- **error: {_loss(b)}**" for b in books if b.lost]
     notes += [f"- **{b.error}**" for b in books if b.error]
     description = "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes)
-    create_table_artifact(key="drain", table=table(books), description=description)
+    _publish("drain", table(books), description)
     for b in books:
         if b.lost:
             emit_event(
@@ -77,6 +81,14 @@ def report(books: list[Books], warnings: list[str]) -> None:
                 resource={"prefect.resource.id": f"spillway.stream.{b.stream}", "prefect.resource.name": b.stream},
                 payload={"entries": b.lost, "ids": b.lost_ids},
             )
+
+
+def _publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
+    """Publish a table artifact. Where that cannot be, the run has still done what it did: a warning."""
+    try:
+        create_table_artifact(key=key, table=rows, description=description)
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("the artifact %r is not published: %s", key, one_line(error))
 
 
 def _loss(books: Books) -> str:
@@ -95,7 +107,7 @@ def report_redrive(done: list[Redriven]) -> None:
         {"stream": stream} | {name: sum(getattr(p, name) for p in done if p.stream == stream) for name in names}
         for stream in streams
     ]
-    create_table_artifact(key="redrive", table=rows, description="tried = inserted + duplicates + still_bad")
+    _publish("redrive", rows, "tried = inserted + duplicates + still_bad")
 
 
 @step("report")
@@ -104,4 +116,4 @@ def report_reconciliation(books: list[Ledger], findings: list[Finding], compared
     rows: list[dict[str, Any]] = [asdict(finding) for finding in findings] or [asdict(ledger) for ledger in books]
     verdict = f"**{len(findings)} findings**" if findings else "all balances"
     description = f"{len(books)} streams: {verdict}; {compared} entries compared with the table, {repaired} put back"
-    create_table_artifact(key="reconcile", table=rows, description=description)
+    _publish("reconcile", rows, description)

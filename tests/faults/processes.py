@@ -160,12 +160,11 @@ def _drain(
         temporary_settings,
     )
 
+    from flows.api import prefect_explained
     from infra.settings import settings
     from tasks.progress import News, Retry, watched
     from tests.faults import points
 
-    # Where a terminal puts what Prefect's client says into words for people.
-    explained = getattr(importlib.import_module("flows.api"), "prefect_explained", contextlib.nullcontext)
     settings.cache_clear()
     if harness.delays:
         points.hurry(harness.delays)
@@ -187,7 +186,7 @@ def _drain(
         wanted[PREFECT_CLIENT_MAX_RETRIES] = harness.prefect_retries
     with temporary_settings(wanted), watched(note):
         try:
-            with explained():
+            with prefect_explained():
                 result = run(stream, **parameters)
         except Exception as error:
             result = {"error": f"{type(error).__name__}: {error}"}
