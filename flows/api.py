@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
+from prefect.settings import get_current_settings
 
 from infra.errors import PrefectGone, Terminal, one_line
 
@@ -43,4 +43,4 @@ def prefect_explained() -> Iterator[None]:
 
 
 def _url() -> str:
-    return os.environ.get("PREFECT_API_URL", "the one of its profile")
+    return get_current_settings().api.url or "a temporary one"

@@ -14,7 +14,9 @@ _SERVER = re.compile(
     rf"(?P<step>{_STEPS})(?: (?P<object>.+?))?: (?P<server>(?:PostgreSQL|Redis) at \S+:\d+):"
     r" (?P<found>.+?); (?P<next>[^;]+)"
 )
-_REFUSAL = re.compile(r"stream \S+: its last id is \S+, expected \S+ or later.*; .*see «[^»]+» in docs/operations\.md")
+_REFUSAL = re.compile(
+    r"stream \S+: (its|it|\d+ entries) .+; nothing was read: .+accept-rewind \S+\): see «[^»]+» in docs/operations\.md"
+)
 # Words of a server that runs: «start it» would be no help.
 _IT_RUNS = re.compile(r"deadlock|canceling statement|read-only|too many|remaining connection|No space left|terminating")
 _PREFECT = re.compile(r"the Prefect server \(\S+\) .+; [^;]+")
@@ -28,7 +30,7 @@ def wrong_text(text: str, places: Iterable[str]) -> str | None:
         return "it shows a password"
     if "\n" in text:
         return "it has several lines"
-    if kind not in ("Transient", "Terminal"):
+    if kind not in ("Transient", "Terminal", "PrefectGone"):
         return f"it is not written for people: {kind}"
     if _PREFECT.fullmatch(words):
         return None
