@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -53,10 +54,12 @@ def drain_in_terminal(streams: list[str], max_events: int | None, until: str | N
     demand_prefect()
     with prefect_explained(), watched(bars), bars.progress if console.is_terminal else nullcontext():
         result = drain(streams if len(streams) > 1 else streams[0], max_events, until)
+    for loss in result["losses"]:
+        console.print(f"[red]error:[/red] {escape(loss)}", highlight=False, soft_wrap=True)
     for warning in result["warnings"]:
-        console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
     if as_json:
-        print(orjson.dumps({k: v for k, v in result.items() if k not in ("streams", "warnings")}).decode())
+        print(orjson.dumps({k: v for k, v in result.items() if k not in ("streams", "warnings", "losses")}).decode())
     else:
         _print_books(result)
 

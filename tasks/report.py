@@ -46,12 +46,23 @@ class Books:
     def events_per_second(self) -> int:
         return round(self.read / self.seconds) if self.seconds else 0
 
+    @property
+    def loss(self) -> str | None:
+        """What was lost, for people; None where nothing was."""
+        if not self.lost:
+            return None
+        return (
+            f"{self.lost} entries of {self.stream} with ids in {self.lost_ids} were trimmed or deleted before they were"
+            " drained; they are gone from Redis: drain more often, or trim less (see docs/operations.md)"
+        )
+
 
 def summary(books: Sequence[Books], seconds: float) -> dict[str, Any]:
     """The totals over all streams, with the keys that `spillway drain --json` prints, and the books of each."""
     totals: dict[str, Any] = {name: sum(getattr(b, name) for b in books) for name in _SUMMED}
     totals["seconds"] = round(seconds, 3)
     totals["events_per_second"] = round(totals["read"] / seconds) if seconds else 0
+    totals["losses"] = [b.loss for b in books if b.loss]
     totals["streams"] = [asdict(b) | {"events_per_second": b.events_per_second} for b in books]
     return totals
 
@@ -70,7 +81,7 @@ def table(books: Sequence[Books]) -> list[dict[str, Any]]:
 def report(books: list[Books], warnings: list[str]) -> None:
     """Publish the books as the Prefect table artifact `drain`, and every loss as an event."""
     notes = [f"- warning: {warning}" for warning in warnings]
-    notes += [f"- **error: {_loss(b)}**" for b in books if b.lost]
+    notes += [f"- **error: {b.loss}**" for b in books if b.loss]
     notes += [f"- **{b.error}**" for b in books if b.error]
     description = "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes)
     _publish("drain", table(books), description)
@@ -89,13 +100,6 @@ def _publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
         create_table_artifact(key=key, table=rows, description=description)
     except (httpx.HTTPError, PrefectException) as error:
         get_run_logger().warning("the artifact %r is not published: %s", key, one_line(error))
-
-
-def _loss(books: Books) -> str:
-    return (
-        f"{books.lost} entries of {books.stream} with ids in {books.lost_ids} were trimmed or deleted before they were"
-        " drained; they are gone from Redis: drain more often, or trim less (see docs/operations.md)"
-    )
 
 
 @step("report")

@@ -15,6 +15,7 @@ from flows.drain import drain
 from infra.producers.send import send
 from tasks.ids import parse_id
 from tasks.report import LOST_EVENT
+from tests.flows.conftest import Spillway
 from tests.flows.test_drain import counts, event
 from tests.oracle import flat_rows, ledger_is_whole, table_rows
 
@@ -139,3 +140,15 @@ def test_a_redis_that_may_forget_is_warned_of_in_every_report(
         for name in ("maxmemory-policy", "appendonly", "save"):
             redis_client.config_set(name, before[name])
     assert drain(stream)["warnings"] == []
+
+
+def test_the_terminal_says_what_was_lost(
+    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    fill(redis_client, stream, 0, 10)
+    drain(stream)
+    fill(redis_client, stream, 10, 20)
+    redis_client.xtrim(stream, maxlen=4, approximate=False)
+    code, out, err = spillway("drain", "--stream", stream)
+    assert code == 0
+    assert f"error: 6 entries of {stream} with ids in 1700000000009-1..1700000000015-" in err
