@@ -149,6 +149,6 @@ def test_the_terminal_says_what_was_lost(
     drain(stream)
     fill(redis_client, stream, 10, 20)
     redis_client.xtrim(stream, maxlen=4, approximate=False)
-    code, out, err = spillway("drain", "--stream", stream)
+    code, _, err = spillway("drain", "--stream", stream)
     assert code == 0
     assert f"error: 6 entries of {stream} with ids in 1700000000009-1..1700000000015-" in err
