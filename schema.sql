@@ -62,6 +62,7 @@ ALTER TABLE spillway.streams ADD COLUMN IF NOT EXISTS settled_hash BYTEA;
 -- What has been drained, committed with the events themselves. An entry id `ms-seq` is the number ms * 2^64 + seq.
 -- `ranges`: neighbours older than a day become one row, so that the ledger does not grow with age.
 -- `lost`: entries that were gone before they were drained, and among which ids; their sum is `streams.lost`.
+-- `seconds` that the load took from `loaded_at` on, the longest where several are merged.
 CREATE TABLE IF NOT EXISTS spillway.ledger (
     stream INT NOT NULL REFERENCES spillway.streams,
     ids NUMRANGE NOT NULL CHECK (NOT isempty(ids) AND NOT lower_inf(ids) AND NOT upper_inf(ids)),
@@ -77,6 +78,7 @@ CREATE TABLE IF NOT EXISTS spillway.ledger (
     loaded_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     lost BIGINT NOT NULL DEFAULT 0,
     lost_ids NUMRANGE,
+    seconds REAL,
     CONSTRAINT ledger_balances CHECK (read = inserted + duplicates + quarantined),
     -- No entry is drained twice, whoever tries.
     CONSTRAINT ledger_no_overlap EXCLUDE USING gist (int4range(stream, stream, '[]') WITH &&, ids WITH &&)
@@ -84,7 +86,8 @@ CREATE TABLE IF NOT EXISTS spillway.ledger (
 ALTER TABLE spillway.ledger
     ADD COLUMN IF NOT EXISTS ranges BIGINT NOT NULL DEFAULT 1,
     ADD COLUMN IF NOT EXISTS lost BIGINT NOT NULL DEFAULT 0,
-    ADD COLUMN IF NOT EXISTS lost_ids NUMRANGE;
+    ADD COLUMN IF NOT EXISTS lost_ids NUMRANGE,
+    ADD COLUMN IF NOT EXISTS seconds REAL;
 
 -- Every entry that could not become a row, as it came: field names and values in turn.
 -- `kind`: 'refused', or 'conflict' where the table has its key (event_id, time) with other content.
@@ -109,5 +112,18 @@ ALTER TABLE spillway.quarantine
     ADD COLUMN IF NOT EXISTS replayed BYTEA[],
     ADD COLUMN IF NOT EXISTS resolved_by TEXT,
     ADD COLUMN IF NOT EXISTS resolved_at TIMESTAMPTZ;
+
+-- What retention has dropped, so that what is inserted is accounted for: rows in `events` + rows here >= inserted by the
+-- ledger. `rows` is null where the database's own job dropped and nobody counted: all before `range_end` may be gone.
+CREATE TABLE IF NOT EXISTS spillway.drops (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    chunk TEXT NOT NULL,
+    range_start TIMESTAMPTZ NOT NULL,
+    range_end TIMESTAMPTZ NOT NULL,
+    rows BIGINT,
+    bytes BIGINT,
+    dropped_by TEXT NOT NULL,
+    dropped_at TIMESTAMPTZ NOT NULL DEFAULT now()
+);
 
 COMMIT;

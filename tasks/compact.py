@@ -25,9 +25,9 @@ _COMPACT = """
      RETURNING many.island, l.*
     )
     INSERT INTO spillway.ledger (stream, ids, ranges, read, inserted, duplicates, quarantined, bytes,
-                                 min_time, max_time, loaded_by, loaded_at)
+                                 min_time, max_time, loaded_by, loaded_at, seconds)
     SELECT stream, numrange(min(lower(ids)), max(upper(ids))), sum(ranges), sum(read), sum(inserted), sum(duplicates),
-           sum(quarantined), sum(bytes), min(min_time), max(max_time), 'several', max(loaded_at)
+           sum(quarantined), sum(bytes), min(min_time), max(max_time), 'several', max(loaded_at), max(seconds)
       FROM gone GROUP BY stream, island"""
 
 

@@ -20,7 +20,7 @@ _INSERT_LEDGER = """
 _FILL_LEDGER = """
     UPDATE spillway.ledger
        SET read = %(read)s, inserted = %(inserted)s, duplicates = %(duplicates)s, quarantined = %(quarantined)s,
-           bytes = %(bytes)s,
+           bytes = %(bytes)s, seconds = extract(epoch FROM clock_timestamp() - loaded_at),
            min_time = 'epoch'::timestamptz + %(min_time)s * interval '1 microsecond',
            max_time = 'epoch'::timestamptz + %(max_time)s * interval '1 microsecond'
      WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)
