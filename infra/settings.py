@@ -6,7 +6,7 @@ import os
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -87,7 +87,22 @@ class Settings(BaseSettings):
     trim_keep: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
         default=None, ge=timedelta(0), description="drained entries older than this are trimmed: 7d, 36h, 90m, 30s"
     )
-    archive_url: str = Field(default="", description="folder or URL below which chunks are archived")
+    compress_after: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
+        default=timedelta(days=7), gt=timedelta(0), description="chunks older than this are compressed; empty: none are"
+    )
+    # By measurement on real events: see «Compression» in docs/design.md.
+    compress_segmentby: str = Field(default="", description="columns of one value in each compressed batch: a, b")
+    compress_orderby: str = Field(default="time DESC", description="order within a compressed batch: a, b DESC")
+    keep: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
+        default=None, gt=timedelta(0), description="chunks of which all is older than this are dropped; empty: none are"
+    )
+    retention: Literal["policy", "flow", "archive"] = Field(
+        default="flow", description="who drops: the database's own job, the maintain flow, or it after an archive"
+    )
+    archive_url: str = Field(default="", description="folder, or URL of a file system, that holds the archive")
+    archive_after: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
+        default=None, gt=timedelta(0), description="chunks older than this are archived; empty: those that are to go"
+    )
     max_age_days: float = Field(default=365.25 * 30, gt=0, description="an older event time goes to quarantine")
     max_ahead_days: float = Field(default=2, ge=0, description="an event time further ahead goes to quarantine")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,12 @@ def test_a_variable_goes_before_the_env_file_and_the_env_file_before_the_default
         ("SPILLWAY_RETRIES", "-1"),
         ("SPILLWAY_MAX_AGE_DAYS", "0"),
         ("SPILLWAY_MAX_AHEAD_DAYS", "-0.5"),
+        ("SPILLWAY_COMPRESS_AFTER", "7"),
+        ("SPILLWAY_COMPRESS_AFTER", "0d"),
+        ("SPILLWAY_KEEP", "soon"),
+        ("SPILLWAY_KEEP", "0h"),
+        ("SPILLWAY_RETENTION", "never"),
+        ("SPILLWAY_ARCHIVE_AFTER", "1w"),
     ],
 )
 def test_a_bad_value_is_one_line_with_the_variable_and_what_was_found(
@@ -124,3 +131,11 @@ def test_settings_cannot_be_changed_once_read() -> None:
 )
 def test_a_server_is_named_by_host_and_port_alone(url: str, host: str) -> None:
     assert host_of(url) == host
+
+
+def test_durations_are_numbers_with_a_unit_and_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (settings().compress_after, settings().keep) == (timedelta(days=7), None)
+    monkeypatch.setenv("SPILLWAY_COMPRESS_AFTER", "")
+    monkeypatch.setenv("SPILLWAY_KEEP", "36h")
+    settings.cache_clear()
+    assert (settings().compress_after, settings().keep) == (None, timedelta(hours=36))
