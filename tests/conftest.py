@@ -140,10 +140,29 @@ def database(servers: Servers, env: dict[str, str]) -> Iterator[psycopg.Connecti
     _empty_tables(servers)
 
 
+@pytest.fixture
+def community(servers: Servers) -> None:
+    """For the tests with the marker `community`: skipped on another edition."""
+    if servers.edition != "Community":
+        pytest.skip(f"compression and policies need TimescaleDB Community, this is {servers.edition}")
+
+
+# As schema.sql leaves it: no policies, and no columnstore, which can only go where no chunk is in it.
+_PLAIN = """
+    DO $$ BEGIN
+        IF EXISTS (SELECT FROM timescaledb_information.hypertables WHERE compression_enabled)
+           OR EXISTS (SELECT FROM timescaledb_information.jobs WHERE hypertable_name = 'events') THEN
+            PERFORM delete_job(job_id) FROM timescaledb_information.jobs WHERE hypertable_name = 'events';
+            ALTER TABLE events SET (timescaledb.compress = false);
+        END IF;
+    END $$"""
+
+
 def _empty_tables(servers: Servers) -> None:
     with psycopg.connect(servers.settings.database, autocommit=True) as connection:
         connection.execute("SET statement_timeout = '30s'")
-        connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")
+        connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams, spillway.drops")
+        connection.execute(_PLAIN)
 
 
 @pytest.fixture

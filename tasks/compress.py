@@ -1,0 +1,226 @@
+"""Compression: make the server agree with the settings, and see that it does what it is set to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import psycopg
+from psycopg import sql
+
+from infra.connections import Clients
+from tasks.chunks import HYPERTABLE, Chunk, ChunkState, chunk_states
+from tasks.jobs import Change, Job, apply, days, enabled_again, is_community, jobs
+from tasks.layout import Layout
+from tasks.step import step
+from tasks.undisturbed import Busy, alone, patiently
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Chunks of which all is older than `after` are compressed like `layout`."""
+
+    after: timedelta
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the server is set to. `layout`: None where the table is not ready for compression."""
+
+    layout: Layout | None
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The SQL for compression: it has new names from TimescaleDB 2.18 on, and the old ones work on."""
+
+    set_layout: str
+    add: str
+    remove: str
+    convert: str
+
+
+NEW = Words(
+    "ALTER TABLE {table} SET (timescaledb.enable_columnstore, timescaledb.segmentby = {segmentby},"
+    " timescaledb.orderby = {orderby})",
+    "CALL add_columnstore_policy({name}, after => {after}::interval)",
+    "CALL remove_columnstore_policy({name}, if_exists => true)",
+    "CALL convert_to_columnstore({chunk}::regclass, recompress => {whole})",
+)
+OLD = Words(
+    "ALTER TABLE {table} SET (timescaledb.compress, timescaledb.compress_segmentby = {segmentby},"
+    " timescaledb.compress_orderby = {orderby})",
+    "SELECT add_compression_policy({name}, compress_after => {after}::interval)",
+    "SELECT remove_compression_policy({name}, if_exists => true)",
+    "SELECT compress_chunk({chunk}::regclass, recompress => {whole})",
+)
+
+_FOUND = """
+    SELECT h.compression_enabled, s.segmentby, s.orderby
+      FROM timescaledb_information.hypertables AS h
+      JOIN timescaledb_information.hypertable_compression_settings AS s ON s.hypertable = %(table)s::regclass
+      JOIN pg_class AS r ON r.oid = s.hypertable AND r.relname = h.hypertable_name
+                        AND r.relnamespace = to_regnamespace(quote_ident(h.hypertable_schema))"""
+
+
+def words_of(connection: psycopg.Connection) -> Words:
+    """The newest names that the server has."""
+    row = connection.execute("SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'add_columnstore_policy')").fetchone()
+    return NEW if row is not None and row[0] else OLD
+
+
+def find(connection: psycopg.Connection) -> Found:
+    """What the server is set to. Raises `psycopg.Error`."""
+    row = connection.execute(_FOUND, {"table": HYPERTABLE}).fetchone()
+    enabled, segmentby, orderby = row or (False, None, None)
+    layout = Layout.parse(segmentby or "", orderby) if enabled and orderby else None
+    return Found(layout, tuple(jobs(connection, "compression")))
+
+
+def changes(found: Found, wanted: Wanted | None, words: Words) -> list[Change]:
+    """What makes the server agree with `wanted`, in order; nothing where it does. None: no compression."""
+    remove = _statement(words.remove)
+    if wanted is None:
+        return [Change("compression policy removed: SPILLWAY_COMPRESS_AFTER is empty", remove)] * bool(found.jobs)
+    todo = []
+    if found.layout != wanted.layout:
+        before = f" instead of {found.layout}" if found.layout else ""
+        statement = _statement(
+            words.set_layout,
+            segmentby=", ".join(wanted.layout.segmentby),
+            orderby=", ".join(wanted.layout.orderby),
+        )
+        todo.append(Change(f"compression set: {wanted.layout}{before}", statement))
+    add = _statement(words.add, after=wanted.after)
+    if not found.jobs:
+        todo.append(Change(f"compression policy added: after {days(wanted.after)}", add))
+    elif len(found.jobs) > 1 or found.jobs[0].after != wanted.after:
+        # Adding with `if_not_exists` would keep the old one.
+        before = ", ".join(days(job.after) if job.after else "another condition" for job in found.jobs)
+        todo += [Change(f"compression policy after {before}: removed", remove)] * len(found.jobs)
+        todo.append(Change(f"compression policy added: after {days(wanted.after)}", add))
+    elif not found.jobs[0].enabled:
+        todo.append(enabled_again(found.jobs[0]))
+    return todo
+
+
+@dataclass(frozen=True)
+class Again:
+    """A chunk that is to be compressed again, and why. `whole`: all of it, not only what came late."""
+
+    state: ChunkState
+    why: str
+    whole: bool
+
+
+def to_compress_again(states: Sequence[ChunkState], wanted: Wanted, now: datetime) -> list[Again]:
+    """Of the compressed chunks past the age: those that rows were added to, and those of another layout."""
+    found = []
+    for state in states:
+        if state.chunk.range_end > now - wanted.after or state.state not in ("compressed", "partial"):
+            continue
+        if state.layout != wanted.layout:
+            found.append(Again(state, f"it had {state.layout}", whole=True))
+        elif state.state == "partial":
+            found.append(Again(state, "late rows", whole=False))
+    return found
+
+
+def compress_again(connection: psycopg.Connection, again: Again, words: Words) -> None:
+    """Compress one chunk again, in a transaction of its own. Raises `Busy` where others use it all the time.
+
+    Those who read it wait meanwhile: with a lock that is made stronger at its end, as the server's own job has it, a
+    load that has read the chunk and wants to write would be in a deadlock with it.
+    """
+    chunk = again.state.chunk
+    name = sql.Identifier(chunk.schema, chunk.table).as_string(connection)
+
+    def work() -> None:
+        with alone(connection, chunk):
+            connection.execute(_statement(words.convert, chunk=name, whole=again.whole))
+
+    patiently(connection, work)
+
+
+def why_not_compressed(state: ChunkState, jobs: Sequence[Job], wanted: Wanted, now: datetime) -> str | None:
+    """Why a chunk past the age is not compressed, or not wholly; None where it is, or is not to be yet."""
+    due = state.chunk.range_end + wanted.after
+    if due > now or state.state == "compressed":
+        return None
+    if state.state == "frozen":
+        return "it is frozen: nobody may write to it"
+    if not jobs:
+        return "there is no policy yet"
+    job = jobs[0]
+    if not job.enabled:
+        return f"job {job.id} is disabled"
+    if job.last_start is None or job.last_start < due:
+        return f"job {job.id} has not run since it is due; it will {_when(job)}"
+    if job.failed:
+        return str(job)
+    if state.state == "partial":
+        return f"rows came late; job {job.id} takes them in {_when(job)}"
+    return f"job {job.id} has run and left it: see the log of the database server"
+
+
+def _when(job: Job) -> str:
+    return f"at {job.next_start:%Y-%m-%d %H:%M}" if job.next_start else "at any moment"
+
+
+def _statement(text: str, **values: object) -> sql.Composed:
+    literals = {name: sql.Literal(value) for name, value in values.items()}
+    return sql.SQL(text).format(table=sql.Identifier(HYPERTABLE), name=sql.Literal(HYPERTABLE), **literals)
+
+
+def wanted_of(clients: Clients) -> Wanted | None:
+    """What the settings want. Raises `Terminal` for columns that are none."""
+    config = clients.settings
+    if config.compress_after is None:
+        return None
+    return Wanted(config.compress_after, Layout.parse(config.compress_segmentby, config.compress_orderby))
+
+
+@step("agree on compression")
+def agree_on_compression(clients: Clients, dry_run: bool) -> list[str]:
+    """Set the server to what the settings want; returns what was changed, or would be."""
+    with clients.explained("agree on compression"), clients.postgres() as connection:
+        todo = changes(find(connection), wanted_of(clients), words_of(connection))
+        if not dry_run:
+            apply(connection, todo)
+        return [change.what for change in todo]
+
+
+@step("compress again")
+def compress_late_rows(clients: Clients, dry_run: bool) -> tuple[list[Chunk], list[str]]:
+    """Compress again what late rows or a change of settings have left; returns them, and why others were not."""
+    wanted = wanted_of(clients)
+    done: list[Chunk] = []
+    refused: list[str] = []
+    if wanted is None:
+        return done, refused
+    with clients.explained("compress again"), clients.postgres() as connection:
+        if not is_community(connection):
+            return done, refused
+        words, now = words_of(connection), server_now(connection)
+        for again in to_compress_again(chunk_states(connection), wanted, now):
+            chunk = again.state.chunk
+            try:
+                if not dry_run:
+                    compress_again(connection, again, words)
+                done.append(chunk)
+            except (Busy, psycopg.errors.UndefinedTable):
+                refused.append(
+                    f"{chunk.table} not compressed again ({again.why}): others use it; the next run tries again"
+                )
+    return done, refused
+
+
+def server_now(connection: psycopg.Connection) -> datetime:
+    """The server's clock: chunks are due by it."""
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None  # a SELECT without FROM has one row
+    now: datetime = row[0]
+    return now

@@ -1,0 +1,44 @@
+"""Rows in chunks of the past, put in without Spillway, and what the server says of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import psycopg
+
+MONDAY = datetime(2020, 1, 6, tzinfo=UTC)
+
+
+def fill(connection: psycopg.Connection, weeks: int = 3, rows: int = 2_000) -> None:
+    """So many rows in each of so many weeks from `MONDAY` on, spread evenly."""
+    connection.execute(
+        """INSERT INTO events
+           SELECT %(start)s::timestamptz + i * interval '1 week' / %(rows)s, md5(i::text)::uuid, 'type-' || i %% 5,
+                  'user-' || i %% 50, jsonb_build_object('n', i)
+             FROM generate_series(0, %(weeks)s * %(rows)s - 1) AS i""",
+        {"start": MONDAY, "weeks": weeks, "rows": rows},
+    )
+
+
+def statuses(connection: psycopg.Connection) -> list[int]:
+    """The status bits of the chunks, by time: 0 rows, 1 compressed, 9 compressed and partial."""
+    query = """
+        SELECT k.status FROM timescaledb_information.chunks AS c
+          JOIN _timescaledb_catalog.chunk AS k ON k.schema_name = c.chunk_schema AND k.table_name = c.chunk_name
+         WHERE c.hypertable_name = 'events' ORDER BY c.range_start"""
+    return [status for (status,) in connection.execute(query)]
+
+
+def only_job(connection: psycopg.Connection, procedure: str) -> int:
+    """The id of the one job of that kind for `events`."""
+    query = "SELECT job_id FROM timescaledb_information.jobs WHERE hypertable_name = 'events' AND proc_name = %s"
+    ((job,),) = connection.execute(query, [procedure]).fetchall()
+    found: int = job
+    return found
+
+
+def asleep(connection: psycopg.Connection, procedure: str) -> int:
+    """The same, and the scheduler does not run it by itself: tests say when."""
+    job = only_job(connection, procedure)
+    connection.execute("SELECT alter_job(%s, next_start => now() + interval '1 day')", [job])
+    return job
