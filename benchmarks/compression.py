@@ -95,9 +95,8 @@ def measure(
             for candidate in CANDIDATES:
                 found[candidate].append(_turn(connection, candidate, values, late))
                 turn = found[candidate][-1]
-                say(
-                    f"round {number + 1} of {rounds}: {_name(candidate)}: {turn.bytes / 1e6:.1f} MB, {turn.convert:.1f} s"
-                )
+                said = f"{turn.bytes / 1e6:.1f} MB, converted in {turn.convert:.1f} s"
+                say(f"round {number + 1} of {rounds}: {_name(candidate)}: {said}")
         found[("rows", "")] = [Round(rows, 0, before, _merge(connection, late))]
     return rows, found
 

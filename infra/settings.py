@@ -53,6 +53,14 @@ def _duration(value: object) -> object:
     return timedelta(**{_UNITS[unit]: int(number)})
 
 
+def _age(value: object) -> object:
+    """The same, and more than nothing."""
+    found = _duration(value)
+    if found == timedelta(0):
+        raise PydanticCustomError("age", "expected more than nothing, such as 7d, 36h, 90m or 30s")
+    return found
+
+
 class Settings(BaseSettings):
     """All that can be set. Times are in seconds, sizes in bytes."""
 
@@ -84,24 +92,24 @@ class Settings(BaseSettings):
     max_bad_share: float = Field(
         default=0.5, ge=0, le=1, description="of the entries of a range in quarantine, beyond which the drain fails"
     )
-    trim_keep: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
+    trim_keep: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
         default=None, ge=timedelta(0), description="drained entries older than this are trimmed: 7d, 36h, 90m, 30s"
     )
-    compress_after: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
-        default=timedelta(days=7), gt=timedelta(0), description="chunks older than this are compressed; empty: none are"
+    compress_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+        default=timedelta(days=7), description="chunks older than this are compressed; empty: none are"
     )
     # By measurement on real events: see «Compression» in docs/design.md.
     compress_segmentby: str = Field(default="", description="columns of one value in each compressed batch: a, b")
     compress_orderby: str = Field(default="time DESC", description="order within a compressed batch: a, b DESC")
-    keep: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
-        default=None, gt=timedelta(0), description="chunks of which all is older than this are dropped; empty: none are"
+    keep: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+        default=None, description="chunks of which all is older than this are dropped; empty: none are"
     )
     retention: Literal["policy", "flow", "archive"] = Field(
         default="flow", description="who drops: the database's own job, the maintain flow, or it after an archive"
     )
     archive_url: str = Field(default="", description="folder, or URL of a file system, that holds the archive")
-    archive_after: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
-        default=None, gt=timedelta(0), description="chunks older than this are archived; empty: those that are to go"
+    archive_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+        default=None, description="chunks older than this are archived; empty: those that are to go"
     )
     max_age_days: float = Field(default=365.25 * 30, gt=0, description="an older event time goes to quarantine")
     max_ahead_days: float = Field(default=2, ge=0, description="an event time further ahead goes to quarantine")

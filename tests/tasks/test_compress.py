@@ -99,7 +99,7 @@ def test_whatever_the_order_says_the_server_gives_back_what_was_set(database: ps
 
 @pytest.mark.parametrize(("segmentby", "orderby"), [("a;b", ""), ("", "time SIDEWAYS"), ("", "a,,b")])
 def test_a_list_that_is_none_is_refused_with_the_variable(segmentby: str, orderby: str) -> None:
-    with pytest.raises(Terminal, match="SPILLWAY_COMPRESS_.*BY: expected columns such as"):
+    with pytest.raises(Terminal, match=r"SPILLWAY_COMPRESS_.*BY: expected columns such as"):
         Layout.parse(segmentby, orderby)
 
 
