@@ -114,11 +114,12 @@ ALTER TABLE spillway.quarantine
     ADD COLUMN IF NOT EXISTS resolved_at TIMESTAMPTZ;
 
 -- What retention has dropped, so that what is inserted is accounted for: rows in `events` + rows here >= inserted by the
--- ledger. `rows` is null where the database's own job dropped and nobody counted: all before `range_end` may be gone.
+-- ledger. `rows` is null where the database's own job dropped and nobody counted: all before `range_end` may be gone, by
+-- whole chunks.
 CREATE TABLE IF NOT EXISTS spillway.drops (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     chunk TEXT NOT NULL,
-    range_start TIMESTAMPTZ NOT NULL,
+    range_start TIMESTAMPTZ,
     range_end TIMESTAMPTZ NOT NULL,
     rows BIGINT,
     bytes BIGINT,

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from flows import archive_commands, quarantine_commands, reconcile_command, stream_commands
+from flows import archive_commands, maintain_command, quarantine_commands, reconcile_command, stream_commands
 from flows.environment import set_prefect_defaults
 
 app = typer.Typer()
 app.add_typer(reconcile_command.app)
+app.add_typer(maintain_command.app)
 app.add_typer(quarantine_commands.app, name="quarantine")
 app.add_typer(stream_commands.app, name="stream")
 app.add_typer(archive_commands.app, name="archive")
@@ -35,7 +36,7 @@ def drain_command(
 
 @app.command()
 def serve() -> None:
-    """Run the scheduled drain in this process: no work pool and no worker, for small set-ups."""
+    """Run the scheduled flows in this process: no work pool and no worker, for small set-ups."""
     set_prefect_defaults()
     from flows.serve import serve_deployments
 

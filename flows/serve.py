@@ -11,6 +11,7 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.api import demand_prefect
 from flows.drain import drain
+from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
 from infra.errors import Terminal
@@ -40,6 +41,7 @@ def serve_deployments() -> None:
             concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
         ),
         reconcile.to_deployment(name="daily", parameters={"stream": "*"}, cron="30 4 * * *"),
+        maintain.to_deployment(name="daily", cron="15 3 * * *"),
         redrive.to_deployment(name="ad-hoc"),
     ]
     serve(*[found for found in deployments if not _work_pool(f"{found.flow_name}/{found.name}")])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -61,6 +63,22 @@ def _age(value: object) -> object:
     return found
 
 
+_COLUMN = r"\s*\"?(time|event_id|event_type|user_id)\"?"
+_ORDER = _COLUMN + r"(\s+(ASC|DESC))?(\s+NULLS\s+(FIRST|LAST))?"
+
+
+def _columns(item: str, example: str) -> Callable[[object], object]:
+    """A list of what the expression `item` says, with commas; or nothing."""
+    pattern = re.compile(rf"({item}\s*(,{item}\s*)*)?\s*", re.IGNORECASE)
+
+    def check(value: object) -> object:
+        if not isinstance(value, str) or pattern.fullmatch(value) is None:
+            raise PydanticCustomError("columns", f"expected columns of events such as {example}")
+        return value
+
+    return check
+
+
 class Settings(BaseSettings):
     """All that can be set. Times are in seconds, sizes in bytes."""
 
@@ -92,22 +110,26 @@ class Settings(BaseSettings):
     max_bad_share: float = Field(
         default=0.5, ge=0, le=1, description="of the entries of a range in quarantine, beyond which the drain fails"
     )
-    trim_keep: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+    trim_keep: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
         default=None, ge=timedelta(0), description="drained entries older than this are trimmed: 7d, 36h, 90m, 30s"
     )
     compress_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
         default=timedelta(days=7), description="chunks older than this are compressed; empty: none are"
     )
     # By measurement on real events: see «Compression» in docs/design.md.
-    compress_segmentby: str = Field(default="", description="columns of one value in each compressed batch: a, b")
-    compress_orderby: str = Field(default="time DESC", description="order within a compressed batch: a, b DESC")
+    compress_segmentby: Annotated[str, BeforeValidator(_columns(_COLUMN, "event_type, user_id"))] = Field(
+        default="", description="columns of which each compressed batch has one value"
+    )
+    compress_orderby: Annotated[str, BeforeValidator(_columns(_ORDER, "user_id, time DESC"))] = Field(
+        default="time DESC", description="the order within a compressed batch"
+    )
     keep: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
         default=None, description="chunks of which all is older than this are dropped; empty: none are"
     )
     retention: Literal["policy", "flow", "archive"] = Field(
         default="flow", description="who drops: the database's own job, the maintain flow, or it after an archive"
     )
-    archive_url: str = Field(default="", description="folder, or URL of a file system, that holds the archive")
+    archive_url: str = Field(default="", repr=False, description="folder, or URL of a file system, of the archive")
     archive_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
         default=None, description="chunks older than this are archived; empty: those that are to go"
     )

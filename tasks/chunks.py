@@ -36,13 +36,15 @@ class ChunkState:
     """What the server knows of a chunk. `bytes` on disk, indexes and the compressed part included.
 
     `rows`: an estimate, unless `exact`. `bytes_as_rows`: what it was when it was compressed, and `layout` how it was;
-    None where it is not. `partial`: compressed, and rows came later. `frozen`: nobody may write to it.
+    None where it is not. `partial`: compressed, and rows came later. `frozen`: nobody may write to it. `created`: when
+    its first row came.
     """
 
     chunk: Chunk
     rows: int
     bytes: int
     state: State
+    created: datetime
     bytes_as_rows: int | None = None
     layout: Layout | None = None
     exact: bool = False
@@ -55,7 +57,7 @@ class ChunkState:
 
 # The sizes, which wait for whoever holds the chunk alone, come from the server's own functions.
 _STATES = """
-    SELECT c.chunk_schema, c.chunk_name, c.range_start, c.range_end, k.status,
+    SELECT c.chunk_schema, c.chunk_name, c.range_start, c.range_end, k.status, k.creation_time,
            coalesce(d.total_bytes, 0)::bigint,
            (z.uncompressed_heap_size + z.uncompressed_toast_size + z.uncompressed_index_size)::bigint,
            coalesce(z.numrows_pre_compression, 0)::bigint, greatest(r.reltuples, 0)::bigint, s.segmentby, s.orderby
@@ -73,19 +75,22 @@ _STATES = """
 
 def chunk_states(connection: psycopg.Connection) -> list[ChunkState]:
     """All chunks of `events`, the oldest first, with rows as the server estimates them. Raises `psycopg.Error`."""
-    return [
-        ChunkState(
-            Chunk(schema, table, start, end),
-            rows=compressed_rows + loose_rows,
-            bytes=size,
-            state=_state(status),
-            bytes_as_rows=before,
-            layout=Layout.parse(segmentby or "", orderby or "") if before is not None else None,
-        )
-        for schema, table, start, end, status, size, before, compressed_rows, loose_rows, segmentby, orderby in (
-            connection.execute(_STATES, {"table": HYPERTABLE})
-        )
-    ]
+    return [_chunk_state(*row) for row in connection.execute(_STATES, {"table": HYPERTABLE})]
+
+
+def _chunk_state(
+    schema: str, table: str, start: datetime, end: datetime, status: int, created: datetime, size: int,
+    bytes_as_rows: int | None, compressed_rows: int, loose_rows: int, segmentby: str | None, orderby: str | None,
+) -> ChunkState:  # fmt: skip
+    return ChunkState(
+        Chunk(schema, table, start, end),
+        rows=compressed_rows + loose_rows,
+        bytes=size,
+        state=_state(status),
+        created=created,
+        bytes_as_rows=bytes_as_rows,
+        layout=None if bytes_as_rows is None else Layout.parse(segmentby or "", orderby or ""),
+    )
 
 
 def _state(status: int) -> State:

@@ -10,8 +10,9 @@ import psycopg
 from psycopg import sql
 
 from infra.connections import Clients
-from tasks.chunks import HYPERTABLE, Chunk, ChunkState, chunk_states
-from tasks.jobs import Change, Job, apply, days, enabled_again, is_community, jobs
+from infra.errors import Transient
+from tasks.chunks import HYPERTABLE, ChunkState, chunk_states
+from tasks.jobs import Change, Job, apply, days, enabled_again, is_community, jobs, server_now
 from tasks.layout import Layout
 from tasks.step import step
 from tasks.undisturbed import Busy, alone, patiently
@@ -147,8 +148,7 @@ def compress_again(connection: psycopg.Connection, again: Again, words: Words) -
 
 def why_not_compressed(state: ChunkState, jobs: Sequence[Job], wanted: Wanted, now: datetime) -> str | None:
     """Why a chunk past the age is not compressed, or not wholly; None where it is, or is not to be yet."""
-    due = state.chunk.range_end + wanted.after
-    if due > now or state.state == "compressed":
+    if state.chunk.range_end + wanted.after > now or state.state == "compressed":
         return None
     if state.state == "frozen":
         return "it is frozen: nobody may write to it"
@@ -157,13 +157,26 @@ def why_not_compressed(state: ChunkState, jobs: Sequence[Job], wanted: Wanted, n
     job = jobs[0]
     if not job.enabled:
         return f"job {job.id} is disabled"
-    if job.last_start is None or job.last_start < due:
+    if not _was_there(state, job, wanted):
         return f"job {job.id} has not run since it is due; it will {_when(job)}"
     if job.failed:
         return str(job)
     if state.state == "partial":
         return f"rows came late; job {job.id} takes them in {_when(job)}"
     return f"job {job.id} has run and left it: see the log of the database server"
+
+
+def failed_by_job(state: ChunkState, jobs: Sequence[Job], wanted: Wanted) -> bool:
+    """Whether a job that failed, or was put to sleep, has left the chunk as rows. Late rows are this flow's to do."""
+    return state.state == "rows" and any(
+        not job.enabled or (job.failed and _was_there(state, job, wanted)) for job in jobs
+    )
+
+
+def _was_there(state: ChunkState, job: Job, wanted: Wanted) -> bool:
+    """Whether the job has begun a run since the chunk was to be compressed: late events make old chunks anew."""
+    due = max(state.chunk.range_end + wanted.after, state.created)
+    return job.last_start is not None and job.last_start >= due
 
 
 def _when(job: Job) -> str:
@@ -187,40 +200,32 @@ def wanted_of(clients: Clients) -> Wanted | None:
 def agree_on_compression(clients: Clients, dry_run: bool) -> list[str]:
     """Set the server to what the settings want; returns what was changed, or would be."""
     with clients.explained("agree on compression"), clients.postgres() as connection:
+        if not is_community(connection):
+            return []
         todo = changes(find(connection), wanted_of(clients), words_of(connection))
         if not dry_run:
             apply(connection, todo)
         return [change.what for change in todo]
 
 
-@step("compress again")
-def compress_late_rows(clients: Clients, dry_run: bool) -> tuple[list[Chunk], list[str]]:
-    """Compress again what late rows or a change of settings have left; returns them, and why others were not."""
+@step("chunks to compress again")
+def find_late(clients: Clients) -> list[Again]:
+    """`to_compress_again`, as a task; none where nothing is to be compressed, or nothing can be."""
     wanted = wanted_of(clients)
-    done: list[Chunk] = []
-    refused: list[str] = []
-    if wanted is None:
-        return done, refused
-    with clients.explained("compress again"), clients.postgres() as connection:
-        if not is_community(connection):
-            return done, refused
-        words, now = words_of(connection), server_now(connection)
-        for again in to_compress_again(chunk_states(connection), wanted, now):
-            chunk = again.state.chunk
-            try:
-                if not dry_run:
-                    compress_again(connection, again, words)
-                done.append(chunk)
-            except (Busy, psycopg.errors.UndefinedTable):
-                refused.append(
-                    f"{chunk.table} not compressed again ({again.why}): others use it; the next run tries again"
-                )
-    return done, refused
+    with clients.explained("chunks to compress again"), clients.postgres() as connection:
+        if wanted is None or not is_community(connection):
+            return []
+        return to_compress_again(chunk_states(connection), wanted, server_now(connection))
 
 
-def server_now(connection: psycopg.Connection) -> datetime:
-    """The server's clock: chunks are due by it."""
-    row = connection.execute("SELECT now()").fetchone()
-    assert row is not None  # a SELECT without FROM has one row
-    now: datetime = row[0]
-    return now
+@step("compress again", retries=1)
+def compress(clients: Clients, again: Again) -> None:
+    """`compress_again`, as a task. Raises `Transient` where others use the chunk all the time."""
+    doing = f"compress {again.state.chunk.table} again ({again.why})"
+    with clients.explained(doing), clients.postgres() as connection:
+        try:
+            compress_again(connection, again, words_of(connection))
+        except Busy:
+            raise Transient(f"{doing}: others use it all the time; the next run tries again") from None
+        except psycopg.errors.UndefinedTable:  # dropped meanwhile
+            return

@@ -74,6 +74,14 @@ def is_community(connection: psycopg.Connection) -> bool:
     return row is not None and row[0] == "timescale"
 
 
+def server_now(connection: psycopg.Connection) -> datetime:
+    """The server's clock: chunks are due by it."""
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None  # a SELECT without FROM has one row
+    now: datetime = row[0]
+    return now
+
+
 @dataclass(frozen=True)
 class Change:
     """Something that makes the server agree with the settings. `what`: done, in words."""

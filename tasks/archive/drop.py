@@ -18,6 +18,7 @@ from tasks.archive.root import Root, explained
 from tasks.archive.supersede import remove_contained
 from tasks.archive.verify import verify
 from tasks.chunks import Chunk
+from tasks.drops import record_drop
 from tasks.progress import Reached, announce
 
 # dropped: by this call. changed: it holds other rows than the archive, and stays. gone: it was not there any more.
@@ -108,6 +109,7 @@ def _drop_if_same(connection: psycopg.Connection, chunk: Chunk, manifest: Manife
     _be_alone(connection, chunk, table)
     _let_others_go_first(connection, chunk)
     connection.execute(_SHORTEN)
+    record_drop(connection, chunk, manifest.rows, None, "archive")
     dropped = [tuple(names) for (names,) in connection.execute(_DROP, [HYPERTABLE, chunk.range_end, chunk.range_start])]
     if dropped != [(chunk.schema, chunk.table)]:
         raise Terminal(

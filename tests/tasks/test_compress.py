@@ -103,11 +103,16 @@ def test_a_list_that_is_none_is_refused_with_the_variable(segmentby: str, orderb
         Layout.parse(segmentby, orderby)
 
 
+def set_layout(connection: psycopg.Connection, wanted: Wanted, words: Words) -> None:
+    """Without a policy, whose job would compress by itself."""
+    apply(connection, changes(find(connection), wanted, words)[:1])
+
+
 def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row_changes(
     database: psycopg.Connection, words: Words
 ) -> None:
     fill(database)
-    agree(database, WEEK, words)
+    set_layout(database, WEEK, words)
     database.execute(
         "SELECT compress_chunk(c) FROM show_chunks('events', older_than => '2020-01-23'::timestamptz) AS c"
     )
@@ -127,7 +132,7 @@ def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row
     assert [one.why for one in again(WEEK)] == ["late rows"]
     assert statuses(database) == [1, 1, 1, 0]
     other = Wanted(WEEK.after, Layout.parse("event_type", ""))
-    agree(database, other, words)
+    set_layout(database, other, words)
     assert [one.why for one in again(other)] == ["it had segmentby –, orderby time DESC"] * 3
     assert [state.layout for state in chunk_states(database)] == [other.layout] * 3 + [None]
     assert again(other) == []

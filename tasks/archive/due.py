@@ -1,0 +1,48 @@
+"""Which chunks are to be archived: those past the age of which the archive does not have as many rows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import psycopg
+
+from infra.connections import Clients
+from tasks.archive.manifest import BadArchive, load, names, range_name
+from tasks.archive.root import Root, explained, open_root
+from tasks.chunks import Chunk, chunk_states, count
+from tasks.jobs import server_now
+from tasks.step import step
+
+
+def to_archive(connection: psycopg.Connection, root: Root, after: timedelta) -> list[Chunk]:
+    """Chunks of which all is older than `after`, and whose range has no archive with as many rows as they have.
+
+    That tells cheaply which ones are new or have grown. What an archive is worth is seen before a chunk is dropped.
+    """
+    horizon = server_now(connection) - after
+    old = [state.chunk for state in chunk_states(connection) if state.chunk.range_end <= horizon]
+    with explained("chunks to archive", root):
+        there = names(root)
+        return [chunk for chunk in old if count(connection, chunk) not in _archived_rows(root, chunk, there)]
+
+
+def _archived_rows(root: Root, chunk: Chunk, there: list[str]) -> set[int]:
+    found = set()
+    for name in there:
+        if name.startswith(f"{range_name(chunk)}_"):
+            try:
+                found.add(load(root, name).rows)
+            except BadArchive:
+                continue  # to be archived again
+    return found
+
+
+@step("chunks to archive")
+def find_unarchived(clients: Clients) -> list[Chunk]:
+    """`to_archive`, as a task; none where `SPILLWAY_ARCHIVE_AFTER` is empty."""
+    after = clients.settings.archive_after
+    if after is None:
+        return []
+    root = open_root(clients.settings.archive_url)
+    with clients.explained("chunks to archive"), clients.postgres() as connection:
+        return to_archive(connection, root, after)

@@ -1,0 +1,300 @@
+"""Retention by the maintain flow, in its ways: what goes, what stays, what is on record, and what is a violation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from prefect.client.orchestration import get_client
+
+import tasks.undisturbed
+from flows.drain import drain
+from flows.maintain import maintain
+from infra.errors import Terminal
+from infra.producers.send import send
+from infra.settings import Settings
+from tasks.maintenance import VIOLATION_EVENT
+from tests.conftest import Servers
+from tests.faults.processes import Drain
+from tests.flows.test_drain import event
+from tests.flows.test_maintain import run_job
+from tests.oracle import Key, Row, flat_rows, ledger_sums, table_digest, table_rows
+from tests.tasks.chunked import only_job
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+DAYS = 60  # back from today, some events each
+PER_DAY = 8
+
+
+def events(days: int = DAYS, first: int = 0, per_day: int = PER_DAY) -> list[dict[bytes, bytes]]:
+    """Events of the last so many days, the oldest first."""
+    now = datetime.now(UTC)
+    return [
+        event(first + day * per_day + n, time=(now - timedelta(days=days - day, minutes=n)).isoformat())
+        for day in range(days)
+        for n in range(per_day)
+    ]
+
+
+def chunk_ends(connection: psycopg.Connection) -> list[tuple[datetime, datetime]]:
+    query = """SELECT range_start, range_end FROM timescaledb_information.chunks
+                WHERE hypertable_name = 'events' ORDER BY range_start"""
+    return connection.execute(query).fetchall()
+
+
+def kept(rows: dict[Key, Row], ranges: list[tuple[datetime, datetime]], keep: timedelta) -> dict[Key, Row]:
+    """The rows in chunks that reach beyond the horizon."""
+    beyond = [(start, end) for start, end in ranges if end > datetime.now(UTC) - keep]
+    return {key: row for key, row in rows.items() if any(start <= key[1] < end for start, end in beyond)}
+
+
+def on_record(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT coalesce(sum(rows), 0)::int FROM spillway.drops").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def retention_jobs(connection: psycopg.Connection) -> list[tuple[str, bool]]:
+    query = """SELECT config->>'drop_after', scheduled FROM timescaledb_information.jobs
+                WHERE hypertable_name = 'events' AND proc_name = 'policy_retention'"""
+    return connection.execute(query).fetchall()
+
+
+@pytest.fixture
+def drained(redis_client: redis.Redis, database: psycopg.Connection, stream: str) -> dict[Key, Row]:
+    """What a drain has put into the table: events of 60 days."""
+    entries = events()
+    send(redis_client, stream, entries)
+    drain(stream)
+    rows = flat_rows(entries)
+    assert table_rows(database) == rows
+    return rows
+
+
+@pytest.mark.parametrize("way", ["flow", "archive"])
+def test_whole_chunks_past_the_horizon_go_and_all_else_stays(
+    way: str, drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
+) -> None:
+    configure(keep="30d", retention=way, archive_url=tmp_path)
+    ranges = chunk_ends(database)
+    left = kept(drained, ranges, timedelta(days=30))
+    assert 0 < len(left) < len(drained)
+    found = maintain()
+    assert table_rows(database) == left
+    gone = len(drained) - len(left)
+    assert (found["ok"], sum(one["rows"] for one in found["dropped"]), on_record(database)) == (True, gone, gone)
+    assert found["account"] | {"since": None} == {
+        "since": None, "inserted": len(drained), "rows": len(left), "dropped": gone, "checked": True, "missing": 0,
+    }  # fmt: skip
+    assert found["retention"]["oldest"] == min(key[1] for key in left)
+    assert len(list(tmp_path.rglob("_manifests/*.json"))) == (len(found["dropped"]) if way == "archive" else 0)
+    again = maintain()
+    assert (again["ok"], again["dropped"], table_rows(database)) == (True, [], left)
+
+
+def test_nothing_is_ever_dropped_unless_asked(drained: dict[Key, Row], database: psycopg.Connection) -> None:
+    found = maintain()
+    assert (found["dropped"], found["retention"]["horizon"], found["retention"]["next_run"]) == ([], None, None)
+    assert table_rows(database) == drained
+
+
+def test_what_the_next_run_will_drop_is_told_and_is_what_it_drops(
+    drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    configure(keep="30d")
+    coming = maintain(dry_run=True)
+    told = coming["retention"]["next_run"]
+    assert table_rows(database) == drained
+    ranges = chunk_ends(database)
+    found = maintain()
+    assert (told["chunks"], told["rows"]) == (len(found["dropped"]), sum(one["rows"] for one in found["dropped"]))
+    assert (told["start"], told["end"]) == (ranges[0][0], ranges[told["chunks"] - 1][1])
+    assert [one["chunk"] for one in coming["dropped"]] == [one["chunk"] for one in found["dropped"]]
+    (overdue,) = coming["retention"]["overdue"]
+    assert overdue.startswith(f"{told['chunks']} chunks should be gone")
+    assert coming["ok"]
+
+
+@pytest.mark.community
+@pytest.mark.usefixtures("community")
+def test_the_databases_own_job_is_set_changed_woken_and_removed_and_drops(
+    drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    configure(keep="45d", retention="policy", compress_after="")
+    assert maintain()["changes"] == ["retention policy added: after 45 days"]
+    configure(keep="30d")
+    assert maintain()["changes"] == [
+        "retention policy after 45 days: removed",
+        "retention policy added: after 30 days",
+    ]
+    assert retention_jobs(database) == [("30 days", True)]
+    job = only_job(database, "policy_retention")
+    database.execute("SELECT alter_job(%s, scheduled => false)", [job])
+    assert maintain(fail=False)["changes"] == [f"retention policy: job {job} was disabled, enabled again"]
+    ranges = chunk_ends(database)
+    run_job(database, "policy_retention")
+    left = kept(drained, ranges, timedelta(days=30)) if len(ranges) > 5 else table_rows(database)
+    assert table_rows(database) == left
+    assert min(key[1] for key in left) > datetime.now(UTC) - timedelta(days=38)
+    found = maintain()
+    assert (found["ok"], found["changes"], found["dropped"]) == (True, [], [])
+    assert found["account"]["missing"] == 0
+    configure(keep="")
+    removed = maintain()
+    assert removed["changes"] == [
+        "retention policy after 30 days: removed, SPILLWAY_KEEP is empty, nothing is to be dropped"
+    ]
+    assert retention_jobs(database) == []
+    assert (removed["ok"], removed["account"]["missing"]) == (True, 0)
+    assert table_rows(database) == left
+
+
+@pytest.mark.community
+@pytest.mark.usefixtures("community")
+def test_a_policy_where_the_flow_is_to_drop_is_removed_and_said(
+    drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    database.execute(
+        "SELECT add_retention_policy('events', interval '1 year', initial_start => now() + interval '1 day')"
+    )
+    configure(keep="300d")
+    assert "retention policy after 365 days: removed, SPILLWAY_RETENTION is flow" in maintain()["changes"]
+    assert retention_jobs(database) == []
+    assert table_rows(database) == drained
+
+
+def test_a_policy_on_the_apache_edition_is_refused_and_nothing_is_dropped(
+    servers: Servers, drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    if servers.edition != "Apache":
+        pytest.skip("this is not the Apache edition")
+    configure(keep="30d", retention="policy")
+    with pytest.raises(Terminal, match="needs the Community edition of TimescaleDB, found Apache; set it to flow"):
+        maintain()
+    assert table_rows(database) == drained
+
+
+def event_at_prefect(violation: str) -> dict[str, Any]:
+    """Prefect's event of a violation that begins so; it stores them a moment after they were emitted."""
+    query = {"filter": {"resource": {"id": ["spillway.table.events"]}, "order": "DESC"}}
+    deadline = time.monotonic() + 60
+    while True:
+        with get_client(sync_client=True) as client:
+            answer = client._client.post("/events/filter", json=query)
+        answer.raise_for_status()
+        for found in answer.json()["events"]:
+            if found["payload"]["violation"].startswith(violation):
+                return dict(found)
+        assert time.monotonic() < deadline, "no event came"
+        time.sleep(0.5)
+
+
+def test_events_within_the_horizon_that_are_gone_fail_the_run_and_are_an_event(
+    drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    configure(keep="30d")
+    maintain()
+    victims = [key for key in table_rows(database) if key[1] > datetime.now(UTC) - timedelta(days=2)]
+    database.execute("DELETE FROM events WHERE time > now() - interval '2 days'")
+    with pytest.raises(Terminal, match=f"{len(victims)} events are gone: the ledger says"):
+        maintain()
+    assert event_at_prefect(f"{len(victims)} events are gone")["event"] == VIOLATION_EVENT
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pause between attempts."""
+    monkeypatch.setattr(tasks.undisturbed, "_PAUSE_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("mode", ["ROW EXCLUSIVE", "ACCESS SHARE"])
+def test_a_chunk_in_use_waits_for_the_next_run_and_its_user_is_not_disturbed(
+    mode: str, servers: Servers, drained: dict[Key, Row], database: psycopg.Connection,
+    configure: Callable[..., Settings],
+) -> None:  # fmt: skip
+    configure(keep="30d", retries="1")
+    ranges = chunk_ends(database)
+    left = kept(drained, ranges, timedelta(days=30))
+    with psycopg.connect(servers.settings.database) as other:
+        ((oldest,),) = other.execute("SELECT min(c::text) FROM show_chunks('events') AS c").fetchall()
+        other.execute(f"LOCK TABLE {oldest} IN {mode} MODE")
+        found = maintain(fail=False)
+        other.execute("SELECT count(*) FROM events")
+        other.commit()
+    assert any("others use it all the time; the next run tries again" in text for text in found["warnings"])
+    held = [key for key in table_rows(database) if key not in left]
+    assert 0 < len(held) < len(drained) - len(left)
+    assert on_record(database) == len(drained) - len(left) - len(held)
+    assert maintain()["ok"]
+    assert table_rows(database) == left
+
+
+def test_drains_of_late_events_beside_maintenance_lose_nothing(
+    servers: Servers, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    configure: Callable[..., Settings],
+) -> None:  # fmt: skip
+    """Chunks are dropped and compressed while drains write to them: each event is there, or dropped and counted."""
+    configure(keep="30d", compress_after="7d")
+    entries = [event for first in range(6) for event in events(first=first * 100_000, per_day=80)]
+    send(redis_client, stream, entries[:1_000])
+    drain(stream)
+    send(redis_client, stream, entries[1_000:])
+    small = env | {"SPILLWAY_BATCH_ROWS": "500"}
+    pair = [Drain(stream, small), Drain(stream, small)]
+    runs = []
+    while any(one.process.is_alive() for one in pair):
+        runs.append(maintain(fail=False))
+        if servers.edition == "Community":
+            database.execute(
+                "SELECT compress_chunk(c) FROM show_chunks('events', older_than => interval '10 days') AS c"
+            )
+    results = [one.finished() for one in pair]
+    assert [result.get("error") for result in results] == [None, None]
+    assert [run["violations"] for run in runs] == [[]] * len(runs)
+    assert drain(stream)["lag"] == 0
+    last = maintain()
+    rows = flat_rows(entries)
+    assert ledger_sums(database, stream)[:2] == (len(entries), len(rows))
+    there = table_rows(database)
+    assert there.items() <= rows.items()
+    horizon = datetime.now(UTC) - timedelta(days=30)
+    assert {key for key in rows if key[1] > horizon} <= there.keys()
+    assert len(there) + on_record(database) == len(rows)
+    assert last["account"]["missing"] == 0
+    if servers.edition == "Community":
+        assert any(run["slowest_load_seconds"] for run in runs)
+
+
+def test_the_way_back_from_archive_to_flow_keeps_what_is_on_record(
+    drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
+) -> None:
+    configure(keep="45d", retention="archive", archive_url=tmp_path)
+    maintain()
+    first = on_record(database)
+    configure(keep="30d", retention="flow")
+    maintain()
+    assert 0 < first < on_record(database)
+    configure(keep="")
+    found = maintain()
+    assert (found["ok"], found["account"]["inserted"]) == (True, len(drained))
+
+
+def test_chunks_are_archived_before_they_are_to_go_where_an_age_is_set(
+    drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
+) -> None:
+    configure(archive_after="20d", archive_url=tmp_path, compress_after="")
+    digest = table_digest(database)
+    found = maintain()
+    old = [end for _, end in chunk_ends(database) if end < datetime.now(UTC) - timedelta(days=20)]
+    assert len(found["archived"]) == len(old) > 0
+    assert len(list(tmp_path.rglob("_manifests/*.json"))) == len(old)
+    assert table_digest(database) == digest
+    assert maintain()["archived"] == []
