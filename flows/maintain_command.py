@@ -23,11 +23,12 @@ def maintain_command(
 ) -> None:
     """Compress, archive and drop as the settings say, and check that it works. Exit code 0: nothing is wrong."""
     set_prefect_defaults(quiet=True)
-    from flows.api import demand_prefect
+    from flows.api import demand_prefect, prefect_explained
     from flows.maintain import maintain
 
     demand_prefect()
-    result = maintain(dry_run, fail=False)
+    with prefect_explained():
+        result = maintain(dry_run, fail=False)
     if as_json:
         print(orjson.dumps(result).decode())
     else:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 
 from tasks.check import Check
 from tasks.chunks import Chunk, ChunkState
+from tasks.report import publish
 from tasks.retain import Dropped
 from tasks.step import step
 
@@ -191,7 +191,7 @@ def report_maintenance(done: Done, found: Check) -> None:
         lines.append(f"- of {len(rows)} chunks the oldest and the newest {_MOST_ROWS // 2} are shown")
         rows = [*rows[: _MOST_ROWS // 2], *rows[-_MOST_ROWS // 2 :]]
     heading = "a dry run: nothing was changed\n\n" if done.dry_run else ""
-    create_table_artifact(key="maintain", table=rows, description=heading + "\n".join(lines))
+    publish("maintain", rows, heading + "\n".join(lines))
     _emit(violations(done, found))
 
 

@@ -84,7 +84,7 @@ def report(books: list[Books], warnings: list[str]) -> None:
     notes += [f"- **error: {b.loss}**" for b in books if b.loss]
     notes += [f"- **{b.error}**" for b in books if b.error]
     description = "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes)
-    _publish("drain", table(books), description)
+    publish("drain", table(books), description)
     for b in books:
         if b.lost:
             emit_event(
@@ -94,7 +94,7 @@ def report(books: list[Books], warnings: list[str]) -> None:
             )
 
 
-def _publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
+def publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
     """Publish a table artifact. Where that cannot be, the run has still done what it did: a warning."""
     try:
         create_table_artifact(key=key, table=rows, description=description)
@@ -111,7 +111,7 @@ def report_redrive(done: list[Redriven]) -> None:
         {"stream": stream} | {name: sum(getattr(p, name) for p in done if p.stream == stream) for name in names}
         for stream in streams
     ]
-    _publish("redrive", rows, "tried = inserted + duplicates + still_bad")
+    publish("redrive", rows, "tried = inserted + duplicates + still_bad")
 
 
 @step("report")
@@ -120,4 +120,4 @@ def report_reconciliation(books: list[Ledger], findings: list[Finding], compared
     rows: list[dict[str, Any]] = [asdict(finding) for finding in findings] or [asdict(ledger) for ledger in books]
     verdict = f"**{len(findings)} findings**" if findings else "all balances"
     description = f"{len(books)} streams: {verdict}; {compared} entries compared with the table, {repaired} put back"
-    _publish("reconcile", rows, description)
+    publish("reconcile", rows, description)
