@@ -27,7 +27,7 @@ _INSERTED = """
 
 @dataclass(frozen=True)
 class Account:
-    """From the time `since` on (None: all of it), where most is missing or else as far back as is known.
+    """From the time `since` on (None: all of it): the latest from which most is missing, or as far back as is known.
 
     `missing` = `inserted` - `rows` - `dropped` where that is more than nothing. `checked`: the rows were counted in
     time.
@@ -68,8 +68,10 @@ def account(connection: psycopg.Connection, horizon: datetime | None) -> tuple[A
         if rows is not None:
             inserted = sum(count for bucket, count in buckets.items() if bucket >= place)
             found.append(Account(since, inserted, rows, on_record.rows_after(since), checked=True))
-    # Of those where as much is missing, the one that reaches furthest.
-    return max(found, key=lambda one: one.missing, default=Account(horizon)), counted
+    if not any(one.missing for one in found):
+        return next(iter(found), Account(horizon)), counted
+    # Of those where as much is missing the latest: it tells most about where.
+    return max(reversed(found), key=lambda one: one.missing), counted
 
 
 def _astride(connection: psycopg.Connection, chunks: Sequence[Chunk], horizon: datetime | None) -> int:
