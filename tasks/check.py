@@ -18,7 +18,7 @@ from tasks.outlook import NextDrop, Policies, next_drop, what_next
 from tasks.retain import due
 from tasks.step import step
 
-# A chunk that is to go may be in use for a run or two; the database's job comes once a day.
+# A chunk may be in use for a run or two, and the database's jobs come once or twice a day.
 _PATIENCE = timedelta(days=2)
 _SLOWEST = """
     SELECT max(seconds)::float8 FROM spillway.ledger
@@ -146,7 +146,9 @@ def _not_compressed(states: Sequence[ChunkState], policies: Policies, now: datet
     reasons: dict[tuple[str, bool], list[str]] = {}
     going = due(states, policies.keep, now)
     for state in states:
-        if state not in going and (why := why_not_compressed(state, jobs, wanted, now)):
+        since = max(state.chunk.range_end + wanted.after, state.created)
+        waiting = state.state == "rows" and not failed_by_job(state, jobs, wanted) and now - since <= _PATIENCE
+        if not (waiting or state in going) and (why := why_not_compressed(state, jobs, wanted, now)):
             reasons.setdefault((why, failed_by_job(state, jobs, wanted)), []).append(state.chunk.table)
     found = []
     for (why, grave), chunks in reasons.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -144,6 +145,23 @@ def compress_again(connection: psycopg.Connection, again: Again, words: Words) -
             connection.execute(_statement(words.convert, chunk=name, whole=again.whole))
 
     patiently(connection, work)
+    _give_back(connection, again.state)
+
+
+def _give_back(connection: psycopg.Connection, state: ChunkState) -> None:
+    """What was moved out of the chunk has left room in its table and indexes: more, in the end, than all that is in it.
+
+    Where others are in the way, autovacuum and the next run do it.
+    """
+    table = sql.Identifier(state.chunk.schema, state.chunk.table)
+    connection.execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(table))
+
+    def work() -> None:
+        with alone(connection, state.chunk):
+            connection.execute(sql.SQL("REINDEX TABLE {}").format(table))
+
+    with suppress(Busy):
+        patiently(connection, work)
 
 
 def why_not_compressed(state: ChunkState, jobs: Sequence[Job], wanted: Wanted, now: datetime) -> str | None:

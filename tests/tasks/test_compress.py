@@ -131,6 +131,8 @@ def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row
 
     assert [one.why for one in again(WEEK)] == ["late rows"]
     assert statuses(database) == [1, 1, 1, 0]
+    rowstore = "SELECT index_bytes FROM chunks_detailed_size('events') ORDER BY chunk_name LIMIT 1"
+    assert database.execute(rowstore).fetchone()[0] < 200_000  # type: ignore[index]
     other = Wanted(WEEK.after, Layout.parse("event_type", ""))
     set_layout(database, other, words)
     assert [one.why for one in again(other)] == ["it had segmentby –, orderby time DESC"] * 3
