@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 # A server with the default stack of 2 MB takes documents some thousand levels deep. How many is nowhere written, so
 # nothing is predicted between these two.
-SURE_DEPTH, BEYOND_DEPTH = 250, 15_000
+SURE_DEPTH, BEYOND_DEPTH = 250, 40_000
 _DIGITS_BEFORE, _DIGITS_AFTER = 131_072, 16_383
 _EXPONENT_BELOW = (2**31 - 1) // 2  # from there on numeric overflows, whatever the digits are
 _NUMBER = re.compile(r"(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?", re.ASCII)

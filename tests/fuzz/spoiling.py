@@ -28,7 +28,8 @@ NOT_JSON = [b"", b" ", b"{", b"nul", b"{'a': 1}", b'{"a": 1,}', b"[1 2]", b'{"a"
 NOT_JSON += [b"NaN", b"-Infinity", b'"\\q"', b'"\\u12"', b'"\x01"', b'"a', b"{}{}", b"\xef\xbb\xbf{}", b"{1: 2}", b"1e"]
 BEYOND_NUMERIC = [b"1e131072", b"-1e200000", b"1e-16384", b"0." + b"1" * 16_384, b"9" * 131_073, b"1e99999999999"]
 WITHIN_NUMERIC = [b"1e131071", b"1e-16383", b"0e99999", b"9" * 1_000, b"0." + b"1" * 16_383]
-TOO_DEEP = [b"[" * (2 * BEYOND_DEPTH) + b"]" * (2 * BEYOND_DEPTH), b'{"a":' * 20_000 + b"1" + b"}" * 20_000]
+_DEPTH = BEYOND_DEPTH + 1
+TOO_DEEP = [b"[" * _DEPTH + b"]" * _DEPTH, b'{"a":' * _DEPTH + b"1" + b"}" * _DEPTH]
 
 
 def _any_of_columns(random: Random, members: Members, layout: Layout) -> str:
