@@ -1,0 +1,100 @@
+"""Chunks are archived and dropped beside drains that write to them: no drain fails, no row is lost."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+import uuid
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import redis
+
+from infra.errors import Transient
+from infra.producers.send import send
+from tasks.archive.drop import drop_archived
+from tasks.archive.manifest import load, names
+from tasks.archive.root import open_root
+from tasks.archive.verify import verify
+from tasks.archive.write import archive_chunk
+from tests.conftest import BIN
+from tests.faults.archiving import archive_and_drop
+from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.tasks.archive.helpers import THURSDAY, as_rows, by_pandas, chunks
+
+EVENTS = 20_000
+OLD_WEEKS = 3
+
+
+def produce(chance: random.Random) -> list[dict[bytes, bytes]]:
+    """Events of the week from THURSDAY on, one in five of them twice, so that batches are merged; a third are older."""
+    entries: list[dict[bytes, bytes]] = []
+    recent: list[dict[bytes, bytes]] = []
+    for number in range(EVENTS):
+        late = chance.random() < 1 / 3
+        weeks = -chance.uniform(0, OLD_WEEKS) if late else chance.uniform(0, 1)
+        entry = {
+            b"event_id": str(uuid.UUID(int=number)).encode(),
+            b"event_type": b"click",
+            b"user_id": b"user-%d" % (number % 100),
+            b"time": (THURSDAY + weeks * timedelta(weeks=1)).isoformat().encode(),
+            b"properties": b'{"n": %d}' % number,
+        }
+        entries.append(entry)
+        if not late:
+            recent.append(entry)
+            if chance.random() < 0.2:
+                entries.append(chance.choice(recent))
+    return entries
+
+
+def drain(stream: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    """`spillway drain` in a process of its own, which says on standard error whatever is tried again, and why."""
+    return subprocess.Popen(
+        [BIN / "spillway", "drain", "--stream", stream, "--json"],
+        env=env | {"SPILLWAY_BATCH_ROWS": "300", "SPILLWAY_PARALLEL_LOADS": "3"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_drains_with_late_rows_go_on_while_the_chunks_of_these_rows_are_archived_and_dropped(
+    prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    seed = random.randrange(1 << 32)
+    produced = produce(random.Random(seed))
+    send(redis_client, stream, produced)
+    root = open_root(str(tmp_path))
+    # One drain with several loads at a time: two that meet can be in a deadlock of their own, about the ledger.
+    running = drain(stream, env)
+    outcomes: Counter[str] = Counter()
+    while running.poll() is None:
+        for chunk in chunks(database):
+            if chunk.range_end <= THURSDAY:
+                try:
+                    outcomes[drop_archived(database, chunk, archive_chunk(database, chunk, root), root)] += 1
+                except Transient:
+                    outcomes["busy"] += 1
+        time.sleep(0.05)
+    print(f"seed {seed}; {dict(outcomes)}")
+    said = running.communicate()[1]
+    print(said)
+    assert running.returncode == 0, said
+    assert "deadlock" not in said
+    assert outcomes["dropped"] > 0
+    for chunk in chunks(database):
+        if chunk.range_end <= THURSDAY:
+            archive_and_drop(database, chunk, root)
+    manifests = [load(root, name) for name in names(root)]
+    for manifest in manifests:
+        verify(root, manifest)
+    archived, held = as_rows(by_pandas(tmp_path, manifests)), table_rows(database)
+    assert not archived.keys() & held.keys()
+    assert archived | held == flat_rows(produced)
+    assert ledger_is_whole(database, stream)
+    assert ledger_sums(database, stream) == (len(produced), EVENTS, len(produced) - EVENTS, 0)

@@ -1,0 +1,185 @@
+"""Archive-and-drop that is killed at any step loses no row, and the next run completes it.
+
+`SPILLWAY_TEST_KILLS` says how often, 16 unless set: once at each kind of step, then at each day's, then at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra.settings import PROJECT_ROOT
+from tasks.archive.manifest import Manifest, load, names
+from tasks.archive.root import Root, open_root
+from tasks.archive.verify import BadArchive, unlisted, verify
+from tasks.archive.write import archive_chunk
+from tasks.progress import News, Reached, watched
+from tests.conftest import Servers
+from tests.faults.archiving import archive_and_drop_all
+from tests.oracle import Key, Row, table_rows
+from tests.tasks.archive.helpers import (
+    THURSDAY,
+    as_rows,
+    by_pandas,
+    chunks,
+    compress,
+    compression,
+    in_order,
+    insert,
+    many,
+)
+
+KILLS = int(os.environ.get("SPILLWAY_TEST_KILLS", "16"))
+ROWS = 700
+
+
+class Round:
+    """A chunk of its own range of ids, an archive of its own, and what must be in either at any time."""
+
+    def __init__(self, database: psycopg.Connection, folder: Path, number: int) -> None:
+        self._database = database
+        self._next = number * 10_000  # the next event's number
+        self.root = open_root(str(folder))
+        self.rows: dict[Key, Row] = {}
+        self._add(ROWS, timedelta(days=7))
+
+    def _add(self, count: int, span: timedelta) -> None:
+        events = many(count, THURSDAY, self._next, span)
+        self._next += count
+        insert(self._database, events)
+        self.rows |= as_rows(events)
+
+    def late(self) -> None:
+        """Rows that come between archive and drop."""
+        self._add(30, timedelta(days=3))
+
+    def archive_and_go_on(self) -> None:
+        """As if a run had ended between archiving and dropping, and rows had come since."""
+        archive_chunk(self._database, chunks(self._database)[0], self.root)
+        self.late()
+
+    def archived(self) -> list[Manifest]:
+        return [manifest for name in names(self.root) if (manifest := _verified(self.root, name))]
+
+    def nothing_is_lost(self) -> None:
+        """Every row is in the table or in an archive that verifies, as it was, by pandas."""
+        found = table_rows(self._database)  # first: a drop that still commits finds its rows in the archive
+        for manifest in self.archived():
+            found |= as_rows(by_pandas(self.root.base, [manifest]))
+        assert found == self.rows
+
+    def complete(self) -> None:
+        """After an undisturbed run every row is in one archive, once, and none in the table; nothing is left over."""
+        archive_and_drop_all(self._database, self.root)
+        assert chunks(self._database) == []
+        assert in_order(self._database) == []
+        manifests = self.archived()
+        assert as_rows(by_pandas(self.root.base, manifests)) == self.rows
+        assert len(manifests) == len(names(self.root))
+        assert unlisted(self.root, manifests) == []
+
+
+def _verified(root: Root, name: str) -> Manifest | None:
+    try:
+        manifest = load(root, name)
+        verify(root, manifest)
+    except BadArchive:
+        return None
+    return manifest
+
+
+@pytest.mark.timeout(1200)
+def test_a_row_is_in_the_table_or_in_a_verified_archive_whenever_the_run_is_killed(
+    servers: Servers, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    order = _order(_steps(database, tmp_path / "undisturbed"), chance)
+    killed_at: list[str] = []
+    for number in range(1, KILLS + 1):
+        one = Round(database, tmp_path / f"{number}", number)
+        # The last fifth at any moment.
+        step = order[number - 1] if number <= len(order) and number <= KILLS * 4 // 5 else None
+        if number % 2 or step == "removed":
+            one.archive_and_go_on()
+        killed_at.append(_run(servers, one, step, chance.uniform(0, 0.6)))
+        one.nothing_is_lost()
+        if number % 3 == 0:
+            one.late()
+            one.nothing_is_lost()
+        one.complete()
+    print(f"{len(killed_at)} kills, at: {killed_at}")
+
+
+@pytest.mark.timeout(300)
+def test_a_compressed_chunk_too(servers: Servers, database: psycopg.Connection, tmp_path: Path) -> None:
+    if servers.edition != "Community":
+        pytest.skip("compression needs the Community edition")
+    with compression(database):
+        for number, step in enumerate(
+            ("counted", "moved 2024-01-06", "archived", "compared", "dropping", "dropped"), 1
+        ):
+            one = Round(database, tmp_path / f"{number}", number)
+            compress(database, chunks(database)[0])
+            one.late()
+            _run(servers, one, step)
+            one.nothing_is_lost()
+            one.complete()
+
+
+def _steps(database: psycopg.Connection, folder: Path) -> list[str]:
+    """The names of the steps of an undisturbed run, in order."""
+    steps: list[str] = []
+
+    def note(news: News) -> None:
+        if isinstance(news, Reached):
+            steps.append(news.step)
+
+    one = Round(database, folder, 0)
+    with watched(note):
+        one.archive_and_go_on()
+        one.complete()
+    return list(dict.fromkeys(steps))
+
+
+def _order(steps: list[str], chance: random.Random) -> list[str]:
+    """One of each kind first, then the other days'."""
+    kinds: dict[str, str] = {}
+    for step in chance.sample(steps, len(steps)):
+        kinds.setdefault(step.split()[0] if step != "manifest written" else step, step)
+    first = [*sorted(kinds.values(), key=steps.index)]
+    return [*first, *(step for step in steps if step not in first)]
+
+
+def _run(servers: Servers, one: Round, step: str | None, seconds: float = 0.0) -> str:
+    """Run until it kills itself at `step`, or is killed so long after it has begun; returns the last step it told."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.faults.archiving",
+        servers.settings.database,
+        one.root.base,
+        step or "never",
+    ]
+    run = subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    told = run.stdout.readline()
+    if step is None:
+        time.sleep(seconds)
+        run.kill()
+    told += run.stdout.read()
+    last = told.splitlines()[-1]
+    if step is None:
+        return f"{last}…" if run.wait(60) else "ended"
+    assert (run.wait(60), last) == (-signal.SIGKILL, step)
+    return last
