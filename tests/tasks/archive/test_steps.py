@@ -1,0 +1,79 @@
+"""Archiving as a flow does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from prefect import flow
+
+from infra.connections import Clients
+from infra.errors import Terminal, Transient
+from infra.settings import Settings, settings
+from tasks.archive.manifest import load, names
+from tasks.archive.root import open_root
+from tasks.archive.steps import archive_and_drop
+from tasks.progress import News, Reached, watched
+from tests.conftest import Servers
+from tests.tasks.archive.helpers import THURSDAY, by_pandas, chunks, event, in_order, insert, many, the_chunk
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@flow(persist_result=False)
+def retire() -> None:
+    with Clients(settings()) as clients:
+        with clients.postgres() as connection:
+            found = chunks(connection)
+        for chunk in found:
+            archive_and_drop(clients, chunk)
+
+
+def late_rows(servers: Servers, times: int) -> Callable[[News], None]:
+    """One row more after each archive, so many times."""
+    numbers = iter(range(90_000, 90_000 + times))
+
+    def come(news: News) -> None:
+        if isinstance(news, Reached) and news.step == "verified" and (number := next(numbers, None)):
+            with psycopg.connect(servers.settings.database) as other:
+                insert(other, [event(number, THURSDAY)])
+
+    return come
+
+
+def test_rows_that_come_between_archive_and_drop_are_archived_with_the_rest(
+    servers: Servers, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
+) -> None:
+    configure(archive_url=tmp_path)
+    insert(database, many(200))
+    rows = in_order(database)
+    with watched(late_rows(servers, 2)):
+        retire()
+    assert chunks(database) == []
+    root = open_root(str(tmp_path))
+    (name,) = names(root)
+    found = by_pandas(tmp_path, [load(root, name)])
+    assert len(found) == 202
+    assert set(rows) < set(found)
+
+
+def test_a_chunk_that_gets_rows_all_the_time_stays_until_the_next_run(
+    servers: Servers, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
+) -> None:
+    configure(archive_url=tmp_path)
+    insert(database, many(200))
+    with watched(late_rows(servers, 100)), pytest.raises(Transient, match="rows came each of 3 times"):
+        retire()
+    assert len(in_order(database)) > 200
+    the_chunk(database)
+    retire()
+    assert chunks(database) == []
+
+
+def test_without_a_place_nothing_is_dropped(database: psycopg.Connection, configure: Callable[..., Settings]) -> None:
+    insert(database, many(200))
+    with pytest.raises(Terminal, match="SPILLWAY_ARCHIVE_URL"):
+        retire()
+    assert len(in_order(database)) == 200
