@@ -48,6 +48,10 @@ _TRANSIENT_SQLSTATES = {
     "58030": "I/O error",
 }
 
+# In the words of an internal error (XX000): the chunk that a statement was about to write to has just been dropped. The
+# next attempt makes a new one. TimescaleDB 2.19 says so; later ones look again by themselves.
+_DROPPED_MEANWHILE = re.compile(r"could not open relation with OID \d+")
+
 # libpq gives no SQLSTATE for a refused connection, only this text (English in every compose server).
 _REFUSED_FOR_GOOD = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry|does not exist"
@@ -80,6 +84,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, psycopg.Error):
         state = error.sqlstate
         if state is not None:
+            if state == "XX000":
+                return bool(_DROPPED_MEANWHILE.search(str(error)))
             return state in _TRANSIENT_SQLSTATES or state[:2] in _TRANSIENT_SQLSTATES
         return isinstance(error, psycopg.OperationalError) and not _REFUSED_FOR_GOOD.search(str(error))
     if isinstance(error, _REDIS_TERMINAL):

@@ -60,6 +60,12 @@ def test_a_state_that_passes_is_tried_again(state: str) -> None:
     assert is_transient(of_state(state))
 
 
+def test_a_chunk_that_was_dropped_under_a_statement_is_tried_again_and_other_internal_errors_are_not() -> None:
+    internal = psycopg.errors.lookup("XX000")
+    assert is_transient(internal("could not open relation with OID 19979"))
+    assert not is_transient(internal("cache lookup failed for relation 19979"))
+
+
 @pytest.mark.parametrize("state", LASTING_STATES)
 def test_a_state_that_stays_is_not_tried_again(state: str) -> None:
     assert not is_transient(of_state(state))
