@@ -104,7 +104,8 @@ def test_a_row_is_in_the_table_or_in_a_verified_archive_whenever_the_run_is_kill
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    order = _order(_steps(database, tmp_path / "undisturbed"), chance)
+    steps, seconds = _undisturbed(database, tmp_path / "undisturbed")
+    order = _order(steps, chance)
     killed_at: list[str] = []
     for number in range(1, KILLS + 1):
         one = Round(database, tmp_path / f"{number}", number)
@@ -112,7 +113,7 @@ def test_a_row_is_in_the_table_or_in_a_verified_archive_whenever_the_run_is_kill
         step = order[number - 1] if number <= len(order) and number <= KILLS * 4 // 5 else None
         if number % 2 or step == "removed":
             one.archive_and_go_on()
-        killed_at.append(_run(servers, one, step, chance.uniform(0, 0.6)))
+        killed_at.append(_run(servers, one, step, chance.uniform(0, seconds)))
         one.nothing_is_lost()
         if number % 3 == 0:
             one.late()
@@ -137,19 +138,19 @@ def test_a_compressed_chunk_too(servers: Servers, database: psycopg.Connection, 
             one.complete()
 
 
-def _steps(database: psycopg.Connection, folder: Path) -> list[str]:
-    """The names of the steps of an undisturbed run, in order."""
-    steps: list[str] = []
+def _undisturbed(database: psycopg.Connection, folder: Path) -> tuple[list[str], float]:
+    """The names of the steps of an undisturbed run, in order, and how long it takes after its first step."""
+    steps: dict[str, float] = {}
 
     def note(news: News) -> None:
         if isinstance(news, Reached):
-            steps.append(news.step)
+            steps.setdefault(news.step, time.monotonic())
 
     one = Round(database, folder, 0)
+    one.archive_and_go_on()
     with watched(note):
-        one.archive_and_go_on()
         one.complete()
-    return list(dict.fromkeys(steps))
+    return list(steps), steps["dropped"] - steps["counted"]
 
 
 def _order(steps: list[str], chance: random.Random) -> list[str]:
