@@ -19,6 +19,7 @@ from flows.maintain import maintain
 from infra.errors import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
+from tasks.check import _slowest_load
 from tasks.maintenance import VIOLATION_EVENT
 from tests.conftest import Servers
 from tests.faults.processes import Drain
@@ -269,8 +270,19 @@ def test_drains_of_late_events_beside_maintenance_lose_nothing(
     assert {key for key in rows if key[1] > horizon} <= there.keys()
     assert len(there) + on_record(database) == len(rows)
     assert last["account"]["missing"] == 0
-    if servers.edition == "Community":
-        assert any(run["slowest_load_seconds"] for run in runs)
+
+
+def test_the_slowest_load_is_the_longest_of_those_that_ran_beside_the_run(database: psycopg.Connection) -> None:
+    database.execute("INSERT INTO spillway.streams (name, baseline) VALUES ('s', 0)")
+    now = datetime.now(UTC)
+    for place, (before, seconds) in enumerate([(20, 9.0), (6, 3.0), (4, 1.0)]):
+        database.execute(
+            "INSERT INTO spillway.ledger (stream, ids, loaded_by, loaded_at, seconds)"
+            " SELECT id, numrange(%s, %s), 'test', %s, %s FROM spillway.streams",
+            [place, place + 1, now - timedelta(seconds=before), seconds],
+        )
+    assert _slowest_load(database, now - timedelta(seconds=5), now, []) == 3.0
+    assert _slowest_load(database, now - timedelta(seconds=2), now, []) is None
 
 
 def test_the_way_back_from_archive_to_flow_keeps_what_is_on_record(
