@@ -13,9 +13,7 @@ Spillway = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def spillway(
-    prefect_server: str, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Spillway:
+def command_line(env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Spillway:
     """Run the command line in this process: exit code, standard output, standard error."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -27,3 +25,9 @@ def spillway(
         return int(exit_.value.code or 0), said.out, said.err
 
     return run
+
+
+@pytest.fixture
+def spillway(prefect_server: str, command_line: Spillway) -> Spillway:
+    """The same, with a Prefect server."""
+    return command_line

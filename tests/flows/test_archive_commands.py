@@ -9,29 +9,18 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from infra import cli
-from infra.settings import Settings, settings
+from infra.settings import Settings
 from tasks.archive.manifest import Manifest, manifest_path
 from tasks.archive.root import open_root
 from tasks.archive.write import archive_chunk
+from tests.flows.conftest import Spillway
 from tests.tasks.archive.helpers import THURSDAY, chunks, event, insert, many
-
-Spillway = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def spillway(env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Spillway:
-    """Run the command line in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        settings.cache_clear()
-        monkeypatch.setattr("sys.argv", ["spillway", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        said = capfd.readouterr()
-        return int(exit_.value.code or 0), said.out, said.err
-
-    return run
+def spillway(command_line: Spillway) -> Spillway:
+    """Without a Prefect server."""
+    return command_line
 
 
 @pytest.fixture
