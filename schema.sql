@@ -113,6 +113,18 @@ ALTER TABLE spillway.quarantine
     ADD COLUMN IF NOT EXISTS resolved_by TEXT,
     ADD COLUMN IF NOT EXISTS resolved_at TIMESTAMPTZ;
 
+-- Files that were backfilled. The stream `file:SHA-256` has their rows in the ledger, by addresses `ms-row`: the day of the
+-- event (0 where it has no time) and the number of the row. `path`: where the file was; `reading`: where its times came from; `skipped`: addresses left out because they are past retention.
+CREATE TABLE IF NOT EXISTS spillway.files (
+    stream INT PRIMARY KEY REFERENCES spillway.streams,
+    path TEXT NOT NULL,
+    mapping TEXT NOT NULL,
+    reading TEXT NOT NULL,
+    rows BIGINT NOT NULL,
+    skipped NUMRANGE
+);
+CREATE INDEX IF NOT EXISTS files_path_idx ON spillway.files (path);
+
 -- What retention has dropped, so that what is inserted is accounted for: rows in `events` + rows here >= inserted by the
 -- ledger. `rows` is null where the database's own job dropped and nobody counted: all before `range_end` may be gone, by
 -- whole chunks.

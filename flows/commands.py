@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from flows import archive_commands, maintain_command, quarantine_commands, reconcile_command, stream_commands
+from flows import archive_commands, backfill_command, maintain_command, quarantine_commands, reconcile_command, stream_commands
 from flows.environment import set_prefect_defaults
 
 app = typer.Typer()
 app.add_typer(reconcile_command.app)
 app.add_typer(maintain_command.app)
+app.add_typer(backfill_command.app)
 app.add_typer(quarantine_commands.app, name="quarantine")
 app.add_typer(stream_commands.app, name="stream")
 app.add_typer(archive_commands.app, name="archive")

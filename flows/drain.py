@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from infra.connections import Clients
+from infra.connections import DRAIN, Clients
 from infra.errors import SpillwayError, Terminal, one_line
 from infra.mapping import Mapping, load_mappings
 from infra.settings import settings
@@ -48,7 +48,7 @@ def drain(
     mappings = load_mappings(config.mappings)
     last = parse_until(until) if until else None
     wanted = [stream] if isinstance(stream, str) else stream
-    with Clients(config) as clients:
+    with Clients(config, DRAIN) as clients:
         streams, warnings = preflight(clients, wanted)
         one_drain = _Drain(clients, max_events, last)
         books = one_drain.run([_Stream(name, mappings.of(name)) for name in streams])

@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLi
 from prefect.exceptions import ObjectNotFound
 
 from flows.api import demand_prefect
+from flows.backfill import backfill
 from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
@@ -43,6 +44,7 @@ def serve_deployments() -> None:
         reconcile.to_deployment(name="daily", parameters={"stream": "*"}, cron="30 4 * * *"),
         maintain.to_deployment(name="daily", cron="15 3 * * *"),
         redrive.to_deployment(name="ad-hoc"),
+        backfill.to_deployment(name="ad-hoc"),
     ]
     serve(*[found for found in deployments if not _work_pool(f"{found.flow_name}/{found.name}")])
 

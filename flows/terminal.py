@@ -9,7 +9,15 @@ import orjson
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from flows.api import demand_prefect, prefect_explained
@@ -17,8 +25,8 @@ from flows.drain import drain
 from tasks.progress import Advanced, News, Retry, Started, watched
 
 
-class _Bars:
-    """One bar a stream, moved by the news of the drain."""
+class Bars:
+    """One bar a stream or file, moved by the news of the flow."""
 
     def __init__(self, console: Console) -> None:
         columns = (
@@ -27,7 +35,8 @@ class _Bars:
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
         )
-        self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self.progress = Progress(*columns, *times, console=console, transient=True)
         self._console = console
         self._tasks: dict[str, TaskID] = {}
 
@@ -50,7 +59,7 @@ def drain_in_terminal(streams: list[str], max_events: int | None, until: str | N
     Raises `SpillwayError` for what the flow raises, `Terminal` for a Prefect server that does not answer.
     """
     console = Console(stderr=True)
-    bars = _Bars(console)
+    bars = Bars(console)
     demand_prefect()
     with prefect_explained(), watched(bars), bars.progress if console.is_terminal else nullcontext():
         result = drain(streams if len(streams) > 1 else streams[0], max_events, until)

@@ -19,6 +19,9 @@ from infra.settings import Settings, host_of
 
 R = TypeVar("R")
 
+APPLICATION = "spillway"  # what the names of our sessions begin with
+DRAIN = "drain"  # the role whose work a backfill makes room for
+
 # Each list of entries that a GIN index has put off stays below this. What a query on `properties` costs more: 26 ms.
 # See docs/design.md for what it wins.
 _GIN_PENDING_LIST_LIMIT = "64MB"
@@ -56,7 +59,7 @@ def redis_client(settings: Settings) -> redis.Redis:
     return client
 
 
-def postgres_connection(settings: Settings) -> psycopg.Connection:
+def postgres_connection(settings: Settings, role: str = "") -> psycopg.Connection:
     """A connection in autocommit mode whose statements, locks and idle transactions are bounded in time.
 
     Raises `psycopg.Error`; see `Clients.explained`.
@@ -66,7 +69,7 @@ def postgres_connection(settings: Settings) -> psycopg.Connection:
             settings.database,
             autocommit=True,
             connect_timeout=max(2, round(settings.connect_timeout)),  # libpq's unit is whole seconds, 2 at least
-            application_name="spillway",
+            application_name=f"{APPLICATION} {role}".strip(),
             keepalives=1,
             keepalives_idle=30,
             tcp_user_timeout=_TCP_USER_TIMEOUT_MS,
@@ -124,13 +127,15 @@ class _PatientConnection(psycopg.Connection):
 
 class Clients:
     """The clients of one run, closed with it: one for Redis, and PostgreSQL connections lent to one step at a time.
+    `role` is what the server's list of sessions shows behind the name of Spillway.
 
     Not a `psycopg_pool`: that hides why a connection is refused behind a timeout of its own, and a step here wants
     the server's words at once.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, role: str = "") -> None:
         self.settings = settings
+        self._role = role
         self.redis = redis_client(settings)
         self._idle: LifoQueue[psycopg.Connection] = LifoQueue()
 
@@ -151,7 +156,7 @@ class Clients:
         try:
             connection = self._idle.get_nowait()
         except Empty:
-            connection = postgres_connection(self.settings)
+            connection = postgres_connection(self.settings, self._role)
         try:
             yield connection
         except BaseException:

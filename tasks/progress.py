@@ -54,6 +54,24 @@ def watched(by: Callable[[News], None]) -> Iterator[None]:
         _watchers.remove(by)
 
 
+_answering: list[Callable[[str], bool]] = []
+
+
+@contextmanager
+def answered(by: Callable[[str], bool]) -> Iterator[None]:
+    """Have `by` answer the questions of the flow while the block runs."""
+    _answering.append(by)
+    try:
+        yield
+    finally:
+        _answering.remove(by)
+
+
+def ask(question: str) -> bool:
+    """Whether somebody is there who says yes."""
+    return bool(_answering) and _answering[-1](question)
+
+
 def announce(news: News) -> None:
     """Tell the watchers."""
     for watcher in tuple(_watchers):

@@ -100,7 +100,8 @@ class Limits:
 class Reader:
     """Goes through the ranges of a stream that are left to drain, a batch at a time.
 
-    A `read` that fails has moved nothing: call it again.
+    `books`: the name of the stream in the ledger, where it is another one. A `read` that fails has moved nothing: call it
+    again.
     """
 
     def __init__(
@@ -112,9 +113,11 @@ class Reader:
         mapping: Mapping | None,
         window: Window,
         max_events: int | None = None,
+        books: str | None = None,
     ) -> None:
         self._client = client
         self.stream = stream
+        self._books = books or stream
         self._gaps = list(gaps)
         self._limits = limits
         self._mapping = mapping
@@ -144,7 +147,7 @@ class Reader:
                 size += bytes_read
                 fitting = met * _PAGE_BYTES // max(1, bytes_read)
                 self._page = max(1, min(_PAGE_ENTRIES, fitting, self._page * _PAGE_GROWTH))
-        batch = Batch(self.stream, IdRange(gap.start, start), merge_groups(pages), self._mapping, self._window)
+        batch = Batch(self._books, IdRange(gap.start, start), merge_groups(pages), self._mapping, self._window)
         if start < gap.stop:
             self._gaps[0] = IdRange(start, gap.stop)
         else:
@@ -158,6 +161,18 @@ class Reader:
         if not self._gaps:
             return []
         return self._fetch(self._gaps[0].start, self._gaps[0].stop, count)[0]
+
+    def pages(self) -> Iterator[list[Group]]:
+        """All that is left, a page at a time, without moving."""
+        for gap in self._gaps:
+            start = gap.start
+            while start < gap.stop:
+                groups, start = self._fetch(start, gap.stop, self._page)
+                if groups:
+                    met, size = sum(map(len, groups)), sum(group.nbytes for group in groups)
+                    fitting = met * _PAGE_BYTES // max(1, size)
+                    self._page = max(1, min(_PAGE_ENTRIES, fitting, self._page * _PAGE_GROWTH))
+                    yield groups
 
     def _fetch(self, start: int, stop: int, count: int) -> tuple[list[Group], int]:
         """One page as columns, and the id from which to go on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -110,6 +110,20 @@ def decode(groups: Sequence[Group], mapping: Mapping | None, window: Window) -> 
         _places_in_stream(groups)[entry],
         [fault for part in parts for fault in part.faults],
     )
+
+
+def event_times(group: Group, mapping: Mapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Microseconds since 1970 of each entry's event, and which have a time that can be read at all (0 where not)."""
+    key = None if mapping.layout == "json" else mapping.time.keys[0]  # the cheapest that there is
+    only = replace(
+        mapping, event_id=mapping.time, event_type=mapping.time, user_id=mapping.time, properties=key
+    )
+    columns = extract(group, only)
+    times, good = parse_times(_column("time", mapping.time, columns))
+    good = good.copy()
+    good[list(columns.faults)] = False
+    times[~good] = 0
+    return times, good
 
 
 def _places_in_stream(groups: Sequence[Group]) -> NDArray[np.int64]:

@@ -22,7 +22,8 @@ _SHAPES = 8
 class Group:
     """Entries with the same fields in the same order.
 
-    `ids`: binary, n. `keys`: their k field names. `values`: k arrays, binary, n each.
+    `ids`: binary, n. `keys`: their k field names. `values`: k arrays, binary, n each; null for a field that the row of
+    a file does not have.
     `keys` is None for entries of any other shape: `values` is then one array, list of binary, names and values in turn.
     """
 
@@ -63,9 +64,8 @@ class Group:
         entry_id = self.ids[index].as_py().decode()
         if self.keys is None:
             return entry_id, list(self.values[0][index].as_py())
-        return entry_id, list(
-            chain.from_iterable((k, v[index].as_py()) for k, v in zip(self.keys, self.values, strict=True))
-        )
+        fields = zip(self.keys, (array[index].as_py() for array in self.values), strict=True)
+        return entry_id, list(chain.from_iterable(field for field in fields if field[1] is not None))
 
 
 def group_page(page: Sequence[RawEntry]) -> list[Group]:

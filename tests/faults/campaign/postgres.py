@@ -68,7 +68,7 @@ class BackendTerminated(Fault):
 
     def inject(self, drains: Sequence[Drain]) -> None:
         query = """
-            SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spillway'
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'spillway%'
              ORDER BY query LIKE 'COPY%%' DESC LIMIT 1"""
         with self.world.sql() as connection:
             connection.execute(query)
@@ -88,7 +88,7 @@ class BackendFrozen(Fault):
         return None if isinstance(world.engine, ProcessEngine) else "the server's processes are not of this machine"
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'spillway' ORDER BY backend_start, pid"
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'spillway%' ORDER BY backend_start, pid"
         with self.world.sql() as connection:
             pids = [pid for (pid,) in connection.execute(query)]
         if pids:

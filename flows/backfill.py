@@ -1,0 +1,134 @@
+"""Load history: files, archives or a past range of a stream, exactly once, beside the live drain."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, Literal
+from uuid import uuid4
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.backfill_loads import Loads
+from infra.connections import Clients
+from infra.errors import Terminal
+from infra.mapping import load_mappings
+from infra.settings import Settings, settings
+from tasks.backfill.chunks import borders, look_at_chunks
+from tasks.backfill.compress import compress_touched
+from tasks.backfill.plan import Plan, expire, make_plan
+from tasks.backfill.report import report_backfill, result
+from tasks.backfill.source import Source
+from tasks.backfill.sources import file_source, find, find_archived, mapping_for, stream_source
+from tasks.files.spool import Spool
+from tasks.preflight import preflight
+from tasks.progress import ask
+
+_MOST_PARALLEL = 32
+_RUNNER: Any = ThreadPoolTaskRunner(max_workers=_MOST_PARALLEL)
+
+
+@flow(name="backfill", persist_result=False, task_runner=_RUNNER)
+def backfill(
+    source: str | list[str] | None = None,
+    stream: str | None = None,
+    archive: bool = False,
+    start: str | None = None,
+    stop: str | None = None,
+    mapping: str | None = None,
+    again: bool = False,
+    expired: Literal["fail", "skip", "load"] = "fail",
+    yes: bool = False,
+    dry_run: bool = False,
+    rate: float | None = None,
+    parallel: int | None = None,
+) -> dict[str, Any]:
+    """Load files, the archive, or a range of a stream: what the ledger has is left out, what the table has is counted.
+
+    `source`: files, folders, globs or URLs; `archive`: what the maintain flow has archived; `stream`: a stream in Redis.
+    `start`, `stop`: of a stream entry ids or ISO 8601 times, of the archive times. `mapping`: the table of spillway.toml
+    that a file goes by. `again`: load what the ledger has too. `expired`: what to do with rows past the retention
+    horizon. `yes`: more new chunks than SPILLWAY_MAX_NEW_CHUNKS are meant. `dry_run`: only plan. `rate`: events/s at
+    most; `parallel`: loads at the same time. Returns what `tasks.backfill.report.result` says. Raises `SpillwayError`;
+    what was committed until then stays, and the same backfill goes on from there.
+    """
+    began = time.monotonic()
+    config = settings()
+    wanted = [source] if isinstance(source, str) else source or []
+    _demand_one_kind(wanted, stream, archive, start, stop, rate, parallel)
+    with Clients(config, "backfill") as clients, closing(Spool()) as spool:
+        _, warnings = preflight(clients, [])
+        mappings = load_mappings(config.mappings)
+        layout = look_at_chunks(clients)
+        edges = borders(layout)
+        sources: list[Source]
+        if stream:
+            sources = [stream_source(clients, stream, mappings.of(stream), start, stop, again)]
+        elif archive:
+            files = find_archived(config.archive_url, start, stop)
+            sources = [file_source(clients, file, None, spool, again, edges) for file in files]
+        else:
+            sources = [
+                file_source(clients, file, mapping_for(file, mappings, mapping), spool, again, edges)
+                for file in find(wanted)
+            ]
+        for found in sources:
+            expire(found, config.keep, layout, expired)
+        planned = make_plan(clients, sources, layout, sample=dry_run)
+        if not dry_run:
+            _demand_agreement(planned, config, expired, yes)
+            sources.sort(key=lambda found: min(found.days, default=0))
+            run = f"{flow_run.name or 'backfill'} {uuid4()}"
+            loads = Loads(clients, layout, run, rate, min(parallel or config.parallel_loads, _MOST_PARALLEL))
+            try:
+                loads.run([found for found in sources if found.left])
+            finally:
+                loads.finish()
+            planned = replace(planned, compressed=compress_touched(clients, sources, loads.parallel))
+        done = result(planned, sources, warnings, dry_run, time.monotonic() - began)
+        report_backfill(done)
+    for warning in warnings:
+        get_run_logger().warning(warning)
+    if errors := [found.error for found in sources if found.error]:
+        raise Terminal("; ".join(errors))
+    return done
+
+
+def _demand_one_kind(
+    wanted: list[str],
+    stream: str | None,
+    archive: bool,
+    start: str | None,
+    stop: str | None,
+    rate: float | None,
+    parallel: int | None,
+) -> None:
+    if bool(wanted) + bool(stream) + archive != 1:
+        raise Terminal("backfill: expected either files (source), or a stream, or the archive; name one of them")
+    if wanted and (start or stop):
+        raise Terminal("backfill: from and to are for a stream or the archive; of files, name those that are meant")
+    if rate is not None and rate <= 0:
+        raise Terminal(f"backfill: rate: expected more than 0 events/s, found {rate}")
+    if parallel is not None and parallel < 1:
+        raise Terminal(f"backfill: parallel: expected 1 or more, found {parallel}")
+
+
+def _demand_agreement(planned: Plan, config: Settings, expired: str, yes: bool) -> None:
+    """Raise `Terminal` where somebody has to decide first. Nothing was loaded."""
+    if planned.expired and expired == "fail":
+        raise Terminal(
+            f"backfill: {planned.expired} of {planned.left} rows are older than the retention horizon (SPILLWAY_KEEP),"
+            f" {planned.horizon:%Y-%m-%d}; nothing was loaded: leave them out (--expired skip), or load them until the"
+            " next maintain drops them (--expired load)"
+        )
+    if planned.touched.new <= config.max_new_chunks or yes:
+        return
+    question = (
+        f"this backfill makes {planned.touched.new} new chunks, more than SPILLWAY_MAX_NEW_CHUNKS"
+        f" ({config.max_new_chunks})"
+    )
+    if not ask(f"{question}; go on?"):
+        raise Terminal(f"backfill: {question}; nothing was loaded: look at the times (--dry-run), or say --yes")

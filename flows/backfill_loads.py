@@ -1,0 +1,102 @@
+"""The way of a backfill's slices into the table."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from prefect.futures import PrefectFuture
+
+from infra.connections import Clients
+from infra.errors import SpillwayError, one_line
+from tasks.backfill.begin import begin, end, left_now
+from tasks.backfill.chunks import Layout, reaches_compressed
+from tasks.backfill.priority import Room
+from tasks.backfill.progress import ProgressArtifact
+from tasks.backfill.source import Source
+from tasks.insert import Path
+from tasks.load import Loaded, demand_good, load
+from tasks.progress import Advanced, Started, announce
+from tasks.read import Batch, Limits
+
+_SLICE_SECONDS = 2  # of the rate: a slice is no larger than what may go in so long
+
+
+class Loads:
+    """Slices of one source after the other, in the order of time; the next is read while others are loaded.
+
+    A source that fails does not keep the others from being loaded. Two may meet in a file: what the other one has
+    loaded is left out, and what neither has is looked for once more.
+    """
+
+    def __init__(self, clients: Clients, layout: Layout, run: str, rate: float | None, parallel: int) -> None:
+        self._clients = clients
+        self._layout = layout
+        self._run = run
+        self._rate = rate
+        self.parallel = parallel
+        self._room = Room(clients, parallel)
+        self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, Source]] = deque()
+        self._artifact = ProgressArtifact(0)
+        self._next = time.monotonic()
+
+    def run(self, sources: list[Source]) -> None:
+        """Load all that is left of the sources. What goes wrong with one of them is put down in it."""
+        self._artifact = ProgressArtifact(sum(source.left for source in sources))
+        for source in sources:
+            announce(Started(source.shown, source.left))
+            try:
+                begin(self._clients, source)
+                self._load(source)
+            except SpillwayError as error:
+                source.error = source.error or one_line(error)
+        self._artifact.finish()
+
+    def finish(self) -> None:
+        """Wait for what is under way, after a cancellation too: its connections are closed then."""
+        while self._loading:
+            self._finish_oldest()
+
+    def _load(self, source: Source) -> None:
+        config = self._clients.settings
+        rows = config.batch_rows if self._rate is None else max(1, min(config.batch_rows, round(self._rate * _SLICE_SECONDS)))
+        limits, open_path = Limits(rows, config.batch_bytes), Path()
+        gaps = source.gaps
+        while gaps:
+            source.met = False
+            reader = source.reader(gaps, limits)
+            while not (source.met or source.error) and (batch := reader.read()) is not None:
+                self._pace(batch.read)
+                merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)
+                path = Path(merge=True) if merges else open_path
+                while len(self._loading) >= self._room.loads():
+                    self._finish_oldest()
+                self._loading.append((load.submit(self._clients, batch, self._run, path), batch, source))
+            self.finish()
+            if source.error:
+                return
+            gaps = left_now(self._clients, source) if source.met else ()
+        end(self._clients, source)
+
+    def _pace(self, rows: int) -> None:
+        """Wait until so many more rows are within the rate."""
+        if self._rate is None:
+            return
+        time.sleep(max(0.0, self._next - time.monotonic()))
+        self._next = max(self._next, time.monotonic()) + rows / self._rate
+
+    def _finish_oldest(self) -> None:
+        future, batch, source = self._loading.popleft()
+        try:
+            loaded = future.result()
+            if loaded is None:
+                source.met = True
+            else:
+                source.loaded.append(loaded)
+                announce(Advanced(source.shown, loaded.read))
+                self._artifact.advance(loaded.read)
+                demand_good(batch, loaded, self._clients.settings.max_bad_share)
+        except SpillwayError as error:
+            source.error = source.error or one_line(error)
+        finally:
+            batch.release()

@@ -1,0 +1,1 @@
+"""What a backfill will do, before it does anything."""

@@ -1,0 +1,128 @@
+"""Which chunks the days of a backfill fall into: those there are, as rows or compressed, and those it would make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from infra.connections import Clients
+from tasks.chunks import HYPERTABLE, ChunkState, chunk_states
+from tasks.compress import Again, wanted_of
+from tasks.files.reader import DAY_MS
+from tasks.jobs import is_community, server_now
+from tasks.step import step
+
+_INTERVAL = """
+    SELECT time_interval, now() FROM timescaledb_information.dimensions
+     WHERE hypertable_name = %s AND hypertable_schema = (SELECT relnamespace::regnamespace::text FROM pg_class
+                                                          WHERE oid = %s::regclass)"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The chunks of `events` as they are, the span of a new one, and the server's time."""
+
+    states: tuple[ChunkState, ...]
+    interval: timedelta
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Touched:
+    """How many chunks a backfill touches: those kept as rows, those that are compressed, and those it makes."""
+
+    rows: int
+    compressed: int
+    new: int
+
+    def __str__(self) -> str:
+        return f"{self.rows} kept as rows, {self.compressed} compressed, {self.new} new"
+
+
+def is_compressed(state: ChunkState) -> bool:
+    """Whether rows for this chunk go through the merge."""
+    return state.state != "rows"
+
+
+def touched(days: Iterable[int], layout: Layout) -> Touched:
+    """The chunks into which the days (starts in ms since 1970) fall; by whole days, so of shorter chunks as many as a
+    day has."""
+    spans = [(*_span(state), is_compressed(state)) for state in layout.states]
+    interval = max(1, layout.interval // _MS)
+    met: set[tuple[int, int]] = set()
+    new: set[int] = set()
+    kinds = {True: 0, False: 0}
+    for day in days:
+        inside = [span for span in spans if span[0] < day + DAY_MS and day < span[1]]
+        for low, high, compressed in inside:
+            if (low, high) not in met:
+                met.add((low, high))
+                kinds[compressed] += 1
+        covered = sum(min(high, day + DAY_MS) - max(low, day) for low, high, _ in inside)
+        if covered < DAY_MS:
+            first, last = day // interval, (day + DAY_MS - 1) // interval
+            new.update(range(first, last + 1) if interval < DAY_MS else (first,))
+    return Touched(kinds[False], kinds[True], len(new))
+
+
+def borders(layout: Layout) -> list[int]:
+    """The days (ms since 1970) at which compressed chunks begin and end, so that no slice has rows of both kinds."""
+    found: set[int] = set()
+    for state in layout.states:
+        if is_compressed(state):
+            found ^= {edge // DAY_MS * DAY_MS for edge in _span(state)}  # where two touch each other is no border
+    return sorted(found)
+
+
+def reaches_compressed(layout: Layout, low_us: int | None, high_us: int | None) -> bool:
+    """Whether rows between two times (microseconds since 1970) may go into a compressed chunk."""
+    if low_us is None or high_us is None:
+        return False
+    return any(
+        span[0] * 1000 <= high_us and low_us < span[1] * 1000
+        for span in (_span(state) for state in layout.states if is_compressed(state))
+    )
+
+
+def to_compress(layout: Layout, days: Sequence[int], after: timedelta) -> list[Again]:
+    """Of the chunks that the days fall into, those past the age that are not, or not wholly, compressed."""
+    found = []
+    for state in layout.states:
+        low, high = _span(state)
+        due = state.chunk.range_end <= layout.now - after and state.state in ("rows", "partial")
+        if due and any(low < day + DAY_MS and day < high for day in days):
+            found.append(Again(state, "backfilled", whole=False))
+    return found
+
+
+def _span(state: ChunkState) -> tuple[int, int]:
+    return (state.chunk.range_start - _EPOCH) // _MS, (state.chunk.range_end - _EPOCH) // _MS
+
+
+def layout_of(connection: psycopg.Connection) -> Layout:
+    """The chunks as they are now. Raises `psycopg.Error`."""
+    row = connection.execute(_INTERVAL, [HYPERTABLE, HYPERTABLE]).fetchone()
+    assert row is not None  # preflight has seen the hypertable
+    return Layout(tuple(chunk_states(connection)), row[0], server_now(connection))
+
+
+@step("look at the chunks")
+def look_at_chunks(clients: Clients) -> Layout:
+    """`layout_of`, as a task."""
+    with clients.explained("look at the chunks"), clients.postgres() as connection:
+        return layout_of(connection)
+
+
+@step("chunks to compress")
+def find_to_compress(clients: Clients, days: Sequence[int]) -> list[Again]:
+    """`to_compress` by the settings, as a task; none where nothing is to be compressed, or nothing can be."""
+    with clients.explained("chunks to compress"), clients.postgres() as connection:
+        wanted = wanted_of(clients)
+        if wanted is None or not is_community(connection):
+            return []
+        return to_compress(layout_of(connection), days, wanted.after)

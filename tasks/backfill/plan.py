@@ -1,0 +1,124 @@
+"""The plan of a backfill: what of how much it loads, into which chunks, and how long that may take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+
+from infra.connections import Clients
+from infra.errors import Terminal
+from tasks.backfill.chunks import Layout, Touched, touched
+from tasks.backfill.source import Source
+from tasks.files.reader import DAY_MS, cut
+from tasks.ids import IdRange
+from tasks.read import Batch, Limits
+from tasks.stage import COLUMN_LIST, copy_rows
+from tasks.step import step
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SAMPLE = Limits(rows=5_000, bytes=4 << 20)
+# With the same indexes, and gone at the end: nothing is written into `events`.
+_TABLE = sql.Identifier("pg_temp", "spillway_sample")
+_MAKE = "CREATE TEMP TABLE spillway_sample (LIKE events INCLUDING ALL) ON COMMIT DROP"
+_COPY = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(_TABLE, COLUMN_LIST)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Of all sources together: rows in them, left to load, of those past the retention `horizon`; the chunks touched.
+
+    The times are of days, None where there is nothing left; `seconds`: about how long it takes, where that was sampled;
+    `compressed`: how many chunks were compressed at the end.
+    """
+
+    rows: int
+    left: int
+    expired: int
+    horizon: datetime | None
+    touched: Touched
+    first_day: datetime | None
+    last_day: datetime | None
+    seconds: float | None = None
+    compressed: int = 0
+
+
+def horizon_day(keep: timedelta | None, now: datetime) -> int | None:
+    """The first day (ms since 1970) that is not wholly past the retention horizon; None where all is kept for ever."""
+    return None if keep is None else (now - keep - _EPOCH) // timedelta(milliseconds=1) // DAY_MS * DAY_MS
+
+
+def expire(source: Source, keep: timedelta | None, layout: Layout, way: Literal["fail", "skip", "load"]) -> None:
+    """Count the rows of a source that are past the retention horizon, and leave them out where `way` is skip.
+
+    Raises `Terminal` for a stream of which such rows are to be left out: a range of a stream has no gaps.
+    """
+    if (horizon := horizon_day(keep, layout.now)) is None:
+        return
+    past = {day: rows for day, rows in source.days.items() if 0 < day < horizon}
+    source.expired = sum(past.values())
+    if not past or way != "skip":
+        return
+    if source.scanned is None:
+        raise Terminal(
+            f"backfill: {source.expired} entries of {source.shown} are past the retention horizon, and those of a stream"
+            " cannot be left out one by one: begin later (--from), or load them (--expired load)"
+        )
+    source.skipped_ids = IdRange(1 << 64, horizon << 64)  # rows without a time, of the day 0, are not expired
+    end = max(gap.stop for gap in source.gaps)
+    source.gaps = cut(source.gaps, 0, 1 << 64) + cut(source.gaps, horizon << 64, end)
+    source.days = {day: rows for day, rows in source.days.items() if day not in past}
+    source.left -= source.expired
+
+
+def planned(sources: Sequence[Source], layout: Layout, keep: timedelta | None) -> Plan:
+    """All sources together."""
+    days = sorted({day for source in sources for day in source.days})
+    dated = [day for day in days if day]
+    horizon = horizon_day(keep, layout.now)
+    return Plan(
+        rows=sum(source.rows for source in sources),
+        left=sum(source.left for source in sources),
+        expired=sum(source.expired for source in sources),
+        horizon=None if horizon is None else _moment(horizon),
+        touched=touched(dated, layout),
+        first_day=_moment(dated[0]) if dated else None,
+        last_day=_moment(dated[-1]) if dated else None,
+    )
+
+
+def _moment(day: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=day)
+
+
+def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
+    """Rows/s into a temporary table with the indexes of `events`, by one connection; None where none can be copied."""
+    if not len(batch.rows):
+        return None
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(_MAKE)
+            began = time.monotonic()
+            copy_rows(connection, _COPY, batch.rows[: batch.unique])
+            return batch.unique / max(1e-6, time.monotonic() - began)
+    except psycopg.DataError:  # a row that will go to quarantine
+        return None
+
+
+@step("plan")
+def make_plan(clients: Clients, sources: Sequence[Source], layout: Layout, sample: bool) -> Plan:
+    """`planned`, with the time that it may take where a sample is to be measured."""
+    plan = planned(sources, layout, clients.settings.keep)
+    largest = max(sources, key=lambda source: source.left, default=None)
+    if not sample or largest is None or not largest.left:
+        return plan
+    with clients.explained("sample"), clients.postgres() as connection:
+        batch = largest.reader(largest.gaps, _SAMPLE).read()
+        rate = None if batch is None else sample_rate(connection, batch)
+    seconds = None if rate is None else plan.left / rate / clients.settings.parallel_loads
+    return Plan(**(vars(plan) | {"seconds": seconds}))

@@ -1,0 +1,40 @@
+"""A backfill makes room for the live drain."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+
+from infra.connections import APPLICATION, DRAIN, Clients
+
+_DRAINING = """
+    SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()
+                      AND (state <> 'idle' OR state_change > clock_timestamp() - interval '1 second'))"""
+_LINGER_SECONDS = 3.0  # a drain between two of its batches is one all the same
+_LOOK_SECONDS = 0.2
+
+
+def is_draining(connection: psycopg.Connection) -> bool:
+    """Whether a drain has done something within the last second."""
+    row = connection.execute(_DRAINING, [f"{APPLICATION} {DRAIN}"]).fetchone()
+    return row is not None and bool(row[0])
+
+
+class Room:
+    """How many loads a backfill may have under way: one while a drain works, else as many as it was given."""
+
+    def __init__(self, clients: Clients, parallel: int) -> None:
+        self._clients = clients
+        self._parallel = parallel
+        self._looked = self._seen = float("-inf")
+
+    def loads(self) -> int:
+        """As of now, or nearly. A look that fails is none: the next load tells."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            with self._clients.postgres() as connection:
+                if is_draining(connection):
+                    self._seen = now
+        return 1 if now - self._seen < _LINGER_SECONDS else self._parallel

@@ -1,0 +1,87 @@
+"""What a backfill did, or would do: for programs, for people, and as a Prefect artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.backfill.plan import Plan
+from tasks.backfill.source import Source
+from tasks.report import publish
+from tasks.step import step
+
+_COUNTS = ("read", "inserted", "duplicates", "quarantined")
+
+
+def result(plan: Plan, sources: Sequence[Source], warnings: list[str], dry_run: bool, seconds: float) -> dict[str, Any]:
+    """Sums, and each source: `rows` in it, of those `left` at the start, and what became of them.
+
+    read = inserted + duplicates + quarantined; `known`: rows that the ledger had before. `seconds` from start to end.
+    """
+    shown = [_source(source) for source in sources]
+    totals: dict[str, Any] = {name: sum(source[name] for source in shown) for name in _COUNTS}
+    days = {"first_day": plan.first_day, "last_day": plan.last_day}
+    return {
+        **totals,
+        "rows": plan.rows,
+        "left": plan.left,
+        "expired": plan.expired,
+        **{name: day and day.date().isoformat() for name, day in days.items()},
+        "chunks": {"rows": plan.touched.rows, "compressed": plan.touched.compressed, "new": plan.touched.new},
+        "estimated_seconds": None if plan.seconds is None else round(plan.seconds, 1),
+        "compressed": plan.compressed,
+        "seconds": round(seconds, 3),
+        "events_per_second": round(totals["read"] / seconds) if seconds else 0,
+        "dry_run": dry_run,
+        "warnings": warnings,
+        "sources": shown,
+    }
+
+
+def _source(source: Source) -> dict[str, Any]:
+    counts = {name: sum(getattr(loaded, name) for loaded in source.loaded) for name in _COUNTS}
+    return {
+        "source": source.shown,
+        "books": source.books,
+        "state": source.state,
+        "rows": source.rows,
+        "left": source.left,
+        "expired": source.expired,
+        **counts,
+        "error": source.error,
+    }
+
+
+def sentences(done: dict[str, Any]) -> list[str]:
+    """The plan, for people."""
+    chunks = done["chunks"]
+    lines = [f"{done['rows']:,} rows, {done['left']:,} of them left to load"]
+    if done["first_day"]:
+        lines[0] += f", from {done['first_day']} to {done['last_day']}"
+    lines.append(
+        f"chunks touched: {chunks['rows']} kept as rows, {chunks['compressed']} compressed, {chunks['new']} new"
+    )
+    if done["expired"]:
+        lines.append(f"{done['expired']:,} rows are past the retention horizon")
+    if done["dry_run"]:
+        estimate = done["estimated_seconds"]
+        took = "nothing to load" if not done["left"] else "no sample" if estimate is None else f"about {estimate:,} s"
+        lines.append(f"estimated from a sample: {took}; a dry run: nothing was loaded")
+    elif done["compressed"]:
+        lines.append(f"{done['compressed']} chunks compressed at the end")
+    return lines
+
+
+@step("report")
+def report_backfill(done: dict[str, Any]) -> None:
+    """Publish the table artifact `backfill`."""
+    names = ("source", "state", "rows", "left", *_COUNTS)
+    rows = [{name: source[name] for name in names} | _error(source) for source in done["sources"]]
+    notes = [f"- {line}" for line in sentences(done)]
+    notes += [f"- {done['events_per_second']:,} events/s from start to end"] if done["read"] else []
+    notes += [f"- warning: {text}" for text in done["warnings"]]
+    publish("backfill", rows, "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes))
+
+
+def _error(source: dict[str, Any]) -> dict[str, str]:
+    return {"error": source["error"]} if source["error"] else {}

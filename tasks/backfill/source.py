@@ -1,0 +1,51 @@
+"""What is backfilled: a file or a range of a stream, as the same kind of thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tasks.files.scan import Scanned
+from tasks.ids import IdRange
+from tasks.load import Loaded
+from tasks.read import Batch, Limits
+
+
+class BatchReader(Protocol):
+    """`tasks.read.Reader` and `tasks.files.reader.FileReader`."""
+
+    stream: str
+
+    def read(self) -> Batch | None:
+        """The next batch, or None when all is read; one that fails has moved nothing."""
+
+
+@dataclass
+class Source:
+    """A file or a stream's range. `books`: the name in the ledger; `shown`: for people; `rows`: in it, `left` to load.
+
+    `gaps`: addresses that are left; `days`: start of a day in ms since 1970 → rows left; `expired`: rows of them that
+    are past the retention horizon, `skipped_ids`: their addresses, where they are left out. `reader(gaps, limits)` reads.
+    """
+
+    books: str
+    shown: str
+    rows: int
+    left: int
+    gaps: tuple[IdRange, ...]
+    days: dict[int, int]
+    reader: Callable[[Sequence[IdRange], Limits], BatchReader]
+    expired: int = 0
+    skipped_ids: IdRange | None = None
+    scanned: Scanned | None = None
+    loaded: list[Loaded] = field(default_factory=list)
+    met: bool = False
+    error: str | None = None
+
+    @property
+    def state(self) -> str:
+        """new, in part (some of it is loaded), or known (all of it is)."""
+        if not self.left:
+            return "known"
+        return "new" if self.left == self.rows else "in part"

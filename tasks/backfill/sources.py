@@ -1,0 +1,117 @@
+"""From what an operator names to what is backfilled: files, archives, a range of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import PurePosixPath
+
+from infra.connections import Clients
+from infra.errors import Terminal
+from infra.mapping import Mapping, Mappings
+from tasks.archive.manifest import load as load_manifest
+from tasks.archive.manifest import names
+from tasks.archive.root import explained, open_root
+from tasks.archive.verify import verify
+from tasks.backfill.source import BatchReader, Source
+from tasks.backfill.stream import look_at_stream
+from tasks.columns.decode import Window
+from tasks.files.find import SourceFile, find_files
+from tasks.files.known import Left, look_up
+from tasks.files.reader import FileReader, cut
+from tasks.files.scan import Scanned, scan_file
+from tasks.files.spool import Spool
+from tasks.ids import IdRange, parse_from, parse_until
+from tasks.plan import plan
+from tasks.read import Limits, Reader
+from tasks.rewind import name_again
+from tasks.step import step
+
+
+def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mapping | None:
+    """The mapping of a file: the one with that name, or the one that its own name fits, as for streams."""
+    if name is None:
+        return mappings.of(PurePosixPath(file.path).name)
+    found = mappings.of(name)
+    if found is None:
+        raise Terminal(f"backfill: spillway.toml has no mapping {name!r}; name one of its streams, or none")
+    return found
+
+
+@step("find files")
+def find(sources: Sequence[str]) -> list[SourceFile]:
+    """All files that the sources stand for, each once. Raises `SpillwayError` where one of them stands for none."""
+    found: dict[str, SourceFile] = {}
+    for source in sources:
+        for file in find_files(source):
+            found.setdefault(file.shown, file)
+    return list(found.values())
+
+
+@step("find archives")
+def find_archived(url: str, start: str | None, stop: str | None) -> list[SourceFile]:
+    """The files of the archives that reach into the times from `start` to `stop`, each verified first.
+
+    Raises `BadArchive` for one that is not whole, `Terminal` where there is none.
+    """
+    root = open_root(url)
+    first = parse_from(start) >> 64 if start else None
+    last = parse_until(stop, "to") >> 64 if stop else None
+    files = []
+    with explained("restore", root):
+        for name in names(root):
+            manifest = load_manifest(root, name)
+            low, high = manifest.chunk.range_start.timestamp() * 1000, manifest.chunk.range_end.timestamp() * 1000
+            if (first is not None and high <= first) or (last is not None and low > last):
+                continue
+            verify(root, manifest)
+            for file in manifest.files:
+                files.append(SourceFile(root.files, root.path(file.path), f"{root.shown}/{file.path}", "parquet", None))
+    if not files:
+        raise Terminal(f"restore: {root.shown} has no archive of those times: see spillway archive list")
+    return files
+
+
+def file_source(
+    clients: Clients, file: SourceFile, mapping: Mapping | None, spool: Spool, again: bool, borders: Sequence[int]
+) -> Source:
+    """Read a file whole, and find what is left of it. Raises `SpillwayError` with nothing loaded."""
+    scanned = scan_file(file, mapping, spool)
+    if not scanned.rows:
+        left = Left((), 0)
+    elif again:
+        left = Left((IdRange(0, scanned.end),), scanned.rows)
+    else:
+        left = look_up(clients, scanned)
+    books = name_again(scanned.name) if again else scanned.name
+    config = clients.settings
+    window = Window.around_now(config.max_age_days, config.max_ahead_days)
+    days = {day: n for day, n in scanned.days.items() if cut(left.gaps, day << 64, (day + 1) << 64)}
+    reader = partial(_file_reader, books, scanned, window, borders)
+    return Source(books, file.shown, scanned.rows, left.rows, left.gaps, days, reader, scanned=scanned)
+
+
+def _file_reader(
+    books: str, scanned: Scanned, window: Window, borders: Sequence[int], gaps: Sequence[IdRange], limits: Limits
+) -> BatchReader:
+    return FileReader(books, scanned.section, gaps, limits, scanned.mapping, window, borders)
+
+
+def stream_source(
+    clients: Clients, stream: str, mapping: Mapping | None, start: str | None, stop: str | None, again: bool
+) -> Source:
+    """Find what is left of a range of a stream, and what days it has. Raises `SpillwayError`."""
+    config = clients.settings
+    first = parse_from(start) if start else 0
+    planned = plan(clients, stream, parse_until(stop, "to") if stop else None)
+    books = name_again(stream) if again else stream
+    gaps = (IdRange(first, planned.upto + 1),) if again else cut(planned.gaps, first, planned.upto + 1)
+    gaps = tuple(gap for gap in gaps if gap.start < gap.stop)
+    window = Window.around_now(config.max_age_days, config.max_ahead_days)
+
+    def reader(gaps: Sequence[IdRange], limits: Limits) -> Reader:
+        return Reader(clients.redis, stream, gaps, limits, mapping, window, books=books)
+
+    limits = Limits(config.batch_rows, config.batch_bytes)
+    days = look_at_stream(clients, reader(gaps, limits), mapping)
+    return Source(books, stream, sum(days.values()), sum(days.values()), gaps, days, reader)

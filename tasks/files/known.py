@@ -1,0 +1,113 @@
+"""What the ledger knows of files: which are loaded, which in part, and which are not what they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+
+from infra.connections import Clients
+from infra.errors import Terminal
+from infra.mapping import Mapping, Mappings
+from tasks.files.reader import rows_in
+from tasks.files.scan import FILE, Scanned, fitted
+from tasks.ids import IdRange
+from tasks.plan import LEFT
+from tasks.step import step
+
+# By the name of the file's books, those of a second time left out.
+_FOUND = """
+    SELECT s.name, f.reading, f.rows, f.path,
+           (SELECT coalesce(sum(l.read), 0) FROM spillway.ledger AS l WHERE l.stream = s.id)::bigint AS read
+      FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream
+     WHERE (s.name = %(name)s OR f.path = %(path)s) AND s.name NOT LIKE '%%@again-%%'
+     ORDER BY s.name = %(name)s DESC, s.id DESC"""
+_REGISTER = "INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0) ON CONFLICT (name) DO NOTHING"
+_DESCRIBE = """
+    INSERT INTO spillway.files (stream, path, mapping, reading, rows, skipped)
+    SELECT id, %(path)s, %(mapping)s, %(reading)s, %(rows)s, CASE WHEN %(stop)s::numeric IS NOT NULL THEN numrange(%(start)s, %(stop)s) END
+      FROM spillway.streams WHERE name = %(name)s
+    ON CONFLICT (stream) DO UPDATE SET path = EXCLUDED.path, mapping = EXCLUDED.mapping, reading = EXCLUDED.reading,
+                                       skipped = EXCLUDED.skipped"""
+_MAPPING = """
+    SELECT f.mapping FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
+# The second law holds of a file as of a stream: what was added up to the settled tail was read.
+_SETTLE = """
+    UPDATE spillway.streams AS s
+       SET settled_id = %(last)s, settled_entries_added = %(added)s, settled_at = now()
+     WHERE s.name = %(name)s AND coalesce(s.settled_entries_added, -1) < %(added)s"""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left of a file: the address ranges that the ledger does not have, and about how many rows they hold."""
+
+    gaps: tuple[IdRange, ...]
+    rows: int
+
+
+def left_of(connection: psycopg.Connection, scanned: Scanned) -> Left:
+    """What the ledger does not have of a file; all of it where it is not known yet.
+
+    Raises `Terminal` where the ledger knows the path with other content, or the content by other times.
+    """
+    books = connection.execute(_FOUND, {"name": scanned.name, "path": scanned.file.shown}).fetchall()
+    if books and books[0][0] != scanned.name:
+        name, _, rows, path, read = books[0]
+        raise Terminal(
+            f"{path} has changed since it was loaded: expected {rows} rows with SHA-256 {name.removeprefix(FILE)[:12]}…"
+            f" ({read} of them loaded), found {scanned.rows} rows with {scanned.sha256[:12]}…; nothing was loaded: bring"
+            " the former file back, or give the new one another name (what is in the table already counts as"
+            " duplicates)"
+        )
+    rows = connection.execute(LEFT, {"stream": scanned.name, "stop": scanned.end}).fetchall()
+    if not rows:
+        gaps = (IdRange(0, scanned.end),)
+    else:
+        gaps = tuple(IdRange(int(low), int(high)) for *_, low, high in rows if low is not None)
+    if gaps and books and books[0][1] != scanned.reading and books[0][4]:
+        raise Terminal(
+            f"{scanned.file.shown}: {books[0][4]} of its {scanned.rows} rows were loaded with times from"
+            f" {books[0][1]!r}, expected the same for the rest, found {scanned.reading!r}: bring the former mapping"
+            " back, or load all of it once more (--again)"
+        )
+    return Left(gaps, rows_in(scanned.section.pieces, gaps))
+
+
+def register(connection: psycopg.Connection, scanned: Scanned, name: str, skipped: IdRange | None) -> None:
+    """Make the books `name` of a file, where they are not there. `skipped`: addresses that are left out on purpose."""
+    values = {
+        "name": name,
+        "path": scanned.file.shown,
+        "mapping": scanned.mapping.name,
+        "reading": scanned.reading,
+        "rows": scanned.rows,
+        "start": skipped and skipped.start,
+        "stop": skipped and skipped.stop,
+    }
+    with connection.transaction():
+        connection.execute(_REGISTER, [name])
+        connection.execute(_DESCRIBE, values)
+
+
+def settle(connection: psycopg.Connection, scanned: Scanned, name: str, skipped: int) -> None:
+    """Note that all of a file is loaded but `skipped` rows, so that `reconcile` can hold its books against it."""
+    values = {"name": name, "last": scanned.end - 1, "added": scanned.rows - skipped}
+    connection.execute(_SETTLE, values)
+
+
+def mapping_of(connection: psycopg.Connection, stream: str, mappings: Mappings, keys: tuple[bytes, ...]) -> Mapping | None:
+    """The mapping by which the entries of a stream go, or the rows of a file, which have the fields `keys`."""
+    from tasks.rewind import original_name
+
+    if not stream.startswith(FILE):
+        return mappings.of(original_name(stream))
+    row = connection.execute(_MAPPING, [stream]).fetchone()
+    return fitted(mappings.of(row[0]) if row is not None and row[0] else None, keys)
+
+
+@step("look up a file")
+def look_up(clients: Clients, scanned: Scanned) -> Left:
+    """`left_of`, as a task."""
+    with clients.explained(f"look up {scanned.file.shown}"), clients.postgres() as connection:
+        return left_of(connection, scanned)

@@ -1,0 +1,154 @@
+"""Read a file once, all of it: what it is (its hash), what is in it, and its rows into the spool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from infra.errors import Terminal
+from infra.mapping import FLAT, JSON, Mapping
+from tasks.columns.decode import event_times
+from tasks.columns.entries import Group
+from tasks.files.block import Rows
+from tasks.files.find import SourceFile
+from tasks.files.fingerprint import Reading
+from tasks.files.reader import DAY_MS, address
+from tasks.files.spool import Section, Spool
+from tasks.preflight import check_mapping
+from tasks.step import step
+
+_DAY_US = DAY_MS * 1000
+_SAMPLE_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What a file is and holds. `mapping` is the one that its rows go by.
+
+    `days`: start of a day in ms since 1970 → rows; 0 has those without a time. The times are None where no row has one.
+    """
+
+    file: SourceFile
+    sha256: str
+    size: int
+    rows: int
+    mapping: Mapping
+    days: dict[int, int]
+    min_time: datetime | None
+    max_time: datetime | None
+    section: Section
+
+    @property
+    def name(self) -> str:
+        """What its ledger goes by: the same bytes have the same name, wherever they lie."""
+        return f"{FILE}{self.sha256}"
+
+    @property
+    def end(self) -> int:
+        """The address after the last one."""
+        last = self.section.pieces[-1]
+        return address(last.day, last.last) + 1
+
+    @property
+    def reading(self) -> str:
+        """What the addresses of its rows hang on: where their time comes from."""
+        source = self.mapping.time
+        return "|".join((self.mapping.layout, "".join(source.pieces), source.default or "", source.instead or ""))
+
+
+FILE = "file:"
+
+
+def fitted(mapping: Mapping | None, keys: tuple[bytes, ...]) -> Mapping:
+    """The mapping by which rows with these fields go: a document in one field, or fields of their own, as the file has
+    it, and the same keys in either. None: the two known layouts."""
+    if mapping is None:
+        return JSON if JSON.field in keys and b"event_id" not in keys else FLAT
+    if mapping.layout == "json" and mapping.field not in keys:
+        return replace(mapping, layout="flat")
+    if mapping.layout == "flat" and keys == (JSON.field,):
+        return replace(mapping, layout="json", field=JSON.field)
+    return mapping
+
+
+def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
+    """Read all of `file` into the spool. Raises `Terminal` for a file that is broken, that changed meanwhile, or whose
+    fields are not those that the mapping names; nothing of it was loaded then."""
+    section = Section(spool)
+    reading = Reading(file, mapping.field if mapping is not None and mapping.layout == "json" else JSON.field)
+    days: dict[int, int] = {}
+    low, high, count = 2**63 - 1, -(2**63), 0
+    used = fitted(mapping, ())
+    for rows in reading:
+        group = as_group(rows)
+        if not count:
+            used = fitted(mapping, rows.keys)
+            _demand_columns(file, used, rows.keys)
+            check_mapping(file.shown, used, [_first(group)])
+        times, good = event_times(group, used)
+        of_row = np.where(good & (times >= 0), times // _DAY_US * DAY_MS, 0)
+        section.add(rows, of_row)
+        for day, number in zip(*np.unique(of_row, return_counts=True), strict=True):
+            days[int(day)] = days.get(int(day), 0) + int(number)
+        if good.any():
+            low, high = min(low, int(times[good].min())), max(high, int(times[good].max()))
+        count += len(group)
+    section.seal()
+    return Scanned(
+        file,
+        reading.sha256,
+        reading.size,
+        count,
+        used,
+        dict(sorted(days.items())),
+        _moment(low) if low <= high else None,
+        _moment(high) if low <= high else None,
+        section,
+    )
+
+
+def as_group(rows: Rows) -> Group:
+    """Rows as entries, whose ids nobody asks for."""
+    return Group(_numbers(rows.row), rows.keys, rows.values)
+
+
+def _numbers(rows: NDArray[np.int64]) -> pa.Array:
+    return pa.array(rows).cast(pa.string()).cast(pa.binary())
+
+
+def _first(group: Group) -> Group:
+    return group.take(np.arange(min(len(group), _SAMPLE_ROWS)))
+
+
+def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...]) -> None:
+    """Raise `Terminal` where a column that every row needs is not in the file at all."""
+    if mapping.layout == "json":
+        return
+    for name, source in mapping.sources.items():
+        alternatives = [source.required] if source.required else [(key,) for key in source.keys]
+        if source.default is not None or any(all(key.encode() in keys for key in way) for way in alternatives):
+            continue
+        wanted = " or ".join(repr(key) for way in alternatives for key in way)
+        found = ", ".join(key.decode(errors="replace") for key in keys[:40])
+        of = f'streams."{mapping.name}" of spillway.toml' if mapping.name else "the flat layout"
+        raise Terminal(
+            f"{file.shown}: expected a column {wanted} for {name}, by {of}; found the columns {found}; nothing was"
+            " loaded: name another mapping (--mapping), or mend the file"
+        )
+
+
+def _moment(us: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+@step("scan")
+def scan_file(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
+    """`scan`, as a task."""
+    return scan(file, mapping, spool)
