@@ -20,7 +20,7 @@ from infra.settings import settings
 
 app = typer.Typer(no_args_is_help=True, help="Entries that could not be loaded: look, replay, put away.")
 
-Stream = Annotated[list[str] | None, typer.Option("--stream", "-s", help="Of this stream; may be repeated.")]
+Stream = Annotated[list[str] | None, typer.Option("--stream", "-s", help="Of this stream, or file; may be repeated.")]
 Entries = Annotated[list[str] | None, typer.Argument(help="Entry ids (of one stream).", show_default=False)]
 Kind = Annotated[str | None, typer.Option(help="Only `refused`, or only `conflict`.")]
 Field = Annotated[str | None, typer.Option(help="Only those with this field at fault.")]
@@ -51,7 +51,7 @@ def list_command(
         table.add_column("outcome")
     for one in kept:
         since = f"{one.quarantined_at:%Y-%m-%d %H:%M}"
-        row = [one.stream, one.entry_id, one.kind, one.field, one.reason, since]
+        row = [one.path or one.stream, one.entry_id, one.kind, one.field, one.reason, since]
         row += [one.outcome or "waits"] if everything else []
         table.add_row(*map(Text, row))  # a reason may hold what rich takes for markup
     console = Console()

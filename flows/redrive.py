@@ -16,7 +16,6 @@ from tasks.progress import Advanced, Started, announce
 from tasks.quarantine import Selection
 from tasks.redrive import Redriven, replay_portion, select
 from tasks.report import report_redrive
-from tasks.rewind import original_name
 
 
 @flow(name="redrive", persist_result=False)
@@ -45,9 +44,7 @@ def redrive(
         chosen = select(clients, selection)
         announce(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
         for portion in chosen:
-            done.append(
-                replay_portion(clients, portion, mappings.of(original_name(portion.stream)), changes or {}, run)
-            )
+            done.append(replay_portion(clients, portion, mappings, changes or {}, run))
             announce(Advanced("quarantine", len(portion.entries)))
         if done:
             report_redrive(done)

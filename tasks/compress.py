@@ -145,7 +145,8 @@ def compress_again(connection: psycopg.Connection, again: Again, words: Words) -
             connection.execute(_statement(words.convert, chunk=name, whole=again.whole))
 
     patiently(connection, work)
-    _give_back(connection, again.state)
+    if again.state.state != "rows":  # the server has emptied those
+        _give_back(connection, again.state)
 
 
 def _give_back(connection: psycopg.Connection, state: ChunkState) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 
 import psycopg
 
@@ -91,11 +92,28 @@ def demand_good(batch: Batch, loaded: Loaded, max_bad_share: float) -> None:
     )
 
 
+def load_in_parts(connection: psycopg.Connection, batch: Batch, run: str, path: Path) -> Loaded:
+    """`load_batch`, in halves and halves of them where the server would have to decompress more rows for it than it is
+    allowed to in one transaction (`timescaledb.max_tuples_decompressed_per_dml_transaction`)."""
+    try:
+        return load_batch(connection, batch, run, path)
+    except psycopg.errors.ConfigurationLimitExceeded:
+        if batch.read < 2:
+            raise
+    path.merge = True
+    return sum_up(load_in_parts(connection, half, run, path) for half in batch.split())
+
+
+def sum_up(parts: Iterable[Loaded]) -> Loaded:
+    """All together."""
+    return Loaded(*map(sum, zip(*map(astuple, parts), strict=True)))
+
+
 @step("load")
 def load(clients: Clients, batch: Batch, run: str, path: Path) -> Loaded | None:
-    """`load_batch`, as a task; None where another run has drained a part of the range, which is no failure."""
+    """`load_in_parts`, as a task; None where another run has drained a part of the range, which is no failure."""
     with clients.explained(f"load {batch.stream} {batch.ids}"), clients.postgres() as connection:
         try:
-            return load_batch(connection, batch, run, path)
+            return load_in_parts(connection, batch, run, path)
         except AlreadyDrained:
             return None

@@ -45,7 +45,7 @@ def storable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which entries of the quarantine are meant. `streams` and `entries` empty, `kind` and `field` None: all of them.
+    """Which entries of the quarantine are meant. `streams` (or paths of files) and `entries` empty, `kind` and `field` None: all of them.
 
     `waiting`: only those that were neither redriven nor discarded.
     """
@@ -60,7 +60,8 @@ class Selection:
         """A condition on `q` (quarantine) and `s` (streams), and its parameters."""
         parts = [sql.SQL("true")]
         if self.streams:
-            parts.append(sql.SQL("s.name = ANY(%(streams)s)"))
+            of_files = "s.id IN (SELECT stream FROM spillway.files WHERE path = ANY(%(streams)s))"
+            parts.append(sql.SQL(f"(s.name = ANY(%(streams)s) OR {of_files})"))
         if self.entries:
             parts.append(sql.SQL("q.entry_id = ANY(%(entries)s)"))
         if self.kind is not None:
@@ -75,9 +76,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Kept:
-    """An entry in the quarantine. `fields`: names and values in turn; `replayed`: the same as edited for a redrive."""
+    """An entry in the quarantine. `fields`: names and values in turn; `replayed`: the same as edited for a redrive.
+
+    `path`: of a row of a file, where that was; its number is the second part of `entry_id`.
+    """
 
     stream: str
+    path: str | None
     entry_id: str
     kind: str
     field: str
@@ -97,7 +102,7 @@ def look(connection: psycopg.Connection, selection: Selection, limit: int) -> li
     """The selected entries, the newest first, `limit` at most."""
     condition, values = selection.condition()
     query = sql.SQL("""
-        SELECT s.name AS stream, q.entry_id, q.kind, coalesce(q.field, '') AS field, q.reason, q.quarantined_at,
+        SELECT s.name AS stream, (SELECT path FROM spillway.files AS f WHERE f.stream = s.id) AS path, q.entry_id, q.kind, coalesce(q.field, '') AS field, q.reason, q.quarantined_at,
                q.outcome, q.resolved_by, q.resolved_at, q.fields, q.replayed
         {source} {condition} ORDER BY q.quarantined_at DESC, q.entry_id DESC LIMIT %(limit)s
         """).format(source=_SOURCE, condition=condition)

@@ -48,6 +48,8 @@ class Batch:
         self.stream = stream
         self.ids = ids
         self.groups = groups
+        self._mapping = mapping
+        self._window = window
         self.read = sum(len(group) for group in groups)
         self.bytes = sum(group.nbytes for group in groups)
         events = decode(groups, mapping, window)
@@ -80,6 +82,17 @@ class Batch:
                 return group.raw(entry)
             entry -= len(group)
         raise IndexError(entry)
+
+    def split(self) -> tuple[Batch, Batch]:
+        """The earlier and the later half of the entries, of which there are two at least."""
+        numbers = [np.array([parse_id(i) for i in group.ids.to_pylist()], object) for group in self.groups]
+        middle = sorted(number for ids in numbers for number in ids)[self.read // 2]
+        halves = []
+        for ids in (IdRange(self.ids.start, middle), IdRange(middle, self.ids.stop)):
+            rows = [np.flatnonzero((of >= ids.start) & (of < ids.stop)) for of in numbers]
+            groups = [group.take(at) for group, at in zip(self.groups, rows, strict=True) if len(at)]
+            halves.append(Batch(self.stream, ids, groups, self._mapping, self._window))
+        return halves[0], halves[1]
 
     def release(self) -> None:
         """Let go of the data; counts and ids stay. Prefect keeps what a task was given for as long as the flow runs."""

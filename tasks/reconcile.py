@@ -12,6 +12,8 @@ from psycopg.rows import dict_row
 
 from infra.connections import Clients
 from tasks.continuity import why_not_the_same
+from tasks.files.known import path_of
+from tasks.files.scan import FILE
 from tasks.ids import IdRange
 from tasks.plan import remember
 from tasks.rewind import original_name
@@ -80,7 +82,9 @@ _KEPT = """
       FROM counted WHERE expected <> found OR strays > 0"""
 _GAPS = """
     SELECT lower(gap)::text AS start, upper(gap)::text AS stop
-      FROM (SELECT unnest(nummultirange(numrange(0, max(upper(ids)))) - range_agg(ids)) AS gap FROM spillway.ledger
+      FROM (SELECT unnest(nummultirange(numrange(0, max(upper(ids)))) - range_agg(ids) - coalesce(
+                       (SELECT nummultirange(f.skipped) FROM spillway.files AS f WHERE f.stream = min(l.stream)), '{}')) AS gap
+              FROM spillway.ledger AS l
              WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)) AS gaps"""
 _OVERLAPS = """
     SELECT lower(ids)::text AS start, upper(ids)::text AS stop
@@ -111,6 +115,8 @@ def reconcile(client: redis.Redis, connection: psycopg.Connection, stream: str) 
             return Ledger(stream, 0, 0, 0, 0, 0, 0, 0), [nothing]
         findings = [*_ranges(cursor, stream), *_laws(cursor, stream)]
         memory = remember(connection, stream)
+    if stream.startswith(FILE):
+        return Ledger(**row), findings
     accept = f"spillway stream accept-rewind {stream}"
     if not client.exists(stream):
         findings.append(Finding(stream, "gone", "", 1, "there is no such stream in Redis any more", accept))
@@ -139,9 +145,11 @@ def _ranges(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding
     for row in cursor.execute(_KEPT, {"stream": stream}).fetchall():
         detail = f"{row['expected']} in quarantine by the ledger, {row['found']} by the table spillway.quarantine"
         findings.append(Finding(stream, "quarantine does not balance", _ids(row), 1, detail, _BY_HAND))
+    path = path_of(cursor.connection, stream)
     for row in cursor.execute(_GAPS, [stream]).fetchall():
         detail = "ids before the last drained one that no range of the ledger has"
-        findings.append(Finding(stream, "gap", _ids(row), 1, detail, f"spillway drain --stream {stream}"))
+        repair = f"spillway backfill {path}" if path else f"spillway drain --stream {stream}"
+        findings.append(Finding(stream, "gap", _ids(row), 1, detail, repair))
     for row in cursor.execute(_OVERLAPS, [stream]).fetchall():
         detail = "ids that an earlier range has too: the constraint ledger_no_overlap is gone"
         findings.append(Finding(stream, "overlap", _ids(row), 1, detail, _BY_HAND))

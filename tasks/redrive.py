@@ -10,8 +10,10 @@ from psycopg import sql
 
 import infra.mapping
 from infra.connections import Clients
+from infra.mapping import Mappings
 from tasks.columns.decode import Window
 from tasks.columns.entries import group_page
+from tasks.files.known import mapping_of
 from tasks.ids import IdRange, parse_id
 from tasks.insert import Path, insert
 from tasks.quarantine import Selection, kind, storable
@@ -131,10 +133,11 @@ def select(clients: Clients, selection: Selection) -> list[Portion]:
 
 @step("replay")
 def replay_portion(
-    clients: Clients, portion: Portion, mapping: infra.mapping.Mapping | None, changes: Mapping[str, str], run: str
+    clients: Clients, portion: Portion, mappings: Mappings, changes: Mapping[str, str], run: str
 ) -> Redriven:
     """`replay`, as a task."""
     window = Window.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
     doing = f"redrive {portion.stream} {portion.entries[0]}..{portion.entries[-1]}"
     with clients.explained(doing), clients.postgres() as connection:
+        mapping = mapping_of(connection, portion.stream, mappings)
         return replay(connection, portion, mapping, window, changes, run)

@@ -8,11 +8,12 @@ import psycopg
 
 from infra.connections import Clients
 from infra.errors import Terminal
-from infra.mapping import Mapping, Mappings
+from infra.mapping import JSON, Mapping, Mappings
 from tasks.files.reader import rows_in
 from tasks.files.scan import FILE, Scanned, fitted
 from tasks.ids import IdRange
 from tasks.plan import LEFT
+from tasks.rewind import original_name
 from tasks.step import step
 
 # By the name of the file's books, those of a second time left out.
@@ -30,7 +31,9 @@ _DESCRIBE = """
     ON CONFLICT (stream) DO UPDATE SET path = EXCLUDED.path, mapping = EXCLUDED.mapping, reading = EXCLUDED.reading,
                                        skipped = EXCLUDED.skipped"""
 _MAPPING = """
-    SELECT f.mapping FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
+    SELECT f.mapping, f.reading FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
+_PATH = """
+    SELECT f.path FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
 # The second law holds of a file as of a stream: what was added up to the settled tail was read.
 _SETTLE = """
     UPDATE spillway.streams AS s
@@ -96,14 +99,25 @@ def settle(connection: psycopg.Connection, scanned: Scanned, name: str, skipped:
     connection.execute(_SETTLE, values)
 
 
-def mapping_of(connection: psycopg.Connection, stream: str, mappings: Mappings, keys: tuple[bytes, ...]) -> Mapping | None:
-    """The mapping by which the entries of a stream go, or the rows of a file, which have the fields `keys`."""
-    from tasks.rewind import original_name
-
+def mapping_of(connection: psycopg.Connection, stream: str, mappings: Mappings) -> Mapping | None:
+    """The mapping by which the entries of a stream go, or the rows of a file; None: the two known layouts."""
     if not stream.startswith(FILE):
         return mappings.of(original_name(stream))
     row = connection.execute(_MAPPING, [stream]).fetchone()
-    return fitted(mappings.of(row[0]) if row is not None and row[0] else None, keys)
+    if row is None:
+        return None
+    name, reading = row
+    keys = (JSON.field,) if reading.startswith("json|") else ()
+    mapping = mappings.of(name) if name else None
+    if mapping is not None and mapping.layout == "json" and keys:
+        return mapping
+    return fitted(mapping, keys)
+
+
+def path_of(connection: psycopg.Connection, stream: str) -> str | None:
+    """Where the file lay whose books these are; None for a stream."""
+    row = connection.execute(_PATH, [stream]).fetchone()
+    return None if row is None else str(row[0])
 
 
 @step("look up a file")
