@@ -52,13 +52,13 @@ class Workload:
     def forget(self) -> None:
         """Empty the ledger only, so that all is drained again onto what is there."""
         with psycopg.connect(self.settings.database, autocommit=True) as connection:
-            connection.execute("TRUNCATE spillway.ledger, spillway.quarantine, spillway.streams")
+            connection.execute("TRUNCATE spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
             connection.execute("CHECKPOINT")
 
     def empty(self) -> None:
         """Empty the tables, and let the server finish what it has put off, so that no run pays for another."""
         with psycopg.connect(self.settings.database, autocommit=True) as connection:
-            connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")
+            connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
             connection.execute("CHECKPOINT")
 
     def count(self) -> int:

@@ -84,6 +84,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, psycopg.Error):
         state = error.sqlstate
         if state is not None:
+            if state == "53400":  # a limit that somebody has set
+                return False
             if state == "XX000":
                 return bool(_DROPPED_MEANWHILE.search(str(error)))
             return state in _TRANSIENT_SQLSTATES or state[:2] in _TRANSIENT_SQLSTATES

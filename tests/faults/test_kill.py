@@ -30,7 +30,7 @@ def test_twenty_kills_in_a_row_leave_the_table_of_an_undisturbed_drain(
     seconds = time.monotonic() - began
     expected = table_digest(database)
     assert table_rows(database) == flat_rows(produced)
-    database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")
+    database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
 
     seed = random.randrange(1 << 32)
     print(f"seed {seed}; an undisturbed drain takes {seconds:.1f} s")

@@ -160,7 +160,7 @@ def drained(servers: Servers, prefect_server: str) -> Iterator[psycopg.Connectio
 
 def forget(client: redis.Redis, connection: psycopg.Connection) -> None:
     client.flushdb()
-    connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")
+    connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
 
 
 def produce(client: redis.Redis, number: int, fields: list[bytes]) -> None:

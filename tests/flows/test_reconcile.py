@@ -157,7 +157,7 @@ def test_a_ledger_that_somebody_edited_is_found_out(
         assert [finding["what"] for finding in result["findings"]] == expected
         assert all(finding["repair"] for finding in result["findings"])
     finally:
-        database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams")
+        database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
         database.execute("DROP TABLE spillway.ledger CASCADE")
         from infra.servers.schema import apply_schema
         from infra.settings import settings

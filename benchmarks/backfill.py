@@ -1,0 +1,131 @@
+"""A late backfill of real events against a bare COPY of them:  python -m benchmarks.backfill --engine system
+
+Both onto the table with the live events. The COPY: prepared binary buffers, one connection, the server's defaults, into
+a table that is all rows. Spillway: the whole flow, from the file to the table with every chunk compressed again. It needs
+a TimescaleDB Community server.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+from collections.abc import Callable
+
+import orjson
+import psycopg
+import redis
+import typer
+from rich.console import Console
+
+from benchmarks.contenders import COPY_EVENTS, Workload, plain_drain
+from benchmarks.measure import Spread
+from benchmarks.workloads import REAL, documents
+from infra.errors import Terminal
+from infra.producers.send import send
+from infra.servers.throwaway import throwaway_servers
+from infra.settings import PROJECT_ROOT, Settings, settings
+from tasks.columns.encode import HEADER, TRAILER, payload
+
+LATE = REAL.with_name("bench_backfill_2020-09_2020-10.ndjson.gz")
+
+
+def prepared(config: Settings) -> tuple[list[bytes], int]:
+    """The late events as COPY buffers, each event once, in the order of the file; and how many."""
+    seen: set[str] = set()
+    entries = []
+    with gzip.open(LATE) as lines:
+        for line in lines:
+            if (event := orjson.loads(line)["id"]) not in seen:
+                seen.add(event)
+                entries.append({b"data": line.rstrip(b"\n")})
+    with redis.Redis.from_url(config.redis) as client:
+        send(client, "crossref-late", entries)
+        batches = Workload(config, "crossref-late", len(entries)).batches()
+        client.delete("crossref-late")
+    return [bytes(payload(batch.rows)) for batch in batches], len(entries)
+
+
+def bare_copy(config: Settings, buffers: list[bytes]) -> None:
+    """One connection, a transaction a buffer."""
+    with psycopg.connect(config.database, autocommit=True) as connection:
+        for buffer in buffers:
+            with connection.cursor().copy(COPY_EVENTS) as copy:
+                copy.write(HEADER)
+                copy.write(buffer)
+                copy.write(TRAILER)
+
+
+def backfill_all(config: Settings) -> None:
+    """The flow, as `spillway backfill` runs it."""
+    from flows.backfill import backfill
+
+    result = backfill(str(LATE), mapping="crossref")
+    if result["quarantined"] or result["inserted"] + result["duplicates"] != result["read"]:
+        raise Terminal(f"the backfill went wrong: {result}")
+
+
+def prepare(workload: Workload, compressed: bool) -> None:
+    """The live events in the table, as rows or compressed."""
+    workload.empty()
+    plain_drain(workload, 2)()
+    with psycopg.connect(workload.settings.database, autocommit=True) as connection:
+        if compressed:
+            connection.execute(
+                "ALTER TABLE events SET (timescaledb.compress, timescaledb.compress_segmentby = '',"
+                " timescaledb.compress_orderby = 'time DESC')"
+            )
+            connection.execute("SELECT compress_chunk(c) FROM show_chunks('events') AS c")
+        connection.execute("VACUUM ANALYZE events")
+        connection.execute("CHECKPOINT")
+
+
+def rows_and_open_chunks(config: Settings) -> tuple[int, int]:
+    """Rows of the table, and its chunks that are not, or not wholly, compressed."""
+    with psycopg.connect(config.database) as connection:
+        row = connection.execute(
+            """SELECT (SELECT count(*) FROM events), count(*) FILTER (WHERE status <> 1)
+                 FROM _timescaledb_catalog.chunk WHERE hypertable_id = 1 AND NOT dropped"""
+        ).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def main(rounds: int = 3, engine: str | None = None) -> None:
+    """Measure both, taking turns."""
+    console = Console(width=110, highlight=False)
+    with throwaway_servers("bench", engine) as (config, used):
+        os.environ |= {
+            "SPILLWAY_DATABASE_URL": config.database,
+            "SPILLWAY_REDIS_URL": config.redis,
+            "SPILLWAY_MAPPINGS": str(PROJECT_ROOT / "spillway.toml"),
+        }
+        settings.cache_clear()
+        workload = documents(config)
+        buffers, unique = prepared(config)
+        works: dict[str, Callable[[], None]] = {
+            "prepared COPY into rows": lambda: bare_copy(config, buffers),
+            "spillway backfill, all compressed at the end": lambda: backfill_all(config),
+        }
+        found: dict[str, list[float]] = {name: [] for name in works}
+        for number in range(rounds):
+            for name, work in works.items():
+                compress = "backfill" in name
+                prepare(workload, compress)
+                before, _ = rows_and_open_chunks(config)
+                began = time.perf_counter()
+                work()
+                found[name].append(unique / (time.perf_counter() - began))
+                rows, open_chunks = rows_and_open_chunks(config)
+                if rows - before != unique or (compress and open_chunks):
+                    raise Terminal(f"{name}: {rows - before} rows more, expected {unique}; {open_chunks} chunks open")
+                console.print(f"round {number + 1} of {rounds}: {name}: {found[name][-1]:,.0f} events/s")
+        copy, ours = found.values()
+        ratio = Spread.of([b / a for a, b in zip(copy, ours, strict=True)])
+        console.print(
+            f"{used.name}: {unique} events; backfill ÷ COPY {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

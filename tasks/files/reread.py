@@ -1,0 +1,42 @@
+"""Read a file that was loaded once more, to compare it with the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infra.connections import Clients
+from infra.errors import SpillwayError, one_line
+from infra.mapping import Mappings
+from tasks.columns.decode import Window
+from tasks.files.find import find_files
+from tasks.files.known import mapping_of, path_of
+from tasks.files.reader import FileReader
+from tasks.files.scan import scan
+from tasks.files.spool import Spool
+from tasks.ids import IdRange
+from tasks.read import Limits
+from tasks.rewind import original_name
+from tasks.step import step
+
+
+@step("read the file again")
+def reread(
+    clients: Clients, stream: str, mappings: Mappings, spool: Spool, ranges: Sequence[IdRange], window: Window
+) -> FileReader | str:
+    """A reader of the drained ranges of a file, or why there is none: it may have gone, or changed, since."""
+    with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
+        path = path_of(connection, stream)
+        mapping = mapping_of(connection, stream, mappings)
+    if path is None:
+        return f"{stream} is no file that the ledger describes"
+    try:
+        (file,) = find_files(path)
+        scanned = scan(file, mapping, spool)
+    except SpillwayError as error:
+        return f"{path} is not compared: {one_line(error)}"
+    except ValueError:
+        return f"{path} is not compared: expected one file there"
+    if scanned.name != original_name(stream):
+        return f"{path} is not compared: it has changed since it was loaded"
+    limits = Limits(clients.settings.batch_rows, clients.settings.batch_bytes)
+    return FileReader(stream, scanned.section, ranges, limits, scanned.mapping, window)
