@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pyarrow import fs
 
-from infra.errors import SpillwayError, Terminal, Transient, one_line
+from infra import places
+from infra.errors import Terminal
+from infra.places import open_place
 
-# Of a local file system; what an object store says of itself stands in its message.
-_TRANSIENT_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 _READ_BYTES = 1024 * 1024
-_TRANSIENT_WORDS = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|REQUEST_TIMEOUT|timed out")
 
 
 @dataclass(frozen=True)
@@ -111,49 +106,13 @@ def open_root(url: str) -> Root:
     """
     if not url:
         raise Terminal("archive: no place is set; name a folder or a URL in SPILLWAY_ARCHIVE_URL")
-    if "://" not in url:
-        folder = str(Path(url).absolute())
-        return Root(fs.LocalFileSystem(), folder, folder)
-    shown = without_credentials(url)
-    try:
-        try:
-            files, base = fs.FileSystem.from_uri(url)
-        except pa.ArrowInvalid:
-            files, base = _by_fsspec(url)
-    except (pa.ArrowException, OSError, ValueError, ImportError, TypeError) as error:
-        reason = one_line(error).replace(url, shown)
-        raise Terminal(f"archive: {shown} cannot be opened: {reason}; mend SPILLWAY_ARCHIVE_URL") from None
-    return Root(files, base.rstrip("/"), shown)
+    place = open_place(url, "archive", "mend SPILLWAY_ARCHIVE_URL")
+    return Root(place.files, place.path, place.shown)
 
 
-def _by_fsspec(url: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # slow to import, and for few
-
-    files, base = url_to_fs(url)
-    return fs.PyFileSystem(fs.FSSpecHandler(files)), str(base)
-
-
-def without_credentials(url: str) -> str:
-    """A URL without user, password and parameters, any of which may be a secret."""
-    return re.sub(r"://[^/]*@", "://", re.sub(r"[?#].*", "", url, flags=re.DOTALL))
-
-
-@contextmanager
-def explained(doing: str, root: Root) -> Iterator[None]:
+def explained(doing: str, root: Root) -> AbstractContextManager[None]:
     """Errors of the file system as `Transient` or `Terminal`, naming the step, the place and what to do."""
-    try:
-        yield
-    except SpillwayError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        passing = getattr(error, "errno", None) in _TRANSIENT_ERRNO or _TRANSIENT_WORDS.search(str(error))
-        kind, advice = (
-            (Transient, "it is tried again; free space or wait for the place to answer")
-            if passing
-            else (Terminal, "look at the place and at SPILLWAY_ARCHIVE_URL")
-        )
-        said = re.sub(r"\S+://\S+", lambda found: without_credentials(found[0]), one_line(error))
-        raise kind(f"{doing}: {root.shown}: {said}; {advice}") from error
+    return places.explained(doing, root.shown, "look at the place and at SPILLWAY_ARCHIVE_URL")
 
 
 def _fsync(path: Path) -> None:

@@ -1,0 +1,119 @@
+"""Places where files are: a folder, or a URL that pyarrow or fsspec has a file system for."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+from pyarrow import fs
+
+from infra.errors import SpillwayError, Terminal, Transient, one_line
+
+# Of a local file system; what an object store says of itself stands in its message.
+_TRANSIENT_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+_TRANSIENT_WORDS = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|REQUEST_TIMEOUT|timed out")
+
+# Parameters begin at a ? with a name and a = behind it: another ? is one of a glob. Of the web any ? begins them.
+_PARAMETERS = re.compile(r"\?(?=[\w.-]+=)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file system and a path in it, without a slash at its end. `shown`: for people, without credentials."""
+
+    files: Any  # pyarrow.fs.FileSystem
+    path: str
+    shown: str
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine."""
+        return isinstance(self.files, fs.LocalFileSystem)
+
+    def show(self, path: str) -> str:
+        """Another path of the same file system, for people."""
+        if self.local:
+            return path
+        for shown in (self.shown, unquote(self.shown)):
+            if shown.endswith(self.path):
+                return shown[: len(shown) - len(self.path)] + path
+        return f"{self.shown.partition('://')[0]}://{path.lstrip('/')}"
+
+
+def open_place(source: str, purpose: str, advice: str) -> Place:
+    """The path or URL `source`; a relative path is one below the working directory.
+
+    Whatever pyarrow does not know is asked of fsspec. `purpose` begins a message of an error, `advice` ends it.
+    Raises `Terminal` where nothing knows such a URL, `Transient` where a server would have to be asked that is away.
+    """
+    if "://" not in source:
+        path = str(Path(source).absolute())
+        return Place(fs.LocalFileSystem(), path, path)
+    web = source.startswith(("http:", "https:"))
+    before, _, parameters = source.partition("?") if web else _split(source)
+    shown = without_credentials(source if web else before.replace("?", "%3F")).replace("%3F", "?")
+    try:
+        try:
+            files, path = fs.FileSystem.from_uri(_quoted(before) + (f"?{parameters}" if parameters else ""))
+        except pa.ArrowInvalid:
+            files, path = _by_fsspec(source)
+    except (pa.ArrowException, OSError, ValueError, ImportError, TypeError) as error:
+        reason = one_line(error).replace(source, shown)
+        if is_passing(error):
+            raise Transient(f"{purpose}: {shown} cannot be opened: {reason}; it is tried again") from None
+        raise Terminal(f"{purpose}: {shown} cannot be opened: {reason}; {advice}") from None
+    place = Place(files, path.rstrip("/"), shown)
+    return Place(files, place.path, place.path) if place.local else place
+
+
+def _split(url: str) -> tuple[str, str, str]:
+    before, *parameters = _PARAMETERS.split(url, maxsplit=1)
+    return before, "?", "".join(parameters)
+
+
+def _quoted(url: str) -> str:
+    """A URL with what no URL may have in its path, such as the signs of a glob, percent-encoded: it is decoded again."""
+    scheme, _, rest = url.partition("://")
+    server, slash, path = rest.partition("/")
+    return f"{scheme}://{server}{slash}{quote(path, safe='/%:@!$&()+,;=~' + chr(39))}"
+
+
+def _by_fsspec(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # slow to import, and for few
+
+    files, base = url_to_fs(url)
+    return fs.PyFileSystem(fs.FSSpecHandler(files)), str(base)
+
+
+def without_credentials(url: str) -> str:
+    """A URL without user, password and parameters, any of which may be a secret."""
+    return re.sub(r"://[^/]*@", "://", re.sub(r"[?#].*", "", url, flags=re.DOTALL))
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a place may answer otherwise when it is asked again."""
+    return getattr(error, "errno", None) in _TRANSIENT_ERRNO or bool(_TRANSIENT_WORDS.search(str(error)))
+
+
+@contextmanager
+def explained(doing: str, shown: str, advice: str) -> Iterator[None]:
+    """Errors of a file system as `Transient` or `Terminal`, naming the step, the place and what to do."""
+    try:
+        yield
+    except SpillwayError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        kind, next_step = (
+            (Transient, "it is tried again; free space or wait for the place to answer")
+            if is_passing(error)
+            else (Terminal, advice)
+        )
+        said = re.sub(r"\S+://\S+", lambda found: without_credentials(found[0]), one_line(error))
+        raise kind(f"{doing}: {shown}: {said}; {next_step}") from error

@@ -1,0 +1,80 @@
+"""Parquet as columns of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.errors import Terminal, one_line
+from tasks.files.block import MOST_ROWS, Rows
+from tasks.files.find import SourceFile
+from tasks.files.stored import intact, reachable
+from tasks.files.texts import as_text
+
+_BLOCK_BYTES = 4 * 1024 * 1024
+_READ_BYTES = 1024 * 1024  # of each column at once, instead of all of it in a row group
+# Decoded at once, and joined into blocks: what a row takes is known only then, since a value that comes again and again
+# is stored once.
+_BATCH_ROWS = 4096
+
+
+def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
+    """The names of the columns, and the rows.
+
+    Raises `Terminal` for what is no Parquet file, has no columns or several of one name, or (while the rows are read)
+    is broken or has a column that cannot become text.
+    """
+    with reachable(file):
+        source = file.files.open_input_file(file.path)
+    with intact(file, "Parquet"):
+        parquet = pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_BYTES)
+        names = parquet.schema_arrow.names
+    if len(set(names)) < max(1, len(names)):
+        raise Terminal(
+            f"backfill: {file.shown}: expected columns with different names, found"
+            f" {', '.join(map(repr, names)) or 'none'}; write the file with others"
+        )
+    keys = tuple(name.encode() for name in names)
+    return keys, _rows(file, parquet, keys)
+
+
+def _rows(file: SourceFile, parquet: Any, keys: tuple[bytes, ...]) -> Iterator[Rows]:
+    count = held = size = 0
+    columns: list[list[pa.Array]] = [[] for _ in keys]
+    with parquet:
+        for batch in chain(_batches(file, parquet), (None,)):
+            if held and (batch is None or size >= _BLOCK_BYTES or held + len(batch) > MOST_ROWS):
+                row = np.arange(count + 1, count + 1 + held)
+                yield Rows(row, keys, tuple(pa.concat_arrays(parts) for parts in columns))
+                count, held, size = count + held, 0, 0
+                columns = [[] for _ in keys]
+            if batch is not None:
+                texts = [_text(file, batch, number) for number in range(len(keys))]
+                for parts, text in zip(columns, texts, strict=True):
+                    parts.append(text)
+                held += len(batch)
+                size += sum(text.nbytes for text in texts)
+
+
+def _batches(file: SourceFile, parquet: Any) -> Iterator[Any]:
+    groups = [parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+    rows = max(1, min(_BATCH_ROWS, MOST_ROWS, _BLOCK_BYTES // max(1, widest)))
+    with intact(file, "Parquet"):
+        yield from parquet.iter_batches(rows)
+
+
+def _text(file: SourceFile, batch: Any, number: int) -> pa.Array:
+    try:
+        return as_text(batch.column(number))
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        field = batch.schema.field(number)
+        raise Terminal(
+            f"backfill: {file.shown}: expected columns that can be text, found {field.name!r} of type {field.type}:"
+            f" {one_line(error)}; write the file without it, or as text"
+        ) from error

@@ -1,0 +1,263 @@
+"""CSV (RFC 4180) as columns of its values: the bytes that are there, nothing guessed, nothing dropped.
+
+Not by `pyarrow.csv`: it takes no record longer than its block; of a record with too few or too many values it gives the
+text only where that is UTF-8; and names that are not UTF-8 it does not take at all.
+What RFC 4180 does not know is taken as Python's `csv` does: a quote in the midst of a value is a part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from infra.errors import Terminal
+from tasks.files.block import BYTE_ORDER_MARK, Rows, check_length, cut_out, parts
+
+# The field that holds, as it came, the text of a record with fewer or more values than the header has names. It has no
+# other fields, and no other record has this one.
+MALFORMED = b"(malformed record)"
+
+_QUOTE, _NEWLINE, _RETURN = b'"\n\r'
+_SCANNED_BYTES = 1024 * 1024  # at once: a long value is not held several times over
+_NAME_SHOWN = 60  # bytes of a name in the header that an error quotes
+
+
+@dataclass(frozen=True)
+class _Separators:
+    """The delimiters and line ends of a text that are not in quotes.
+
+    `at`: int64, where. `newline`: bool, whether it is a line end. `quotes`: int64, how many quotes stand before it.
+    `open`: whether the text ends in quotes. `regular`: whether each quoted value begins and ends with a quote.
+    """
+
+    at: NDArray[np.int64]
+    newline: NDArray[np.bool_]
+    quotes: NDArray[np.int64]
+    open: bool
+    regular: bool
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Records of a text. `first`: int64, r: the number of each one's first value. `width`: int64, r: how many it has.
+
+    `starts`, `stops`, `quotes`: int64, of each value: where it is, without line end, and how many quotes are in it.
+    """
+
+    text: bytearray
+    first: NDArray[np.int64]
+    width: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    quotes: NDArray[np.int64]
+    regular: bool
+
+    def __getitem__(self, part: slice) -> _Records:
+        return _Records(
+            self.text, self.first[part], self.width[part], self.starts, self.stops, self.quotes, self.regular
+        )
+
+
+def read_records(
+    blocks: Iterable[bytes], shown: str, delimiter: bytes = b","
+) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
+    """The names in the header and `MALFORMED`, and the records after it, of a text that comes in blocks, none empty.
+
+    A value is null where nothing stands, not even quotes. Blank lines are no records and do not count. Raises
+    `Terminal` where names are missing, empty or repeated, and (while the records are read) for quotes that are never
+    closed and a record longer than `LONGEST_BYTES`.
+    """
+    found = _records(blocks, shown, delimiter[0])
+    first = next(found, None)
+    if first is None:
+        raise Terminal(f"backfill: {shown}: expected a header with the names of the columns, found an empty file")
+    names = tuple(_values(first[:1], number, np.zeros(1, bool))[0].as_py() for number in range(int(first.width[0])))
+    _check_header(names, shown)
+    return (*names, MALFORMED), _rows(chain((first[1:],), found), names)
+
+
+def _check_header(names: tuple[bytes | None, ...], shown: str) -> None:
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise Terminal(
+                f"backfill: {shown}: expected a header with a name for each column, found none for column {number};"
+                " put the names into the first line"
+            )
+        if name in names[: number - 1] or name == MALFORMED:
+            raise Terminal(
+                f"backfill: {shown}: expected a header with different names, found"
+                f" {name[:_NAME_SHOWN].decode(errors='replace')!r} again in column {number}; rename one"
+            )
+
+
+def _rows(found: Iterable[_Records], names: tuple[bytes, ...]) -> Iterator[Rows]:
+    count = 0
+    for records in found:
+        for part in parts(len(records.first)):
+            some = records[part]
+            n = len(some.first)
+            bad = some.width != len(names)
+            values = [_values(some, number, bad) for number in range(len(names))]
+            if bad.any():
+                last = some.first + some.width - 1
+                values.append(cut_out(some.text, some.starts[some.first], some.stops[last], ~bad))
+            else:
+                values.append(pa.nulls(n, pa.binary()))
+            yield Rows(np.arange(count + 1, count + 1 + n), (*names, MALFORMED), tuple(values))
+            count += n
+
+
+def _records(blocks: Iterable[bytes], shown: str, delimiter: int) -> Iterator[_Records]:
+    """The records of a text that are not blank lines, some at a time, never none."""
+    count = 0  # records before `text`, and so the number of the first one in it: the header is none
+    text = bytearray()
+    tried = 0  # bytes that are not a whole record, as far as is known
+    at_start = True
+    for block in chain(blocks, (b"",)):  # the empty one is the end
+        text += block
+        if block and len(text) < max(2 * tried, len(BYTE_ORDER_MARK)):
+            continue  # a long record is not looked through again for each block
+        if at_start:
+            text, at_start = text.removeprefix(BYTE_ORDER_MARK), False
+        found = _separators(text, delimiter)
+        if not block:
+            if found.open:
+                number = count + np.count_nonzero(found.newline)
+                raise Terminal(
+                    f"backfill: {shown}, record {number}: expected a value that begins with a quote to end with one,"
+                    " found none up to the end of the file; mend that record, or fetch the file again"
+                )
+            found = _ended(found, text)
+        end = int(found.at[found.newline][-1]) + 1 if found.newline.any() else 0
+        if end:
+            records = _lay_out(text, found)
+            if len(records.first):
+                yield records
+                count += len(records.first)
+            text = text[end:]
+        tried = len(text)
+        check_length(tried, f"{shown}, record {count}", "is a quote not closed?")
+
+
+def _ended(found: _Separators, text: bytearray) -> _Separators:
+    """With a line end behind the last record, if that has none."""
+    if not text or (len(found.at) and found.newline[-1] and found.at[-1] == len(text) - 1):
+        return found
+    quotes = text.count(b'"')
+    return _Separators(
+        np.append(found.at, len(text)),
+        np.append(found.newline, True),
+        np.append(found.quotes, quotes),
+        found.open,
+        found.regular,
+    )
+
+
+def _separators(text: bytearray, delimiter: int) -> _Separators:
+    data = np.frombuffer(text, np.uint8)
+    may_precede = np.zeros(256, bool)  # an opening quote; another one is the second of two that stand for one
+    may_precede[[_QUOTE, _NEWLINE, delimiter]] = True
+    found: list[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]] = []
+    count = 0
+    for start in range(0, len(data), _SCANNED_BYTES):
+        at, kinds = _signs(data, start, delimiter)
+        is_quote = kinds == _QUOTE
+        quotes = count + np.cumsum(is_quote)
+        opening = at[is_quote & (quotes % 2 == 1)]
+        if not (may_precede[data[opening - 1]] | (opening == 0)).all():
+            return _irregular(data, delimiter)
+        outside = ~is_quote & (quotes % 2 == 0)
+        found.append((at[outside], kinds[outside] == _NEWLINE, quotes[outside]))
+        count = int(quotes[-1]) if len(quotes) else count
+    if not found:
+        return _Separators(np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(0, np.int64), False, True)
+    ats, newlines, counts = zip(*found, strict=True)
+    return _Separators(np.concatenate(ats), np.concatenate(newlines), np.concatenate(counts), count % 2 == 1, True)
+
+
+def _signs(data: NDArray[np.uint8], start: int, delimiter: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Where from `start` on quotes, delimiters and line ends are, and which."""
+    piece = data[start : start + _SCANNED_BYTES]
+    at = np.flatnonzero((piece == delimiter) | (piece == _NEWLINE) | (piece == _QUOTE))
+    return at + start, piece[at]
+
+
+def _irregular(data: NDArray[np.uint8], delimiter: int) -> _Separators:
+    """The same of a text with quotes in the midst of a value: which are meant can only be told one by one."""
+    at: list[int] = []
+    newline: list[bool] = []
+    quotes: list[int] = []
+    count = value = 0
+    closed = -2
+    inside = False
+    for start in range(0, len(data), _SCANNED_BYTES):
+        places, kinds = _signs(data, start, delimiter)
+        for place, kind in zip(places.tolist(), kinds.tolist(), strict=True):
+            if kind == _QUOTE:
+                count += 1
+                if inside:
+                    inside, closed = False, place
+                elif place in (value, closed + 1):
+                    inside = True
+            elif not inside:
+                at.append(place)
+                newline.append(kind == _NEWLINE)
+                quotes.append(count)
+                value = place + 1
+    return _Separators(np.array(at, np.int64), np.array(newline, bool), np.array(quotes, np.int64), inside, False)
+
+
+def _lay_out(text: bytearray, found: _Separators) -> _Records:
+    """The records that end in `found`, but for blank lines. There is one at least, or a blank line."""
+    data = np.frombuffer(text, np.uint8)
+    last = np.flatnonzero(found.newline)  # of each record, the number of its last value
+    count = int(last[-1]) + 1
+    stops = found.at[:count].copy()
+    starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
+    stops[last] -= (stops[last] > starts[last]) & (data[stops[last] - 1] == _RETURN)
+    first = np.concatenate([np.zeros(1, np.int64), last[:-1] + 1])
+    width = last - first + 1
+    keep = (width > 1) | (starts[first] < stops[first])
+    quotes = np.diff(found.quotes[:count], prepend=0)
+    return _Records(text, first[keep], width[keep], starts, stops, quotes, found.regular)
+
+
+def _values(records: _Records, number: int, bad: NDArray[np.bool_]) -> pa.Array:
+    """One value of each record, null where nothing stands and for those that are `bad`."""
+    index = records.first + np.where(bad, 0, number)
+    starts, stops, quotes = records.starts[index], records.stops[index], records.quotes[index]
+    absent = bad | (starts == stops)
+    if not quotes.any():
+        return cut_out(records.text, starts, stops, absent)
+    data = np.frombuffer(records.text, np.uint8)
+    quoted = ~absent & (quotes > 0) & (data[np.minimum(starts, len(data) - 1)] == _QUOTE)
+    whole = quoted & (quotes > 1) & (data[stops - 1] == _QUOTE) & ((quotes == 2) | records.regular)
+    array = cut_out(records.text, starts + whole, stops - whole, absent)
+    doubled = whole & (quotes > 2)
+    if doubled.any():
+        single = pc.replace_substring(array.filter(pa.array(doubled)), b'""', b'"')
+        array = pc.replace_with_mask(array, pa.array(doubled), single)
+    strange = quoted & ~whole
+    if strange.any():
+        texts = [_unquoted(value) for value in array.filter(pa.array(strange)).to_pylist()]
+        array = pc.replace_with_mask(array, pa.array(strange), pa.array(texts, pa.binary()))
+    return array
+
+
+def _unquoted(value: bytes) -> bytes:
+    """A value that begins with a quote, as Python's `csv` takes it: what follows the closing quote is added as it is."""
+    found = []
+    rest = value[1:]
+    while True:
+        before, _, rest = rest.partition(b'"')
+        found.append(before)
+        if not rest.startswith(b'"'):
+            return b"".join(found) + rest
+        found.append(b'"')
+        rest = rest[1:]

@@ -1,0 +1,35 @@
+"""A file as columns of fields, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from tasks.files.block import Rows
+from tasks.files.find import SourceFile
+from tasks.files.lines import read_lines
+from tasks.files.parquet import read_parquet
+from tasks.files.records import read_records
+from tasks.files.stored import Stored, unpacked
+
+__all__ = ["Rows", "open_rows", "read_rows"]
+
+
+def read_rows(file: SourceFile, field: bytes = b"data") -> Iterator[Rows]:
+    """The rows of `file` in order, in blocks of about 4 MiB or 65,536 rows, whichever is less.
+
+    `field`: the field that holds a line of NDJSON. Raises `Terminal`, naming the file, what was expected, what was found
+    and the next step, `Transient` where its place may answer later.
+    """
+    with closing(Stored(file)) as stored:
+        yield from open_rows(file, field, stored)[1]
+
+
+def open_rows(file: SourceFile, field: bytes, stored: Stored) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
+    """The keys of all rows, and the rows. A text is read through `stored`, Parquet is not."""
+    if file.format == "parquet":
+        return read_parquet(file)
+    blocks = unpacked(file, stored)
+    if file.format == "ndjson":
+        return (field,), read_lines(blocks, field, file.shown)
+    return read_records(blocks, file.shown, b"\t" if ".tsv" in file.path.lower()[-len(".tsv.gzip") :] else b",")

@@ -1,0 +1,125 @@
+"""The bytes of a file: as they are stored, counted and hashed on their way, and unpacked in blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from infra import places
+from infra.errors import SpillwayError, Terminal, one_line
+from tasks.files.find import SourceFile
+
+_BLOCK_BYTES = 4 * 1024 * 1024
+_OF_THE_PLACE = (FileNotFoundError, PermissionError)  # fsspec gives them no number
+
+
+class Stored(io.RawIOBase):
+    """A file as it is stored, from its start to its end. `size` and `sha256` are of what has been read.
+
+    Errors of the place are `Transient` or `Terminal`.
+    """
+
+    def __init__(self, file: SourceFile) -> None:
+        super().__init__()
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+        with reachable(file):
+            # Not by its name: what is hashed is what is stored.
+            self._stream = file.files.open_input_stream(file.path, compression=None)
+
+    @property
+    def sha256(self) -> str:
+        """In hex."""
+        return self._digest.hexdigest()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+        with reachable(self._file):
+            block: bytes = self._stream.read(None if size is None or size < 0 else size)
+        self._digest.update(block)
+        self.size += len(block)
+        return block
+
+    def drain(self) -> None:
+        """Read what is left."""
+        while self.read(_BLOCK_BYTES):
+            pass
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+def unpacked(file: SourceFile, stored: Stored) -> Iterator[bytes]:
+    """The content of a file in blocks, none empty, while `stored` is read to its end.
+
+    Raises `Terminal` where it is not packed as its name says, or cut.
+    """
+    if file.compression is None:
+        yield from _blocks(stored)
+        return
+    with intact(file, file.compression), pa.CompressedInputStream(pa.PythonFile(stored, "r"), file.compression) as stream:
+        yield from _blocks(stream)
+    if not stored.size:
+        raise Terminal(f"backfill: {file.shown}: expected {file.compression}, found an empty file; fetch it again")
+    stored.drain()
+
+
+def _blocks(stream: Any) -> Iterator[bytes]:
+    while block := stream.read(_BLOCK_BYTES):
+        yield block
+
+
+def look(file: SourceFile) -> tuple[int | None, int | None]:
+    """Size in bytes and time of the last change in ns, each None where the place does not know it."""
+    with reachable(file):
+        info = file.files.get_file_info(file.path)
+        if info.type != fs.FileType.File:
+            raise FileNotFoundError(file.path)
+        return info.size, info.mtime_ns
+
+
+@contextmanager
+def reachable(file: SourceFile) -> Iterator[None]:
+    """Errors of the place where a file is as `Transient` or `Terminal`."""
+    with places.explained("backfill", file.shown, "look at the file and at the source"):
+        try:
+            yield
+        except FileNotFoundError:
+            raise Terminal(
+                f"backfill: {file.shown}: expected the file that was there, found none any more; put it back, or start"
+                " the backfill again"
+            ) from None
+        except PermissionError:
+            raise Terminal(
+                f"backfill: {file.shown}: expected a file that may be read, found that it may not; mend its rights"
+                " (chmod +r), or run as its owner"
+            ) from None
+
+
+@contextmanager
+def intact(file: SourceFile, kind: str) -> Iterator[None]:
+    """Errors of what is in a file as `Terminal`, of its place as `reachable` does."""
+    try:
+        yield
+    except SpillwayError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if getattr(error, "errno", None) or isinstance(error, _OF_THE_PLACE) or places.is_passing(error):
+            with reachable(file):
+                raise
+        raise Terminal(
+            f"backfill: {file.shown}: expected {kind}, found it cut or broken: {one_line(error)}; fetch or write the"
+            " file again"
+        ) from error

@@ -1,0 +1,106 @@
+"""Arrow columns of any type as columns of text, as a stream's entry would have it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_UUID_BYTES = 16
+_HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint8).reshape(256, 2)
+_GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))  # of the 32 digits of a UUID; a dash between two
+_NS_A_US = 1000
+_JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+
+
+def as_text(array: pa.Array) -> pa.Array:
+    """A column, n, as binary, n, with the same nulls.
+
+    Times are ISO 8601 with Z, to the microsecond (what is finer is cut; those without a zone are taken as UTC). A UUID
+    or any 16 bytes of a fixed width are spelled as a UUID. Texts and bytes are as they are; numbers and booleans as in
+    JSON, with all their digits; lists, structs and maps are JSON. Raises `TypeError` for what JSON cannot hold.
+    """
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return as_text(array.storage)
+    if pa.types.is_dictionary(kind):
+        return as_text(array.dictionary_decode())
+    if pa.types.is_null(kind):
+        return pa.nulls(len(array), pa.binary())
+    if pa.types.is_nested(kind):
+        return _json(array)
+    if pa.types.is_timestamp(kind):
+        return _times(array)
+    if pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES:
+        return _uuids(array)
+    if pa.types.is_float16(kind):
+        array = array.cast(pa.float32())
+    elif pa.types.is_duration(kind):
+        array = array.cast(pa.int64())
+    elif pa.types.is_fixed_size_binary(kind) or _is_text(kind):
+        return array.cast(pa.binary())
+    return array.cast(pa.string()).cast(pa.binary())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in (*tests, pa.types.is_string_view, pa.types.is_binary_view))
+
+
+def _times(array: pa.Array) -> pa.Array:
+    unit = array.type.unit
+    numbers = array.cast(pa.timestamp(unit)).view(pa.int64())
+    if unit == "ns":  # cut, as the digits of the text would be: towards the past
+        micros = np.asarray(numbers.fill_null(0)) // _NS_A_US
+        numbers, unit = pa.array(micros, mask=np.asarray(array.is_null())), "us"
+    texts = numbers.view(pa.timestamp(unit)).cast(pa.string())
+    texts = pc.replace_substring(texts, " ", "T", max_replacements=1)
+    return pc.binary_join_element_wise(texts, "Z", "").cast(pa.binary())
+
+
+def _uuids(array: pa.Array) -> pa.Array:
+    n = len(array)
+    start = array.offset * _UUID_BYTES
+    raw = np.frombuffer(array.buffers()[1] or b"", np.uint8)[start : start + n * _UUID_BYTES]
+    digits = _HEX[raw].reshape(n, 2 * _UUID_BYTES)
+    texts = np.full((n, 2 * _UUID_BYTES + len(_GROUPS) - 1), ord("-"), np.uint8)
+    for dashes, (begin, end) in enumerate(_GROUPS):
+        texts[:, begin + dashes : end + dashes] = digits[:, begin:end]
+    fixed = pa.Array.from_buffers(pa.binary(texts.shape[1]), n, [_validity(array), pa.py_buffer(texts)])
+    return fixed.cast(pa.binary())
+
+
+def _validity(array: pa.Array) -> pa.Buffer | None:
+    """The bitmap of an array, from its own first row on."""
+    return pc.if_else(array.is_valid(), True, None).buffers()[0] if array.null_count else None
+
+
+def _json(array: pa.Array) -> pa.Array:
+    return pa.array(
+        [
+            None if value is None else orjson.dumps(value, _plain, _JSON)
+            for value in array.to_pylist(maps_as_pydicts="lossy")
+        ],
+        pa.binary(),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know of what Arrow gives."""
+    if isinstance(value, Decimal):
+        return orjson.Fragment(str(value)) if value.is_finite() else str(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, datetime):  # of pandas, where there are nanoseconds
+        return value.to_pydatetime(warn=False)  # type: ignore[attr-defined]
+    if isinstance(value, timedelta):
+        return value / timedelta(microseconds=1)
+    raise TypeError(f"a value of type {type(value).__name__}")
