@@ -1,8 +1,8 @@
 """A late backfill of real events against a bare COPY of them:  python -m benchmarks.backfill --engine system
 
 Both onto the table with the live events. The COPY: prepared binary buffers, one connection, the server's defaults, into
-a table that is all rows. Spillway: the whole flow, from the file to the table with every chunk compressed again. It needs
-a TimescaleDB Community server.
+a table that is all rows. Spillway: the whole flow, from the file to the table with every chunk compressed again.
+It needs a TimescaleDB Community server.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ class Workload:
     def empty(self) -> None:
         """Empty the tables, and let the server finish what it has put off, so that no run pays for another."""
         with psycopg.connect(self.settings.database, autocommit=True) as connection:
-            connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+            connection.execute(
+                "TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams"
+            )
             connection.execute("CHECKPOINT")
 
     def count(self) -> int:

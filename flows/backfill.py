@@ -48,12 +48,12 @@ def backfill(
 ) -> dict[str, Any]:
     """Load files, the archive, or a range of a stream: what the ledger has is left out, what the table has is counted.
 
-    `source`: files, folders, globs or URLs; `archive`: what the maintain flow has archived; `stream`: a stream in Redis.
-    `start`, `stop`: of a stream entry ids or ISO 8601 times, of the archive times. `mapping`: the table of spillway.toml
-    that a file goes by. `again`: load what the ledger has too. `expired`: what to do with rows past the retention
-    horizon. `yes`: more new chunks than SPILLWAY_MAX_NEW_CHUNKS are meant. `dry_run`: only plan. `rate`: events/s at
-    most; `parallel`: loads at the same time. Returns what `tasks.backfill.report.result` says. Raises `SpillwayError`;
-    what was committed until then stays, and the same backfill goes on from there.
+    `source`: files, folders, globs or URLs; `archive`: what maintain has archived; `stream`: a stream in Redis.
+    `start`, `stop`: of a stream entry ids or ISO 8601 times, of the archive times. `mapping`: the table of
+    spillway.toml that a file goes by. `again`: load what the ledger has too. `expired`: what to do with rows past
+    the retention horizon. `yes`: more new chunks than SPILLWAY_MAX_NEW_CHUNKS are meant. `dry_run`: only plan.
+    `rate`: events/s at most; `parallel`: loads at the same time. Returns what `tasks.backfill.report.result`
+    says. Raises `SpillwayError`; what was committed until then stays, and the same backfill goes on from there.
     """
     began = time.monotonic()
     config = settings()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Any
 
 import orjson
@@ -19,7 +19,7 @@ from flows.environment import set_prefect_defaults
 app = typer.Typer()
 
 
-class Expired(str, Enum):
+class Expired(StrEnum):
     """What to do with rows past the retention horizon."""
 
     fail = "fail"
@@ -50,8 +50,8 @@ def backfill_command(
 ) -> None:
     """Load history, exactly once: files, the archive, or a past range of a stream.
 
-    NDJSON, CSV and Parquet, also compressed (.gz, .zst). What was loaded before is left out; stopped or killed, the same
-    command goes on where it was.
+    NDJSON, CSV and Parquet, also compressed (.gz, .zst). What was loaded before is left out; stopped or killed,
+    the same command goes on where it was.
     """
     set_prefect_defaults(quiet=not verbose)
     from flows.api import demand_prefect, prefect_explained

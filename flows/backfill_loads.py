@@ -59,7 +59,11 @@ class Loads:
 
     def _load(self, source: Source) -> None:
         config = self._clients.settings
-        rows = config.batch_rows if self._rate is None else max(1, min(config.batch_rows, round(self._rate * _SLICE_SECONDS)))
+        rows = (
+            config.batch_rows
+            if self._rate is None
+            else max(1, min(config.batch_rows, round(self._rate * _SLICE_SECONDS)))
+        )
         limits, open_path = Limits(rows, config.batch_bytes), Path()
         gaps = source.gaps
         while gaps:

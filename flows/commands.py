@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from flows import archive_commands, backfill_command, maintain_command, quarantine_commands, reconcile_command, stream_commands
+from flows import (
+    archive_commands,
+    backfill_command,
+    maintain_command,
+    quarantine_commands,
+    reconcile_command,
+    stream_commands,
+)
 from flows.environment import set_prefect_defaults
 
 app = typer.Typer()

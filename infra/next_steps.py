@@ -21,7 +21,7 @@ _BY_SQLSTATE = {  # or by its class
     "42501": "grant the role of SPILLWAY_DATABASE_URL what it lacks",
     "40": "drain again: two runs were in each other's way, and this one's range was rolled back",
     "53100": "free disk space on the database server; nothing is lost, the drain goes on from here",
-    "53400": "raise the limit that the server names (timescaledb.max_tuples_decompressed_per_dml_transaction), or set it to 0",
+    "53400": "raise timescaledb.max_tuples_decompressed_per_dml_transaction on the server, or set it to 0",
     "53200": "give the database server more memory, or lower SPILLWAY_PARALLEL_LOADS and SPILLWAY_BATCH_ROWS",
     "53300": _CONNECTIONS,
     "55P03": "find the lock: SELECT * FROM pg_stat_activity WHERE wait_event_type = 'Lock'",

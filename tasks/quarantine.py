@@ -45,7 +45,8 @@ def storable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which entries of the quarantine are meant. `streams` (or paths of files) and `entries` empty, `kind` and `field` None: all of them.
+    """Which entries of the quarantine are meant. `streams` (or paths of files) and `entries` empty, `kind` and `field`
+    None: all of them.
 
     `waiting`: only those that were neither redriven nor discarded.
     """
@@ -102,7 +103,9 @@ def look(connection: psycopg.Connection, selection: Selection, limit: int) -> li
     """The selected entries, the newest first, `limit` at most."""
     condition, values = selection.condition()
     query = sql.SQL("""
-        SELECT s.name AS stream, (SELECT path FROM spillway.files AS f WHERE f.stream = s.id) AS path, q.entry_id, q.kind, coalesce(q.field, '') AS field, q.reason, q.quarantined_at,
+        SELECT s.name AS stream, q.entry_id, q.kind,
+               (SELECT path FROM spillway.files AS f WHERE f.stream = s.id) AS path, coalesce(q.field, '') AS field, q.reason,
+               q.quarantined_at,
                q.outcome, q.resolved_by, q.resolved_at, q.fields, q.replayed
         {source} {condition} ORDER BY q.quarantined_at DESC, q.entry_id DESC LIMIT %(limit)s
         """).format(source=_SOURCE, condition=condition)

@@ -113,8 +113,8 @@ class Limits:
 class Reader:
     """Goes through the ranges of a stream that are left to drain, a batch at a time.
 
-    `books`: the name of the stream in the ledger, where it is another one. A `read` that fails has moved nothing: call it
-    again.
+    `books`: the name of the stream in the ledger, where it is another one. A `read` that fails has moved nothing:
+    call it again.
     """
 
     def __init__(

@@ -83,7 +83,8 @@ _KEPT = """
 _GAPS = """
     SELECT lower(gap)::text AS start, upper(gap)::text AS stop
       FROM (SELECT unnest(nummultirange(numrange(0, max(upper(ids)))) - range_agg(ids) - coalesce(
-                       (SELECT nummultirange(f.skipped) FROM spillway.files AS f WHERE f.stream = min(l.stream)), '{}')) AS gap
+                       (SELECT nummultirange(f.skipped) FROM spillway.files AS f WHERE f.stream = min(l.stream)), '{}'))
+                   AS gap
               FROM spillway.ledger AS l
              WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)) AS gaps"""
 _OVERLAPS = """

@@ -161,7 +161,9 @@ _PLAIN = """
 def _empty_tables(servers: Servers) -> None:
     with psycopg.connect(servers.settings.database, autocommit=True) as connection:
         connection.execute("SET statement_timeout = '30s'")
-        connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams, spillway.files, spillway.drops")
+        connection.execute(
+            "TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams, spillway.files, spillway.drops"
+        )
         connection.execute(_PLAIN)
 
 

@@ -66,8 +66,8 @@ def expire(source: Source, keep: timedelta | None, layout: Layout, way: Literal[
         return
     if source.scanned is None:
         raise Terminal(
-            f"backfill: {source.expired} entries of {source.shown} are past the retention horizon, and those of a stream"
-            " cannot be left out one by one: begin later (--from), or load them (--expired load)"
+            f"backfill: {source.expired} entries of {source.shown} are past the retention horizon, and those of a"
+            " stream cannot be left out one by one: begin later (--from), or load them (--expired load)"
         )
     source.skipped_ids = IdRange(1 << 64, horizon << 64)  # rows without a time, of the day 0, are not expired
     end = max(gap.stop for gap in source.gaps)

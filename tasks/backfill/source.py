@@ -26,7 +26,7 @@ class Source:
     """A file or a stream's range. `books`: the name in the ledger; `shown`: for people; `rows`: in it, `left` to load.
 
     `gaps`: addresses that are left; `days`: start of a day in ms since 1970 → rows left; `expired`: rows of them that
-    are past the retention horizon, `skipped_ids`: their addresses, where they are left out. `reader(gaps, limits)` reads.
+    are past the retention horizon, `skipped_ids`: their addresses, where they are left out.
     """
 
     books: str

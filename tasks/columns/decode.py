@@ -115,9 +115,7 @@ def decode(groups: Sequence[Group], mapping: Mapping | None, window: Window) -> 
 def event_times(group: Group, mapping: Mapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Microseconds since 1970 of each entry's event, and which have a time that can be read at all (0 where not)."""
     key = None if mapping.layout == "json" else mapping.time.keys[0]  # the cheapest that there is
-    only = replace(
-        mapping, event_id=mapping.time, event_type=mapping.time, user_id=mapping.time, properties=key
-    )
+    only = replace(mapping, event_id=mapping.time, event_type=mapping.time, user_id=mapping.time, properties=key)
     columns = extract(group, only)
     times, good = parse_times(_column("time", mapping.time, columns))
     good = good.copy()

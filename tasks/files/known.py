@@ -26,12 +26,14 @@ _FOUND = """
 _REGISTER = "INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0) ON CONFLICT (name) DO NOTHING"
 _DESCRIBE = """
     INSERT INTO spillway.files (stream, path, mapping, reading, rows, skipped)
-    SELECT id, %(path)s, %(mapping)s, %(reading)s, %(rows)s, CASE WHEN %(stop)s::numeric IS NOT NULL THEN numrange(%(start)s, %(stop)s) END
+    SELECT id, %(path)s, %(mapping)s, %(reading)s, %(rows)s,
+           CASE WHEN %(stop)s::numeric IS NOT NULL THEN numrange(%(start)s, %(stop)s) END
       FROM spillway.streams WHERE name = %(name)s
     ON CONFLICT (stream) DO UPDATE SET path = EXCLUDED.path, mapping = EXCLUDED.mapping, reading = EXCLUDED.reading,
                                        skipped = EXCLUDED.skipped"""
 _MAPPING = """
-    SELECT f.mapping, f.reading FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
+    SELECT f.mapping, f.reading
+      FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
 _PATH = """
     SELECT f.path FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
 # The second law holds of a file as of a stream: what was added up to the settled tail was read.
@@ -59,8 +61,8 @@ def left_of(connection: psycopg.Connection, scanned: Scanned) -> Left:
         name, _, rows, path, read = books[0]
         raise Terminal(
             f"{path} has changed since it was loaded: expected {rows} rows with SHA-256 {name.removeprefix(FILE)[:12]}…"
-            f" ({read} of them loaded), found {scanned.rows} rows with {scanned.sha256[:12]}…; nothing was loaded: bring"
-            " the former file back, or give the new one another name (what is in the table already counts as"
+            f" ({read} of them loaded), found {scanned.rows} rows with {scanned.sha256[:12]}…; nothing was loaded:"
+            " bring the former file back, or give the new one another name (what is in the table already counts as"
             " duplicates)"
         )
     rows = connection.execute(LEFT, {"stream": scanned.name, "stop": scanned.end}).fetchall()

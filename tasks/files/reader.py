@@ -1,8 +1,8 @@
 """The rows of a file as batches that are loaded like those of a stream: slices by time, in the order of time.
 
-A row's address is `ms-row`: the start of its event's day (UTC) in ms since 1970, and its number in the file. A row whose
-time cannot be read, or lies before 1970, has the day 0. So the order of the addresses is that of the days, a slice is a
-gapless range of them, and what the ledger knows of streams holds of files.
+A row's address is `ms-row`: the start of its event's day (UTC) in ms since 1970, and its number in the file. A row
+whose time cannot be read, or lies before 1970, has the day 0. So the order of the addresses is that of the days, a
+slice is a gapless range of them, and what the ledger knows of streams holds of files.
 """
 
 from __future__ import annotations
@@ -140,4 +140,3 @@ def rows_in(pieces: Sequence[Piece], gaps: Sequence[IdRange]) -> int:
             if low < high:
                 total += piece.rows if (low, high) == (first, last + 1) else min(piece.rows, high - low)
     return total
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import IO
 
 import numpy as np
@@ -21,7 +22,7 @@ _CODEC = "lz4"
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of one day, growing. `day`: ms since 1970 of its start; `first`, `last`: numbers of rows; `size` in bytes."""
+    """Rows of one day, growing. `day`: ms since 1970 of its start; `first`, `last`: row numbers; `size` in bytes."""
 
     day: int
     first: int
@@ -116,7 +117,7 @@ class Section:
             order = np.argsort(days, kind="stable")
             days, rows = days[order], rows.take(pa.array(order))
         starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
-        for start, stop in zip(starts[:-1], starts[1:], strict=True):
+        for start, stop in pairwise(starts):
             for part in _cut(rows.slice(start, stop - start)):
                 self.pieces.append(self.spool.keep(int(days[start]), part))
 

@@ -69,7 +69,10 @@ def unpacked(file: SourceFile, stored: Stored) -> Iterator[bytes]:
     if file.compression is None:
         yield from _blocks(stored)
         return
-    with intact(file, file.compression), pa.CompressedInputStream(pa.PythonFile(stored, "r"), file.compression) as stream:
+    with (
+        intact(file, file.compression),
+        pa.CompressedInputStream(pa.PythonFile(stored, "r"), file.compression) as stream,
+    ):
         yield from _blocks(stream)
     if not stored.size:
         raise Terminal(f"backfill: {file.shown}: expected {file.compression}, found an empty file; fetch it again")

@@ -116,7 +116,9 @@ class World:
         """Empty tables, and a Redis without streams."""
         with self.sql() as connection:
             connection.execute("SET statement_timeout = '60s'")
-            connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+            connection.execute(
+                "TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams"
+            )
         with self.redis_client() as client:
             client.flushdb()
 
