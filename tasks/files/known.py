@@ -66,10 +66,8 @@ def left_of(connection: psycopg.Connection, scanned: Scanned) -> Left:
             " duplicates)"
         )
     rows = connection.execute(LEFT, {"stream": scanned.name, "stop": scanned.end}).fetchall()
-    if not rows:
-        gaps = (IdRange(0, scanned.end),)
-    else:
-        gaps = tuple(IdRange(int(low), int(high)) for *_, low, high in rows if low is not None)
+    free = [IdRange(int(low), int(high)) for *_, low, high in rows if low is not None]
+    gaps = tuple(free) if rows else (IdRange(0, scanned.end),)
     if gaps and books and books[0][1] != scanned.reading and books[0][4]:
         raise Terminal(
             f"{scanned.file.shown}: {books[0][4]} of its {scanned.rows} rows were loaded with times from"
