@@ -25,6 +25,7 @@ from infra.errors import Terminal
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings, settings
+from tasks.chunks import chunk_states
 from tasks.columns.encode import HEADER, TRAILER, payload
 
 LATE = REAL.with_name("bench_backfill_2020-09_2020-10.ndjson.gz")
@@ -83,12 +84,10 @@ def prepare(workload: Workload, compressed: bool) -> None:
 def rows_and_open_chunks(config: Settings) -> tuple[int, int]:
     """Rows of the table, and its chunks that are not, or not wholly, compressed."""
     with psycopg.connect(config.database) as connection:
-        row = connection.execute(
-            """SELECT (SELECT count(*) FROM events), count(*) FILTER (WHERE status <> 1)
-                 FROM _timescaledb_catalog.chunk WHERE hypertable_id = 1 AND NOT dropped"""
-        ).fetchone()
+        row = connection.execute("SELECT count(*) FROM events").fetchone()
+        states = chunk_states(connection)
     assert row is not None
-    return row[0], row[1]
+    return row[0], sum(state.state != "compressed" for state in states)
 
 
 def main(rounds: int = 3, engine: str | None = None) -> None:

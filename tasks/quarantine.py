@@ -105,7 +105,8 @@ def look(connection: psycopg.Connection, selection: Selection, limit: int) -> li
     query = sql.SQL("""
         SELECT s.name AS stream, q.entry_id, q.kind,
                (SELECT path FROM spillway.files AS f WHERE f.stream = s.id) AS path,
-               coalesce(q.field, '') AS field, q.reason, q.quarantined_at, q.outcome, q.resolved_by, q.resolved_at, q.fields, q.replayed
+               coalesce(q.field, '') AS field, q.reason, q.quarantined_at, q.outcome, q.resolved_by, q.resolved_at,
+               q.fields, q.replayed
         {source} {condition} ORDER BY q.quarantined_at DESC, q.entry_id DESC LIMIT %(limit)s
         """).format(source=_SOURCE, condition=condition)
     with connection.cursor(row_factory=class_row(Kept)) as cursor:

@@ -10,7 +10,7 @@ import psycopg
 
 from infra.connections import Clients
 from tasks.chunks import HYPERTABLE, ChunkState, chunk_states
-from tasks.compress import Again, wanted_of
+from tasks.compress import Again, find, wanted_of
 from tasks.files.reader import DAY_MS
 from tasks.jobs import is_community, server_now
 from tasks.step import step
@@ -120,9 +120,9 @@ def look_at_chunks(clients: Clients) -> Layout:
 
 @step("chunks to compress")
 def find_to_compress(clients: Clients, days: Sequence[int]) -> list[Again]:
-    """`to_compress` by the settings, as a task; none where nothing is to be compressed, or nothing can be."""
+    """`to_compress` by the settings, as a task; none where nothing is to be, or can be, compressed."""
     with clients.explained("chunks to compress"), clients.postgres() as connection:
         wanted = wanted_of(clients)
-        if wanted is None or not is_community(connection):
-            return []
+        if wanted is None or not is_community(connection) or find(connection).layout is None:
+            return []  # maintain sets the table up
         return to_compress(layout_of(connection), days, wanted.after)

@@ -120,8 +120,7 @@ def event_times(group: Group, mapping: Mapping) -> tuple[NDArray[np.int64], NDAr
     times, good = parse_times(_column("time", mapping.time, columns))
     good = good.copy()
     good[list(columns.faults)] = False
-    times[~good] = 0
-    return times, good
+    return np.where(good, times, 0), good
 
 
 def _places_in_stream(groups: Sequence[Group]) -> NDArray[np.int64]:
