@@ -32,4 +32,4 @@ def open_rows(file: SourceFile, field: bytes, stored: Stored) -> tuple[tuple[byt
     blocks = unpacked(file, stored)
     if file.format == "ndjson":
         return (field,), read_lines(blocks, field, file.shown)
-    return read_records(blocks, file.shown, b"\t" if ".tsv" in file.path.lower()[-len(".tsv.gzip") :] else b",")
+    return read_records(blocks, file.shown, file.delimiter)
