@@ -79,7 +79,7 @@ def _split(url: str) -> tuple[str, str, str]:
 
 
 def _quoted(url: str) -> str:
-    """A URL with what no URL may have in its path, such as the signs of a glob, percent-encoded: it is decoded again."""
+    """A URL with what none may have in its path, such as the signs of a glob, percent-encoded: it is decoded again."""
     scheme, _, rest = url.partition("://")
     server, slash, path = rest.partition("/")
     return f"{scheme}://{server}{slash}{quote(path, safe='/%:@!$&()+,;=~' + chr(39))}"

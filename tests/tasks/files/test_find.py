@@ -27,7 +27,15 @@ NAMES = [
     "_writing/f.csv",
     ".git/g.csv",
 ]
-ALL = ["2024-01/c.json.zst", "2024-01/d.parquet", "2024-02/d.pq", "2024-02/deep/e.tsv.gzip", "a.ndjson", "b.JSONL.gz", "b.csv"]
+ALL = [
+    "2024-01/c.json.zst",
+    "2024-01/d.parquet",
+    "2024-02/d.pq",
+    "2024-02/deep/e.tsv.gzip",
+    "a.ndjson",
+    "b.JSONL.gz",
+    "b.csv",
+]
 
 
 @pytest.fixture
@@ -109,7 +117,9 @@ def test_kind_and_packing_are_told_by_the_name(folder: Path) -> None:
 
 def test_a_hidden_file_that_is_named_is_taken(folder: Path) -> None:
     assert below(f"{folder}/_part.csv", str(folder)) == ["_part.csv"]
-    assert below(f"{folder}/_writing", str(folder)) == ["f.csv"] or below(f"{folder}/_writing", f"{folder}/_writing") == ["f.csv"]
+    assert below(f"{folder}/_writing", str(folder)) == ["f.csv"] or below(
+        f"{folder}/_writing", f"{folder}/_writing"
+    ) == ["f.csv"]
 
 
 @pytest.mark.parametrize("name", ["a[1].csv", "what?.csv", "a b.csv", "ü*.csv", "50%.csv"])
@@ -130,7 +140,9 @@ def test_files_of_one_glob_come_once(folder: Path) -> None:
     assert below(f"{folder}/**/**/*.csv", str(folder)) == ["b.csv"]
 
 
-KNOWN = r"a name that ends with .ndjson, .jsonl, .json, .csv, .tsv, .parquet, .pq, or with .gz, .gzip, .zst, .zstd behind"
+KNOWN = (
+    r"a name that ends with .ndjson, .jsonl, .json, .csv, .tsv, .parquet, .pq, or with .gz, .gzip, .zst, .zstd behind"
+)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +171,7 @@ def test_what_stands_for_nothing_is_said(folder: Path, source: str, message: str
 
 def test_a_parquet_file_that_is_packed_is_of_no_known_kind(tmp_path: Path) -> None:
     (tmp_path / "x.parquet.gz").touch()
-    with pytest.raises(Terminal, match="found 'x.parquet.gz'"):
+    with pytest.raises(Terminal, match=r"found 'x\.parquet\.gz'"):
         find_files(str(tmp_path / "x.parquet.gz"))
 
 
@@ -176,5 +188,5 @@ def test_a_folder_that_may_not_be_looked_into_is_said(open_folder: Path) -> None
     (inner / "x.csv").touch()
     inner.chmod(0)
     for source in (inner, open_folder, f"{inner}/x.csv", f"{open_folder}/*/x.csv"):
-        with as_nobody(), pytest.raises(Terminal, match="Permission denied.*; mend its rights"):
+        with as_nobody(), pytest.raises(Terminal, match=r"Permission denied.*; mend its rights"):
             find_files(str(source))

@@ -49,9 +49,7 @@ def test_every_line_arrives_byte_by_byte_under_its_number(
         patch.setattr(lines, "_SCANNED_BYTES", scanned)
         patch.setattr(block, "MOST_ROWS", most)
         found = read(MARK * marked + data, size)
-    assert found == {
-        number: line for number, (line, _) in enumerate(expected, 1) if line.strip(SPACES)
-    }
+    assert found == {number: line for number, (line, _) in enumerate(expected, 1) if line.strip(SPACES)}
 
 
 @pytest.mark.parametrize("size", range(1, 30))

@@ -30,7 +30,9 @@ def a_file(folder: Path, table: pa.Table, **options: Any) -> SourceFile:
 
 
 @given(
-    rows=st.lists(st.tuples(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), st.integers(0, 99))),
+    rows=st.lists(
+        st.tuples(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), st.integers(0, 99))
+    ),
     group=st.integers(1, 9),
     batch=st.integers(1, 9),
     block=st.integers(1, 60),
@@ -48,7 +50,9 @@ def test_every_row_arrives_under_its_number(
     compression: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    table = pa.table({"s": pa.array([s for s, _ in rows], pa.string()), "n": pa.array([n for _, n in rows], pa.int64())})
+    table = pa.table(
+        {"s": pa.array([s for s, _ in rows], pa.string()), "n": pa.array([n for _, n in rows], pa.int64())}
+    )
     file = a_file(
         tmp_path_factory.mktemp("parquet"),
         table,
@@ -73,10 +77,12 @@ def test_a_file_of_the_archive_needs_no_mapping(tmp_path: Path) -> None:
     table = pa.table(
         [
             pa.array([START + timedelta(microseconds=i) for i in range(n)], SCHEMA.field("time").type),
-            pa.ExtensionArray.from_storage(pa.uuid(), pa.array([i.to_bytes(16, "big") for i in range(n)], pa.binary(16))),
+            pa.ExtensionArray.from_storage(
+                pa.uuid(), pa.array([i.to_bytes(16, "big") for i in range(n)], pa.binary(16))
+            ),
             pa.array(["click"] * n),
             pa.array([f"u{i % 9}" for i in range(n)]),
-            pa.array([None if i % 2 else '{"n": %d.0}' % i for i in range(n)]),
+            pa.array([None if i % 2 else f'{{"n": {i}.0}}' for i in range(n)]),
         ],
         schema=SCHEMA,
     )

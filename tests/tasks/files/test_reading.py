@@ -60,7 +60,11 @@ def contents(path: Path) -> list[dict[str, str]]:
     assert list(found) == list(range(1, len(found) + 1))
     fields = [orjson.loads(row[b"data"]) if b"data" in row else row for row in found.values()]
     return [
-        {str(k, "utf-8") if isinstance(k, bytes) else k: v.decode() if isinstance(v, bytes) else str(v) for k, v in row.items() if v != ""}
+        {
+            str(k, "utf-8") if isinstance(k, bytes) else k: v.decode() if isinstance(v, bytes) else str(v)
+            for k, v in row.items()
+            if v != ""
+        }
         for row in fields
     ]
 
@@ -114,17 +118,26 @@ def test_a_url_is_read_like_a_path() -> None:
 
 
 BROKEN = {
-    "cut.ndjson.gz": (gzip.compress(NDJSON)[:-20], "expected gzip, found it cut or broken: .*; fetch or write the file"),
+    "cut.ndjson.gz": (
+        gzip.compress(NDJSON)[:-20],
+        "expected gzip, found it cut or broken: .*; fetch or write the file",
+    ),
     "plain.ndjson.gz": (NDJSON, "expected gzip, found it cut or broken"),
     "empty.ndjson.gz": (b"", "expected gzip, found an empty file"),
-    "flipped.csv.gz": (gzip.compress(as_csv())[:-6] + b"\0" + gzip.compress(as_csv())[-5:], "expected gzip, found it cut"),
+    "flipped.csv.gz": (
+        gzip.compress(as_csv())[:-6] + b"\0" + gzip.compress(as_csv())[-5:],
+        "expected gzip, found it cut",
+    ),
     "cut.csv.zst": (PACKED[".zst"](as_csv())[:-20], "expected zstd, found it cut or broken"),
     "plain.csv.zst": (as_csv(), "expected zstd, found it cut or broken"),
     "empty.csv.zst": (b"", "expected zstd, found an empty file"),
     "cut.parquet": (as_parquet()[:-20], "expected Parquet, found it cut or broken"),
     "plain.parquet": (NDJSON, "expected Parquet, found it cut or broken"),
     "empty.parquet": (b"", "expected Parquet, found it cut or broken"),
-    "pages.parquet": (as_parquet()[:100] + b"\xff" * 400 + as_parquet()[500:], "expected Parquet, found it cut or broken"),
+    "pages.parquet": (
+        as_parquet()[:100] + b"\xff" * 400 + as_parquet()[500:],
+        "expected Parquet, found it cut or broken",
+    ),
 }
 
 
@@ -162,7 +175,9 @@ def test_a_file_that_is_gone_is_said(tmp_path: Path, name: str) -> None:
     file = written(tmp_path / name, b"")
     (tmp_path / name).unlink()
     for read in (lambda: list(read_rows(file)), lambda: list(Reading(file)), lambda: fingerprint(file)):
-        with pytest.raises(Terminal, match=f"{name}: expected the file that was there, found none any more; put it back"):
+        with pytest.raises(
+            Terminal, match=f"{name}: expected the file that was there, found none any more; put it back"
+        ):
             read()
 
 

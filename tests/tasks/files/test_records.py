@@ -161,7 +161,9 @@ def test_a_record_of_many_blocks_arrives(monkeypatch: pytest.MonkeyPatch) -> Non
     data = b"x,y\n1," + spelled(value, True) + b"\n2,b\n"
     assert read(data, 1 << 16) == {1: {b"x": b"1", b"y": value}, 2: {b"x": b"2", b"y": b"b"}}
     monkeypatch.setattr(block, "LONGEST_BYTES", 1 << 19)
-    with pytest.raises(Terminal, match="x.csv, record 1: expected its end within 524,288 bytes, found none; is a quote"):
+    with pytest.raises(
+        Terminal, match=r"x.csv, record 1: expected its end within 524,288 bytes, found none; is a quote"
+    ):
         read(data, 1 << 16)
 
 
