@@ -50,6 +50,12 @@ class SourceFile:
     format: Format
     compression: Compression | None
 
+    @property
+    def delimiter(self) -> bytes:
+        """What stands between two values of CSV."""
+        name = self.path.lower()
+        return b"\t" if (name.rpartition(".")[0] if self.compression else name).endswith(".tsv") else b","
+
 
 def find_files(source: str) -> list[SourceFile]:
     """The files that `source` stands for, in the order of their paths.

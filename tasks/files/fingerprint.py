@@ -24,7 +24,7 @@ def fingerprint(file: SourceFile) -> tuple[int, str]:
 class Reading:
     """The rows of a file, and its size in bytes and SHA-256 (hex) once all of them have been read.
 
-    What is read is what is hashed: a text in one pass, Parquet before it is read. `keys` are known at once.
+    What is read is what is hashed: a text goes through both at once, Parquet is hashed before. `keys` is there at once.
     Each iteration reads the file anew. Raises what `read_rows` does, and `Terminal` where the file changes between the
     making of this object and the end of the iteration: what was read is then to be thrown away.
     """

@@ -251,7 +251,7 @@ def _values(records: _Records, number: int, bad: NDArray[np.bool_]) -> pa.Array:
 
 
 def _unquoted(value: bytes) -> bytes:
-    """A value that begins with a quote, as Python's `csv` takes it: what follows the closing quote is added."""
+    """A value that begins with a quote, as Python's `csv` takes it: what follows the closing quote is added to it."""
     found = []
     rest = value[1:]
     while True:

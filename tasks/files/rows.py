@@ -18,8 +18,8 @@ __all__ = ["Rows", "open_rows", "read_rows"]
 def read_rows(file: SourceFile, field: bytes = b"data") -> Iterator[Rows]:
     """The rows of `file` in order, in blocks of about 4 MiB or 65,536 rows, whichever is less.
 
-    `field`: the field that holds a line of NDJSON. Raises `Terminal`, naming the file, what was expected, what was
-    found and the next step, `Transient` where its place may answer later.
+    `field`: the field that holds a line of NDJSON. Raises `Terminal` for a file that cannot be read or is broken,
+    `Transient` where its place may answer later.
     """
     with closing(Stored(file)) as stored:
         yield from open_rows(file, field, stored)[1]
@@ -32,4 +32,4 @@ def open_rows(file: SourceFile, field: bytes, stored: Stored) -> tuple[tuple[byt
     blocks = unpacked(file, stored)
     if file.format == "ndjson":
         return (field,), read_lines(blocks, field, file.shown)
-    return read_records(blocks, file.shown, b"\t" if ".tsv" in file.path.lower()[-len(".tsv.gzip") :] else b",")
+    return read_records(blocks, file.shown, file.delimiter)

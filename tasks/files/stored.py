@@ -71,12 +71,12 @@ def unpacked(file: SourceFile, stored: Stored) -> Iterator[bytes]:
         return
     with (
         intact(file, file.compression),
-        pa.CompressedInputStream(pa.PythonFile(stored, "r"), file.compression) as stream,
+        pa.CompressedInputStream(pa.PythonFile(stored, "r"), file.compression) as stream,  # closes `stored` as well
     ):
         yield from _blocks(stream)
+        stored.drain()
     if not stored.size:
         raise Terminal(f"backfill: {file.shown}: expected {file.compression}, found an empty file; fetch it again")
-    stored.drain()
 
 
 def _blocks(stream: Any) -> Iterator[bytes]:

@@ -1,0 +1,120 @@
+"""Parquet: every row under its number, however it was written."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.errors import Terminal
+from tasks.archive.columns import SCHEMA
+from tasks.files import parquet
+from tasks.files.find import SourceFile, find_files
+from tasks.files.rows import read_rows
+from tests.tasks.files.make import fields_of
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def a_file(folder: Path, table: pa.Table, **options: Any) -> SourceFile:
+    path = folder / "x.parquet"
+    pq.write_table(table, path, **options)
+    (file,) = find_files(str(path))
+    return file
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), st.integers(0, 99))
+    ),
+    group=st.integers(1, 9),
+    batch=st.integers(1, 9),
+    block=st.integers(1, 60),
+    most=st.integers(1, 9),
+    dictionary=st.booleans(),
+    compression=st.sampled_from(["none", "snappy", "zstd", "gzip"]),
+)
+def test_every_row_arrives_under_its_number(
+    rows: list[tuple[str | None, int]],
+    group: int,
+    batch: int,
+    block: int,
+    most: int,
+    dictionary: bool,
+    compression: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    table = pa.table(
+        {"s": pa.array([s for s, _ in rows], pa.string()), "n": pa.array([n for _, n in rows], pa.int64())}
+    )
+    file = a_file(
+        tmp_path_factory.mktemp("parquet"),
+        table,
+        row_group_size=group,
+        use_dictionary=dictionary,
+        compression=compression,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet, "_BATCH_ROWS", batch)
+        patch.setattr(parquet, "_BLOCK_BYTES", block)
+        patch.setattr(parquet, "MOST_ROWS", most)
+        found = fields_of(read_rows(file))
+    assert found == {
+        number: {b"n": b"%d" % n} if s is None else {b"s": s.encode(), b"n": b"%d" % n}
+        for number, (s, n) in enumerate(rows, 1)
+    }
+
+
+def test_a_file_of_the_archive_needs_no_mapping(tmp_path: Path) -> None:
+    """The columns that `tasks.archive` writes are the fields of a flat entry."""
+    n = 10_000
+    table = pa.table(
+        [
+            pa.array([START + timedelta(microseconds=i) for i in range(n)], SCHEMA.field("time").type),
+            pa.ExtensionArray.from_storage(
+                pa.uuid(), pa.array([i.to_bytes(16, "big") for i in range(n)], pa.binary(16))
+            ),
+            pa.array(["click"] * n),
+            pa.array([f"u{i % 9}" for i in range(n)]),
+            pa.array([None if i % 2 else f'{{"n": {i}.0}}' for i in range(n)]),
+        ],
+        schema=SCHEMA,
+    )
+    found = fields_of(read_rows(a_file(tmp_path, table, compression="zstd", use_dictionary=["event_type", "user_id"])))
+    assert list(found) == list(range(1, n + 1))
+    assert found[8] == {
+        b"time": b"2024-01-01T00:00:00.000007Z",
+        b"event_id": b"00000000-0000-0000-0000-000000000007",
+        b"event_type": b"click",
+        b"user_id": b"u7",
+    }
+    assert found[9][b"properties"] == b'{"n": 8.0}'
+
+
+def test_a_block_is_bounded_by_bytes_and_by_rows(tmp_path: Path) -> None:
+    """Also where a large value is stored once and comes again in each row."""
+    table = pa.table({"s": ["x" * 10_000] * 20_000})
+    blocks = list(read_rows(a_file(tmp_path, table)))
+    assert sum(map(len, blocks)) == 20_000
+    assert max(sum(array.nbytes for array in rows.values) for rows in blocks) < 48 << 20
+    blocks = list(read_rows(a_file(tmp_path, pa.table({"n": range(200_000)}))))
+    assert max(map(len, blocks)) <= 65_536
+    assert len(blocks) <= 5
+
+
+def test_a_file_without_rows_has_none(tmp_path: Path) -> None:
+    assert list(read_rows(a_file(tmp_path, pa.table({"s": pa.array([], pa.string())})))) == []
+
+
+def test_columns_of_one_name_and_no_columns_are_refused(tmp_path: Path) -> None:
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with pytest.raises(Terminal, match=r"x.parquet: expected columns with different names, found 'a', 'a'; write"):
+        list(read_rows(a_file(tmp_path, twice)))
+    with pytest.raises(Terminal, match="expected columns with different names, found none"):
+        list(read_rows(a_file(tmp_path, pa.table({}))))

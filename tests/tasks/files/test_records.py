@@ -1,0 +1,172 @@
+"""CSV: every value as it was written, and every record that is none as its text, wherever a block ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+from itertools import chain
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from infra.errors import Terminal
+from tasks.files import block, records
+from tasks.files.records import MALFORMED, read_records
+from tests.tasks.files.make import Fields, fields_of, in_blocks
+
+KEYS = (b"x", b"y", b"z")
+MARK = b"\xef\xbb\xbf"
+
+a_value = st.one_of(
+    st.none(),
+    st.text(alphabet=st.sampled_from(list('ab",\r\n é\0')), max_size=6).map(str.encode),
+    st.binary(max_size=4),
+)
+
+
+def read(data: bytes, size: int = 1 << 20, delimiter: bytes = b",") -> dict[int, Fields]:
+    keys, found = read_records(in_blocks(data, size), "x.csv", delimiter)
+    assert keys[-1] == MALFORMED
+    return fields_of(found)
+
+
+def spelled(value: bytes | None, quoted: bool) -> bytes:
+    """A value as RFC 4180 has it; None is nothing at all."""
+    if value is None:
+        return b""
+    if quoted or not value or any(sign in value for sign in b'",\r\n'):
+        return b'"' + value.replace(b'"', b'""') + b'"'
+    return value
+
+
+@given(
+    st.lists(st.tuples(st.tuples(a_value, a_value, a_value), st.booleans(), st.sampled_from([b"\n", b"\r\n"]))),
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 60),
+    st.integers(1, 9),
+    st.integers(1, 4),
+)
+def test_every_value_arrives_byte_by_byte(
+    rows: list[tuple[tuple[bytes | None, ...], bool, bytes]],
+    marked: bool,
+    ended: bool,
+    size: int,
+    scanned: int,
+    most: int,
+) -> None:
+    written = [b",".join(spelled(value, quoted) for value in values) + end for values, quoted, end in rows]
+    data = MARK * marked + b"x,y,z\n" + b"".join(written)
+    if not ended and rows:
+        data = data.removesuffix(rows[-1][2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_SCANNED_BYTES", scanned)
+        patch.setattr(block, "MOST_ROWS", most)
+        found = read(data, size)
+    assert found == {
+        number: {key: value for key, value in zip(KEYS, values, strict=True) if value is not None}
+        for number, (values, _, _) in enumerate(rows, 1)
+    }
+
+
+@given(
+    st.lists(st.sampled_from(["a", '"', ",", "\n", "\r\n", "é"]), max_size=30).map("".join),
+    st.integers(1, 40),
+    st.integers(1, 9),
+)
+@example('a"b,c\n"a"b"c,d\n"a""b"c,""x""\n', 1, 1)
+def test_whatever_a_file_holds_is_taken_as_the_csv_module_takes_it(text: str, size: int, scanned: int) -> None:
+    """Records with as many values as the header has names are equal; of others the text is there."""
+    data = ("x,y\n" + text).encode()
+    expected = [record for record in csv.reader(io.StringIO("x,y\n" + text, newline="")) if record][1:]
+    with_another = list(csv.reader(io.StringIO(text + "\nthe,end", newline="")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_SCANNED_BYTES", scanned)
+        if with_another[-1] != ["the", "end"]:
+            with pytest.raises(Terminal, match=r"x.csv, record \d+: expected a value that begins with a quote to end"):
+                read(data, size)
+            return
+        found = read(data, size)
+    assert list(found) == list(range(1, len(expected) + 1))
+    for fields, record in zip(found.values(), expected, strict=True):
+        if len(record) == 2:
+            assert [fields.get(key, b"").decode() for key in (b"x", b"y")] == record
+            assert MALFORMED not in fields
+        else:
+            assert list(fields) == [MALFORMED]
+            assert list(csv.reader(io.StringIO(fields[MALFORMED].decode(), newline=""))) == [record]
+
+
+@pytest.mark.parametrize("size", range(1, 40))
+def test_records_with_too_few_or_too_many_values_are_kept_as_their_text(size: int) -> None:
+    assert read(b'x,y\r\n1,2\r\n3\r\n\r\n"a\r\n",\xff,"c"\r\n"5",""\r\n,\r\n6,7', size) == {
+        1: {b"x": b"1", b"y": b"2"},
+        2: {MALFORMED: b"3"},
+        3: {MALFORMED: b'"a\r\n",\xff,"c"'},
+        4: {b"x": b"5", b"y": b""},
+        5: {},
+        6: {b"x": b"6", b"y": b"7"},
+    }
+
+
+def test_values_are_neither_trimmed_nor_guessed() -> None:
+    assert read(b"x,y\n 01 ,NULL\nnan,1e5\n") == {
+        1: {b"x": b" 01 ", b"y": b"NULL"},
+        2: {b"x": b"nan", b"y": b"1e5"},
+    }
+
+
+def test_one_column_may_be_empty_but_not_blank() -> None:
+    assert read(b'x\n1\n\n""\n2') == {1: {b"x": b"1"}, 2: {b"x": b""}, 3: {b"x": b"2"}}
+
+
+def test_tabs_may_stand_between_values() -> None:
+    assert read(b'x\ty\n1,5\t"a\tb"\n', delimiter=b"\t") == {1: {b"x": b"1,5", b"y": b"a\tb"}}
+
+
+def test_names_may_be_quoted_and_no_utf8() -> None:
+    keys, found = read_records([MARK + b'"a,""b""\n",\xff\n1,2\n'], "x.csv")
+    assert keys == (b'a,"b"\n', b"\xff", MALFORMED)
+    assert fields_of(found) == {1: {b'a,"b"\n': b"1", b"\xff": b"2"}}
+
+
+def test_a_header_alone_has_no_rows() -> None:
+    for data in (b"x,y", b"x,y\r\n", b"\n\nx,y\n\n\n"):
+        keys, found = read_records([data], "x.csv")
+        assert keys == (b"x", b"y", MALFORMED)
+        assert list(found) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "a header with the names of the columns, found an empty file"),
+        (b"\n\r\n", "a header with the names of the columns, found an empty file"),
+        (b",x\n1,2\n", "a name for each column, found none for column 1; put the names"),
+        (b'x,""\n1,2\n', "a name for each column, found none for column 2"),
+        (b"x,y,x\n1,2,3\n", "different names, found 'x' again in column 3; rename one"),
+        (b'x,y\n1,2\n3,"4\n5,6\n', r"record 2: expected a value that begins with a quote to end with one, found none"),
+        (b'x,"y\n1,2\n', r"record 0: expected a value that begins with a quote to end with one, found none"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 5, 100])
+def test_a_file_without_good_names_or_an_end_is_refused(data: bytes, message: str, size: int) -> None:
+    with pytest.raises(Terminal, match=f"^backfill: x.csv.*{message}"):
+        read(data, size)
+
+
+def test_a_record_of_many_blocks_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = b'a"\n,' * (1 << 18)
+    data = b"x,y\n1," + spelled(value, True) + b"\n2,b\n"
+    assert read(data, 1 << 16) == {1: {b"x": b"1", b"y": value}, 2: {b"x": b"2", b"y": b"b"}}
+    monkeypatch.setattr(block, "LONGEST_BYTES", 1 << 19)
+    with pytest.raises(
+        Terminal, match=r"x.csv, record 1: expected its end within 524,288 bytes, found none; is a quote"
+    ):
+        read(data, 1 << 16)
+
+
+def test_a_block_has_no_more_rows_than_it_may() -> None:
+    _, found = read_records(chain([b"x\n"], [b"1\n" * 100_000]), "x.csv")
+    assert [len(rows) for rows in found] == [65_536, 34_464]
