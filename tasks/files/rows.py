@@ -29,7 +29,7 @@ def open_rows(file: SourceFile, field: bytes, stored: Stored) -> tuple[tuple[byt
     """The keys of all rows, and the rows. A text is read through `stored`, Parquet is not."""
     if file.format == "parquet":
         return read_parquet(file)
-    blocks = unpacked(file, stored)
+    fill = unpacked(file, stored)
     if file.format == "ndjson":
-        return (field,), read_lines(blocks, field, file.shown)
-    return read_records(blocks, file.shown, file.delimiter)
+        return (field,), read_lines(fill, field, file.shown)
+    return read_records(fill, file.shown, file.delimiter)
