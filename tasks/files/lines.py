@@ -13,7 +13,7 @@ from tasks.files.block import Rows, cut_out, parts
 from tasks.files.window import Fill, Window
 
 _NEWLINE, _RETURN = b"\n\r"
-_SCANNED_BYTES = 1024 * 1024  # at once: a long line is not held several times over
+_SCANNED_BYTES = 256 * 1024  # at once: what is found on the way stays in the cache
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\r\v\f", np.uint8))
 
 

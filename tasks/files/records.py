@@ -25,7 +25,7 @@ from tasks.files.window import Fill, Window
 MALFORMED = b"(malformed record)"
 
 _QUOTE, _NEWLINE, _RETURN = b'"\n\r'
-_SCANNED_BYTES = 1024 * 1024  # at once: a long value is not held several times over
+_SCANNED_BYTES = 256 * 1024  # at once: what is found on the way stays in the cache
 _NAME_SHOWN = 60  # bytes of a name in the header that an error quotes
 
 
@@ -161,10 +161,11 @@ def _separators(data: NDArray[np.uint8], delimiter: int) -> _Separators:
         at, kinds = _signs(data, start, delimiter)
         is_quote = kinds == _QUOTE
         quotes = count + np.cumsum(is_quote)
-        opening = at[is_quote & (quotes % 2 == 1)]
+        odd = (quotes & 1).astype(bool)
+        opening = at[is_quote & odd]
         if not (may_precede[data[opening - 1]] | (opening == 0)).all():
             return _irregular(data, delimiter)
-        outside = ~is_quote & (quotes % 2 == 0)
+        outside = ~(is_quote | odd)
         found.append((at[outside], kinds[outside] == _NEWLINE, quotes[outside]))
         count = int(quotes[-1]) if len(quotes) else count
     if not found:

@@ -21,7 +21,7 @@ def read_rows(file: SourceFile, field: bytes = b"data") -> Iterator[Rows]:
     `field`: the field that holds a line of NDJSON. Raises `Terminal` for a file that cannot be read or is broken,
     `Transient` where its place may answer later.
     """
-    with closing(Stored(file)) as stored:
+    with closing(Stored(file, hashed=False)) as stored:
         yield from open_rows(file, field, stored)[1]
 
 

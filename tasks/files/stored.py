@@ -26,10 +26,11 @@ class Stored(io.RawIOBase):
     Errors of the place are `Transient` or `Terminal`.
     """
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, hashed: bool = True) -> None:
         super().__init__()
         self._file = file
         self._digest = hashlib.sha256()
+        self._hashed = hashed
         self.size = 0
         with reachable(file):
             # Not by its name: what is hashed is what is stored.
@@ -47,7 +48,8 @@ class Stored(io.RawIOBase):
         """As much as there is room for, or less; 0 at the end."""
         with memoryview(buffer) as view, reachable(self._file):
             count: int = self._stream.readinto(view)
-            self._digest.update(view[:count])
+            if self._hashed:
+                self._digest.update(view[:count])
         self.size += count
         return count
 
