@@ -73,7 +73,7 @@ def open_place(source: str, purpose: str, advice: str) -> Place:
         if is_passing(error):
             raise Transient(f"{purpose}: {shown} cannot be opened: {reason}; it is tried again") from None
         raise Terminal(f"{purpose}: {shown} cannot be opened: {reason}; {advice}") from None
-    place = Place(files, path.rstrip("/"), shown)
+    place = Place(files, path.rstrip("/"), shown.rstrip("/"))
     return Place(files, place.path, place.path) if place.local else place
 
 

@@ -34,7 +34,8 @@ class _Separators:
     """The delimiters and line ends of a text that are not in quotes.
 
     `at`: int64, where. `newline`: bool, whether it is a line end. `quotes`: int64, how many quotes stand before it.
-    `open`: whether the text ends in quotes. `regular`: whether each quoted value begins and ends with a quote.
+    `open`: whether the text ends in quotes. `regular`: whether all quotes are as RFC 4180 has them, but for what may
+    follow a closing one.
     """
 
     at: NDArray[np.int64]

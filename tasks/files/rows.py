@@ -26,7 +26,7 @@ def read_rows(file: SourceFile, field: bytes = b"data") -> Iterator[Rows]:
 
 
 def open_rows(file: SourceFile, field: bytes, stored: Stored) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
-    """The keys of all rows, and the rows. A text is read through `stored`, Parquet is not."""
+    """The keys of all rows, and the rows, which are `read_rows`. A text is read through `stored`, Parquet is not."""
     if file.format == "parquet":
         return read_parquet(file)
     fill = unpacked(file, stored)
