@@ -11,8 +11,8 @@ from infra.connections import Clients
 from infra.errors import SpillwayError, one_line
 from tasks.backfill.begin import begin, end, left_now
 from tasks.backfill.chunks import Layout, reaches_compressed
-from tasks.backfill.priority import Room
 from tasks.backfill.compress import Compressor
+from tasks.backfill.priority import Room
 from tasks.backfill.progress import ProgressArtifact
 from tasks.backfill.source import Source
 from tasks.insert import Path

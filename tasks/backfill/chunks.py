@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from infra.connections import Clients
-from tasks.chunks import HYPERTABLE
-from tasks.maintain.states import ChunkState, chunk_states
-from tasks.maintain.compress import Again, find, wanted_of
+from tasks.chunks import HYPERTABLE, server_now
 from tasks.files.reader import DAY_MS
-from tasks.maintain.jobs import is_community, server_now
+from tasks.maintain.compress import Again, find, wanted_of
+from tasks.maintain.jobs import is_community
+from tasks.maintain.states import ChunkState, chunk_states
 from tasks.step import step
 
 _INTERVAL = """
