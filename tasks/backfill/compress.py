@@ -31,7 +31,8 @@ def compress_portion(clients: Clients, portion: Sequence[Again]) -> int:
 
 def compress_touched(clients: Clients, sources: Sequence[Source], parallel: int) -> int:
     """Compress the chunks into which rows of the sources went, and that are old enough by the settings."""
-    days = sorted({day for source in sources if source.loaded for day in source.days if day})
+    # Of a file all of its days: a run that was killed may have loaded what is not left now, and compressed nothing.
+    days = sorted({day for source in sources for day in (source.scanned or source).days if day})
     if not days:
         return 0
     due = find_to_compress(clients, days)
