@@ -18,7 +18,7 @@ from infra.errors import Terminal
 from infra.mapping import load_mappings
 from infra.settings import Settings, settings
 from tasks.backfill.chunks import borders, look_at_chunks
-from tasks.backfill.compress import compress_touched
+from tasks.backfill.compress import Compressor
 from tasks.backfill.plan import Plan, expire, make_plan
 from tasks.backfill.report import report_backfill, result
 from tasks.backfill.source import Source
@@ -82,12 +82,15 @@ def backfill(
             _demand_agreement(planned, config, expired, yes)
             sources.sort(key=lambda found: min(found.days, default=0))
             run = f"{flow_run.name or 'backfill'} {uuid4()}"
-            loads = Loads(clients, layout, run, rate, min(parallel or config.parallel_loads, _MOST_PARALLEL))
+            most = min(parallel or config.parallel_loads, _MOST_PARALLEL)
+            compressor = Compressor(clients, sources)
+            loads = Loads(clients, layout, run, rate, most, compressor)
             try:
                 loads.run([found for found in sources if found.left])
             finally:
                 loads.finish()
-            planned = replace(planned, compressed=compress_touched(clients, sources, loads.parallel))
+            compressor.finish(most)
+            planned = replace(planned, compressed=compressor.done)
         done = result(planned, sources, warnings, dry_run, time.monotonic() - began)
         report_backfill(done)
     for warning in warnings:

@@ -11,6 +11,7 @@ from infra.connections import Clients
 from infra.errors import SpillwayError, one_line
 from tasks.backfill.begin import begin, end, left_now
 from tasks.backfill.chunks import Layout, reaches_compressed
+from tasks.backfill.compress import Compressor
 from tasks.backfill.priority import Room
 from tasks.backfill.progress import ProgressArtifact
 from tasks.backfill.source import Source
@@ -19,6 +20,7 @@ from tasks.load import Loaded, demand_good, load
 from tasks.progress import Advanced, Started, announce
 from tasks.read import Batch, Limits
 
+_NO_DAY = 1 << 62
 _SLICE_SECONDS = 2  # of the rate: a slice is no larger than what may go in so long
 
 
@@ -29,12 +31,15 @@ class Loads:
     loaded is left out, and what neither has is looked for once more.
     """
 
-    def __init__(self, clients: Clients, layout: Layout, run: str, rate: float | None, parallel: int) -> None:
+    def __init__(
+        self, clients: Clients, layout: Layout, run: str, rate: float | None, parallel: int, compressor: Compressor
+    ) -> None:
         self._clients = clients
         self._layout = layout
         self._run = run
         self._rate = rate
-        self.parallel = parallel
+        self._compressor = compressor
+        self._ahead = _NO_DAY  # the first day of the sources that come after
         self._room = Room(clients, parallel)
         self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, Source]] = deque()
         self._artifact = ProgressArtifact(0)
@@ -43,7 +48,8 @@ class Loads:
     def run(self, sources: list[Source]) -> None:
         """Load all that is left of the sources. What goes wrong with one of them is put down in it."""
         self._artifact = ProgressArtifact(sum(source.left for source in sources))
-        for source in sources:
+        for number, source in enumerate(sources):
+            self._ahead = min((day for later in sources[number + 1 :] for day in later.days), default=_NO_DAY)
             announce(Started(source.shown, source.left))
             try:
                 begin(self._clients, source)
@@ -93,6 +99,9 @@ class Loads:
         future, batch, source = self._loading.popleft()
         try:
             loaded = future.result()
+            if self._room.loads() > 1 and batch.min_time is not None:
+                # Slices are in the order of days: what is left begins with those under way, or with this one.
+                self._compressor.passed(min(batch.min_time // 1000, self._ahead))
             if loaded is None:
                 source.met = True
             else:

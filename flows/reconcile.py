@@ -33,7 +33,8 @@ def reconcile(
     """Check both laws of every stream that `stream` stands for, range by range, and its ledger for gaps and overlaps.
 
     `deep`: also compare every drained entry that is still there, from `start` to `stop` (entry ids or ISO 8601 times),
-    with the table; `repair`: put in the rows that are missing. Returns sums and findings. Raises `Terminal` where
+    with the table; `repair`: put in the rows that are missing. What retention dropped is counted, and is neither a
+    finding nor put back. Returns sums and findings. Raises `Terminal` where
     something does not balance, unless `fail` is false.
     """
     config = settings()
@@ -44,7 +45,7 @@ def reconcile(
     mappings = load_mappings(config.mappings)
     books: list[Ledger] = []
     findings: list[Finding] = []
-    compared = repaired = 0
+    compared = repaired = dropped = 0
     with Clients(config) as clients:
         for name in find_known(clients, [stream] if isinstance(stream, str) else stream):
             ledger, found = reconcile_stream(clients, name)
@@ -60,7 +61,8 @@ def reconcile(
                     batch.release()
                 findings += so_far.findings(name)
                 compared, repaired = compared + so_far.compared, repaired + so_far.repaired
-        report_reconciliation(books, findings, compared, repaired)
+                dropped += so_far.dropped
+        report_reconciliation(books, findings, compared, repaired, dropped)
     get_run_logger().info("%d streams, %d entries compared, %d findings", len(books), compared, len(findings))
     if findings and fail:
         told = "; ".join(f"{f.stream}: {f.count} {f.what} ({f.detail}), repair: {f.repair}" for f in findings)
@@ -69,6 +71,7 @@ def reconcile(
         "balanced": not findings,
         "compared": compared,
         "repaired": repaired,
+        "dropped": dropped,
         "streams": [asdict(ledger) for ledger in books],
         "findings": [asdict(finding) for finding in findings],
     }

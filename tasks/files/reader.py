@@ -83,7 +83,7 @@ class FileReader:
                 stop = address(piece.day, part.column(0)[left - 1].as_py()) + 1
                 break
             if address(piece.day, piece.last) >= gap.stop:
-                break  # the next gap may begin in this piece
+                break  # the next range may begin in the same piece
             at += 1
         batch = Batch(self.stream, IdRange(gap.start, stop), self._groups(parts), self._mapping, self._window)
         self._at = at

@@ -21,7 +21,7 @@ from tests.conftest import Servers
 from tests.faults.histories import Entry, books, events_of, shuffled_days, stage, write
 from tests.faults.processes import Drain, Harness
 from tests.oracle import flat_rows, table_rows
-from tests.tasks.chunked import statuses
+from tests.tasks.maintain.chunked import statuses
 
 KILLS = int(os.environ.get("SPILLWAY_TEST_KILLS", "12"))
 EVENTS = 12_000
