@@ -21,7 +21,7 @@ from tasks.backfill.chunks import borders, look_at_chunks
 from tasks.backfill.compress import compress_touched
 from tasks.backfill.plan import Plan, expire, make_plan
 from tasks.backfill.report import report_backfill, result
-from tasks.backfill.source import Source
+from tasks.backfill.source import Source, leave_out_copies
 from tasks.backfill.sources import file_source, find, find_archived, mapping_for, stream_source
 from tasks.files.spool import Spool
 from tasks.preflight import preflight
@@ -75,6 +75,7 @@ def backfill(
                 file_source(clients, file, mapping_for(file, mappings, mapping), spool, again, edges)
                 for file in find(wanted)
             ]
+        leave_out_copies(sources)
         for found in sources:
             expire(found, config.keep, layout, expired)
         planned = make_plan(clients, sources, layout, sample=dry_run)
