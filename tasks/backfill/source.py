@@ -39,3 +39,12 @@ class Source:
         if not self.left:
             return "known"
         return "new" if self.left == self.rows else "in part"
+
+
+def leave_out_copies(sources: Sequence[Source]) -> None:
+    """Of several with the same books, which are files of the same bytes, only the first is loaded."""
+    met: set[str] = set()
+    for source in sources:
+        if source.books in met:
+            source.left, source.gaps, source.days = 0, (), {}
+        met.add(source.books)

@@ -54,8 +54,8 @@ def test_the_same_events_in_any_form_and_order_are_loaded_once(
     lines = sample.read_bytes().splitlines()
     send(redis_client, STREAM, ({b"data": line} for line in lines))
     for number, kind in enumerate(order):
-        source = None if kind == STREAM else written(tmp_path, kind, CROSSREF[kind](lines))
-        result = backfill(source, stream=None if source else STREAM)
+        path = None if kind == STREAM else written(tmp_path, kind, CROSSREF[kind](lines))
+        result = backfill(path, stream=None if path else STREAM)
         assert counts(result) == ((2_737, 0, 2_737, 0) if number else (2_737, 2_654, 83, 0)), kind
         assert (result["rows"], result["left"], result["sources"][0]["state"]) == (2_737, 2_737, "new")
         assert ledger_sums(database, books_of(result)) == counts(result)
