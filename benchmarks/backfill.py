@@ -25,8 +25,8 @@ from infra.errors import Terminal
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings, settings
-from tasks.chunks import chunk_states
 from tasks.columns.encode import HEADER, TRAILER, payload
+from tasks.maintain.states import chunk_states
 
 LATE = REAL.with_name("bench_backfill_2020-09_2020-10.ndjson.gz")
 

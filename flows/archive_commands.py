@@ -45,10 +45,14 @@ def verify_command(
     as_json: Json = False,
 ) -> None:
     """Read archives back, every row of them, and compare them with their manifests. Exit code 0: all are whole."""
+    from tasks.archive.root import explained
     from tasks.archive.verify import unlisted, verify
 
     root = _root(url)
     found, faults = _manifests(root, names or ())
+    if as_json:
+        for name in faults:
+            print(orjson.dumps({"name": name, "whole": False}).decode())
     for manifest in found:
         try:
             verify(root, manifest)
@@ -59,7 +63,9 @@ def verify_command(
     whole = [manifest for manifest in found if manifest.name not in faults]
     if not as_json:
         print(f"{len(whole):,} whole, {sum(manifest.rows for manifest in whole):,} rows; {len(faults):,} not")
-    if not names and not faults and (strays := unlisted(root, found)):
+    with explained("archive", root):
+        strays = [] if names or faults else unlisted(root, found)
+    if strays:
         Console(stderr=True, soft_wrap=True, highlight=False).print(
             f"[yellow]warning:[/yellow] no manifest lists {len(strays):,} files, such as {strays[0]}: a run is writing"
             " them, or one was killed and the next of that chunk removes them, or they are not Spillway's"

@@ -11,14 +11,17 @@ from infra.connections import Clients
 from infra.errors import SpillwayError, one_line
 from tasks.backfill.begin import begin, end, left_now
 from tasks.backfill.chunks import Layout, reaches_compressed
+from tasks.backfill.compress import Compressor
 from tasks.backfill.priority import Room
 from tasks.backfill.progress import ProgressArtifact
 from tasks.backfill.source import Source
 from tasks.insert import Path
 from tasks.load import Loaded, demand_good, load
 from tasks.progress import Advanced, Started, announce
-from tasks.read import Batch, Limits
+from tasks.read import Batch, BatchReader, Limits, read
 
+_NAME = "backfill"
+_NO_DAY = 1 << 62
 _SLICE_SECONDS = 2  # of the rate: a slice is no larger than what may go in so long
 
 
@@ -29,12 +32,15 @@ class Loads:
     loaded is left out, and what neither has is looked for once more.
     """
 
-    def __init__(self, clients: Clients, layout: Layout, run: str, rate: float | None, parallel: int) -> None:
+    def __init__(
+        self, clients: Clients, layout: Layout, run: str, rate: float | None, parallel: int, compressor: Compressor
+    ) -> None:
         self._clients = clients
         self._layout = layout
         self._run = run
         self._rate = rate
-        self.parallel = parallel
+        self._compressor = compressor
+        self._ahead = _NO_DAY  # the first day of the sources that come after
         self._room = Room(clients, parallel)
         self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, Source]] = deque()
         self._artifact = ProgressArtifact(0)
@@ -42,9 +48,11 @@ class Loads:
 
     def run(self, sources: list[Source]) -> None:
         """Load all that is left of the sources. What goes wrong with one of them is put down in it."""
-        self._artifact = ProgressArtifact(sum(source.left for source in sources))
-        for source in sources:
-            announce(Started(source.shown, source.left))
+        total = sum(source.left for source in sources)
+        self._artifact = ProgressArtifact(total)
+        announce(Started(_NAME, total))
+        for number, source in enumerate(sources):
+            self._ahead = min((day for later in sources[number + 1 :] for day in later.days), default=_NO_DAY)
             try:
                 begin(self._clients, source)
                 self._load(source)
@@ -69,7 +77,7 @@ class Loads:
         while gaps:
             source.met = False
             reader = source.reader(gaps, limits)
-            while not (source.met or source.error) and (batch := reader.read()) is not None:
+            while not (source.met or source.error) and (batch := self._read(reader, source)) is not None:
                 self._pace(batch.read)
                 merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)
                 path = Path(merge=True) if merges else open_path
@@ -82,6 +90,10 @@ class Loads:
             gaps = left_now(self._clients, source) if source.met else ()
         end(self._clients, source)
 
+    def _read(self, reader: BatchReader, source: Source) -> Batch | None:
+        """Of a stream as a step, since Redis may be away for a moment; of a file, which is here, at once."""
+        return read(self._clients, reader) if source.scanned is None else reader.read()
+
     def _pace(self, rows: int) -> None:
         """Wait until so many more rows are within the rate."""
         if self._rate is None:
@@ -93,11 +105,14 @@ class Loads:
         future, batch, source = self._loading.popleft()
         try:
             loaded = future.result()
+            if self._room.loads() > 1 and batch.min_time is not None:
+                # Slices are in the order of days: what is left begins with those under way, or with this one.
+                self._compressor.passed(min(batch.min_time // 1000, self._ahead))
             if loaded is None:
                 source.met = True
             else:
                 source.loaded.append(loaded)
-                announce(Advanced(source.shown, loaded.read))
+                announce(Advanced(_NAME, loaded.read))
                 self._artifact.advance(loaded.read)
                 demand_good(batch, loaded, self._clients.settings.max_bad_share)
         except SpillwayError as error:

@@ -13,12 +13,12 @@ from infra.connections import Clients
 from infra.errors import SpillwayError, Terminal, is_transient, one_line
 from infra.settings import settings
 from tasks.archive.due import find_unarchived
-from tasks.archive.steps import archive, archive_and_drop
-from tasks.check import check
-from tasks.chunks import ChunkState
-from tasks.compress import agree_on_compression, compress, find_late
-from tasks.maintenance import Done, report_maintenance, result, violations
-from tasks.retain import Dropped, agree_on_retention, drop, find_due
+from tasks.archive.steps import archive_and_drop, archive_and_keep
+from tasks.maintain.check import check
+from tasks.maintain.compress import agree_on_compression, compress, find_late
+from tasks.maintain.report import Done, report_maintenance, result, told, violations
+from tasks.maintain.retain import Dropped, agree_on_retention, drop, find_due
+from tasks.maintain.states import ChunkState
 
 
 @flow(name="maintain", persist_result=False)
@@ -26,13 +26,18 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
     """Make the server agree with the settings, drop what is past its time, compress late rows, and check all of it.
 
     `dry_run`: change nothing, say what would be. A step that fails keeps none of the others from being done. Returns
-    what `tasks.maintenance.result` says. Raises `Terminal` where the check finds a violation or a step failed, unless
-    `fail` is false. Safe to repeat, and beside drains.
+    what `tasks.maintain.report.result` says. Raises `Terminal` where the check finds a violation or a step failed,
+    unless `fail` is false. Safe to repeat, and beside drains.
     """
     began = time.monotonic()
     with Clients(settings()) as clients:
         done = _maintain(clients, dry_run)
-        found = check(clients, time.monotonic() - began, dry_run)
+        try:
+            found = check(clients, time.monotonic() - began, dry_run)
+        except SpillwayError as error:
+            # What was done has no report then, and what failed before may be why.
+            said = "; ".join([*done.failed, *done.refused, one_line(error), *told(done)])
+            raise Terminal(f"maintain: {said}") from error
         report_maintenance(done, found)
     for warning in (*done.refused, *found.warnings):
         get_run_logger().warning(warning)
@@ -42,39 +47,44 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
 
 
 def _maintain(clients: Clients, dry_run: bool) -> Done:
-    """All that changes anything, chunk after chunk. What is to go goes first, so that it is not compressed before."""
+    """All that changes anything, chunk after chunk. What is to go is archived before, and is not compressed."""
     done = Done(dry_run)
     with _noted(done.failed):
         done.changes.extend(agree_on_retention(clients, dry_run))
+    leaving: list[ChunkState] = []
     with _noted(done.failed):
-        for state in find_due(clients):
-            with _noted(done.failed, done.refused):
-                done.dropped.append(_drop(clients, state, dry_run))
+        leaving += find_due(clients)
+    going = {state.chunk for state in leaving}
+    archived_as_they_go = going if clients.settings.retention == "archive" else set()
     with _noted(done.failed):
         for chunk in find_unarchived(clients):
-            with _noted(done.failed, done.refused):
-                if not dry_run:
-                    archive(clients, chunk)
-                done.archived.append(chunk)
+            if chunk not in archived_as_they_go:
+                with _noted(done.failed, done.refused):
+                    if dry_run or archive_and_keep(clients, chunk):
+                        done.archived.append(chunk)
+    for state in leaving:
+        with _noted(done.failed, done.refused):
+            rows = state.rows if dry_run else _drop(clients, state)
+            if rows is not None:
+                done.dropped.append(Dropped(state.chunk, rows, state.bytes))
     with _noted(done.failed):
         done.changes.extend(agree_on_compression(clients, dry_run))
     with _noted(done.failed):
         for late in find_late(clients):
-            with _noted(done.failed, done.refused):
-                if not dry_run:
-                    compress(clients, late)
-                done.compressed_again.append(late.state.chunk)
+            if late.state.chunk not in going:
+                with _noted(done.failed, done.refused):
+                    if not dry_run:
+                        compress(clients, late)
+                    done.compressed_again.append(late.state.chunk)
     return done
 
 
-def _drop(clients: Clients, state: ChunkState, dry_run: bool) -> Dropped:
-    if dry_run:
-        rows = state.rows
-    elif clients.settings.retention == "archive":
-        rows = archive_and_drop(clients, state.chunk).rows
-    else:
-        rows = drop(clients, state) or 0
-    return Dropped(state.chunk, rows, state.bytes)
+def _drop(clients: Clients, state: ChunkState) -> int | None:
+    """How many rows went; None where another run has dropped the chunk."""
+    if clients.settings.retention != "archive":
+        return drop(clients, state)
+    manifest = archive_and_drop(clients, state.chunk, state.bytes)
+    return None if manifest is None else manifest.rows
 
 
 @contextmanager
@@ -83,4 +93,6 @@ def _noted(failed: list[str], passing: list[str] | None = None) -> Iterator[None
     try:
         yield
     except SpillwayError as error:
-        (passing if passing is not None and is_transient(error) else failed).append(one_line(error))
+        noted = passing if passing is not None and is_transient(error) else failed
+        if (text := one_line(error)) not in noted:  # of a hundred chunks without a place for their archives once
+            noted.append(text)

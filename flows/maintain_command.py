@@ -37,7 +37,7 @@ def maintain_command(
 
 
 def _print(result: dict[str, Any]) -> None:
-    from tasks.maintenance import shown
+    from tasks.maintain.report import shown
 
     console = Console(highlight=False)
     wide = console if console.is_terminal else Console(width=240, highlight=False)

@@ -38,9 +38,10 @@ def reconcile(
     """Check both laws of every stream that `stream` stands for, range by range, and its ledger for gaps and overlaps.
 
     `deep`: also compare every drained entry that is still there, from `start` to `stop` (entry ids or ISO 8601 times),
-    with the table; `repair`: put in the rows that are missing. Files that were backfilled are streams like others,
-    `file:SHA-256`; one that has gone, or changed, is not compared, which `notes` say. Returns sums and findings. Raises
-    `Terminal` where something does not balance, unless `fail` is false.
+    with the table; `repair`: put in the rows that are missing. What retention dropped is counted, and is neither a
+    finding nor put back. Files that were backfilled are streams like others, `file:SHA-256`; one that has gone, or
+    changed, is not compared, which `notes` say. Returns sums and findings. Raises `Terminal` where something does not
+    balance, unless `fail` is false.
     """
     config = settings()
     first = parse_from(start) if start else 0
@@ -51,7 +52,7 @@ def reconcile(
     books: list[Ledger] = []
     findings: list[Finding] = []
     notes: list[str] = []
-    compared = repaired = 0
+    compared = repaired = dropped = 0
     with Clients(config) as clients, closing(Spool()) as spool:
         for name in find_known(clients, [stream] if isinstance(stream, str) else stream):
             ledger, found = reconcile_stream(clients, name)
@@ -75,7 +76,8 @@ def reconcile(
                     batch.release()
                 findings += so_far.findings(name)
                 compared, repaired = compared + so_far.compared, repaired + so_far.repaired
-        report_reconciliation(books, findings, compared, repaired)
+                dropped += so_far.dropped
+        report_reconciliation(books, findings, compared, repaired, dropped)
     for note in notes:
         get_run_logger().warning(note)
     get_run_logger().info("%d streams, %d entries compared, %d findings", len(books), compared, len(findings))
@@ -86,6 +88,7 @@ def reconcile(
         "balanced": not findings,
         "compared": compared,
         "repaired": repaired,
+        "dropped": dropped,
         "streams": [asdict(ledger) for ledger in books],
         "findings": [asdict(finding) for finding in findings],
         "notes": notes,

@@ -20,6 +20,8 @@ from infra.errors import SpillwayError, Terminal, Transient, one_line
 _TRANSIENT_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 _TRANSIENT_WORDS = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|REQUEST_TIMEOUT|timed out")
 
+_REASON_SHOWN = 300  # characters: without Java, HDFS names 60 places where that might have been
+
 # Parameters begin at a ? with a name and a = behind it: another ? is one of a glob. Of the web any ? begins them.
 _PARAMETERS = re.compile(r"\?(?=[\w.-]+=)")
 
@@ -66,10 +68,12 @@ def open_place(source: str, purpose: str, advice: str) -> Place:
             files, path = _by_fsspec(source)
     except (pa.ArrowException, OSError, ValueError, ImportError, TypeError) as error:
         reason = one_line(error).replace(source, shown)
+        if len(reason) > _REASON_SHOWN:
+            reason = reason[:_REASON_SHOWN] + "…"
         if is_passing(error):
             raise Transient(f"{purpose}: {shown} cannot be opened: {reason}; it is tried again") from None
         raise Terminal(f"{purpose}: {shown} cannot be opened: {reason}; {advice}") from None
-    place = Place(files, path.rstrip("/"), shown)
+    place = Place(files, path.rstrip("/"), shown.rstrip("/"))
     return Place(files, place.path, place.path) if place.local else place
 
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from datetime import UTC, datetime, time, timedelta
 
 import psycopg
 from psycopg import sql
 
-from tasks.layout import Layout
-
 HYPERTABLE = "events"
-
-# Bits of `_timescaledb_catalog.chunk.status`. Partial: rows were written to it since it was compressed.
-_COMPRESSED, _FROZEN, _PARTIAL = 1, 4, 8
-
-State = Literal["rows", "compressed", "partial", "frozen"]
 
 
 @dataclass(frozen=True)
@@ -31,105 +22,53 @@ class Chunk:
     range_end: datetime
 
 
-@dataclass(frozen=True)
-class ChunkState:
-    """What the server knows of a chunk. `bytes` on disk, indexes and the compressed part included.
-
-    `rows`: an estimate, unless `exact`. `bytes_as_rows`: what it was when it was compressed, and `layout` how it was;
-    None where it is not. `partial`: compressed, and rows came later. `frozen`: nobody may write to it. `created`: when
-    its first row came.
-    """
-
-    chunk: Chunk
-    rows: int
-    bytes: int
-    state: State
-    created: datetime
-    bytes_as_rows: int | None = None
-    layout: Layout | None = None
-    exact: bool = False
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times smaller it is than it was as rows."""
-        return self.bytes_as_rows / self.bytes if self.bytes_as_rows and self.bytes else None
-
-
-# The sizes, which wait for whoever holds the chunk alone, come from the server's own functions.
-_STATES = """
-    SELECT c.chunk_schema, c.chunk_name, c.range_start, c.range_end, k.status, k.creation_time,
-           coalesce(d.total_bytes, 0)::bigint,
-           (z.uncompressed_heap_size + z.uncompressed_toast_size + z.uncompressed_index_size)::bigint,
-           coalesce(z.numrows_pre_compression, 0)::bigint, greatest(r.reltuples, 0)::bigint, s.segmentby, s.orderby
+_CHUNKS = """
+    SELECT c.chunk_schema, c.chunk_name, c.range_start, c.range_end, c.chunk_creation_time
       FROM timescaledb_information.chunks AS c
       JOIN pg_class AS h ON h.oid = %(table)s::regclass AND h.relname = c.hypertable_name
                         AND h.relnamespace = to_regnamespace(quote_ident(c.hypertable_schema))
-      JOIN _timescaledb_catalog.chunk AS k ON k.schema_name = c.chunk_schema AND k.table_name = c.chunk_name
-      JOIN pg_class AS r ON r.oid = to_regclass(format('%%I.%%I', c.chunk_schema, c.chunk_name))
-      LEFT JOIN chunks_detailed_size(%(table)s::regclass) AS d
-             ON d.chunk_schema = c.chunk_schema AND d.chunk_name = c.chunk_name
-      LEFT JOIN _timescaledb_catalog.compression_chunk_size AS z ON z.chunk_id = k.id
-      LEFT JOIN timescaledb_information.chunk_compression_settings AS s ON s.chunk = r.oid
      ORDER BY c.range_start, c.chunk_name"""
 
 
-def chunk_states(connection: psycopg.Connection) -> list[ChunkState]:
-    """All chunks of `events`, the oldest first, with rows as the server estimates them. Raises `psycopg.Error`."""
-    return [_chunk_state(*row) for row in connection.execute(_STATES, {"table": HYPERTABLE})]
+def chunks(connection: psycopg.Connection) -> dict[Chunk, datetime]:
+    """When each chunk of `events` was made: by the first row that came for it. The oldest times first.
 
-
-def _chunk_state(
-    schema: str, table: str, start: datetime, end: datetime, status: int, created: datetime, size: int,
-    bytes_as_rows: int | None, compressed_rows: int, loose_rows: int, segmentby: str | None, orderby: str | None,
-) -> ChunkState:  # fmt: skip
-    return ChunkState(
-        Chunk(schema, table, start, end),
-        rows=compressed_rows + loose_rows,
-        bytes=size,
-        state=_state(status),
-        created=created,
-        bytes_as_rows=bytes_as_rows,
-        layout=None if bytes_as_rows is None else Layout.parse(segmentby or "", orderby or ""),
-    )
-
-
-def _state(status: int) -> State:
-    if status & _FROZEN:
-        return "frozen"
-    if status & _PARTIAL:
-        return "partial"
-    return "compressed" if status & _COMPRESSED else "rows"
-
-
-def count_rows(connection: psycopg.Connection, chunks: Sequence[Chunk], seconds: float) -> Iterator[tuple[Chunk, int]]:
-    """Count the rows of each chunk, in the order given, as long as all of them together take no longer than `seconds`.
-
-    A statement a chunk: each sees what is committed by then, and none holds a lock longer than it runs. A chunk that
-    was dropped meanwhile has none.
+    Raises `psycopg.Error`.
     """
-    deadline = time.monotonic() + seconds
-    for chunk in chunks:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return
-        try:
-            with connection.transaction():
-                limit = f"{max(1, round(left * 1000))}ms"
-                connection.execute("SELECT set_config('statement_timeout', %s, true)", [limit])
-                rows = count(connection, chunk)
-        except psycopg.errors.QueryCanceled:
-            return
-        except psycopg.errors.UndefinedTable:
-            rows = 0
-        yield chunk, rows
+    return {Chunk(*row[:4]): row[4] for row in connection.execute(_CHUNKS, {"table": HYPERTABLE})}
 
 
-def count(connection: psycopg.Connection, chunk: Chunk, since: datetime | None = None) -> int:
-    """The rows of one chunk, from the time `since` on. Raises `psycopg.Error`."""
+def count(
+    connection: psycopg.Connection, chunk: Chunk, since: datetime | None = None, until: datetime | None = None
+) -> int:
+    """The rows of one chunk, from the time `since` on and before `until`. Raises `psycopg.Error`."""
     table = sql.Identifier(chunk.schema, chunk.table)
     # Only where it is asked for: without a condition the columnstore counts without looking into a batch.
-    where = sql.SQL("WHERE time >= {}").format(since) if since else sql.SQL("")
+    conditions = [sql.SQL("time >= {}").format(since)] * (since is not None)
+    conditions += [sql.SQL("time < {}").format(until)] * (until is not None)
+    where = sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
     row = connection.execute(sql.SQL("SELECT count(*) FROM {} {}").format(table, where)).fetchone()
     assert row is not None  # an aggregate has one row
     found: int = row[0]
     return found
+
+
+def days_of(chunk: Chunk) -> Iterator[tuple[datetime, datetime]]:
+    """The range of a chunk, a day (UTC) at a time, the first and the last as far as they lie in it."""
+    start = chunk.range_start
+    while start < chunk.range_end:
+        try:
+            midnight = datetime.combine(start.astimezone(UTC).date(), time(), UTC) + timedelta(days=1)
+        except OverflowError:  # the last day there is
+            midnight = chunk.range_end
+        stop = min(midnight, chunk.range_end)
+        yield start, stop
+        start = stop
+
+
+def server_now(connection: psycopg.Connection) -> datetime:
+    """The server's clock: chunks are due by it."""
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None  # a SELECT without FROM has one row
+    now: datetime = row[0]
+    return now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 import psycopg
@@ -13,6 +14,7 @@ from infra.connections import Clients
 from infra.mapping import Mapping
 from tasks.columns.decode import Fault, Window
 from tasks.ids import IdRange, id_text, parse_id
+from tasks.maintain.gone import dropped
 from tasks.read import Batch, Limits, Reader
 from tasks.reconcile import Finding
 from tasks.stage import COLUMN_LIST, IN_SPAN, STAGE, Span, Stage
@@ -22,7 +24,7 @@ _EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new for a drain 
 
 # Places of the staged rows that the table does not have just as they are.
 _DIFFERENT = sql.SQL("""
-    SELECT s.place, count(e.event_id) AS found,
+    SELECT s.place, (extract(epoch FROM min(s.time)) * 1000000)::bigint AS time_us, count(e.event_id) AS found,
            min(CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
                     WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' END) AS differs
       FROM {stage} AS s
@@ -36,7 +38,7 @@ _DIFFERENT = sql.SQL("""
     """).format(stage=STAGE, span=IN_SPAN)
 _PUT_BACK = sql.SQL("""
     INSERT INTO events ({c}) SELECT {c} FROM {stage} WHERE {span}
-        ORDER BY time, place ON CONFLICT DO NOTHING""").format(c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
+        ORDER BY time, event_id, place ON CONFLICT DO NOTHING""").format(c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
 # Entries whose absence from the table is on record. One that was redriven as it came must be in the table.
 _ON_RECORD = """
     SELECT entry_id, kind FROM spillway.quarantine
@@ -52,10 +54,14 @@ _SHOWN = 20  # ids of one kind that a report names; the rest is counted
 
 @dataclass
 class Comparison:
-    """What was compared, up to now: `wrong` by what is wrong, as (entry id, detail), the first few, and how many."""
+    """What was compared, up to now: `wrong` by what is wrong, as (entry id, detail), the first few, and how many.
+
+    `dropped`: entries that are not in the table because retention dropped their chunks.
+    """
 
     compared: int = 0
     repaired: int = 0
+    dropped: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     wrong: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 
@@ -89,66 +95,85 @@ def drained(connection: psycopg.Connection, stream: str, start: int, stop: int) 
     return [IdRange(int(a), int(b)) for a, b in rows]
 
 
+@dataclass(frozen=True)
+class _Suspect:
+    """What seems wrong with an entry. `row`: its row in the batch; `time_us`: of its event, since 1970."""
+
+    what: str
+    detail: str
+    row: int | None = None
+    time_us: int | None = None
+
+
 def compare(connection: psycopg.Connection, batch: Batch, so_far: Comparison, repair: bool) -> None:
     """Compare one batch with the table, in a transaction of its own. With `repair`, missing rows are put in.
 
-    Raises `psycopg.Error`, with `so_far` as it was.
+    What retention dropped is not missing. Raises `psycopg.Error`, with `so_far` as it was.
     """
-    suspects: dict[int, tuple[str, str, int | None]] = {}  # by entry: what, detail, row
+    suspects: dict[int, _Suspect] = {}  # by entry
     with connection.transaction():
         stage = Stage(connection, batch)
 
         def look(span: Span) -> None:
             values = {"first": batch.min_time, "last": batch.max_time, **span.parameters}
-            for place, found, differs in connection.execute(_DIFFERENT, values).fetchall():
+            for place, time_us, found, differs in connection.execute(_DIFFERENT, values).fetchall():
                 what = "missing" if not found else "different" if differs else "doubled"
                 detail = {"missing": "no row has its key", "different": f"its row has another {differs}"}.get(
                     what, f"{found} rows have its key"
                 )
                 row = stage.row(place)
-                suspects[int(batch.row_entry[row])] = (what, detail, row)
+                suspects[int(batch.row_entry[row])] = _Suspect(what, detail, row, time_us)
 
         stage.run(0, len(batch.rows), look)
         for fault in (*batch.faults, *stage.refused.values()):
-            suspects[fault.entry] = ("unreadable", _told(fault), None)
+            suspects[fault.entry] = _Suspect("unreadable", _told(fault))
         for row, entry in batch.repeats:
             if (first := suspects.get(int(batch.row_entry[row]))) is not None:
-                suspects[entry] = (first[0], first[1], None)
+                suspects[entry] = first
         wrong = _not_on_record(connection, batch, suspects)
-        missing = [row for _, (what, _, row) in wrong.items() if what == "missing" and row is not None]
+        gone = _dropped(connection, batch, wrong)
+        wrong = {entry: suspect for entry, suspect in wrong.items() if entry not in gone}
+        missing = {suspect.row for suspect in wrong.values() if suspect.what == "missing" and suspect.row is not None}
         if repair and missing:
-            _put_back(connection, batch, missing)
+            _put_back(connection, batch, sorted(missing))
     so_far.compared += batch.read
-    for entry, (what, detail, _) in wrong.items():
-        if repair and what == "missing":
+    so_far.dropped += len(gone)
+    for entry, suspect in wrong.items():
+        if repair and suspect.what == "missing":
             so_far.repaired += 1
         else:
-            so_far.note(what, parse_id(batch.raw(entry)[0]), detail)
+            so_far.note(suspect.what, parse_id(batch.raw(entry)[0]), suspect.detail)
 
 
 def _told(fault: Fault) -> str:
     return f"{fault.field}: {fault.reason}"
 
 
-def _not_on_record(
-    connection: psycopg.Connection, batch: Batch, suspects: dict[int, tuple[str, str, int | None]]
-) -> dict[int, tuple[str, str, int | None]]:
+def _not_on_record(connection: psycopg.Connection, batch: Batch, suspects: dict[int, _Suspect]) -> dict[int, _Suspect]:
     """The suspects of whose absence the quarantine does not tell."""
     if not suspects:
         return {}
     ids = {batch.raw(entry)[0]: entry for entry in suspects}
     kept = {ids[entry] for entry, _ in connection.execute(_ON_RECORD, [batch.stream, list(ids)])}
-    return {entry: suspect for entry, suspect in suspects.items() if entry not in kept or suspect[0] == "doubled"}
+    return {entry: suspect for entry, suspect in suspects.items() if entry not in kept or suspect.what == "doubled"}
+
+
+def _dropped(connection: psycopg.Connection, batch: Batch, suspects: dict[int, _Suspect]) -> set[int]:
+    """Those of the missing that went with their chunks."""
+    missing = {entry: s.time_us for entry, s in suspects.items() if s.what == "missing" and s.time_us is not None}
+    ids = [batch.raw(entry)[0] for entry in missing]
+    gone = dropped(connection, batch.stream, batch.ids, [(parse_id(i), i) for i in ids], list(missing.values()))
+    return set(compress(missing, gone))
 
 
 def _put_back(connection: psycopg.Connection, batch: Batch, rows: list[int]) -> None:
-    """Insert the rows that are missing, runs of neighbours at a time."""
+    """Insert the rows that are missing, in order, runs of neighbours at a time."""
 
     def put(span: Span) -> None:
         connection.execute(_PUT_BACK, span.parameters)
 
     stage = Stage(connection, batch)
-    missing = np.sort(np.array(rows, np.int64))
+    missing = np.array(rows, np.int64)
     for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1):
         stage.run(int(run[0]), int(run[-1]) + 1, put)
 

@@ -115,9 +115,14 @@ def report_redrive(done: list[Redriven]) -> None:
 
 
 @step("report")
-def report_reconciliation(books: list[Ledger], findings: list[Finding], compared: int, repaired: int) -> None:
+def report_reconciliation(
+    books: list[Ledger], findings: list[Finding], compared: int, repaired: int, dropped: int
+) -> None:
     """Publish a reconciliation as the Prefect table artifact `reconcile`: the sums, and what does not balance."""
     rows: list[dict[str, Any]] = [asdict(finding) for finding in findings] or [asdict(ledger) for ledger in books]
     verdict = f"**{len(findings)} findings**" if findings else "all balances"
-    description = f"{len(books)} streams: {verdict}; {compared} entries compared with the table, {repaired} put back"
+    description = (
+        f"{len(books)} streams: {verdict}; {compared} entries compared with the table, {repaired} put back, {dropped}"
+        " dropped by retention since they were drained"
+    )
     publish("reconcile", rows, description)

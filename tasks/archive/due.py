@@ -9,8 +9,7 @@ import psycopg
 from infra.connections import Clients
 from tasks.archive.manifest import BadArchive, load, names, range_name
 from tasks.archive.root import Root, explained, open_root
-from tasks.chunks import Chunk, chunk_states, count
-from tasks.jobs import server_now
+from tasks.chunks import Chunk, chunks, count, server_now
 from tasks.step import step
 
 
@@ -20,10 +19,18 @@ def to_archive(connection: psycopg.Connection, root: Root, after: timedelta) -> 
     That tells cheaply which ones are new or have grown. What an archive is worth is seen before a chunk is dropped.
     """
     horizon = server_now(connection) - after
-    old = [state.chunk for state in chunk_states(connection) if state.chunk.range_end <= horizon]
+    old = [chunk for chunk in chunks(connection) if chunk.range_end <= horizon]
     with explained("chunks to archive", root):
         there = names(root)
-        return [chunk for chunk in old if count(connection, chunk) not in _archived_rows(root, chunk, there)]
+        return [chunk for chunk in old if _rows(connection, chunk) not in {None, *_archived_rows(root, chunk, there)}]
+
+
+def _rows(connection: psycopg.Connection, chunk: Chunk) -> int | None:
+    """None where it was dropped meanwhile."""
+    try:
+        return count(connection, chunk)
+    except psycopg.errors.UndefinedTable:
+        return None
 
 
 def _archived_rows(root: Root, chunk: Chunk, there: list[str]) -> set[int]:

@@ -100,7 +100,7 @@ class Root:
 
 
 def open_root(url: str) -> Root:
-    """The folder or URL `url`. Raises `Terminal` where nothing knows such a URL.
+    """The folder or URL `url`. Raises `Terminal` where nothing knows such a URL, `Transient` where its server is away.
 
     A relative folder is one below the working directory. Whatever pyarrow does not know is asked of fsspec.
     """

@@ -7,37 +7,59 @@ from infra.errors import Transient
 from tasks.archive.drop import Outcome, drop_archived
 from tasks.archive.manifest import Manifest
 from tasks.archive.root import open_root
+from tasks.archive.supersede import supersede
 from tasks.archive.write import archive_chunk
 from tasks.chunks import Chunk
+from tasks.maintain.undisturbed import Gone
 from tasks.step import step
 
 _ROUNDS = 3
 
 
 @step("archive")
-def archive(clients: Clients, chunk: Chunk) -> Manifest:
-    """`archive_chunk` below `SPILLWAY_ARCHIVE_URL`, as a task."""
+def archive(clients: Clients, chunk: Chunk) -> Manifest | None:
+    """`archive_chunk` below `SPILLWAY_ARCHIVE_URL`, as a task; None where the chunk is gone."""
     root = open_root(clients.settings.archive_url)
     with clients.explained(f"archive {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
-        return archive_chunk(connection, chunk, root)
+        try:
+            return archive_chunk(connection, chunk, root)
+        except Gone:
+            return None
 
 
-@step("drop archived")
-def drop(clients: Clients, chunk: Chunk, manifest: Manifest) -> Outcome:
+@step("archive beside")
+def archive_and_keep(clients: Clients, chunk: Chunk) -> Manifest | None:
+    """Archive a chunk that stays, verify it, and remove the older archives of it whose rows are all in this one.
+
+    None where the chunk is gone. Without the last, a chunk that gets late rows would have an archive more each day.
+    """
+    root = open_root(clients.settings.archive_url)
+    with clients.explained(f"archive {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
+        try:
+            manifest = archive_chunk(connection, chunk, root)
+        except Gone:
+            return None
+        supersede(connection, chunk, manifest, root)
+        return manifest
+
+
+@step("drop archived", retries=1)
+def drop(clients: Clients, chunk: Chunk, manifest: Manifest, size: int | None) -> Outcome:
     """`drop_archived`, as a task."""
     root = open_root(clients.settings.archive_url)
     with clients.explained(f"drop {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
-        return drop_archived(connection, chunk, manifest, root)
+        return drop_archived(connection, chunk, manifest, root, size)
 
 
-def archive_and_drop(clients: Clients, chunk: Chunk) -> Manifest:
-    """Archive a chunk and drop it; where rows came in between, archive it again, a few times.
+def archive_and_drop(clients: Clients, chunk: Chunk, size: int | None = None) -> Manifest | None:
+    """Archive a chunk of so many bytes and drop it; where rows came in between, archive it again, a few times.
 
-    Raises `Transient` where rows came every time: it stays until the next run, and its archives are whole.
+    None where it is gone. Raises `Transient` where rows came every time: it stays until the next run, and its archives
+    are whole.
     """
     for _ in range(_ROUNDS):
         manifest = archive(clients, chunk)
-        if drop(clients, chunk, manifest) != "changed":
+        if manifest is None or drop(clients, chunk, manifest, size) != "changed":
             return manifest
     raise Transient(
         f"archive {chunk.schema}.{chunk.table}: rows came each of {_ROUNDS} times between its archive and its drop; it"

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
+
 from tasks.archive.columns import row_hashes
+from tasks.archive.lock import demand_alone
 from tasks.archive.manifest import ArchivedFile, BadArchive, Manifest, load, manifest_path, names, range_name
-from tasks.archive.root import Root
+from tasks.archive.root import Root, explained
 from tasks.archive.verify import read_file, verify
+from tasks.chunks import Chunk
+from tasks.progress import Reached, announce
+
+
+def supersede(connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, root: Root) -> None:
+    """Verify an archive of `chunk`, and remove the older ones that it makes superfluous.
+
+    Raises `BadArchive`, `Transient` where another run is at this chunk, and `psycopg.Error`.
+    """
+    verify(root, manifest)
+    announce(Reached(manifest.name, "verified"))
+    with explained(f"archive {manifest.name}", root), connection.transaction():
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")  # the server waits for our reading
+        demand_alone(connection, chunk)
+        for _ in remove_contained(root, manifest):
+            announce(Reached(manifest.name, "removed"))
 
 
 def remove_contained(root: Root, manifest: Manifest) -> list[str]:

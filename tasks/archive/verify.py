@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from infra.errors import one_line
 from tasks.archive.columns import SCHEMA, time_us
 from tasks.archive.content import Content, day_bounds, of_batch, total
 from tasks.archive.manifest import (
@@ -97,8 +98,11 @@ def read_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Iterator[pa
             yield from parquet.iter_batches(_BATCH_ROWS)
     except FileNotFoundError:
         raise _bad(name, file.path, f"a file of {file.bytes} bytes", "none") from None
-    except pa.ArrowInvalid as error:
-        raise _bad(name, file.path, "a Parquet file", f"none: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        # pyarrow's own words for bytes that it cannot make sense of are an OSError as well, without a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _bad(name, file.path, "a Parquet file", f"none: {one_line(error)}") from error
 
 
 def _bad(name: str, where: str, expected: str, found: Any) -> BadArchive:

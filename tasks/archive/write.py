@@ -30,6 +30,7 @@ from tasks.archive.manifest import (
 from tasks.archive.root import Root, explained
 from tasks.archive.verify import verify
 from tasks.chunks import Chunk
+from tasks.maintain.undisturbed import lock
 from tasks.progress import Reached, announce
 
 # A row group is what a reader skips or reads: some minutes of a busy day. It is held in memory while it is made, rows
@@ -48,9 +49,9 @@ def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: Root) -> M
     """Archive all rows of `chunk`, as they are at one moment, below `root`; returns the manifest, which is there too.
 
     In memory is one row group at most. Where the same rows of the same range are archived already, nothing is written.
-    What a killed run of this chunk left behind is removed. Raises `Transient` where another run archives this chunk,
-    or the place may answer later, else `Terminal`; and `psycopg.Error`. Unless it returns, what it wrote counts for
-    nothing.
+    What a killed run of this chunk left behind is removed. Raises `Gone` where it is not there, `Transient` where
+    another run archives it, or the place may answer later, else `Terminal`; and `psycopg.Error`. Unless it returns,
+    what it wrote counts for nothing.
     """
     doing = f"archive {chunk.schema}.{chunk.table}"
     with explained(doing, root), connection.transaction():
@@ -59,9 +60,7 @@ def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: Root) -> M
         # While files are closed, moved and read back, the server waits for us.
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")
         # Before the snapshot, which a LOCK does not take yet: compression that came between would empty the chunk.
-        connection.execute(
-            sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.Identifier(chunk.schema, chunk.table))
-        )
+        lock(connection, chunk, "ACCESS SHARE MODE")
         demand_alone(connection, chunk)
         days = on_server(connection, chunk.range_start, chunk.range_end)
         content = total(days.values())

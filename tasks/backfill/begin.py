@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from infra.connections import Clients
+from infra.errors import Terminal
 from tasks.backfill.source import Source
 from tasks.files.known import register, settle
 from tasks.files.reader import cut, rows_in
@@ -13,6 +14,10 @@ from tasks.plan import LEFT
 from tasks.step import step
 
 _BEGIN = "INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0) ON CONFLICT (name) DO NOTHING"
+
+_READ = """
+    SELECT coalesce(sum(read), 0)::bigint FROM spillway.ledger
+     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""
 
 
 @step("begin")
@@ -44,6 +49,19 @@ def end(clients: Clients, source: Source) -> None:
         skipped = source.skipped_ids
         if all(skipped is not None and skipped.start <= gap.start and gap.stop <= skipped.stop for gap in free):
             settle(connection, scanned, source.books, rows_in(scanned.section.pieces, free))
+        if not free:
+            _demand_all(connection, source, scanned.rows)
+
+
+def _demand_all(connection: psycopg.Connection, source: Source, rows: int) -> None:
+    """Raise `Terminal` where the ledger has every address of a file and yet not all of its rows."""
+    row = connection.execute(_READ, [source.books]).fetchone()
+    assert row is not None  # an aggregate has one row
+    if row[0] != rows:
+        raise Terminal(
+            f"end {source.shown}: the file has {rows} rows, the ledger of {source.books} {row[0]}: the books do not"
+            f" balance; see what is missing (spillway reconcile --stream {source.books} --deep)"
+        )
 
 
 def _free(connection: psycopg.Connection, books: str, stop: int) -> list[IdRange]:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from infra.connections import Clients
-from tasks.chunks import HYPERTABLE, ChunkState, chunk_states
-from tasks.compress import Again, find, wanted_of
+from tasks.chunks import HYPERTABLE, server_now
 from tasks.files.reader import DAY_MS
-from tasks.jobs import is_community, server_now
+from tasks.maintain.compress import Again, find, wanted_of
+from tasks.maintain.jobs import is_community
+from tasks.maintain.states import ChunkState, chunk_states
 from tasks.step import step
 
 _INTERVAL = """
@@ -89,12 +90,16 @@ def reaches_compressed(layout: Layout, low_us: int | None, high_us: int | None) 
     )
 
 
-def to_compress(layout: Layout, days: Sequence[int], after: timedelta) -> list[Again]:
-    """Of the chunks that the days fall into, those past the age that are not, or not wholly, compressed."""
+def to_compress(layout: Layout, days: Sequence[int], after: timedelta, before: int | None = None) -> list[Again]:
+    """Of the chunks that the days fall into, those past the age that are not, or not wholly, compressed.
+
+    `before`: only those that end by this day (ms since 1970).
+    """
     found = []
     for state in layout.states:
         low, high = _span(state)
         due = state.chunk.range_end <= layout.now - after and state.state in ("rows", "partial")
+        due = due and (before is None or high <= before)
         if due and any(low < day + DAY_MS and day < high for day in days):
             found.append(Again(state, "backfilled", whole=False))
     return found
@@ -119,10 +124,10 @@ def look_at_chunks(clients: Clients) -> Layout:
 
 
 @step("chunks to compress")
-def find_to_compress(clients: Clients, days: Sequence[int]) -> list[Again]:
+def find_to_compress(clients: Clients, days: Sequence[int], before: int | None = None) -> list[Again]:
     """`to_compress` by the settings, as a task; none where nothing is to be, or can be, compressed."""
     with clients.explained("chunks to compress"), clients.postgres() as connection:
         wanted = wanted_of(clients)
         if wanted is None or not is_community(connection) or find(connection).layout is None:
             return []  # maintain sets the table up
-        return to_compress(layout_of(connection), days, wanted.after)
+        return to_compress(layout_of(connection), days, wanted.after, before)

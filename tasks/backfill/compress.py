@@ -1,17 +1,20 @@
-"""Compress what a backfill has touched: at its end, several chunks at the same time."""
+"""Compress what a backfill touches: chunks that it has passed while it goes on, and the rest at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prefect.futures import PrefectFuture
+
 from infra.connections import Clients
 from tasks.backfill.chunks import find_to_compress
 from tasks.backfill.source import Source
-from tasks.compress import Again, compress_again, words_of
+from tasks.maintain.compress import Again, compress_again, words_of
+from tasks.maintain.undisturbed import Busy, Gone
 from tasks.step import step
-from tasks.undisturbed import Busy
 
 _PORTIONS = 4  # for each connection, so that all end at about the same time
+_LOOK_EVERY = 4  # loads
 
 
 @step("compress", retries=1)
@@ -24,18 +27,53 @@ def compress_portion(clients: Clients, portion: Sequence[Again]) -> int:
             try:
                 compress_again(connection, again, words)
                 done += 1
-            except Busy:
+            except (Busy, Gone):
                 continue
     return done
 
 
-def compress_touched(clients: Clients, sources: Sequence[Source], parallel: int) -> int:
-    """Compress the chunks into which rows of the sources went, and that are old enough by the settings."""
-    days = sorted({day for source in sources if source.loaded for day in source.days if day})
-    if not days:
-        return 0
-    due = find_to_compress(clients, days)
-    count = max(1, min(len(due), parallel * _PORTIONS)) if parallel > 1 else 1
-    portions = [due[start::count] for start in range(count)]
-    futures = [compress_portion.submit(clients, portion) for portion in portions if portion]
-    return sum(future.result() for future in futures)
+@step("compress behind", retries=1)
+def compress_behind(clients: Clients, days: Sequence[int], before: int) -> int:
+    """Compress the chunks of the days that end before the day `before`; returns how many."""
+    return compress_portion.fn(clients, find_to_compress.fn(clients, days, before))
+
+
+class Compressor:
+    """Loading waits for the disk, compressing for the processor: so chunks are compressed as soon as all is in them,
+    beside the loads, and what is left at the end by several connections."""
+
+    def __init__(self, clients: Clients, sources: Sequence[Source]) -> None:
+        self._clients = clients
+        # Of a file all of its days: a run that was killed may have loaded what is not left now, and compressed nothing.
+        self._days = sorted({day for source in sources for day in (source.scanned or source).days if day})
+        self._behind: PrefectFuture[int] | None = None
+        self._loads = 0
+        self.done = 0
+
+    def passed(self, day: int) -> None:
+        """One more load has ended, and nothing is left to load before `day` (ms since 1970)."""
+        self._loads += 1
+        if self._loads < _LOOK_EVERY or (self._behind is not None and not self._behind.state.is_final()):
+            return
+        self._loads = 0
+        self._wait()
+        self._behind = compress_behind.submit(self._clients, [d for d in self._days if d < day], day)
+
+    def finish(self, parallel: int) -> None:
+        """Compress all that is left. Raises `SpillwayError`."""
+        self._wait()
+        if not self._days:
+            return
+        due = find_to_compress(self._clients, self._days)
+        portions = [due[start :: parallel * _PORTIONS] for start in range(parallel * _PORTIONS)]
+        waiting = [portion for portion in portions if portion]
+        running: list[PrefectFuture[int]] = []
+        while waiting or running:
+            while waiting and len(running) < parallel:
+                running.append(compress_portion.submit(self._clients, waiting.pop()))
+            self.done += running.pop(0).result()
+
+    def _wait(self) -> None:
+        if self._behind is not None:
+            self.done += self._behind.result()
+            self._behind = None

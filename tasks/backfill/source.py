@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from tasks.files.scan import Scanned
 from tasks.ids import IdRange
 from tasks.load import Loaded
-from tasks.read import Batch, Limits
-
-
-class BatchReader(Protocol):
-    """`tasks.read.Reader` and `tasks.files.reader.FileReader`."""
-
-    stream: str
-
-    def read(self) -> Batch | None:
-        """The next batch, or None when all is read; one that fails has moved nothing."""
+from tasks.read import BatchReader, Limits
 
 
 @dataclass

@@ -9,11 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.errors import Terminal
-
-LONGEST_BYTES = 256 * 1024 * 1024  # of one row: a file without line ends must not fill the memory
 MOST_ROWS = 65_536
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -41,22 +37,16 @@ def parts(n: int) -> Iterator[slice]:
 
 
 def cut_out(
-    buffer: bytes | bytearray,
+    data: NDArray[np.uint8],
     starts: NDArray[np.int64],
     stops: NDArray[np.int64],
     absent: NDArray[np.bool_] | None = None,
 ) -> pa.Array:
-    """Pieces of a buffer, which must lie one after the other, as a binary array; null where `absent`."""
+    """Pieces of some bytes, which must lie one after the other, copied to a binary array; null where `absent`."""
     n = len(starts)
     offsets = np.empty(2 * n + 1, np.int32)
     offsets[:-1:2], offsets[1::2] = starts, stops
     offsets[-1] = stops[-1] if n else 0
     # Every other cell is what lies between two pieces.
-    cells = pa.Array.from_buffers(pa.binary(), 2 * n, [None, pa.py_buffer(offsets), pa.py_buffer(buffer)])
+    cells = pa.Array.from_buffers(pa.binary(), 2 * n, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
     return cells.take(pa.array(np.arange(0, 2 * n, 2), mask=absent))
-
-
-def check_length(size: int, where: str, advice: str) -> None:
-    """Raises `Terminal` for a row of `size` bytes so far that is too long, or has no end."""
-    if size > LONGEST_BYTES:
-        raise Terminal(f"backfill: {where}: expected its end within {LONGEST_BYTES:,} bytes, found none; {advice}")

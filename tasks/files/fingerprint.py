@@ -37,7 +37,7 @@ class Reading:
         self._file = file
         self._field = field
         self._before = look(file)
-        with _unchanged(file, self._before), closing(Stored(file)) as stored:
+        with _unchanged(file, self._before), closing(Stored(file, hashed=False)) as stored:
             self.keys, _ = open_rows(file, field, stored)
 
     def __iter__(self) -> Iterator[Rows]:

@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.files.block import BYTE_ORDER_MARK, Rows, check_length, cut_out, parts
+from tasks.files.block import Rows, cut_out, parts
+from tasks.files.window import Fill, Window
 
 _NEWLINE, _RETURN = b"\n\r"
-_SCANNED_BYTES = 1024 * 1024  # at once: a long line is not held several times over
+_SCANNED_BYTES = 256 * 1024  # at once: what is found on the way stays in the cache
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\r\v\f", np.uint8))
 
 
-def read_lines(blocks: Iterable[bytes], field: bytes, shown: str) -> Iterator[Rows]:
-    """The lines of a text that comes in blocks of any size, none empty, as they are but for their `\\n` or `\\r\\n`.
+def read_lines(fill: Fill, field: bytes, shown: str) -> Iterator[Rows]:
+    """The lines of a text, as they are but for their `\\n` or `\\r\\n`.
 
     Blank lines are left out, but count. Raises `Terminal` for a line longer than `LONGEST_BYTES`.
     """
-    count = 0  # lines before `text`
-    text = bytearray()
-    at_start = True
-    for block in chain(blocks, (b"",)):  # the empty one is the end: what is left is a line
-        end = block.rfind(b"\n") + 1
-        if block and not end:
-            text += block
-            check_length(len(text), f"{shown}, line {count + 1}", "put each JSON document on a line of its own")
+    count = 0  # lines before the window
+    window = Window(fill)
+    more = True
+    while more:
+        more = window.more()
+        end = window.buffer.rfind(b"\n", 0, window.size) + 1 if more else window.size
+        if more and not end:
+            window.check_length(f"{shown}, line {count + 1}", "put each JSON document on a line of its own")
             continue
-        text += memoryview(block)[:end]
-        if at_start:
-            text, at_start = text.removeprefix(BYTE_ORDER_MARK), False
-        starts, stops = _split(text)
+        data = window.data[:end]
+        starts, stops = _split(data)
         lines = len(starts)
         row = np.arange(count + 1, count + 1 + lines)
-        keep = _not_blank(text, starts, stops)
+        keep = _not_blank(data, starts, stops)
         if keep is not None:
             starts, stops, row = starts[keep], stops[keep], row[keep]
         for part in parts(len(row)):
-            yield Rows(row[part], (field,), (cut_out(text, starts[part], stops[part]),))
+            yield Rows(row[part], (field,), (cut_out(data, starts[part], stops[part]),))
         count += lines
-        text = bytearray(memoryview(block)[end:])
+        window.drop(end)
 
 
-def _split(text: bytearray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where each line starts, and where it stops, before its end. Only the last one may be without an end."""
-    data = np.frombuffer(text, np.uint8)
     found = [
         np.flatnonzero(data[at : at + _SCANNED_BYTES] == _NEWLINE) + at for at in range(0, len(data), _SCANNED_BYTES)
     ]
@@ -60,14 +57,15 @@ def _split(text: bytearray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return starts, stops
 
 
-def _not_blank(text: bytearray, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+def _not_blank(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64]
+) -> NDArray[np.bool_] | None:
     """Which lines are not empty and not of white space alone. None: all."""
-    data = np.frombuffer(text, np.uint8)
     suspects = np.flatnonzero(_IS_SPACE[data[starts]])  # of an empty line this is its end
     if not len(suspects):
         return None
     empty = starts[suspects] == stops[suspects]
-    blank = empty | np.asarray(pc.ascii_is_space(cut_out(text, starts[suspects], stops[suspects]).view(pa.string())))
+    blank = empty | np.asarray(pc.ascii_is_space(cut_out(data, starts[suspects], stops[suspects]).view(pa.string())))
     keep = np.ones(len(starts), bool)
     keep[suspects[blank]] = False
     return keep

@@ -17,14 +17,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.errors import Terminal
-from tasks.files.block import BYTE_ORDER_MARK, Rows, check_length, cut_out, parts
+from tasks.files.block import Rows, cut_out, parts
+from tasks.files.window import Fill, Window
 
 # The field that holds, as it came, the text of a record with fewer or more values than the header has names. It has no
 # other fields, and no other record has this one.
 MALFORMED = b"(malformed record)"
 
 _QUOTE, _NEWLINE, _RETURN = b'"\n\r'
-_SCANNED_BYTES = 1024 * 1024  # at once: a long value is not held several times over
+_SCANNED_BYTES = 256 * 1024  # at once: what is found on the way stays in the cache
 _NAME_SHOWN = 60  # bytes of a name in the header that an error quotes
 
 
@@ -33,7 +34,8 @@ class _Separators:
     """The delimiters and line ends of a text that are not in quotes.
 
     `at`: int64, where. `newline`: bool, whether it is a line end. `quotes`: int64, how many quotes stand before it.
-    `open`: whether the text ends in quotes. `regular`: whether each quoted value begins and ends with a quote.
+    `open`: whether the text ends in quotes. `regular`: whether all quotes are as RFC 4180 has them, but for what may
+    follow a closing one.
     """
 
     at: NDArray[np.int64]
@@ -50,7 +52,7 @@ class _Records:
     `starts`, `stops`, `quotes`: int64, of each value: where it is, without line end, and how many quotes are in it.
     """
 
-    text: bytearray
+    data: NDArray[np.uint8]
     first: NDArray[np.int64]
     width: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -60,20 +62,18 @@ class _Records:
 
     def __getitem__(self, part: slice) -> _Records:
         return _Records(
-            self.text, self.first[part], self.width[part], self.starts, self.stops, self.quotes, self.regular
+            self.data, self.first[part], self.width[part], self.starts, self.stops, self.quotes, self.regular
         )
 
 
-def read_records(
-    blocks: Iterable[bytes], shown: str, delimiter: bytes = b","
-) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
-    """The names in the header and `MALFORMED`, and the records after it, of a text that comes in blocks, none empty.
+def read_records(fill: Fill, shown: str, delimiter: bytes = b",") -> tuple[tuple[bytes, ...], Iterator[Rows]]:
+    """The names in the header and `MALFORMED`, and the records of a text after it.
 
     A value is null where nothing stands, not even quotes. Blank lines are no records and do not count. Raises
     `Terminal` where names are missing, empty or repeated, and (while the records are read) for quotes that are never
     closed and a record longer than `LONGEST_BYTES`.
     """
-    found = _records(blocks, shown, delimiter[0])
+    found = _records(fill, shown, delimiter[0])
     first = next(found, None)
     if first is None:
         raise Terminal(f"backfill: {shown}: expected a header with the names of the columns, found an empty file")
@@ -106,61 +106,54 @@ def _rows(found: Iterable[_Records], names: tuple[bytes, ...]) -> Iterator[Rows]
             values = [_values(some, number, bad) for number in range(len(names))]
             if bad.any():
                 last = some.first + some.width - 1
-                values.append(cut_out(some.text, some.starts[some.first], some.stops[last], ~bad))
+                values.append(cut_out(some.data, some.starts[some.first], some.stops[last], ~bad))
             else:
                 values.append(pa.nulls(n, pa.binary()))
             yield Rows(np.arange(count + 1, count + 1 + n), (*names, MALFORMED), tuple(values))
             count += n
 
 
-def _records(blocks: Iterable[bytes], shown: str, delimiter: int) -> Iterator[_Records]:
-    """The records of a text that are not blank lines, some at a time, never none."""
-    count = 0  # records before `text`, and so the number of the first one in it: the header is none
-    text = bytearray()
-    tried = 0  # bytes that are not a whole record, as far as is known
-    at_start = True
-    for block in chain(blocks, (b"",)):  # the empty one is the end
-        text += block
-        if block and len(text) < max(2 * tried, len(BYTE_ORDER_MARK)):
-            continue  # a long record is not looked through again for each block
-        if at_start:
-            text, at_start = text.removeprefix(BYTE_ORDER_MARK), False
-        found = _separators(text, delimiter)
-        if not block:
+def _records(fill: Fill, shown: str, delimiter: int) -> Iterator[_Records]:
+    """The records of a text that are not blank lines, some at a time, never none; to be used before the next ones."""
+    count = 0  # records before the window, and so the number of the first one in it: the header is none
+    window = Window(fill)
+    more = True
+    while more:
+        more = window.more()
+        found = _separators(window.data, delimiter)
+        if not more:
             if found.open:
-                number = count + np.count_nonzero(found.newline)
                 raise Terminal(
-                    f"backfill: {shown}, record {number}: expected a value that begins with a quote to end with one,"
-                    " found none up to the end of the file; mend that record, or fetch the file again"
+                    f"backfill: {shown}, record {count + np.count_nonzero(found.newline)}: expected a value that begins"
+                    " with a quote to end with one, found none up to the end of the file; mend that record, or fetch"
+                    " the file again"
                 )
-            found = _ended(found, text)
+            found = _ended(found, window.data)
         end = int(found.at[found.newline][-1]) + 1 if found.newline.any() else 0
         if end:
-            records = _lay_out(text, found)
+            records = _lay_out(window.data, found)
             if len(records.first):
                 yield records
                 count += len(records.first)
-            text = text[end:]
-        tried = len(text)
-        check_length(tried, f"{shown}, record {count}", "is a quote not closed?")
+            window.drop(min(end, window.size))
+        elif more:
+            window.check_length(f"{shown}, record {count}", "is a quote not closed?")
 
 
-def _ended(found: _Separators, text: bytearray) -> _Separators:
+def _ended(found: _Separators, data: NDArray[np.uint8]) -> _Separators:
     """With a line end behind the last record, if that has none."""
-    if not text or (len(found.at) and found.newline[-1] and found.at[-1] == len(text) - 1):
+    if not len(data) or (len(found.at) and found.newline[-1] and found.at[-1] == len(data) - 1):
         return found
-    quotes = text.count(b'"')
     return _Separators(
-        np.append(found.at, len(text)),
+        np.append(found.at, len(data)),
         np.append(found.newline, True),
-        np.append(found.quotes, quotes),
+        np.append(found.quotes, np.count_nonzero(data == _QUOTE)),
         found.open,
         found.regular,
     )
 
 
-def _separators(text: bytearray, delimiter: int) -> _Separators:
-    data = np.frombuffer(text, np.uint8)
+def _separators(data: NDArray[np.uint8], delimiter: int) -> _Separators:
     may_precede = np.zeros(256, bool)  # an opening quote; another one is the second of two that stand for one
     may_precede[[_QUOTE, _NEWLINE, delimiter]] = True
     found: list[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]] = []
@@ -169,10 +162,11 @@ def _separators(text: bytearray, delimiter: int) -> _Separators:
         at, kinds = _signs(data, start, delimiter)
         is_quote = kinds == _QUOTE
         quotes = count + np.cumsum(is_quote)
-        opening = at[is_quote & (quotes % 2 == 1)]
+        odd = (quotes & 1).astype(bool)
+        opening = at[is_quote & odd]
         if not (may_precede[data[opening - 1]] | (opening == 0)).all():
             return _irregular(data, delimiter)
-        outside = ~is_quote & (quotes % 2 == 0)
+        outside = ~(is_quote | odd)
         found.append((at[outside], kinds[outside] == _NEWLINE, quotes[outside]))
         count = int(quotes[-1]) if len(quotes) else count
     if not found:
@@ -213,9 +207,8 @@ def _irregular(data: NDArray[np.uint8], delimiter: int) -> _Separators:
     return _Separators(np.array(at, np.int64), np.array(newline, bool), np.array(quotes, np.int64), inside, False)
 
 
-def _lay_out(text: bytearray, found: _Separators) -> _Records:
+def _lay_out(data: NDArray[np.uint8], found: _Separators) -> _Records:
     """The records that end in `found`, but for blank lines. There is one at least, or a blank line."""
-    data = np.frombuffer(text, np.uint8)
     last = np.flatnonzero(found.newline)  # of each record, the number of its last value
     count = int(last[-1]) + 1
     stops = found.at[:count].copy()
@@ -225,7 +218,7 @@ def _lay_out(text: bytearray, found: _Separators) -> _Records:
     width = last - first + 1
     keep = (width > 1) | (starts[first] < stops[first])
     quotes = np.diff(found.quotes[:count], prepend=0)
-    return _Records(text, first[keep], width[keep], starts, stops, quotes, found.regular)
+    return _Records(data, first[keep], width[keep], starts, stops, quotes, found.regular)
 
 
 def _values(records: _Records, number: int, bad: NDArray[np.bool_]) -> pa.Array:
@@ -234,11 +227,11 @@ def _values(records: _Records, number: int, bad: NDArray[np.bool_]) -> pa.Array:
     starts, stops, quotes = records.starts[index], records.stops[index], records.quotes[index]
     absent = bad | (starts == stops)
     if not quotes.any():
-        return cut_out(records.text, starts, stops, absent)
-    data = np.frombuffer(records.text, np.uint8)
+        return cut_out(records.data, starts, stops, absent)
+    data = records.data
     quoted = ~absent & (quotes > 0) & (data[np.minimum(starts, len(data) - 1)] == _QUOTE)
     whole = quoted & (quotes > 1) & (data[stops - 1] == _QUOTE) & ((quotes == 2) | records.regular)
-    array = cut_out(records.text, starts + whole, stops - whole, absent)
+    array = cut_out(records.data, starts + whole, stops - whole, absent)
     doubled = whole & (quotes > 2)
     if doubled.any():
         single = pc.replace_substring(array.filter(pa.array(doubled)), b'""', b'"')

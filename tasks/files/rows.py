@@ -21,15 +21,15 @@ def read_rows(file: SourceFile, field: bytes = b"data") -> Iterator[Rows]:
     `field`: the field that holds a line of NDJSON. Raises `Terminal` for a file that cannot be read or is broken,
     `Transient` where its place may answer later.
     """
-    with closing(Stored(file)) as stored:
+    with closing(Stored(file, hashed=False)) as stored:
         yield from open_rows(file, field, stored)[1]
 
 
 def open_rows(file: SourceFile, field: bytes, stored: Stored) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
-    """The keys of all rows, and the rows. A text is read through `stored`, Parquet is not."""
+    """The keys of all rows, and the rows, which are `read_rows`. A text is read through `stored`, Parquet is not."""
     if file.format == "parquet":
         return read_parquet(file)
-    blocks = unpacked(file, stored)
+    fill = unpacked(file, stored)
     if file.format == "ndjson":
-        return (field,), read_lines(blocks, field, file.shown)
-    return read_records(blocks, file.shown, file.delimiter)
+        return (field,), read_lines(fill, field, file.shown)
+    return read_records(fill, file.shown, file.delimiter)

@@ -1,4 +1,4 @@
-"""The bytes of a file: as they are stored, counted and hashed on their way, and unpacked in blocks."""
+"""The bytes of a file: as they are stored, counted and hashed on their way, and unpacked."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pyarrow import fs
 from infra import places
 from infra.errors import SpillwayError, Terminal, one_line
 from tasks.files.find import SourceFile
+from tasks.files.window import Fill
 
-_BLOCK_BYTES = 4 * 1024 * 1024
+_DRAINED_BYTES = 1024 * 1024  # at once
 _OF_THE_PLACE = (FileNotFoundError, PermissionError)  # fsspec gives them no number
 
 
@@ -25,10 +26,11 @@ class Stored(io.RawIOBase):
     Errors of the place are `Transient` or `Terminal`.
     """
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, hashed: bool = True) -> None:
         super().__init__()
         self._file = file
         self._digest = hashlib.sha256()
+        self._hashed = hashed
         self.size = 0
         with reachable(file):
             # Not by its name: what is hashed is what is stored.
@@ -42,17 +44,19 @@ class Stored(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """At most `size` bytes; none at the end."""
-        with reachable(self._file):
-            block: bytes = self._stream.read(None if size is None or size < 0 else size)
-        self._digest.update(block)
-        self.size += len(block)
-        return block
+    def readinto(self, buffer: Any, /) -> int:
+        """As much as there is room for, or less; 0 at the end."""
+        with memoryview(buffer) as view, reachable(self._file):
+            count: int = self._stream.readinto(view)
+            if self._hashed:
+                self._digest.update(view[:count])
+        self.size += count
+        return count
 
     def drain(self) -> None:
         """Read what is left."""
-        while self.read(_BLOCK_BYTES):
+        buffer = bytearray(_DRAINED_BYTES)
+        while self.readinto(buffer):
             pass
 
     def close(self) -> None:
@@ -61,27 +65,26 @@ class Stored(io.RawIOBase):
         super().close()
 
 
-def unpacked(file: SourceFile, stored: Stored) -> Iterator[bytes]:
-    """The content of a file in blocks, none empty, while `stored` is read to its end.
+def unpacked(file: SourceFile, stored: Stored) -> Fill:
+    """What reads the content of a file. At its end all of `stored` has been read.
 
-    Raises `Terminal` where it is not packed as its name says, or cut.
+    Calling it raises `Terminal` where the file is not packed as its name says, or cut.
     """
-    if file.compression is None:
-        yield from _blocks(stored)
-        return
-    with (
-        intact(file, file.compression),
-        pa.CompressedInputStream(pa.PythonFile(stored, "r"), file.compression) as stream,  # closes `stored` as well
-    ):
-        yield from _blocks(stream)
-        stored.drain()
-    if not stored.size:
-        raise Terminal(f"backfill: {file.shown}: expected {file.compression}, found an empty file; fetch it again")
+    kind = file.compression
+    if kind is None:
+        return stored.readinto
+    stream = pa.CompressedInputStream(pa.PythonFile(stored, "r"), kind)
 
+    def fill(buffer: memoryview) -> int:
+        with intact(file, kind):
+            count: int = stream.readinto(buffer)
+        if not count:
+            stored.drain()
+            if not stored.size:
+                raise Terminal(f"backfill: {file.shown}: expected {kind}, found an empty file; fetch it again")
+        return count
 
-def _blocks(stream: Any) -> Iterator[bytes]:
-    while block := stream.read(_BLOCK_BYTES):
-        yield block
+    return fill
 
 
 def look(file: SourceFile) -> tuple[int | None, int | None]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _UUID_BYTES = 16
-_HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint8).reshape(256, 2)
+_HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)  # both digits at once
 _GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))  # of the 32 digits of a UUID; a dash between two
 _NS_A_US = 1000
 _JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
@@ -67,7 +67,7 @@ def _uuids(array: pa.Array) -> pa.Array:
     n = len(array)
     start = array.offset * _UUID_BYTES
     raw = np.frombuffer(array.buffers()[1] or b"", np.uint8)[start : start + n * _UUID_BYTES]
-    digits = _HEX[raw].reshape(n, 2 * _UUID_BYTES)
+    digits = _HEX[raw].view(np.uint8).reshape(n, 2 * _UUID_BYTES)
     texts = np.full((n, 2 * _UUID_BYTES + len(_GROUPS) - 1), ord("-"), np.uint8)
     for dashes, (begin, end) in enumerate(_GROUPS):
         texts[:, begin + dashes : end + dashes] = digits[:, begin:end]

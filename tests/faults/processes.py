@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Forked from a process that has imported the flow already: a kill then falls into the drain, not into its imports.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["flows.drain", "flows.redrive", "tests.faults.points"])
+_CONTEXT.set_forkserver_preload(["flows.drain", "flows.redrive", "flows.backfill", "tests.faults.points"])
 
 
 @dataclass(frozen=True)

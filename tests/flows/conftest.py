@@ -1,13 +1,18 @@
-"""The command line, for the tests of what it prints."""
+"""The command line, for the tests of what it prints, and a table with events of many days."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import psycopg
 import pytest
+import redis
 
 from infra import cli
+from infra.producers.send import send
 from infra.settings import settings
+from tests.flows.aged import events
+from tests.oracle import Key, Row, flat_rows, table_rows
 
 Spillway = Callable[..., tuple[int, str, str]]
 
@@ -31,3 +36,18 @@ def command_line(env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: py
 def spillway(prefect_server: str, command_line: Spillway) -> Spillway:
     """The same, with a Prefect server."""
     return command_line
+
+
+@pytest.fixture
+def drained(
+    prefect_server: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> dict[Key, Row]:
+    """What a drain has put into the table: events of 60 days."""
+    from flows.drain import drain
+
+    entries = events()
+    send(redis_client, stream, entries)
+    drain(stream)
+    rows = flat_rows(entries)
+    assert table_rows(database) == rows
+    return rows

@@ -83,6 +83,11 @@ def test_a_manifest_that_cannot_be_read_is_named(spillway: Spillway, archives: l
         assert code == 1
         assert path in err
         assert "1,200" in out
+    code, out, _ = spillway("archive", "verify", "--json")
+    assert (code, {one["name"]: one["whole"] for one in map(json.loads, out.splitlines())}) == (
+        1,
+        {archives[0].name: True, archives[1].name: False},
+    )
 
 
 def test_an_archive_that_is_not_there_is_an_error(spillway: Spillway, archives: list[Manifest]) -> None:

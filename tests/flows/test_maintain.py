@@ -22,7 +22,7 @@ from infra.settings import Settings
 from tests.conftest import Servers, real_events
 from tests.flows.conftest import Spillway
 from tests.oracle import crossref_rows, table_digest, table_rows
-from tests.tasks.chunked import asleep, fill, statuses
+from tests.tasks.maintain.chunked import asleep, fill, statuses
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -13,70 +13,28 @@ import pytest
 import redis
 from prefect.client.orchestration import get_client
 
-import tasks.undisturbed
+import tasks.maintain.undisturbed
 from flows.drain import drain
 from flows.maintain import maintain
 from infra.errors import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tasks.check import _slowest_load
-from tasks.maintenance import VIOLATION_EVENT
+from tasks.maintain.check import _slowest_load
+from tasks.maintain.report import VIOLATION_EVENT
 from tests.conftest import Servers
 from tests.faults.processes import Drain
-from tests.flows.test_drain import event
+from tests.flows.aged import chunk_ends, events, kept, on_record
 from tests.flows.test_maintain import run_job
-from tests.oracle import Key, Row, flat_rows, ledger_sums, table_digest, table_rows
-from tests.tasks.chunked import only_job
+from tests.oracle import Key, Row, flat_rows, ledger_sums, table_rows
+from tests.tasks.maintain.chunked import only_job
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-DAYS = 60  # back from today, some events each
-PER_DAY = 8
-
-
-def events(days: int = DAYS, first: int = 0, per_day: int = PER_DAY) -> list[dict[bytes, bytes]]:
-    """Events of the last so many days, the oldest first."""
-    now = datetime.now(UTC)
-    return [
-        event(first + day * per_day + n, time=(now - timedelta(days=days - day, minutes=n)).isoformat())
-        for day in range(days)
-        for n in range(per_day)
-    ]
-
-
-def chunk_ends(connection: psycopg.Connection) -> list[tuple[datetime, datetime]]:
-    query = """SELECT range_start, range_end FROM timescaledb_information.chunks
-                WHERE hypertable_name = 'events' ORDER BY range_start"""
-    return connection.execute(query).fetchall()
-
-
-def kept(rows: dict[Key, Row], ranges: list[tuple[datetime, datetime]], keep: timedelta) -> dict[Key, Row]:
-    """The rows in chunks that reach beyond the horizon."""
-    beyond = [(start, end) for start, end in ranges if end > datetime.now(UTC) - keep]
-    return {key: row for key, row in rows.items() if any(start <= key[1] < end for start, end in beyond)}
-
-
-def on_record(connection: psycopg.Connection) -> int:
-    row = connection.execute("SELECT coalesce(sum(rows), 0)::int FROM spillway.drops").fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def retention_jobs(connection: psycopg.Connection) -> list[tuple[str, bool]]:
     query = """SELECT config->>'drop_after', scheduled FROM timescaledb_information.jobs
                 WHERE hypertable_name = 'events' AND proc_name = 'policy_retention'"""
     return connection.execute(query).fetchall()
-
-
-@pytest.fixture
-def drained(redis_client: redis.Redis, database: psycopg.Connection, stream: str) -> dict[Key, Row]:
-    """What a drain has put into the table: events of 60 days."""
-    entries = events()
-    send(redis_client, stream, entries)
-    drain(stream)
-    rows = flat_rows(entries)
-    assert table_rows(database) == rows
-    return rows
 
 
 @pytest.mark.parametrize("way", ["flow", "archive"])
@@ -211,8 +169,9 @@ def test_events_within_the_horizon_that_are_gone_fail_the_run_and_are_an_event(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pause between attempts."""
-    monkeypatch.setattr(tasks.undisturbed, "_PAUSE_SECONDS", 0.01)
+    """No pause between attempts, and short ones."""
+    for name in ("_PAUSE_SECONDS", "_WRITERS_SECONDS", "_ALONE_SECONDS"):
+        monkeypatch.setattr(tasks.maintain.undisturbed, name, 0.05)
 
 
 @pytest.mark.usefixtures("quick")
@@ -285,28 +244,15 @@ def test_the_slowest_load_is_the_longest_of_those_that_ran_beside_the_run(databa
     assert _slowest_load(database, now - timedelta(seconds=2), now, []) is None
 
 
-def test_the_way_back_from_archive_to_flow_keeps_what_is_on_record(
-    drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
+def test_a_check_that_cannot_be_made_says_what_was_done_before(
+    drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
-    configure(keep="45d", retention="archive", archive_url=tmp_path)
-    maintain()
-    first = on_record(database)
-    configure(keep="30d", retention="flow")
-    maintain()
-    assert 0 < first < on_record(database)
-    configure(keep="")
-    found = maintain()
-    assert (found["ok"], found["account"]["inserted"]) == (True, len(drained))
-
-
-def test_chunks_are_archived_before_they_are_to_go_where_an_age_is_set(
-    drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
-) -> None:
-    configure(archive_after="20d", archive_url=tmp_path, compress_after="")
-    digest = table_digest(database)
-    found = maintain()
-    old = [end for _, end in chunk_ends(database) if end < datetime.now(UTC) - timedelta(days=20)]
-    assert len(found["archived"]) == len(old) > 0
-    assert len(list(tmp_path.rglob("_manifests/*.json"))) == len(old)
-    assert table_digest(database) == digest
-    assert maintain()["archived"] == []
+    """Chunks are gone by then, and there is no report that would say so."""
+    configure(keep="30d", compress_after="", retries=0)
+    database.execute("ALTER TABLE spillway.ledger RENAME COLUMN seconds TO others")
+    try:
+        with pytest.raises(Terminal, match=r"^maintain: check: .*; \d+ chunks dropped: "):
+            maintain()
+    finally:
+        database.execute("ALTER TABLE spillway.ledger RENAME COLUMN others TO seconds")
+    assert 0 < on_record(database) == len(drained) - len(table_rows(database))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -16,8 +17,11 @@ LIFE_SECONDS = 0.8
 _LATEST_TIME = 4  # of a frequent point
 
 
-class Fault:
-    """One fault, in the order in which its methods are called. All dice are thrown with `dice`: a seed replays it."""
+class Fault(ABC):
+    """One fault, in the order in which its methods are called. All dice are thrown with `dice`: a seed replays it.
+
+    `inject` makes it one; of the rest a fault has what it needs.
+    """
 
     # Whether it takes so long that it is done less often.
     slow: ClassVar[bool] = False
@@ -46,25 +50,25 @@ class Fault:
         """Why it cannot be done to this world, None where it can."""
         return None
 
-    def prepare(self, leg: Leg) -> None:
+    def prepare(self, leg: Leg) -> None:  # noqa: B027
         """Before the drains start. What is to be drained has been sent."""
 
     def moment(self) -> Point | float:
         """When to inject it: at a point of the first drain, or so many seconds after its start."""
         return any_point(self.dice) if self.dice.random() < 0.5 else any_time(self.dice)
 
+    @abstractmethod
     def inject(self, drains: Sequence[Drain]) -> None:
         """Do the harm."""
-        raise NotImplementedError
 
-    def heal(self, drains: Sequence[Drain]) -> None:
+    def heal(self, drains: Sequence[Drain]) -> None:  # noqa: B027
         """Undo it."""
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
         """What is wrong with how the drains ended."""
         return []
 
-    def clean(self) -> None:
+    def clean(self) -> None:  # noqa: B027
         """After everything, whatever went wrong: undo `prepare`."""
 
 

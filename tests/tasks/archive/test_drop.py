@@ -13,13 +13,13 @@ import psycopg
 import pytest
 
 from infra.errors import Terminal, Transient
-from tasks.archive import drop as drop_module
 from tasks.archive.drop import drop_archived
 from tasks.archive.manifest import names
 from tasks.archive.root import Root
 from tasks.archive.verify import unlisted, verify
 from tasks.archive.write import archive_chunk
 from tasks.chunks import Chunk
+from tasks.maintain import undisturbed
 from tasks.progress import News, Reached, watched
 from tests.conftest import Servers
 from tests.tasks.archive.helpers import (
@@ -131,14 +131,14 @@ def test_who_reads_the_chunk_is_waited_for_and_at_last_left_alone(
     insert(database, many(50))
     chunk = the_chunk(database)
     manifest = archive_chunk(database, chunk, root)
-    monkeypatch.setattr(drop_module, "_ATTEMPTS", 2)
-    monkeypatch.setattr(drop_module, "_ALONE_SECONDS", 0.3)
+    monkeypatch.setattr(undisturbed, "_ATTEMPTS", 2)
+    monkeypatch.setattr(undisturbed, "_ALONE_SECONDS", 0.3)
     with session(servers) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM events")
         with pytest.raises(Transient, match="others read or wrote it"):
             drop_archived(database, chunk, manifest, root)
-        monkeypatch.setattr(drop_module, "_ALONE_SECONDS", 20)
+        monkeypatch.setattr(undisturbed, "_ALONE_SECONDS", 20)
         threading.Timer(0.5, reader.execute, ["COMMIT"]).start()
         assert drop_archived(database, chunk, manifest, root) == "dropped"
         time.sleep(0.1)

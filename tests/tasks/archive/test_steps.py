@@ -14,7 +14,7 @@ from infra.errors import Terminal, Transient
 from infra.settings import Settings, settings
 from tasks.archive.manifest import load, names
 from tasks.archive.root import open_root
-from tasks.archive.steps import archive_and_drop
+from tasks.archive.steps import archive_and_drop, archive_and_keep
 from tasks.progress import News, Reached, watched
 from tests.conftest import Servers
 from tests.tasks.archive.helpers import THURSDAY, by_pandas, chunks, event, in_order, insert, many, the_chunk
@@ -77,3 +77,23 @@ def test_without_a_place_nothing_is_dropped(database: psycopg.Connection, config
     with pytest.raises(Terminal, match="SPILLWAY_ARCHIVE_URL"):
         retire()
     assert len(in_order(database)) == 200
+
+
+def test_a_chunk_that_another_run_has_dropped_meanwhile_is_no_failure(
+    database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
+) -> None:
+    configure(archive_url=tmp_path)
+    insert(database, many(200))
+    chunk = the_chunk(database)
+
+    @flow(persist_result=False)
+    def twice() -> list[bool]:
+        with Clients(settings()) as clients:
+            first = archive_and_drop(clients, chunk, 8192)
+            return [
+                one is not None for one in (first, archive_and_drop(clients, chunk), archive_and_keep(clients, chunk))
+            ]
+
+    assert twice() == [True, False, False]
+    dropped = database.execute("SELECT rows, bytes, dropped_by FROM spillway.drops").fetchall()
+    assert dropped == [(200, 8192, "archive")]

@@ -202,6 +202,19 @@ def test_reading_a_file_that_is_none_is_an_error_that_names_it(
     assert archived.manifest.files[3].path in str(error.value)
 
 
+def test_whatever_byte_is_wrong_reading_gives_rows_or_an_error_that_names_the_file(archived: Archived) -> None:
+    """That the rows are the right ones, verification tells; pyarrow has several kinds of errors for what it reads."""
+    whole, errors = archived.file.read_bytes(), []
+    for place in range(0, len(whole), max(1, len(whole) // 150)):
+        archived.file.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            list(read_archive(archived.root, archived.manifest))
+        except BadArchive as error:
+            errors.append(str(error))
+    assert errors
+    assert all(archived.manifest.files[3].path in text and "\n" not in text for text in errors)
+
+
 def test_verification_goes_by_the_files_and_not_by_the_table(database: psycopg.Connection, archived: Archived) -> None:
     insert(database, [event(10_000, archived.chunk.range_start)])
     verify(archived.root, archived.manifest)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
+from tasks.files import block, lines, records, window
 from tasks.files.block import Rows
 from tasks.files.find import SourceFile, find_files
+from tasks.files.window import Fill
 
 _NOBODY = 65_534
 
@@ -37,9 +41,21 @@ def written(path: Path, data: bytes) -> SourceFile:
     return file
 
 
-def in_blocks(data: bytes, size: int) -> list[bytes]:
-    """Of `size` bytes each, none empty."""
-    return [data[at : at + size] for at in range(0, len(data), size)]
+def filling(data: bytes, most: int = 1 << 30) -> Fill:
+    """What reads `data`, at most so many bytes at once."""
+    stream = io.BytesIO(data)
+    return lambda buffer: stream.readinto(buffer[:most])
+
+
+@contextmanager
+def blocks_of(size: int, scanned: int = 1 << 20, rows: int = 1 << 16) -> Iterator[None]:
+    """Texts are read in blocks of so many bytes, looked through so many at a time, and given so many rows at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window, "_BLOCK_BYTES", size)
+        patch.setattr(lines, "_SCANNED_BYTES", scanned)
+        patch.setattr(records, "_SCANNED_BYTES", scanned)
+        patch.setattr(block, "MOST_ROWS", rows)
+        yield
 
 
 def fields_of(blocks: Iterable[Rows]) -> dict[int, Fields]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from itertools import chain
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infra.errors import Terminal
-from tasks.files import block, records
+from tasks.files import window
 from tasks.files.records import MALFORMED, read_records
-from tests.tasks.files.make import Fields, fields_of, in_blocks
+from tests.tasks.files.make import Fields, blocks_of, fields_of, filling
 
 KEYS = (b"x", b"y", b"z")
 MARK = b"\xef\xbb\xbf"
@@ -25,10 +24,13 @@ a_value = st.one_of(
 )
 
 
-def read(data: bytes, size: int = 1 << 20, delimiter: bytes = b",") -> dict[int, Fields]:
-    keys, found = read_records(in_blocks(data, size), "x.csv", delimiter)
-    assert keys[-1] == MALFORMED
-    return fields_of(found)
+def read(
+    data: bytes, size: int = 1 << 20, scanned: int = 1 << 20, rows: int = 1 << 16, delimiter: bytes = b","
+) -> dict[int, Fields]:
+    with blocks_of(size, scanned, rows):
+        keys, found = read_records(filling(data, 5), "x.csv", delimiter)
+        assert keys[-1] == MALFORMED
+        return fields_of(found)
 
 
 def spelled(value: bytes | None, quoted: bool) -> bytes:
@@ -40,11 +42,12 @@ def spelled(value: bytes | None, quoted: bool) -> bytes:
     return value
 
 
+@settings(deadline=None)  # the first one imports pandas
 @given(
     st.lists(st.tuples(st.tuples(a_value, a_value, a_value), st.booleans(), st.sampled_from([b"\n", b"\r\n"]))),
     st.booleans(),
     st.booleans(),
-    st.integers(1, 60),
+    st.integers(3, 60),
     st.integers(1, 9),
     st.integers(1, 4),
 )
@@ -60,19 +63,16 @@ def test_every_value_arrives_byte_by_byte(
     data = MARK * marked + b"x,y,z\n" + b"".join(written)
     if not ended and rows:
         data = data.removesuffix(rows[-1][2])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_SCANNED_BYTES", scanned)
-        patch.setattr(block, "MOST_ROWS", most)
-        found = read(data, size)
-    assert found == {
+    assert read(data, size, scanned, most) == {
         number: {key: value for key, value in zip(KEYS, values, strict=True) if value is not None}
         for number, (values, _, _) in enumerate(rows, 1)
     }
 
 
+@settings(deadline=None)  # the first one imports pandas
 @given(
     st.lists(st.sampled_from(["a", '"', ",", "\n", "\r\n", "é"]), max_size=30).map("".join),
-    st.integers(1, 40),
+    st.integers(3, 40),
     st.integers(1, 9),
 )
 @example('a"b,c\n"a"b"c,d\n"a""b"c,""x""\n', 1, 1)
@@ -81,13 +81,11 @@ def test_whatever_a_file_holds_is_taken_as_the_csv_module_takes_it(text: str, si
     data = ("x,y\n" + text).encode()
     expected = [record for record in csv.reader(io.StringIO("x,y\n" + text, newline="")) if record][1:]
     with_another = list(csv.reader(io.StringIO(text + "\nthe,end", newline="")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_SCANNED_BYTES", scanned)
-        if with_another[-1] != ["the", "end"]:
-            with pytest.raises(Terminal, match=r"x.csv, record \d+: expected a value that begins with a quote to end"):
-                read(data, size)
-            return
-        found = read(data, size)
+    if with_another[-1] != ["the", "end"]:
+        with pytest.raises(Terminal, match=r"x.csv, record \d+: expected a value that begins with a quote to end"):
+            read(data, size, scanned)
+        return
+    found = read(data, size, scanned)
     assert list(found) == list(range(1, len(expected) + 1))
     for fields, record in zip(found.values(), expected, strict=True):
         if len(record) == 2:
@@ -98,7 +96,7 @@ def test_whatever_a_file_holds_is_taken_as_the_csv_module_takes_it(text: str, si
             assert list(csv.reader(io.StringIO(fields[MALFORMED].decode(), newline=""))) == [record]
 
 
-@pytest.mark.parametrize("size", range(1, 40))
+@pytest.mark.parametrize("size", range(3, 40))
 def test_records_with_too_few_or_too_many_values_are_kept_as_their_text(size: int) -> None:
     assert read(b'x,y\r\n1,2\r\n3\r\n\r\n"a\r\n",\xff,"c"\r\n"5",""\r\n,\r\n6,7', size) == {
         1: {b"x": b"1", b"y": b"2"},
@@ -126,14 +124,14 @@ def test_tabs_may_stand_between_values() -> None:
 
 
 def test_names_may_be_quoted_and_no_utf8() -> None:
-    keys, found = read_records([MARK + b'"a,""b""\n",\xff\n1,2\n'], "x.csv")
+    keys, found = read_records(filling(MARK + b'"a,""b""\n",\xff\n1,2\n'), "x.csv")
     assert keys == (b'a,"b"\n', b"\xff", MALFORMED)
     assert fields_of(found) == {1: {b'a,"b"\n': b"1", b"\xff": b"2"}}
 
 
 def test_a_header_alone_has_no_rows() -> None:
     for data in (b"x,y", b"x,y\r\n", b"\n\nx,y\n\n\n"):
-        keys, found = read_records([data], "x.csv")
+        keys, found = read_records(filling(data), "x.csv")
         assert keys == (b"x", b"y", MALFORMED)
         assert list(found) == []
 
@@ -150,7 +148,7 @@ def test_a_header_alone_has_no_rows() -> None:
         (b'x,"y\n1,2\n', r"record 0: expected a value that begins with a quote to end with one, found none"),
     ],
 )
-@pytest.mark.parametrize("size", [1, 5, 100])
+@pytest.mark.parametrize("size", [3, 5, 100])
 def test_a_file_without_good_names_or_an_end_is_refused(data: bytes, message: str, size: int) -> None:
     with pytest.raises(Terminal, match=f"^backfill: x.csv.*{message}"):
         read(data, size)
@@ -160,7 +158,7 @@ def test_a_record_of_many_blocks_arrives(monkeypatch: pytest.MonkeyPatch) -> Non
     value = b'a"\n,' * (1 << 18)
     data = b"x,y\n1," + spelled(value, True) + b"\n2,b\n"
     assert read(data, 1 << 16) == {1: {b"x": b"1", b"y": value}, 2: {b"x": b"2", b"y": b"b"}}
-    monkeypatch.setattr(block, "LONGEST_BYTES", 1 << 19)
+    monkeypatch.setattr(window, "LONGEST_BYTES", 1 << 19)
     with pytest.raises(
         Terminal, match=r"x.csv, record 1: expected its end within 524,288 bytes, found none; is a quote"
     ):
@@ -168,5 +166,5 @@ def test_a_record_of_many_blocks_arrives(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_block_has_no_more_rows_than_it_may() -> None:
-    _, found = read_records(chain([b"x\n"], [b"1\n" * 100_000]), "x.csv")
+    _, found = read_records(filling(b"x\n" + b"1\n" * 100_000), "x.csv")
     assert [len(rows) for rows in found] == [65_536, 34_464]

@@ -11,7 +11,7 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.columns.times import parse_times
@@ -33,6 +33,7 @@ def texts(values: list[Any], kind: pa.DataType) -> list[str | None]:
     return [None if value is None else value.decode() for value in found.to_pylist()]
 
 
+@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | a_time))
 def test_microseconds_are_exact(values: list[datetime | None]) -> None:
     expected = [value and value.isoformat(timespec="microseconds") + "Z" for value in values]
@@ -43,6 +44,7 @@ def test_microseconds_are_exact(values: list[datetime | None]) -> None:
     assert texts(whole, pa.timestamp("s")) == [value and value.isoformat() + "Z" for value in whole]
 
 
+@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_nanoseconds_are_cut_as_digits_are(values: list[int]) -> None:
     found = texts(values, pa.timestamp("ns"))
@@ -67,6 +69,7 @@ def test_times_that_no_calendar_has_do_not_stop_the_rest() -> None:
         assert None not in found[:3]
 
 
+@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.uuids()))
 def test_uuids_have_their_usual_spelling(values: list[UUID | None]) -> None:
     expected = [value and str(value) for value in values]
@@ -80,6 +83,7 @@ def test_uuids_have_their_usual_spelling(values: list[UUID | None]) -> None:
     assert read.tobytes() == b"".join(value for value in raw if value)
 
 
+@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.binary()))
 def test_texts_and_bytes_are_as_they_are(values: list[bytes | None]) -> None:
     for kind in (pa.binary(), pa.large_binary(), pa.binary_view()):
@@ -87,12 +91,14 @@ def test_texts_and_bytes_are_as_they_are(values: list[bytes | None]) -> None:
         assert as_text(pa.array(values, pa.binary()).dictionary_encode()).to_pylist() == values
 
 
+@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]))))
 def test_strings_are_as_they_are(values: list[str | None]) -> None:
     for kind in (pa.string(), pa.large_string(), pa.string_view()):
         assert texts(values, kind) == values
 
 
+@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False)))
 def test_floats_keep_every_bit_and_are_json(values: list[float | None]) -> None:
     read = [None if text is None else float(json.loads(text)) for text in texts(values, pa.float64())]
@@ -101,6 +107,7 @@ def test_floats_keep_every_bit_and_are_json(values: list[float | None]) -> None:
     ]
 
 
+@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False)))
 def test_floats_of_32_bits_keep_them(values: list[float]) -> None:
     assert [np.float32(text) for text in texts(values, pa.float32())] == [np.float32(value) for value in values]

@@ -12,7 +12,7 @@ from psycopg import sql
 from tasks.chunks import HYPERTABLE
 
 Kind = Literal["compression", "retention"]
-_PROCEDURES = {"compression": ["policy_compression", "policy_recompression"], "retention": ["policy_retention"]}
+_PROCEDURES = {"compression": "policy_compression", "retention": "policy_retention"}
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Job:
     """A policy: `after` which age it acts (None where that is not how it is set), and how its last run ended.
 
     `enabled`: nobody has put it to sleep. `failed`: None where it has never ended. `error`: the server's words.
+    `running`: at this moment; what is said of the last run is then of the one before, but for `last_start`.
     """
 
     id: int
@@ -32,39 +33,42 @@ class Job:
     failed: bool | None = None
     error: str | None = None
     next_start: datetime | None = None
+    running: bool = False
 
     def __str__(self) -> str:
         if not self.enabled:
             return f"job {self.id} is disabled"
+        if self.running:
+            return f"job {self.id} is running"
         if self.failed:
             return f"job {self.id} failed: {self.error or 'see the log of the database server'}"
         if self.last_start is None:
             return f"job {self.id} has not run yet"
-        return f"job {self.id} last ran {self.last_start:%Y-%m-%d %H:%M}"
+        return f"job {self.id} last ran {self.last_start:%Y-%m-%d %H:%M}" + (" and succeeded" * (self.failed is False))
 
 
 # An infinite time stands for never.
 _JOBS = """
-    SELECT j.job_id, j.proc_name, coalesce(j.config->>'compress_after', j.config->>'drop_after')::interval, j.scheduled,
+    SELECT j.job_id, coalesce(j.config->>'compress_after', j.config->>'drop_after')::interval, j.scheduled,
            nullif(s.last_run_started_at, '-infinity'), extract(epoch FROM s.last_run_duration)::float8,
            nullif(s.last_successful_finish, '-infinity'), s.last_run_status = 'Failed', e.err_message,
-           nullif(nullif(s.next_start, '-infinity'), 'infinity')
+           nullif(nullif(s.next_start, '-infinity'), 'infinity'), s.job_status IS NOT DISTINCT FROM 'Running'
       FROM timescaledb_information.jobs AS j
       JOIN pg_class AS h ON h.oid = %(table)s::regclass AND h.relname = j.hypertable_name
                         AND h.relnamespace = to_regnamespace(quote_ident(j.hypertable_schema))
       LEFT JOIN timescaledb_information.job_stats AS s USING (job_id)
       LEFT JOIN LATERAL (SELECT err_message FROM timescaledb_information.job_errors AS e
                           WHERE e.job_id = j.job_id ORDER BY e.start_time DESC LIMIT 1) AS e ON true
-     WHERE j.proc_name = ANY(%(procedures)s)
+     WHERE j.proc_name = %(procedure)s
      ORDER BY j.job_id"""
 
 
 def jobs(connection: psycopg.Connection, kind: Kind) -> list[Job]:
     """The policies of one kind, none or one where nobody has tinkered. Raises `psycopg.Error`."""
-    rows = connection.execute(_JOBS, {"table": HYPERTABLE, "procedures": _PROCEDURES[kind]})
+    rows = connection.execute(_JOBS, {"table": HYPERTABLE, "procedure": _PROCEDURES[kind]})
     return [
-        Job(job, kind, after, enabled, start, seconds, success, failed, error if failed else None, next_start)
-        for job, _, after, enabled, start, seconds, success, failed, error, next_start in rows
+        Job(job, kind, after, enabled, start, seconds, success, failed, error if failed else None, next_start, running)
+        for job, after, enabled, start, seconds, success, failed, error, next_start, running in rows
     ]
 
 
@@ -72,14 +76,6 @@ def is_community(connection: psycopg.Connection) -> bool:
     """Whether the server has compression and policies: the Apache edition has neither."""
     row = connection.execute("SELECT current_setting('timescaledb.license')").fetchone()
     return row is not None and row[0] == "timescale"
-
-
-def server_now(connection: psycopg.Connection) -> datetime:
-    """The server's clock: chunks are due by it."""
-    row = connection.execute("SELECT now()").fetchone()
-    assert row is not None  # a SELECT without FROM has one row
-    now: datetime = row[0]
-    return now
 
 
 @dataclass(frozen=True)

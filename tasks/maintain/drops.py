@@ -1,4 +1,4 @@
-"""The record of what retention drops: without it, what was inserted and is not there would pass for a loss."""
+"""Dropping a chunk, and the record of it: without that, what was inserted and is not there would pass for a loss."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from datetime import datetime
 
 import psycopg
 
-from tasks.chunks import Chunk
-from tasks.jobs import Job
+from infra.errors import Terminal
+from tasks.chunks import HYPERTABLE, Chunk
+from tasks.maintain.jobs import Job
+from tasks.maintain.undisturbed import alone
 
+# By the clock and not by the beginning of the transaction: with the chunk locked, a load that began later than this is
+# none of those whose rows go. `tasks/maintain/gone.py` goes by it.
 _RECORD = """
-    INSERT INTO spillway.drops (chunk, range_start, range_end, rows, bytes, dropped_by)
-    VALUES (%s, %s, %s, %s, %s, %s)"""
+    INSERT INTO spillway.drops (chunk, range_start, range_end, rows, bytes, dropped_by, dropped_at)
+    VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp())"""
 # One row for all that nobody counted: how far it may reach.
 _UNCOUNTED = """
     WITH moved AS (
@@ -21,6 +25,26 @@ _UNCOUNTED = """
          WHERE rows IS NULL RETURNING id)
     INSERT INTO spillway.drops (chunk, range_end, dropped_by)
     SELECT 'not counted', %(until)s, %(by)s WHERE NOT EXISTS (SELECT FROM moved)"""
+_DROP = """
+    SELECT parse_ident(dropped::text)
+      FROM drop_chunks(%s::regclass, older_than => %s::timestamptz, newer_than => %s::timestamptz) AS dropped"""
+
+
+def drop_alone(connection: psycopg.Connection, chunk: Chunk, rows: int, size: int | None, by: str) -> None:
+    """Drop `chunk` and put down that its `rows` went, in the caller's transaction, in which nobody else writes to it.
+
+    Raises what `tasks.maintain.undisturbed.alone` does, and `Terminal` where not this chunk alone would go.
+    """
+    with alone(connection, chunk):
+        record_drop(connection, chunk, rows, size, by)
+        found = connection.execute(_DROP, [HYPERTABLE, chunk.range_end, chunk.range_start])
+        dropped = [".".join(names) for (names,) in found]
+        if dropped != [f"{chunk.schema}.{chunk.table}"]:  # rolled back by this
+            raise Terminal(
+                f"drop {chunk.schema}.{chunk.table}: expected to drop this chunk alone, found {dropped}; nothing was"
+                " dropped: run it again, and if it says the same, look for chunks that overlap (SELECT"
+                " show_chunks('events'))"
+            )
 
 
 def record_drop(connection: psycopg.Connection, chunk: Chunk, rows: int, size: int | None, by: str) -> None:

@@ -10,12 +10,22 @@ import psycopg
 
 from infra.connections import Clients
 from infra.settings import Settings
-from tasks.account import Account, account
-from tasks.chunks import ChunkState, chunk_states
-from tasks.compress import Found, Wanted, failed_by_job, find, wanted_of, why_not_compressed
-from tasks.jobs import Job, days, is_community, jobs, server_now
-from tasks.outlook import NextDrop, Policies, next_drop, what_next
-from tasks.retain import due
+from tasks.chunks import server_now
+from tasks.maintain.account import Account, account
+from tasks.maintain.compress import (
+    Found,
+    Wanted,
+    due_since,
+    failed_by_job,
+    find,
+    wanted_of,
+    was_there,
+    why_not_compressed,
+)
+from tasks.maintain.jobs import Job, days, is_community, jobs
+from tasks.maintain.outlook import NextDrop, Policies, next_drop, what_next
+from tasks.maintain.retain import due
+from tasks.maintain.states import ChunkState, chunk_states
 from tasks.step import step
 
 # A chunk may be in use for a run or two, and the database's jobs come once or twice a day.
@@ -34,8 +44,8 @@ class Check:
     """What was found. `next`: of each of `chunks`, in words. `violations` fail the flow, `warnings` do not.
 
     `horizon`: the time before which events may be dropped, None for never; `dropping_after`: the age that the
-    database's own job is set to. `slowest_load`: seconds of the longest load while chunks were compressed, None where
-    none was.
+    database's own job is set to. `slowest_load`: seconds of the longest load beside this run, or beside the last one of
+    the database's compression; None where there was none.
     """
 
     now: datetime
@@ -74,7 +84,9 @@ def look(connection: psycopg.Connection, config: Settings, wanted: Wanted | None
         replace(state, rows=counted[state.chunk], exact=True) if state.chunk in counted else state
         for state in chunk_states(connection)
     )
-    policies = Policies(wanted if community else None, found.jobs, config.keep, config.retention, retention_jobs)
+    policies = Policies(
+        wanted if community else None, found.jobs, config.keep, config.retention, retention_jobs, config.archive_after
+    )
     oldest = connection.execute("SELECT min(time) FROM events").fetchone()
     overdue = _overdue(states, policies, now, dry)
     violations = [problem for problem, grave in overdue if grave]
@@ -131,25 +143,36 @@ def _why_not_gone(since: datetime, policies: Policies, now: datetime, dry: bool)
     job = next(iter(policies.retention_jobs), None)
     if job is None:
         return "the database has no job for it", not dry
+    if job.running:
+        return str(job), False
     if not job.enabled or job.failed:
         return str(job), True
     if job.last_start is None or job.last_start < since:
-        return f"{job}, and not since it is due", now - since > _PATIENCE and job.last_start is not None
+        return f"{job}, and not since it is due", now - since > _PATIENCE and _overslept(job, now)
     return f"{job} and left it", True
 
 
+def _overslept(job: Job, now: datetime) -> bool:
+    """Whether the database's scheduler does not come to it. One that has never run may have been set just now."""
+    return job.last_start is not None and (job.next_start is None or job.next_start < now - _PATIENCE)
+
+
 def _not_compressed(states: Sequence[ChunkState], policies: Policies, now: datetime) -> list[tuple[str, bool]]:
-    """Chunks that should be compressed and are not, together by reason; grave where the job fails them."""
+    """Chunks that should be compressed and are not, together by reason; grave where the job fails them, or leaves them
+    as rows for days."""
     wanted, jobs = policies.compress, policies.compression_jobs
     if wanted is None:
         return []
     reasons: dict[tuple[str, bool], list[str]] = {}
     going = due(states, policies.keep, now)
     for state in states:
-        since = max(state.chunk.range_end + wanted.after, state.created)
-        waiting = state.state == "rows" and not failed_by_job(state, jobs, wanted) and now - since <= _PATIENCE
+        failed = failed_by_job(state, jobs, wanted)
+        waiting = state.state == "rows" and not failed and now - due_since(state, wanted) <= _PATIENCE
         if not (waiting or state in going) and (why := why_not_compressed(state, jobs, wanted, now)):
-            reasons.setdefault((why, failed_by_job(state, jobs, wanted)), []).append(state.chunk.table)
+            left = state.state == "rows" and any(
+                not job.running and (was_there(state, job, wanted) or _overslept(job, now)) for job in jobs
+            )
+            reasons.setdefault((why, failed or left), []).append(state.chunk.table)
     found = []
     for (why, grave), chunks in reasons.items():
         text = f"{len(chunks)} chunks past {days(wanted.after)} are not compressed, or not wholly ({chunks[0]}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
-from tasks.account import account
 from tasks.compact import compact
-from tasks.drops import record_drop, record_uncounted
-from tests.tasks.chunked import MONDAY, fill
+from tasks.maintain.account import account
+from tasks.maintain.drops import record_drop, record_uncounted
+from tasks.maintain.retain import drop_chunk
+from tasks.maintain.states import chunk_states, count_rows
+from tests.tasks.maintain.chunked import MONDAY, fill
 
 WEEK = timedelta(days=7)
 ROWS = 100  # a week, in `weeks` of them
@@ -70,13 +73,59 @@ def test_where_the_databases_job_drops_only_what_is_gone_behind_its_horizon_is_m
     assert missing(six_weeks, horizon)[0] > 0
     record_uncounted(six_weeks, horizon, "policy")
     record_uncounted(six_weeks, horizon - WEEK, "policy")  # what was reached stays so
-    assert missing(six_weeks, horizon) == (0, horizon)
+    # Chunks go as a whole: that of the horizon, which begins on the Thursday before it, must be there.
+    thursday = horizon - timedelta(days=4)
+    assert missing(six_weeks, horizon) == (0, thursday)
     assert missing(six_weeks, None)[0] == 0
     six_weeks.execute("DELETE FROM events WHERE time >= %s AND time < %s", [horizon + WEEK, horizon + 2 * WEEK])
     found, since = missing(six_weeks, horizon)
     assert found == 100
     assert since is not None
     assert horizon <= since <= horizon + WEEK
+
+
+def test_in_the_chunk_that_the_horizon_of_the_databases_job_cuts_every_loss_is_seen(
+    six_weeks: psycopg.Connection,
+) -> None:
+    """It is not dropped before all of it is older; and the clock goes on between two looks at it."""
+    day = timedelta(days=1)
+    book(six_weeks, [(MONDAY + n * day, MONDAY + (n + 1) * day - timedelta(seconds=1), 0) for n in range(42)])
+    six_weeks.execute(
+        """UPDATE spillway.ledger SET inserted = n, read = n FROM (
+               SELECT l.ids, count(*) AS n FROM events JOIN spillway.ledger AS l ON time BETWEEN min_time AND max_time
+                GROUP BY l.ids) AS counted WHERE counted.ids = ledger.ids"""
+    )
+    horizon = MONDAY + 3 * WEEK + day
+    six_weeks.execute("SELECT drop_chunks('events', older_than => %s::timestamptz)", [horizon])
+    record_uncounted(six_weeks, horizon + timedelta(seconds=1), "policy")
+    assert missing(six_weeks, horizon)[0] == 0
+    six_weeks.execute("DELETE FROM events WHERE time >= %s AND time < %s", [horizon + day, horizon + 2 * day])
+    assert missing(six_weeks, horizon)[0] > 0
+
+
+def test_an_old_schema_without_the_record_of_drops_is_told_and_drops_nothing(six_weeks: psycopg.Connection) -> None:
+    """It must not pass for a chunk that is gone."""
+    state = chunk_states(six_weeks)[0]
+    six_weeks.execute("ALTER TABLE spillway.drops RENAME TO other")
+    try:
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            drop_chunk(six_weeks, state)
+    finally:
+        six_weeks.execute("ALTER TABLE spillway.other RENAME TO drops")
+    assert drop_chunk(six_weeks, state) is not None
+    assert drop_chunk(six_weeks, state) is None
+
+
+def test_rows_are_counted_no_longer_than_a_statement_may_take(six_weeks: psycopg.Connection) -> None:
+    """The client gives up a server that is silent for longer: what is not counted in time is not checked."""
+    book(six_weeks, weekly(6))
+    with psycopg.connect(six_weeks.info.dsn, password=six_weeks.info.password) as other:
+        newest = chunk_states(six_weeks)[-1].chunk
+        other.execute(f"LOCK TABLE {newest.schema}.{newest.table} IN ACCESS EXCLUSIVE MODE")
+        six_weeks.execute("SET statement_timeout = '300ms'")
+        began = time.monotonic()
+        assert list(count_rows(six_weeks, [newest], 60)) == []
+        assert time.monotonic() - began < 10
 
 
 def test_what_was_dropped_and_counted_is_not_missing_even_where_the_time_to_keep_grows(

@@ -12,15 +12,15 @@ from psycopg import sql
 
 from infra.connections import Clients
 from infra.errors import Terminal, Transient
-from tasks.chunks import HYPERTABLE, Chunk, ChunkState, chunk_states, count
-from tasks.drops import policy_reached, record_drop, record_uncounted
-from tasks.jobs import Change, Job, apply, days, enabled_again, is_community, jobs, server_now
+from tasks.chunks import HYPERTABLE, Chunk, count, days_of, server_now
+from tasks.maintain.drops import drop_alone, policy_reached, record_uncounted
+from tasks.maintain.jobs import Change, Job, apply, days, enabled_again, is_community, jobs
+from tasks.maintain.states import ChunkState, chunk_states
+from tasks.maintain.undisturbed import Busy, Gone, bar_writers, let_writers_go_first, patiently
 from tasks.step import step
-from tasks.undisturbed import Busy, alone, lock, patiently
 
 Way = Literal["policy", "flow", "archive"]
 
-_DROP = "SELECT drop_chunks(%s::regclass, older_than => %s::timestamptz, newer_than => %s::timestamptz)::text"
 _ADD = "SELECT add_retention_policy({name}, drop_after => {after}::interval)"
 _REMOVE = "SELECT remove_retention_policy({name}, if_exists => true)"
 
@@ -36,15 +36,15 @@ class Dropped:
 
 def changes(found: Sequence[Job], keep: timedelta | None, way: Way) -> list[Change]:
     """What makes the database's own job agree with the settings: there is one only where it is to drop."""
-    remove = Change("", _statement(_REMOVE))
+    remove = _statement(_REMOVE)
     if keep is None or way != "policy":
         why = "SPILLWAY_KEEP is empty, nothing is to be dropped" if keep is None else f"SPILLWAY_RETENTION is {way}"
-        return [Change(f"retention policy after {_after(job)}: removed, {why}", remove.statement) for job in found]
+        return [Change(f"retention policy after {_after(job)}: removed, {why}", remove) for job in found]
     add = Change(f"retention policy added: after {days(keep)}", _statement(_ADD, after=keep))
     if not found:
         return [add]
     if len(found) > 1 or found[0].after != keep:
-        return [*(Change(f"retention policy after {_after(job)}: removed", remove.statement) for job in found), add]
+        return [*(Change(f"retention policy after {_after(job)}: removed", remove) for job in found), add]
     return [] if found[0].enabled else [enabled_again(found[0])]
 
 
@@ -56,29 +56,32 @@ def due(states: Sequence[ChunkState], keep: timedelta | None, now: datetime) -> 
 def drop_chunk(connection: psycopg.Connection, state: ChunkState) -> int | None:
     """Count and drop one chunk, in a transaction of its own that also puts it on record; None where it is gone.
 
-    Loads go first: they wait no longer than the chunk is counted and dropped, and none is brought into a deadlock.
-    Raises `Busy` where others use the chunk all the time, and `psycopg.Error`.
+    Loads go first: they wait no longer than a day's rows are counted, and none is brought into a deadlock. Raises
+    `Busy` where others use the chunk all the time, and `psycopg.Error`.
     """
     chunk = state.chunk
 
     def work() -> int:
-        # Writers are out while the rows are counted, readers only while the chunk goes.
-        lock(connection, chunk, "SHARE ROW EXCLUSIVE")
-        rows = count(connection, chunk)
-        with alone(connection, chunk):
-            record_drop(connection, chunk, rows, state.bytes, "maintain")
-            dropped = connection.execute(_DROP, [HYPERTABLE, chunk.range_end, chunk.range_start]).fetchall()
-            if len(dropped) != 1:  # rolled back by this
-                raise Terminal(
-                    f"drop {chunk.table}: expected to drop this chunk alone, found {len(dropped)}; nothing was dropped:"
-                    " do chunks overlap?"
-                )
+        bar_writers(connection, chunk)
+        rows = _count(connection, state)
+        drop_alone(connection, chunk, rows, state.bytes, "maintain")
         return rows
 
     try:
         return patiently(connection, work)
-    except psycopg.errors.UndefinedTable:
+    except Gone:
         return None
+
+
+def _count(connection: psycopg.Connection, state: ChunkState) -> int:
+    """The rows of a chunk that is locked: a day at a time, unless the columnstore knows its number without reading."""
+    if state.state != "rows":
+        return count(connection, state.chunk)
+    rows = 0
+    for start, stop in days_of(state.chunk):
+        rows += count(connection, state.chunk, start, stop)
+        let_writers_go_first(connection, state.chunk)
+    return rows
 
 
 def _after(job: Job) -> str:
@@ -94,9 +97,14 @@ def _statement(text: str, **values: object) -> sql.Composed:
 def agree_on_retention(clients: Clients, dry_run: bool) -> list[str]:
     """Set or remove the database's own job as the settings want; returns what was changed, or would be.
 
-    Raises `Terminal` where the settings want a job and the edition has none.
+    Raises `Terminal` where the settings want a job and the edition has none, or an archive and there is no place.
     """
     config = clients.settings
+    if config.keep is not None and config.retention == "archive" and not config.archive_url:
+        raise Terminal(
+            "SPILLWAY_RETENTION is archive, which needs a place, found none; name a folder or a URL in"
+            " SPILLWAY_ARCHIVE_URL"
+        )
     with clients.explained("agree on retention"), clients.postgres() as connection:
         if config.keep is not None and config.retention == "policy" and not is_community(connection):
             raise Terminal(

@@ -14,9 +14,10 @@ from datetime import datetime
 
 import psycopg
 
-from tasks.chunks import Chunk, chunk_states, count, count_rows
-from tasks.drops import drops, policy_reached
-from tasks.jobs import jobs, server_now
+from tasks.chunks import Chunk, chunks, count, server_now
+from tasks.maintain.drops import drops, policy_reached
+from tasks.maintain.jobs import jobs
+from tasks.maintain.states import count_rows
 
 _COUNT_SECONDS = 120.0  # for all chunks together; those that it is not enough for have an estimate
 # By how many of the times, the earliest first, lie not after the first event of a range.
@@ -45,52 +46,65 @@ class Account:
 
 
 def account(connection: psycopg.Connection, horizon: datetime | None) -> tuple[Account, dict[Chunk, int]]:
-    """Compare the ledger with the table, from `horizon` on and from each chunk's start after it; and all together where
-    all that was dropped was counted. Returns the comparison that matters most, and the rows of each chunk counted.
+    """Compare the ledger with the table, from `horizon` on, from the start of its chunk and of each later one; and all
+    together where all that was dropped was counted. Returns the comparison that matters most, and the rows of each
+    chunk counted.
 
     What drains and drops meanwhile does not disturb: first the ledger is asked, then the table, then what was dropped.
     Raises `psycopg.Error`.
     """
-    starts = {state.chunk.range_start for state in chunk_states(connection)}
-    times = sorted(t for t in {horizon, *starts} if t and (horizon is None or t >= horizon))
+    reached = _uncounted_until(connection)
+    earliest = max((time for time in (horizon, reached) if time), default=None)
+    # Chunks go as a whole: of the one that a time cuts all is there.
+    starts = {chunk.range_start for chunk in chunks(connection) if earliest is None or chunk.range_end > earliest}
+    times = sorted(starts | ({earliest} if earliest else set()))
     buckets: dict[int, int] = dict(connection.execute(_INSERTED, [times]).fetchall())
-    newest_first = [state.chunk for state in reversed(chunk_states(connection))]
+    newest_first = list(reversed(chunks(connection)))
     counted = dict(count_rows(connection, newest_first, _COUNT_SECONDS))
-    astride = _astride(connection, newest_first, horizon) if len(counted) == len(newest_first) else None
+    cut = {earliest: _cut(connection, newest_first, earliest)} if earliest and len(counted) == len(newest_first) else {}
     on_record = drops(connection)
-    reached = (on_record.uncounted_until, policy_reached(jobs(connection, "retention"), server_now(connection)))
-    floor = max((time for time in reached if time), default=None)
+    # The database's own job goes on meanwhile: of what it may have taken by now nothing can be said.
+    reached = _uncounted_until(connection)
+    floor = max((chunk.range_end for chunk in newest_first if reached and chunk.range_end <= reached), default=None)
     found = []
     for place, since in enumerate([None, *times]):
-        if floor is not None and (since is None or since < floor):
+        if (reached is not None) if since is None else (floor is not None and since < floor):
             continue
-        rows = _rows_from(since, newest_first, counted, astride)
+        rows = _rows_from(since, newest_first, counted, cut)
         if rows is not None:
             inserted = sum(count for bucket, count in buckets.items() if bucket >= place)
             found.append(Account(since, inserted, rows, on_record.rows_after(since), checked=True))
     if not any(one.missing for one in found):
-        return next(iter(found), Account(horizon)), counted
+        return next(iter(found), Account(earliest)), counted
     # Of those where as much is missing the latest: it tells most about where.
     return max(reversed(found), key=lambda one: one.missing), counted
 
 
-def _astride(connection: psycopg.Connection, chunks: Sequence[Chunk], horizon: datetime | None) -> int:
-    """The rows from the horizon on of the chunk that it cuts."""
-    cut = [chunk for chunk in chunks if horizon and chunk.range_start < horizon < chunk.range_end]
+def _uncounted_until(connection: psycopg.Connection) -> datetime | None:
+    """The time before which chunks may be gone that nobody counted; None where there can be none."""
+    reached = policy_reached(jobs(connection, "retention"), server_now(connection))
+    return max((time for time in (reached, drops(connection).uncounted_until) if time), default=None)
+
+
+def _cut(connection: psycopg.Connection, there: Sequence[Chunk], since: datetime) -> int | None:
+    """The rows from `since` on of the chunk that it cuts; None where that takes longer than a statement may."""
     try:
-        return sum(count(connection, chunk, horizon) for chunk in cut)
-    except psycopg.errors.UndefinedTable:
+        return sum(count(connection, chunk, since) for chunk in there if chunk.range_start < since < chunk.range_end)
+    except psycopg.errors.QueryCanceled:
+        return None
+    except psycopg.errors.UndefinedTable:  # dropped meanwhile
         return 0
 
 
 def _rows_from(
-    since: datetime | None, chunks: Sequence[Chunk], counted: dict[Chunk, int], astride: int | None
+    since: datetime | None, there: Sequence[Chunk], counted: dict[Chunk, int], cut: dict[datetime, int | None]
 ) -> int | None:
     """The rows from `since` on, by chunks; None where one of them was not counted."""
-    whole = [chunk for chunk in chunks if since is None or chunk.range_start >= since]
+    whole = [chunk for chunk in there if since is None or chunk.range_start >= since]
     if any(chunk not in counted for chunk in whole):
         return None
     rows = sum(counted[chunk] for chunk in whole)
-    if any(since is not None and chunk.range_start < since < chunk.range_end for chunk in chunks):
-        return None if astride is None else rows + astride
-    return rows
+    if since is None or not any(chunk.range_start < since < chunk.range_end for chunk in there):
+        return rows
+    part = cut.get(since)
+    return None if part is None else rows + part

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tasks.chunks import ChunkState
-from tasks.compress import Wanted, why_not_compressed
-from tasks.jobs import Job
-from tasks.retain import Way, due
+from tasks.maintain.compress import Wanted, why_not_compressed
+from tasks.maintain.jobs import Job
+from tasks.maintain.retain import Way, due
+from tasks.maintain.states import ChunkState
 
 _BETWEEN_RUNS = timedelta(days=1)  # of the deployment maintain/daily
 
@@ -23,6 +23,7 @@ class Policies:
     keep: timedelta | None
     way: Way
     retention_jobs: tuple[Job, ...]
+    archive_after: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,17 @@ def what_next(state: ChunkState, policies: Policies, now: datetime) -> str:
     wanted = policies.compress
     if wanted is not None and (why := why_not_compressed(state, policies.compression_jobs, wanted, now)):
         return f"{'compress again' if state.state == 'partial' else 'compress'}: {why}"
+    coming = []
     if wanted is not None and state.state == "rows":
-        return f"compress from {end + wanted.after:%Y-%m-%d} on"
+        coming.append((end + wanted.after, "compress"))
+    if policies.archive_after is not None and end + policies.archive_after > now:
+        coming.append((end + policies.archive_after, "archive"))
     if policies.keep is not None:
-        return f"drop from {end + policies.keep:%Y-%m-%d} on"
-    return "stays"
+        coming.append((end + policies.keep, "drop"))
+    if not coming:
+        return "stays"
+    moment, what = min(coming)
+    return f"{what} from {moment:%Y-%m-%d} on"
 
 
 def _dropper(policies: Policies) -> str:

@@ -8,12 +8,23 @@ import psycopg
 import pytest
 
 from infra.errors import Terminal
-from tasks.chunks import chunk_states
-from tasks.compress import NEW, OLD, Again, Wanted, Words, changes, compress_again, find, to_compress_again, words_of
-from tasks.jobs import apply
-from tasks.layout import Layout
+from tasks.maintain.compress import (
+    NEW,
+    OLD,
+    Again,
+    Wanted,
+    Words,
+    changes,
+    compress_again,
+    find,
+    to_compress_again,
+    words_of,
+)
+from tasks.maintain.jobs import apply
+from tasks.maintain.layout import Layout
+from tasks.maintain.states import chunk_states
 from tests.oracle import table_digest
-from tests.tasks.chunked import fill, only_job, statuses
+from tests.tasks.maintain.chunked import fill, only_job, statuses
 
 pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community")]
 

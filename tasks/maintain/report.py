@@ -8,10 +8,12 @@ from typing import Any
 
 from prefect.events import emit_event
 
-from tasks.check import Check
-from tasks.chunks import Chunk, ChunkState
+from tasks.chunks import Chunk
+from tasks.maintain.check import Check
+from tasks.maintain.jobs import days
+from tasks.maintain.retain import Dropped
+from tasks.maintain.states import ChunkState
 from tasks.report import publish
-from tasks.retain import Dropped
 from tasks.step import step
 
 VIOLATION_EVENT = "spillway.maintain.violation"
@@ -135,25 +137,34 @@ def size(count: int) -> str:
     return f"{found:,.1f} TB"
 
 
-def sentences(done: Done, found: Check) -> list[str]:
-    """What stands above the table, a sentence a line."""
+def told(done: Done) -> list[str]:
+    """What was done, or would be, a sentence a line."""
     would = "would be " if done.dry_run else ""
     lines = [f"{'to do: ' if done.dry_run else ''}{change}" for change in done.changes]
-    if dropped := _dropped(done, found):
-        rows, gone = sum(one.rows for one in dropped), sum(one.bytes for one in dropped)
-        span = f"{dropped[0].chunk.range_start:%Y-%m-%d} to {dropped[-1].chunk.range_end:%Y-%m-%d}"
-        lines.append(f"{len(dropped)} chunks {would}dropped: {rows:,} rows, {size(gone)}, {span}")
+    if done.dropped:
+        rows, gone = sum(one.rows for one in done.dropped), sum(one.bytes for one in done.dropped)
+        span = f"{done.dropped[0].chunk.range_start:%Y-%m-%d} to {done.dropped[-1].chunk.range_end:%Y-%m-%d}"
+        lines.append(f"{len(done.dropped)} chunks {would}dropped: {rows:,} rows, {size(gone)}, {span}")
     lines += [f"{len(done.archived)} chunks {would}archived"] * bool(done.archived)
     lines += [f"{len(done.compressed_again)} chunks {would}compressed again"] * bool(done.compressed_again)
+    return lines
+
+
+def sentences(done: Done, found: Check) -> list[str]:
+    """What stands above the table, a sentence a line."""
+    lines = told(replace(done, dropped=_dropped(done, found)))
     compression = _compression(found)
     if found.ratio:
         lines.append(
             f"{compression['compressed'] + compression['partial']} of {len(found.chunks)} chunks are compressed:"
             f" {size(compression['bytes_as_rows'])} became {size(compression['bytes'])}, {found.ratio:.1f} × smaller"
         )
+    lines += [f"compression after {days(job.after) if job.after else '?'}: {job}" for job in found.compression.jobs]
     if found.slowest_load is not None:
-        lines.append(f"slowest load while chunks were compressed: {found.slowest_load:.2f} s")
+        lines.append(f"slowest load beside this run or the last one of the compression: {found.slowest_load:.2f} s")
     lines.append(_retention(found))
+    if found.retention_job is not None and found.dropping_after is not None:
+        lines.append(f"the database drops after {days(found.dropping_after)}: {found.retention_job}")
     if found.account.checked:
         lines.append(f"ledger: {found.account.inserted:,} inserted {_since(found)}, {found.account.rows:,} rows there,"
                      f" {found.account.dropped:,} dropped, {found.account.missing:,} missing")  # fmt: skip

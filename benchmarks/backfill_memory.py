@@ -1,0 +1,153 @@
+"""Peak resident memory and steadiness of a backfill of a large Parquet file:  python -m benchmarks.backfill_memory
+
+Two files of the same size over the same days: in the order of time, and in no order. Real servers of its own. The
+memory is the operating system's figure of the process of `spillway backfill`; the rates are of the ledger, by when each
+slice was committed, so that what waits for a commit counts too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import typer
+
+from infra.errors import Terminal
+from infra.servers.throwaway import throwaway_servers
+from infra.settings import Settings
+
+MB = 1_000_000
+EVENTS = 5_000_000
+DAYS = 100
+ORDERS = ("order of time", "no order")
+_START = datetime(2024, 1, 4, tzinfo=UTC)
+_ROWS = 100_000  # made at once
+# Rows by the moment at which their slice was committed, up to each.
+_PROGRESS = """
+    SELECT committed, sum(read) OVER (ORDER BY committed)
+      FROM (SELECT extract(epoch FROM loaded_at)::float8 + seconds AS committed, read FROM spillway.ledger) AS slices
+     ORDER BY 1"""
+
+
+def make(path: Path, events: int, order: str) -> None:
+    """Write a Parquet file of rows of about 200 bytes over `DAYS` days."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    chance = np.random.default_rng(3)
+    step = DAYS * 86_400_000_000 // events
+    numbers = np.arange(events, dtype=np.int64)
+    if order != ORDERS[0]:
+        chance.shuffle(numbers)
+    kinds = np.array(["page_view", "click", "purchase", "signup", "search"])
+    names = ["event_id", "event_type", "user_id", "time", "properties"]
+    schema = pa.schema([(name, pa.timestamp("us", "UTC") if name == "time" else pa.string()) for name in names])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for first in range(0, events, _ROWS):
+            part = numbers[first : first + _ROWS]
+            raw = [chance.bytes(16).hex() for _ in part]
+            columns = [
+                pa.array([f"{h[:8]}-{h[8:12]}-4{h[13:16]}-8{h[17:20]}-{h[20:]}" for h in raw]),
+                pa.array(kinds[part % 5]),
+                pa.array([f"user-{n * 7919 % 50_000}" for n in part.tolist()]),
+                pa.array(part * step + round(_START.timestamp() * 1e6), pa.timestamp("us", "UTC")),
+                pa.array(
+                    f'{{"url":"/products/{n % 997}","session":"{h[:24]}","ms":{n % 3000},"amount":{n / 100}}}'
+                    for n, h in zip(part.tolist(), raw, strict=True)
+                ),
+            ]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def tenths(moments: list[tuple[float, int]], began: float) -> list[float]:
+    """The rate in rows/s of each tenth of the rows, from (time of a commit, rows committed until then)."""
+    total = moments[-1][1]
+    passed = [began]
+    for tenth in range(1, 11):
+        wanted = total * tenth / 10
+        before = (began, 0)
+        for moment in moments:
+            if moment[1] >= wanted:
+                share = (wanted - before[1]) / max(1, moment[1] - before[1])
+                passed.append(before[0] + share * (moment[0] - before[0]))
+                break
+            before = moment
+    return [total / 10 / max(1e-6, passed[i + 1] - passed[i]) for i in range(10)]
+
+
+def measure(engine: str | None = None, events: int = EVENTS) -> dict[str, Any]:
+    """Of each order the peak in MB, the seconds, and the rates of the tenths in rows/s."""
+    found: dict[str, Any] = {}
+    for order in ORDERS:
+        with throwaway_servers("bench", engine) as (config, used), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "history.parquet"
+            command = [sys.executable, "-m", "benchmarks.backfill_memory", "--write", str(path), "--order", order]
+            subprocess.run([*command, "--events", str(events)], check=True)
+            found[order] = {"engine": used.name, "file_mb": round(path.stat().st_size / MB)}
+            found[order] |= _backfilled(config, path, events)
+    return found
+
+
+def _backfilled(config: Settings, path: Path, events: int) -> dict[str, Any]:
+    env = os.environ | {
+        "SPILLWAY_DATABASE_URL": config.database,
+        "SPILLWAY_REDIS_URL": config.redis,
+        "TMPDIR": str(path.parent),
+    }
+    command = [str(Path(sys.executable).parent / "spillway"), "backfill", str(path), "--json"]
+    child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    said = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise Terminal(f"the backfill ended with {child.returncode}")
+    result: dict[str, Any] = json.loads(said.splitlines()[-1])
+    with psycopg.connect(config.database) as connection:
+        rows = connection.execute("SELECT count(*) FROM events").fetchone()
+        first = connection.execute("SELECT extract(epoch FROM min(loaded_at))::float8 FROM spillway.ledger").fetchone()
+        moments = [(float(at), int(count)) for at, count in connection.execute(_PROGRESS)]
+    if rows != (events,) or first is None or result["inserted"] != events:
+        raise Terminal(f"expected {events} rows, found {rows}: {result}")
+    rates = tenths(moments, float(first[0]))
+    return {
+        "peak_mb": round(usage.ru_maxrss * 1024 / MB),
+        "seconds": round(result["seconds"], 1),
+        "loading_seconds": round(moments[-1][0] - float(first[0]), 1),
+        "rates": [round(rate) for rate in rates],
+        "last_to_first": round(rates[-1] / rates[0], 3),
+    }
+
+
+def main(
+    engine: str | None = None,
+    events: int = EVENTS,
+    as_json: bool = False,
+    write: Path | None = None,
+    order: str = ORDERS[0],
+) -> None:
+    """Print the peak and the rates of both orders; `--write` only makes the file, in a process of its own."""
+    if write is not None:
+        make(write, events, order)
+        return
+    found = measure(engine, events)
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, one in found.items():
+        rate = events / one["seconds"]
+        print(f"{events:,} rows in {name} ({one['file_mb']} MB over {DAYS} days): peak {one['peak_mb']} MB;"
+              f" {one['seconds']} s, {rate:,.0f} rows/s; tenths of the rows: "
+              f"{', '.join(f'{r:,}' for r in one['rates'])} rows/s; last ÷ first {one['last_to_first']}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    typer.run(main)

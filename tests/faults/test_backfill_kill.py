@@ -1,0 +1,165 @@
+"""A backfill that is killed at any moment leaves nothing half, and the same backfill goes on where it was.
+
+`SPILLWAY_TEST_KILLS` says how often, 12 unless set.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows.reconcile import reconcile
+from infra.producers.generate import batches
+from tests.conftest import Servers
+from tests.faults.histories import Entry, books, events_of, shuffled_days, stage, write
+from tests.faults.processes import Drain, Harness
+from tests.oracle import flat_rows, table_rows
+from tests.tasks.maintain.chunked import statuses
+
+KILLS = int(os.environ.get("SPILLWAY_TEST_KILLS", "12"))
+EVENTS = 12_000
+SEED = 6
+BAD = 40
+LATEST = datetime(2024, 3, 1, tzinfo=UTC)
+DAYS = 40
+
+# Small slices, so that a kill falls between and into many of them.
+_SMALL = {"SPILLWAY_BATCH_ROWS": "100"}
+_BACKFILL = Harness(flow="backfill")
+_COMPRESSED = "ALTER TABLE events SET (timescaledb.compress, timescaledb.compress_orderby = 'time DESC')"
+
+
+class History:
+    """Three files that share events with each other and repeat some of their own; some rows are bad.
+
+    `left`: what a backfill of them is to read; `live`: what the table may have beforehand, a part of them among others.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        span = batches(EVENTS, seed=SEED, duplicates=0.02, start=LATEST, span_hours=24 * DAYS)
+        good = shuffled_days((entry for batch in span for entry in batch.entries), 7)
+        bad = [entry | {b"event_id": b"%d is no id" % number} for number, entry in enumerate(good[:BAD])]
+        parts = {
+            "first.ndjson.gz": good[: EVENTS // 2] + bad,
+            "second.csv": good[EVENTS // 3 : EVENTS * 3 // 4],
+            "third.parquet": good[EVENTS // 2 :],
+        }
+        self.folder = folder
+        self.left = sum(map(len, parts.values()))
+        self.rows = flat_rows(good)
+        self.live: list[Entry] = list({entry[b"event_id"]: entry for entry in reversed(good[::30])}.values())
+        for name, entries in parts.items():
+            write(folder / name, entries)
+
+    def is_whole(self, database: psycopg.Connection) -> None:
+        """All events are in the table, once and as they were; all rows are in the books, and these balance."""
+        assert table_rows(database) == self.rows
+        read, inserted, duplicates, quarantined = books(database)
+        assert (read, quarantined) == (self.left, BAD)
+        assert duplicates == self.left - BAD - inserted
+        found = reconcile("file:*")
+        assert found["balanced"], found["findings"]
+        assert {ledger["waiting"] for ledger in found["streams"]} == {0, BAD}
+
+
+def _kill_until_done(
+    history: History, env: dict[str, str], database: psycopg.Connection, chance: random.Random, longest: float
+) -> list[str]:
+    """Start the backfill and kill it within `longest` seconds, again and again until it has ended once by itself.
+
+    Returns what it was at each time.
+    """
+    killed_at = []
+    while True:
+        before = books(database)[0]
+        run = Drain(str(history.folder), env, _BACKFILL)
+        run.process.join(chance.uniform(0, longest))
+        run.stop()
+        if run.process.is_alive():
+            killed_at.append(stage(database, before))
+            run.kill()
+            assert books(database)[0] >= before
+            continue
+        assert "error" not in (result := run.finished()), result
+        return killed_at
+
+
+@pytest.mark.timeout(1800)
+def test_killed_again_and_again_it_loads_every_row_once(
+    prefect_server: str, servers: Servers, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    history = History(tmp_path)
+    env = env | _SMALL
+    undisturbed = Drain(str(history.folder), env, _BACKFILL)
+    began = time.monotonic()
+    result = undisturbed.finished()
+    seconds = time.monotonic() - began
+    assert "error" not in result, result
+    assert (result["read"], result["inserted"]) == (history.left, len(history.rows))
+    history.is_whole(database)
+    chance = random.Random(SEED)
+    killed_at: list[str] = []
+    rounds = 0
+    while len(killed_at) < KILLS:
+        rounds += 1
+        database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+        # Shorter than the whole, so that most lives end in the midst of it.
+        killed_at += _kill_until_done(history, env, database, chance, seconds)
+        assert books(database)[1] == events_of(database)
+        history.is_whole(database)
+    kinds = Counter(killed_at)
+    print(f"{seconds:.1f} s undisturbed; {len(killed_at)} kills in {rounds} rounds: {dict(kinds)}")
+    assert kinds["within a slice"] + kinds["between slices"] >= KILLS // 3
+
+
+@pytest.mark.community
+@pytest.mark.usefixtures("community")
+@pytest.mark.timeout(1800)
+def test_into_chunks_that_are_compressed_too_and_are_so_again_at_the_end(
+    prefect_server: str, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    history = History(tmp_path)
+    env = env | _SMALL
+    chance = random.Random(SEED)
+    killed_at: list[str] = []
+    seconds = 6.0
+    while len(killed_at) < KILLS:
+        database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+        database.execute(_COMPRESSED)
+        with database.cursor().copy("COPY events (event_id, time, event_type, user_id, properties) FROM STDIN") as copy:
+            for entry in history.live:
+                names = (b"event_id", b"time", b"event_type", b"user_id", b"properties")
+                copy.write_row([entry[name].decode() for name in names])
+        database.execute("SELECT compress_chunk(c) FROM show_chunks('events') AS c")
+        killed_at += _kill_until_done(history, env, database, chance, seconds)
+        assert books(database)[1] + len(flat_rows(history.live)) == events_of(database)
+        history.is_whole(database)
+        assert set(statuses(database)) == {1}
+    print(f"{len(killed_at)} kills: {dict(Counter(killed_at))}")
+
+
+@pytest.mark.community
+@pytest.mark.usefixtures("community")
+def test_killed_while_it_compresses_the_next_run_compresses_what_is_left(
+    prefect_server: str, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    history = History(tmp_path)
+    database.execute(_COMPRESSED)
+    run = Drain(str(history.folder), env, _BACKFILL)
+    deadline = time.monotonic() + 60
+    while stage(database, 0) != "compressing":
+        assert run.process.is_alive(), run.finished()
+        assert time.monotonic() < deadline, "it never compresses"
+    run.kill()
+    assert books(database)[0] == history.left
+    result = Drain(str(history.folder), env, _BACKFILL).finished()
+    assert (result["read"], result["left"]) == (0, 0)
+    assert set(statuses(database)) == {1}
+    history.is_whole(database)

@@ -1,0 +1,160 @@
+"""Reconciliation of a table that retention has dropped chunks of: what went is no loss, and is not put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from prefect.artifacts import Artifact
+
+from flows.drain import drain
+from flows.maintain import maintain
+from flows.reconcile import reconcile
+from infra.producers.send import send
+from infra.settings import Settings
+from tasks.compact import compact
+from tests.flows.aged import events
+from tests.flows.conftest import Spillway
+from tests.flows.test_drain import event
+from tests.flows.test_maintain import run_job
+from tests.oracle import flat_rows, table_rows
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+LATE = 900_000  # the number of the first late event
+
+
+def look(stream: str, repair: bool = False) -> tuple[int, int, list[tuple[str, int]]]:
+    """Dropped, put back, and the findings."""
+    result: dict[str, Any] = reconcile(stream, deep=True, fail=False, repair=repair)
+    return result["dropped"], result["repaired"], [(found["what"], found["count"]) for found in result["findings"]]
+
+
+@pytest.fixture
+def sent(redis_client: redis.Redis, database: psycopg.Connection, stream: str) -> list[dict[bytes, bytes]]:
+    """Events of 60 days that a drain has put into the table; one of ten came twice."""
+    entries = events()
+    entries += entries[::10]
+    send(redis_client, stream, entries)
+    drain(stream)
+    assert look(stream) == (0, 0, [])
+    return entries
+
+
+def late(redis_client: redis.Redis, stream: str, numbers: range) -> list[dict[bytes, bytes]]:
+    """Events of long ago, which come now and are drained."""
+    moment = (datetime.now(UTC) - timedelta(days=50)).isoformat()
+    entries = [event(LATE + n, time=moment) for n in numbers]
+    send(redis_client, stream, entries)
+    drain(stream)
+    return entries
+
+
+def gone(sent: list[dict[bytes, bytes]], database: psycopg.Connection) -> int:
+    """The entries whose event is not in the table."""
+    there = table_rows(database)
+    number = sum(not flat_rows([entry]).keys() <= there.keys() for entry in sent)
+    assert 0 < number < len(sent)
+    return number
+
+
+def delete(database: psycopg.Connection, entry: dict[bytes, bytes]) -> None:
+    database.execute("DELETE FROM events WHERE event_id = %s", [entry[b"event_id"].decode()])
+
+
+@pytest.mark.parametrize("way", ["flow", "archive"])
+def test_what_was_dropped_is_counted_and_a_late_event_that_came_after_it_is_checked(
+    way: str, sent: list[dict[bytes, bytes]], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    configure: Callable[..., Settings], tmp_path: Path,
+) -> None:  # fmt: skip
+    configure(keep="30d", retention=way, archive_url=tmp_path, compress_after="")
+    maintain()
+    rows, dropped = table_rows(database), gone(sent, database)
+    assert look(stream) == (dropped, 0, [])
+    assert look(stream, repair=True) == (dropped, 0, [])
+    assert table_rows(database) == rows
+    artifact = Artifact.get("reconcile")
+    assert artifact is not None
+    assert f"{dropped} dropped by retention" in str(artifact.description)
+
+    came = late(redis_client, stream, range(3))  # their chunk is made anew
+    assert look(stream) == (dropped, 0, [])
+    delete(database, came[1])
+    delete(database, sent[475])  # of a day within the time to keep; it came once
+    assert look(stream) == (dropped, 0, [("missing", 2)])
+    assert look(stream, repair=True) == (dropped, 2, [])
+    assert table_rows(database) == rows | flat_rows(came)
+
+    maintain()  # and the late ones are dropped too
+    assert table_rows(database) == rows
+    assert look(stream, repair=True) == (dropped + 3, 0, [])
+    assert table_rows(database) == rows
+
+
+def test_of_merged_ranges_of_the_ledger_nothing_is_called_missing_that_may_have_been_dropped(
+    sent: list[dict[bytes, bytes]], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    configure: Callable[..., Settings],
+) -> None:  # fmt: skip
+    configure(keep="30d", compress_after="", batch_rows=1)
+    maintain()
+    dropped = gone(sent, database)
+    late(redis_client, stream, range(120))
+    configure(batch_rows=50_000)
+    maintain()
+    assert look(stream) == (dropped + 120, 0, [])
+    database.execute("UPDATE spillway.ledger SET loaded_at = loaded_at - interval '3 days'")
+    database.execute("UPDATE spillway.drops SET dropped_at = dropped_at - interval '3 days'")
+    ((stream_id,),) = database.execute("SELECT id FROM spillway.streams").fetchall()
+    compact(database, stream_id)
+    assert database.execute("SELECT count(*) FROM spillway.ledger").fetchone() == (1,)
+    assert look(stream, repair=True) == (dropped + 120, 0, [])
+    delete(database, sent[475])  # within the time to keep nothing is dropped
+    assert look(stream) == (dropped + 120, 0, [("missing", 1)])
+
+
+@pytest.mark.community
+@pytest.mark.usefixtures("community")
+def test_what_the_databases_own_job_dropped_uncounted_is_no_loss_either(
+    sent: list[dict[bytes, bytes]], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    configure: Callable[..., Settings],
+) -> None:  # fmt: skip
+    configure(keep="30d", retention="policy", compress_after="")
+    maintain()
+    run_job(database, "policy_retention")
+    rows, dropped = table_rows(database), gone(sent, database)
+    assert look(stream, repair=True) == (dropped, 0, [])
+    late(redis_client, stream, range(3))
+    # After the load that made the chunk which is there now: these must be in it.
+    came = late(redis_client, stream, range(3, 6))
+    delete(database, came[1])
+    assert look(stream) == (dropped, 0, [("missing", 1)])
+    assert look(stream, repair=True) == (dropped, 1, [])
+    run_job(database, "policy_retention")
+    assert table_rows(database) == rows
+    assert look(stream, repair=True) == (dropped + 6, 0, [])
+
+    configure(keep="", retention="flow")
+    maintain()  # the job is removed, and how far it may have come is on record
+    assert look(stream, repair=True) == (dropped + 6, 0, [])
+    came = late(redis_client, stream, range(6, 9))
+    delete(database, came[0])
+    assert look(stream) == (dropped + 6, 0, [("missing", 1)])
+    assert look(stream, repair=True) == (dropped + 6, 1, [])
+    assert table_rows(database) == rows | flat_rows(came)
+
+
+def test_the_command_says_how_many_are_gone_and_that_all_balances(
+    sent: list[dict[bytes, bytes]], spillway: Spillway, database: psycopg.Connection, stream: str,
+    configure: Callable[..., Settings],
+) -> None:  # fmt: skip
+    configure(keep="30d", compress_after="")
+    maintain()
+    code, out, _ = spillway("reconcile", "--stream", stream, "--deep")
+    assert code == 0
+    assert f"{gone(sent, database)} of them are gone with chunks that retention dropped since" in out
+    assert "all balances" in out
