@@ -111,7 +111,8 @@ def test_what_is_no_row_at_all_is_kept_as_it_came(database: psycopg.Connection, 
     assert counts(backfill(str(tmp_path))) == (13, 8, 0, 5)
     assert table_rows(database) == flat_rows(GOOD[:8])
     kept = database.execute("""
-        SELECT reverse(split_part(reverse(f.path), '/', 1)), q.entry_id, q.fields FROM spillway.quarantine AS q JOIN spillway.files AS f USING (stream)
+        SELECT reverse(split_part(reverse(f.path), '/', 1)), q.entry_id, q.fields
+          FROM spillway.quarantine AS q JOIN spillway.files AS f USING (stream)
          ORDER BY 1, 2""").fetchall()
     assert [(path, entry, bytes(fields[1])) for path, entry, fields in kept] == [
         ("a.ndjson", "0-2", b'{"event_id": '),
