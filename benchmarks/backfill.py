@@ -61,8 +61,10 @@ def bare_copy(config: Settings, buffers: list[bytes]) -> float:
 
 
 def backfill_all(config: Settings) -> float:
-    """The flow, as `spillway backfill` runs it; the moment at which the last chunk was compressed. After it Prefect ends
-    the run, and waits up to a second for its own heartbeat."""
+    """The flow, as `spillway backfill` runs it; the moment at which the last chunk was compressed.
+
+    After it Prefect ends the run, and waits up to a second for its own heartbeat.
+    """
     from flows.backfill import backfill
 
     ends: list[float] = []
