@@ -66,18 +66,23 @@ def touched(days: Iterable[int], layout: Layout) -> Touched:
                 kinds[compressed] += 1
         covered = sum(min(high, day + DAY_MS) - max(low, day) for low, high, _ in inside)
         if covered < DAY_MS:
-            first, last = day // interval, (day + DAY_MS - 1) // interval
-            new.update(range(first, last + 1) if interval < DAY_MS else (first,))
+            for number in range(day // interval, (day + DAY_MS - 1) // interval + 1):
+                start = number * interval
+                if not any(low <= start and start + interval <= high for low, high, _ in inside):
+                    new.add(number)
     return Touched(kinds[False], kinds[True], len(new))
 
 
 def borders(layout: Layout) -> list[int]:
     """The days (ms since 1970) at which compressed chunks begin and end, so that no slice has rows of both kinds."""
-    found: set[int] = set()
-    for state in layout.states:
-        if is_compressed(state):
-            found ^= {edge // DAY_MS * DAY_MS for edge in _span(state)}  # where two touch each other is no border
-    return sorted(found)
+    found: list[int] = []
+    for low, high in sorted(_span(state) for state in layout.states if is_compressed(state)):
+        first, beyond = low // DAY_MS * DAY_MS, -(-high // DAY_MS) * DAY_MS
+        if found and first <= found[-1]:  # where two touch each other is no border
+            found[-1] = max(found[-1], beyond)
+        else:
+            found += [first, beyond]
+    return found
 
 
 def reaches_compressed(layout: Layout, low_us: int | None, high_us: int | None) -> bool:

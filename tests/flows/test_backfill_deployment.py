@@ -1,0 +1,131 @@
+"""`backfill/ad-hoc` on a real Prefect server and worker: each kind of source, its artifacts, a cancellation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+import redis
+from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+
+from flows.backfill import backfill
+from flows.drain import drain
+from flows.maintain import maintain
+from flows.reconcile import reconcile
+from infra.producers.send import send
+from infra.settings import Settings
+from tests.conftest import BIN
+from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.flows.test_deployments import prefect
+from tests.flows.test_drain import event
+from tests.flows.test_retention import events
+from tests.oracle import flat_rows, table_digest, table_rows
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+ENTRIES = [event(n) for n in range(400)]
+FORMS: dict[str, Callable[[], bytes]] = {
+    "x.ndjson": lambda: ndjson(map(as_document, ENTRIES[:100])),
+    "x.csv": lambda: csv_text(map(flat_columns, ENTRIES[100:200])),
+    "x.parquet": lambda: parquet(map(flat_columns, ENTRIES[200:300])),
+}
+
+
+def run(env: dict[str, str], *parameters: str) -> str:
+    """Run the deployment with `name=value` parameters to its end."""
+    given = [argument for parameter in parameters for argument in ("--param", parameter)]
+    return prefect(env, "deployment", "run", "backfill/ad-hoc", *given, "--watch")
+
+
+def artifact(key: str) -> Artifact:
+    found = Artifact.get(key)
+    assert isinstance(found, Artifact)
+    return found
+
+
+def test_files_of_every_kind_and_a_stream(
+    env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path
+) -> None:
+    for name, data in FORMS.items():
+        path = written(tmp_path, name, data())
+        run(env, f"source={path}")
+        (row,) = json.loads(str(artifact("backfill").data))
+        assert (row["source"], row["state"], row["inserted"], row["duplicates"]) == (path, "new", 100, 0)
+    send(redis_client, stream, ENTRIES[250:])
+    run(env, f"stream={stream}")
+    (row,) = json.loads(str(artifact("backfill").data))
+    assert (row["source"], row["inserted"], row["duplicates"]) == (stream, 100, 50)
+    assert table_rows(database) == flat_rows(ENTRIES)
+    run(env, f"source={json.dumps([str(tmp_path / name) for name in FORMS])}")
+    assert {row["state"] for row in json.loads(str(artifact("backfill").data))} == {"known"}
+    assert reconcile("*", deep=True)["balanced"]
+
+
+def test_the_archive(
+    env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    configure: Callable[..., Settings], tmp_path: Path,
+) -> None:  # fmt: skip
+    """The worker has no setting of where archives lie: its files are named, as an operator elsewhere would."""
+    send(redis_client, stream, events())
+    drain(stream)
+    digest = table_digest(database)
+    configure(keep="30d", retention="archive", archive_url=tmp_path)
+    assert maintain()["dropped"]
+    assert table_digest(database) != digest
+    run(env, f"source={tmp_path}")
+    assert table_digest(database) == digest
+
+
+def test_a_run_that_fails_fails_the_command_and_says_why(
+    env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    command = [BIN / "prefect", "deployment", "run", "backfill/ad-hoc", "--param", f"source={tmp_path}/none", "--watch"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert table_rows(database) == {}
+
+
+def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_goes_on(
+    env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    entries = [event(n) for n in range(3_000)]
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
+    parameters = ["--param", f"source={path}", "--param", "rate=50"]
+    out = prefect(env, "deployment", "run", "backfill/ad-hoc", *parameters)
+    run_id = next(UUID(word) for word in out.split() if len(word) == 36 and word.count("-") == 4)
+
+    def state() -> str:
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_run(run_id).state
+        assert found is not None
+        return str(found.type.value)
+
+    def wait_until(what: Callable[[], bool], seconds: float = 120) -> None:
+        deadline = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < deadline, state()
+            time.sleep(0.5)
+
+    wait_until(lambda: len(table_rows(database)) >= 300)
+    wait_until(lambda: Artifact.get("backfill-progress") is not None, 30)
+    told = artifact("backfill-progress")
+    assert 0 < float(str(told.data)) < 100
+    assert "of 3,000 rows" in str(told.description)
+    prefect(env, "flow-run", "cancel", str(run_id))
+    wait_until(lambda: state() == "CANCELLED")
+    part = table_rows(database)
+    assert 300 <= len(part) < 3_000
+    assert part.items() <= flat_rows(entries).items()
+    time.sleep(2)  # nobody goes on
+    assert table_rows(database) == part
+    result = backfill(path)
+    assert (result["sources"][0]["state"], result["inserted"]) == ("in part", 3_000 - len(part))
+    assert table_rows(database) == flat_rows(entries)
+    assert reconcile("*", deep=True)["balanced"]

@@ -1,0 +1,208 @@
+"""Sources that are broken, and arguments that do not go together: one clear error each, and nothing is loaded."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows.backfill import backfill
+from infra.errors import Terminal
+from infra.settings import Settings
+from tests.flows.conftest import Spillway
+from tests.flows.sources import COLUMNS, as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.flows.test_backfill import counts
+from tests.flows.test_commands import nothing_was_written, one_line
+from tests.flows.test_drain import event
+from tests.oracle import flat_rows, table_rows
+from tests.tasks.files.make import as_nobody
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+ENTRIES = [event(n) for n in range(2_000)]
+LINES = ndjson(map(as_document, ENTRIES))
+ROWS = [flat_columns(entry) for entry in ENTRIES]
+
+# Name and content of a file, and what its error says besides where.
+BROKEN: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
+    "cut gzip": ("x.ndjson.gz", gzip.compress(LINES)[:-2_000], ("expected gzip", "cut or broken", "fetch or write")),
+    "no gzip": ("x.ndjson.gz", LINES, ("expected gzip", "cut or broken")),
+    "no zstd": ("x.csv.zst", LINES, ("expected zstd", "cut or broken")),
+    "cut Parquet": ("x.parquet", parquet(ROWS)[:-100], ("expected Parquet", "cut or broken")),
+    "Parquet without a column": (
+        "x.parquet",
+        parquet({k: v for k, v in row.items() if k != "user_id"} for row in ROWS),
+        ("expected a column 'user_id'", "event_id, event_type, time, properties", "nothing was loaded", "--mapping"),
+    ),
+    "CSV with another header": (
+        "x.csv",
+        csv_text(({("when" if k == "time" else k): v for k, v in row.items()} for row in ROWS), ("when", *COLUMNS[1:])),
+        ("expected a column 'time' or 'timestamp'", "when, event_id", "nothing was loaded"),
+    ),
+    "CSV without a header": ("x.csv", csv_text(ROWS).partition(b"\r\n")[2], ("x.csv", "expected")),
+    "CSV with a name twice": ("x.csv", b"time,time\r\n1,2\r\n", ("different names", "'time' again in column 2")),
+    "CSV with an open quote": ("x.csv", csv_text(ROWS) + b'"open', ("record 2001", "end with one")),
+    "unknown kind": ("x.xlsx", b"PK", ("expected a name that ends with", "'x.xlsx'", "convert")),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_named_and_nothing_of_it_is_loaded(
+    case: str, spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    name, data, parts = BROKEN[case]
+    code, out, err = spillway("backfill", written(tmp_path, name, data))
+    assert (code, out) == (1, "")
+    one_line(err, name, *parts)
+    assert nothing_was_written(database)
+
+
+def test_one_broken_file_among_good_ones_keeps_all_from_being_loaded(
+    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    written(tmp_path, "a.csv", csv_text(ROWS[:10]))
+    written(tmp_path, "b.ndjson.gz", gzip.compress(LINES)[:-2_000])
+    code, _, err = spillway("backfill", str(tmp_path))
+    assert code == 1
+    one_line(err, "b.ndjson.gz")
+    assert nothing_was_written(database)
+    written(tmp_path, "b.ndjson.gz", gzip.compress(LINES))
+    assert spillway("backfill", str(tmp_path))[0] == 0
+    assert table_rows(database) == flat_rows(ENTRIES)
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("nothing-here.csv", ("nothing-here.csv", "found nothing there", "mend the source")),
+        ("nothing-*.csv", ("nothing-*.csv", "expected files that fit that glob")),
+        ("", ("expected files in that folder",)),
+        ("gopher://x/y.csv", ("gopher",)),
+    ],
+)
+def test_a_source_that_stands_for_nothing_is_named(
+    source: str, parts: tuple[str, ...], spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    code, _, err = spillway("backfill", source if "://" in source else str(tmp_path / source))
+    assert code == 1
+    one_line(err, *parts)
+    assert nothing_was_written(database)
+
+
+def test_a_file_that_may_not_be_read_is_named(database: psycopg.Connection, tmp_path: Path) -> None:
+    """By a process to which rights apply: the folder of the tests is closed to it, too."""
+    path = written(tmp_path, "x.csv", csv_text(ROWS[:10]))
+    Path(path).chmod(0)
+    if os.geteuid() != 0:
+        with pytest.raises(Terminal, match=r"x\.csv.*may not"):
+            backfill(path)
+    else:
+        from tasks.files.find import find_files
+
+        with as_nobody(), pytest.raises(Terminal, match=r"x\.csv.*chmod"):
+            find_files(path)
+    assert nothing_was_written(database)
+    Path(path).chmod(0o600)
+    assert counts(backfill(path)) == (10, 10, 0, 0)
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv", "parquet"])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    form: str, database: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"ndjson": LINES, "csv": csv_text(ROWS), "parquet": parquet(ROWS)}[form]
+    path = written(tmp_path, f"x.{form}", data)
+    import tasks.files.scan as module
+
+    really = module.as_group
+    seen = []
+
+    def grow_meanwhile(rows: object) -> object:
+        if not seen:
+            with Path(path).open("ab") as file:
+                file.write(b"more")
+        seen.append(rows)
+        return really(rows)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "as_group", grow_meanwhile)
+    with pytest.raises(Terminal, match=r"found that it changed while it was read; start the backfill again"):
+        backfill(path)
+    monkeypatch.undo()
+    assert nothing_was_written(database)
+    Path(path).write_bytes(data)
+    backfill(path)
+    assert table_rows(database) == flat_rows(ENTRIES)
+
+
+def test_a_file_that_changes_after_it_was_read_is_loaded_as_it_was(
+    database: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is loaded is what was hashed, whatever becomes of the file meanwhile."""
+    import flows.backfill as module
+
+    path = written(tmp_path, "x.csv", csv_text(ROWS[:50]))
+    really = module.make_plan
+
+    def cut_then_plan(*args: object, **options: object) -> object:
+        Path(path).write_bytes(b"")
+        return really(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "make_plan", cut_then_plan)
+    assert counts(backfill(path)) == (50, 50, 0, 0)
+    assert table_rows(database) == flat_rows(ENTRIES[:50])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ((), ("expected either files", "or a stream, or the archive")),
+        (("x.csv", "--archive"), ("name one of them",)),
+        (("x.csv", "--stream", "s"), ("name one of them",)),
+        (("--archive", "--stream", "s"), ("name one of them",)),
+        (("x.csv", "--from", "2026-01-01T00:00:00Z"), ("from and to are for a stream or the archive",)),
+        (("x.csv", "--rate", "0"), ("rate: expected more than 0",)),
+        (("--stream", "s", "--from", "yesterday"), ("from: expected an entry id", "'yesterday'")),
+        (("--stream", "no-such-stream"), ("'no-such-stream' does not exist in Redis",)),
+        (("--archive",), ("SPILLWAY_ARCHIVE_URL",)),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(
+    arguments: tuple[str, ...], parts: tuple[str, ...], spillway: Spillway, redis_client: object,
+    database: psycopg.Connection,
+) -> None:  # fmt: skip
+    code, _, err = spillway("backfill", *arguments)
+    assert code == 1
+    one_line(err, *parts)
+    assert nothing_was_written(database)
+
+
+def test_a_mapping_that_is_not_there_is_named(spillway: Spillway, database: psycopg.Connection, tmp_path: Path) -> None:
+    path = written(tmp_path, "x.csv", csv_text(ROWS[:10]))
+    code, _, err = spillway("backfill", path, "--mapping", "nobody-knows")
+    assert code == 1
+    one_line(err, "spillway.toml has no mapping 'nobody-knows'")
+    assert nothing_was_written(database)
+
+
+def test_a_mapping_that_fits_the_name_but_not_the_file_shows_the_columns(
+    spillway: Spillway, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
+) -> None:
+    mapping = tmp_path / "spillway.toml"
+    mapping.write_text(
+        '[streams."clicks*"]\nlayout = "flat"\ntime = "at"\nevent_id = "event_id"\nevent_type = "event_type"\n'
+        'user_id = "user_id"\nproperties = "properties"\n'
+    )
+    configure(mappings=mapping)
+    code, _, err = spillway("backfill", written(tmp_path, "clicks.parquet", parquet(ROWS[:10])))
+    assert code == 1
+    one_line(err, "expected a column 'at' for time", 'streams."clicks*"', "event_id, event_type, user_id, time")
+    code, _, err = spillway("backfill", written(tmp_path, "clicks.ndjson", LINES))
+    assert code == 1
+    one_line(err, "'at'", "event_id, event_type, user_id, time")
+    assert nothing_was_written(database)
+    assert spillway("backfill", written(tmp_path, "other.parquet", parquet(ROWS[:10])))[0] == 0
+    assert table_rows(database) == flat_rows(ENTRIES[:10])
