@@ -21,11 +21,11 @@ from tasks.backfill.chunks import borders, look_at_chunks
 from tasks.backfill.compress import Compressor
 from tasks.backfill.plan import Plan, expire, make_plan
 from tasks.backfill.report import report_backfill, result
-from tasks.backfill.source import Source
+from tasks.backfill.source import leave_out_copies
 from tasks.backfill.sources import file_source, find, find_archived, mapping_for, stream_source
 from tasks.files.spool import Spool
 from tasks.preflight import preflight
-from tasks.progress import ask
+from tasks.progress import Advanced, Reached, Started, announce, ask
 
 _MOST_PARALLEL = 32
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=_MOST_PARALLEL)
@@ -64,17 +64,17 @@ def backfill(
         mappings = load_mappings(config.mappings)
         layout = look_at_chunks(clients)
         edges = borders(layout)
-        sources: list[Source]
         if stream:
             sources = [stream_source(clients, stream, mappings.of(stream), start, stop, again)]
-        elif archive:
-            files = find_archived(config.archive_url, start, stop)
-            sources = [file_source(clients, file, None, spool, again, edges) for file in files]
         else:
-            sources = [
-                file_source(clients, file, mapping_for(file, mappings, mapping), spool, again, edges)
-                for file in find(wanted)
-            ]
+            files = find_archived(config.archive_url, start, stop) if archive else find(wanted)
+            announce(Started("files read", len(files)))
+            sources = []
+            for file in files:
+                goes_by = None if archive else mapping_for(file, mappings, mapping)
+                sources.append(file_source(clients, file, goes_by, spool, again, edges))
+                announce(Advanced("files read", 1))
+        leave_out_copies(sources)
         for found in sources:
             expire(found, config.keep, layout, expired)
         planned = make_plan(clients, sources, layout, sample=dry_run)
@@ -90,6 +90,7 @@ def backfill(
             finally:
                 loads.finish()
             compressor.finish(most)
+            announce(Reached("backfill", "compressed"))
             planned = replace(planned, compressed=compressor.done)
         done = result(planned, sources, warnings, dry_run, time.monotonic() - began)
         report_backfill(done)

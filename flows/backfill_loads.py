@@ -18,8 +18,9 @@ from tasks.backfill.source import Source
 from tasks.insert import Path
 from tasks.load import Loaded, demand_good, load
 from tasks.progress import Advanced, Started, announce
-from tasks.read import Batch, Limits
+from tasks.read import Batch, BatchReader, Limits, read
 
+_NAME = "backfill"
 _NO_DAY = 1 << 62
 _SLICE_SECONDS = 2  # of the rate: a slice is no larger than what may go in so long
 
@@ -47,10 +48,11 @@ class Loads:
 
     def run(self, sources: list[Source]) -> None:
         """Load all that is left of the sources. What goes wrong with one of them is put down in it."""
-        self._artifact = ProgressArtifact(sum(source.left for source in sources))
+        total = sum(source.left for source in sources)
+        self._artifact = ProgressArtifact(total)
+        announce(Started(_NAME, total))
         for number, source in enumerate(sources):
             self._ahead = min((day for later in sources[number + 1 :] for day in later.days), default=_NO_DAY)
-            announce(Started(source.shown, source.left))
             try:
                 begin(self._clients, source)
                 self._load(source)
@@ -75,7 +77,7 @@ class Loads:
         while gaps:
             source.met = False
             reader = source.reader(gaps, limits)
-            while not (source.met or source.error) and (batch := reader.read()) is not None:
+            while not (source.met or source.error) and (batch := self._read(reader, source)) is not None:
                 self._pace(batch.read)
                 merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)
                 path = Path(merge=True) if merges else open_path
@@ -87,6 +89,10 @@ class Loads:
                 return
             gaps = left_now(self._clients, source) if source.met else ()
         end(self._clients, source)
+
+    def _read(self, reader: BatchReader, source: Source) -> Batch | None:
+        """Of a stream as a step, since Redis may be away for a moment; of a file, which is here, at once."""
+        return read(self._clients, reader) if source.scanned is None else reader.read()
 
     def _pace(self, rows: int) -> None:
         """Wait until so many more rows are within the rate."""
@@ -106,7 +112,7 @@ class Loads:
                 source.met = True
             else:
                 source.loaded.append(loaded)
-                announce(Advanced(source.shown, loaded.read))
+                announce(Advanced(_NAME, loaded.read))
                 self._artifact.advance(loaded.read)
                 demand_good(batch, loaded, self._clients.settings.max_bad_share)
         except SpillwayError as error:

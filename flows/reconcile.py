@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
@@ -12,9 +13,13 @@ from infra.errors import Terminal
 from infra.mapping import load_mappings
 from infra.settings import settings
 from tasks.compare import Comparison, compare_batch, drained_ranges, reader
+from tasks.files.reader import FileReader
+from tasks.files.reread import reread
+from tasks.files.scan import FILE
+from tasks.files.spool import Spool
 from tasks.ids import parse_from, parse_until
 from tasks.progress import Advanced, Started, announce
-from tasks.read import read
+from tasks.read import Reader, read
 from tasks.reconcile import Finding, Ledger, find_known, reconcile_stream
 from tasks.report import report_reconciliation
 
@@ -34,8 +39,9 @@ def reconcile(
 
     `deep`: also compare every drained entry that is still there, from `start` to `stop` (entry ids or ISO 8601 times),
     with the table; `repair`: put in the rows that are missing. What retention dropped is counted, and is neither a
-    finding nor put back. Returns sums and findings. Raises `Terminal` where
-    something does not balance, unless `fail` is false.
+    finding nor put back. Files that were backfilled are streams like others, `file:SHA-256`; one that has gone, or
+    changed, is not compared, which `notes` say. Returns sums and findings. Raises `Terminal` where something does not
+    balance, unless `fail` is false.
     """
     config = settings()
     first = parse_from(start) if start else 0
@@ -45,8 +51,9 @@ def reconcile(
     mappings = load_mappings(config.mappings)
     books: list[Ledger] = []
     findings: list[Finding] = []
+    notes: list[str] = []
     compared = repaired = dropped = 0
-    with Clients(config) as clients:
+    with Clients(config) as clients, closing(Spool()) as spool:
         for name in find_known(clients, [stream] if isinstance(stream, str) else stream):
             ledger, found = reconcile_stream(clients, name)
             books.append(ledger)
@@ -54,8 +61,16 @@ def reconcile(
             if deep and ledger.ranges and not any(finding.what in ("gone", "went back") for finding in found):
                 so_far = Comparison()
                 announce(Started(name, ledger.read))
-                source = reader(clients, drained_ranges(clients, name, first, beyond), name, mappings.of(name))
-                while (batch := read(clients, source)) is not None:
+                ranges = drained_ranges(clients, name, first, beyond)
+                source: Reader | FileReader | str = (
+                    reread(clients, name, mappings, spool, ranges)
+                    if name.startswith(FILE)
+                    else reader(clients, ranges, name, mappings.of(name))
+                )
+                if isinstance(source, str):
+                    notes.append(source)
+                    continue
+                while (batch := source.read() if isinstance(source, FileReader) else read(clients, source)) is not None:
                     compare_batch(clients, batch, so_far, repair)
                     announce(Advanced(name, batch.read))
                     batch.release()
@@ -63,6 +78,8 @@ def reconcile(
                 compared, repaired = compared + so_far.compared, repaired + so_far.repaired
                 dropped += so_far.dropped
         report_reconciliation(books, findings, compared, repaired, dropped)
+    for note in notes:
+        get_run_logger().warning(note)
     get_run_logger().info("%d streams, %d entries compared, %d findings", len(books), compared, len(findings))
     if findings and fail:
         told = "; ".join(f"{f.stream}: {f.count} {f.what} ({f.detail}), repair: {f.repair}" for f in findings)
@@ -74,4 +91,5 @@ def reconcile(
         "dropped": dropped,
         "streams": [asdict(ledger) for ledger in books],
         "findings": [asdict(finding) for finding in findings],
+        "notes": notes,
     }

@@ -58,6 +58,8 @@ def _print(result: dict[str, Any], deep: bool) -> None:
         print(f"{result['compared']:,} entries compared with the table, {result['repaired']:,} put back")
         if result["dropped"]:
             print(f"{result['dropped']:,} of them are gone with chunks that retention dropped since")
+        for note in result["notes"]:
+            print(f"note: {note}")
     if result["balanced"]:
         print("all balances" if result["streams"] else "no stream matches: nothing to reconcile")
         return

@@ -38,7 +38,7 @@ _DIFFERENT = sql.SQL("""
     """).format(stage=STAGE, span=IN_SPAN)
 _PUT_BACK = sql.SQL("""
     INSERT INTO events ({c}) SELECT {c} FROM {stage} WHERE {span}
-        ORDER BY time, place ON CONFLICT DO NOTHING""").format(c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
+        ORDER BY time, event_id, place ON CONFLICT DO NOTHING""").format(c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
 # Entries whose absence from the table is on record. One that was redriven as it came must be in the table.
 _ON_RECORD = """
     SELECT entry_id, kind FROM spillway.quarantine

@@ -14,7 +14,7 @@ from tasks.stage import COLUMN_LIST, COPY_EVENTS, IN_SPAN, STAGE, Span, Stage, b
 # How many went in, and the places of those whose key was there: told from the keys that came back, not asked of
 # the table, which would cost every row a look-up.
 _MERGE = sql.SQL("""
-    WITH put AS (INSERT INTO events ({c}) SELECT {c} FROM {stage} WHERE {span} ORDER BY time, place
+    WITH put AS (INSERT INTO events ({c}) SELECT {c} FROM {stage} WHERE {span} ORDER BY time, event_id, place
                  ON CONFLICT DO NOTHING RETURNING event_id, time)
     SELECT (SELECT count(*) FROM put), coalesce(array_agg(s.place), '{{}}')
       FROM {stage} AS s LEFT JOIN put USING (event_id, time) WHERE put.event_id IS NULL AND {span}

@@ -15,9 +15,13 @@ from tasks.quarantine import keep
 from tasks.read import Batch
 from tasks.step import step
 
+# Without ON CONFLICT a row is put in first and then compared: of two loads at the same moment each would wait for the
+# other, in a deadlock. So, one looks first, and who waits here has nothing yet that another could wait for.
 _INSERT_LEDGER = """
     INSERT INTO spillway.ledger (stream, ids, loaded_by)
-    SELECT id, numrange(%(start)s, %(stop)s), %(run)s FROM spillway.streams WHERE name = %(stream)s"""
+    SELECT id, numrange(%(start)s, %(stop)s), %(run)s FROM spillway.streams WHERE name = %(stream)s
+        ON CONFLICT ON CONSTRAINT ledger_no_overlap DO NOTHING"""
+_KNOWN = "SELECT FROM spillway.streams WHERE name = %(stream)s"
 _FILL_LEDGER = """
     UPDATE spillway.ledger
        SET read = %(read)s, inserted = %(inserted)s, duplicates = %(duplicates)s, quarantined = %(quarantined)s,
@@ -43,6 +47,10 @@ class Loaded:
     bytes: int
 
 
+class _Taken(Exception):
+    """The ledger did not take the range."""
+
+
 def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Path) -> Loaded:
     """Commit `batch` for the run `run`, whole.
 
@@ -54,7 +62,7 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Pat
         with connection.transaction():
             # First, so that of two who load the same range the second waits here, before it has done the work.
             if connection.execute(_INSERT_LEDGER, key).rowcount != 1:
-                raise Terminal(f"stream {batch.stream} is not in spillway.streams any more; drain it again")
+                raise _Taken
             outcome = insert(connection, batch, path)
             faults = (*batch.faults, *outcome.faults)
             keep(connection, batch, faults)
@@ -62,7 +70,9 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Pat
             counts = {name: getattr(loaded, name) for name in Loaded.__dataclass_fields__}
             connection.execute(_FILL_LEDGER, key | counts | {"min_time": batch.min_time, "max_time": batch.max_time})
             return loaded
-    except psycopg.errors.ExclusionViolation:
+    except _Taken:
+        if connection.execute(_KNOWN, key).fetchone() is None:
+            raise Terminal(f"stream {batch.stream} is not in spillway.streams any more; drain it again") from None
         row = connection.execute(_FIND_LEDGER, key).fetchone()
         if row is None:
             raise AlreadyDrained(f"{batch.stream} {batch.ids}: drained by another run") from None

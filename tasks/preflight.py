@@ -90,9 +90,14 @@ def check_mapping(stream: str, mapping: Mapping, sample: list[Group]) -> None:
         return
     name = min(absent)
     missing = ", ".join(repr(key) for key in mapping.sources[name].required)
+    which = (
+        f'spillway.toml: streams."{mapping.name}".{name} names {missing}'
+        if mapping.name
+        else f"{stream}: without a mapping {name} is {missing}"
+    )
     raise Terminal(
-        f'spillway.toml: streams."{mapping.name}".{name} names {missing}, which none of the first'
-        f" {sum(map(len, sample))} entries of {stream} has; they have: {_keys(sample[0], mapping)}; nothing was written"
+        f"{which}, which none of the first {sum(map(len, sample))} entries of {stream} has; they have:"
+        f" {_keys(sample[0], mapping)}; nothing was written: mend the mapping, or name another one"
     )
 
 

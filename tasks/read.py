@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -216,8 +216,17 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+class BatchReader(Protocol):
+    """`Reader`, or what reads something else in the same way."""
+
+    stream: str
+
+    def read(self) -> Batch | None:
+        """The next batch, or None when all is read; one that fails has moved nothing."""
+
+
 @step("read")
-def read(clients: Clients, reader: Reader) -> Batch | None:
-    """`Reader.read`, as a task."""
+def read(clients: Clients, reader: BatchReader) -> Batch | None:
+    """`BatchReader.read`, as a task."""
     with clients.explained(f"read {reader.stream}"):
         return reader.read()

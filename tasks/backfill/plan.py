@@ -15,7 +15,7 @@ from infra.connections import Clients
 from infra.errors import Terminal
 from tasks.backfill.chunks import Layout, Touched, touched
 from tasks.backfill.source import Source
-from tasks.files.reader import DAY_MS, cut
+from tasks.files.reader import DAY_MS, cut, rows_in
 from tasks.ids import IdRange
 from tasks.read import Batch, Limits
 from tasks.stage import COLUMN_LIST, copy_rows
@@ -61,19 +61,22 @@ def expire(source: Source, keep: timedelta | None, layout: Layout, way: Literal[
     if (horizon := horizon_day(keep, layout.now)) is None:
         return
     past = {day: rows for day, rows in source.days.items() if 0 < day < horizon}
-    source.expired = sum(past.values())
-    if not past or way != "skip":
-        return
     if source.scanned is None:
-        raise Terminal(
-            f"backfill: {source.expired} entries of {source.shown} are past the retention horizon, and those of a"
-            " stream cannot be left out one by one: begin later (--from), or load them (--expired load)"
-        )
-    source.skipped_ids = IdRange(1 << 64, horizon << 64)  # rows without a time, of the day 0, are not expired
-    end = max(gap.stop for gap in source.gaps)
-    source.gaps = cut(source.gaps, 0, 1 << 64) + cut(source.gaps, horizon << 64, end)
-    source.days = {day: rows for day, rows in source.days.items() if day not in past}
-    source.left -= source.expired
+        source.expired = sum(past.values())
+        if past and way == "skip":
+            raise Terminal(
+                f"backfill: {source.expired} entries of {source.shown} are past the retention horizon, and those of a"
+                " stream cannot be left out one by one: begin later (--from), or load them (--expired load)"
+            )
+        return
+    pieces = source.scanned.section.pieces
+    source.expired = rows_in(pieces, cut(source.gaps, 1 << 64, horizon << 64))  # what has no time has the day 0
+    if source.expired and way == "skip":
+        source.skipped_ids = IdRange(1 << 64, horizon << 64)
+        end = max(gap.stop for gap in source.gaps)
+        source.gaps = cut(source.gaps, 0, 1 << 64) + cut(source.gaps, horizon << 64, end)
+        source.days = {day: rows for day, rows in source.days.items() if day not in past}
+        source.left = rows_in(pieces, source.gaps)
 
 
 def planned(sources: Sequence[Source], layout: Layout, keep: timedelta | None) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import psycopg
 
@@ -34,7 +35,7 @@ class Room:
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
-            with self._clients.postgres() as connection:
+            with suppress(psycopg.Error), self._clients.postgres() as connection:
                 if is_draining(connection):
                     self._seen = now
         return 1 if now - self._seen < _LINGER_SECONDS else self._parallel

@@ -68,7 +68,7 @@ def sentences(done: dict[str, Any]) -> list[str]:
         took = "nothing to load" if not done["left"] else "no sample" if estimate is None else f"about {estimate:,} s"
         lines.append(f"estimated from a sample: {took}; a dry run: nothing was loaded")
     elif done["compressed"]:
-        lines.append(f"{done['compressed']} chunks compressed at the end")
+        lines.append(f"chunks compressed: {done['compressed']}")
     return lines
 
 

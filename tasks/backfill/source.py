@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from tasks.files.scan import Scanned
 from tasks.ids import IdRange
 from tasks.load import Loaded
-from tasks.read import Batch, Limits
-
-
-class BatchReader(Protocol):
-    """`tasks.read.Reader` and `tasks.files.reader.FileReader`."""
-
-    stream: str
-
-    def read(self) -> Batch | None:
-        """The next batch, or None when all is read; one that fails has moved nothing."""
+from tasks.read import BatchReader, Limits
 
 
 @dataclass
@@ -49,3 +39,12 @@ class Source:
         if not self.left:
             return "known"
         return "new" if self.left == self.rows else "in part"
+
+
+def leave_out_copies(sources: Sequence[Source]) -> None:
+    """Of several with the same books, which are files of the same bytes, only the first is loaded."""
+    met: set[str] = set()
+    for source in sources:
+        if source.books in met:
+            source.left, source.gaps, source.days = 0, (), {}
+        met.add(source.books)

@@ -13,7 +13,7 @@ from tasks.archive.manifest import load as load_manifest
 from tasks.archive.manifest import names
 from tasks.archive.root import explained, open_root
 from tasks.archive.verify import verify
-from tasks.backfill.source import BatchReader, Source
+from tasks.backfill.source import Source
 from tasks.backfill.stream import look_at_stream
 from tasks.columns.decode import Window
 from tasks.files.find import SourceFile, find_files
@@ -23,7 +23,7 @@ from tasks.files.scan import Scanned, scan_file
 from tasks.files.spool import Spool
 from tasks.ids import IdRange, parse_from, parse_until
 from tasks.plan import plan
-from tasks.read import Limits, Reader
+from tasks.read import BatchReader, Limits, Reader
 from tasks.rewind import name_again
 from tasks.step import step
 

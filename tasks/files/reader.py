@@ -21,7 +21,7 @@ from tasks.ids import IdRange
 from tasks.read import Batch, Limits
 
 DAY_MS = 86_400_000
-_DAYS_OF_A_SLICE = 400  # each may be a chunk of its own, and the chunks of a transaction are locked together
+_DAYS_OF_A_SLICE = 200  # each may be a chunk of its own, and the chunks of a transaction are locked together
 
 
 def address(day: int, row: int) -> int:

@@ -18,10 +18,12 @@ from tasks.read import Limits
 from tasks.rewind import original_name
 from tasks.step import step
 
+_EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new today may have been loaded before
+
 
 @step("read the file again")
 def reread(
-    clients: Clients, stream: str, mappings: Mappings, spool: Spool, ranges: Sequence[IdRange], window: Window
+    clients: Clients, stream: str, mappings: Mappings, spool: Spool, ranges: Sequence[IdRange]
 ) -> FileReader | str:
     """A reader of the drained ranges of a file, or why there is none: it may have gone, or changed, since."""
     with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
@@ -39,4 +41,4 @@ def reread(
     if scanned.name != original_name(stream):
         return f"{path} is not compared: it has changed since it was loaded"
     limits = Limits(clients.settings.batch_rows, clients.settings.batch_bytes)
-    return FileReader(stream, scanned.section, ranges, limits, scanned.mapping, window)
+    return FileReader(stream, scanned.section, ranges, limits, scanned.mapping, _EVERY_TIME)

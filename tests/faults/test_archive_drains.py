@@ -70,7 +70,7 @@ def test_drains_with_late_rows_go_on_while_the_chunks_of_these_rows_are_archived
     produced = produce(random.Random(seed))
     send(redis_client, stream, produced)
     root = open_root(str(tmp_path))
-    # One drain with several loads at a time: two that meet can be in a deadlock of their own, about the ledger.
+    # One drain with several loads at a time: two that meet can still be in a deadlock of their own, about keys.
     running = drain(stream, env)
     outcomes: Counter[str] = Counter()
     while running.poll() is None:

@@ -46,7 +46,7 @@ def agree(connection: psycopg.Connection, wanted: Wanted | None, words: Words) -
 def server_says(connection: psycopg.Connection) -> tuple[object, ...]:
     """Settings and policies, by the server's own views."""
     settings = connection.execute(
-        "SELECT segmentby, orderby FROM timescaledb_information.hypertable_compression_settings"
+        "SELECT coalesce(segmentby, ''), orderby FROM timescaledb_information.hypertable_compression_settings"
     ).fetchall()
     jobs = connection.execute(
         "SELECT config->>'compress_after', scheduled FROM timescaledb_information.jobs WHERE hypertable_name = 'events'"

@@ -1,0 +1,151 @@
+"""Rows of files that cannot be loaded: kept with file and row, shown, and replayed once the mapping is mended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows.backfill import backfill
+from flows.reconcile import reconcile
+from flows.redrive import redrive
+from infra.errors import Terminal
+from infra.settings import Settings
+from tests.flows.conftest import Spillway
+from tests.flows.sources import COLUMNS, as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.flows.test_backfill import counts
+from tests.flows.test_drain import event
+from tests.flows.test_redrive import outcomes, tried
+from tests.oracle import flat_rows, table_rows
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+Configure = Callable[..., Settings]
+GOOD = [event(n) for n in range(40)]
+BAD = {4: event(101, user_id=""), 11: event(102, user_id=""), 41: event(103, user_id="")}  # by row, from 1 on
+MENDED = [entry | {b"user_id": b"nobody"} for entry in BAD.values()]
+
+
+def rows() -> list[dict[bytes, bytes]]:
+    found = list(GOOD)
+    for row, entry in BAD.items():
+        found.insert(row - 1, entry)
+    return found
+
+
+FORMS: dict[str, Callable[[], bytes]] = {
+    "clicks.ndjson": lambda: ndjson(map(as_document, rows())),
+    "clicks.csv": lambda: csv_text(map(flat_columns, rows())),
+    "clicks.parquet": lambda: parquet(dict.fromkeys(COLUMNS) | flat_columns(row) for row in rows()),
+}
+
+
+def mapping(folder: Path, layout: str, user: str) -> Path:
+    path = folder / "spillway.toml"
+    path.write_text(
+        f'[streams."clicks*"]\nlayout = "{layout}"\ntime = "time"\nevent_id = "event_id"\nevent_type = "event_type"\n'
+        f'user_id = {user}\nproperties = "properties"\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bad_rows_are_kept_by_file_and_row_and_replayed_when_the_mapping_is_mended(
+    form: str, spillway: Spillway, database: psycopg.Connection, configure: Configure, tmp_path: Path
+) -> None:
+    layout = "json" if form.endswith("ndjson") else "flat"
+    configure(batch_rows=15, mappings=mapping(tmp_path, layout, '"user_id"'))
+    path = written(tmp_path, form, FORMS[form]())
+    assert counts(backfill(path)) == (43, 40, 0, 3)
+    assert table_rows(database) == flat_rows(GOOD)
+    assert counts(backfill(path)) == (0, 0, 0, 0)
+    code, out, _ = spillway("quarantine", "list", "--stream", path)
+    assert code == 0
+    assert path in out
+    assert "3 waiting" in out
+    for row in BAD:
+        assert f"-{row} " in out
+    code, out, _ = spillway("quarantine", "list", "--stream", path, "--json")
+    kept = [json.loads(line) for line in out.splitlines()]
+    assert {(one["path"], int(one["entry_id"].split("-")[1])) for one in kept} == {(path, row) for row in BAD}
+    assert {(one["kind"], one["field"]) for one in kept} == {("refused", "user_id")}
+    fields = dict(next(one for one in kept if one["entry_id"].endswith("-11"))["fields"])
+    came = as_document(BAD[11]).decode() if layout == "json" else flat_columns(BAD[11])["event_id"]
+    assert fields["data" if layout == "json" else "event_id"] == came
+    assert reconcile("*", deep=True)["balanced"]
+
+    assert tried(redrive(path)) == (3, 0, 0, 3)
+    configure(mappings=mapping(tmp_path, layout, '{ key = "user_id", default = "nobody" }'))
+    assert tried(redrive(path)) == (3, 3, 0, 0)
+    assert table_rows(database) == flat_rows([*GOOD, *MENDED])
+    assert outcomes(database) == {"redriven": 3}
+    found = reconcile("*", deep=True)
+    assert (found["balanced"], found["compared"]) == (True, 43)
+
+
+def test_a_row_is_edited_shown_and_put_away_by_its_file(
+    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    path = written(tmp_path, "x.csv", FORMS["clicks.csv"]())
+    backfill(path)
+    ids = [i for (i,) in database.execute("SELECT entry_id FROM spillway.quarantine ORDER BY fields")]
+    code, out, err = spillway("quarantine", "redrive", "--stream", path, ids[0], "--set", "user_id=anna", "--json")
+    assert (code, json.loads(out)) == (0, {"tried": 1, "inserted": 1, "duplicates": 0, "still_bad": 0}), err
+    assert spillway("quarantine", "discard", "--stream", path, "--all")[:2] == (0, "2 discarded\n")
+    assert len(table_rows(database)) == 41
+    assert outcomes(database) == {"redriven": 1, "discarded": 2}
+    code, out, _ = spillway("quarantine", "show", ids[0], "--stream", path)
+    shown = json.loads(out)
+    assert (code, shown["path"], dict(shown["replayed"])["user_id"]) == (0, path, "anna")
+
+
+def test_what_is_no_row_at_all_is_kept_as_it_came(database: psycopg.Connection, tmp_path: Path) -> None:
+    lines = [as_document(entry) for entry in GOOD[:5]]
+    broken = [lines[0], b'{"event_id": ', lines[1], b"", b"\xff\xfe", b"[1, 2]", *lines[2:]]
+    written(tmp_path, "a.ndjson", ndjson(broken))
+    text = csv_text(map(flat_columns, GOOD[5:8])) + b"one,two\r\n" + b"1,2,3,4,5,6,7\r\n"
+    written(tmp_path, "b.csv", text)
+    assert counts(backfill(str(tmp_path))) == (13, 8, 0, 5)
+    assert table_rows(database) == flat_rows(GOOD[:8])
+    kept = database.execute("""
+        SELECT reverse(split_part(reverse(f.path), '/', 1)), q.entry_id, q.fields
+          FROM spillway.quarantine AS q JOIN spillway.files AS f USING (stream)
+         ORDER BY 1, 2""").fetchall()
+    assert [(path, entry, bytes(fields[1])) for path, entry, fields in kept] == [
+        ("a.ndjson", "0-2", b'{"event_id": '),
+        ("a.ndjson", "0-5", b"\xff\xfe"),
+        ("a.ndjson", "0-6", b"[1, 2]"),
+        ("b.csv", "0-4", b"one,two"),
+        ("b.csv", "0-5", b"1,2,3,4,5,6,7"),
+    ]
+    assert reconcile("*", deep=True)["balanced"]
+
+
+def test_conflicts_with_the_table_and_within_a_file_are_kept(database: psycopg.Connection, tmp_path: Path) -> None:
+    backfill(written(tmp_path, "a.csv", csv_text(map(flat_columns, GOOD[:10]))))
+    other = [event(3, user_id="other"), event(50), event(50, user_id="other"), event(50)]
+    result = backfill(written(tmp_path, "b.csv", csv_text(map(flat_columns, other))))
+    assert counts(result) == (4, 1, 1, 2)
+    assert table_rows(database) == flat_rows([*GOOD[:10], event(50)])
+    found = database.execute("SELECT split_part(entry_id, '-', 2), kind FROM spillway.quarantine ORDER BY 1").fetchall()
+    assert found == [("1", "conflict"), ("3", "conflict")]
+    assert reconcile("*", deep=True)["balanced"]
+
+
+def test_a_file_of_mostly_bad_rows_fails_with_the_commands_that_mend_it(
+    database: psycopg.Connection, tmp_path: Path, configure: Configure
+) -> None:
+    """Its first slice says that a mapping is wrong; what was loaded is on record, and the next run goes on."""
+    configure(batch_rows=20)
+    entries = [event(n, **({"user_id": ""} if n % 4 else {})) for n in range(100)]
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
+    with pytest.raises(Terminal, match=r"15 of 20 entries went to quarantine.*quarantine list --stream"):
+        backfill(path, parallel=1)
+    configure(max_bad_share=1)
+    backfill(path)
+    assert table_rows(database) == flat_rows(entries[::4])
+    assert outcomes(database) == {"waits": 75}
+    assert reconcile("*", deep=True)["balanced"]

@@ -1,0 +1,219 @@
+"""A file is known: given again, as a copy, changed, stopped in the middle, or with another mapping."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from flows.backfill import backfill
+from flows.drain import drain
+from flows.reconcile import reconcile
+from infra.errors import Terminal
+from infra.producers.send import send
+from infra.settings import Settings
+from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, written
+from tests.flows.test_backfill import books_of, counts
+from tests.flows.test_drain import event
+from tests.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+Configure = Callable[..., Settings]
+
+
+@contextmanager
+def stumbling(connection: psycopg.Connection, event_id: str) -> Iterator[None]:
+    """While the block runs, the server does not take this one event, and with it no slice that has it."""
+    connection.execute(
+        "CREATE FUNCTION public.stumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF NEW.event_id = '{event_id}' THEN RAISE 'stumbled' USING ERRCODE = '42501'; END IF; RETURN NEW; END $$"
+    )
+    connection.execute("CREATE TRIGGER stumble BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.stumble()")
+    try:
+        yield
+    finally:
+        connection.execute("DROP TRIGGER stumble ON events; DROP FUNCTION public.stumble()")
+
+
+def digests(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def test_a_file_given_again_is_known_at_any_place_and_nothing_is_read(
+    sample: Path, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    path = str(shutil.copy(sample, tmp_path / "crossref.ndjson"))
+    first = backfill(path)
+    assert counts(first) == (2_737, 2_654, 83, 0)
+    assert books_of(first) == f"file:{digests(path)}"
+    for again in (path, str(shutil.copy(path, tmp_path / "crossref-copy.ndjson"))):
+        result = backfill(again)
+        assert counts(result) == (0, 0, 0, 0)
+        assert (result["left"], result["rows"], result["sources"][0]["state"]) == (0, 2_737, "known")
+    assert table_rows(database) == crossref_rows(sample.read_bytes().splitlines())
+    assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (1,)
+    assert ledger_is_whole(database, books_of(first))
+
+
+def test_a_file_and_its_copy_in_one_backfill_are_loaded_once(database: psycopg.Connection, tmp_path: Path) -> None:
+    entries = [event(n) for n in range(50)]
+    for name in ("a.csv", "b.csv"):
+        written(tmp_path, name, csv_text(map(flat_columns, entries)))
+    result = backfill(str(tmp_path))
+    assert (result["inserted"], result["duplicates"]) == (50, 0)
+    assert table_rows(database) == flat_rows(entries)
+    assert reconcile("*", deep=True)["balanced"]
+
+
+def test_a_file_that_changed_is_refused_with_both_hashes_and_counts(
+    database: psycopg.Connection, tmp_path: Path
+) -> None:
+    entries = [event(n) for n in range(40)]
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries[:30])))
+    backfill(path)
+    old = digests(path)
+    written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
+    with pytest.raises(Terminal) as refused:
+        backfill(path)
+    for part in (path, "30 rows", old[:12], "40 rows", digests(path)[:12], "nothing was loaded", "another name"):
+        assert part in str(refused.value)
+    assert table_rows(database) == flat_rows(entries[:30])
+    moved = str(shutil.move(path, tmp_path / "y.csv"))
+    assert counts(backfill(moved)) == (40, 10, 30, 0)
+    assert table_rows(database) == flat_rows(entries)
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+@pytest.mark.parametrize(("at", "parallel"), [(3, 1), (150, 1), (150, 3), (333, 2), (499, 3)])
+def test_one_that_failed_in_the_middle_goes_on_and_is_exact(
+    form: str, at: int, parallel: int, database: psycopg.Connection, tmp_path: Path, configure: Configure
+) -> None:
+    """The slices around the one that fails are loaded beside it: what is left are holes, also within a day."""
+    configure(batch_rows=40)
+    entries = [event(n, time=f"2026-10-{1 + n // 100:02}T00:{n // 60 % 60:02}:{n % 60:02}Z") for n in range(500)]
+    rows = [*entries, *entries[50:60]]
+    random.Random(at).shuffle(rows)
+    data = csv_text(map(flat_columns, rows)) if form == "csv" else ndjson(map(as_document, rows))
+    path = written(tmp_path, f"x.{form}", data)
+    with stumbling(database, entries[at][b"event_id"].decode()), pytest.raises(Terminal, match="stumbled"):
+        backfill(path, parallel=parallel)
+    part = table_rows(database)
+    assert len(part) < 500
+    expected = flat_rows(entries)
+    assert part.items() <= expected.items()
+    result = backfill(path, parallel=parallel)
+    assert table_rows(database) == expected
+    assert result["sources"][0]["state"] == ("in part" if part else "new")
+    assert ledger_sums(database, books_of(result)) == (510, 500, 10, 0)
+    assert ledger_is_whole(database, books_of(result))
+    assert counts(backfill(path)) == (0, 0, 0, 0)
+    found = reconcile("*", deep=True)
+    assert (found["balanced"], found["compared"]) == (True, 510)
+
+
+def test_one_source_that_fails_does_not_keep_the_others_from_being_loaded(
+    database: psycopg.Connection, tmp_path: Path
+) -> None:
+    good = [event(n) for n in range(20)]
+    bad = [event(100 + n) for n in range(20)]
+    written(tmp_path, "a.csv", csv_text(map(flat_columns, bad)))
+    written(tmp_path, "b.csv", csv_text(map(flat_columns, good)))
+    with stumbling(database, bad[7][b"event_id"].decode()), pytest.raises(Terminal, match=r"a\.csv|file:"):
+        backfill(str(tmp_path))
+    assert table_rows(database) == flat_rows(good)
+    assert backfill(str(tmp_path))["inserted"] == 20
+    assert table_rows(database) == flat_rows([*good, *bad])
+
+
+def mapping_file(folder: Path, time: str) -> Path:
+    path = folder / "spillway.toml"
+    path.write_text(
+        f'[streams."clicks*"]\nlayout = "flat"\ntime = "{time}"\nevent_id = "event_id"\nevent_type = "event_type"\n'
+        'user_id = "user_id"\nproperties = "properties"\n'
+    )
+    return path
+
+
+def test_a_mapping_with_another_time_is_refused_while_a_part_is_loaded(
+    database: psycopg.Connection, tmp_path: Path, configure: Configure
+) -> None:
+    configure(batch_rows=10, mappings=mapping_file(tmp_path, "time"))
+    entries = [event(n) for n in range(60)]
+    rows = [flat_columns(entry) | {"sent": "2026-11-21T00:00:00Z"} for entry in entries]
+    path = written(tmp_path, "clicks.csv", csv_text(rows, list(rows[0])))
+    with stumbling(database, entries[45][b"event_id"].decode()), pytest.raises(Terminal, match="stumbled"):
+        backfill(path, parallel=1)
+    loaded = table_rows(database)
+    assert 0 < len(loaded) < 60
+    configure(mappings=mapping_file(tmp_path, "sent"))
+    with pytest.raises(Terminal) as refused:
+        backfill(path)
+    for part in (path, f"{len(loaded)} of its 60 rows", "time", "sent", "--again"):
+        assert part in str(refused.value)
+    assert table_rows(database) == loaded
+    configure(mappings=mapping_file(tmp_path, "time"))
+    backfill(path)
+    assert table_rows(database) == flat_rows(entries)
+
+
+def test_again_loads_a_file_that_is_known_and_counts_what_is_there(
+    database: psycopg.Connection, tmp_path: Path
+) -> None:
+    entries = [event(n) for n in range(50)]
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
+    backfill(path)
+    database.execute("DELETE FROM events WHERE user_id = 'user-3'")
+    gone = 50 - len(table_rows(database))
+    result = backfill(path, again=True)
+    assert counts(result) == (50, gone, 50 - gone, 0)
+    assert table_rows(database) == flat_rows(entries)
+    assert books_of(result).startswith(f"file:{digests(path)}@again-")
+    assert counts(backfill(path)) == (0, 0, 0, 0)
+    found = reconcile("*", deep=True)
+    assert (found["balanced"], [one["stream"] for one in found["streams"]]) == (True, [f"file:{digests(path)}"])
+
+
+def test_a_range_of_a_stream_is_loaded_once_whoever_comes_first(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    entries = [event(n) for n in range(300)]
+    send(redis_client, stream, entries)
+    ids = [entry_id.decode() for entry_id, _ in redis_client.xrange(stream)]  # type: ignore[union-attr]
+    drain(stream, max_events=100)
+    result = backfill(stream=stream, start=ids[80], stop=ids[199])
+    assert (counts(result), result["left"]) == ((100, 100, 0, 0), 100)
+    assert table_rows(database) == flat_rows(entries[:200])
+    assert reconcile(stream, deep=True)["balanced"]
+    ahead = backfill(stream=stream, start=ids[250], stop=ids[259])
+    assert counts(ahead) == (10, 10, 0, 0)
+    again = backfill(stream=stream, start=ids[50], stop=ids[259], again=True)
+    assert counts(again) == (210, 50, 160, 0)
+    last = drain(stream)
+    assert (last["read"], last["inserted"], last["duplicates"], last["lost"], last["lag"]) == (90, 40, 50, 0, 0)
+    assert table_rows(database) == flat_rows(entries)
+    assert ledger_is_whole(database, stream)
+    found = reconcile("*", deep=True)
+    assert (found["balanced"], found["compared"]) == (True, 300)
+    assert counts(backfill(stream=stream)) == (0, 0, 0, 0)
+
+
+def test_a_stream_that_was_never_drained_may_be_backfilled_from_its_middle(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    entries = [event(n) for n in range(100)]
+    send(redis_client, stream, entries)
+    ids = [entry_id.decode() for entry_id, _ in redis_client.xrange(stream)]  # type: ignore[union-attr]
+    assert counts(backfill(stream=stream, start=ids[40], stop=ids[59])) == (20, 20, 0, 0)
+    assert table_rows(database) == flat_rows(entries[40:60])
+    last = drain(stream)
+    assert (last["read"], last["lost"], last["lag"]) == (80, 0, 0)
+    assert table_rows(database) == flat_rows(entries)
+    assert reconcile(stream, deep=True)["balanced"]

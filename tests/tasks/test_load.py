@@ -1,0 +1,112 @@
+"""Loads of one stream that meet: one does the range, the other finds it done, and neither is ended by the server."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from infra.errors import AlreadyDrained, Terminal
+from tasks.columns.decode import Window
+from tasks.columns.entries import group_page
+from tasks.ids import IdRange
+from tasks.insert import Path
+from tasks.load import Loaded, load_batch
+from tasks.read import Batch
+from tests.conftest import Servers
+from tests.flows.test_drain import event
+from tests.oracle import table_rows
+
+EVER = Window(-(2**62), 2**62)
+STREAM = "met"
+
+
+def batch(start: int, stop: int, stream: str = STREAM) -> Batch:
+    """The entries of these milliseconds, one each."""
+    page = [
+        (b"%d-0" % n, [part for pair in event(n).items() for part in pair])  # names and values in turn
+        for n in range(start, stop)
+    ]
+    return Batch(stream, IdRange(start << 64, stop << 64), group_page(page), None, EVER)
+
+
+@pytest.fixture
+def database(database: psycopg.Connection) -> psycopg.Connection:
+    database.execute("INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0)", [STREAM])
+    return database
+
+
+def deadlocks(connection: psycopg.Connection) -> int:
+    connection.execute("SELECT pg_stat_clear_snapshot()")
+    row = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_loads_of_overlapping_ranges_at_the_same_moment_are_in_no_deadlock(
+    servers: Servers, database: psycopg.Connection
+) -> None:
+    """Each would otherwise put its ledger row in and then wait for the other's."""
+    rounds, workers = 150, 3
+    before = deadlocks(database)
+    barrier = threading.Barrier(workers)
+
+    def run(worker: int) -> list[str]:
+        said = []
+        with psycopg.connect(servers.settings.database, autocommit=True) as connection:
+            for number in range(rounds):
+                mine = batch(number * 10 + worker, number * 10 + 8)  # each from another id on
+                barrier.wait(60)
+                try:
+                    load_batch(connection, mine, f"run-{worker}", Path())
+                    said.append("loaded")
+                except AlreadyDrained:
+                    said.append("drained")
+                except psycopg.Error as error:
+                    said.append(f"{type(error).__name__}: {error}")
+        return said
+
+    with ThreadPoolExecutor(workers) as pool:
+        told = list(pool.map(run, range(workers)))
+    for outcomes in zip(*told, strict=True):
+        assert sorted(outcomes) == ["drained", "drained", "loaded"]
+    assert deadlocks(database) == before
+    (loaded,) = database.execute("SELECT count(*) FROM spillway.ledger").fetchone() or (0,)
+    assert loaded == rounds
+
+
+def test_a_load_that_waits_for_another_goes_on_where_that_one_is_rolled_back(
+    servers: Servers, database: psycopg.Connection
+) -> None:
+    with psycopg.connect(servers.settings.database) as other:
+        other.execute(
+            "INSERT INTO spillway.ledger (stream, ids, loaded_by)"
+            " SELECT id, numrange(0, %s), 'x' FROM spillway.streams",
+            [5 << 64],
+        )
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(load_batch, database, batch(3, 8), "run", Path())
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+            other.rollback()
+            assert waiting.result(30) == Loaded(5, 5, 0, 0, batch(3, 8).bytes)
+    assert len(table_rows(database)) == 5
+    assert database.execute("SELECT read, inserted FROM spillway.ledger").fetchall() == [(5, 5)]
+
+
+def test_what_this_run_has_committed_is_told_again_and_another_run_is_refused(database: psycopg.Connection) -> None:
+    first = load_batch(database, batch(0, 9), "run", Path())
+    assert load_batch(database, batch(0, 9), "run", Path()) == first
+    with pytest.raises(AlreadyDrained, match=f"{STREAM} .*: drained by another run"):
+        load_batch(database, batch(0, 9), "another", Path())
+    with pytest.raises(AlreadyDrained):
+        load_batch(database, batch(4, 20), "run", Path())
+    assert len(table_rows(database)) == 9
+
+
+def test_a_stream_without_books_is_told(database: psycopg.Connection) -> None:
+    with pytest.raises(Terminal, match=r"stream nobody is not in spillway\.streams any more; drain it again"):
+        load_batch(database, batch(0, 3, "nobody"), "run", Path())
+    assert table_rows(database) == {}
