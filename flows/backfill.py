@@ -65,7 +65,7 @@ def backfill(
         layout = look_at_chunks(clients)
         edges = borders(layout)
         if stream:
-            sources = [stream_source(clients, stream, mappings.of(stream), start, stop, again)]
+            sources = [stream_source(clients, stream, mappings.of(stream), start, stop, again, dry_run)]
         else:
             files = find_archived(config.archive_url, start, stop) if archive else find(wanted)
             announce(Started("files read", len(files)))

@@ -70,11 +70,14 @@ def remember(connection: psycopg.Connection, stream: str) -> Memory | None:
     )
 
 
-def make_plan(client: redis.Redis, connection: psycopg.Connection, stream: str, until: int | None = None) -> Plan:
+def make_plan(
+    client: redis.Redis, connection: psycopg.Connection, stream: str, until: int | None = None, register: bool = True
+) -> Plan:
     """Freeze the tail of `stream` and find what is left to drain up to it, or up to the id `until`.
 
-    Raises `Terminal` where the stream is not the one any more of which the ledger tells: its ids are being given out
-    a second time, and a new entry could be taken for one that was drained.
+    `register`: have the ledger know a stream that is new. Raises `Terminal` where the stream is not the one any more of
+    which the ledger tells: its ids are being given out a second time, and a new entry could be taken for one that was
+    drained.
     """
     # In this order. Another run may drain past the tail that is read after the ledger, but not past one read before;
     # and an entry that a trim has taken is gone together with all older ones only if these are looked for later.
@@ -85,9 +88,11 @@ def make_plan(client: redis.Redis, connection: psycopg.Connection, stream: str, 
     if memory is not None:
         if reason := why_not_the_same(tail, memory, hash_now):
             raise Terminal(choices(stream, reason))
-    else:
+    elif register:
         connection.execute(_REGISTER, {"stream": stream, "baseline": tail.added - tail.length})
     upto = tail.last if until is None else min(until, tail.last)
+    if memory is None and not register:
+        return Plan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, fresh=True)
     rows = connection.execute(LEFT, {"stream": stream, "stop": upto + 1}).fetchall()
     if not rows:
         raise Terminal(f"stream {stream} is not in spillway.streams any more; drain it again")
@@ -97,7 +102,7 @@ def make_plan(client: redis.Redis, connection: psycopg.Connection, stream: str, 
 
 
 @step("plan")
-def plan(clients: Clients, stream: str, until: int | None) -> Plan:
+def plan(clients: Clients, stream: str, until: int | None, register: bool = True) -> Plan:
     """`make_plan`, as a task."""
     with clients.explained(f"plan {stream}"), clients.postgres() as connection:
-        return make_plan(clients.redis, connection, stream, until)
+        return make_plan(clients.redis, connection, stream, until, register)

@@ -98,12 +98,18 @@ def _file_reader(
 
 
 def stream_source(
-    clients: Clients, stream: str, mapping: Mapping | None, start: str | None, stop: str | None, again: bool
+    clients: Clients,
+    stream: str,
+    mapping: Mapping | None,
+    start: str | None,
+    stop: str | None,
+    again: bool,
+    dry_run: bool,
 ) -> Source:
     """Find what is left of a range of a stream, and what days it has. Raises `SpillwayError`."""
     config = clients.settings
     first = parse_from(start) if start else 0
-    planned = plan(clients, stream, parse_until(stop, "to") if stop else None)
+    planned = plan(clients, stream, parse_until(stop, "to") if stop else None, register=not dry_run)
     books = name_again(stream) if again else stream
     gaps = (IdRange(first, planned.upto + 1),) if again else cut(planned.gaps, first, planned.upto + 1)
     gaps = tuple(gap for gap in gaps if gap.start < gap.stop)

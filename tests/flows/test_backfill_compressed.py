@@ -8,16 +8,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.tasks.chunked import asleep, statuses
 
 from flows.backfill import backfill
 from flows.maintain import maintain
 from flows.reconcile import reconcile
 from infra.settings import Settings
 from tests.flows.sources import CROSSREF, csv_text, flat_columns, ndjson, written
-from tests.flows.test_backfill import counts
+from tests.flows.test_backfill import books_of, counts
 from tests.flows.test_drain import event
 from tests.oracle import crossref_rows, flat_rows, table_rows
+from tests.tasks.maintain.chunked import asleep, statuses
 
 pytestmark = [
     pytest.mark.usefixtures("prefect_server", "community"),
@@ -83,6 +83,9 @@ def test_the_limit_of_the_server_on_decompression_is_kept(
     rows = [*late, *old[::10]]
     result = backfill(written(tmp_path, "late.csv", csv_text(map(flat_columns, rows))))
     assert counts(result) == (360, 300, 60, 0)
+    ranges = "SELECT read FROM spillway.ledger WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"
+    parts = [read for (read,) in database.execute(ranges, [books_of(result)]) if read]
+    assert len(parts) > 6, parts  # a chunk is a slice, unless the server does not take it whole
     assert table_rows(database) == flat_rows([*old, *late])
     assert set(statuses(database)) == {1}
     assert reconcile("*", deep=True)["balanced"]
