@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 import time
@@ -146,8 +147,7 @@ def test_a_full_disk_is_told_before_anything_is_loaded(
     full_disk: Path, prefect_server: str, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     produced = _history(2_000)
-    wide = [entry | {b"properties": b'{"text":"' + _noise(number, 150_000) + b'"}'} for number, entry in
-            enumerate(produced)]  # fmt: skip
+    wide = [entry | {b"properties": b'{"text":"' + _noise(entry[b"event_id"]) + b'"}'} for entry in produced]
     file = write(tmp_path / "wide.parquet", wide)
     command = [str(BIN / "spillway"), "backfill", str(file)]
     small = env | {"TMPDIR": str(full_disk), "SPILLWAY_RETRIES": "1"}
@@ -164,8 +164,6 @@ def test_a_full_disk_is_told_before_anything_is_loaded(
     assert table_rows(database) == flat_rows(wide)
 
 
-def _noise(number: int, length: int) -> bytes:
-    """Text that cannot be compressed much."""
-    import hashlib
-
-    return hashlib.shake_128(b"%d" % number).hexdigest(length // 2).encode()
+def _noise(seed: bytes) -> bytes:
+    """Text of 150 kB that cannot be compressed much."""
+    return hashlib.shake_128(seed).hexdigest(75_000).encode()
