@@ -181,6 +181,14 @@ def test_a_manifest_whose_sums_are_not_those_of_its_files_is_refused(
     refused(database, archived, manifest, "all files together: expected rows 701, found 700")
 
 
+def test_a_time_that_is_written_in_another_way_is_a_changed_byte_too(
+    database: psycopg.Connection, archived: Archived
+) -> None:
+    path = archived.folder / manifest_path(archived.manifest.name)
+    path.write_bytes(path.read_bytes().replace(b'"range_start": "2024-01-04T', b'"range_start": "2024-01-04t'))
+    refused(database, archived, archived.manifest, "expected sha256")
+
+
 def test_without_its_manifest_an_archive_is_none(database: psycopg.Connection, archived: Archived) -> None:
     (archived.folder / manifest_path(archived.manifest.name)).unlink()
     refused(database, archived, archived.manifest, "expected a manifest, found no file")
