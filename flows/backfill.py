@@ -25,7 +25,7 @@ from tasks.backfill.source import leave_out_copies
 from tasks.backfill.sources import file_source, find, find_archived, mapping_for, stream_source
 from tasks.files.spool import Spool
 from tasks.preflight import preflight
-from tasks.progress import Advanced, Started, announce, ask
+from tasks.progress import Advanced, Reached, Started, announce, ask
 
 _MOST_PARALLEL = 32
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=_MOST_PARALLEL)
@@ -90,6 +90,7 @@ def backfill(
             finally:
                 loads.finish()
             compressor.finish(most)
+            announce(Reached("backfill", "compressed"))
             planned = replace(planned, compressed=compressor.done)
         done = result(planned, sources, warnings, dry_run, time.monotonic() - began)
         report_backfill(done)

@@ -72,10 +72,14 @@ def backfill_command(
 
     demand_prefect()
     shown = bars.progress if console.is_terminal else nullcontext()
-    with prefect_explained(), answered(confirm), watched(bars), shown:
-        result = backfill(
-            source, stream, archive, start, stop, mapping, again, expired.value, yes, dry_run, rate, parallel
-        )
+    try:
+        with prefect_explained(), answered(confirm), watched(bars), shown:
+            result = backfill(
+                source, stream, archive, start, stop, mapping, again, expired.value, yes, dry_run, rate, parallel
+            )
+    except KeyboardInterrupt:
+        console.print("stopped: what was loaded is committed, and the same command goes on from there")
+        raise typer.Exit(130) from None
     for warning in result["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
     if as_json:

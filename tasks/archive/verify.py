@@ -98,8 +98,8 @@ def read_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Iterator[pa
             yield from parquet.iter_batches(_BATCH_ROWS)
     except FileNotFoundError:
         raise _bad(name, file.path, f"a file of {file.bytes} bytes", "none") from None
-    except (pa.ArrowException, OSError) as error:
-        # pyarrow's own words for bytes that it cannot make sense of are an OSError as well, without a number.
+    except (pa.ArrowException, OSError, ValueError) as error:
+        # Bytes that pyarrow cannot make sense of are to it one of many errors: also an OSError, but without a number.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise _bad(name, file.path, "a Parquet file", f"none: {one_line(error)}") from error

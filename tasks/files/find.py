@@ -108,7 +108,7 @@ def _known(place: Place, infos: Iterator[Any], expected: str) -> list[SourceFile
     paths = sorted({info.path for info in infos if info.type == fs.FileType.File})
     if not paths:
         raise Terminal(
-            f"backfill: {place.shown}: expected {expected}, found none (what begins with _ or . is left out); {_MEND}"
+            f"backfill: {place.shown}: expected {expected}, found none: what begins with _ or . is left out; {_MEND}"
         )
     files = [file for path in paths if (file := _source_file(place, path))]
     if not files:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import IO
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from infra.errors import Terminal, one_line
 from tasks.files.block import Rows
 
 _RUN_BYTES = 32 << 20  # sorted at once: three times as much is in memory meanwhile
@@ -35,7 +37,7 @@ class Piece:
 
 class Spool:
     """Where the rows of all files of a backfill wait, until it is closed. The file on the disk has no name: it is gone
-    with the process, however that ends. Raises `OSError` where the disk is full."""
+    with the process, however that ends. Raises `Terminal` where the disk is full."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] | None = None
@@ -45,7 +47,8 @@ class Spool:
     def close(self) -> None:
         """Give the room back."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk once more
+                self._file.close()
             self._file = None
 
     def keep(self, day: int, rows: pa.RecordBatch) -> Piece:
@@ -55,12 +58,14 @@ class Spool:
         if self._in_memory + size <= _MEMORY_BYTES:
             self._in_memory += size
             return Piece(day, first, last, len(rows), size, rows)
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="spillway-")  # noqa: SIM115  # closed by close()
         data = rows.serialize()
         stored = pa.compress(data, codec=_CODEC)
-        self._file.seek(self._end)
-        self._file.write(stored)
+        with _explained():
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="spillway-")  # noqa: SIM115  # closed by close()
+            self._file.seek(self._end)
+            self._file.write(stored)
+            self._file.flush()  # so that a full disk is told here
         place = (self._end, stored.size, data.size)
         self._end += stored.size
         return Piece(day, first, last, len(rows), size, None, place)
@@ -74,6 +79,17 @@ class Spool:
         self._file.seek(offset)
         data = pa.decompress(self._file.read(stored), size, codec=_CODEC)
         return pa.ipc.read_record_batch(data, schema)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Terminal(
+            f"backfill: the rows of the files do not fit on the disk of TMPDIR ({tempfile.gettempdir()}):"
+            f" {one_line(error)}; nothing was loaded: make room there, or set TMPDIR to where there is more"
+        ) from error
 
 
 @dataclass

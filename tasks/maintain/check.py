@@ -25,7 +25,7 @@ from tasks.maintain.compress import (
 from tasks.maintain.jobs import Job, days, is_community, jobs
 from tasks.maintain.outlook import NextDrop, Policies, next_drop, what_next
 from tasks.maintain.retain import due
-from tasks.maintain.states import ChunkState, chunk_states
+from tasks.maintain.states import ChunkState, chunk_states, some_chunks
 from tasks.step import step
 
 # A chunk may be in use for a run or two, and the database's jobs come once or twice a day.
@@ -130,7 +130,7 @@ def _overdue(states: Sequence[ChunkState], policies: Policies, now: datetime, dr
         reason = _why_not_gone(since, policies, now, dry)
         reasons.setdefault(reason, []).append(state)
     return [
-        (f"{len(chunks)} chunks should be gone ({chunks[0].chunk.table}, past its time since"
+        (f"{some_chunks(len(chunks))} should be gone ({chunks[0].chunk.table}, past its time since"
          f" {chunks[0].chunk.range_end + (policies.keep or timedelta()):%Y-%m-%d %H:%M}): {why}", grave)
         for (why, grave), chunks in reasons.items()
     ]  # fmt: skip
@@ -175,7 +175,8 @@ def _not_compressed(states: Sequence[ChunkState], policies: Policies, now: datet
             reasons.setdefault((why, failed or left), []).append(state.chunk.table)
     found = []
     for (why, grave), chunks in reasons.items():
-        text = f"{len(chunks)} chunks past {days(wanted.after)} are not compressed, or not wholly ({chunks[0]}"
+        are = "are" if len(chunks) > 1 else "is"
+        text = f"{some_chunks(len(chunks))} past {days(wanted.after)} {are} not compressed, or not wholly ({chunks[0]}"
         found.append((f"{text}{', …' if len(chunks) > 1 else ''}): {why}", grave))
     if not found:
         # What it was to do is done, by it or by this flow.
@@ -188,8 +189,9 @@ def _missing(found: Account) -> list[str]:
         return []
     since = f"from {found.since:%Y-%m-%d %H:%M} on" if found.since else "in all"
     return [
-        f"{found.missing} events are gone: the ledger says {found.inserted} were inserted {since}, {found.rows} are"
-        f" there and {found.dropped} were dropped by retention; find out who deleted them (docs/operations.md)"
+        f"{found.missing:,} event{'s are' if found.missing > 1 else ' is'} gone: the ledger says {found.inserted:,}"
+        f" were inserted {since}, {found.rows:,} are there and {found.dropped:,} were dropped by retention; find out"
+        " who deleted them (docs/operations.md)"
     ]
 
 

@@ -45,7 +45,8 @@ def what_next(state: ChunkState, policies: Policies, now: datetime) -> str:
         return f"drop: {_dropper(policies)}"
     wanted = policies.compress
     if wanted is not None and (why := why_not_compressed(state, policies.compression_jobs, wanted, now)):
-        return f"{'compress again' if state.state == 'partial' else 'compress'}: {why}"
+        # What exactly a job said stands above the table: here it would make every row as wide.
+        return f"{'compress again' if state.state == 'partial' else 'compress'}: {why.split(': ')[0]}"
     coming = []
     if wanted is not None and state.state == "rows":
         coming.append((end + wanted.after, "compress"))
@@ -62,7 +63,7 @@ def what_next(state: ChunkState, policies: Policies, now: datetime) -> str:
 def _dropper(policies: Policies) -> str:
     if policies.way == "policy":
         job = next(iter(policies.retention_jobs), None)
-        return str(job) if job and job.failed else "the database's own job"
+        return str(job).split(": ")[0] if job and job.failed else "the database's own job"
     return "the next run, after its archive" if policies.way == "archive" else "the next run"
 
 

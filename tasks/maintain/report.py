@@ -12,7 +12,7 @@ from tasks.chunks import Chunk
 from tasks.maintain.check import Check
 from tasks.maintain.jobs import days
 from tasks.maintain.retain import Dropped
-from tasks.maintain.states import ChunkState
+from tasks.maintain.states import ChunkState, some_chunks
 from tasks.report import publish
 from tasks.step import step
 
@@ -144,9 +144,9 @@ def told(done: Done) -> list[str]:
     if done.dropped:
         rows, gone = sum(one.rows for one in done.dropped), sum(one.bytes for one in done.dropped)
         span = f"{done.dropped[0].chunk.range_start:%Y-%m-%d} to {done.dropped[-1].chunk.range_end:%Y-%m-%d}"
-        lines.append(f"{len(done.dropped)} chunks {would}dropped: {rows:,} rows, {size(gone)}, {span}")
-    lines += [f"{len(done.archived)} chunks {would}archived"] * bool(done.archived)
-    lines += [f"{len(done.compressed_again)} chunks {would}compressed again"] * bool(done.compressed_again)
+        lines.append(f"{some_chunks(len(done.dropped))} {would}dropped: {rows:,} rows, {size(gone)}, {span}")
+    lines += [f"{some_chunks(len(done.archived))} {would}archived"] * bool(done.archived)
+    lines += [f"{some_chunks(len(done.compressed_again))} {would}compressed again"] * bool(done.compressed_again)
     return lines
 
 
@@ -156,7 +156,7 @@ def sentences(done: Done, found: Check) -> list[str]:
     compression = _compression(found)
     if found.ratio:
         lines.append(
-            f"{compression['compressed'] + compression['partial']} of {len(found.chunks)} chunks are compressed:"
+            f"{compression['compressed'] + compression['partial']} of {some_chunks(len(found.chunks))} are compressed:"
             f" {size(compression['bytes_as_rows'])} became {size(compression['bytes'])}, {found.ratio:.1f} × smaller"
         )
     lines += [f"compression after {days(job.after) if job.after else '?'}: {job}" for job in found.compression.jobs]
@@ -176,10 +176,12 @@ def _retention(found: Check) -> str:
     if found.horizon is None or found.next_drop is None:
         return f"nothing is ever dropped (SPILLWAY_KEEP is empty); {oldest}"
     coming = found.next_drop
-    span = f", {coming.start:%Y-%m-%d} to {coming.end:%Y-%m-%d}" if coming.start and coming.end else ""
+    what = "nothing"
+    if coming.chunks:
+        what = f"{some_chunks(coming.chunks)}, {coming.rows:,} rows, {size(coming.bytes)}"
+        what += f", {coming.start:%Y-%m-%d} to {coming.end:%Y-%m-%d}"
     return (
-        f"kept since {found.horizon:%Y-%m-%d %H:%M}; {oldest}; the run of {coming.at:%Y-%m-%d %H:%M} will drop"
-        f" {coming.chunks} chunks, {coming.rows:,} rows, {size(coming.bytes)}{span}"
+        f"kept since {found.horizon:%Y-%m-%d %H:%M}; {oldest}; the run of {coming.at:%Y-%m-%d %H:%M} will drop {what}"
     )
 
 
@@ -194,15 +196,17 @@ def _rounded(ratio: float | None) -> float | None:
 @step("report")
 def report_maintenance(done: Done, found: Check) -> None:
     """Publish the Prefect table artifact `maintain`, and every violation as an event."""
-    lines = [f"- {line}" for line in sentences(done, found)]
+    lines = [f"- **error: {text}**" for text in violations(done, found)]
     lines += [f"- warning: {text}" for text in (*done.refused, *found.warnings)]
-    lines += [f"- **error: {text}**" for text in violations(done, found)]
+    lines += [f"- {line}" for line in sentences(done, found)]
     rows = [shown(chunk) for chunk in result(done, found)["chunks"]]
     if len(rows) > _MOST_ROWS:
         lines.append(f"- of {len(rows)} chunks the oldest and the newest {_MOST_ROWS // 2} are shown")
         rows = [*rows[: _MOST_ROWS // 2], *rows[-_MOST_ROWS // 2 :]]
-    heading = "a dry run: nothing was changed\n\n" if done.dry_run else ""
-    publish("maintain", rows, heading + "\n".join(lines))
+    errors, warnings = len(violations(done, found)), len(done.refused) + len(found.warnings)
+    verdict = f"**errors: {errors}**, warnings: {warnings}" if errors or warnings else "all is well"
+    heading = f"a dry run, nothing was changed; {verdict}" if done.dry_run else verdict
+    publish("maintain", rows, f"{heading}\n\n" + "\n".join(lines))
     _emit(violations(done, found))
 
 

@@ -43,6 +43,11 @@ class ChunkState:
         return self.bytes_as_rows / self.bytes if self.bytes_as_rows and self.bytes else None
 
 
+def some_chunks(number: int) -> str:
+    """`1 chunk`, `2 chunks` …, for people."""
+    return f"{number:,} chunk{'s' * (number != 1)}"
+
+
 # The sizes, which wait for whoever holds the chunk alone, come from the server's own functions.
 _STATES = """
     SELECT c.chunk_schema, c.chunk_name, c.range_start, c.range_end, k.status, k.creation_time,

@@ -72,7 +72,8 @@ class History:
 def _kill_until_done(
     history: History, env: dict[str, str], database: psycopg.Connection, chance: random.Random, longest: float
 ) -> list[str]:
-    """Start the backfill and kill it within `longest` seconds, again and again until it has ended once by itself.
+    """Start the backfill and kill it, again and again until it has ended once by itself: one life in five at any time,
+    the others within `longest` seconds after they have committed something.
 
     Returns what it was at each time.
     """
@@ -80,7 +81,12 @@ def _kill_until_done(
     while True:
         before = books(database)[0]
         run = Drain(str(history.folder), env, _BACKFILL)
-        run.process.join(chance.uniform(0, longest))
+        if len(killed_at) % 5 == 0:
+            run.process.join(chance.uniform(0, 2))
+        else:
+            while run.process.is_alive() and books(database)[0] == before:
+                time.sleep(0.01)
+            run.process.join(chance.uniform(0, longest))
         run.stop()
         if run.process.is_alive():
             killed_at.append(stage(database, before))
@@ -110,8 +116,7 @@ def test_killed_again_and_again_it_loads_every_row_once(
     while len(killed_at) < KILLS:
         rounds += 1
         database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
-        # Shorter than the whole, so that most lives end in the midst of it.
-        killed_at += _kill_until_done(history, env, database, chance, seconds)
+        killed_at += _kill_until_done(history, env, database, chance, seconds / KILLS)
         assert books(database)[1] == events_of(database)
         history.is_whole(database)
     kinds = Counter(killed_at)
@@ -129,7 +134,6 @@ def test_into_chunks_that_are_compressed_too_and_are_so_again_at_the_end(
     env = env | _SMALL
     chance = random.Random(SEED)
     killed_at: list[str] = []
-    seconds = 6.0
     while len(killed_at) < KILLS:
         database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
         database.execute(_COMPRESSED)
@@ -138,7 +142,7 @@ def test_into_chunks_that_are_compressed_too_and_are_so_again_at_the_end(
                 names = (b"event_id", b"time", b"event_type", b"user_id", b"properties")
                 copy.write_row([entry[name].decode() for name in names])
         database.execute("SELECT compress_chunk(c) FROM show_chunks('events') AS c")
-        killed_at += _kill_until_done(history, env, database, chance, seconds)
+        killed_at += _kill_until_done(history, env, database, chance, 10 / KILLS)
         assert books(database)[1] + len(flat_rows(history.live)) == events_of(database)
         history.is_whole(database)
         assert set(statuses(database)) == {1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,14 +62,15 @@ def _meet(
     quarter = EVENTS // 4
     parts = {"a.parquet": produced[: 3 * quarter], "b.ndjson.gz": produced[quarter:]}
     files = [write(folder / name, shuffled_days(entries, 5)) for name, entries in parts.items()]
-    send(redis_client, stream, produced)
-    runs = [
-        Drain(str(files[0]), env | {"SPILLWAY_BATCH_ROWS": "700"}, _BACKFILL),
-        Drain(str(files[1]), env | {"SPILLWAY_BATCH_ROWS": "900"}, _BACKFILL),
-        Drain(stream, env | {"SPILLWAY_BATCH_ROWS": "500"}),
-    ]
-    results = [run.finished(240) for run in runs]
-    assert [result.get("error") for result in results] == [None] * len(runs)
+    send(redis_client, stream, reversed(produced))  # so that the drain comes from the other end of the time
+    runs = {str(file): Drain(str(file), env | {"SPILLWAY_BATCH_ROWS": "200"}, _BACKFILL) for file in files}
+    _stop_in_the_midst(database, runs)
+    drain = Drain(stream, env | {"SPILLWAY_BATCH_ROWS": "300"})
+    _stop_in_the_midst(database, {stream: drain})
+    for run in (*runs.values(), drain):
+        run.go_on()
+    results = [run.finished(240) for run in (*runs.values(), drain)]
+    assert [result.get("error") for result in results] == [None] * 3
     expected = flat_rows(produced)
     assert table_rows(database) == expected
     total = sum(map(len, parts.values())) + EVENTS
@@ -76,10 +79,24 @@ def _meet(
     assert (inserted, duplicates) == (events_of(database), read - inserted)
     assert sum(result["read"] for result in results) == total
     assert sum(result["inserted"] for result in results) == len(expected) - there
-    print({run: (result["inserted"], result["duplicates"]) for run, result in zip("abs", results, strict=True)})
     assert all(result["inserted"] for result in results), "they did not meet"
     assert ledger_is_whole(database, stream)
     assert reconcile([stream, "file:*"], deep=True)["balanced"]
+
+
+def _stop_in_the_midst(database: psycopg.Connection, runs: Mapping[str, Drain]) -> None:
+    """Let each run stand still as soon as it has put something into the table; by path or stream."""
+    query = """
+        SELECT coalesce(f.path, s.name) FROM spillway.ledger AS l JOIN spillway.streams AS s ON s.id = l.stream
+          LEFT JOIN spillway.files AS f ON f.stream = s.id WHERE l.inserted > 0"""
+    deadline = time.monotonic() + 60
+    waiting = dict(runs)
+    while waiting:
+        for name in {name for (name,) in database.execute(query)} & waiting.keys():
+            waiting.pop(name).stop()
+        assert all(run.process.is_alive() for run in waiting.values()), "one has ended before another began"
+        assert time.monotonic() < deadline, "they do not get going"
+        time.sleep(0.01)
 
 
 def test_the_same_file_twice_at_once_is_shared_between_the_two_and_a_drain(
@@ -89,7 +106,7 @@ def test_the_same_file_twice_at_once_is_shared_between_the_two_and_a_drain(
     produced = _produced()
     file = write(tmp_path / "history.parquet", shuffled_days(produced, 5))
     copy = write(tmp_path / "copy.parquet", shuffled_days(produced, 5))
-    send(redis_client, stream, produced)
+    send(redis_client, stream, reversed(produced))  # so that the drain comes from the other end of the time
     runs = [
         Drain(str(file), env | {"SPILLWAY_BATCH_ROWS": "700"}, _BACKFILL),
         Drain(str(copy), env | {"SPILLWAY_BATCH_ROWS": "900"}, _BACKFILL),

@@ -155,15 +155,19 @@ def test_a_job_that_fails_is_a_violation_with_its_own_words_until_it_works_again
     maintain()
     job = asleep(database, "policy_compression")
     wait_for_end(database, job, runs=0)
-    decompress(database)
     with psycopg.connect(servers.settings.database) as other:
-        other.execute("LOCK TABLE events IN ROW EXCLUSIVE MODE")
+        while True:
+            decompress(database)
+            other.execute("LOCK TABLE events IN ROW EXCLUSIVE MODE")
+            if set(statuses(database)) == {0}:
+                break
+            other.rollback()  # the scheduler had begun a run before it was put to sleep
         runs = wait_for_end(database, job, runs=0)
         database.execute("SELECT alter_job(%s, next_start => now())", [job])
         wait_for_end(database, job, runs=runs + 1)
         found = maintain(fail=False)
         other.rollback()
-    assert not found["ok"]
+    assert not found["ok"], found
     (violation,) = found["violations"]
     assert "chunks past 7 days are not compressed" in violation
     assert f"job {job} failed: " in violation
@@ -220,7 +224,7 @@ def test_the_report_is_a_table_of_chunks_that_a_person_can_read(
     assert {row["next"] for row in rows} == {"drop: the next run"}
     assert {row["state"] for row in rows} == {"rows"}
     assert all(row["age"].endswith(" days") and row["size"].endswith(" kB") for row in rows)
-    assert "a dry run" in str(artifact.description)
+    assert str(artifact.description).startswith("a dry run, nothing was changed; all is well\n")
     assert "3 chunks would be dropped: 3,000 rows" in str(artifact.description)
 
 
@@ -243,7 +247,7 @@ def test_the_command_prints_the_same_as_a_table_or_as_json_and_its_exit_code_is_
     )
     code, out, _ = spillway("maintain")
     assert code == 1
-    assert "violation: 1 events are gone" in out
+    assert "violation: 1 event is gone" in out
 
 
 @pytest.mark.community

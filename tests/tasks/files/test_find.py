@@ -152,7 +152,7 @@ KNOWN = (
         ("{}/gone.csv", "{}/gone.csv: expected a file, a folder or a glob, found nothing there; mend the source"),
         ("{}/gone/*.csv", r"{}/gone/\*.csv: expected files that fit that glob, found none"),
         ("{}/*.pdf", r"{}/\*.pdf: expected files that fit that glob, found none"),
-        ("{}/empty", "{}/empty: expected files in that folder, found none (what begins with _ or . is left out); mend"),
+        ("{}/empty", "{}/empty: expected files in that folder, found none: what begins with _ or . is left out; mend"),
         ("{}/notes.txt", "{}/notes.txt: expected " + KNOWN + " one that is not Parquet, found 'notes.txt'; convert"),
         ("{}/*.txt", r"{}/\*.txt: expected " + KNOWN + ".*found 1 files of which none has one, such as 'notes.txt'"),
         ("{}/pipe.csv", "{}/pipe.csv: expected a file, a folder or a glob, found a device, a pipe or a socket"),

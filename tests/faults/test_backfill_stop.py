@@ -1,0 +1,169 @@
+"""A backfill that is stopped, or whose servers or disk fail it: it tries again, or says so and can be started again."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from flows.reconcile import reconcile
+from infra.producers.generate import batches
+from infra.producers.send import send
+from infra.servers.engine import How, Service
+from tests.conftest import BIN, Servers
+from tests.faults.histories import Entry, books, shuffled_days, write
+from tests.faults.processes import Drain, Harness
+from tests.oracle import flat_rows, table_rows
+
+EVENTS = 20_000
+LATEST = datetime(2024, 3, 1, tzinfo=UTC)
+SMALL = {"SPILLWAY_BATCH_ROWS": "200"}
+
+_BACKFILL = Harness(flow="backfill")
+
+
+def _history(events: int = EVENTS) -> list[Entry]:
+    span = batches(events, seed=31, duplicates=0.01, start=LATEST, span_hours=24 * 20)
+    return shuffled_days((entry for batch in span for entry in batch.entries), 5)
+
+
+def _wait_for(database: psycopg.Connection, rows: int) -> None:
+    deadline = time.monotonic() + 60
+    while books(database)[0] < rows:
+        assert time.monotonic() < deadline, "it does not get going"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_stopped_it_leaves_by_a_few_words_and_the_same_command_goes_on(
+    number: signal.Signals, prefect_server: str, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    produced = _history()
+    file = write(tmp_path / "history.parquet", produced)
+    command = [str(BIN / "spillway"), "backfill", str(file)]
+    run = subprocess.Popen(command, env=env | SMALL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    _wait_for(database, EVENTS // 10)
+    run.send_signal(number)
+    said = run.communicate(timeout=60)[0]
+    assert run.returncode not in (0, None)
+    assert 0 < books(database)[0] < EVENTS
+    if number == signal.SIGINT:
+        assert run.returncode == 130
+        assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert len(said.splitlines()) <= 3, said
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert table_rows(database) == flat_rows(produced)
+    assert books(database)[0] == EVENTS
+    assert reconcile("file:*", deep=True)["balanced"]
+
+
+@pytest.mark.parametrize("how", ["fast", "immediate", "kill"])
+def test_it_outlives_a_restart_of_postgresql(
+    how: How, prefect_server: str, servers: Servers, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    _outlives("timescaledb", how, servers, env, database, tmp_path)
+
+
+def test_a_stopped_redis_is_not_missed_by_files(
+    prefect_server: str, servers: Servers, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    _outlives("redis", "fast", servers, env, database, tmp_path)
+
+
+def _outlives(
+    service: Service, how: How, servers: Servers, env: dict[str, str], database: psycopg.Connection, folder: Path
+) -> None:
+    if servers.engine is None:
+        pytest.skip("the servers were given by URL: they cannot be stopped here")
+    produced = _history()
+    write(folder / "one.csv", produced[: EVENTS // 2])
+    write(folder / "two.ndjson.gz", produced[EVENTS // 2 :])
+    run = Drain(str(folder), env | SMALL, _BACKFILL)
+    _wait_for(database, EVENTS // 10)
+    servers.engine.stop(service, how)
+    time.sleep(1.5)
+    servers.engine.start(service)
+    result = run.finished()
+    assert "error" not in result, result
+    _is_whole(servers, produced, EVENTS)
+
+
+@pytest.mark.parametrize("how", ["fast", "kill"])
+def test_a_range_of_a_stream_outlives_a_restart_of_redis(
+    how: How, prefect_server: str, servers: Servers, env: dict[str, str], redis_client: redis.Redis,
+    database: psycopg.Connection, stream: str,
+) -> None:  # fmt: skip
+    if servers.engine is None:
+        pytest.skip("the servers were given by URL: they cannot be stopped here")
+    produced = _history()
+    send(redis_client, stream, produced)
+    redis_client.bgrewriteaof()  # what was appended in the last second may not be on disk: not what is tested here
+    time.sleep(1.5)
+    run = Drain([], env | SMALL, _BACKFILL, stream=stream)
+    _wait_for(database, EVENTS // 10)
+    servers.engine.stop("redis", how)
+    time.sleep(1.5)
+    servers.engine.start("redis")
+    result = run.finished()
+    assert "error" not in result, result
+    _is_whole(servers, produced, EVENTS)
+
+
+def _is_whole(servers: Servers, produced: list[Entry], read: int) -> None:
+    """By a connection of its own: another may not have outlived the restart."""
+    with psycopg.connect(servers.settings.database, autocommit=True) as again:
+        expected = flat_rows(produced)
+        assert table_rows(again) == expected
+        assert books(again) == (read, len(expected), read - len(expected), 0)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 4 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {made.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_before_anything_is_loaded(
+    full_disk: Path, prefect_server: str, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    produced = _history(2_000)
+    wide = [entry | {b"properties": b'{"text":"' + _noise(entry[b"event_id"]) + b'"}'} for entry in produced]
+    file = write(tmp_path / "wide.parquet", wide)
+    command = [str(BIN / "spillway"), "backfill", str(file)]
+    small = env | {"TMPDIR": str(full_disk), "SPILLWAY_RETRIES": "1"}
+    done = subprocess.run(command, env=small, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    said = " ".join(done.stderr.split())
+    assert str(full_disk) in said
+    assert "No space left" in said
+    assert books(database) == (0, 0, 0, 0)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert books(database)[0] == len(produced)
+    assert table_rows(database) == flat_rows(wide)
+
+
+def _noise(seed: bytes) -> bytes:
+    """Text of 150 kB that cannot be compressed much."""
+    return hashlib.shake_128(seed).hexdigest(75_000).encode()
