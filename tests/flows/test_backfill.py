@@ -117,3 +117,28 @@ def test_an_empty_file_of_each_kind_is_no_error_and_leaves_nothing(
     assert counts(result) == (0, 0, 0, 0)
     assert [one["state"] for one in result["sources"]] == ["known"] * 3
     assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (0,)
+
+
+def test_a_slice_that_is_too_much_for_the_server_goes_in_parts(database: psycopg.Connection, tmp_path: Path) -> None:
+    """A trigger stands for the limit on decompression: no transaction takes more than 20 rows."""
+    database.execute("""
+        CREATE FUNCTION public.limit_rows() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE met int := coalesce(nullif(current_setting('test.met', true), ''), '0')::int + 1;
+        BEGIN
+            PERFORM set_config('test.met', met::text, true);
+            IF met > 20 THEN RAISE 'tuple decompression limit exceeded' USING ERRCODE = '53400'; END IF;
+            RETURN NEW;
+        END $$""")
+    database.execute(
+        "CREATE TRIGGER limit_rows BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.limit_rows()"
+    )
+    entries = [event(n) for n in range(100)]
+    try:
+        result = backfill(written(tmp_path, "x.csv", csv_text(map(flat_columns, [*entries, *entries[:9]]))))
+    finally:
+        database.execute("DROP TRIGGER limit_rows ON events; DROP FUNCTION public.limit_rows()")
+    assert counts(result) == (109, 100, 9, 0)
+    assert table_rows(database) == flat_rows(entries)
+    parts = database.execute("SELECT read FROM spillway.ledger WHERE read > 0").fetchall()
+    assert len(parts) == 8  # 109 rows, halved three times
+    assert reconcile("*", deep=True)["balanced"]

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -44,9 +45,9 @@ def run(env: dict[str, str], *parameters: str) -> str:
     return prefect(env, "deployment", "run", "backfill/ad-hoc", *given, "--watch")
 
 
-def artifact(key: str) -> Artifact:
+def artifact(key: str) -> Any:
     found = Artifact.get(key)
-    assert isinstance(found, Artifact)
+    assert found is not None
     return found
 
 

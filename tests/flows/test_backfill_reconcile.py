@@ -1,0 +1,78 @@
+"""Reconciliation of files that were backfilled: what is wrong is found, and a file that has gone is a note."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows.backfill import backfill
+from flows.reconcile import reconcile
+from tests.flows.conftest import Spillway
+from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.flows.test_backfill import books_of
+from tests.flows.test_drain import event
+from tests.flows.test_reconcile import told
+from tests.oracle import flat_rows, table_rows
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+ENTRIES = [event(n) for n in range(60)]
+FORMS = {
+    "x.ndjson": ndjson(map(as_document, ENTRIES)),
+    "x.csv": csv_text(map(flat_columns, ENTRIES)),
+    "x.parquet": parquet(map(flat_columns, ENTRIES)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_was_done_to_the_table_is_found_and_where_it_is_missing_put_back(
+    form: str, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    books = books_of(backfill(written(tmp_path, form, FORMS[form])))
+    for n in (3, 44):
+        database.execute("DELETE FROM events WHERE event_id = %s", [ENTRIES[n][b"event_id"].decode()])
+    database.execute("UPDATE events SET user_id = 'x' WHERE event_id = %s", [ENTRIES[10][b"event_id"].decode()])
+    result = reconcile(books, deep=True, fail=False)
+    assert told(result) == [("missing", 2), ("different", 1)]
+    missing, different = result["findings"]
+    assert [one.split("-")[1] for one in missing["ids"].split(", ")] == ["4", "45"]  # rows of the file
+    assert different["ids"].split("-")[1] == "11"
+    database.execute("DELETE FROM events WHERE user_id = 'x'")
+    assert reconcile(books, deep=True, repair=True)["repaired"] == 3
+    assert table_rows(database) == flat_rows(ENTRIES)
+
+
+def test_a_file_that_has_gone_or_changed_is_a_note_and_no_finding(
+    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    path = Path(written(tmp_path, "x.csv", FORMS["x.csv"]))
+    books = books_of(backfill(str(path)))
+    path.write_bytes(FORMS["x.csv"] + b"\n,,,,\n")
+    found = reconcile("file:*", deep=True)
+    assert (found["balanced"], found["compared"]) == (True, 0)
+    assert found["notes"] == [f"{path} is not compared: it has changed since it was loaded"]
+    path.unlink()
+    (note,) = reconcile("file:*", deep=True)["notes"]
+    assert str(path) in note
+    assert "nothing there" in note
+    assert reconcile("file:*")["notes"] == []
+    code, out, _ = spillway("reconcile", "--stream", books, "--deep")
+    assert code == 0
+    assert f"note: {path} is not compared" in out
+    assert "all balances" in out
+
+
+def test_books_of_a_file_that_somebody_edited_do_not_balance(
+    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    path = written(tmp_path, "x.csv", FORMS["x.csv"])
+    books = books_of(backfill(path))
+    database.execute("UPDATE spillway.ledger SET read = 50, inserted = 50")
+    assert told(reconcile(books, fail=False)) == [("stream does not balance", 1)]
+    database.execute("DELETE FROM spillway.ledger")
+    assert told(reconcile(books, fail=False)) != []
+    assert backfill(path)["duplicates"] == 60
+    assert reconcile(books, deep=True)["balanced"]
+    assert spillway("reconcile", "--stream", books)[0] == 0
