@@ -120,5 +120,5 @@ class Loads:
             source.error = source.error or one_line(error)
         finally:
             batch.release()
-            # The blocks of a batch are of many sizes: what lies free between others adds up to 100 MB in 5,000,000 rows.
+            # Its blocks are of many sizes: what lies free between others comes to 100 MB in 5,000,000 rows.
             pa.default_memory_pool().release_unused()
