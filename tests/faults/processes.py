@@ -66,7 +66,7 @@ class Drain:
     """A drain of `stream` in a process of its own, started at once."""
 
     def __init__(
-        self, stream: str | list[str], env: Mapping[str, str], harness: Harness = Harness(), **parameters: Any
+        self, stream: str | list[str], /, env: Mapping[str, str], harness: Harness = Harness(), **parameters: Any
     ) -> None:
         self.harness = harness
         self._results, sender = _CONTEXT.Pipe(duplex=False)
