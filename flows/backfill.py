@@ -17,16 +17,18 @@ from infra.connections import Clients
 from infra.errors import Terminal
 from infra.mapping import load_mappings
 from infra.settings import Settings, settings
+from tasks.backfill.begin import end
 from tasks.backfill.chunks import borders, look_at_chunks
 from tasks.backfill.compress import Compressor
 from tasks.backfill.plan import Plan, expire, make_plan
 from tasks.backfill.report import report_backfill, result
 from tasks.backfill.source import leave_out_copies
-from tasks.backfill.sources import file_source, find, find_archived, mapping_for, stream_source
+from tasks.backfill.sources import FILES, find, find_archived, mapping_for, read_files, stream_source
 from tasks.files.spool import Spool
 from tasks.preflight import preflight
-from tasks.progress import Advanced, Reached, Started, announce, ask
+from tasks.progress import Reached, Started, announce, ask
 
+_FILES_A_STEP = 32
 _MOST_PARALLEL = 32
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=_MOST_PARALLEL)
 
@@ -68,12 +70,11 @@ def backfill(
             sources = [stream_source(clients, stream, mappings.of(stream), start, stop, again, dry_run)]
         else:
             files = find_archived(config.archive_url, start, stop) if archive else find(wanted)
-            announce(Started("files read", len(files)))
+            announce(Started(FILES, len(files)))
+            mapped = [(file, None if archive else mapping_for(file, mappings, mapping)) for file in files]
             sources = []
-            for file in files:
-                goes_by = None if archive else mapping_for(file, mappings, mapping)
-                sources.append(file_source(clients, file, goes_by, spool, again, edges))
-                announce(Advanced("files read", 1))
+            for start_at in range(0, len(mapped), _FILES_A_STEP):
+                sources += read_files(clients, mapped[start_at : start_at + _FILES_A_STEP], spool, again, edges)
         leave_out_copies(sources)
         for found in sources:
             expire(found, config.keep, layout, expired)
@@ -89,6 +90,7 @@ def backfill(
                 loads.run([found for found in sources if found.left])
             finally:
                 loads.finish()
+            end(clients, sources)
             compressor.finish(most)
             announce(Reached("backfill", "compressed"))
             planned = replace(planned, compressed=compressor.done)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate
 
 import pyarrow as pa
 from prefect.futures import PrefectFuture
 
 from infra.connections import Clients
 from infra.errors import SpillwayError, one_line
-from tasks.backfill.begin import begin, end, left_now
+from tasks.backfill.begin import begin, left_now
 from tasks.backfill.chunks import Layout, reaches_compressed
 from tasks.backfill.compress import Compressor
 from tasks.backfill.priority import Room
 from tasks.backfill.progress import ProgressArtifact
 from tasks.backfill.source import Source
+from tasks.ids import IdRange
 from tasks.insert import Path
 from tasks.load import Loaded, demand_good, load
 from tasks.progress import Advanced, Started, announce
@@ -40,6 +43,10 @@ class Loads:
         self._layout = layout
         self._run = run
         self._rate = rate
+        config = clients.settings
+        most = config.batch_rows if rate is None else round(rate * _SLICE_SECONDS)
+        self._limits = Limits(max(1, min(config.batch_rows, most)), config.batch_bytes)
+        self._open = Path()  # of slices without rows for compressed chunks
         self._compressor = compressor
         self._ahead = _NO_DAY  # the first day of the sources that come after
         self._room = Room(clients, parallel)
@@ -52,44 +59,41 @@ class Loads:
         total = sum(source.left for source in sources)
         self._artifact = ProgressArtifact(total)
         announce(Started(_NAME, total))
-        for number, source in enumerate(sources):
-            self._ahead = min((day for later in sources[number + 1 :] for day in later.days), default=_NO_DAY)
+        begin(self._clients, sources)
+        left = [(source, source.gaps) for source in sources]
+        while left:
+            self._submit_all(left)
+            met = [source for source, _ in left if source.met and not source.error]
+            gaps = left_now(self._clients, met) if met else []
+            left = [(source, found) for source, found in zip(met, gaps, strict=True) if found]
+        self._artifact.finish()
+
+    def _submit_all(self, left: Sequence[tuple[Source, Sequence[IdRange]]]) -> None:
+        firsts = [min(source.days, default=_NO_DAY) for source, _ in left]
+        aheads = [*accumulate(reversed(firsts[1:]), min, initial=_NO_DAY)][::-1]
+        for (source, gaps), self._ahead in zip(left, aheads, strict=True):
+            source.met = False
             try:
-                begin(self._clients, source)
-                self._load(source)
+                self._submit(source, gaps)
             except SpillwayError as error:
                 source.error = source.error or one_line(error)
-        self._artifact.finish()
+        self.finish()
 
     def finish(self) -> None:
         """Wait for what is under way, after a cancellation too: its connections are closed then."""
         while self._loading:
             self._finish_oldest()
 
-    def _load(self, source: Source) -> None:
-        config = self._clients.settings
-        rows = (
-            config.batch_rows
-            if self._rate is None
-            else max(1, min(config.batch_rows, round(self._rate * _SLICE_SECONDS)))
-        )
-        limits, open_path = Limits(rows, config.batch_bytes), Path()
-        gaps = source.gaps
-        while gaps:
-            source.met = False
-            reader = source.reader(gaps, limits)
-            while not (source.met or source.error) and (batch := self._read(reader, source)) is not None:
-                self._pace(batch.read)
-                merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)
-                path = Path(merge=True) if merges else open_path
-                while len(self._loading) >= self._room.loads():
-                    self._finish_oldest()
-                self._loading.append((load.submit(self._clients, batch, self._run, path), batch, source))
-            self.finish()
-            if source.error:
-                return
-            gaps = left_now(self._clients, source) if source.met else ()
-        end(self._clients, source)
+    def _submit(self, source: Source, gaps: Sequence[IdRange]) -> None:
+        """Read the gaps of a source and hand them to the loads."""
+        reader = source.reader(gaps, self._limits)
+        while not (source.met or source.error) and (batch := self._read(reader, source)) is not None:
+            self._pace(batch.read)
+            merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)
+            path = Path(merge=True) if merges else self._open
+            while len(self._loading) >= self._room.loads():
+                self._finish_oldest()
+            self._loading.append((load.submit(self._clients, batch, self._run, path), batch, source))
 
     def _read(self, reader: BatchReader, source: Source) -> Batch | None:
         """Of a stream as a step, since Redis may be away for a moment; of a file, which is here, at once."""

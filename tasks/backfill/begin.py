@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import psycopg
 
 from infra.connections import Clients
-from infra.errors import Terminal
 from tasks.backfill.source import Source
 from tasks.files.known import register, settle
 from tasks.files.reader import cut, rows_in
+from tasks.files.scan import Scanned
 from tasks.ids import IdRange
 from tasks.plan import LEFT
 from tasks.step import step
@@ -21,47 +23,58 @@ _READ = """
 
 
 @step("begin")
-def begin(clients: Clients, source: Source) -> None:
-    """Make the books of a source where they are not there."""
-    with clients.explained(f"begin {source.shown}"), clients.postgres() as connection:
-        if source.scanned is not None:
-            register(connection, source.scanned, source.books, source.skipped_ids)
-        else:
-            connection.execute(_BEGIN, [source.books])
+def begin(clients: Clients, sources: Sequence[Source]) -> None:
+    """Make the books of the sources where they are not there."""
+    with clients.explained("begin"), clients.postgres() as connection:
+        for source in sources:
+            if source.scanned is not None:
+                register(connection, source.scanned, source.books, source.skipped_ids)
+            else:
+                connection.execute(_BEGIN, [source.books])
 
 
 @step("look what is left")
-def left_now(clients: Clients, source: Source) -> tuple[IdRange, ...]:
-    """What the ledger does not have of the source now, of what it was to load: another run has taken a part."""
-    with clients.explained(f"look what is left of {source.shown}"), clients.postgres() as connection:
-        stop = max(gap.stop for gap in source.gaps)
-        free = _free(connection, source.books, stop)
-        return tuple(part for gap in source.gaps for part in cut(free, gap.start, gap.stop))
+def left_now(clients: Clients, sources: Sequence[Source]) -> list[tuple[IdRange, ...]]:
+    """What the ledger does not have of each source now, of what it was to load: another run has taken a part."""
+    found = []
+    with clients.explained("look what is left"), clients.postgres() as connection:
+        for source in sources:
+            free = _free(connection, source.books, max(gap.stop for gap in source.gaps))
+            found.append(tuple(part for gap in source.gaps for part in cut(free, gap.start, gap.stop)))
+    return found
 
 
 @step("end")
-def end(clients: Clients, source: Source) -> None:
-    """Note of a file that all of it is loaded, if it is. A stream is settled by the drain that reaches its tail."""
-    if (scanned := source.scanned) is None:
-        return
-    with clients.explained(f"end {source.shown}"), clients.postgres() as connection:
-        free = _free(connection, source.books, scanned.end)
-        skipped = source.skipped_ids
-        if all(skipped is not None and skipped.start <= gap.start and gap.stop <= skipped.stop for gap in free):
-            settle(connection, scanned, source.books, rows_in(scanned.section.pieces, free))
-        if not free:
-            _demand_all(connection, source, scanned.rows)
+def end(clients: Clients, sources: Sequence[Source]) -> None:
+    """Note of each file that all of it is loaded, if it is; what does not add up is put down in the source.
+
+    A stream is settled by the drain that reaches its tail.
+    """
+    with clients.explained("end"), clients.postgres() as connection:
+        for source in sources:
+            if source.scanned is not None and source.scanned.rows:
+                _end(connection, source, source.scanned)
 
 
-def _demand_all(connection: psycopg.Connection, source: Source, rows: int) -> None:
-    """Raise `Terminal` where the ledger has every address of a file and yet not all of its rows."""
+def _end(connection: psycopg.Connection, source: Source, scanned: Scanned) -> None:
+    free = _free(connection, source.books, scanned.end)
+    skipped = source.skipped_ids
+    if all(skipped is not None and skipped.start <= gap.start and gap.stop <= skipped.stop for gap in free):
+        settle(connection, scanned, source.books, rows_in(scanned.section.pieces, free))
+    if not free:
+        source.error = source.error or _why_not_all(connection, source, scanned.rows)
+
+
+def _why_not_all(connection: psycopg.Connection, source: Source, rows: int) -> str | None:
+    """Why the ledger has every address of a file and yet not all of its rows; None where it has."""
     row = connection.execute(_READ, [source.books]).fetchone()
     assert row is not None  # an aggregate has one row
-    if row[0] != rows:
-        raise Terminal(
-            f"end {source.shown}: the file has {rows} rows, the ledger of {source.books} {row[0]}: the books do not"
-            f" balance; see what is missing (spillway reconcile --stream {source.books} --deep)"
-        )
+    if row[0] == rows:
+        return None
+    return (
+        f"end {source.shown}: the file has {rows} rows, the ledger of {source.books} {row[0]}: the books do not"
+        f" balance; see what is missing (spillway reconcile --stream {source.books} --deep)"
+    )
 
 
 def _free(connection: psycopg.Connection, books: str, stop: int) -> list[IdRange]:

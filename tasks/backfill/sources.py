@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePosixPath
 
+import psycopg
+
 from infra.connections import Clients
 from infra.errors import Terminal
 from infra.mapping import Mapping, Mappings
+from infra.settings import Settings
 from tasks.archive.manifest import load as load_manifest
 from tasks.archive.manifest import names
 from tasks.archive.root import explained, open_root
@@ -17,15 +20,18 @@ from tasks.backfill.source import Source
 from tasks.backfill.stream import look_at_stream
 from tasks.columns.decode import Window
 from tasks.files.find import SourceFile, find_files
-from tasks.files.known import Left, look_up
+from tasks.files.known import Left, left_of
 from tasks.files.reader import FileReader, cut
-from tasks.files.scan import Scanned, scan_file
+from tasks.files.scan import Scanned, scan
 from tasks.files.spool import Spool
 from tasks.ids import IdRange, parse_from, parse_until
 from tasks.plan import plan
+from tasks.progress import Advanced, announce
 from tasks.read import BatchReader, Limits, Reader
 from tasks.rewind import name_again
 from tasks.step import step
+
+FILES = "files read"  # what the progress calls them
 
 
 def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mapping | None:
@@ -72,19 +78,41 @@ def find_archived(url: str, start: str | None, stop: str | None) -> list[SourceF
     return files
 
 
+@step("read files")
+def read_files(
+    clients: Clients,
+    files: Sequence[tuple[SourceFile, Mapping | None]],
+    spool: Spool,
+    again: bool,
+    borders: Sequence[int],
+) -> list[Source]:
+    """`file_source` of each, with its mapping. Several at once: a step costs more than a small file."""
+    with clients.explained("read files"), clients.postgres() as connection:
+        found = []
+        for file, mapping in files:
+            found.append(file_source(connection, clients.settings, file, mapping, spool, again, borders))
+            announce(Advanced(FILES, 1))
+        return found
+
+
 def file_source(
-    clients: Clients, file: SourceFile, mapping: Mapping | None, spool: Spool, again: bool, borders: Sequence[int]
+    connection: psycopg.Connection,
+    config: Settings,
+    file: SourceFile,
+    mapping: Mapping | None,
+    spool: Spool,
+    again: bool,
+    borders: Sequence[int],
 ) -> Source:
-    """Read a file whole, and find what is left of it. Raises `SpillwayError` with nothing loaded."""
-    scanned = scan_file(file, mapping, spool)
+    """Read a file whole, and find what is left of it. Raises `SpillwayError`, `psycopg.Error` with nothing loaded."""
+    scanned = scan(file, mapping, spool)
     if not scanned.rows:
         left = Left((), 0)
     elif again:
         left = Left((IdRange(0, scanned.end),), scanned.rows)
     else:
-        left = look_up(clients, scanned)
+        left = left_of(connection, scanned)
     books = name_again(scanned.name) if again else scanned.name
-    config = clients.settings
     window = Window.around_now(config.max_age_days, config.max_ahead_days)
     days = {day: n for day, n in scanned.days.items() if cut(left.gaps, day << 64, (day + 1) << 64)}
     reader = partial(_file_reader, books, scanned, window, borders)

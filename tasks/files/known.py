@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import psycopg
 
-from infra.connections import Clients
 from infra.errors import Terminal
 from infra.mapping import JSON, Mapping, Mappings
 from tasks.files.reader import rows_in
@@ -14,7 +13,6 @@ from tasks.files.scan import FILE, Scanned, fitted
 from tasks.ids import IdRange
 from tasks.plan import LEFT
 from tasks.rewind import original_name
-from tasks.step import step
 
 # By the name of the file's books, those of a second time left out.
 _FOUND = """
@@ -118,10 +116,3 @@ def path_of(connection: psycopg.Connection, stream: str) -> str | None:
     """Where the file lay whose books these are; None for a stream."""
     row = connection.execute(_PATH, [stream]).fetchone()
     return None if row is None else str(row[0])
-
-
-@step("look up a file")
-def look_up(clients: Clients, scanned: Scanned) -> Left:
-    """`left_of`, as a task."""
-    with clients.explained(f"look up {scanned.file.shown}"), clients.postgres() as connection:
-        return left_of(connection, scanned)

@@ -19,7 +19,6 @@ from tasks.files.fingerprint import Reading
 from tasks.files.reader import DAY_MS, address
 from tasks.files.spool import Section, Spool
 from tasks.preflight import check_mapping
-from tasks.step import step
 
 _DAY_US = DAY_MS * 1000
 _SAMPLE_ROWS = 1_000
@@ -146,9 +145,3 @@ def _moment(us: int) -> datetime | None:
         return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-@step("scan")
-def scan_file(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
-    """`scan`, as a task."""
-    return scan(file, mapping, spool)
