@@ -21,6 +21,7 @@ from tasks.backfill.begin import end
 from tasks.backfill.chunks import borders, look_at_chunks
 from tasks.backfill.compress import Compressor
 from tasks.backfill.plan import Plan, expire, make_plan
+from tasks.backfill.priority import Room
 from tasks.backfill.report import report_backfill, result
 from tasks.backfill.source import leave_out_copies
 from tasks.backfill.sources import FILES, find, find_archived, mapping_for, read_files, stream_source
@@ -83,15 +84,15 @@ def backfill(
             _demand_agreement(planned, config, expired, yes)
             sources.sort(key=lambda found: min(found.days, default=0))
             run = f"{flow_run.name or 'backfill'} {uuid4()}"
-            most = min(parallel or config.parallel_loads, _MOST_PARALLEL)
+            room = Room(clients, min(parallel or config.parallel_loads, _MOST_PARALLEL))
             compressor = Compressor(clients, sources)
-            loads = Loads(clients, layout, run, rate, most, compressor)
+            loads = Loads(clients, layout, run, rate, room, compressor)
             try:
                 loads.run([found for found in sources if found.left])
             finally:
                 loads.finish()
             end(clients, sources)
-            compressor.finish(most)
+            compressor.finish(room)
             announce(Reached("backfill", "compressed"))
             planned = replace(planned, compressed=compressor.done)
         done = result(planned, sources, warnings, dry_run, time.monotonic() - began)

@@ -37,7 +37,7 @@ class Loads:
     """
 
     def __init__(
-        self, clients: Clients, layout: Layout, run: str, rate: float | None, parallel: int, compressor: Compressor
+        self, clients: Clients, layout: Layout, run: str, rate: float | None, room: Room, compressor: Compressor
     ) -> None:
         self._clients = clients
         self._layout = layout
@@ -49,7 +49,7 @@ class Loads:
         self._open = Path()  # of slices without rows for compressed chunks
         self._compressor = compressor
         self._ahead = _NO_DAY  # the first day of the sources that come after
-        self._room = Room(clients, parallel)
+        self._room = room
         self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, Source]] = deque()
         self._artifact = ProgressArtifact(0)
         self._next = time.monotonic()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from prefect.futures import PrefectFuture
 
 from infra.connections import Clients
+from infra.errors import SpillwayError
 from tasks.backfill.chunks import find_to_compress
+from tasks.backfill.priority import Room
 from tasks.backfill.source import Source
 from tasks.maintain.compress import Again, compress_again, words_of
 from tasks.maintain.undisturbed import Busy, Gone
@@ -59,21 +62,24 @@ class Compressor:
         self._wait()
         self._behind = compress_behind.submit(self._clients, [d for d in self._days if d < day], day)
 
-    def finish(self, parallel: int) -> None:
-        """Compress all that is left. Raises `SpillwayError`."""
+    def finish(self, room: Room) -> None:
+        """Compress all that is left, and give drains their room. Raises `SpillwayError`."""
         self._wait()
         if not self._days:
             return
         due = find_to_compress(self._clients, self._days)
-        portions = [due[start :: parallel * _PORTIONS] for start in range(parallel * _PORTIONS)]
+        count = room.parallel * _PORTIONS
+        portions = [due[start::count] for start in range(count)]
         waiting = [portion for portion in portions if portion]
         running: list[PrefectFuture[int]] = []
         while waiting or running:
-            while waiting and len(running) < parallel:
+            while waiting and len(running) < room.loads():
                 running.append(compress_portion.submit(self._clients, waiting.pop()))
             self.done += running.pop(0).result()
 
     def _wait(self) -> None:
+        """For what goes on behind. What goes wrong there is tried again at the end, and no reason to stop loading."""
         if self._behind is not None:
-            self.done += self._behind.result()
+            with suppress(SpillwayError):
+                self.done += self._behind.result()
             self._behind = None

@@ -27,7 +27,7 @@ class Room:
 
     def __init__(self, clients: Clients, parallel: int) -> None:
         self._clients = clients
-        self._parallel = parallel
+        self.parallel = parallel
         self._looked = self._seen = float("-inf")
 
     def loads(self) -> int:
@@ -38,4 +38,4 @@ class Room:
             with suppress(psycopg.Error), self._clients.postgres() as connection:
                 if is_draining(connection):
                     self._seen = now
-        return 1 if now - self._seen < _LINGER_SECONDS else self._parallel
+        return 1 if now - self._seen < _LINGER_SECONDS else self.parallel
