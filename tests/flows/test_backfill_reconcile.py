@@ -9,6 +9,7 @@ import pytest
 
 from flows.backfill import backfill
 from flows.reconcile import reconcile
+from infra.errors import Terminal
 from tests.flows.conftest import Spillway
 from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, parquet, written
 from tests.flows.test_backfill import books_of
@@ -76,3 +77,13 @@ def test_books_of_a_file_that_somebody_edited_do_not_balance(
     assert backfill(path)["duplicates"] == 60
     assert reconcile(books, deep=True)["balanced"]
     assert spillway("reconcile", "--stream", books)[0] == 0
+
+
+def test_a_ledger_that_has_all_of_a_file_but_not_all_of_its_rows_is_told(
+    database: psycopg.Connection, tmp_path: Path
+) -> None:
+    path = written(tmp_path, "x.csv", FORMS["x.csv"])
+    backfill(path)
+    database.execute("UPDATE spillway.ledger SET read = read - 1, inserted = inserted - 1")
+    with pytest.raises(Terminal, match=r"x\.csv: the file has 60 rows, the ledger of file:\w+ 59: the books do not"):
+        backfill(path)
