@@ -17,6 +17,7 @@ from tasks.step import step
 
 _BEGIN = "INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0) ON CONFLICT (name) DO NOTHING"
 
+_BEGUN = "SELECT FROM spillway.streams WHERE name = %s"
 _READ = """
     SELECT coalesce(sum(read), 0)::bigint FROM spillway.ledger
      WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""
@@ -52,7 +53,8 @@ def end(clients: Clients, sources: Sequence[Source]) -> None:
     """
     with clients.explained("end"), clients.postgres() as connection:
         for source in sources:
-            if source.scanned is not None and source.scanned.rows:
+            begun = connection.execute(_BEGUN, [source.books]).fetchone()  # where all is skipped there are no books
+            if begun is not None and source.scanned is not None:
                 _end(connection, source, source.scanned)
 
 
