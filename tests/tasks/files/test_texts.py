@@ -101,7 +101,9 @@ def test_strings_are_as_they_are(values: list[str | None]) -> None:
 @settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False)))
 def test_floats_keep_every_bit_and_are_json(values: list[float | None]) -> None:
-    read = [None if text is None else float(json.loads(text)) for text in texts(values, pa.float64())]
+    found = texts(values, pa.float64())
+    read = [None if text is None else float(text) for text in found]
+    assert [None if text is None else json.loads(text) for text in found] == values
     assert [np.float64(value).tobytes() for value in read if value is not None] == [
         np.float64(value).tobytes() for value in values if value is not None
     ]
