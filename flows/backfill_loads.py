@@ -50,6 +50,7 @@ class Loads:
         self._compressor = compressor
         self._ahead = _NO_DAY  # the first day of the sources that come after
         self._room = room
+        self._reading: Source | None = None
         self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, Source]] = deque()
         self._artifact = ProgressArtifact(0)
         self._next = time.monotonic()
@@ -86,6 +87,7 @@ class Loads:
 
     def _submit(self, source: Source, gaps: Sequence[IdRange]) -> None:
         """Read the gaps of a source and hand them to the loads."""
+        self._reading = source
         reader = source.reader(gaps, self._limits)
         while not (source.met or source.error) and (batch := self._read(reader, source)) is not None:
             self._pace(batch.read)
@@ -110,8 +112,8 @@ class Loads:
         future, batch, source = self._loading.popleft()
         try:
             loaded = future.result()
-            if self._room.loads() > 1 and batch.min_time is not None:
-                # Slices are in the order of days: what is left begins with those under way, or with this one.
+            if source is self._reading and batch.min_time is not None and self._room.loads() > 1:
+                # Slices of a source are in the order of days: what is left of it begins with this one.
                 self._compressor.passed(min(batch.min_time // 1000, self._ahead))
             if loaded is None:
                 source.met = True
