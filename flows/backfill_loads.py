@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture
 from infra.connections import Clients
 from infra.errors import SpillwayError, one_line
 from tasks.backfill.begin import begin, left_now
-from tasks.backfill.chunks import Layout, reaches_compressed
+from tasks.backfill.chunks import Layout, Openings, reaches_compressed
 from tasks.backfill.compress import Compressor
 from tasks.backfill.priority import Room
 from tasks.backfill.progress import ProgressArtifact
@@ -46,6 +46,7 @@ class Loads:
         config = clients.settings
         most = config.batch_rows if rate is None else round(rate * _SLICE_SECONDS)
         self._limits = Limits(max(1, min(config.batch_rows, most)), config.batch_bytes)
+        self._openings = Openings(layout)
         self._open = Path()  # of slices without rows for compressed chunks
         self._compressor = compressor
         self._ahead = _NO_DAY  # the first day of the sources that come after
@@ -95,7 +96,8 @@ class Loads:
             path = Path(merge=True) if merges else self._open
             while len(self._loading) >= self._room.loads():
                 self._finish_oldest()
-            self._loading.append((load.submit(self._clients, batch, self._run, path), batch, source))
+            opens = self._openings.of(batch.moments)
+            self._loading.append((load.submit(self._clients, batch, self._run, path, opens), batch, source))
 
     def _read(self, reader: BatchReader, source: Source) -> Batch | None:
         """Of a stream as a step, since Redis may be away for a moment; of a file, which is here, at once."""

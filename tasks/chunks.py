@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
@@ -51,6 +51,28 @@ def count(
     assert row is not None  # an aggregate has one row
     found: int = row[0]
     return found
+
+
+_OPEN = """
+    INSERT INTO events (event_id, time, event_type, user_id)
+    SELECT gen_random_uuid(), 'epoch'::timestamptz + us * interval '1 microsecond', '', ''
+      FROM unnest(%s::bigint[]) AS us RETURNING tableoid::regclass::text, event_id"""
+
+
+def open_chunks(connection: psycopg.Connection, times: Sequence[int]) -> None:
+    """Make the chunks that are to have events of these times (microseconds since 1970), where they are not there yet.
+
+    Who makes one locks the hypertable until the end of the transaction: a load would keep all others that make one
+    waiting. There is no public call for it, so a row goes in, and out again before anybody has seen it. Raises
+    `psycopg.Error`, with nothing done.
+    """
+    if not times:
+        return
+    with connection.transaction():
+        for chunk, event_id in connection.execute(_OPEN, [list(times)]).fetchall():
+            # By the chunk: a DELETE from the hypertable would wait for all chunks that somebody compresses.
+            gone = connection.execute(f"DELETE FROM {chunk} WHERE event_id = %s", [event_id]).rowcount  # noqa: S608
+            assert gone == 1  # else it would stay
 
 
 def days_of(chunk: Chunk) -> Iterator[tuple[datetime, datetime]]:

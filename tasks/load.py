@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 
 import psycopg
 
 from infra.connections import Clients
 from infra.errors import AlreadyDrained, Terminal
+from tasks.chunks import open_chunks
 from tasks.insert import Path, insert
 from tasks.quarantine import keep
 from tasks.read import Batch
@@ -120,9 +122,14 @@ def sum_up(parts: Iterable[Loaded]) -> Loaded:
 
 
 @step("load")
-def load(clients: Clients, batch: Batch, run: str, path: Path) -> Loaded | None:
-    """`load_in_parts`, as a task; None where another run has drained a part of the range, which is no failure."""
+def load(clients: Clients, batch: Batch, run: str, path: Path, opens: Sequence[int] = ()) -> Loaded | None:
+    """`load_in_parts`, as a task; None where another run has drained a part of the range, which is no failure.
+
+    `opens`: times (microseconds since 1970) whose chunks are likely not there yet, and are made beforehand.
+    """
     with clients.explained(f"load {batch.stream} {batch.ids}"), clients.postgres() as connection:
+        with suppress(psycopg.Error):  # it only spares others a wait; what is wrong the load tells
+            open_chunks(connection, opens)
         try:
             return load_in_parts(connection, batch, run, path)
         except AlreadyDrained:

@@ -33,6 +33,8 @@ _PAGE_BYTES_MOST = 256 << 20
 _FIRST_PAGE_ENTRIES = 10  # nothing is known of their size yet
 _PAGE_GROWTH = 8  # at most, from one page to the next
 
+_HOUR_US = 3_600_000_000
+
 
 class Batch:
     """The entries of one id range, encoded. Not a dataclass: Prefect would walk through its fields.
@@ -40,6 +42,7 @@ class Batch:
     `rows`: one encoded COPY row an event. The keys `(event_id, time)` of the first `unique` rows all differ; the others
     repeat one of them with other bytes, and are in the order of the stream. `row_entry`: the place in the batch of each
     row's entry. `repeats`: (row, entry) of the entries left out because they repeat that row to the byte.
+    `moments`: the time of one event of each hour that has any, in microseconds since 1970.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Batch:
             self._set_apart(*found)
         self.min_time = int(events.time.min()) if len(events) else None
         self.max_time = int(events.time.max()) if len(events) else None
+        self.moments = events.time[np.unique(events.time // _HOUR_US, return_index=True)[1]]
 
     def _set_apart(self, later: NDArray[np.int64], first: NDArray[np.int64]) -> None:
         same = np.asarray(pc.equal(self.rows.take(pa.array(later)), self.rows.take(pa.array(first))))

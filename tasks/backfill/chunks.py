@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 
 from infra.connections import Clients
 from tasks.chunks import HYPERTABLE, server_now
@@ -71,6 +73,25 @@ def touched(days: Iterable[int], layout: Layout) -> Touched:
                 if not any(low <= start and start + interval <= high for low, high, _ in inside):
                     new.add(number)
     return Touched(kinds[False], kinds[True], len(new))
+
+
+class Openings:
+    """The chunks that a backfill has to make, each told once."""
+
+    def __init__(self, layout: Layout) -> None:
+        spans = np.array(sorted(_span(state) for state in layout.states), np.int64).reshape(-1, 2) * 1000
+        self._lows, self._highs = spans.T
+        self._interval = max(1, layout.interval // timedelta(microseconds=1))
+        self._told: set[int] = set()
+
+    def of(self, moments: NDArray[np.int64]) -> list[int]:
+        """Of the times (microseconds since 1970), one for each chunk that is not there and was not told before."""
+        at = np.searchsorted(self._lows, moments, "right") - 1
+        there = (at >= 0) & (moments < self._highs[at]) if len(self._lows) else np.zeros(len(moments), bool)
+        found = {int(moment) // self._interval: int(moment) for moment in moments[~there]}
+        new = {number: moment for number, moment in found.items() if number not in self._told}
+        self._told |= new.keys()
+        return list(new.values())
 
 
 def borders(layout: Layout) -> list[int]:

@@ -16,7 +16,7 @@ from tasks.maintain.compress import Again, compress_again, words_of
 from tasks.maintain.undisturbed import Busy, Gone
 from tasks.step import step
 
-_PORTIONS = 4  # for each connection, so that all end at about the same time
+_PORTIONS = 2  # for each connection, so that all end at about the same time
 _LOOK_EVERY = 4  # loads
 
 

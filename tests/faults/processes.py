@@ -148,6 +148,8 @@ class Drain:
 def _drain(
     stream: str | list[str], env: dict[str, str], harness: Harness, parameters: dict[str, Any], results: Connection
 ) -> None:
+    # All of it, and nothing else: the fork server has kept that of the test which happened to be the first to ask it.
+    os.environ.clear()
     os.environ.update(env)
     if harness.log:
         with harness.log.open("ab") as log:

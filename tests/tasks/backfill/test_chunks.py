@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.backfill.chunks import Layout, Touched, borders, reaches_compressed, to_compress, touched
+from tasks.backfill.chunks import Layout, Openings, Touched, borders, reaches_compressed, to_compress, touched
 from tasks.chunks import Chunk
 from tasks.files.reader import DAY_MS
 from tasks.maintain.states import ChunkState, State
@@ -48,6 +49,20 @@ def test_a_chunk_of_another_interval_than_that_of_today_is_met_where_it_lies() -
     found = Layout((chunk(0, 24 * 10, "compressed"),), timedelta(days=7), NOW)
     assert touched([2 * DAY_MS, 9 * DAY_MS], found) == Touched(0, 1, 0)
     assert touched([9 * DAY_MS, 10 * DAY_MS], found) == Touched(0, 1, 1)
+
+
+@given(interval=INTERVALS, cells=CELLS, slices=st.lists(st.lists(st.integers(-100, 24 * 100), max_size=30), max_size=4))
+def test_each_chunk_that_is_not_there_is_opened_once_by_the_time_of_an_event(
+    interval: int, cells: dict[int, State], slices: list[list[int]]
+) -> None:
+    openings = Openings(layout(interval, cells))
+    opened: list[int] = []
+    for hours in slices:
+        found = openings.of(np.array(sorted(hours), np.int64) * 1000 * HOUR_MS)
+        assert {moment // 1000 // HOUR_MS for moment in found} <= set(hours)
+        opened += [moment // 1000 // HOUR_MS // interval for moment in found]
+    met = {hour // interval for hours in slices for hour in hours}
+    assert sorted(opened) == sorted(met - cells.keys())
 
 
 @given(interval=INTERVALS, cells=CELLS)
