@@ -6,6 +6,7 @@ run already: `SPILLWAY_TEST_REDIS_URL` and `SPILLWAY_TEST_DATABASE_URL` (they ar
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -120,6 +121,15 @@ def configure(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[
         return settings()
 
     return set_them
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """What a test has forked ends with it, also where the test fails half-way: the next one has the same servers."""
+    yield
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
 
 
 @pytest.fixture
