@@ -123,15 +123,6 @@ def configure(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[
     return set_them
 
 
-@pytest.fixture(autouse=True)
-def no_process_left() -> Iterator[None]:
-    """What a test has forked ends with it, also where the test fails half-way: the next one has the same servers."""
-    yield
-    for child in multiprocessing.active_children():
-        child.kill()
-        child.join()
-
-
 @pytest.fixture
 def redis_client(servers: Servers, env: dict[str, str]) -> Iterator[redis.Redis]:
     """An empty Redis."""
@@ -147,6 +138,9 @@ def database(servers: Servers, env: dict[str, str]) -> Iterator[psycopg.Connecti
     _empty_tables(servers)
     with psycopg.connect(servers.settings.database, autocommit=True) as connection:
         yield connection
+    for forked in multiprocessing.active_children():  # of a test that has failed half-way
+        forked.kill()
+        forked.join()
     _empty_tables(servers)
 
 
