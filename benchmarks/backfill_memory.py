@@ -2,7 +2,8 @@
 
 Two files of the same size over the same days: in the order of time, and in no order. Real servers of its own. The
 memory is the operating system's figure of the process of `spillway backfill`; the rates are of the ledger, by when each
-slice was committed, so that what waits for a commit counts too.
+slice was committed, so that what waits for a commit counts too. Beside them stand those of the same slices as prepared
+COPY buffers, sent by as many connections: what the server itself does to the rate as its table grows.
 """
 
 from __future__ import annotations
@@ -12,22 +13,38 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import typer
 
+from benchmarks.contenders import COPY_EVENTS
 from infra.errors import Terminal
 from infra.servers.throwaway import throwaway_servers
-from infra.settings import Settings
+from infra.settings import Settings, settings
+from tasks.columns.decode import Window
+from tasks.columns.encode import HEADER, TRAILER, payload
+from tasks.files.find import find_files
+from tasks.files.reader import FileReader
+from tasks.files.scan import scan
+from tasks.files.spool import Spool
+from tasks.ids import IdRange
+from tasks.read import Batch, Limits
 
 MB = 1_000_000
 EVENTS = 5_000_000
 DAYS = 100
 ORDERS = ("order of time", "no order")
 _START = datetime(2024, 1, 4, tzinfo=UTC)
+_EVER = Window(-(2**62), 2**62)
 _ROWS = 100_000  # made at once
 # Rows by the moment at which their slice was committed, up to each.
 _PROGRESS = """
@@ -93,6 +110,10 @@ def measure(engine: str | None = None, events: int = EVENTS) -> dict[str, Any]:
             subprocess.run([*command, "--events", str(events)], check=True)
             found[order] = {"engine": used.name, "file_mb": round(path.stat().st_size / MB)}
             found[order] |= _backfilled(config, path, events)
+            # In a process of its own: one that has held all the buffers would pass for the peak of its next child.
+            env = os.environ | {"SPILLWAY_DATABASE_URL": config.database}
+            copied = subprocess.run([*command[:3], "--copy", str(path)], env=env, check=True, stdout=subprocess.PIPE)
+            found[order] |= json.loads(copied.stdout)
     return found
 
 
@@ -127,16 +148,62 @@ def _backfilled(config: Settings, path: Path, events: int) -> dict[str, Any]:
     }
 
 
+def copied(config: Settings, path: Path) -> dict[str, Any]:
+    """The rates of the tenths of the same slices as prepared buffers, into the emptied table."""
+    slices = _prepared(config, path)
+    with psycopg.connect(config.database, autocommit=True) as connection:
+        connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+        connection.execute("CHECKPOINT")
+    local = threading.local()
+    connections: list[psycopg.Connection] = []
+
+    def connect() -> None:
+        local.connection = psycopg.connect(config.database, autocommit=True)
+        connections.append(local.connection)
+
+    def send(part: tuple[int, bytes]) -> tuple[float, int]:
+        rows, data = part
+        with local.connection.cursor().copy(COPY_EVENTS) as copy:
+            for piece in (HEADER, data, TRAILER):
+                copy.write(piece)
+        return time.time(), rows
+
+    began = time.time()
+    with ThreadPoolExecutor(config.parallel_loads, initializer=connect) as pool:
+        done = sorted(pool.map(send, slices))
+    for connection in connections:
+        connection.close()
+    sums = accumulate(rows for _, rows in done)
+    rates = tenths([(at, total) for (at, _), total in zip(done, sums, strict=True)], began)
+    return {"copy_rates": [round(rate) for rate in rates], "copy_last_to_first": round(rates[-1] / rates[0], 3)}
+
+
+def _prepared(config: Settings, path: Path) -> list[tuple[int, bytes]]:
+    """The slices in the order in which a backfill loads them: how many rows, and their COPY buffer."""
+    (file,) = find_files(str(path))
+    with closing(Spool()) as spool:
+        scanned = scan(file, None, spool)
+        limits = Limits(config.batch_rows, config.batch_bytes)
+        gaps = [IdRange(0, scanned.end)]
+        reader = FileReader(scanned.name, scanned.section, gaps, limits, scanned.mapping, _EVER)
+        batches: Iterable[Batch] = iter(reader.read, None)
+        return [(len(batch.rows), bytes(payload(batch.rows))) for batch in batches]
+
+
 def main(
     engine: str | None = None,
     events: int = EVENTS,
     as_json: bool = False,
     write: Path | None = None,
+    copy: Path | None = None,
     order: str = ORDERS[0],
 ) -> None:
-    """Print the peak and the rates of both orders; `--write` only makes the file, in a process of its own."""
+    """Print the peak and the rates of both orders; `--write` and `--copy` are what processes of their own do."""
     if write is not None:
         make(write, events, order)
+        return
+    if copy is not None:
+        print(json.dumps(copied(settings(), copy)))
         return
     found = measure(engine, events)
     if as_json:
@@ -144,9 +211,16 @@ def main(
         return
     for name, one in found.items():
         rate = events / one["seconds"]
-        print(f"{events:,} rows in {name} ({one['file_mb']} MB over {DAYS} days): peak {one['peak_mb']} MB;"
-              f" {one['seconds']} s, {rate:,.0f} rows/s; tenths of the rows: "
-              f"{', '.join(f'{r:,}' for r in one['rates'])} rows/s; last ÷ first {one['last_to_first']}")  # fmt: skip
+        print(
+            f"{events:,} rows in {name} ({one['file_mb']} MB over {DAYS} days): peak {one['peak_mb']} MB;"
+            f" {one['seconds']} s, {rate:,.0f} rows/s\n  tenths: {_thousands(one['rates'])} rows/s, last ÷ first"
+            f" {one['last_to_first']}\n  of the prepared COPY: {_thousands(one['copy_rates'])} rows/s, last ÷ first"
+            f" {one['copy_last_to_first']}"
+        )
+
+
+def _thousands(rates: list[int]) -> str:
+    return ", ".join(f"{rate:,}" for rate in rates)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,7 @@ class Compressor:
 
     def __init__(self, clients: Clients, sources: Sequence[Source]) -> None:
         self._clients = clients
-        # Of a file all of its days: a run that was killed may have loaded what is not left now, and compressed nothing.
-        self._days = sorted({day for source in sources for day in (source.scanned or source).days if day})
+        self._days = sorted({day for source in sources for day in source.touched if day})
         self._behind: PrefectFuture[int] | None = None
         self._loads = 0
         self.done = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from tasks.files.scan import Scanned
@@ -16,7 +17,8 @@ class Source:
     """A file or a stream's range. `books`: the name in the ledger; `shown`: for people; `rows`: in it, `left` to load.
 
     `gaps`: addresses that are left; `days`: start of a day in ms since 1970 → rows left; `expired`: rows of them that
-    are past the retention horizon, `skipped_ids`: their addresses, where they are left out.
+    are past the retention horizon, `skipped_ids`: their addresses, where they are left out. `days_before`: days of a
+    stream that the ledger has.
     """
 
     books: str
@@ -29,9 +31,16 @@ class Source:
     expired: int = 0
     skipped_ids: IdRange | None = None
     scanned: Scanned | None = None
+    days_before: AbstractSet[int] = frozenset()
     loaded: list[Loaded] = field(default_factory=list)
     met: bool = False
     error: str | None = None
+
+    @property
+    def touched(self) -> AbstractSet[int]:
+        """All of its days (starts in ms since 1970), also those of what is loaded: a run that was killed has loaded
+        rows, and compressed nothing."""
+        return (self.scanned or self).days.keys() | self.days_before
 
     @property
     def state(self) -> str:

@@ -147,5 +147,6 @@ def stream_source(
         return Reader(clients.redis, stream, gaps, limits, mapping, window, books=books)
 
     limits = Limits(config.batch_rows, config.batch_bytes)
-    days = look_at_stream(clients, reader(gaps, limits), mapping)
-    return Source(books, stream, sum(days.values()), sum(days.values()), gaps, days, reader)
+    whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
+    days, before = look_at_stream(clients, reader(gaps, limits), mapping, whole)
+    return Source(books, stream, sum(days.values()), sum(days.values()), gaps, days, reader, days_before=before)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.mapping import Mapping, Source
-from tasks.columns.entries import Group
+from tasks.columns.entries import MALFORMED, Group
 from tasks.columns.extract import Columns, extract, layouts
 from tasks.columns.times import parse_times
 from tasks.columns.uuids import parse_uuids
@@ -138,6 +138,11 @@ def _concat(arrays: list[pa.Array]) -> pa.Array:
 def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArray[np.int64]) -> Events:
     columns = extract(group, mapping)
     faults = columns.faults
+    if group.keys is not None and MALFORMED in group.keys:
+        records = group.column(MALFORMED)
+        for row in map(int, np.flatnonzero(np.asarray(records.is_valid()))):
+            shown = records[row].as_py()[:_SHOWN].decode(errors="replace")
+            faults[row] = (MALFORMED.decode(), f"expected as many values as the header has names, found {shown!r}")
     texts = {name: _column(name, source, columns) for name, source in mapping.sources.items()}
     times, time_good = parse_times(texts["time"])
     _note(faults, "time", ~time_good, texts["time"], "expected ISO 8601 or a number of s, ms or µs since 1970")

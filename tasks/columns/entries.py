@@ -18,6 +18,11 @@ RawEntry = tuple[bytes, Sequence[bytes]]
 _SHAPES = 8
 
 
+# The field that holds, as it came, the text of a record of CSV with fewer or more values than the header has names. It
+# has no other fields, and no other record has this one.
+MALFORMED = b"(malformed record)"
+
+
 @dataclass(frozen=True)
 class Group:
     """Entries with the same fields in the same order.

@@ -17,12 +17,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.errors import Terminal
+from tasks.columns.entries import MALFORMED
 from tasks.files.block import Rows, cut_out, parts
 from tasks.files.window import Fill, Window
-
-# The field that holds, as it came, the text of a record with fewer or more values than the header has names. It has no
-# other fields, and no other record has this one.
-MALFORMED = b"(malformed record)"
 
 _QUOTE, _NEWLINE, _RETURN = b'"\n\r'
 _SCANNED_BYTES = 256 * 1024  # at once: what is found on the way stays in the cache

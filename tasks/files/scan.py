@@ -15,8 +15,8 @@ from tasks.columns.decode import event_times
 from tasks.columns.entries import Group
 from tasks.files.block import Rows
 from tasks.files.find import SourceFile
-from tasks.files.fingerprint import Reading
 from tasks.files.reader import DAY_MS, address
+from tasks.files.reading import Reading
 from tasks.files.spool import Section, Spool
 from tasks.preflight import check_mapping
 

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 from flows.backfill import backfill
+from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
+from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.sources import CROSSREF, csv_text, flat_columns, ndjson, written
 from tests.flows.test_backfill import counts
@@ -103,3 +106,19 @@ def test_chunks_that_are_too_young_are_not_compressed(database: psycopg.Connecti
     entries = [event(n, time=datetime.now(UTC).isoformat()) for n in range(10)]
     result = backfill(written(tmp_path, "x.csv", csv_text(map(flat_columns, entries))))
     assert (result["compressed"], statuses(database)) == (0, [0])
+
+
+def test_what_a_run_before_has_loaded_of_a_stream_is_compressed_with_the_rest(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    """As a drain leaves it, or a backfill that was killed: in the table, in chunks that are still rows."""
+    old = [event(n, time=f"2026-0{1 + n // 20}-10T00:00:{n:02}Z") for n in range(60)]
+    compress_all(database)
+    send(redis_client, stream, old[:40])
+    drain(stream)
+    assert set(statuses(database)) == {0}
+    send(redis_client, stream, old[40:])
+    result = backfill(stream=stream)
+    assert (counts(result), result["compressed"]) == ((20, 20, 0, 0), len(statuses(database)))
+    assert set(statuses(database)) == {1}
+    assert table_rows(database) == flat_rows(old)

@@ -121,6 +121,9 @@ def test_what_is_no_row_at_all_is_kept_as_it_came(database: psycopg.Connection, 
         ("b.csv", "0-4", b"one,two"),
         ("b.csv", "0-5", b"1,2,3,4,5,6,7"),
     ]
+    reasons = database.execute("SELECT reason FROM spillway.quarantine WHERE field = '(malformed record)' ORDER BY 1")
+    expected = "expected as many values as the header has names, found"
+    assert reasons.fetchall() == [(f"{expected} '1,2,3,4,5,6,7'",), (f"{expected} 'one,two'",)]
     assert reconcile("*", deep=True)["balanced"]
 
 

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from infra.errors import Terminal, Transient
+from tasks.columns.entries import MALFORMED
 from tasks.files import parquet, window
 from tasks.files.find import SourceFile, find_files
-from tasks.files.fingerprint import Reading, fingerprint
-from tasks.files.records import MALFORMED
+from tasks.files.reading import Reading
 from tasks.files.rows import read_rows
 from tasks.files.stored import Stored, unpacked
 from tests.tasks.files.make import PACKED, as_nobody, fields_of, written
@@ -90,7 +90,7 @@ def test_all_formats_give_the_same_and_are_known_by_their_bytes(
     reading = Reading(file)
     assert reading.keys == {"x.ndjson": (b"data",), "x.csv": (b"id", b"text", MALFORMED)}.get(name, (b"id", b"text"))
     assert fields_of(reading) == fields_of(read_rows(file)) == fields_of(reading)
-    assert (reading.size, reading.sha256) == fingerprint(file) == (len(data), hashlib.sha256(data).hexdigest())
+    assert (reading.size, reading.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
 @settings(deadline=None)  # the first one imports pandas
@@ -178,7 +178,7 @@ def test_what_was_whole_before_a_break_has_been_given(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_said(open_folder: Path, name: str) -> None:
     file = written(open_folder / name, b"")
     (open_folder / name).chmod(0)
-    for read in (lambda: list(read_rows(file)), lambda: list(Reading(file)), lambda: fingerprint(file)):
+    for read in (lambda: list(read_rows(file)), lambda: list(Reading(file))):
         with as_nobody(), pytest.raises(Terminal, match=f"{name}: expected a file that may be read, .*chmod"):
             read()
 
@@ -187,7 +187,7 @@ def test_a_file_that_may_not_be_read_is_said(open_folder: Path, name: str) -> No
 def test_a_file_that_is_gone_is_said(tmp_path: Path, name: str) -> None:
     file = written(tmp_path / name, b"")
     (tmp_path / name).unlink()
-    for read in (lambda: list(read_rows(file)), lambda: list(Reading(file)), lambda: fingerprint(file)):
+    for read in (lambda: list(read_rows(file)), lambda: list(Reading(file))):
         with pytest.raises(
             Terminal, match=f"{name}: expected the file that was there, found none any more; put it back"
         ):

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infra.errors import Terminal
+from tasks.columns.entries import MALFORMED
 from tasks.files import window
-from tasks.files.records import MALFORMED, read_records
+from tasks.files.records import read_records
 from tests.tasks.files.make import Fields, blocks_of, fields_of, filling
 
 KEYS = (b"x", b"y", b"z")

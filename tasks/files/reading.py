@@ -1,4 +1,4 @@
-"""What a file is known by: its size and the SHA-256 of its bytes as they are stored."""
+"""A file read from end to end, and what it is known by: its size and the SHA-256 of its bytes as they are stored."""
 
 from __future__ import annotations
 
@@ -10,15 +10,6 @@ from tasks.files.block import Rows
 from tasks.files.find import SourceFile
 from tasks.files.rows import open_rows
 from tasks.files.stored import Stored, look
-
-
-def fingerprint(file: SourceFile) -> tuple[int, str]:
-    """Size in bytes and SHA-256 (hex) of a file as it is stored. Raises `Terminal` where it changes meanwhile."""
-    before = look(file)
-    with _unchanged(file, before), closing(Stored(file)) as stored:
-        stored.drain()
-        _check_size(file, before, stored)
-        return stored.size, stored.sha256
 
 
 class Reading:
