@@ -10,6 +10,7 @@ from itertools import accumulate
 import pyarrow as pa
 from prefect.futures import PrefectFuture
 
+from flows.booking import book
 from infra.connections import Clients
 from infra.errors import SpillwayError, one_line
 from tasks.backfill.begin import begin, left_now
@@ -20,8 +21,8 @@ from tasks.backfill.progress import ProgressArtifact
 from tasks.backfill.source import Source
 from tasks.ids import IdRange
 from tasks.insert import Path
-from tasks.load import Loaded, demand_good, load
-from tasks.progress import Advanced, Started, announce
+from tasks.load import Loaded, load
+from tasks.progress import Started, announce
 from tasks.read import Batch, BatchReader, Limits, read
 
 _NAME = "backfill"
@@ -52,7 +53,8 @@ class Loads:
         self._ahead = _NO_DAY  # the first day of the sources that come after
         self._room = room
         self._reading: Source | None = None
-        self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, Source]] = deque()
+        self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, Source, float]] = deque()
+        self._took = 0.0  # the last load, in seconds
         self._artifact = ProgressArtifact(0)
         self._next = time.monotonic()
 
@@ -96,8 +98,10 @@ class Loads:
             path = Path(merge=True) if merges else self._open
             while len(self._loading) >= self._room.loads():
                 self._finish_oldest()
+            self._room.give_way(self._took)
             opens = self._openings.of(batch.moments)
-            self._loading.append((load.submit(self._clients, batch, self._run, path, opens), batch, source))
+            future = load.submit(self._clients, batch, self._run, path, opens)
+            self._loading.append((future, batch, source, time.monotonic()))
 
     def _read(self, reader: BatchReader, source: Source) -> Batch | None:
         """Of a stream as a step, since Redis may be away for a moment; of a file, which is here, at once."""
@@ -111,22 +115,13 @@ class Loads:
         self._next = max(self._next, time.monotonic()) + rows / self._rate
 
     def _finish_oldest(self) -> None:
-        future, batch, source = self._loading.popleft()
-        try:
-            loaded = future.result()
-            if source is self._reading and batch.min_time is not None and self._room.loads() > 1:
-                # Slices of a source are in the order of days: what is left of it begins with this one.
-                self._compressor.passed(min(batch.min_time // 1000, self._ahead))
-            if loaded is None:
-                source.met = True
-            else:
-                source.loaded.append(loaded)
-                announce(Advanced(_NAME, loaded.read))
-                self._artifact.advance(loaded.read)
-                demand_good(batch, loaded, self._clients.settings.max_bad_share)
-        except SpillwayError as error:
-            source.error = source.error or one_line(error)
-        finally:
-            batch.release()
-            # Its blocks are of many sizes: what lies free between others comes to 100 MB in 5,000,000 rows.
-            pa.default_memory_pool().release_unused()
+        future, batch, source, began = self._loading.popleft()
+        loaded = book(future, batch, source, _NAME, self._clients.settings.max_bad_share)
+        self._took = time.monotonic() - began
+        # Its blocks are of many sizes: what lies free between others comes to 100 MB in 5,000,000 rows.
+        pa.default_memory_pool().release_unused()
+        if loaded is not None:
+            self._artifact.advance(loaded.read)
+        if source is self._reading and not source.error and batch.min_time is not None and self._room.loads() > 1:
+            # Slices of a source are in the order of days: what is left of it begins with this one.
+            self._compressor.passed(min(batch.min_time // 1000, self._ahead))

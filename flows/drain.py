@@ -13,6 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.booking import book
 from infra.connections import DRAIN, Clients
 from infra.errors import SpillwayError, Terminal, one_line
 from infra.mapping import Mapping, load_mappings
@@ -20,10 +21,10 @@ from infra.settings import settings
 from tasks.columns.decode import Window
 from tasks.ids import parse_until
 from tasks.insert import Path
-from tasks.load import Loaded, demand_good, load
+from tasks.load import Loaded, load
 from tasks.plan import Plan, plan
 from tasks.preflight import check_mapping, preflight
-from tasks.progress import Advanced, Started, announce
+from tasks.progress import Started, announce
 from tasks.read import Batch, Limits, Reader, read
 from tasks.report import Books, report, summary
 from tasks.settle import Settled, settle_stream
@@ -161,19 +162,8 @@ class _Drain:
     def _finish(self) -> None:
         """Wait for the oldest load and book it."""
         future, batch, stream = self._loading.popleft()
-        try:
-            loaded = future.result()
-            if loaded is None:
-                stream.met = True
-            else:
-                stream.loaded.append(loaded)
-                announce(Advanced(stream.name, loaded.read))
-                demand_good(batch, loaded, self._clients.settings.max_bad_share)
-        except SpillwayError as error:
-            stream.error = stream.error or one_line(error)
-        finally:
-            batch.release()
-            stream.loading -= 1
+        book(future, batch, stream, stream.name, self._clients.settings.max_bad_share)
+        stream.loading -= 1
         self._close(stream)
 
     def _close(self, stream: _Stream) -> None:

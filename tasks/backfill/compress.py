@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -70,11 +71,14 @@ class Compressor:
         count = room.parallel * _PORTIONS
         portions = [due[start::count] for start in range(count)]
         waiting = [portion for portion in portions if portion]
-        running: list[PrefectFuture[int]] = []
+        running: list[tuple[PrefectFuture[int], float]] = []
         while waiting or running:
             while waiting and len(running) < room.loads():
-                running.append(compress_portion.submit(self._clients, waiting.pop()))
-            self.done += running.pop(0).result()
+                running.append((compress_portion.submit(self._clients, waiting.pop()), time.monotonic()))
+            future, began = running.pop(0)
+            self.done += future.result()
+            if waiting:
+                room.give_way(time.monotonic() - began)
 
     def _wait(self) -> None:
         """For what goes on behind. What goes wrong there is tried again at the end, and no reason to stop loading."""

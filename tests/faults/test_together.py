@@ -14,7 +14,7 @@ from tests.conftest import BIN
 from tests.faults.processes import Drain
 from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 
-EVENTS = 60_000
+EVENTS = 30_000
 
 
 def test_two_drains_and_a_deployment_run_at_the_same_moment(

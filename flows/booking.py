@@ -1,0 +1,40 @@
+"""What became of a load, put down in what it was a part of."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from prefect.futures import PrefectFuture
+
+from infra.errors import SpillwayError, one_line
+from tasks.load import Loaded, demand_good
+from tasks.progress import Advanced, announce
+from tasks.read import Batch
+
+
+class Booked(Protocol):
+    """`met`: another run has drained a part of it. `error`: the first thing that went wrong."""
+
+    loaded: list[Loaded]
+    met: bool
+    error: str | None
+
+
+def book(
+    future: PrefectFuture[Loaded | None], batch: Batch, part_of: Booked, name: str, max_bad_share: float
+) -> Loaded | None:
+    """Wait for a load; None where it failed, or another run was first. `name`: of the progress that it is a part of."""
+    try:
+        loaded = future.result()
+        if loaded is None:
+            part_of.met = True
+        else:
+            part_of.loaded.append(loaded)
+            announce(Advanced(name, loaded.read))
+            demand_good(batch, loaded, max_bad_share)
+        return loaded
+    except SpillwayError as error:
+        part_of.error = part_of.error or one_line(error)
+        return None
+    finally:
+        batch.release()
