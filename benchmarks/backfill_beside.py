@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,13 +96,9 @@ class Bench:
     def _draining(self) -> Iterator[None]:
         """Drains one after the other, in one process, from the end of the first one on."""
         command = [sys.executable, "-m", "benchmarks.backfill_beside", "--drains"]
-        drains = subprocess.Popen(command, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
+        with _killed_at_the_end(command, self._env):
             self._wait(_DRAINED, STREAM)
             yield
-        finally:
-            drains.kill()
-            drains.wait()
 
     @contextmanager
     def _backfilling(self, wanted: bool) -> Iterator[None]:
@@ -110,15 +107,11 @@ class Bench:
             yield
             return
         command = [str(Path(sys.executable).parent / "spillway"), "backfill", str(self._history)]
-        backfill = subprocess.Popen(command, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
+        with _killed_at_the_end(command, self._env) as backfill:
             self._wait(_BACKFILLED)
             yield
             if backfill.poll() is not None:
                 raise Terminal("the backfill had ended before the drain had: give it more rows")
-        finally:
-            backfill.kill()
-            backfill.wait()
 
     def _wait(self, query: str, *parameters: str) -> None:
         deadline = time.monotonic() + 180
@@ -142,6 +135,18 @@ class Bench:
                 "TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams"
             )
             connection.execute("CHECKPOINT")
+
+
+@contextmanager
+def _killed_at_the_end(command: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, and with it the temporary server of Prefect that it starts, which would outlive it."""
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _drain_again_and_again() -> None:
