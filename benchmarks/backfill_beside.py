@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -145,7 +145,8 @@ def _killed_at_the_end(command: list[str], env: dict[str, str]) -> Iterator[subp
     try:
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended, and left nothing
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
