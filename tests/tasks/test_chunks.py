@@ -58,3 +58,18 @@ def test_a_time_that_no_chunk_can_have_opens_none(database: psycopg.Connection) 
     with pytest.raises(psycopg.Error):
         open_chunks(database, [us(2020, 1, 7), 2**63 - 1])
     assert (rows(database), chunks(database)) == (0, {})
+
+
+def test_nothing_is_opened_where_a_trigger_of_the_users_would_see_it(database: psycopg.Connection) -> None:
+    database.execute("CREATE TABLE seen (id uuid)")
+    database.execute(
+        "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO seen VALUES (NEW.event_id); RETURN NEW; END $$"
+    )
+    database.execute("CREATE TRIGGER watch AFTER INSERT ON events FOR EACH ROW EXECUTE FUNCTION see()")
+    try:
+        open_chunks(database, [us(2020, 1, 7)])
+        assert chunks(database) == {}
+        assert database.execute("SELECT count(*) FROM seen").fetchall() == [(0,)]
+    finally:
+        database.execute("DROP TRIGGER watch ON events; DROP FUNCTION see; DROP TABLE seen")
