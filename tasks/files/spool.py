@@ -55,7 +55,8 @@ class Spool:
         """Keep rows of one day, in the order of their numbers, which are the first column."""
         numbers = rows.column(0)
         first, last, size = numbers[0].as_py(), numbers[-1].as_py(), rows.nbytes
-        if self._in_memory + size <= _MEMORY_BYTES:
+        # Once the disk is used nothing more: a piece of a few rows, however small, keeps all of its run in memory.
+        if self._file is None and self._in_memory + size <= _MEMORY_BYTES:
             self._in_memory += size
             return Piece(day, first, last, len(rows), size, rows)
         data = rows.serialize()
