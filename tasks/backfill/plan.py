@@ -15,6 +15,7 @@ from infra.connections import Clients
 from infra.errors import Terminal
 from tasks.backfill.chunks import Layout, Touched, touched
 from tasks.backfill.source import Source
+from tasks.columns.decode import Window
 from tasks.files.reader import DAY_MS, cut, rows_in
 from tasks.ids import IdRange
 from tasks.read import Batch, Limits
@@ -33,8 +34,8 @@ _COPY = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(_TABLE, COLUMN
 class Plan:
     """Of all sources together: rows in them, left to load, of those past the retention `horizon`; the chunks touched.
 
-    The times are of days, None where there is nothing left; `seconds`: about how long it takes, where that was sampled;
-    `compressed`: how many chunks were compressed at the end.
+    The times are of days, None where there is nothing left to become a row; `seconds`: about how long it takes, where
+    that was sampled; `compressed`: how many chunks were compressed, beside the loads and at the end.
     """
 
     rows: int
@@ -79,10 +80,10 @@ def expire(source: Source, keep: timedelta | None, layout: Layout, way: Literal[
         source.left = rows_in(pieces, source.gaps)
 
 
-def planned(sources: Sequence[Source], layout: Layout, keep: timedelta | None) -> Plan:
-    """All sources together."""
+def planned(sources: Sequence[Source], layout: Layout, keep: timedelta | None, window: Window) -> Plan:
+    """All sources together. Of times outside the window, which go to quarantine, there is no day and no chunk."""
     days = sorted({day for source in sources for day in source.days})
-    dated = [day for day in days if day]
+    dated = [day for day in days if day and window.earliest < (day + DAY_MS) * 1000 and day * 1000 <= window.latest]
     horizon = horizon_day(keep, layout.now)
     return Plan(
         rows=sum(source.rows for source in sources),
@@ -116,12 +117,13 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
 @step("plan")
 def make_plan(clients: Clients, sources: Sequence[Source], layout: Layout, sample: bool) -> Plan:
     """`planned`, with the time that it may take where a sample is to be measured."""
-    plan = planned(sources, layout, clients.settings.keep)
+    config = clients.settings
+    plan = planned(sources, layout, config.keep, Window.around_now(config.max_age_days, config.max_ahead_days))
     largest = max(sources, key=lambda source: source.left, default=None)
     if not sample or largest is None or not largest.left:
         return plan
     with clients.explained("sample"), clients.postgres() as connection:
         batch = largest.reader(largest.gaps, _SAMPLE).read()
         rate = None if batch is None else sample_rate(connection, batch)
-    seconds = None if rate is None else plan.left / rate / clients.settings.parallel_loads
+    seconds = None if rate is None else plan.left / rate / config.parallel_loads
     return Plan(**(vars(plan) | {"seconds": seconds}))

@@ -181,3 +181,22 @@ def test_a_dry_run_of_a_stream_that_is_not_known_yet_changes_nothing(
     result = backfill(stream=stream, dry_run=True)
     assert (result["left"], result["chunks"]["new"]) == (20, 1)
     assert books(database) == before
+
+
+def test_times_that_are_not_believed_are_no_part_of_the_plan_and_go_to_quarantine(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path, configure: Configure
+) -> None:
+    """Ticks of 100 ns, read as microseconds, are of a year that no calendar has."""
+    configure(max_new_chunks=1)
+    good = [event(n) for n in range(20)]
+    times = ("638000000000000000", "133000000000000000", "1999999999000", "1980-01-01T00:00:00Z")
+    rows = [*good, *(event(100 + n, time=time) for n, time in enumerate(times))]
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, rows)))
+    dry = backfill(path, dry_run=True)
+    result = backfill(path)
+    assert counts(result) == (24, 20, 0, 4)
+    assert (dry["chunks"]["new"], result["chunks"]["new"]) == (1, 1)
+    assert (result["first_day"], result["last_day"]) == ("2026-11-20", "2026-11-20")
+    send(redis_client, stream, rows)
+    assert counts(backfill(stream=stream)) == (24, 0, 20, 4)
+    assert table_rows(database) == flat_rows(good)
