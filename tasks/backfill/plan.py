@@ -70,14 +70,14 @@ def expire(source: Source, keep: timedelta | None, layout: Layout, way: Literal[
                 " stream cannot be left out one by one: begin later (--from), or load them (--expired load)"
             )
         return
-    pieces = source.scanned.section.pieces
-    source.expired = rows_in(pieces, cut(source.gaps, 1 << 64, horizon << 64))  # what has no time has the day 0
+    section = source.scanned.section
+    source.expired = rows_in(section, cut(source.gaps, 1 << 64, horizon << 64))  # what has no time has the day 0
     if source.expired and way == "skip":
         source.skipped_ids = IdRange(1 << 64, horizon << 64)
         end = max(gap.stop for gap in source.gaps)
         source.gaps = cut(source.gaps, 0, 1 << 64) + cut(source.gaps, horizon << 64, end)
         source.days = {day: rows for day, rows in source.days.items() if day not in past}
-        source.left = rows_in(pieces, source.gaps)
+        source.left = rows_in(section, source.gaps)
 
 
 def planned(sources: Sequence[Source], layout: Layout, keep: timedelta | None, window: Window) -> Plan:

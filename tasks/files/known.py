@@ -43,7 +43,7 @@ _SETTLE = """
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of a file: the address ranges that the ledger does not have, and about how many rows they hold."""
+    """What is left of a file: the address ranges that the ledger does not have, and how many rows they hold."""
 
     gaps: tuple[IdRange, ...]
     rows: int
@@ -72,7 +72,7 @@ def left_of(connection: psycopg.Connection, scanned: Scanned) -> Left:
             f" {books[0][1]!r}, expected the same for the rest, found {scanned.reading!r}: bring the former mapping"
             " back, or load all of it once more (--again)"
         )
-    return Left(gaps, rows_in(scanned.section.pieces, gaps))
+    return Left(gaps, rows_in(scanned.section, gaps))
 
 
 def register(connection: psycopg.Connection, scanned: Scanned, name: str, skipped: IdRange | None) -> None:
