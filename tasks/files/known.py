@@ -29,6 +29,10 @@ _DESCRIBE = """
       FROM spillway.streams WHERE name = %(name)s
     ON CONFLICT (stream) DO UPDATE SET path = EXCLUDED.path, mapping = EXCLUDED.mapping, reading = EXCLUDED.reading,
                                        skipped = EXCLUDED.skipped"""
+# What was left out before is loaded now: until all of it is, the file is not settled.
+_UNSETTLE = """
+    UPDATE spillway.streams SET settled_id = NULL, settled_entries_added = NULL, settled_at = NULL
+     WHERE name = %s AND settled_id IS NOT NULL"""
 _MAPPING = """
     SELECT f.mapping, f.reading
       FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
@@ -76,7 +80,8 @@ def left_of(connection: psycopg.Connection, scanned: Scanned) -> Left:
 
 
 def register(connection: psycopg.Connection, scanned: Scanned, name: str, skipped: IdRange | None) -> None:
-    """Make the books `name` of a file, where they are not there. `skipped`: addresses that are left out on purpose."""
+    """Make the books `name` of a file of which rows are to be loaded, where they are not there. `skipped`: addresses
+    that are left out on purpose."""
     values = {
         "name": name,
         "path": scanned.file.shown,
@@ -89,6 +94,7 @@ def register(connection: psycopg.Connection, scanned: Scanned, name: str, skippe
     with connection.transaction():
         connection.execute(_REGISTER, [name])
         connection.execute(_DESCRIBE, values)
+        connection.execute(_UNSETTLE, [name])
 
 
 def settle(connection: psycopg.Connection, scanned: Scanned, name: str, skipped: int) -> None:

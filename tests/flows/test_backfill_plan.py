@@ -22,6 +22,7 @@ from tasks.progress import answered
 from tests.flows.conftest import Spillway
 from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, written
 from tests.flows.test_backfill import counts
+from tests.flows.test_backfill_resume import stumbling
 from tests.flows.test_drain import event
 from tests.oracle import flat_rows, table_digest, table_rows
 
@@ -83,6 +84,21 @@ def test_skip_leaves_them_out_and_balances_and_load_brings_the_rest(path: str, d
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 82)
     assert counts(backfill(path)) == (0, 0, 0, 0)
+
+
+def test_while_what_was_skipped_is_loaded_the_books_are_open_and_not_wrong(
+    path: str, database: psycopg.Connection, configure: Configure
+) -> None:
+    """As after a kill: what is left is a gap, which the same backfill closes."""
+    configure(batch_rows=4)
+    backfill(path, expired="skip")
+    with stumbling(database, OLD[9][b"event_id"].decode()), pytest.raises(Terminal, match="stumbled"):
+        backfill(path, expired="load", parallel=1)
+    assert 50 < len(table_rows(database)) < 80
+    assert {finding["what"] for finding in reconcile("file:*", fail=False)["findings"]} == {"gap"}
+    backfill(path, expired="load")
+    assert table_rows(database) == flat_rows([*OLD, *NEW])
+    assert reconcile("file:*", deep=True)["balanced"]
 
 
 def test_a_file_of_which_all_is_skipped_leaves_nothing(
