@@ -19,7 +19,7 @@ from tasks.columns.decode import Window
 from tasks.files.reader import DAY_MS, cut, rows_in
 from tasks.ids import IdRange
 from tasks.read import Batch, Limits
-from tasks.stage import COLUMN_LIST, copy_rows
+from tasks.stage import COLUMN_LIST, blames_a_value, copy_rows
 from tasks.step import step
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,8 +110,10 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
             began = time.monotonic()
             copy_rows(connection, _COPY, batch.rows[: batch.unique])
             return batch.unique / max(1e-6, time.monotonic() - began)
-    except psycopg.DataError:  # a row that will go to quarantine
-        return None
+    except psycopg.Error as error:
+        if not blames_a_value(error):
+            raise
+        return None  # a row that will go to quarantine
 
 
 @step("plan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -187,6 +188,18 @@ def test_a_dry_run_tells_the_plan_and_changes_nothing(
         assert part in out
     assert spillway("backfill", "--stream", stream, "--dry-run")[0] == 0
     assert (books(database), redis_client.dbsize(), redis_client.xinfo_stream(stream)) == before
+
+
+@pytest.mark.parametrize("bad", [{"user_id": "a\0b"}, {"event_type": random.Random(1).randbytes(4_000).hex()}])
+def test_a_dry_run_has_no_estimate_where_the_sample_has_a_row_that_the_server_refuses(
+    bad: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    """A value that it does not take, or one that is too large for its index: both would go to quarantine."""
+    rows = [*(event(n) for n in range(10)), event(10, **bad)]
+    path = written(tmp_path, "x.ndjson", ndjson(map(as_document, rows)))
+    result = backfill(path, dry_run=True)
+    assert (result["left"], result["estimated_seconds"]) == (11, None)
+    assert counts(backfill(path)) == (11, 10, 0, 1)
 
 
 def test_a_dry_run_of_a_stream_that_is_not_known_yet_changes_nothing(
