@@ -58,3 +58,15 @@ def test_a_time_that_no_chunk_can_have_opens_none(database: psycopg.Connection) 
     with pytest.raises(psycopg.Error):
         open_chunks(database, [us(2020, 1, 7), 2**63 - 1])
     assert (rows(database), chunks(database)) == (0, {})
+
+
+def test_where_nothing_may_be_deleted_nothing_is_put_in(database: psycopg.Connection) -> None:
+    database.execute(
+        "CREATE FUNCTION public.keep_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+        "CREATE TRIGGER keep_all BEFORE DELETE ON events FOR EACH ROW EXECUTE FUNCTION public.keep_all()"
+    )
+    try:
+        open_chunks(database, [us(2020, 1, 7)])
+        assert (rows(database), chunks(database)) == (0, {})
+    finally:
+        database.execute("DROP TRIGGER keep_all ON events; DROP FUNCTION public.keep_all()")
