@@ -9,7 +9,7 @@ import psycopg
 from infra.errors import Terminal
 from infra.mapping import JSON, Mapping, Mappings
 from tasks.files.reader import rows_in
-from tasks.files.scan import FILE, Scanned, fitted
+from tasks.files.scan import FILE, Scanned, fitted, is_file
 from tasks.ids import IdRange
 from tasks.plan import LEFT
 from tasks.rewind import original_name
@@ -105,7 +105,7 @@ def settle(connection: psycopg.Connection, scanned: Scanned, name: str, skipped:
 
 def mapping_of(connection: psycopg.Connection, stream: str, mappings: Mappings) -> Mapping | None:
     """The mapping by which the entries of a stream go, or the rows of a file; None: the two known layouts."""
-    if not stream.startswith(FILE):
+    if not is_file(stream):
         return mappings.of(original_name(stream))
     row = connection.execute(_MAPPING, [stream]).fetchone()
     if row is None:

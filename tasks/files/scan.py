@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -60,6 +61,12 @@ class Scanned:
 
 
 FILE = "file:"
+_BOOKS = re.compile(rf"{FILE}[0-9a-f]{{64}}(@.*)?", re.DOTALL)
+
+
+def is_file(stream: str) -> bool:
+    """Whether these are the books of a file. A stream in Redis may be called `file:uploads`: it is none."""
+    return _BOOKS.fullmatch(stream) is not None
 
 
 def fitted(mapping: Mapping | None, keys: tuple[bytes, ...]) -> Mapping:
