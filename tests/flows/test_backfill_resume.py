@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -132,6 +133,27 @@ def test_one_source_that_fails_does_not_keep_the_others_from_being_loaded(
     assert table_rows(database) == flat_rows(good)
     assert backfill(str(tmp_path))["inserted"] == 20
     assert table_rows(database) == flat_rows([*good, *bad])
+
+
+def test_where_the_end_fails_too_what_a_source_failed_of_is_told_first(
+    database: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import flows.backfill as module
+
+    def fail(*_: object) -> None:
+        raise Terminal("compress: no room")
+
+    reported: list[dict[str, Any]] = []
+    monkeypatch.setattr(module.Compressor, "finish", fail)
+    monkeypatch.setattr(module, "report_backfill", reported.append)
+    entries = [event(n) for n in range(20)]
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
+    with stumbling(database, entries[7][b"event_id"].decode()), pytest.raises(Terminal, match=r"stumbled.*; compress:"):
+        backfill(path)
+    with pytest.raises(Terminal, match=r"^compress: no room$"):
+        backfill(path)
+    assert table_rows(database) == flat_rows(entries)
+    assert [one["inserted"] for one in reported] == [0, 20]
 
 
 def mapping_file(folder: Path, time: str) -> Path:
