@@ -86,18 +86,18 @@ def backfill(
             sources.sort(key=lambda found: min(found.days, default=0))
             run = f"{flow_run.name or 'backfill'} {uuid4()}"
             room = Room(clients, min(parallel or config.parallel_loads, _MOST_PARALLEL))
-            compressor = Compressor(clients, sources)
-            loads = Loads(clients, layout, run, rate, room, compressor)
-            try:
-                loads.run([found for found in sources if found.left])
-            finally:
-                loads.finish()
-            try:
-                end(clients, sources)
-                compressor.finish(room)
-                announce(Reached("backfill", "compressed"))
-            except SpillwayError as error:  # what was loaded, and what went wrong with it, is told all the same
-                failed.append(one_line(error))
+            with closing(Compressor(clients, sources)) as compressor:
+                loads = Loads(clients, layout, run, rate, room, compressor)
+                try:
+                    loads.run([found for found in sources if found.left])
+                finally:
+                    loads.finish()
+                try:
+                    end(clients, sources)
+                    compressor.finish(room)
+                    announce(Reached("backfill", "compressed"))
+                except SpillwayError as error:  # what was loaded, and what went wrong with it, is told all the same
+                    failed.append(one_line(error))
             planned = replace(planned, compressed=compressor.done)
         done = result(planned, sources, warnings, dry_run, time.monotonic() - began)
         report_backfill(done)
