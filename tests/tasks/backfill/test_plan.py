@@ -37,7 +37,7 @@ def source(days: list[int], section: Section | None, books: str = "file:x") -> S
     """A file (or, without a section, a stream) of which nothing is loaded yet."""
     counted = {day: days.count(day) for day in set(days)}
     end = max((address(day, row) for row, day in enumerate(days, 1)), default=0) + 1
-    scanned: Any = section and Scanned(None, "", 0, len(days), JSON, counted, None, None, section)  # type: ignore[arg-type]
+    scanned: Any = section and Scanned(None, "", len(days), JSON, counted, section)  # type: ignore[arg-type]
     return Source(books, books, len(days), len(days), (IdRange(0, end),), counted, no_reader, scanned=scanned)
 
 

@@ -157,7 +157,7 @@ def test_two_ranges_may_begin_in_one_piece() -> None:
     assert found == [[address(day, 3), address(day, 4)], [address(day, 8), address(day, 9)]]
 
 
-def test_a_slice_has_400_days_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slice_has_so_many_days_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_DAYS_OF_A_SLICE", 4)
     with closing(Spool()) as spool:
         section = filled(spool, days_of([0, *range(1, 11)]))
