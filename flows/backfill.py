@@ -14,7 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.backfill_loads import Loads
 from infra.connections import Clients
-from infra.errors import Terminal
+from infra.errors import SpillwayError, Terminal, one_line
 from infra.mapping import load_mappings
 from infra.settings import Settings, settings
 from tasks.backfill.begin import end
@@ -62,6 +62,7 @@ def backfill(
     config = settings()
     wanted = [source] if isinstance(source, str) else source or []
     _demand_one_kind(wanted, stream, archive, start, stop, rate, parallel)
+    failed: list[str] = []
     with Clients(config, "backfill") as clients, closing(Spool()) as spool:
         _, warnings = preflight(clients, [])
         mappings = load_mappings(config.mappings)
@@ -85,21 +86,24 @@ def backfill(
             sources.sort(key=lambda found: min(found.days, default=0))
             run = f"{flow_run.name or 'backfill'} {uuid4()}"
             room = Room(clients, min(parallel or config.parallel_loads, _MOST_PARALLEL))
-            compressor = Compressor(clients, sources)
-            loads = Loads(clients, layout, run, rate, room, compressor)
-            try:
-                loads.run([found for found in sources if found.left])
-            finally:
-                loads.finish()
-            end(clients, sources)
-            compressor.finish(room)
-            announce(Reached("backfill", "compressed"))
+            with closing(Compressor(clients, sources)) as compressor:
+                loads = Loads(clients, layout, run, rate, room, compressor)
+                try:
+                    loads.run([found for found in sources if found.left])
+                finally:
+                    loads.finish()
+                try:
+                    end(clients, sources)
+                    compressor.finish(room)
+                    announce(Reached("backfill", "compressed"))
+                except SpillwayError as error:  # what was loaded, and what went wrong with it, is told all the same
+                    failed.append(one_line(error))
             planned = replace(planned, compressed=compressor.done)
         done = result(planned, sources, warnings, dry_run, time.monotonic() - began)
         report_backfill(done)
     for warning in warnings:
         get_run_logger().warning(warning)
-    if errors := [found.error for found in sources if found.error]:
+    if errors := [*(found.error for found in sources if found.error), *failed]:
         raise Terminal("; ".join(errors))
     return done
 

@@ -123,5 +123,6 @@ class Loads:
         if loaded is not None:
             self._artifact.advance(loaded.read)
         if source is self._reading and not source.error and batch.min_time is not None and self._room.loads() > 1:
-            # Slices of a source are in the order of days: what is left of it begins with this one.
+            # Slices of a file are in the order of days: what is left of it begins with this one. Those of a stream are
+            # nearly: what comes late is compressed at the end.
             self._compressor.passed(min(batch.min_time // 1000, self._ahead))

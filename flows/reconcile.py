@@ -15,7 +15,7 @@ from infra.settings import settings
 from tasks.compare import Comparison, compare_batch, drained_ranges, reader
 from tasks.files.reader import FileReader
 from tasks.files.reread import reread
-from tasks.files.scan import FILE
+from tasks.files.scan import is_file
 from tasks.files.spool import Spool
 from tasks.ids import parse_from, parse_until
 from tasks.progress import Advanced, Started, announce
@@ -64,7 +64,7 @@ def reconcile(
                 ranges = drained_ranges(clients, name, first, beyond)
                 source: Reader | FileReader | str = (
                     reread(clients, name, mappings, spool, ranges)
-                    if name.startswith(FILE)
+                    if is_file(name)
                     else reader(clients, ranges, name, mappings.of(name))
                 )
                 if isinstance(source, str):

@@ -68,7 +68,7 @@ def next_step(error: psycopg.Error | exceptions.RedisError) -> str:
             return step
     if is_transient(error):
         return _start("SPILLWAY_DATABASE_URL")
-    if isinstance(error, psycopg.OperationalError):
+    if isinstance(error, psycopg.OperationalError) and state[:2] in ("", "28"):  # libpq tells no state
         return "mend user and password in SPILLWAY_DATABASE_URL"
     return "see docs/operations.md"
 

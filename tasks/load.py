@@ -37,6 +37,11 @@ _FIND_LEDGER = """
      WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)
        AND ids = numrange(%(start)s, %(stop)s) AND loaded_by = %(run)s"""
 
+_PARTS = """
+    SELECT FROM spillway.ledger
+     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)
+       AND ids <@ numrange(%(start)s, %(stop)s) AND loaded_by = %(run)s LIMIT 1"""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -112,8 +117,17 @@ def load_in_parts(connection: psycopg.Connection, batch: Batch, run: str, path: 
     except psycopg.errors.ConfigurationLimitExceeded:
         if batch.read < 2:
             raise
+    except AlreadyDrained:
+        if batch.read < 2 or not _was_begun(connection, batch, run):
+            raise
     path.merge = True
     return sum_up(load_in_parts(connection, half, run, path) for half in batch.split())
+
+
+def _was_begun(connection: psycopg.Connection, batch: Batch, run: str) -> bool:
+    """Whether an earlier attempt of this very run has committed a part of the range. The parts are the same again."""
+    key = {"stream": batch.stream, "start": batch.ids.start, "stop": batch.ids.stop, "run": run}
+    return connection.execute(_PARTS, key).fetchone() is not None
 
 
 def sum_up(parts: Iterable[Loaded]) -> Loaded:

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from infra.connections import Clients
 from tasks.continuity import why_not_the_same
 from tasks.files.known import path_of
-from tasks.files.scan import FILE
+from tasks.files.scan import is_file
 from tasks.ids import IdRange
 from tasks.plan import remember
 from tasks.rewind import original_name
@@ -116,7 +116,7 @@ def reconcile(client: redis.Redis, connection: psycopg.Connection, stream: str) 
             return Ledger(stream, 0, 0, 0, 0, 0, 0, 0), [nothing]
         findings = [*_ranges(cursor, stream), *_laws(cursor, stream)]
         memory = remember(connection, stream)
-    if stream.startswith(FILE):
+    if is_file(stream):
         return Ledger(**row), findings
     accept = f"spillway stream accept-rewind {stream}"
     if not client.exists(stream):

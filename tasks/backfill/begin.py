@@ -62,7 +62,7 @@ def _end(connection: psycopg.Connection, source: Source, scanned: Scanned) -> No
     free = _free(connection, source.books, scanned.end)
     skipped = source.skipped_ids
     if all(skipped is not None and skipped.start <= gap.start and gap.stop <= skipped.stop for gap in free):
-        settle(connection, scanned, source.books, rows_in(scanned.section.pieces, free))
+        settle(connection, scanned, source.books, rows_in(scanned.section, free))
     if not free:
         source.error = source.error or _why_not_all(connection, source, scanned.rows)
 

@@ -43,9 +43,6 @@ class Touched:
     compressed: int
     new: int
 
-    def __str__(self) -> str:
-        return f"{self.rows} kept as rows, {self.compressed} compressed, {self.new} new"
-
 
 def is_compressed(state: ChunkState) -> bool:
     """Whether rows for this chunk go through the merge."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import Event
 
 from prefect.futures import PrefectFuture
 
@@ -22,12 +23,15 @@ _LOOK_EVERY = 4  # loads
 
 
 @step("compress", retries=1)
-def compress_portion(clients: Clients, portion: Sequence[Again]) -> int:
-    """Compress some chunks; returns how many. Those that others use all the time are left to the maintain flow."""
+def compress_portion(clients: Clients, portion: Sequence[Again], stopping: Event) -> int:
+    """Compress some chunks, until `stopping` is set; returns how many. Those that others use all the time are left to
+    the maintain flow."""
     done = 0
     with clients.explained("compress"), clients.postgres() as connection:
         words = words_of(connection)
         for again in portion:
+            if stopping.is_set():
+                break
             try:
                 compress_again(connection, again, words)
                 done += 1
@@ -37,9 +41,9 @@ def compress_portion(clients: Clients, portion: Sequence[Again]) -> int:
 
 
 @step("compress behind", retries=1)
-def compress_behind(clients: Clients, days: Sequence[int], before: int) -> int:
-    """Compress the chunks of the days that end before the day `before`; returns how many."""
-    return compress_portion.fn(clients, find_to_compress.fn(clients, days, before))
+def compress_behind(clients: Clients, days: Sequence[int], before: int, stopping: Event) -> int:
+    """Compress the chunks of the days that end before the day `before`, as `compress_portion` does."""
+    return compress_portion.fn(clients, find_to_compress.fn(clients, days, before), stopping)
 
 
 class Compressor:
@@ -50,6 +54,8 @@ class Compressor:
         self._clients = clients
         self._days = sorted({day for source in sources for day in source.touched if day})
         self._behind: PrefectFuture[int] | None = None
+        self._running: list[tuple[PrefectFuture[int], float]] = []
+        self._stopping = Event()
         self._loads = 0
         self.done = 0
 
@@ -60,7 +66,8 @@ class Compressor:
             return
         self._loads = 0
         self._wait()
-        self._behind = compress_behind.submit(self._clients, [d for d in self._days if d < day], day)
+        days = [d for d in self._days if d < day]
+        self._behind = compress_behind.submit(self._clients, days, day, self._stopping)
 
     def finish(self, room: Room) -> None:
         """Compress all that is left, and give drains their room. Raises `SpillwayError`."""
@@ -71,14 +78,22 @@ class Compressor:
         count = room.parallel * _PORTIONS
         portions = [due[start::count] for start in range(count)]
         waiting = [portion for portion in portions if portion]
-        running: list[tuple[PrefectFuture[int], float]] = []
-        while waiting or running:
-            while waiting and len(running) < room.loads():
-                running.append((compress_portion.submit(self._clients, waiting.pop()), time.monotonic()))
-            future, began = running.pop(0)
+        while waiting or self._running:
+            while waiting and len(self._running) < room.loads():
+                future = compress_portion.submit(self._clients, waiting.pop(), self._stopping)
+                self._running.append((future, time.monotonic()))
+            future, began = self._running[0]
             self.done += future.result()
+            del self._running[0]
             if waiting:
                 room.give_way(time.monotonic() - began)
+
+    def close(self) -> None:
+        """Begin no other chunk, and wait for those under way, after a cancellation too: a flow that is stopped would go
+        on for as long as all of them take, and their connections are closed with it."""
+        self._stopping.set()
+        for future in (*(future for future, _ in self._running), *([self._behind] if self._behind else [])):
+            future.wait()
 
     def _wait(self) -> None:
         """For what goes on behind. What goes wrong there is tried again at the end, and no reason to stop loading."""

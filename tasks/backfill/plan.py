@@ -15,10 +15,11 @@ from infra.connections import Clients
 from infra.errors import Terminal
 from tasks.backfill.chunks import Layout, Touched, touched
 from tasks.backfill.source import Source
+from tasks.columns.decode import Window
 from tasks.files.reader import DAY_MS, cut, rows_in
 from tasks.ids import IdRange
 from tasks.read import Batch, Limits
-from tasks.stage import COLUMN_LIST, copy_rows
+from tasks.stage import COLUMN_LIST, blames_a_value, copy_rows
 from tasks.step import step
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,8 +34,8 @@ _COPY = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(_TABLE, COLUMN
 class Plan:
     """Of all sources together: rows in them, left to load, of those past the retention `horizon`; the chunks touched.
 
-    The times are of days, None where there is nothing left; `seconds`: about how long it takes, where that was sampled;
-    `compressed`: how many chunks were compressed at the end.
+    The times are of days, None where there is nothing left to become a row; `seconds`: about how long it takes, where
+    that was sampled; `compressed`: how many chunks were compressed, beside the loads and at the end.
     """
 
     rows: int
@@ -69,20 +70,20 @@ def expire(source: Source, keep: timedelta | None, layout: Layout, way: Literal[
                 " stream cannot be left out one by one: begin later (--from), or load them (--expired load)"
             )
         return
-    pieces = source.scanned.section.pieces
-    source.expired = rows_in(pieces, cut(source.gaps, 1 << 64, horizon << 64))  # what has no time has the day 0
+    section = source.scanned.section
+    source.expired = rows_in(section, cut(source.gaps, 1 << 64, horizon << 64))  # what has no time has the day 0
     if source.expired and way == "skip":
         source.skipped_ids = IdRange(1 << 64, horizon << 64)
         end = max(gap.stop for gap in source.gaps)
         source.gaps = cut(source.gaps, 0, 1 << 64) + cut(source.gaps, horizon << 64, end)
         source.days = {day: rows for day, rows in source.days.items() if day not in past}
-        source.left = rows_in(pieces, source.gaps)
+        source.left = rows_in(section, source.gaps)
 
 
-def planned(sources: Sequence[Source], layout: Layout, keep: timedelta | None) -> Plan:
-    """All sources together."""
+def planned(sources: Sequence[Source], layout: Layout, keep: timedelta | None, window: Window) -> Plan:
+    """All sources together. Of times outside the window, which go to quarantine, there is no day and no chunk."""
     days = sorted({day for source in sources for day in source.days})
-    dated = [day for day in days if day]
+    dated = [day for day in days if day and window.earliest < (day + DAY_MS) * 1000 and day * 1000 <= window.latest]
     horizon = horizon_day(keep, layout.now)
     return Plan(
         rows=sum(source.rows for source in sources),
@@ -109,19 +110,22 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
             began = time.monotonic()
             copy_rows(connection, _COPY, batch.rows[: batch.unique])
             return batch.unique / max(1e-6, time.monotonic() - began)
-    except psycopg.DataError:  # a row that will go to quarantine
-        return None
+    except psycopg.Error as error:
+        if not blames_a_value(error):
+            raise
+        return None  # a row that will go to quarantine
 
 
 @step("plan")
 def make_plan(clients: Clients, sources: Sequence[Source], layout: Layout, sample: bool) -> Plan:
     """`planned`, with the time that it may take where a sample is to be measured."""
-    plan = planned(sources, layout, clients.settings.keep)
+    config = clients.settings
+    plan = planned(sources, layout, config.keep, Window.around_now(config.max_age_days, config.max_ahead_days))
     largest = max(sources, key=lambda source: source.left, default=None)
     if not sample or largest is None or not largest.left:
         return plan
     with clients.explained("sample"), clients.postgres() as connection:
         batch = largest.reader(largest.gaps, _SAMPLE).read()
         rate = None if batch is None else sample_rate(connection, batch)
-    seconds = None if rate is None else plan.left / rate / clients.settings.parallel_loads
+    seconds = None if rate is None else plan.left / rate / config.parallel_loads
     return Plan(**(vars(plan) | {"seconds": seconds}))

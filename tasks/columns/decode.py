@@ -140,7 +140,7 @@ def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArra
     faults = columns.faults
     if group.keys is not None and MALFORMED in group.keys:
         records = group.column(MALFORMED)
-        for row in map(int, np.flatnonzero(np.asarray(records.is_valid()))):
+        for row in map(int, np.flatnonzero(_is_alone(group, MALFORMED))):
             shown = records[row].as_py()[:_SHOWN].decode(errors="replace")
             faults[row] = (MALFORMED.decode(), f"expected as many values as the header has names, found {shown!r}")
     texts = {name: _column(name, source, columns) for name, source in mapping.sources.items()}
@@ -171,6 +171,15 @@ def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArra
     good = np.ones(len(group), bool)
     good[list(faults)] = False
     return events.take(np.flatnonzero(good))
+
+
+def _is_alone(group: Group, key: bytes) -> NDArray[np.bool_]:
+    """Which entries have this field and no other: one that is redriven with values that somebody gave it has more."""
+    found = np.asarray(group.column(key).is_valid())
+    others = [array for name, array in zip(group.keys or (), group.values, strict=True) if name != key]
+    for array in others:
+        found = found & np.asarray(array.is_null())
+    return found
 
 
 def _column(name: str, source: Source, columns: Columns) -> pa.Array:

@@ -9,7 +9,7 @@ import psycopg
 from infra.errors import Terminal
 from infra.mapping import JSON, Mapping, Mappings
 from tasks.files.reader import rows_in
-from tasks.files.scan import FILE, Scanned, fitted
+from tasks.files.scan import FILE, Scanned, fitted, is_file
 from tasks.ids import IdRange
 from tasks.plan import LEFT
 from tasks.rewind import original_name
@@ -29,6 +29,10 @@ _DESCRIBE = """
       FROM spillway.streams WHERE name = %(name)s
     ON CONFLICT (stream) DO UPDATE SET path = EXCLUDED.path, mapping = EXCLUDED.mapping, reading = EXCLUDED.reading,
                                        skipped = EXCLUDED.skipped"""
+# What was left out before is loaded now: until all of it is, the file is not settled.
+_UNSETTLE = """
+    UPDATE spillway.streams SET settled_id = NULL, settled_entries_added = NULL, settled_at = NULL
+     WHERE name = %s AND settled_id IS NOT NULL"""
 _MAPPING = """
     SELECT f.mapping, f.reading
       FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
@@ -43,7 +47,7 @@ _SETTLE = """
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of a file: the address ranges that the ledger does not have, and about how many rows they hold."""
+    """What is left of a file: the address ranges that the ledger does not have, and how many rows they hold."""
 
     gaps: tuple[IdRange, ...]
     rows: int
@@ -72,11 +76,12 @@ def left_of(connection: psycopg.Connection, scanned: Scanned) -> Left:
             f" {books[0][1]!r}, expected the same for the rest, found {scanned.reading!r}: bring the former mapping"
             " back, or load all of it once more (--again)"
         )
-    return Left(gaps, rows_in(scanned.section.pieces, gaps))
+    return Left(gaps, rows_in(scanned.section, gaps))
 
 
 def register(connection: psycopg.Connection, scanned: Scanned, name: str, skipped: IdRange | None) -> None:
-    """Make the books `name` of a file, where they are not there. `skipped`: addresses that are left out on purpose."""
+    """Make the books `name` of a file of which rows are to be loaded, where they are not there. `skipped`: addresses
+    that are left out on purpose."""
     values = {
         "name": name,
         "path": scanned.file.shown,
@@ -89,6 +94,7 @@ def register(connection: psycopg.Connection, scanned: Scanned, name: str, skippe
     with connection.transaction():
         connection.execute(_REGISTER, [name])
         connection.execute(_DESCRIBE, values)
+        connection.execute(_UNSETTLE, [name])
 
 
 def settle(connection: psycopg.Connection, scanned: Scanned, name: str, skipped: int) -> None:
@@ -99,7 +105,7 @@ def settle(connection: psycopg.Connection, scanned: Scanned, name: str, skipped:
 
 def mapping_of(connection: psycopg.Connection, stream: str, mappings: Mappings) -> Mapping | None:
     """The mapping by which the entries of a stream go, or the rows of a file; None: the two known layouts."""
-    if not stream.startswith(FILE):
+    if not is_file(stream):
         return mappings.of(original_name(stream))
     row = connection.execute(_MAPPING, [stream]).fetchone()
     if row is None:

@@ -132,13 +132,15 @@ def cut(gaps: Sequence[IdRange], start: int, stop: int) -> tuple[IdRange, ...]:
     return tuple(part for part in parts if part.start < part.stop)
 
 
-def rows_in(pieces: Sequence[Piece], gaps: Sequence[IdRange]) -> int:
-    """How many rows of the pieces have addresses in `gaps`, where a piece is cut by a gap: about."""
+def rows_in(section: Section, gaps: Sequence[IdRange]) -> int:
+    """How many rows have addresses in `gaps`. Pieces that are cut by a gap are read: the numbers in one have holes,
+    where rows of other days lie in the file."""
     total = 0
-    for piece in pieces:
+    for piece in section.pieces:
         first, last = address(piece.day, piece.first), address(piece.day, piece.last)
         for gap in gaps:
             low, high = max(first, gap.start), min(last + 1, gap.stop)
             if low < high:
-                total += piece.rows if (low, high) == (first, last + 1) else min(piece.rows, high - low)
+                whole = (low, high) == (first, last + 1)
+                total += piece.rows if whole else len(_between(section.read(piece), piece, low, high))
     return total

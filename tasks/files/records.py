@@ -67,16 +67,27 @@ def read_records(fill: Fill, shown: str, delimiter: bytes = b",") -> tuple[tuple
     """The names in the header and `MALFORMED`, and the records of a text after it.
 
     A value is null where nothing stands, not even quotes. Blank lines are no records and do not count. Raises
-    `Terminal` where names are missing, empty or repeated, and (while the records are read) for quotes that are never
-    closed and a record longer than `LONGEST_BYTES`.
+    `Terminal` where lines end with `\\r` alone, names are missing, empty or repeated, and (while the records are read)
+    for quotes that are never closed and a record longer than `LONGEST_BYTES`.
     """
     found = _records(fill, shown, delimiter[0])
     first = next(found, None)
     if first is None:
         raise Terminal(f"backfill: {shown}: expected a header with the names of the columns, found an empty file")
+    _check_line_ends(first, shown)
     names = tuple(_values(first[:1], number, np.zeros(1, bool))[0].as_py() for number in range(int(first.width[0])))
     _check_header(names, shown)
     return (*names, MALFORMED), _rows(chain((first[1:],), found), names)
+
+
+def _check_line_ends(header: _Records, shown: str) -> None:
+    """Raise `Terminal` where lines end as on old Macs: the header would be all of the file, and no record left."""
+    begin, end = header.starts[header.first[0]], header.stops[header.first[0] + header.width[0] - 1]
+    unquoted = header.data[begin:end].tobytes().split(b'"')[::2]
+    if any(b"\r" in text for text in unquoted):
+        raise Terminal(
+            f"backfill: {shown}: expected records that end with \\n or \\r\\n, found \\r alone; convert the line ends"
+        )
 
 
 def _check_header(names: tuple[bytes | None, ...], shown: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -28,17 +28,14 @@ _SAMPLE_ROWS = 1_000
 class Scanned:
     """What a file is and holds. `mapping` is the one that its rows go by.
 
-    `days`: start of a day in ms since 1970 → rows; 0 has those without a time. The times are None where no row has one.
+    `days`: start of a day in ms since 1970 → rows; 0 has those without a time.
     """
 
     file: SourceFile
     sha256: str
-    size: int
     rows: int
     mapping: Mapping
     days: dict[int, int]
-    min_time: datetime | None
-    max_time: datetime | None
     section: Section
 
     @property
@@ -60,6 +57,12 @@ class Scanned:
 
 
 FILE = "file:"
+_BOOKS = re.compile(rf"{FILE}[0-9a-f]{{64}}(@.*)?", re.DOTALL)
+
+
+def is_file(stream: str) -> bool:
+    """Whether these are the books of a file. A stream in Redis may be called `file:uploads`: it is none."""
+    return _BOOKS.fullmatch(stream) is not None
 
 
 def fitted(mapping: Mapping | None, keys: tuple[bytes, ...]) -> Mapping:
@@ -80,7 +83,7 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
     section = Section(spool)
     reading = Reading(file, mapping.field if mapping is not None and mapping.layout == "json" else JSON.field)
     days: dict[int, int] = {}
-    low, high, count = 2**63 - 1, -(2**63), 0
+    count = 0
     used = fitted(mapping, ())
     for rows in reading:
         group = as_group(rows)
@@ -93,21 +96,9 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
         section.add(rows, of_row)
         for day, number in zip(*np.unique(of_row, return_counts=True), strict=True):
             days[int(day)] = days.get(int(day), 0) + int(number)
-        if good.any():
-            low, high = min(low, int(times[good].min())), max(high, int(times[good].max()))
         count += len(group)
     section.seal()
-    return Scanned(
-        file,
-        reading.sha256,
-        reading.size,
-        count,
-        used,
-        dict(sorted(days.items())),
-        _moment(low) if low <= high else None,
-        _moment(high) if low <= high else None,
-        section,
-    )
+    return Scanned(file, reading.sha256, count, used, dict(sorted(days.items())), section)
 
 
 def as_group(rows: Rows) -> Group:
@@ -138,10 +129,3 @@ def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...])
             f"{file.shown}: expected a column {wanted} for {name}, by {of}; found the columns {found}; nothing was"
             " loaded: name another mapping (--mapping), or mend the file"
         )
-
-
-def _moment(us: int) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
-    except (ValueError, OverflowError, OSError):
-        return None

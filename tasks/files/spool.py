@@ -24,13 +24,13 @@ _CODEC = "lz4"
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of one day, growing. `day`: ms since 1970 of its start; `first`, `last`: row numbers; `size` in bytes."""
+    """Rows of one day, growing. `day`: ms since 1970 of its start; `first`, `last`: row numbers. `held`: the rows,
+    where they are in memory."""
 
     day: int
     first: int
     last: int
     rows: int
-    size: int
     held: pa.RecordBatch | None
     place: tuple[int, int, int] = (0, 0, 0)  # in the file: offset, stored bytes, bytes
 
@@ -55,9 +55,10 @@ class Spool:
         """Keep rows of one day, in the order of their numbers, which are the first column."""
         numbers = rows.column(0)
         first, last, size = numbers[0].as_py(), numbers[-1].as_py(), rows.nbytes
-        if self._in_memory + size <= _MEMORY_BYTES:
+        # Once the disk is used nothing more: a piece of a few rows, however small, keeps all of its run in memory.
+        if self._file is None and self._in_memory + size <= _MEMORY_BYTES:
             self._in_memory += size
-            return Piece(day, first, last, len(rows), size, rows)
+            return Piece(day, first, last, len(rows), rows)
         data = rows.serialize()
         stored = pa.compress(data, codec=_CODEC)
         with _explained():
@@ -68,7 +69,7 @@ class Spool:
             self._file.flush()  # so that a full disk is told here
         place = (self._end, stored.size, data.size)
         self._end += stored.size
-        return Piece(day, first, last, len(rows), size, None, place)
+        return Piece(day, first, last, len(rows), None, place)
 
     def read(self, piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
         """The rows of a piece."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,10 +30,12 @@ pytestmark = [
 
 
 def compress_all(connection: psycopg.Connection) -> None:
-    """Set the table up, and compress what is in it."""
+    """Set the table up, and compress what is in it. The database's own job may have begun to, and be the first."""
     maintain()
     asleep(connection, "policy_compression")
-    connection.execute("SELECT compress_chunk(c, if_not_compressed => true) FROM show_chunks('events') AS c")
+    for (chunk,) in connection.execute("SELECT show_chunks('events')::text").fetchall():
+        with suppress(psycopg.errors.DuplicateObject):
+            connection.execute("SELECT compress_chunk(%s::regclass, if_not_compressed => true)", [chunk])
 
 
 def test_real_late_events_go_into_compressed_and_new_chunks_and_all_are_compressed_at_the_end(

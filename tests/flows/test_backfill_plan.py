@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from tasks.progress import answered
 from tests.flows.conftest import Spillway
 from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, written
 from tests.flows.test_backfill import counts
+from tests.flows.test_backfill_resume import stumbling
 from tests.flows.test_drain import event
 from tests.oracle import flat_rows, table_digest, table_rows
 
@@ -83,6 +85,21 @@ def test_skip_leaves_them_out_and_balances_and_load_brings_the_rest(path: str, d
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 82)
     assert counts(backfill(path)) == (0, 0, 0, 0)
+
+
+def test_while_what_was_skipped_is_loaded_the_books_are_open_and_not_wrong(
+    path: str, database: psycopg.Connection, configure: Configure
+) -> None:
+    """As after a kill: what is left is a gap, which the same backfill closes."""
+    configure(batch_rows=4)
+    backfill(path, expired="skip")
+    with stumbling(database, OLD[9][b"event_id"].decode()), pytest.raises(Terminal, match="stumbled"):
+        backfill(path, expired="load", parallel=1)
+    assert 50 < len(table_rows(database)) < 80
+    assert {finding["what"] for finding in reconcile("file:*", fail=False)["findings"]} == {"gap"}
+    backfill(path, expired="load")
+    assert table_rows(database) == flat_rows([*OLD, *NEW])
+    assert reconcile("file:*", deep=True)["balanced"]
 
 
 def test_a_file_of_which_all_is_skipped_leaves_nothing(
@@ -173,6 +190,18 @@ def test_a_dry_run_tells_the_plan_and_changes_nothing(
     assert (books(database), redis_client.dbsize(), redis_client.xinfo_stream(stream)) == before
 
 
+@pytest.mark.parametrize("bad", [{"user_id": "a\0b"}, {"event_type": random.Random(1).randbytes(4_000).hex()}])
+def test_a_dry_run_has_no_estimate_where_the_sample_has_a_row_that_the_server_refuses(
+    bad: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    """A value that it does not take, or one that is too large for its index: both would go to quarantine."""
+    rows = [*(event(n) for n in range(10)), event(10, **bad)]
+    path = written(tmp_path, "x.ndjson", ndjson(map(as_document, rows)))
+    result = backfill(path, dry_run=True)
+    assert (result["left"], result["estimated_seconds"]) == (11, None)
+    assert counts(backfill(path)) == (11, 10, 0, 1)
+
+
 def test_a_dry_run_of_a_stream_that_is_not_known_yet_changes_nothing(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
@@ -181,3 +210,22 @@ def test_a_dry_run_of_a_stream_that_is_not_known_yet_changes_nothing(
     result = backfill(stream=stream, dry_run=True)
     assert (result["left"], result["chunks"]["new"]) == (20, 1)
     assert books(database) == before
+
+
+def test_times_that_are_not_believed_are_no_part_of_the_plan_and_go_to_quarantine(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path, configure: Configure
+) -> None:
+    """Ticks of 100 ns, read as microseconds, are of a year that no calendar has."""
+    configure(max_new_chunks=1)
+    good = [event(n) for n in range(20)]
+    times = ("638000000000000000", "133000000000000000", "1999999999000", "1980-01-01T00:00:00Z")
+    rows = [*good, *(event(100 + n, time=time) for n, time in enumerate(times))]
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, rows)))
+    dry = backfill(path, dry_run=True)
+    result = backfill(path)
+    assert counts(result) == (24, 20, 0, 4)
+    assert (dry["chunks"]["new"], result["chunks"]["new"]) == (1, 1)
+    assert (result["first_day"], result["last_day"]) == ("2026-11-20", "2026-11-20")
+    send(redis_client, stream, rows)
+    assert counts(backfill(stream=stream)) == (24, 0, 20, 4)
+    assert table_rows(database) == flat_rows(good)

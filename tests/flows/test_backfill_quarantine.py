@@ -152,3 +152,17 @@ def test_a_file_of_mostly_bad_rows_fails_with_the_commands_that_mend_it(
     assert table_rows(database) == flat_rows(entries[::4])
     assert outcomes(database) == {"waits": 75}
     assert reconcile("*", deep=True)["balanced"]
+
+
+def test_a_malformed_record_is_replayed_with_the_values_that_somebody_gives_it(
+    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, GOOD[:5])) + b"one,two\r\n")
+    assert counts(backfill(path)) == (6, 5, 0, 1)
+    assert tried(redrive(path)) == (1, 0, 0, 1)
+    values = [part for name, value in flat_columns(GOOD[5]).items() for part in ("--set", f"{name}={value}")]
+    code, out, err = spillway("quarantine", "redrive", "--stream", path, "0-6", *values, "--json")
+    assert (code, json.loads(out)) == (0, {"tried": 1, "inserted": 1, "duplicates": 0, "still_bad": 0}), err
+    assert table_rows(database) == flat_rows(GOOD[:6])
+    assert outcomes(database) == {"redriven": 1}
+    assert reconcile("*", deep=True)["balanced"]

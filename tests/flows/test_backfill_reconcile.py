@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 from flows.backfill import backfill
+from flows.drain import drain
 from flows.reconcile import reconcile
+from flows.redrive import redrive
 from infra.errors import Terminal
+from infra.producers.send import send
+from infra.settings import Settings
 from tests.flows.conftest import Spillway
 from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, parquet, written
 from tests.flows.test_backfill import books_of
@@ -87,3 +93,21 @@ def test_a_ledger_that_has_all_of_a_file_but_not_all_of_its_rows_is_told(
     database.execute("UPDATE spillway.ledger SET read = read - 1, inserted = inserted - 1")
     with pytest.raises(Terminal, match=r"x\.csv: the file has 60 rows, the ledger of file:\w+ 59: the books do not"):
         backfill(path)
+
+
+def test_a_stream_with_a_name_like_that_of_a_file_is_a_stream(
+    redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
+) -> None:
+    """Names with a colon are usual in Redis. Its mapping is by its name, and it is compared with Redis."""
+    mapping = tmp_path / "spillway.toml"
+    columns = 'layout = "flat"\nevent_id = "event_id"\nevent_type = "event_type"\nuser_id = "user_id"\n'
+    mapping.write_text(f'[streams."file:*"]\n{columns}properties = "properties"\ntime = "sent"\n')
+    configure(mappings=mapping)
+    entries = [{(b"sent" if name == b"time" else name): value for name, value in one.items()} for one in ENTRIES]
+    send(redis_client, "file:uploads", [*entries, event(100)])
+    assert drain("file:*")["quarantined"] == 1
+    found = reconcile("file:*", deep=True)
+    assert (found["balanced"], found["compared"], found["notes"]) == (True, 61, [])
+    redriven = redrive("file:uploads", changes={"sent": "2026-11-20T10:01:40Z"})
+    assert (redriven["inserted"], redriven["still_bad"]) == (1, 0)
+    assert table_rows(database) == flat_rows([*ENTRIES, event(100)])

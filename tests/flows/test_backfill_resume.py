@@ -7,7 +7,9 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -133,6 +135,27 @@ def test_one_source_that_fails_does_not_keep_the_others_from_being_loaded(
     assert table_rows(database) == flat_rows([*good, *bad])
 
 
+def test_where_the_end_fails_too_what_a_source_failed_of_is_told_first(
+    database: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import flows.backfill as module
+
+    def fail(*_: object) -> None:
+        raise Terminal("compress: no room")
+
+    reported: list[dict[str, Any]] = []
+    monkeypatch.setattr(module.Compressor, "finish", fail)
+    monkeypatch.setattr(module, "report_backfill", reported.append)
+    entries = [event(n) for n in range(20)]
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
+    with stumbling(database, entries[7][b"event_id"].decode()), pytest.raises(Terminal, match=r"stumbled.*; compress:"):
+        backfill(path)
+    with pytest.raises(Terminal, match=r"^compress: no room$"):
+        backfill(path)
+    assert table_rows(database) == flat_rows(entries)
+    assert [one["inserted"] for one in reported] == [0, 20]
+
+
 def mapping_file(folder: Path, time: str) -> Path:
     path = folder / "spillway.toml"
     path.write_text(
@@ -217,3 +240,28 @@ def test_a_stream_that_was_never_drained_may_be_backfilled_from_its_middle(
     assert (last["read"], last["lost"], last["lag"]) == (80, 0, 0)
     assert table_rows(database) == flat_rows(entries)
     assert reconcile(stream, deep=True)["balanced"]
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_skipped_rows_of_a_day_that_was_begun_before_the_horizon_passed_it_are_counted_exactly(
+    parallel: int, database: psycopg.Connection, tmp_path: Path, configure: Configure
+) -> None:
+    """A run fails in the midst of a day; when the next one leaves that day out, the books say how many rows it has."""
+    old, new = datetime.now(UTC) - timedelta(days=40), datetime.now(UTC) - timedelta(days=2)
+    entries = [event(n, time=(new if n % 3 else old).isoformat()) for n in range(60)]
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
+    configure(batch_rows=3)
+    with stumbling(database, entries[30][b"event_id"].decode()), pytest.raises(Terminal, match="stumbled"):
+        backfill(path, parallel=parallel)
+    loaded = len(table_rows(database))
+    assert loaded
+    configure(keep="30d")
+    result = backfill(path, expired="skip")
+    skipped = 60 - loaded - result["read"]
+    found = reconcile("file:*", deep=True, fail=False)
+    assert (found["findings"], found["compared"]) == ([], 60 - skipped)
+    assert (result["expired"], result["left"]) == (skipped, 60 - loaded - skipped)
+    rest = backfill(path, expired="load")
+    assert counts(rest) == (skipped, skipped, 0, 0)
+    assert table_rows(database) == flat_rows(entries)
+    assert reconcile("file:*", deep=True)["balanced"]

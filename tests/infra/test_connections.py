@@ -133,6 +133,8 @@ def test_every_passing_error_of_postgresql_ends_with_a_next_step_of_its_own(stat
         (psycopg.OperationalError("FATAL:  the database system is starting up"), "wait until it is up"),
         (psycopg.errors.ConnectionTimeout("connection timeout expired"), "see why it or the network"),
         (psycopg.OperationalError('FATAL:  password authentication failed for user "u"'), "mend user and password"),
+        (psycopg.errors.InvalidPassword("no"), "mend user and password"),
+        (psycopg.errors.ProgramLimitExceeded("index row too large"), "see docs/operations.md"),
         (psycopg.errors.UndefinedTable("no table"), "spillway schema"),
         (redis.exceptions.ConnectionError("refused"), "start it"),
         (redis.exceptions.TimeoutError("no answer"), "SPILLWAY_REDIS_TIMEOUT"),

@@ -73,3 +73,15 @@ def test_nothing_is_opened_where_a_trigger_of_the_users_would_see_it(database: p
         assert database.execute("SELECT count(*) FROM seen").fetchall() == [(0,)]
     finally:
         database.execute("DROP TRIGGER watch ON events; DROP FUNCTION see; DROP TABLE seen")
+
+
+def test_where_nothing_may_be_deleted_nothing_is_put_in(database: psycopg.Connection) -> None:
+    database.execute(
+        "CREATE FUNCTION public.keep_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+        "CREATE TRIGGER keep_all BEFORE DELETE ON events FOR EACH ROW EXECUTE FUNCTION public.keep_all()"
+    )
+    try:
+        open_chunks(database, [us(2020, 1, 7)])
+        assert (rows(database), chunks(database)) == (0, {})
+    finally:
+        database.execute("DROP TRIGGER keep_all ON events; DROP FUNCTION public.keep_all()")

@@ -13,7 +13,7 @@ from tasks.columns.decode import Window
 from tasks.columns.entries import group_page
 from tasks.ids import IdRange
 from tasks.insert import Path
-from tasks.load import Loaded, load_batch
+from tasks.load import Loaded, load_batch, load_in_parts
 from tasks.read import Batch
 from tests.conftest import Servers
 from tests.flows.test_drain import event
@@ -110,3 +110,35 @@ def test_a_stream_without_books_is_told(database: psycopg.Connection) -> None:
     with pytest.raises(Terminal, match=r"stream nobody is not in spillway\.streams any more; drain it again"):
         load_batch(database, batch(0, 3, "nobody"), "run", Path())
     assert table_rows(database) == {}
+
+
+def test_a_second_attempt_counts_the_parts_that_the_first_has_committed(database: psycopg.Connection) -> None:
+    """A trigger stands for the limit on decompression, four rows, and for a deadlock that happens once."""
+    database.execute(f"""
+        CREATE SEQUENCE public.stumbles;
+        CREATE FUNCTION public.stumble() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE met int := coalesce(nullif(current_setting('test.met', true), ''), '0')::int + 1;
+        BEGIN
+            PERFORM set_config('test.met', met::text, true);
+            IF met > 4 THEN RAISE 'tuple decompression limit exceeded' USING ERRCODE = '53400'; END IF;
+            IF NEW.event_id = '{event(6)[b"event_id"].decode()}' AND nextval('public.stumbles') = 1 THEN
+                RAISE 'deadlock detected' USING ERRCODE = '40P01';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER stumble BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.stumble()""")
+    try:
+        with pytest.raises(psycopg.errors.DeadlockDetected):
+            load_in_parts(database, batch(0, 8), "mine", Path())
+        assert len(table_rows(database)) == 4
+        with pytest.raises(AlreadyDrained):
+            load_in_parts(database, batch(0, 8), "another", Path())
+        loaded = load_in_parts(database, batch(0, 8), "mine", Path())
+    finally:
+        database.execute(
+            "DROP TRIGGER stumble ON events; DROP FUNCTION public.stumble(); DROP SEQUENCE public.stumbles"
+        )
+    assert (loaded.read, loaded.inserted, loaded.duplicates) == (8, 8, 0)
+    assert len(table_rows(database)) == 8
+    parts = database.execute("SELECT read, loaded_by FROM spillway.ledger ORDER BY ids").fetchall()
+    assert parts == [(4, "mine"), (4, "mine")]

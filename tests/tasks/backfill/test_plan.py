@@ -16,6 +16,7 @@ from infra.mapping import JSON
 from tasks.backfill.chunks import Layout
 from tasks.backfill.plan import expire, horizon_day, planned
 from tasks.backfill.source import Source, leave_out_copies
+from tasks.columns.decode import Window
 from tasks.files.reader import DAY_MS, address
 from tasks.files.scan import Scanned
 from tasks.files.spool import Section, Spool
@@ -25,6 +26,7 @@ from tests.tasks.files.test_reader import filled
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOW = EPOCH + timedelta(days=100, hours=13)
 LAYOUT = Layout((), timedelta(days=7), NOW)
+EVER = Window(-(2**62), 2**62)
 
 
 def no_reader(gaps: Sequence[IdRange], limits: Any) -> Any:
@@ -35,7 +37,7 @@ def source(days: list[int], section: Section | None, books: str = "file:x") -> S
     """A file (or, without a section, a stream) of which nothing is loaded yet."""
     counted = {day: days.count(day) for day in set(days)}
     end = max((address(day, row) for row, day in enumerate(days, 1)), default=0) + 1
-    scanned: Any = section and Scanned(None, "", 0, len(days), JSON, counted, None, None, section)  # type: ignore[arg-type]
+    scanned: Any = section and Scanned(None, "", len(days), JSON, counted, section)  # type: ignore[arg-type]
     return Source(books, books, len(days), len(days), (IdRange(0, end),), counted, no_reader, scanned=scanned)
 
 
@@ -90,14 +92,22 @@ def test_a_plan_is_of_all_sources_together() -> None:
     first, second = source([0, DAY_MS, 20 * DAY_MS], None, "a"), source([DAY_MS, 8 * DAY_MS], None, "b")
     for found in (first, second):
         expire(found, timedelta(days=90), LAYOUT, "load")
-    plan = planned([first, second], LAYOUT, timedelta(days=90))
+    plan = planned([first, second], LAYOUT, timedelta(days=90), EVER)
     assert (plan.rows, plan.left, plan.expired, plan.touched.new) == (5, 5, 3, 3)
     assert plan.horizon == EPOCH + timedelta(days=10)
     assert (plan.first_day, plan.last_day) == (EPOCH + timedelta(days=1), EPOCH + timedelta(days=20))
 
 
+def test_times_outside_the_window_have_no_day_and_no_chunk() -> None:
+    days = [0, 9 * DAY_MS, 10 * DAY_MS, 20 * DAY_MS, 21 * DAY_MS, 10**12 * DAY_MS]
+    window = Window(10 * DAY_MS * 1000 + 1, 20 * DAY_MS * 1000)
+    plan = planned([source(days, None)], LAYOUT, None, window)
+    assert (plan.rows, plan.touched.new) == (6, 2)
+    assert (plan.first_day, plan.last_day) == (EPOCH + timedelta(days=10), EPOCH + timedelta(days=20))
+
+
 def test_nothing_at_all_is_a_plan_too() -> None:
-    plan = planned([], LAYOUT, None)
+    plan = planned([], LAYOUT, None, EVER)
     assert (plan.rows, plan.left, plan.first_day, plan.horizon, plan.touched.new) == (0, 0, None, None, 0)
 
 

@@ -157,7 +157,7 @@ def test_two_ranges_may_begin_in_one_piece() -> None:
     assert found == [[address(day, 3), address(day, 4)], [address(day, 8), address(day, 9)]]
 
 
-def test_a_slice_has_400_days_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slice_has_so_many_days_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_DAYS_OF_A_SLICE", 4)
     with closing(Spool()) as spool:
         section = filled(spool, days_of([0, *range(1, 11)]))
@@ -188,8 +188,8 @@ def test_cut_leaves_what_lies_within() -> None:
 def test_the_rows_in_gaps_are_counted() -> None:
     day = days_of([1])[0]
     with closing(Spool()) as spool:
-        section = filled(spool, days_of([1] * 10 + [2] * 5))
-    everything = [IdRange(0, 1 << 120)]
-    assert rows_in(section.pieces, everything) == 15
-    assert rows_in(section.pieces, [IdRange(0, address(day, 4))]) == 3
-    assert rows_in(section.pieces, []) == 0
+        section = filled(spool, days_of([1, 2, 2] * 5))
+        assert rows_in(section, [IdRange(0, 1 << 120)]) == 15
+        assert rows_in(section, [IdRange(0, address(day, 5))]) == 2
+        assert rows_in(section, [IdRange(address(day, 2), address(day, 4)), IdRange(address(day, 7), 1 << 120)]) == 13
+        assert rows_in(section, []) == 0

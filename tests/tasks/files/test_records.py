@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -144,6 +145,8 @@ def test_a_header_alone_has_no_rows() -> None:
         (b"\n\r\n", "a header with the names of the columns, found an empty file"),
         (b",x\n1,2\n", "a name for each column, found none for column 1; put the names"),
         (b'x,""\n1,2\n', "a name for each column, found none for column 2"),
+        (b"x,y\r1,2\r3,4\r", r"records that end with \\n or \\r\\n, found \\r alone; convert the line ends"),
+        (b'"x","y"\r"1","2"\r', r"records that end with \\n or \\r\\n, found \\r alone"),
         (b"x,y,x\n1,2,3\n", "different names, found 'x' again in column 3; rename one"),
         (b'x,y\n1,2\n3,"4\n5,6\n', r"record 2: expected a value that begins with a quote to end with one, found none"),
         (b'x,"y\n1,2\n', r"record 0: expected a value that begins with a quote to end with one, found none"),
@@ -169,3 +172,12 @@ def test_a_record_of_many_blocks_arrives(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_block_has_no_more_rows_than_it_may() -> None:
     _, found = read_records(filling(b"x\n" + b"1\n" * 100_000), "x.csv")
     assert [len(rows) for rows in found] == [65_536, 34_464]
+
+
+def test_a_file_that_is_all_header_is_refused_at_once() -> None:
+    """As one of 100,000 records whose line ends are of another kind is."""
+    data = b"x,y" + b"".join(b"\r%d,a%d" % (n, n) for n in range(100_000))
+    began = time.monotonic()
+    with pytest.raises(Terminal, match="convert the line ends"):
+        read(data)
+    assert time.monotonic() - began < 5

@@ -107,3 +107,19 @@ def test_long_rows_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
         section.seal()
         assert all(piece.rows <= 2 for piece in section.pieces)
         assert [number for _, number, _ in content(section)] == list(range(1, 10))
+
+
+def test_a_few_rows_of_another_day_in_each_run_do_not_keep_the_runs_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As bad rows here and there do, which have no day: 40 runs of 1 MB, of which two fit."""
+    monkeypatch.setattr(module, "_RUN_BYTES", 1_000_000)
+    monkeypatch.setattr(module, "_MEMORY_BYTES", 2_100_000)
+    before = pa.total_allocated_bytes()
+    with closing(Spool()) as spool:
+        section = Section(spool)
+        for run in range(40):
+            section.add(
+                rows_of(1 + run * 1_001, [[os.urandom(1_000) for _ in range(1_001)]]), np.array([0] + [1] * 1_000)
+            )
+        section.seal()
+        assert pa.total_allocated_bytes() - before < 5_000_000
+        assert len(content(section)) == 40 * 1_001
