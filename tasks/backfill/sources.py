@@ -26,11 +26,13 @@ from tasks.files.scan import Scanned, scan
 from tasks.files.spool import Spool
 from tasks.ids import IdRange, parse_from, parse_until
 from tasks.plan import plan
+from tasks.preflight import check_mapping
 from tasks.progress import Advanced, announce
 from tasks.read import BatchReader, Limits, Reader
 from tasks.rewind import name_again
 from tasks.step import step
 
+_SAMPLE_ENTRIES = 1_000
 FILES = "files read"  # what the progress calls them
 
 
@@ -147,6 +149,9 @@ def stream_source(
         return Reader(clients.redis, stream, gaps, limits, mapping, window, books=books)
 
     limits = Limits(config.batch_rows, config.batch_bytes)
+    if mapping is not None and planned.fresh:
+        with clients.explained(f"read {stream}"):
+            check_mapping(stream, mapping, reader(gaps, limits).sample(_SAMPLE_ENTRIES))
     whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
     days, before = look_at_stream(clients, reader(gaps, limits), mapping, whole)
     return Source(books, stream, sum(days.values()), sum(days.values()), gaps, days, reader, days_before=before)

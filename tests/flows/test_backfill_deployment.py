@@ -84,12 +84,21 @@ def test_the_archive(
     assert table_digest(database) == digest
 
 
+def run_in(said: str) -> UUID:
+    """The id of the flow run that `prefect deployment run` names."""
+    return next(UUID(word) for word in said.split() if len(word) == 36 and word.count("-") == 4)
+
+
 def test_a_run_that_fails_fails_the_command_and_says_why(
     env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     command = [BIN / "prefect", "deployment", "run", "backfill/ad-hoc", "--param", f"source={tmp_path}/none", "--watch"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode != 0
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run_in(done.stdout)).state
+    assert state is not None
+    assert f"{tmp_path}/none: expected" in str(state.message)
     assert table_rows(database) == {}
 
 
@@ -100,7 +109,7 @@ def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_goes_o
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
     parameters = ["--param", f"source={path}", "--param", "rate=50"]
     out = prefect(env, "deployment", "run", "backfill/ad-hoc", *parameters)
-    run_id = next(UUID(word) for word in out.split() if len(word) == 36 and word.count("-") == 4)
+    run_id = run_in(out)
 
     def state() -> str:
         with get_client(sync_client=True) as client:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 from flows.backfill import backfill
 from infra.errors import Terminal
+from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.conftest import Spillway
 from tests.flows.sources import COLUMNS, as_document, csv_text, flat_columns, ndjson, parquet, written
@@ -206,3 +208,20 @@ def test_a_mapping_that_fits_the_name_but_not_the_file_shows_the_columns(
     assert nothing_was_written(database)
     assert spillway("backfill", written(tmp_path, "other.parquet", parquet(ROWS[:10])))[0] == 0
     assert table_rows(database) == flat_rows(ENTRIES[:10])
+
+
+def test_a_mapping_that_does_not_fit_a_stream_that_nobody_has_drained_is_refused(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    send(redis_client, stream, ENTRIES[:50])
+    path = tmp_path / "spillway.toml"
+    path.write_text(
+        f'[streams."{stream}"]\nlayout = "flat"\ntime = "when"\nevent_id = "event_id"\nevent_type = "event_type"\n'
+        'user_id = "user_id"\n'
+    )
+    configure(mappings=path)
+    with pytest.raises(Terminal, match="time names 'when', which none of the first 50 entries"):
+        backfill(stream=stream)
+    assert database.execute("SELECT count(*) FROM spillway.ledger").fetchall() == [(0,)]
+    assert table_rows(database) == {}
