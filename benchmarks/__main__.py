@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import chart, claims, idle, latency, memory, planning, throughput
+from flows.environment import set_prefect_defaults
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings
 
@@ -33,6 +34,7 @@ def main(
     """
     with throwaway_servers("bench", engine) as (settings, used), TemporaryDirectory() as home:
         os.environ |= {"PREFECT_HOME": home, "PREFECT_LOGGING_LEVEL": "ERROR"}  # before the flow imports Prefect
+        set_prefect_defaults()
         machine = f"{_machine()}; {used.name}: {_servers(settings)}"
         console.print(machine)
         found = throughput.measure(settings, events, rounds, console.print)

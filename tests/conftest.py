@@ -24,6 +24,7 @@ import psycopg
 import pytest
 import redis
 
+from flows.environment import SERVER_WRITES_MANY
 from infra.servers.engine import Engine
 from infra.servers.ports import free_port
 from infra.servers.schema import apply_schema
@@ -39,6 +40,7 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # s for a lock of its SQLite; what takes longer ends as a 503
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    **SERVER_WRITES_MANY,
     "PREFECT_CLI_PROMPT": "false",
     "DO_NOT_TRACK": "1",
 }
