@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from flows.reconcile import reconcile
 from infra.producers.generate import batches
 from infra.producers.send import send
 from tests.faults.histories import books, events_of, shuffled_days, write
+from tests.faults.points import Point
 from tests.faults.processes import Drain, Harness
 from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.tasks.maintain.chunked import statuses
@@ -24,6 +23,7 @@ LATEST = datetime(2024, 3, 1, tzinfo=UTC)
 DAYS = 30
 
 _BACKFILL = Harness(flow="backfill")
+_BEGUN = Point("after load", 2)
 _COMPRESSED = "ALTER TABLE events SET (timescaledb.compress, timescaledb.compress_orderby = 'time DESC')"
 
 
@@ -63,13 +63,15 @@ def _meet(
     parts = {"a.parquet": produced[: 3 * quarter], "b.ndjson.gz": produced[quarter:]}
     files = [write(folder / name, shuffled_days(entries, 5)) for name, entries in parts.items()]
     send(redis_client, stream, reversed(produced))  # so that the drain comes from the other end of the time
-    runs = {str(file): Drain(str(file), env | {"SPILLWAY_BATCH_ROWS": "200"}, _BACKFILL) for file in files}
-    _stop_in_the_midst(database, runs)
-    drain = Drain(stream, env | {"SPILLWAY_BATCH_ROWS": "300"})
-    _stop_in_the_midst(database, {stream: drain})
-    for run in (*runs.values(), drain):
+    # Each stands still between two of its loads, with no transaction open, until all have begun.
+    small = env | {"SPILLWAY_BATCH_ROWS": "200", "SPILLWAY_PARALLEL_LOADS": "1"}
+    runs = [Drain(str(file), small, Harness(_BEGUN, flow="backfill")) for file in files]
+    assert all(run.reached(60) for run in runs), "they do not get going"
+    runs.append(Drain(stream, env | {"SPILLWAY_BATCH_ROWS": "300"}, Harness(_BEGUN)))
+    assert runs[-1].reached(60), "the drain does not get going"
+    for run in runs:
         run.go_on()
-    results = [run.finished(240) for run in (*runs.values(), drain)]
+    results = [run.finished(240) for run in runs]
     assert [result.get("error") for result in results] == [None] * 3
     expected = flat_rows(produced)
     assert table_rows(database) == expected
@@ -82,21 +84,6 @@ def _meet(
     assert all(result["inserted"] for result in results), "they did not meet"
     assert ledger_is_whole(database, stream)
     assert reconcile([stream, "file:*"], deep=True)["balanced"]
-
-
-def _stop_in_the_midst(database: psycopg.Connection, runs: Mapping[str, Drain]) -> None:
-    """Let each run stand still as soon as it has put something into the table; by path or stream."""
-    query = """
-        SELECT coalesce(f.path, s.name) FROM spillway.ledger AS l JOIN spillway.streams AS s ON s.id = l.stream
-          LEFT JOIN spillway.files AS f ON f.stream = s.id WHERE l.inserted > 0"""
-    deadline = time.monotonic() + 60
-    waiting = dict(runs)
-    while waiting:
-        for name in {name for (name,) in database.execute(query)} & waiting.keys():
-            waiting.pop(name).stop()
-        assert all(run.process.is_alive() for run in waiting.values()), "one has ended before another began"
-        assert time.monotonic() < deadline, "they do not get going"
-        time.sleep(0.01)
 
 
 def test_the_same_file_twice_at_once_is_shared_between_the_two_and_a_drain(
