@@ -26,7 +26,7 @@ from tasks.backfill.report import report_backfill, result
 from tasks.backfill.source import leave_out_copies
 from tasks.backfill.sources import FILES, find, find_archived, mapping_for, read_files, stream_source
 from tasks.files.spool import Spool
-from tasks.preflight import preflight
+from tasks.preflight.check import preflight
 from tasks.progress import Reached, Started, announce, ask
 
 _FILES_A_STEP = 32

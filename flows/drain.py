@@ -23,7 +23,8 @@ from tasks.ids import parse_until
 from tasks.insert import Path
 from tasks.load import Loaded, load
 from tasks.plan import Plan, plan
-from tasks.preflight import check_mapping, preflight
+from tasks.preflight.check import preflight
+from tasks.preflight.mapping import check_mapping
 from tasks.progress import Started, announce
 from tasks.read import Batch, Limits, Reader, read
 from tasks.report import Books, report, summary

@@ -26,7 +26,7 @@ from tasks.files.scan import Scanned, scan
 from tasks.files.spool import Spool
 from tasks.ids import IdRange, parse_from, parse_until
 from tasks.plan import plan
-from tasks.preflight import check_mapping
+from tasks.preflight.mapping import check_mapping
 from tasks.progress import Advanced, announce
 from tasks.read import BatchReader, Limits, Reader
 from tasks.rewind import name_again

@@ -18,7 +18,7 @@ from tasks.files.find import SourceFile
 from tasks.files.reader import DAY_MS, address
 from tasks.files.reading import Reading
 from tasks.files.spool import Section, Spool
-from tasks.preflight import check_mapping
+from tasks.preflight.mapping import check_mapping
 
 _DAY_US = DAY_MS * 1000
 _SAMPLE_ROWS = 1_000

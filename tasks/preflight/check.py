@@ -1,0 +1,17 @@
+"""The step that looks at both servers before anything is read. Each module here checks one thing."""
+
+from __future__ import annotations
+
+from infra.connections import Clients
+from tasks.preflight.servers import check_servers
+from tasks.step import step
+from tasks.stream import find_streams
+
+
+@step("preflight", retries=2)
+def preflight(clients: Clients, wanted: list[str]) -> tuple[list[str], list[str]]:
+    """The streams that `wanted` stands for, and warnings about the servers. Retried little: nothing has begun."""
+    with clients.explained("preflight"):
+        streams, warnings = find_streams(clients.redis, wanted)
+        with clients.postgres() as connection:
+            return streams, warnings + check_servers(clients.redis, connection)
