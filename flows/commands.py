@@ -12,11 +12,13 @@ from flows import (
     maintain_command,
     quarantine_commands,
     reconcile_command,
+    status_command,
     stream_commands,
 )
 from flows.environment import set_prefect_defaults
 
 app = typer.Typer()
+app.add_typer(status_command.app)
 app.add_typer(reconcile_command.app)
 app.add_typer(maintain_command.app)
 app.add_typer(backfill_command.app)

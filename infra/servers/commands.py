@@ -62,17 +62,9 @@ def down() -> None:
 @app.command()
 def restart() -> None:
     """Stop both servers and start them again."""
-    engine = _known(settings())
+    engine = known_engine(settings())
     engine.restart()
     tell(f"both servers restarted by {engine.name}")
-
-
-@app.command()
-def status() -> None:
-    """Show how both servers are. Exit code 1 unless both are healthy."""
-    engine = _known(settings())
-    if not _show_status(engine):
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -82,7 +74,7 @@ def logs(
 ) -> None:
     """Print the servers' logs."""
     chosen: Service | None = service
-    _known(settings()).logs(chosen, follow)
+    known_engine(settings()).logs(chosen, follow)
 
 
 @app.command()
@@ -107,13 +99,13 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
 @app.command(context_settings=_HAND_ON, add_help_option=False)
 def psql(context: typer.Context) -> None:
     """Run psql on the database; all arguments are psql's. Give it files by `< file`: it may run in a container."""
-    raise typer.Exit(_known(settings()).psql(context.args))
+    raise typer.Exit(known_engine(settings()).psql(context.args))
 
 
 @app.command("redis-cli", context_settings=_HAND_ON, add_help_option=False)
 def redis_cli(context: typer.Context) -> None:
     """Run redis-cli on the Redis; all arguments are redis-cli's."""
-    raise typer.Exit(_known(settings()).redis_cli(context.args))
+    raise typer.Exit(known_engine(settings()).redis_cli(context.args))
 
 
 @app.command()
@@ -123,22 +115,17 @@ def schema() -> None:
     tell(f"schema.sql is applied at {host_of(settings().database)}")
 
 
-def _known(current: Settings) -> Engine:
+def known_engine(current: Settings) -> Engine:
+    """The engine that runs this instance, or last did. Raises `Terminal` if it was never up here."""
     engine = known(current)
     if engine is None:
         raise Terminal(f"instance {current.instance} was never up here: `spillway up` starts it")
     return engine
 
 
-def _show_status(engine: Engine) -> bool:
-    """Print the table; whether both are healthy."""
+def _show_status(engine: Engine) -> None:
     table = Table("service", "state", "port", "version", "data", box=None, pad_edge=False)
-    found = engine.status()
-    for one in found:
+    for one in engine.status():
         table.add_row(one.service, one.state, str(one.port), one.version, one.data)
     # As wide as it wants to be: a cut path in a pipe is of no use.
     Console(width=None if Console().is_terminal else 300).print(table)
-    for one in found:
-        if one.note:
-            say(f"{one.service}: {one.note}")
-    return all(one.state == "healthy" for one in found)

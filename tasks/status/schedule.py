@@ -1,0 +1,129 @@
+"""Is the schedule alive? For each deployment: its last run and the result, the next run, and whether one is overdue.
+
+Judged by the runs that Prefect's server has, not by the schedule that was registered: a server whose scheduler does not
+work accepts every deployment, lists it as ready, and never plans a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
+
+FLOWS = ("drain", "reconcile", "maintain", "redrive", "backfill")
+
+# A worker asks for work every 15 s by default, and a run starts within seconds of that.
+GRACE = timedelta(seconds=60)
+_RUNS_LOOKED_AT = 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a deployment: its state in Prefect's word (`Completed`, `Failed`, …) and when it was due."""
+
+    state: str
+    due: datetime
+    changed: datetime  # when it came into that state
+
+
+@dataclass(frozen=True)
+class DeploymentStatus:
+    """One deployment. `scheduled`: it has an active schedule. `problem`: why the schedule is not alive, None if it is.
+
+    `last`: the last run that started or ended. `next_due`: of the next planned run.
+    """
+
+    name: str
+    stream: object  # its parameter of that name
+    scheduled: bool
+    last: Run | None
+    next_due: datetime | None
+    problem: str | None
+
+
+def judge(
+    name: str, pool: str | None, scheduled: bool, planned: Sequence[Run], begun: Sequence[Run], now: datetime
+) -> str | None:
+    """Why the schedule of a deployment is not alive, or None.
+
+    `planned`: its runs that have not started, `begun`: its other ones, the latest first. `pool`: its work pool.
+    """
+    worker = (
+        f"see that a worker runs (prefect worker start --pool {pool})" if pool else "see that `spillway serve` runs"
+    )
+    overdue = sorted(run.due for run in planned if now - run.due > GRACE)
+    if overdue:
+        return f"{name} is overdue: a run was due {_ago(now - overdue[0])} ago and has not started; {worker}"
+    pending = [run for run in begun if run.state == "Pending" and now - run.changed > GRACE]
+    if pending:
+        since = _ago(now - pending[0].changed)
+        return f"{name}: a run has been Pending for {since}: its worker died before it started it; {worker}"
+    if scheduled and not any(run.due >= now - GRACE for run in planned):
+        return (
+            f"{name} has a schedule, but Prefect's server plans no run of it: its scheduler does not work; read the"
+            " server's log, and install the versions of requirements.lock"
+        )
+    return None
+
+
+def _ago(since: timedelta) -> str:
+    seconds = round(since.total_seconds())
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} seconds"
+
+
+def deployment_statuses(client: SyncPrefectClient, now: datetime) -> list[DeploymentStatus]:
+    """Spillway's deployments on this Prefect server, sorted by name. Raises what Prefect's client raises."""
+    ours = FlowFilter(name=FlowFilterName(any_=list(FLOWS)))
+    flows = {flow.id: flow.name for flow in client.read_flows(flow_filter=ours)}
+    deployments = client.read_deployments(flow_filter=ours)
+    found = [_status(client, f"{flows[one.flow_id]}/{one.name}", one, now) for one in deployments]
+    return sorted(found, key=lambda one: (not one.scheduled, one.name))
+
+
+def _status(client: SyncPrefectClient, name: str, deployment: DeploymentResponse, now: datetime) -> DeploymentStatus:
+    planned = _runs(client, deployment, [StateType.SCHEDULED], FlowRunSort.EXPECTED_START_TIME_ASC)
+    others = [kind for kind in StateType if kind != StateType.SCHEDULED]
+    begun = _runs(client, deployment, others, FlowRunSort.EXPECTED_START_TIME_DESC)
+    scheduled = not deployment.paused and any(schedule.active for schedule in deployment.schedules)
+    upcoming = [run.due for run in planned if run.due >= now]
+    return DeploymentStatus(
+        name,
+        deployment.parameters.get("stream"),
+        scheduled,
+        begun[0] if begun else None,
+        upcoming[0] if upcoming else None,
+        judge(name, deployment.work_pool_name, scheduled, planned, begun, now),
+    )
+
+
+def _runs(
+    client: SyncPrefectClient, deployment: DeploymentResponse, states: Sequence[StateType], order: FlowRunSort
+) -> list[Run]:
+    runs: list[FlowRun] = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))),
+        sort=order,
+        limit=_RUNS_LOOKED_AT,
+    )
+    return [
+        Run(run.state.name or run.state.type.value.title(), run.expected_start_time, run.state.timestamp)
+        for run in runs
+        if run.state is not None and run.expected_start_time is not None
+    ]

@@ -1,0 +1,47 @@
+"""`spillway status`, as a person and as a script read it."""
+
+from __future__ import annotations
+
+import orjson
+import psycopg
+import pytest
+import redis
+
+from infra.producers.send import send
+from infra.settings import settings
+from tests.flows.conftest import Spillway
+from tests.flows.test_drain import event
+
+
+def test_status_shows_servers_schedule_streams_and_quarantine(
+    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    from flows.drain import drain
+
+    send(redis_client, stream, [event(1), {b"event_id": b"no uuid"}])
+    drain(stream)
+    send(redis_client, stream, [event(2)])
+    code, out, err = spillway("status", "--json")
+    found = orjson.loads(out)
+    assert [one["state"] for one in found["servers"]] == ["healthy", "healthy"]
+    assert [(one["name"], one["lag"], one["waiting"]) for one in found["streams"]] == [(stream, 1, 1)]
+    assert found["quarantine"] == 1
+    assert (code, err) == (int(bool(found["problems"])), "")
+    _, out, _ = spillway("status")
+    assert "1 entries wait in quarantine: spillway quarantine list" in out
+    (line,) = [line for line in out.splitlines() if line.startswith(stream)]
+    assert line.split()[1] == "1"
+
+
+def test_status_without_a_prefect_server_says_so_and_goes_on(
+    spillway: Spillway, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        code, out, err = spillway("status")
+    assert code == 1
+    assert "healthy" in out
+    assert "no Prefect server answers" in out
+    assert "http://127.0.0.1:9/api" in err
+    assert settings().database not in out + err
