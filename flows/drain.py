@@ -22,6 +22,7 @@ from tasks.columns.decode import Window
 from tasks.ids import parse_until
 from tasks.insert import Path
 from tasks.load import Loaded, load
+from tasks.new_chunks import NewChunks
 from tasks.plan import Plan, plan
 from tasks.preflight.check import preflight
 from tasks.preflight.mapping import check_mapping
@@ -110,6 +111,7 @@ class _Drain:
         self._run = f"{flow_run.name or 'drain'} {uuid4()}"
         self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, _Stream]] = deque()
         self._to_read: deque[_Stream] = deque()
+        self._new_chunks = NewChunks(clients.settings.max_new_chunks)
         self.warnings: list[str] = []
 
     def run(self, streams: list[_Stream]) -> list[Books]:
@@ -124,6 +126,7 @@ class _Drain:
             # After a cancellation, too, the loads under way are waited for before their connections are closed.
             while self._loading:
                 self._finish()
+        self.warnings += self._new_chunks.warnings()
         return [stream.books() for stream in streams]
 
     def _read(self, stream: _Stream) -> None:
@@ -132,7 +135,8 @@ class _Drain:
         try:
             reader, path = self._reader(stream), Path()
             while not (stream.met or stream.error) and (batch := read(self._clients, reader)) is not None:
-                self._loading.append((load.submit(self._clients, batch, self._run, path), batch, stream))
+                future = load.submit(self._clients, batch, self._run, path, (), self._new_chunks)
+                self._loading.append((future, batch, stream))
                 stream.loading += 1
                 while len(self._loading) > self._clients.settings.parallel_loads:
                     self._finish()

@@ -83,6 +83,7 @@ def redrive_command(
         list[str] | None,
         typer.Option("--set", help="FIELD=VALUE or FIELD=@FILE: replay with this instead of what came."),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Make as many new chunks as their times need.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Replay what waits, each entry once; what is still bad stays, with today's reason. The flow `redrive/ad-hoc`."""
@@ -94,7 +95,7 @@ def redrive_command(
     edits = dict(_change(change) for change in changes or [])
     demand_prefect()
     with prefect_explained():
-        result = redrive(list(selected.streams), list(selected.entries), kind, field, edits)
+        result = redrive(list(selected.streams), list(selected.entries), kind, field, edits, yes)
     if as_json:
         print(orjson.dumps(result).decode())
     else:

@@ -12,6 +12,7 @@ from infra.connections import Clients
 from infra.errors import Terminal
 from infra.mapping import load_mappings
 from infra.settings import settings
+from tasks.new_chunks import NewChunks
 from tasks.progress import Advanced, Started, announce
 from tasks.quarantine import Selection
 from tasks.redrive import Redriven, replay_portion, select
@@ -25,11 +26,13 @@ def redrive(
     kind: str | None = None,
     field: str | None = None,
     changes: dict[str, str] | None = None,
+    yes: bool = False,
 ) -> dict[str, Any]:
     """Replay what waits in the quarantine: of `stream` (a name, a list, or all), `entries` (their ids), of one `kind`
     (refused or conflict) or one `field` at fault; nothing given means everything.
 
-    `changes`: entry field → the text to replay instead of what came; the original stays on record. Returns counts:
+    `changes`: entry field → the text to replay instead of what came; the original stays on record. `yes`: more new
+    chunks than SPILLWAY_MAX_NEW_CHUNKS are meant. Returns counts:
     tried = inserted + duplicates + still_bad. Raises `SpillwayError`; what was replayed until then stays so.
     """
     names = [stream] if isinstance(stream, str) else stream
@@ -39,16 +42,19 @@ def redrive(
     mappings = load_mappings(config.mappings)
     run = f"{flow_run.name or 'redrive'} {uuid4()}"
     selection = Selection(tuple(name for name in names if name), tuple(entries or ()), kind, field)
+    new_chunks = None if yes else NewChunks(config.max_new_chunks)
     with Clients(config) as clients:
         done: list[Redriven] = []
         chosen = select(clients, selection)
         announce(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
         for portion in chosen:
-            done.append(replay_portion(clients, portion, mappings, changes or {}, run))
+            done.append(replay_portion(clients, portion, mappings, changes or {}, run, new_chunks))
             announce(Advanced("quarantine", len(portion.entries)))
         if done:
             report_redrive(done)
     counts = ("tried", "inserted", "duplicates", "still_bad")
     result: dict[str, Any] = {name: sum(getattr(part, name) for part in done) for name in counts}
+    for warning in new_chunks.warnings() if new_chunks else ():
+        get_run_logger().warning(warning)
     get_run_logger().info("redriven: %s", result)
     return result

@@ -133,7 +133,9 @@ class Settings(BaseSettings):
     archive_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
         default=None, description="chunks older than this are archived; empty: those that are to go"
     )
-    max_new_chunks: int = Field(default=500, ge=0, description="a backfill that would make more of them asks first")
+    max_new_chunks: int = Field(
+        default=500, ge=0, description="of one run: a drain sets entries beyond them aside, a backfill asks first"
+    )
     max_age_days: float = Field(default=365.25 * 30, gt=0, description="an older event time goes to quarantine")
     max_ahead_days: float = Field(default=2, ge=0, description="an event time further ahead goes to quarantine")
 

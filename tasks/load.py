@@ -13,6 +13,7 @@ from infra.connections import Clients
 from infra.errors import AlreadyDrained, Terminal
 from tasks.chunks import open_chunks
 from tasks.insert import Path, insert
+from tasks.new_chunks import NewChunks
 from tasks.quarantine import keep
 from tasks.read import Batch
 from tasks.step import step
@@ -136,14 +137,24 @@ def sum_up(parts: Iterable[Loaded]) -> Loaded:
 
 
 @step("load")
-def load(clients: Clients, batch: Batch, run: str, path: Path, opens: Sequence[int] = ()) -> Loaded | None:
+def load(
+    clients: Clients,
+    batch: Batch,
+    run: str,
+    path: Path,
+    opens: Sequence[int] = (),
+    new_chunks: NewChunks | None = None,
+) -> Loaded | None:
     """`load_in_parts`, as a task; None where another run has drained a part of the range, which is no failure.
 
     `opens`: times (microseconds since 1970) whose chunks are likely not there yet, and are made beforehand.
+    `new_chunks`: what bounds the chunks that the run may make; None where somebody has agreed to all of them.
     """
     with clients.explained(f"load {batch.stream} {batch.ids}"), clients.postgres() as connection:
         with suppress(psycopg.Error):  # it only spares others a wait; what is wrong the load tells
             open_chunks(connection, opens)
+        if new_chunks is not None:
+            new_chunks.admit(connection, batch)
         try:
             return load_in_parts(connection, batch, run, path)
         except AlreadyDrained:

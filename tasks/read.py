@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from infra.connections import Clients
 from infra.mapping import Mapping
-from tasks.columns.decode import Fault, Window, decode
+from tasks.columns.decode import Closed, Fault, Window, decode
 from tasks.columns.encode import encode, repeats
 from tasks.columns.entries import Group, RawEntry, group_page, merge_groups
 from tasks.ids import IdRange, id_text, parse_id
@@ -42,7 +42,7 @@ class Batch:
     `rows`: one encoded COPY row an event. The keys `(event_id, time)` of the first `unique` rows all differ; the others
     repeat one of them with other bytes, and are in the order of the stream. `row_entry`: the place in the batch of each
     row's entry. `repeats`: (row, entry) of the entries left out because they repeat that row to the byte.
-    `moments`: the time of one event of each hour that has any, in microseconds since 1970.
+    `times`: of all events, in no order; `moments`: of one event of each hour that has any. Microseconds since 1970.
     """
 
     def __init__(
@@ -55,7 +55,10 @@ class Batch:
         self._window = window
         self.read = sum(len(group) for group in groups)
         self.bytes = sum(group.nbytes for group in groups)
-        events = decode(groups, mapping, window)
+        self._decode()
+
+    def _decode(self) -> None:
+        events = decode(self.groups, self._mapping, self._window)
         self.faults: Sequence[Fault] = events.faults
         self.rows: pa.Array = encode(events) if len(events) else pa.array([], pa.binary())
         self.row_entry: NDArray[np.int64] = events.entry
@@ -65,7 +68,13 @@ class Batch:
             self._set_apart(*found)
         self.min_time = int(events.time.min()) if len(events) else None
         self.max_time = int(events.time.max()) if len(events) else None
+        self.times = events.time
         self.moments = events.time[np.unique(events.time // _HOUR_US, return_index=True)[1]]
+
+    def leave_out(self, closed: Closed) -> None:
+        """Decode again, with the events of these times as entries at fault; so do the halves of a split."""
+        self._window = replace(self._window, closed=closed)
+        self._decode()
 
     def _set_apart(self, later: NDArray[np.int64], first: NDArray[np.int64]) -> None:
         same = np.asarray(pc.equal(self.rows.take(pa.array(later)), self.rows.take(pa.array(first))))
@@ -102,7 +111,7 @@ class Batch:
         """Let go of the data; counts and ids stay. Prefect keeps what a task was given for as long as the flow runs."""
         self.groups = ()
         self.rows = pa.array([], pa.binary())
-        self.row_entry = np.zeros(0, np.int64)
+        self.row_entry = self.times = np.zeros(0, np.int64)
         self.repeats = ()
 
 

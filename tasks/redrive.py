@@ -16,6 +16,7 @@ from tasks.columns.entries import group_page
 from tasks.files.known import mapping_of
 from tasks.ids import IdRange, parse_id
 from tasks.insert import Path, insert
+from tasks.new_chunks import NewChunks
 from tasks.quarantine import Selection, kind, storable
 from tasks.read import Batch
 from tasks.step import step
@@ -94,7 +95,7 @@ def edited(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[bytes]:
 
 def replay(
     connection: psycopg.Connection, portion: Portion, mapping: infra.mapping.Mapping | None, window: Window,
-    changes: Mapping[str, str], run: str,
+    changes: Mapping[str, str], run: str, new_chunks: NewChunks | None = None,
 ) -> Redriven:  # fmt: skip
     """Replay what still waits of `portion`, whole, or nothing of it. Raises `psycopg.Error` with nothing done."""
     with connection.transaction():
@@ -105,6 +106,8 @@ def replay(
         page = [(entry.encode(), edited(fields, changes)) for entry, fields in taken]
         ids = IdRange(parse_id(page[0][0]), parse_id(page[-1][0]) + 1)
         batch = Batch(portion.stream, ids, group_page(page), mapping, window)
+        if new_chunks is not None:
+            new_chunks.admit(connection, batch)
         outcome = insert(connection, batch, Path(merge=True))
         faults = {batch.raw(fault.entry)[0]: fault for fault in (*batch.faults, *outcome.faults)}
         replayed = {entry.decode(): fields for entry, fields in page}
@@ -133,11 +136,12 @@ def select(clients: Clients, selection: Selection) -> list[Portion]:
 
 @step("replay")
 def replay_portion(
-    clients: Clients, portion: Portion, mappings: Mappings, changes: Mapping[str, str], run: str
-) -> Redriven:
-    """`replay`, as a task."""
+    clients: Clients, portion: Portion, mappings: Mappings, changes: Mapping[str, str], run: str,
+    new_chunks: NewChunks | None = None,
+) -> Redriven:  # fmt: skip
+    """`replay`, as a task. `new_chunks` bounds the chunks that it may make; None: as many as it needs."""
     window = Window.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
     doing = f"redrive {portion.stream} {portion.entries[0]}..{portion.entries[-1]}"
     with clients.explained(doing), clients.postgres() as connection:
         mapping = mapping_of(connection, portion.stream, mappings)
-        return replay(connection, portion, mapping, window, changes, run)
+        return replay(connection, portion, mapping, window, changes, run, new_chunks)

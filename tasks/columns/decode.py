@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,14 @@ _SHOWN = 60  # characters of a bad value that a reason quotes
 
 
 @dataclass(frozen=True)
+class Closed:
+    """Times that are refused although the window admits them: `of` gives those among times, `reason` says why."""
+
+    of: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Window:
     """The event times that are believed, in microseconds since 1970; others go to quarantine.
 
@@ -31,6 +39,7 @@ class Window:
 
     earliest: int
     latest: int
+    closed: Closed | None = None
 
     @classmethod
     def around_now(cls, max_age_days: float, max_ahead_days: float) -> Window:
@@ -156,6 +165,9 @@ def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArra
         texts["time"],
         "outside the times that SPILLWAY_MAX_AGE_DAYS and _AHEAD_DAYS admit",
     )
+    if window.closed is not None:
+        for entry in map(int, np.flatnonzero(time_good & window.closed.of(times))):
+            faults.setdefault(entry, ("time", window.closed.reason))
     events = Events(
         times,
         event_id,
