@@ -25,6 +25,7 @@ from tasks.load import load_batch
 from tasks.plan import make_plan
 from tasks.read import Batch, Limits, Reader
 from tasks.settle import settle
+from tasks.stream import read_tail
 
 COPY_EVENTS: LiteralString = "COPY events (time, event_id, event_type, user_id, properties) FROM STDIN (FORMAT BINARY)"
 # Every event of the data sets, however old.
@@ -47,7 +48,7 @@ class Workload:
         """A reader of all that is left."""
         planned = make_plan(client, connection, self.stream)
         limits = Limits(self.settings.batch_rows, self.settings.batch_bytes)
-        return Reader(client, self.stream, planned.gaps, limits, self.mapping, _WINDOW)
+        return Reader(client, self.stream, planned.gaps, planned.tail, limits, self.mapping, _WINDOW)
 
     def forget(self) -> None:
         """Empty the ledger only, so that all is drained again onto what is there."""
@@ -118,7 +119,8 @@ def unguarded_drain(workload: Workload, connections: int) -> Callable[[], None]:
 
     def run() -> None:
         with Clients(config) as clients:
-            reader = Reader(clients.redis, workload.stream, everything, limits, workload.mapping, _WINDOW)
+            tail = read_tail(clients.redis, workload.stream)
+            reader = Reader(clients.redis, workload.stream, everything, tail, limits, workload.mapping, _WINDOW)
             _pump(clients, reader, connections, lambda c, batch: _copy(c, COPY_EVENTS, payload(batch.rows)))
 
     return run

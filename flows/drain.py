@@ -27,6 +27,7 @@ from tasks.plan import Plan, plan
 from tasks.preflight.check import preflight
 from tasks.preflight.mapping import check_mapping
 from tasks.progress import Started, announce
+from tasks.proof import Absence
 from tasks.read import Batch, Limits, Reader, read
 from tasks.report import Books, report, summary
 from tasks.settle import Settled, settle_stream
@@ -112,6 +113,7 @@ class _Drain:
         self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, _Stream]] = deque()
         self._to_read: deque[_Stream] = deque()
         self._new_chunks = NewChunks(clients.settings.max_new_chunks)
+        self._absence = Absence()
         self.warnings: list[str] = []
 
     def run(self, streams: list[_Stream]) -> list[Books]:
@@ -155,11 +157,15 @@ class _Drain:
         else:  # what is left up to the same frozen tail, after another run has taken a part of it
             before = stream.planned
             stream.planned = replace(plan(self._clients, stream.name, before.upto), tail=before.tail, upto=before.upto)
+        planned = stream.planned
         window = Window.around_now(config.max_age_days, config.max_ahead_days)
         limits = Limits(config.batch_rows, config.batch_bytes)
         left = None if self._max_events is None else self._max_events - stream.read
-        reader = Reader(self._clients.redis, stream.name, stream.planned.gaps, limits, stream.mapping, window, left)
-        if stream.mapping is not None and stream.planned.fresh and stream.planned.gaps:
+        reader = Reader(
+            self._clients.redis, stream.name, planned.gaps, planned.tail, limits, stream.mapping, window, left,
+            absence=self._absence,
+        )  # fmt: skip
+        if stream.mapping is not None and planned.fresh and planned.gaps:
             with self._clients.explained(f"read {stream.name}"):
                 check_mapping(stream.name, stream.mapping, reader.sample(_SAMPLE_ENTRIES))
         return reader
@@ -180,7 +186,7 @@ class _Drain:
             return
         try:
             if not stream.error and stream.planned is not None:
-                stream.settled = settle_stream(self._clients, stream.planned)
+                stream.settled = settle_stream(self._clients, stream.planned, self._absence)
                 self.warnings += stream.settled.warnings
         except SpillwayError as error:
             stream.error = one_line(error)

@@ -15,10 +15,13 @@ from infra.mapping import Mapping
 from tasks.columns.decode import Fault, Window
 from tasks.ids import IdRange, id_text, parse_id
 from tasks.maintain.gone import dropped
+from tasks.plan import look_at_drained
+from tasks.proof import stream_away
 from tasks.read import Batch, Limits, Reader
 from tasks.reconcile import Finding
 from tasks.stage import COLUMN_LIST, IN_SPAN, STAGE, Span, Stage
 from tasks.step import step
+from tasks.stream import Tail
 
 _EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
 
@@ -179,9 +182,10 @@ def _put_back(connection: psycopg.Connection, batch: Batch, rows: list[int]) -> 
 
 
 def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: Mapping | None) -> Reader:
-    """Reads the drained ranges again, in the batches of a drain."""
+    """Reads the drained ranges again, in the batches of a drain. Raises `SpillwayError`; see `drained_tail`."""
     limits = Limits(clients.settings.batch_rows, clients.settings.batch_bytes)
-    return Reader(clients.redis, stream, ranges, limits, mapping, _EVERY_TIME)
+    tail = drained_tail(clients, stream)
+    return Reader(clients.redis, stream, ranges, tail, limits, mapping, _EVERY_TIME)
 
 
 @step("compare")
@@ -196,3 +200,13 @@ def drained_ranges(clients: Clients, stream: str, start: int, stop: int) -> list
     """`drained`, as a task."""
     with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
         return drained(connection, stream, start, stop)
+
+
+@step("look at the stream")
+def drained_tail(clients: Clients, stream: str) -> Tail:
+    """The tail of a stream that was drained. Raises `StreamAway` if it is not there, or is another one, right now."""
+    with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
+        tail, reason = look_at_drained(clients.redis, connection, stream)
+        if tail is None or reason:
+            raise stream_away(stream, "reconcile", reason or "it was never drained")
+        return tail

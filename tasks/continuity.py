@@ -51,6 +51,29 @@ def why_not_the_same(tail: Tail, memory: Memory, hash_now: bytes | None) -> str 
     return None
 
 
+def why_not_continued(before: Tail, now: Tail | None, hash_now: bytes | None) -> str | None:
+    """Why the stream with the tail `now` is not the one that had the tail `before`, a moment ago in the same run.
+
+    `now` is None if there is no such stream. `hash_now`: of the entry that has the id `before.last` now. Stricter than
+    `why_not_the_same`: more is known of a stream that was just looked at.
+    """
+    if now is None:
+        return f"there is no such stream at the moment, expected one whose last id is {id_text(before.last)} or later"
+    planned = Memory(before.last, before.added, before.last, before.added, before.last_hash)
+    if reason := why_not_the_same(now, planned, hash_now):
+        return f"it is not the stream that was planned: {reason}"
+    # These never go down, either.
+    for name, then, found in (
+        ("first id", before.first, now.first if now.length else before.first),
+        ("max-deleted-entry-id", before.max_deleted, now.max_deleted),
+    ):
+        if found < then:
+            return f"it is not the stream that was planned: its {name} is {id_text(found)}, expected {id_text(then)}"
+    if now.gone < before.gone:
+        return f"it is not the stream that was planned: {now.gone} of its entries are gone, expected {before.gone}"
+    return None
+
+
 def choices(stream: str, reason: str) -> str:
     """The explanation of a stream that went back, and what a person can do."""
     return (

@@ -10,9 +10,10 @@ import redis
 from infra.connections import Clients
 from infra.errors import Terminal
 from tasks.continuity import Memory, choices, why_not_the_same
-from tasks.ids import IdRange
+from tasks.ids import IdRange, id_text
+from tasks.proof import stream_away
 from tasks.step import step
-from tasks.stream import Tail, entry_hash, read_tail
+from tasks.stream import Tail, look
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,15 @@ def remember(connection: psycopg.Connection, stream: str) -> Memory | None:
     )
 
 
+def look_at_drained(client: redis.Redis, connection: psycopg.Connection, stream: str) -> tuple[Tail | None, str | None]:
+    """The tail of a stream that the ledger knows, None if there is no such stream; and why it cannot be that stream."""
+    memory = remember(connection, stream)
+    tail, hash_now, _ = look(client, stream, None if memory is None else memory.settled_id)
+    if tail is None or memory is None:
+        return tail, "there is no such stream in Redis" if tail is None else None
+    return tail, why_not_the_same(tail, memory, hash_now)
+
+
 def make_plan(
     client: redis.Redis, connection: psycopg.Connection, stream: str, until: int | None = None, register: bool = True
 ) -> Plan:
@@ -79,12 +89,14 @@ def make_plan(
     which the ledger tells: its ids are being given out a second time, and a new entry could be taken for one that was
     drained.
     """
-    # In this order. Another run may drain past the tail that is read after the ledger, but not past one read before;
-    # and an entry that a trim has taken is gone together with all older ones only if these are looked for later.
+    # In this order. Another run may drain past the tail that is read after the ledger, but not past one read before.
     memory = remember(connection, stream)
-    settled = None if memory is None else memory.settled_id
-    hash_now = None if settled is None else entry_hash(client, stream, settled)
-    tail = read_tail(client, stream)
+    tail, hash_now, _ = look(client, stream, None if memory is None else memory.settled_id)
+    if tail is None:
+        if memory is None or memory.furthest < 0:
+            raise Terminal(f"stream {stream!r} does not exist in Redis; check the name")
+        expected = f"expected one whose last id is {id_text(memory.furthest)} or later"
+        raise stream_away(stream, "plan", f"there is no such stream at the moment, {expected}")
     if memory is not None:
         if reason := why_not_the_same(tail, memory, hash_now):
             raise Terminal(choices(stream, reason))

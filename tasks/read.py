@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +16,11 @@ from infra.connections import Clients
 from infra.mapping import Mapping
 from tasks.columns.decode import Closed, Fault, Window, decode
 from tasks.columns.encode import encode, repeats
-from tasks.columns.entries import Group, RawEntry, group_page, merge_groups
-from tasks.ids import IdRange, id_text, parse_id
+from tasks.columns.entries import Group, merge_groups
+from tasks.ids import IdRange, parse_id
+from tasks.proof import Absence, Pages
 from tasks.step import step
+from tasks.stream import Tail
 
 # A batch comes and goes as blocks of megabytes, which this allocator gives back to the system: 25 MB less at the peak.
 pa.set_memory_pool(pa.system_memory_pool())
@@ -29,7 +29,6 @@ pa.set_memory_pool(pa.system_memory_pool())
 # small pages. XRANGE counts entries, not bytes, so the size of a page follows that of the entries just met.
 _PAGE_ENTRIES = 250
 _PAGE_BYTES = 1 << 20
-_PAGE_BYTES_MOST = 256 << 20
 _FIRST_PAGE_ENTRIES = 10  # nothing is known of their size yet
 _PAGE_GROWTH = 8  # at most, from one page to the next
 
@@ -126,8 +125,8 @@ class Limits:
 class Reader:
     """Goes through the ranges of a stream that are left to drain, a batch at a time.
 
-    `books`: the name of the stream in the ledger, where it is another one. A `read` that fails has moved nothing:
-    call it again.
+    `tail`: of the stream when the ranges were planned, by which every page is proven (`tasks/proof.py`). `books`: the
+    name of the stream in the ledger, where it is another one. A `read` that fails has moved nothing: call it again.
     """
 
     def __init__(
@@ -135,13 +134,15 @@ class Reader:
         client: redis.Redis,
         stream: str,
         gaps: Sequence[IdRange],
+        tail: Tail,
         limits: Limits,
         mapping: Mapping | None,
         window: Window,
         max_events: int | None = None,
         books: str | None = None,
+        absence: Absence | None = None,
     ) -> None:
-        self._client = client
+        self._pages = Pages(client, stream, tail, absence)
         self.stream = stream
         self._books = books or stream
         self._gaps = list(gaps)
@@ -164,7 +165,7 @@ class Reader:
         count = size = 0
         start = gap.start
         while start < gap.stop and count < rows and size < self._limits.bytes:
-            groups, start = self._fetch(start, gap.stop, min(self._page, rows - count))
+            groups, start = self._pages.fetch(start, gap.stop, min(self._page, rows - count))
             met = sum(map(len, groups))
             if met:
                 pages.append(groups)
@@ -186,47 +187,19 @@ class Reader:
         """The next entries, without moving."""
         if not self._gaps:
             return []
-        return self._fetch(self._gaps[0].start, self._gaps[0].stop, count)[0]
+        return self._pages.fetch(self._gaps[0].start, self._gaps[0].stop, count)[0]
 
     def pages(self) -> Iterator[list[Group]]:
         """All that is left, a page at a time, without moving."""
         for gap in self._gaps:
             start = gap.start
             while start < gap.stop:
-                groups, start = self._fetch(start, gap.stop, self._page)
+                groups, start = self._pages.fetch(start, gap.stop, self._page)
                 if groups:
                     met, size = sum(map(len, groups)), sum(group.nbytes for group in groups)
                     fitting = met * _PAGE_BYTES // max(1, size)
                     self._page = max(1, min(_PAGE_ENTRIES, fitting, self._page * _PAGE_GROWTH))
                     yield groups
-
-    def _fetch(self, start: int, stop: int, count: int) -> tuple[list[Group], int]:
-        """One page as columns, and the id from which to go on.
-
-        One of documents that are suddenly large is asked for again with fewer of them: Arrow's columns hold 2 GiB.
-        """
-        while True:
-            with _collector_paused():
-                reply: Any = self._client.execute_command(
-                    "XRANGE", self.stream, id_text(start), id_text(stop - 1), "COUNT", count
-                )
-                page: Sequence[RawEntry] = reply
-                groups = group_page(page) if page else []
-            if count == 1 or sum(group.nbytes for group in groups) <= _PAGE_BYTES_MOST:
-                return groups, parse_id(page[-1][0]) + 1 if len(page) == count else stop
-            count = max(1, count // _PAGE_GROWTH)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """A reply is thousands of containers in no cycle: Python's collector would go through them all, again and again."""
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
 
 
 class BatchReader(Protocol):

@@ -11,10 +11,12 @@ import redis
 from infra.connections import Clients
 from infra.errors import Terminal
 from tasks.compact import compact
+from tasks.continuity import why_not_continued
 from tasks.ids import IdRange, id_text
 from tasks.plan import Plan
+from tasks.proof import Absence, StreamAway, stream_away
 from tasks.step import step
-from tasks.stream import Tail, entry_hash, read_tail
+from tasks.stream import Tail, look
 from tasks.trim import trim
 
 GROUP = "spillway"  # the consumer group that shows the progress to ordinary Redis tools
@@ -59,15 +61,19 @@ class Settled:
 def settle(
     client: redis.Redis, connection: psycopg.Connection, plan: Plan, trim_keep: timedelta | None = None
 ) -> Settled:
-    """Balance the books of a stream after a drain, publish its progress, and trim it where `trim_keep` is given.
+    """Balance the ledger of a stream after a drain, publish its progress, and trim it if `trim_keep` is given.
 
-    Where it was drained to its tail: entries-added - baseline = read + lost, and the part of `lost` that is new is
-    recorded. Raises `Terminal` where more was read than was ever added.
+    If it was drained to its tail: entries-added - baseline = read + lost, and the part of `lost` that is new is
+    recorded, if what the stream says of itself at that moment explains it. Raises `StreamAway` if the stream is not the
+    planned one at the moment, `Terminal` if more was read than was ever added, or if a loss has no explanation; nothing
+    is recorded, published or trimmed then.
     """
+    now, tail_hash, _ = look(client, plan.stream, plan.tail.last)
+    if reason := why_not_continued(plan.tail, now, tail_hash):
+        raise stream_away(plan.stream, "settle", reason)
+    assert now is not None  # or there would be a reason
     lost = trimmed = 0
     lost_ids = None
-    now = read_tail(client, plan.stream)
-    tail_hash = entry_hash(client, plan.stream, plan.tail.last)
     with connection.transaction():
         books = connection.execute(_BOOKS, [plan.stream]).fetchone()
         totals = connection.execute(_READ, [plan.stream]).fetchone()
@@ -75,19 +81,19 @@ def settle(
         assert totals is not None  # an aggregate has one row
         stream_id, baseline, lost_before, settled_id = books
         read, watermark, drained_to = totals
-        # Where another run has drained further, the sum holds more than this tail: that run settles.
+        # If another run has drained further, the sum holds more than this tail: that run settles.
         if plan.whole and int(drained_to) == plan.tail.last + 1 and int(settled_id) <= plan.tail.last:
             lost = plan.tail.added - baseline - read - lost_before
             if lost < 0:
                 raise Terminal(
-                    f"stream {plan.stream}: the books do not balance: {plan.tail.added - baseline} entries were added,"
-                    f" but {read} read and {lost_before} lost; was the stream restored or edited (XSETID)? see"
+                    f"stream {plan.stream}: the ledger does not balance: {plan.tail.added - baseline} entries were"
+                    f" added, but {read} read and {lost_before} lost; was the stream restored or edited (XSETID)? see"
                     " docs/operations.md"
                 )
             values = {"lost": lost, "last": plan.tail.last, "added": plan.tail.added, "stream": plan.stream}
             connection.execute(_SETTLE, values | {"hash": tail_hash})
             if lost:
-                lost_ids = _where_lost(int(settled_id), plan.tail.last, now)
+                lost_ids = explain_loss(plan, now, int(settled_id), lost, now.gone - baseline - lost_before)
                 connection.execute(_LOSE, values | {"id": stream_id, "start": lost_ids.start, "stop": lost_ids.stop})
             compact(connection, stream_id)
     passed = baseline + read + lost_before + lost
@@ -100,11 +106,27 @@ def settle(
     return Settled(lost, max(0, now.added - passed), lost_ids, trimmed, warnings)
 
 
-def _where_lost(settled: int, tail: int, now: Tail) -> IdRange:
-    """Ids that hold all that was lost since `settled`, up to `tail`: what is gone was trimmed, and so lay before the
-    first entry that is there, or was deleted, and so lay no later than the last that ever was."""
-    gone_before = max(now.first, now.max_deleted + 1) if now.length else tail + 1
-    return IdRange(settled + 1, gone_before if settled + 1 < gone_before <= tail + 1 else tail + 1)
+def explain_loss(plan: Plan, now: Tail, settled: int, lost: int, gone: int) -> IdRange:
+    """The ids among which all `lost` entries were: what is gone was trimmed, and so lay before the first entry that is
+    there, or was deleted, and so lay no later than the last deleted one.
+
+    `settled`: up to this id nothing was unread when the stream was settled last. `gone`: entries that are gone from the
+    stream since it was first seen, less those already known to be lost. Raises `Terminal` if this is not enough.
+    """
+    start = min([settled + 1, *(gap.start for gap in plan.gaps[:1])])
+    gone_before = max(now.first, now.max_deleted + 1) if now.length else plan.tail.last + 1
+    if lost <= gone and gone_before > start:
+        return IdRange(start, min(gone_before, plan.tail.last + 1))
+    why = (
+        f"only {max(0, gone)} are gone from it, by its length"
+        if lost > gone
+        else f"it has {id_text(now.first)}, and none was deleted after {id_text(now.max_deleted)}"
+    )
+    raise Terminal(
+        f"settle {plan.stream}: {lost} entries from {id_text(start)} on were not read, but {why}: they may all be"
+        " there; nothing is recorded as lost, and nothing is trimmed: have the ranges drained that were never read"
+        f" (spillway stream recover {plan.stream})"
+    )
 
 
 def _trim(client: redis.Redis, stream: str, watermark: int, keep: timedelta) -> tuple[int, tuple[str, ...]]:
@@ -130,7 +152,11 @@ def _publish(client: redis.Redis, stream: str, position: str, passed: int) -> tu
 
 
 @step("settle")
-def settle_stream(clients: Clients, plan: Plan) -> Settled:
-    """`settle`, as a task."""
+def settle_stream(clients: Clients, plan: Plan, absence: Absence) -> Settled:
+    """`settle`, as a task. Nothing is trimmed if any stream was away in this run."""
     with clients.explained(f"settle {plan.stream}"), clients.postgres() as connection:
-        return settle(clients.redis, connection, plan, clients.settings.trim_keep)
+        try:
+            return settle(clients.redis, connection, plan, None if absence.met else clients.settings.trim_keep)
+        except StreamAway:
+            absence.met = True
+            raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import redis
@@ -18,7 +19,7 @@ class Tail:
 
     `last`: the last id ever given out, 0 for none. `added`: entries ever added. `length`: entries still there.
     `first`: the id of the first of them, 0 for none. `max_deleted`: the greatest id ever deleted by XDEL, 0 for none;
-    XTRIM does not move it.
+    XTRIM does not move it. `last_hash`: SHA-256 of the entry `last`, None if it is not there any more.
     """
 
     last: int
@@ -26,6 +27,12 @@ class Tail:
     length: int
     first: int = 0
     max_deleted: int = 0
+    last_hash: bytes | None = None
+
+    @property
+    def gone(self) -> int:
+        """Entries that were added and are not there any more."""
+        return self.added - self.length
 
 
 def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], list[str]]:
@@ -53,30 +60,62 @@ def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], lis
     return sorted(found), warnings
 
 
+def look(
+    client: redis.Redis, stream: str, entry: int | None = None, *command: str | int
+) -> tuple[Tail | None, bytes | None, Any]:
+    """The tail of `stream`, the hash of its entry `entry`, and the reply to `command`, all of the same moment.
+
+    One transaction (MULTI/EXEC) in one round trip. The tail is None if there is no such stream at that moment, the hash
+    if there is no such entry. An error of `command` is its reply. Raises `redis.RedisError`, `Terminal` for a key of
+    another type.
+    """
+    with client.pipeline(transaction=True) as transaction:
+        if command:
+            transaction.execute_command(*command)
+        transaction.execute_command("XINFO", "STREAM", stream)
+        if entry is not None:
+            transaction.execute_command("XRANGE", stream, id_text(entry), id_text(entry), "COUNT", 1)
+        replies: list[Any] = transaction.execute(raise_on_error=False)
+    reply = replies.pop(0) if command else None
+    info = replies[0]
+    if isinstance(info, redis.exceptions.ResponseError):
+        if "no such key" in str(info):
+            return None, None, reply
+        if "WRONGTYPE" in str(info):
+            raise Terminal(f"{stream!r} in Redis is not a stream; check the name")
+        raise info
+    found = replies[1] if entry is not None else None
+    if isinstance(found, Exception):
+        raise found
+    return _tail(info), _hash(found[0][1]) if found else None, reply
+
+
 def read_tail(client: redis.Redis, stream: str) -> Tail:
-    """The tail of `stream` now, in one reply of Redis. Raises `Terminal` where it does not exist (any more)."""
-    try:
-        info: Any = client.xinfo_stream(stream)
-    except redis.exceptions.ResponseError as error:
-        if "no such key" in str(error):
-            raise Terminal(f"stream {stream!r} does not exist in Redis; check the name") from None
-        raise
+    """The tail of `stream` now. Raises `Terminal` if it does not exist (any more)."""
+    tail, _, _ = look(client, stream)
+    if tail is None:
+        raise Terminal(f"stream {stream!r} does not exist in Redis; check the name (redis-cli --scan --type stream)")
+    return tail
+
+
+def _tail(reply: Any) -> Tail:
+    """What XINFO STREAM replies: names and values in turn, or a dict from a client of protocol 3."""
+    info: dict[bytes, Any] = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+    last, newest = parse_id(info[b"last-generated-id"]), info[b"last-entry"]
     return Tail(
-        parse_id(info["last-generated-id"]),
-        info["entries-added"],
-        info["length"],
-        parse_id(info["recorded-first-entry-id"]) if info["length"] else 0,
-        parse_id(info["max-deleted-entry-id"]),
+        last,
+        info[b"entries-added"],
+        info[b"length"],
+        parse_id(info[b"recorded-first-entry-id"]) if info[b"length"] else 0,
+        parse_id(info[b"max-deleted-entry-id"]),
+        _hash(newest[1]) if newest and parse_id(newest[0]) == last else None,
     )
 
 
-def entry_hash(client: redis.Redis, stream: str, entry: int) -> bytes | None:
-    """A hash (SHA-256) of the fields of one entry, None where there is no such entry."""
-    reply: Any = client.execute_command("XRANGE", stream, id_text(entry), id_text(entry), "COUNT", 1)
-    if not reply:
-        return None
+def _hash(fields: Any) -> bytes:
+    """SHA-256 of the fields of an entry: names and values in turn, or a dict from a client with callbacks."""
     digest = hashlib.sha256()
-    for part in reply[0][1]:
+    for part in chain.from_iterable(fields.items()) if isinstance(fields, dict) else fields:
         digest.update(b"%d:" % len(part))
         digest.update(part)
     return digest.digest()

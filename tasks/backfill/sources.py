@@ -146,7 +146,7 @@ def stream_source(
     window = Window.around_now(config.max_age_days, config.max_ahead_days)
 
     def reader(gaps: Sequence[IdRange], limits: Limits) -> Reader:
-        return Reader(clients.redis, stream, gaps, limits, mapping, window, books=books)
+        return Reader(clients.redis, stream, gaps, planned.tail, limits, mapping, window, books=books)
 
     limits = Limits(config.batch_rows, config.batch_bytes)
     if mapping is not None and planned.fresh:

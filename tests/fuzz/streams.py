@@ -56,7 +56,8 @@ def drain_plainly(clients: Clients, stream: str, mappings: Path, batch_rows: int
     window, path = Window(EARLIEST, LATEST), LoadPath()
     with clients.postgres() as connection:
         planned = make_plan(clients.redis, connection, stream)
-        reader = Reader(clients.redis, stream, planned.gaps, limits, load_mappings(mappings).of(stream), window)
+        mapping = load_mappings(mappings).of(stream)
+        reader = Reader(clients.redis, stream, planned.gaps, planned.tail, limits, mapping, window)
         while (batch := reader.read()) is not None:
             load_batch(connection, batch, "fuzz", path)
 

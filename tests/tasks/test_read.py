@@ -7,12 +7,13 @@ from collections.abc import Callable
 import pytest
 import redis
 
-import tasks.read
+import tasks.proof
 from infra.connections import redis_client as connect
 from infra.settings import Settings
 from tasks.columns.decode import Window
 from tasks.ids import IdRange
 from tasks.read import Limits, Reader
+from tasks.stream import read_tail
 from tests.flows.test_drain import event
 
 ALL = IdRange(0, 1 << 127)
@@ -24,12 +25,12 @@ def test_a_page_of_documents_that_are_suddenly_large_is_asked_for_again_with_few
     largest_page: int, redis_client: redis.Redis, stream: str, configure: Callable[..., Settings],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(tasks.read, "_PAGE_BYTES_MOST", largest_page)
+    monkeypatch.setattr(tasks.proof, "_PAGE_BYTES_MOST", largest_page)
     sizes = [10] * 300 + [100_000] * 20 + [10] * 300
     for n, size in enumerate(sizes):
         redis_client.xadd(stream, event(n, user_id="x" * size), id=f"{n + 1}-0")  # type: ignore[arg-type]
     with connect(configure()) as client:
-        reader = Reader(client, stream, [ALL], Limits(250, 1 << 20), None, ALWAYS)
+        reader = Reader(client, stream, [ALL], read_tail(client, stream), Limits(250, 1 << 20), None, ALWAYS)
         batches = list(iter(reader.read, None))
     ids = [batch.raw(i)[0] for batch in batches for i in range(batch.read)]
     assert ids == [f"{n + 1}-0" for n in range(len(sizes))]
