@@ -4,6 +4,7 @@
 
 BEGIN;
 SET LOCAL client_min_messages = warning;
+SET LOCAL search_path = pg_catalog;
 -- Two that apply it at the same moment take turns.
 SELECT pg_advisory_xact_lock(hashtext('spillway schema'));
 
@@ -24,9 +25,14 @@ BEGIN
     END IF;
 END $$;
 
+-- Not into whatever schema this session would take: its search_path may begin with any.
+SET LOCAL search_path = public;
 CREATE EXTENSION IF NOT EXISTS timescaledb;
+SELECT set_config('search_path', format('pg_catalog, %I', nspname), true)
+  FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb';
 
-CREATE TABLE IF NOT EXISTS events (
+-- `spillway schema` puts SPILLWAY_EVENTS_SCHEMA in the place of public.
+CREATE TABLE IF NOT EXISTS public.events (
     time TIMESTAMPTZ NOT NULL,
     event_id UUID NOT NULL,
     event_type TEXT NOT NULL,
@@ -35,11 +41,11 @@ CREATE TABLE IF NOT EXISTS events (
     PRIMARY KEY (event_id, time)
 );
 
-SELECT create_hypertable('events', 'time', if_not_exists => true);
+SELECT create_hypertable('public.events', 'time', if_not_exists => true);
 
-CREATE INDEX IF NOT EXISTS events_event_type_time_idx ON events (event_type, time);
-CREATE INDEX IF NOT EXISTS events_user_id_time_idx ON events (user_id, time);
-CREATE INDEX IF NOT EXISTS events_properties_idx ON events USING gin (properties);
+CREATE INDEX IF NOT EXISTS events_event_type_time_idx ON public.events (event_type, time);
+CREATE INDEX IF NOT EXISTS events_user_id_time_idx ON public.events (user_id, time);
+CREATE INDEX IF NOT EXISTS events_properties_idx ON public.events USING gin (properties);
 
 CREATE SCHEMA IF NOT EXISTS spillway;
 

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from rich.box import SIMPLE_HEAD
@@ -21,6 +22,7 @@ from infra.cli import fail
 from infra.errors import SpillwayError, Terminal
 from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT, settings
+from infra.table import on_events
 
 STREAM = "events-demo"
 EVENTS = 100_000
@@ -110,17 +112,17 @@ def _answers(url: str) -> bool:
         return False
 
 
-_BOOKS = """
+_BOOKS: LiteralString = """
     SELECT s.name, sum(l.read)::bigint, sum(l.inserted)::bigint, sum(l.duplicates)::bigint,
            sum(l.quarantined)::bigint, s.lost,
            sum(l.read) = sum(l.inserted + l.duplicates + l.quarantined) AND s.settled_entries_added
            = s.baseline + sum(l.read) + s.lost
       FROM spillway.streams s JOIN spillway.ledger l ON l.stream = s.id
      GROUP BY s.id ORDER BY s.name"""
-_SAMPLE = """
+_SAMPLE: LiteralString = """
     SELECT time_bucket('1 hour', time) AS hour, count(*), count(DISTINCT user_id),
            mode() WITHIN GROUP (ORDER BY event_type)
-      FROM events GROUP BY hour ORDER BY hour DESC LIMIT 5"""
+      FROM {events} GROUP BY hour ORDER BY hour DESC LIMIT 5"""
 
 
 def _show_books() -> None:
@@ -131,9 +133,9 @@ def _show_books() -> None:
         _print(connection, _SAMPLE, "hour", "events", "users", "most frequent type")
 
 
-def _print(connection: psycopg.Connection, query: str, *names: str) -> None:
+def _print(connection: psycopg.Connection, query: LiteralString, *names: str) -> None:
     table = Table(*names, box=SIMPLE_HEAD)
-    for row in connection.execute(query.encode()):
+    for row in connection.execute(on_events(query)):
         table.add_row(
             *(f"{value:,}" if isinstance(value, int) and value is not True else _cell(value) for value in row)
         )

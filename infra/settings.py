@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     instance: str = Field(default="analytics", pattern=r"^[a-z][a-z0-9-]*$", description="name of the local servers")
     state_dir: Path = Field(default_factory=_default_state_dir, description="data of the engine-less servers")
 
+    events_schema: str = Field(
+        default="public", min_length=1, max_length=63, pattern=r"^[^\x00]+$", description="schema of the events table"
+    )
     mappings: Path = Field(default=Path("spillway.toml"), description="how entries map onto the events table")
 
     batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="entries of one range, at most")

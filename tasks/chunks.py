@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
-HYPERTABLE = "events"
+from infra.table import events_name, on_events
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def chunks(connection: psycopg.Connection) -> dict[Chunk, datetime]:
 
     Raises `psycopg.Error`.
     """
-    return {Chunk(*row[:4]): row[4] for row in connection.execute(_CHUNKS, {"table": HYPERTABLE})}
+    return {Chunk(*row[:4]): row[4] for row in connection.execute(_CHUNKS, {"table": events_name()})}
 
 
 def count(
@@ -53,12 +54,12 @@ def count(
     return found
 
 
-_OPEN = """
-    INSERT INTO events (event_id, time, event_type, user_id)
+_OPEN: LiteralString = """
+    INSERT INTO {events} (event_id, time, event_type, user_id)
     SELECT gen_random_uuid(), 'epoch'::timestamptz + us * interval '1 microsecond', '', ''
       FROM unnest(%s::bigint[]) AS us
      WHERE NOT EXISTS (SELECT FROM pg_trigger
-                        WHERE tgrelid = 'events'::regclass AND NOT tgisinternal AND tgname NOT LIKE 'ts\\_%%')
+                        WHERE tgrelid = {name}::regclass AND NOT tgisinternal AND tgname NOT LIKE 'ts\\_%%')
     RETURNING tableoid::regclass::text, event_id"""
 
 
@@ -71,8 +72,9 @@ def open_chunks(connection: psycopg.Connection, times: Sequence[int]) -> None:
     """
     if not times:
         return
+    opening = on_events(_OPEN, name=sql.Literal(events_name()))
     with connection.transaction():
-        for chunk, event_id in connection.execute(_OPEN, [list(times)]).fetchall():
+        for chunk, event_id in connection.execute(opening, [list(times)]).fetchall():
             # By the chunk: a DELETE from the hypertable would wait for all chunks that somebody compresses.
             gone = connection.execute(f"DELETE FROM {chunk} WHERE event_id = %s", [event_id]).rowcount  # noqa: S608
             if gone != 1:  # by a trigger of the user's: the row must not stay, and the chunk is not worth an error

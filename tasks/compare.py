@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import compress
+from typing import LiteralString
 
 import numpy as np
 import psycopg
-from psycopg import sql
 
 from infra.connections import Clients
 from infra.mapping import Mapping
+from infra.table import on_events
 from tasks.columns.decode import Fault, Window
 from tasks.ids import IdRange, id_text, parse_id
 from tasks.maintain.gone import dropped
@@ -26,22 +27,22 @@ from tasks.stream import Tail
 _EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
 
 # Places of the staged rows that the table does not have just as they are.
-_DIFFERENT = sql.SQL("""
+_DIFFERENT: LiteralString = """
     SELECT s.place, (extract(epoch FROM min(s.time)) * 1000000)::bigint AS time_us, count(e.event_id) AS found,
            min(CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
                     WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' END) AS differs
       FROM {stage} AS s
-      LEFT JOIN events AS e ON e.event_id = s.event_id AND e.time = s.time
+      LEFT JOIN {events} AS e ON e.event_id = s.event_id AND e.time = s.time
            AND e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
            AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'
      WHERE {span}
      GROUP BY s.place
     HAVING count(e.event_id) <> 1
         OR bool_or(s.event_type <> e.event_type OR s.user_id <> e.user_id OR s.properties IS DISTINCT FROM e.properties)
-    """).format(stage=STAGE, span=IN_SPAN)
-_PUT_BACK = sql.SQL("""
-    INSERT INTO events ({c}) SELECT {c} FROM {stage} WHERE {span}
-        ORDER BY time, event_id, place ON CONFLICT DO NOTHING""").format(c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
+    """
+_PUT_BACK: LiteralString = """
+    INSERT INTO {events} ({c}) SELECT {c} FROM {stage} WHERE {span}
+        ORDER BY time, event_id, place ON CONFLICT DO NOTHING"""
 # Entries whose absence from the table is on record. One that was redriven as it came must be in the table.
 _ON_RECORD = """
     SELECT entry_id, kind FROM spillway.quarantine
@@ -117,9 +118,11 @@ def compare(connection: psycopg.Connection, batch: Batch, so_far: Comparison, re
     with connection.transaction():
         stage = Stage(connection, batch)
 
+        different = on_events(_DIFFERENT, stage=STAGE, span=IN_SPAN)
+
         def look(span: Span) -> None:
             values = {"first": batch.min_time, "last": batch.max_time, **span.parameters}
-            for place, time_us, found, differs in connection.execute(_DIFFERENT, values).fetchall():
+            for place, time_us, found, differs in connection.execute(different, values).fetchall():
                 what = "missing" if not found else "different" if differs else "doubled"
                 detail = {"missing": "no row has its key", "different": f"its row has another {differs}"}.get(
                     what, f"{found} rows have its key"
@@ -172,8 +175,10 @@ def _dropped(connection: psycopg.Connection, batch: Batch, suspects: dict[int, _
 def _put_back(connection: psycopg.Connection, batch: Batch, rows: list[int]) -> None:
     """Insert the rows that are missing, in order, runs of neighbours at a time."""
 
+    put_back = on_events(_PUT_BACK, c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
+
     def put(span: Span) -> None:
-        connection.execute(_PUT_BACK, span.parameters)
+        connection.execute(put_back, span.parameters)
 
     stage = Stage(connection, batch)
     missing = np.array(rows, np.int64)

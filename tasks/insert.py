@@ -3,46 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
+from infra.table import on_events
 from tasks.columns.decode import Fault
 from tasks.read import Batch
-from tasks.stage import COLUMN_LIST, COPY_EVENTS, IN_SPAN, STAGE, Span, Stage, blames_a_value, copy_rows
+from tasks.stage import COLUMN_LIST, IN_SPAN, STAGE, Span, Stage, blames_a_value, copy_events, copy_rows
 
 # How many went in, and the places of those whose key was there: told from the keys that came back, not asked of
 # the table, which would cost every row a look-up.
-_MERGE = sql.SQL("""
-    WITH put AS (INSERT INTO events ({c}) SELECT {c} FROM {stage} WHERE {span} ORDER BY time, event_id, place
+_MERGE: LiteralString = """
+    WITH put AS (INSERT INTO {events} ({c}) SELECT {c} FROM {stage} WHERE {span} ORDER BY time, event_id, place
                  ON CONFLICT DO NOTHING RETURNING event_id, time)
     SELECT (SELECT count(*) FROM put), coalesce(array_agg(s.place), '{{}}')
       FROM {stage} AS s LEFT JOIN put USING (event_id, time) WHERE put.event_id IS NULL AND {span}
-    """).format(c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
+    """
 # Of rows of the stage, how many are in the table, and of those the ones that differ: their places, and the first column
 # that is another. The span of times, as constants, keeps it from looking into every chunk there is.
 _SAME_KEY = sql.SQL("""e.event_id = s.event_id AND e.time = s.time
        AND e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
        AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'""")
-_COMPARE = """
+_COMPARE: LiteralString = """
     SELECT count(*), coalesce(array_agg(s.place) FILTER (WHERE differs), '{{}}'),
            coalesce(array_agg(CASE WHEN s.event_type <> e.event_type THEN 'event_type'
                                    WHEN s.user_id <> e.user_id THEN 'user_id' ELSE 'properties' END)
                     FILTER (WHERE differs), '{{}}')
-      FROM {stage} AS s JOIN {events} ON true,
+      FROM {stage} AS s JOIN {rows} ON true,
            LATERAL (SELECT s.event_type <> e.event_type OR s.user_id <> e.user_id
                            OR s.properties IS DISTINCT FROM e.properties AS differs) AS compared
      WHERE {which} AND {span}"""
 # All of them: the server chooses how to join.
-_COMPARE_ALL = sql.SQL(_COMPARE).format(stage=STAGE, events=sql.SQL("events AS e"), which=_SAME_KEY, span=IN_SPAN)
+_ALL: LiteralString = "{events} AS e"
 # A few: each is looked up, since the server thinks the temporary table has more of them and would read whole chunks
 # (25 ms instead of 250 ms for 400 of 40,000).
-_COMPARE_FEW = sql.SQL(_COMPARE).format(
-    stage=STAGE,
-    events=sql.SQL("LATERAL (SELECT * FROM events AS e WHERE {} OFFSET 0) AS e").format(_SAME_KEY),
-    which=sql.SQL("s.place = ANY(%(places)s::bigint[])"),
-    span=IN_SPAN,
-)
+_EACH: LiteralString = "LATERAL (SELECT * FROM {events} AS e WHERE {same_key} OFFSET 0) AS e"
+_PLACES = sql.SQL("s.place = ANY(%(places)s::bigint[])")
 _FEW = 4  # in so many is a look-up
 
 
@@ -95,12 +93,22 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: Outc
         return True
     try:
         with connection.transaction():
-            outcome.inserted += copy_rows(connection, COPY_EVENTS, batch.rows[: batch.unique])
+            outcome.inserted += copy_rows(connection, copy_events(), batch.rows[: batch.unique])
     except psycopg.Error as error:
         if not (isinstance(error, psycopg.errors.UniqueViolation) or blames_a_value(error)):
             raise
         return False
     return True
+
+
+def _compare_all() -> sql.Composed:
+    rows = on_events(_ALL)
+    return sql.SQL(_COMPARE).format(stage=STAGE, rows=rows, which=_SAME_KEY, span=IN_SPAN)
+
+
+def _compare_few() -> sql.Composed:
+    rows = on_events(_EACH, same_key=_SAME_KEY)
+    return sql.SQL(_COMPARE).format(stage=STAGE, rows=rows, which=_PLACES, span=IN_SPAN)
 
 
 class _Merging:
@@ -113,10 +121,11 @@ class _Merging:
         self._outcome = outcome
         self.met = 0
         self.conflicts: dict[int, Fault] = {}
+        self._merge = on_events(_MERGE, c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
 
     def merge(self, span: Span) -> None:
         """Merge a span, in order: of one key the first is the one that stays."""
-        row = self._connection.execute(_MERGE, span.parameters).fetchone()
+        row = self._connection.execute(self._merge, span.parameters).fetchone()
         assert row is not None  # an aggregate has one row
         inserted, met = row
         different: list[int] = []
@@ -127,7 +136,7 @@ class _Merging:
             # Where keys repeat each other, all are looked for: which of them went in, the table says.
             few = len(met) * _FEW < span.count == inserted + len(met)
             times = {"first": self._batch.min_time, "last": self._batch.max_time}
-            query = _COMPARE_FEW if few else _COMPARE_ALL
+            query = _compare_few() if few else _compare_all()
             found = self._connection.execute(query, {**span.parameters, **times, "places": met}).fetchone()
             assert found is not None  # an aggregate has one row
             present, different, columns = found

@@ -8,7 +8,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from tasks.chunks import HYPERTABLE
+from infra.table import events_name
 from tasks.columns.decode import Closed
 from tasks.read import Batch
 
@@ -87,7 +87,7 @@ class NewChunks:
 
     def _look(self, connection: psycopg.Connection) -> int:
         """Look at the chunks as they are now; the number of that of the present."""
-        row = connection.execute(_LAYOUT, [HYPERTABLE]).fetchone()
+        row = connection.execute(_LAYOUT, [events_name()]).fetchone()
         assert row is not None  # preflight has seen the hypertable
         interval, now, lows, highs = row
         there = [n for n, low in enumerate(lows) if low is not None]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
+from infra.table import events_table, on_events
 from tasks.columns.decode import Fault
 from tasks.columns.encode import COLUMNS, HEADER, TRAILER, payload
 from tasks.read import Batch
@@ -20,17 +21,21 @@ COLUMN_LIST = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 STAGE = sql.Identifier("pg_temp", "spillway_stage")
 _COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)")
 _COPY_STAGE = _COPY.format(table=STAGE, columns=COLUMN_LIST)
-COPY_EVENTS = _COPY.format(table=sql.Identifier("events"), columns=COLUMN_LIST)
 # Made once a session: what a session makes and drops again bloats the catalog. `place` grows by one with each row, and
 # by some more with a COPY that failed.
-_MAKE = """
-    CREATE TEMP TABLE IF NOT EXISTS spillway_stage (LIKE events, place BIGINT GENERATED ALWAYS AS IDENTITY)
+_MAKE: LiteralString = """
+    CREATE TEMP TABLE IF NOT EXISTS spillway_stage (LIKE {events}, place BIGINT GENERATED ALWAYS AS IDENTITY)
         ON COMMIT DELETE ROWS"""
 _EMPTY = sql.SQL("TRUNCATE {}").format(STAGE)
 
 IN_SPAN = sql.SQL("place BETWEEN %(first_place)s AND %(last_place)s")
 
 _LINE = re.compile(r"COPY \S+, line (\d+)(?:, column (\w+))?")
+
+
+def copy_events() -> sql.Composed:
+    """The COPY of encoded rows straight into `events`."""
+    return _COPY.format(table=events_table(), columns=COLUMN_LIST)
 
 
 def copy_rows(connection: psycopg.Connection, statement: sql.Composed, rows: Any) -> int:
@@ -87,7 +92,7 @@ class Stage:
         """
         if start >= stop:
             return
-        self._connection.execute(_MAKE)
+        self._connection.execute(on_events(_MAKE))
         self._fill(start, stop)
         at, size = 0, len(self._rows)
         while at < len(self._rows):

@@ -6,7 +6,8 @@ import psycopg
 from psycopg import sql
 
 from infra.errors import Terminal, Transient, is_transient, one_line
-from infra.settings import SCHEMA_SQL, host_of
+from infra.settings import SCHEMA_SQL, host_of, settings
+from infra.table import events_name
 
 CONNECT_TIMEOUT = 10  # seconds
 LOCK_TIMEOUT = 60  # seconds: a drain that is loading holds locks on `events` for as long as one range takes
@@ -17,16 +18,24 @@ def statements(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("\\"))
 
 
+def in_schema(text: str) -> str:
+    """`text` with the events table in the schema of `SPILLWAY_EVENTS_SCHEMA`, in names and in quoted names."""
+    name = events_name()
+    quoted = sql.Literal(name).as_string(None)
+    return text.replace("'public.events'", quoted).replace("public.events", name)
+
+
 def apply_schema(url: str) -> None:
     """Apply schema.sql to the database at `url`: wholly or not at all, and harmless if it is there already.
 
     Raises `Terminal` with the server's message and hint, `Transient` if the server could not be asked or a lock
     was not to be had.
     """
-    text = statements(SCHEMA_SQL.read_text(encoding="utf-8"))
+    text = in_schema(statements(SCHEMA_SQL.read_text(encoding="utf-8")))
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT) as connection:
             connection.execute(sql.SQL("SET lock_timeout = {}").format(f"{LOCK_TIMEOUT}s"))
+            _make_schema(connection, settings().events_schema)
             # One simple query, so that the file's own BEGIN and COMMIT decide.
             connection.execute(text.encode())
     except psycopg.Error as error:
@@ -34,6 +43,12 @@ def apply_schema(url: str) -> None:
         said = error.diag.message_primary or f"{one_line(error)}; see that it runs (`spillway up`)"
         kind = Transient if is_transient(error) else Terminal
         raise kind(f"schema.sql on {host_of(url)}: {said}{hint}") from error
+
+
+def _make_schema(connection: psycopg.Connection, name: str) -> None:
+    """Only if it is missing: a role without CREATE on the database may use one that exists."""
+    if connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [name]).fetchone() is None:
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(name)))
 
 
 def schema_is_there(connection: psycopg.Connection[tuple[str | None]]) -> bool:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import LiteralString
 
 import numpy as np
 import psycopg
 import pyarrow as pa
-from psycopg import sql
 
+from infra.table import on_events
 from tasks.archive.columns import row_hashes, time_us
-from tasks.archive.manifest import HYPERTABLE
 from tasks.chunks import Chunk
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,14 +25,14 @@ _MASK = (1 << 64) - 1
 
 # SHA-256 and not MD5: a server under FIPS refuses MD5, and here it costs the same. OFFSET 0 keeps the planner from
 # computing the hash twice. A sum of bigint is a numeric: it does not overflow.
-_CONTENT = sql.SQL("""
+_CONTENT: LiteralString = """
     SELECT day, count(*), (extract(epoch FROM min(time)) * 1000000)::bigint,
            (extract(epoch FROM max(time)) * 1000000)::bigint,
            sum(('x' || left(hash, 16))::bit(64)::bigint), sum(('x' || substr(hash, 17, 16))::bit(64)::bigint)
       FROM (SELECT time, (time AT TIME ZONE 'UTC')::date AS day,
                    encode(sha256(record_send(ROW(time, event_id, event_type, user_id, properties))), 'hex') AS hash
-              FROM {table} WHERE time >= %s AND time < %s OFFSET 0) AS rows
-     GROUP BY day ORDER BY day""").format(table=sql.Identifier(HYPERTABLE))
+              FROM {events} WHERE time >= %s AND time < %s OFFSET 0) AS rows
+     GROUP BY day ORDER BY day"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Content:
 
 def on_server(connection: psycopg.Connection, start: datetime, stop: datetime) -> dict[date, Content]:
     """The content of the rows from `start` to before `stop`, of each day (UTC) that has any. Raises `psycopg.Error`."""
-    rows = connection.execute(_CONTENT, [start, stop])
+    rows = connection.execute(on_events(_CONTENT), [start, stop])
     return {
         day: Content(count, low, high, int(first) & _MASK, int(second) & _MASK)
         for day, count, low, high, first, second in rows

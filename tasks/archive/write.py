@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from typing import LiteralString
 
 import psycopg
 import pyarrow.parquet as pq
-from psycopg import sql
 
 from infra.errors import Terminal
+from infra.table import on_events
 from tasks.archive.columns import SCHEMA, copied_rows, decode_rows
 from tasks.archive.content import Content, day_bounds, on_server, total
 from tasks.archive.lock import demand_alone
 from tasks.archive.manifest import (
-    HYPERTABLE,
     WRITING,
     ArchivedFile,
     BadArchive,
@@ -38,11 +38,9 @@ from tasks.progress import Reached, announce
 _GROUP_ROWS = 50_000
 _GROUP_BYTES = 32 * 1024 * 1024
 
-_COPY_DAY = sql.SQL("""
-    COPY (SELECT time, event_id, event_type, user_id, properties FROM {table}
-           WHERE time >= %s AND time < %s ORDER BY time, event_id) TO STDOUT (FORMAT BINARY)""").format(
-    table=sql.Identifier(HYPERTABLE)
-)
+_COPY_DAY: LiteralString = """
+    COPY (SELECT time, event_id, event_type, user_id, properties FROM {events}
+           WHERE time >= %s AND time < %s ORDER BY time, event_id) TO STDOUT (FORMAT BINARY)"""
 
 
 def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: Root) -> Manifest:
@@ -111,7 +109,7 @@ def _write_day(
     announce(Reached(name, f"writing {day}"))
     written = 0
     with (
-        connection.cursor().copy(_COPY_DAY, day_bounds(chunk, day)) as copy,
+        connection.cursor().copy(on_events(_COPY_DAY), day_bounds(chunk, day)) as copy,
         root.files.open_output_stream(root.path(aside)) as out,
         pq.ParquetWriter(
             out,

@@ -11,7 +11,9 @@ import psycopg
 from numpy.typing import NDArray
 
 from infra.connections import Clients
-from tasks.chunks import HYPERTABLE, server_now
+from infra.settings import settings
+from infra.table import EVENTS
+from tasks.chunks import server_now
 from tasks.files.reader import DAY_MS
 from tasks.maintain.compress import Again, find, wanted_of
 from tasks.maintain.jobs import is_community
@@ -20,8 +22,7 @@ from tasks.step import step
 
 _INTERVAL = """
     SELECT time_interval, now() FROM timescaledb_information.dimensions
-     WHERE hypertable_name = %s AND hypertable_schema = (SELECT relnamespace::regnamespace::text FROM pg_class
-                                                          WHERE oid = %s::regclass)"""
+     WHERE hypertable_schema = %s AND hypertable_name = %s"""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 
@@ -134,7 +135,7 @@ def _span(state: ChunkState) -> tuple[int, int]:
 
 def layout_of(connection: psycopg.Connection) -> Layout:
     """The chunks as they are now. Raises `psycopg.Error`."""
-    row = connection.execute(_INTERVAL, [HYPERTABLE, HYPERTABLE]).fetchone()
+    row = connection.execute(_INTERVAL, [settings().events_schema, EVENTS]).fetchone()
     assert row is not None  # preflight has seen the hypertable
     return Layout(tuple(chunk_states(connection)), row[0], server_now(connection))
 

@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, LiteralString
 
 import psycopg
 from psycopg import sql
 
 from infra.connections import Clients
 from infra.errors import Terminal
+from infra.table import on_events
 from tasks.backfill.chunks import Layout, Touched, touched
 from tasks.backfill.source import Source
 from tasks.columns.decode import Window
@@ -26,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SAMPLE = Limits(rows=5_000, bytes=4 << 20)
 # With the same indexes, and gone at the end: nothing is written into `events`.
 _TABLE = sql.Identifier("pg_temp", "spillway_sample")
-_MAKE = "CREATE TEMP TABLE spillway_sample (LIKE events INCLUDING ALL) ON COMMIT DROP"
+_MAKE: LiteralString = "CREATE TEMP TABLE spillway_sample (LIKE {events} INCLUDING ALL) ON COMMIT DROP"
 _COPY = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(_TABLE, COLUMN_LIST)
 
 
@@ -106,7 +107,7 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
         return None
     try:
         with connection.transaction(force_rollback=True):
-            connection.execute(_MAKE)
+            connection.execute(on_events(_MAKE))
             began = time.monotonic()
             copy_rows(connection, _COPY, batch.rows[: batch.unique])
             return batch.unique / max(1e-6, time.monotonic() - began)

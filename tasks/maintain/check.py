@@ -10,6 +10,7 @@ import psycopg
 
 from infra.connections import Clients
 from infra.settings import Settings
+from infra.table import on_events
 from tasks.chunks import server_now
 from tasks.maintain.account import Account, account
 from tasks.maintain.compress import (
@@ -87,7 +88,7 @@ def look(connection: psycopg.Connection, config: Settings, wanted: Wanted | None
     policies = Policies(
         wanted if community else None, found.jobs, config.keep, config.retention, retention_jobs, config.archive_after
     )
-    oldest = connection.execute("SELECT min(time) FROM events").fetchone()
+    oldest = connection.execute(on_events("SELECT min(time) FROM {events}")).fetchone()
     overdue = _overdue(states, policies, now, dry)
     violations = [problem for problem, grave in overdue if grave]
     warnings = [] if dry else [problem for problem, grave in overdue if not grave]

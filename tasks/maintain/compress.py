@@ -12,7 +12,8 @@ from psycopg import sql
 
 from infra.connections import Clients
 from infra.errors import Transient
-from tasks.chunks import HYPERTABLE, server_now
+from infra.table import events_name, events_table
+from tasks.chunks import server_now
 from tasks.maintain.jobs import Change, Job, apply, days, enabled_again, is_community, jobs
 from tasks.maintain.layout import Layout
 from tasks.maintain.states import ChunkState, chunk_states
@@ -83,7 +84,7 @@ def words_of(connection: psycopg.Connection) -> Words:
 
 def find(connection: psycopg.Connection) -> Found:
     """What the server is set to. Raises `psycopg.Error`."""
-    row = connection.execute(_FOUND, {"table": HYPERTABLE}).fetchone()
+    row = connection.execute(_FOUND, {"table": events_name()}).fetchone()
     enabled, segmentby, orderby = row or (False, None, None)
     layout = Layout.parse(segmentby or "", orderby) if enabled and orderby else None
     return Found(layout, tuple(jobs(connection, "compression")))
@@ -218,7 +219,7 @@ def _when(job: Job) -> str:
 
 def _statement(text: str, **values: object) -> sql.Composed:
     literals = {name: sql.Literal(value) for name, value in values.items()}
-    return sql.SQL(text).format(table=sql.Identifier(HYPERTABLE), name=sql.Literal(HYPERTABLE), **literals)
+    return sql.SQL(text).format(table=events_table(), name=sql.Literal(events_name()), **literals)
 
 
 def wanted_of(clients: Clients) -> Wanted | None:

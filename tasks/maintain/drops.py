@@ -9,7 +9,8 @@ from datetime import datetime
 import psycopg
 
 from infra.errors import Terminal
-from tasks.chunks import HYPERTABLE, Chunk
+from infra.table import events_name
+from tasks.chunks import Chunk
 from tasks.maintain.jobs import Job
 from tasks.maintain.undisturbed import alone
 
@@ -37,13 +38,13 @@ def drop_alone(connection: psycopg.Connection, chunk: Chunk, rows: int, size: in
     """
     with alone(connection, chunk):
         record_drop(connection, chunk, rows, size, by)
-        found = connection.execute(_DROP, [HYPERTABLE, chunk.range_end, chunk.range_start])
+        found = connection.execute(_DROP, [events_name(), chunk.range_end, chunk.range_start])
         dropped = [".".join(names) for (names,) in found]
         if dropped != [f"{chunk.schema}.{chunk.table}"]:  # rolled back by this
             raise Terminal(
                 f"drop {chunk.schema}.{chunk.table}: expected to drop this chunk alone, found {dropped}; nothing was"
                 " dropped: run it again, and if it says the same, look for chunks that overlap (SELECT"
-                " show_chunks('events'))"
+                f" show_chunks('{events_name()}'))"
             )
 
 

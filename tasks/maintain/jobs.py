@@ -9,7 +9,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from tasks.chunks import HYPERTABLE
+from infra.table import events_name
 
 Kind = Literal["compression", "retention"]
 _PROCEDURES = {"compression": "policy_compression", "retention": "policy_retention"}
@@ -65,7 +65,7 @@ _JOBS = """
 
 def jobs(connection: psycopg.Connection, kind: Kind) -> list[Job]:
     """The policies of one kind, none or one where nobody has tinkered. Raises `psycopg.Error`."""
-    rows = connection.execute(_JOBS, {"table": HYPERTABLE, "procedure": _PROCEDURES[kind]})
+    rows = connection.execute(_JOBS, {"table": events_name(), "procedure": _PROCEDURES[kind]})
     return [
         Job(job, kind, after, enabled, start, seconds, success, failed, error if failed else None, next_start, running)
         for job, after, enabled, start, seconds, success, failed, error, next_start, running in rows

@@ -12,7 +12,8 @@ from psycopg import sql
 
 from infra.connections import Clients
 from infra.errors import Terminal, Transient
-from tasks.chunks import HYPERTABLE, Chunk, count, days_of, server_now
+from infra.table import events_name
+from tasks.chunks import Chunk, count, days_of, server_now
 from tasks.maintain.drops import drop_alone, policy_reached, record_uncounted
 from tasks.maintain.jobs import Change, Job, apply, days, enabled_again, is_community, jobs
 from tasks.maintain.states import ChunkState, chunk_states
@@ -90,7 +91,7 @@ def _after(job: Job) -> str:
 
 def _statement(text: str, **values: object) -> sql.Composed:
     literals = {name: sql.Literal(value) for name, value in values.items()}
-    return sql.SQL(text).format(name=sql.Literal(HYPERTABLE), **literals)
+    return sql.SQL(text).format(name=sql.Literal(events_name()), **literals)
 
 
 @step("agree on retention")

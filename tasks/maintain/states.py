@@ -10,7 +10,8 @@ from typing import Literal
 
 import psycopg
 
-from tasks.chunks import HYPERTABLE, Chunk, count
+from infra.table import events_name
+from tasks.chunks import Chunk, count
 from tasks.maintain.layout import Layout
 
 # Bits of `_timescaledb_catalog.chunk.status`. Partial: rows were written to it since it was compressed.
@@ -68,7 +69,7 @@ _STATES = """
 
 def chunk_states(connection: psycopg.Connection) -> list[ChunkState]:
     """All chunks of `events`, the oldest first, with rows as the server estimates them. Raises `psycopg.Error`."""
-    return [_chunk_state(*row) for row in connection.execute(_STATES, {"table": HYPERTABLE})]
+    return [_chunk_state(*row) for row in connection.execute(_STATES, {"table": events_name()})]
 
 
 def _chunk_state(

@@ -9,6 +9,7 @@ import psycopg
 import redis
 
 from infra.errors import Terminal
+from infra.table import events_name
 
 _MIN_REDIS = (7, 0)  # entries-added, without which a loss cannot be seen
 _MIN_POSTGRES = 150000
@@ -18,7 +19,7 @@ _MAX_SKEW_SECONDS = 60
 _SERVER = """
     SELECT current_setting('server_version_num')::int,
            (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
-           to_regclass('events') IS NOT NULL AND to_regclass('spillway.files') IS NOT NULL,
+           to_regclass(%s) IS NOT NULL AND to_regclass('spillway.files') IS NOT NULL,
            extract(epoch FROM clock_timestamp())::float8"""
 
 
@@ -28,7 +29,7 @@ def check_servers(client: redis.Redis, connection: psycopg.Connection) -> list[s
     version = tuple(int(part) for part in info["redis_version"].split(".")[:2])
     if version < _MIN_REDIS:
         raise Terminal(f"Redis is {info['redis_version']}, expected 7.0 or later; upgrade it")
-    row = connection.execute(_SERVER).fetchone()
+    row = connection.execute(_SERVER, [events_name()]).fetchone()
     assert row is not None  # a SELECT without FROM has one row
     postgres, timescale, schema, now = row
     if postgres < _MIN_POSTGRES:
