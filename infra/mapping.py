@@ -34,6 +34,11 @@ class Source:
         return self.pieces[1::2] + ((self.instead,) if self.instead else ())
 
     @property
+    def only_key(self) -> str | None:
+        """The key whose value is the column's text as it is, or None for a template."""
+        return self.pieces[1] if len(self.pieces) == 3 and not self.pieces[0] and not self.pieces[2] else None
+
+    @property
     def required(self) -> tuple[str, ...]:
         """The keys without which an entry cannot become a row."""
         return () if self.default is not None or self.instead else self.pieces[1::2]

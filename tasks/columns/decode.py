@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from infra.mapping import Mapping, Source
 from tasks.columns.entries import MALFORMED, Group
 from tasks.columns.extract import Columns, extract, layouts
-from tasks.columns.times import parse_times
+from tasks.columns.times import parse_times, time_texts
 from tasks.columns.uuids import parse_uuids
 from tasks.ids import parse_id
 
@@ -152,8 +152,10 @@ def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArra
         for row in map(int, np.flatnonzero(_is_alone(group, MALFORMED))):
             shown = records[row].as_py()[:_SHOWN].decode(errors="replace")
             faults[row] = (MALFORMED.decode(), f"expected as many values as the header has names, found {shown!r}")
-    texts = {name: _column(name, source, columns) for name, source in mapping.sources.items()}
+    texts = {"time": _column("time", mapping.time, columns)}
     times, time_good = parse_times(texts["time"])
+    _spell_time(mapping, columns, times)
+    texts |= {name: _column(name, source, columns) for name, source in mapping.sources.items() if name != "time"}
     _note(faults, "time", ~time_good, texts["time"], "expected ISO 8601 or a number of s, ms or µs since 1970")
     event_id, id_good = parse_uuids(texts["event_id"], mapping.uuid5)
     _note(faults, "event_id", ~id_good, texts["event_id"], "expected a UUID")
@@ -185,6 +187,18 @@ def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArra
     return events.take(np.flatnonzero(good))
 
 
+def _spell_time(mapping: Mapping, columns: Columns, times: NDArray[np.int64]) -> None:
+    """Give the key of the time its one text, if another column reads it: how a file spells a time is its format's.
+
+    Otherwise the same rows would have other ids as CSV than as Parquet, and as milliseconds than as microseconds.
+    """
+    key = mapping.time.only_key
+    if key is None or all(key not in source.keys for name, source in mapping.sources.items() if name != "time"):
+        return
+    absent = np.asarray(columns.texts[key].is_null())
+    columns.texts[key] = time_texts(pa.array(times, pa.int64(), mask=absent).view(pa.timestamp("us")))
+
+
 def _is_alone(group: Group, key: bytes) -> NDArray[np.bool_]:
     """Which entries have this field and no other: one that is redriven with values that somebody gave it has more."""
     found = np.asarray(group.column(key).is_valid())
@@ -197,8 +211,8 @@ def _is_alone(group: Group, key: bytes) -> NDArray[np.bool_]:
 def _column(name: str, source: Source, columns: Columns) -> pa.Array:
     """The text of a column: string, n, without nulls; an entry that lacks it gets a fault and an empty text."""
     keys = source.pieces[1::2]
-    if len(source.pieces) == 3 and not source.pieces[0] and not source.pieces[2]:
-        texts = columns.texts[keys[0]]
+    if source.only_key is not None:
+        texts = columns.texts[source.only_key]
         if source.instead is not None and texts.null_count:
             texts = pc.coalesce(texts, columns.texts[source.instead])
     else:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from infra.mapping import FLAT, JSON, Mapping
 from tasks.columns.entries import Group
 
+_NULL = msgspec.Raw(b"null")
 _NAME_SHOWN = 60  # bytes of a field's name that a fault quotes
 
 
@@ -97,75 +98,115 @@ def _utf8(values: pa.Array, key: str, faults: dict[int, tuple[str, str]]) -> pa.
         return pa.array(texts, pa.string())
 
 
-_Scalar = str | int | float | None
+@dataclass(frozen=True)
+class _Decoders:
+    """Decoders of a document that look at the keys of a mapping alone and skip all else: the i-th key becomes `f{i}`.
+
+    `quick`: texts are text, fractions and exponents too; integers, booleans and null are what they are in Python.
+    `exact`: every value as the JSON that came. Both leave `properties` as that.
+    """
+
+    quick: Callable[[bytes], Any]
+    exact: Callable[[bytes], Any]
 
 
 @lru_cache(maxsize=64)
-def _decoder(keys: tuple[str, ...], properties: str | None) -> Callable[[bytes], Any]:
-    """A decoder that looks at `keys` alone, skips all else, and leaves `properties` as the text that it is."""
-    fields: list[tuple[str, Any, Any]] = [(f"f{i}", _Scalar, None) for i in range(len(keys))]
+def _decoders(keys: tuple[str, ...], properties: str | None) -> _Decoders:
     names = {f"f{i}": key for i, key in enumerate(keys)}
+    rest: list[tuple[str, Any, Any]] = []
     if properties is not None:
-        fields.append(("properties", msgspec.Raw, msgspec.Raw(b"null")))
+        rest.append(("properties", msgspec.Raw, _NULL))
         names["properties"] = properties
-    struct = msgspec.defstruct("Document", fields, rename=names, gc=False)
-    decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct).decode
-    return decode
+    quick: list[tuple[str, Any, Any]] = [(f"f{i}", Any, None) for i in range(len(keys))]
+    exact: list[tuple[str, Any, Any]] = [(f"f{i}", msgspec.Raw, _NULL) for i in range(len(keys))]
+    structs = [msgspec.defstruct("Document", fields + rest, rename=names, gc=False) for fields in (quick, exact)]
+    return _Decoders(
+        msgspec.json.Decoder(structs[0], float_hook=str).decode,  # a float would lose digits: 5.10, 1e400
+        msgspec.json.Decoder(structs[1]).decode,
+    )
 
 
 def _from_json(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns:
     name = mapping.field.decode(errors="replace")
     whole = group.column(mapping.field)
     columns = Columns({}, whole)
-    decode = _decoder(keys, mapping.properties)
+    decoders = _decoders(keys, mapping.properties)
     documents: list[bytes | None] = whole.to_pylist()
     try:
-        parsed = list(map(decode, documents))  # type: ignore[arg-type]  # None is caught below
+        parsed = list(map(decoders.quick, documents))  # type: ignore[arg-type]  # None is caught below
     except (msgspec.MsgspecError, TypeError, UnicodeDecodeError, RecursionError):
-        empty = decode(b"{}")
+        empty = decoders.quick(b"{}")
         parsed = []
         for i, document in enumerate(documents):
             try:
                 if document is None:
                     raise msgspec.DecodeError(f"expected a field {name!r}, found none")
-                parsed.append(_decode_one(decode, document))
+                parsed.append(_decode_one(decoders, document, keys))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 parsed.append(empty)
                 columns.faults[i] = (name, str(error))
     for number, key in enumerate(keys):
         attribute = f"f{number}"
-        columns.texts[key] = _texts([getattr(row, attribute) for row in parsed], key, columns.faults)
+        values = [getattr(row, attribute) for row in parsed]
+        try:
+            columns.texts[key] = pa.array(values, pa.string())
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            columns.texts[key], faults = _texts(values, key, documents)
+            for i, reason in faults.items():
+                columns.faults.setdefault(i, (name, reason))
     if mapping.properties is not None:
         raws = (bytes(row.properties) for row in parsed)
         columns.properties = pa.array([None if raw == b"null" else raw for raw in raws], pa.binary())
     return columns
 
 
-def _decode_one(decode: Callable[[bytes], Any], document: bytes) -> Any:
+def _decode_one(decoders: _Decoders, document: bytes, keys: tuple[str, ...]) -> Any:
     """Of a repeated key only the last value counts: the earlier ones may be anything that is JSON."""
     try:
-        return decode(document)
-    except (msgspec.ValidationError, UnicodeDecodeError) as error:
-        try:
-            last = msgspec.json.encode(msgspec.json.decode(document, type=dict[str, msgspec.Raw]))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise error from None
-    return decode(last)
+        return decoders.quick(document)
+    except (msgspec.ValidationError, UnicodeDecodeError):
+        row = decoders.exact(document)  # raises for a document that is none; else integers are too long for Python
+    for number, key in enumerate(keys):
+        setattr(row, f"f{number}", _exact_text(bytes(getattr(row, f"f{number}")), key))
+    return row
 
 
-def _texts(values: list[_Scalar], key: str, faults: dict[int, tuple[str, str]]) -> pa.Array:
+def _exact_text(value: bytes, key: str) -> str | None:
+    """A value of JSON as text, None for null. Raises `ValidationError` for an object and an array: they have none."""
+    if value[:1] == b'"':
+        return msgspec.json.decode(value, type=str)
+    if value[:1] in b"{[":
+        raise msgspec.ValidationError(_no_text(value[:1] == b"{", key))
+    return None if value == b"null" else value.decode()
+
+
+def _no_text(is_object: bool, key: str) -> str:
+    return f"Expected `str | int | float | bool | null`, got `{'object' if is_object else 'array'}` - at `$.{key}`"
+
+
+def _texts(values: list[Any], key: str, documents: list[bytes | None]) -> tuple[pa.Array, dict[int, str]]:
+    """The texts of values that `quick` found, and why others have none."""
     try:
-        return pa.array(values, pa.string())
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+        return pa.array([str(v) if v.__class__ is int and v else v for v in values], pa.string()), {}
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass
     texts: list[str | None] = []
+    faults: dict[int, str] = {}
     for i, value in enumerate(values):
-        text = value if value is None or isinstance(value, str) else str(value)
-        try:
-            if text is not None:
-                text.encode()
-        except UnicodeEncodeError:
-            faults.setdefault(i, (key, "expected Unicode text, found a lone surrogate"))
-            text = None
-        texts.append(text)
-    return pa.array(texts, pa.string())
+        if value is None or isinstance(value, str):
+            texts.append(value)
+        elif value is True or value is False:
+            texts.append("true" if value else "false")
+        elif isinstance(value, int):
+            texts.append(str(value) if value else _zero(key, documents[i]))
+        else:
+            texts.append(None)
+            faults[i] = _no_text(isinstance(value, dict), key)
+    return pa.array(texts, pa.string()), faults
+
+
+def _zero(key: str, document: bytes | None) -> str | None:
+    """Of a zero alone Python does not know how it was written."""
+    if document is None or b"-0" not in document:
+        return "0"
+    return _exact_text(bytes(_decoders((key,), None).exact(document).f0), key)

@@ -16,7 +16,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_BELOW, _MILLISECONDS_BELOW = 10**11, 10**14
 _CUT = Context(rounding=ROUND_DOWN)  # the usual context would round at the 28th digit
 _FEW = 32  # texts that are parsed one by one
-_INTEGER = r"^-?[0-9]{1,18}$"  # as Arrow casts them: without a plus
+_INTEGER = r"^-?[0-9]{1,18}(?:\.0*)?$"  # as Arrow casts them: without a plus, once the fraction is cut
+_FRACTION_OF_ZEROS = r"\.0*$"
+_THOUSANDTHS_OF_ZERO = r"\.?(?:000)+$"
 # Decimal alone would take 1_000 and the digits of other alphabets, and stumble over an exponent of a million.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 
@@ -34,9 +36,30 @@ def parse_times(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     good = np.ones(len(texts), bool)
     number = np.asarray(pc.match_substring_regex(texts, _INTEGER))
     if number.any():
-        out[number] = _from_numbers(np.asarray(pc.cast(texts.filter(pa.array(number)), pa.int64())))
+        whole = pc.replace_substring_regex(texts.filter(pa.array(number)), _FRACTION_OF_ZEROS, "")
+        out[number] = _from_numbers(np.asarray(pc.cast(whole, pa.int64())))
     out[~number], good[~number] = _from_texts(texts.filter(pa.array(~number)))
     return out, good
+
+
+def time_texts(times: pa.Array) -> pa.Array:
+    """The one text of each time: ISO 8601 in UTC with a fraction of 0, 3 or 6 digits, as few as it needs.
+
+    `times`: timestamps of any unit, n, that are UTC, with or without a zone. Finer than microseconds is cut. Returns
+    string, n, with the same nulls: `2024-01-02T03:04:05Z`, `2024-01-02T03:04:05.120Z`.
+    """
+    unit = times.type.unit
+    numbers = times.cast(pa.timestamp(unit)).view(pa.int64())
+    if unit == "ns":  # cut, as the digits of the text would be: towards the past
+        micros = np.asarray(numbers.fill_null(0)) // 1000
+        numbers, unit = pa.array(micros, mask=np.asarray(times.is_null())), "us"
+    texts = pc.replace_substring(numbers.view(pa.timestamp(unit)).cast(pa.string()), " ", "T", max_replacements=1)
+    return pc.binary_join_element_wise(without_zeros(texts) if unit != "s" else texts, "Z", "")
+
+
+def without_zeros(texts: pa.Array) -> pa.Array:
+    """Times of 3, 6 or 9 digits of a fraction with as few of these as they need, or none."""
+    return pc.replace_substring_regex(texts, _THOUSANDTHS_OF_ZERO, "")
 
 
 def _from_texts(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -11,19 +11,22 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.columns.times import time_texts, without_zeros
+
 _UUID_BYTES = 16
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)  # both digits at once
 _GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))  # of the 32 digits of a UUID; a dash between two
-_NS_A_US = 1000
+_DIGITS_ALONE = r"^-?[0-9]+$"
+_EXPONENT_BELOW = 1e-4  # Python writes smaller numbers with an exponent, Arrow does not yet
 _JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
 def as_text(array: pa.Array) -> pa.Array:
     """A column, n, as binary, n, with the same nulls.
 
-    Times are ISO 8601 with Z, to the microsecond (what is finer is cut; those without a zone are taken as UTC). A UUID
-    or any 16 bytes of a fixed width are spelled as a UUID. Texts and bytes are as they are; numbers and booleans as in
-    JSON, with all their digits; lists, structs and maps are JSON. Raises `TypeError` for what JSON cannot hold.
+    A value has one text, whatever the width, unit or encoding of its column: see docs/mappings.md. Times are those of
+    `time_texts`. A UUID or any 16 bytes of a fixed width are spelled as a UUID. Texts and bytes are as they are; lists,
+    structs and maps are JSON. Raises `TypeError` for what JSON cannot hold.
     """
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
@@ -35,13 +38,17 @@ def as_text(array: pa.Array) -> pa.Array:
     if pa.types.is_nested(kind):
         return _json(array)
     if pa.types.is_timestamp(kind):
-        return _times(array)
+        return time_texts(array).cast(pa.binary())
     if pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES:
         return _uuids(array)
-    if pa.types.is_float16(kind):
-        array = array.cast(pa.float32())
-    elif pa.types.is_duration(kind):
-        array = array.cast(pa.int64())
+    if pa.types.is_floating(kind):
+        return _floats(array.cast(pa.float32()) if pa.types.is_float16(kind) else array).cast(pa.binary())
+    if pa.types.is_decimal(kind):
+        return _decimals(array).cast(pa.binary())
+    if pa.types.is_time(kind):
+        return without_zeros(array.cast(pa.string())).cast(pa.binary())
+    if pa.types.is_duration(kind):
+        array = array.cast(pa.duration("us"), safe=False).cast(pa.int64())
     elif pa.types.is_fixed_size_binary(kind) or _is_text(kind):
         return array.cast(pa.binary())
     return array.cast(pa.string()).cast(pa.binary())
@@ -52,15 +59,25 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in (*tests, pa.types.is_string_view, pa.types.is_binary_view))
 
 
-def _times(array: pa.Array) -> pa.Array:
-    unit = array.type.unit
-    numbers = array.cast(pa.timestamp(unit)).view(pa.int64())
-    if unit == "ns":  # cut, as the digits of the text would be: towards the past
-        micros = np.asarray(numbers.fill_null(0)) // _NS_A_US
-        numbers, unit = pa.array(micros, mask=np.asarray(array.is_null())), "us"
-    texts = numbers.view(pa.timestamp(unit)).cast(pa.string())
-    texts = pc.replace_substring(texts, " ", "T", max_replacements=1)
-    return pc.binary_join_element_wise(texts, "Z", "").cast(pa.binary())
+def _floats(array: pa.Array) -> pa.Array:
+    """As Python writes them, and pandas with it: the shortest digits that give the number back, `.0` if it is whole."""
+    texts = array.cast(pa.string())
+    whole = pc.match_substring_regex(texts, _DIGITS_ALONE)
+    texts = pc.if_else(whole, pc.binary_join_element_wise(texts, ".0", ""), texts)
+    size = pc.abs(array)
+    odd = pc.or_(pc.match_substring(texts, "e"), pc.and_(pc.less(size, _EXPONENT_BELOW), pc.greater(size, 0)))
+    return _replaced(texts, odd, [str(number) for number in np.asarray(array.filter(odd))])
+
+
+def _decimals(array: pa.Array) -> pa.Array:
+    """All digits that the type has, without an exponent."""
+    texts = array.cast(pa.string())
+    odd = pc.match_substring(texts, "E")
+    return _replaced(texts, odd, [format(value, "f") for value in array.filter(odd).to_pylist() if value is not None])
+
+
+def _replaced(texts: pa.Array, mask: pa.Array, values: list[str]) -> pa.Array:
+    return pc.replace_with_mask(texts, mask.fill_null(False), pa.array(values, pa.string())) if values else texts
 
 
 def _uuids(array: pa.Array) -> pa.Array:

@@ -28,7 +28,6 @@ _DASHED = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PLAIN = re.compile(r"[0-9a-fA-F]{32}")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://spillway.example/event-id")
-_INTEGER_DIGITS = 4_300  # of a number that stands where a text is read; Python's own limit
 # A row of a B-tree has 2,704 bytes at most, of which a compressed text may be one: https://www.postgresql.org/docs/
 # current/btree.html. What lies between is not predicted; zlib packs better than the server does.
 _FITS, _PACKED_FITS, _PACKED_BEYOND = 2_000, 200, 2_800
@@ -207,18 +206,14 @@ def _from_document(document: bytes | None, layout: Layout) -> tuple[Texts, Any]:
 
 
 def _member(value: Any) -> str | None:
-    """The text of a member: a number is one, as JSON readers write it."""
-    if isinstance(value, Number):
-        if re.fullmatch(r"-?\d+", value):
-            if len(value.lstrip("-")) > _INTEGER_DIGITS:
-                raise Refused("a number too long to be a text")
-            return str(int(value))
-        if abs(number := float(value)) == float("inf"):
-            raise Refused("a number too large to be a text")
-        return str(number)
-    if value is None or (isinstance(value, str) and not has_surrogates(value)):
+    """The text of a member: a number is what stands there."""
+    if value is True or value is False:
+        return "true" if value else "false"
+    if value is None or isinstance(value, Number):
         return value
-    raise Refused("neither a text nor a number")
+    if isinstance(value, str) and not has_surrogates(value):
+        return value
+    raise Refused("neither a text, a number nor a boolean")
 
 
 def _text(column: Column, texts: Texts) -> str:

@@ -20,6 +20,13 @@ from tasks.files.texts import as_text
 
 EPOCH = datetime(1970, 1, 1)
 
+
+def instant(value: datetime) -> str:
+    """As documented, and as `java.time.Instant` prints: a fraction of 0, 3 or 6 digits, as few as it needs."""
+    micros = value.microsecond
+    return value.isoformat(timespec="microseconds" if micros % 1000 else "milliseconds" if micros else "seconds") + "Z"
+
+
 a_time = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999))
 
 
@@ -36,7 +43,7 @@ def texts(values: list[Any], kind: pa.DataType) -> list[str | None]:
 @settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | a_time))
 def test_microseconds_are_exact(values: list[datetime | None]) -> None:
-    expected = [value and value.isoformat(timespec="microseconds") + "Z" for value in values]
+    expected = [value and instant(value) for value in values]
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("us", "Europe/Berlin")):
         micros = [value and (value - EPOCH) // timedelta(microseconds=1) for value in values]
         assert texts(micros, kind) == expected
@@ -48,9 +55,7 @@ def test_microseconds_are_exact(values: list[datetime | None]) -> None:
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_nanoseconds_are_cut_as_digits_are(values: list[int]) -> None:
     found = texts(values, pa.timestamp("ns"))
-    assert found == [
-        (EPOCH + timedelta(microseconds=ns // 1000)).isoformat(timespec="microseconds") + "Z" for ns in values
-    ]
+    assert found == [instant(EPOCH + timedelta(microseconds=ns // 1000)) for ns in values]
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -104,6 +109,7 @@ def test_floats_keep_every_bit_and_are_json(values: list[float | None]) -> None:
     found = texts(values, pa.float64())
     read = [None if text is None else float(text) for text in found]
     assert [None if text is None else json.loads(text) for text in found] == values
+    assert found == [None if value is None else repr(value) for value in values]
     assert [np.float64(value).tobytes() for value in read if value is not None] == [
         np.float64(value).tobytes() for value in values if value is not None
     ]
@@ -128,7 +134,11 @@ def test_floats_of_32_bits_keep_them(values: list[float]) -> None:
         ([Decimal(10**50)], pa.decimal256(60, 0), [str(10**50)]),
         ([19_000, None], pa.date32(), ["2022-01-08", None]),
         ([1_500], pa.time32("ms"), ["00:00:01.500"]),
-        ([1_500], pa.duration("ms"), ["1500"]),
+        ([1_500_000_000, 0, 1], pa.time64("ns"), ["00:00:01.500", "00:00:00", "00:00:00.000000001"]),
+        ([1_500], pa.duration("ms"), ["1500000"]),
+        ([1_500_999], pa.duration("ns"), ["1500"]),
+        ([Decimal("1E-8"), Decimal(0)], pa.decimal128(10, 8), ["0.00000001", "0.00000000"]),
+        ([Decimal(1200), None], pa.decimal128(5, -2), ["1200", None]),
         ([b"abc"], pa.binary(3), ["abc"]),
         ([None, None], pa.null(), [None, None]),
     ],
