@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 
 import psycopg
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from infra.errors import Terminal, Transient, is_transient, one_line
 from infra.next_steps import next_step
+from infra.redis_server import UnfitServer, open_redis
 from infra.settings import Settings, host_of
 
 R = TypeVar("R")
@@ -39,21 +38,14 @@ _SILENCE_MARGIN_SECONDS = 5.0
 def redis_client(settings: Settings) -> redis.Redis:
     """A client that makes one attempt a command (steps are retried, not commands) and returns bytes.
 
-    Raises `Terminal` for a URL that is none.
+    Raises `Terminal` for a URL that cannot be read.
     """
     try:
-        client: redis.Redis = redis.Redis.from_url(
-            settings.redis,
-            socket_timeout=settings.redis_timeout,
-            socket_connect_timeout=settings.connect_timeout,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-            client_name="spillway",
-        )
+        client = open_redis(settings.redis, settings.redis_timeout, settings.connect_timeout)
     except ValueError as error:
-        raise Terminal(f"SPILLWAY_REDIS_URL is no Redis URL: {one_line(error)}") from None
+        raise Terminal(f"SPILLWAY_REDIS_URL: {error}") from None
+    except UnfitServer as error:
+        raise Terminal(f"Redis at {host_of(settings.redis)}: {error}") from None
     # The reply as hiredis gives it: parsing it into pairs and dicts would cost as much as reading it.
     client.set_response_callback("XRANGE", lambda reply, **_: reply)
     return client
@@ -183,5 +175,7 @@ def _explained(doing: str, settings: Settings) -> Iterator[None]:
     except (psycopg.Error, redis.exceptions.RedisError) as error:
         postgres = isinstance(error, psycopg.Error)
         server = f"PostgreSQL at {host_of(settings.database)}" if postgres else f"Redis at {host_of(settings.redis)}"
+        if isinstance(error, UnfitServer):
+            raise Terminal(f"{doing}: {server}: {one_line(error)}") from error
         kind = Transient if is_transient(error) else Terminal
         raise kind(f"{doing}: {server}: {one_line(error)}; {next_step(error)}") from error

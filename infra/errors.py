@@ -6,6 +6,7 @@ What is not known is terminal: retrying what nobody understands hides it.
 from __future__ import annotations
 
 import re
+import ssl
 
 import psycopg
 import redis
@@ -68,6 +69,12 @@ _REDIS_TRANSIENT: tuple[type[Exception], ...] = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ClusterDownError,  # a replica that lost its primary (MASTERDOWN) too
 )
+# Codes, the first word of a reply, that redis-py has no class for, and of which another attempt may work.
+REDIS_TRANSIENT_CODES = {
+    "MISCONF": "it cannot save to its disk and takes no writes",
+    "BUSY": "a script runs",
+    "NOREPLICAS": "too few replicas are there for a write",
+}
 _REDIS_TERMINAL: tuple[type[Exception], ...] = (
     redis.exceptions.AuthenticationError,
     redis.exceptions.AuthorizationError,
@@ -90,9 +97,32 @@ def is_transient(error: BaseException) -> bool:
                 return bool(_DROPPED_MEANWHILE.search(str(error)))
             return state in _TRANSIENT_SQLSTATES or state[:2] in _TRANSIENT_SQLSTATES
         return isinstance(error, psycopg.OperationalError) and not _REFUSED_FOR_GOOD.search(str(error))
-    if isinstance(error, _REDIS_TERMINAL):
+    if isinstance(error, _REDIS_TERMINAL) or tls_fault(error) is not None:
         return False
-    return isinstance(error, _REDIS_TRANSIENT)
+    return isinstance(error, _REDIS_TRANSIENT) or redis_code(error) in REDIS_TRANSIENT_CODES
+
+
+def redis_code(error: BaseException) -> str | None:
+    """The code of a reply that is an error (`WRONGTYPE`, `MISCONF`, …); None for anything else."""
+    if not isinstance(error, redis.exceptions.RedisError):
+        return None
+    code = getattr(error, "status_code", None)
+    if code is None and isinstance(error, redis.exceptions.ResponseError):
+        code = str(error).partition(" ")[0]
+    return code
+
+
+def tls_fault(error: BaseException | None) -> ssl.SSLError | None:
+    """What TLS refused and would refuse again, if that is why a connection to Redis failed; else None.
+
+    redis-py wraps it in a `ConnectionError`. A connection that only ended early may work the next time.
+    """
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            passing = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+            return None if isinstance(error, passing) else error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 # In this order: what an earlier one hides, a later one does not look at.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import ssl
 
 import psycopg
 import redis
 from redis import exceptions
 
-from infra.errors import is_transient
+from infra.errors import is_transient, redis_code, tls_fault
 
 _CONNECTIONS = "raise max_connections or lower SPILLWAY_PARALLEL_LOADS"
 _WAIT = "wait until it is up again (spillway status), then drain again"
@@ -51,13 +52,28 @@ _BY_CLASS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits: s
     (exceptions.TimeoutError, "see why it is slow, or raise SPILLWAY_REDIS_TIMEOUT"),
 )
 
+_BY_CODE: dict[str | None, str] = {
+    "NOAUTH": "put user and password into SPILLWAY_REDIS_URL",
+    "MISCONF": "free space on the disk of Redis, which cannot save itself and takes no writes (INFO persistence)",
+    "BUSY": "wait for the script that Redis runs, or end it (SCRIPT KILL)",
+    "NOREPLICAS": "see why the replicas of Redis are away (INFO replication)",
+    "MOVED": "point SPILLWAY_REDIS_URL at a Redis without cluster mode",
+    "DENIED": "set a password on Redis, or protected-mode no",
+}
+
 
 def next_step(error: psycopg.Error | exceptions.RedisError) -> str:
     """What a person does next, without a full stop. Every passing error has one of its own."""
     if isinstance(error, redis.exceptions.RedisError):
+        if (fault := tls_fault(error)) is not None:
+            return _tls_step(fault)
+        if (code := redis_code(error)) in _BY_CODE:
+            return _BY_CODE[code]
         for kind, step in _BY_CLASS:
             if isinstance(error, kind):
                 return step
+        if "max number of clients" in str(error):  # a class of its own only where the client counts
+            return "raise Redis's maxclients, or see who holds its connections (CLIENT LIST)"
         return _start("SPILLWAY_REDIS_URL") if is_transient(error) else "see docs/operations.md"
     state = error.sqlstate or ""
     for key in (state, state[:2]):
@@ -71,6 +87,17 @@ def next_step(error: psycopg.Error | exceptions.RedisError) -> str:
     if isinstance(error, psycopg.OperationalError) and state[:2] in ("", "28"):  # libpq tells no state
         return "mend user and password in SPILLWAY_DATABASE_URL"
     return "see docs/operations.md"
+
+
+def _tls_step(fault: ssl.SSLError) -> str:
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return (
+            "name the authority that signed its certificate in SPILLWAY_REDIS_URL (?ssl_ca_certs=FILE), and the host as"
+            " the certificate has it"
+        )
+    if fault.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
+        return "this port does not speak TLS: write redis:// in SPILLWAY_REDIS_URL, or name the TLS port"
+    return "see whether it wants a client's certificate (?ssl_certfile=FILE&ssl_keyfile=FILE in SPILLWAY_REDIS_URL)"
 
 
 def _start(variable: str) -> str:

@@ -68,6 +68,9 @@ def open_place(source: str, purpose: str, advice: str) -> Place:
             files, path = _by_fsspec(source)
     except (pa.ArrowException, OSError, ValueError, ImportError, TypeError) as error:
         reason = one_line(error).replace(source, shown)
+        hidden = source.partition("://")[2]
+        if shown != source and _quotes(reason.replace(shown, ""), hidden.replace(shown.partition("://")[2], "")):
+            reason = f"{type(error).__name__} (in words that quote the URL, and so are not shown)"
         if len(reason) > _REASON_SHOWN:
             reason = reason[:_REASON_SHOWN] + "…"
         if is_passing(error):
@@ -97,8 +100,29 @@ def _by_fsspec(url: str) -> tuple[Any, str]:
 
 
 def without_credentials(url: str) -> str:
-    """A URL without user, password and parameters, any of which may be a secret."""
-    return re.sub(r"://[^/]*@", "://", re.sub(r"[?#].*", "", url, flags=re.DOTALL))
+    """A URL without user, password and parameters, any of which may be a secret.
+
+    A key may hold a /, a ? or an @ that nobody has encoded: what stands before the last @ is left out as a whole where
+    the URL names a user. Without an @ what looks like a user and a key is left out too.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    if _NAMES_A_USER.match(rest):
+        rest = rest.rpartition("@")[2] if "@" in rest else "…"
+    return scheme + mark + re.sub(r"[?#].*", "", rest, flags=re.DOTALL)
+
+
+# A user before the first /, or something after a colon that is not a port.
+_NAMES_A_USER = re.compile(r"[^/]*@|[^/@]*:(?!\d{1,5}(?:[/?#]|$)(?!.*@))", re.DOTALL)
+_PIECE = 4  # letters of a secret that no message has in a row
+
+
+def _quotes(text: str, hidden: str) -> bool:
+    """Whether a text has a piece of what is hidden, as it is or percent-encoded."""
+    forms = {hidden, unquote(hidden), quote(hidden), quote(unquote(hidden), safe="")}
+    text = text.lower()
+    return any(form[at : at + _PIECE].lower() in text for form in forms for at in range(len(form) - _PIECE + 1))
 
 
 def is_passing(error: BaseException) -> bool:

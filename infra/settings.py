@@ -8,16 +8,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from redis.connection import parse_url
 
-from infra.errors import Terminal, redact
+from infra.errors import Terminal
+from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SCHEMA_SQL = PROJECT_ROOT / "schema.sql"
@@ -79,15 +77,38 @@ def _columns(item: str, example: str) -> Callable[[object], object]:
     return check
 
 
+def _url(read: Callable[[str], object]) -> Callable[[SecretStr], SecretStr]:
+    """Refuse a URL that cannot be read; empty is the local server."""
+
+    def check(value: SecretStr) -> SecretStr:
+        try:
+            if value.get_secret_value():
+                read(value.get_secret_value())
+        except UnreadableUrl as error:
+            raise PydanticCustomError("url", "{fault}", {"fault": str(error)}) from None
+        return value
+
+    return check
+
+
 class Settings(BaseSettings):
     """All that can be set. Times are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SPILLWAY_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+        env_prefix="SPILLWAY_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # it may be a URL with a password
     )
 
-    redis_url: SecretStr = Field(default=SecretStr(""), description="redis:// or rediss:// URL")
-    database_url: SecretStr = Field(default=SecretStr(""), description="postgresql:// URL, libpq options allowed")
+    redis_url: Annotated[SecretStr, AfterValidator(_url(read_redis_url))] = Field(
+        default=SecretStr(""), description="redis://, rediss:// or unix:// URL"
+    )
+    database_url: Annotated[SecretStr, AfterValidator(_url(read_database_url))] = Field(
+        default=SecretStr(""), description="postgresql:// URL, libpq options allowed"
+    )
     redis_port: int = Field(default=6379, ge=1, le=65535, description="of the local server, where no URL is set")
     postgres_port: int = Field(default=5432, ge=1, le=65535, description="of the local server, where no URL is set")
     instance: str = Field(default="analytics", pattern=r"^[a-z][a-z0-9-]*$", description="name of the local servers")
@@ -170,26 +191,17 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"SPILLWAY_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg'].lower()}"
+            f"SPILLWAY_{'_'.join(str(part) for part in fault['loc']).upper()}: "
+            + (fault["msg"][0].lower() + fault["msg"][1:])
             + (f", found {fault['input']!r}" if "url" not in str(fault["loc"]) else "")
             for fault in error.errors()
         )
         raise Terminal(f"settings: {faults}; mend the variable or the line in .env") from None
 
 
-def shown(url: str) -> str:
-    """`url` without its password, for people to read."""
-    return redact(url)
-
-
 def host_of(url: str) -> str:
-    """`host:port` of a URL, as errors name a server; «the server» where that might show a part of a password."""
+    """`host:port` of a server's URL, or the path of its socket, as errors name it; «the server» if it is not clear."""
     try:
-        parts: dict[str, Any] = dict(parse_url(url) if url.startswith("redis") else conninfo_to_dict(url))
-    except (ValueError, psycopg.Error):
+        return read_redis_url(url).where if url.startswith(("redis", "unix:")) else read_database_url(url)
+    except UnreadableUrl:
         return "the server"
-    host, port = str(parts.get("host") or "localhost"), str(parts.get("port") or "")
-    if "@" in host or not (port.isdigit() or not port):
-        return "the server"
-    host = f"[{host}]" if ":" in host else host
-    return f"{host}:{port}" if port else host

@@ -13,7 +13,9 @@ import redis
 from redis import exceptions
 
 from infra.connections import redis_client
-from infra.errors import SpillwayError, Terminal, Transient, is_transient, one_line
+from infra.errors import SpillwayError, Terminal, Transient, is_transient, one_line, redis_code, tls_fault
+from infra.next_steps import next_step
+from infra.redis_server import UnfitServer
 from infra.settings import settings
 
 # One write to the socket: real events have up to 4 kB, and 5,000 of them should not become 20 MB at once.
@@ -170,6 +172,8 @@ def _explained(client: redis.Redis, stream: str, under_way: _UnderWay) -> Iterat
 def _refusal(error: exceptions.RedisError, client: redis.Redis, stream: str, under_way: _UnderWay) -> SpillwayError:
     at = client.connection_pool.connection_kwargs
     server = at.get("path") or f"{at.get('host', 'localhost')}:{at.get('port', 6379)}"
+    if isinstance(error, UnfitServer):
+        return Terminal(f"send to {stream}: Redis at {server}: {one_line(error)}")
     sent = f"{under_way.sent:,} entries were sent"
     if under_way.unsure:
         sent += f" and up to {under_way.unsure:,} more may have been"
@@ -191,4 +195,5 @@ _NEXT_STEPS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits:
 def _next_step(error: exceptions.RedisError) -> str:
     if str(error).startswith("WRONGTYPE"):
         return "name another stream: this key holds another type"
-    return next((step for kind, step in _NEXT_STEPS if isinstance(error, kind)), "see docs/operations.md")
+    own = next((step for kind, step in _NEXT_STEPS if isinstance(error, kind)), None)
+    return next_step(error) if own is None or tls_fault(error) or redis_code(error) == "NOAUTH" else own

@@ -14,7 +14,7 @@ from infra.servers.engine import Engine, Service
 from infra.servers.external import External
 from infra.servers.output import say, tell, warn
 from infra.servers.schema import apply_schema
-from infra.settings import Settings, host_of, settings, shown
+from infra.settings import DATABASE, DATABASE_USER, Settings, host_of, settings
 
 app = typer.Typer()
 
@@ -47,8 +47,9 @@ def up(
     started = chosen.up()
     apply_schema(settings().database)
     tell(f"{' and '.join(started)} started by {chosen.name}" if started else f"all is up already, by {chosen.name}")
-    tell(f"  redis        {shown(settings().redis)}")
-    tell(f"  timescaledb  {shown(settings().database)}  (password: infra/compose.yaml)")
+    tell(f"  redis        redis://{host_of(settings().redis)}")
+    database = f"postgresql://{DATABASE_USER}@{host_of(settings().database)}/{DATABASE}"
+    tell(f"  timescaledb  {database}  (password: infra/compose.yaml)")
 
 
 @app.command()

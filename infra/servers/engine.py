@@ -16,8 +16,9 @@ SERVICES: tuple[Service, ...] = ("timescaledb", "redis")
 # fast: orderly, at once. immediate: no clean-up, a recovery at the next start. kill: SIGKILL, as a power cut.
 How = Literal["fast", "immediate", "kill"]
 
-# healthy: it answers. running: its process is there but does not answer (yet). stopped: there is no process.
-State = Literal["healthy", "running", "stopped"]
+# healthy: it answers. running: its process is there but does not answer (yet). stopped: there is no process, or nothing
+# answers. refuses us: it answers and does not let us in. unfit: Spillway cannot work with what answers.
+State = Literal["healthy", "running", "stopped", "refuses us", "unfit"]
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import unquote, urlsplit
 
 import psycopg
 import redis
 from psycopg import pq
 
 from infra.errors import SpillwayError, Terminal, Transient, is_transient, one_line
+from infra.redis_server import UnfitServer
 from infra.servers import probe
-from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus
+from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus, State
 from infra.servers.host import interact
 from infra.servers.schema import schema_is_there
 from infra.settings import host_of
+from infra.urls import read_redis_url
 
 _VARIABLE: dict[Service, str] = {"redis": "SPILLWAY_REDIS_URL", "timescaledb": "SPILLWAY_DATABASE_URL"}
 
@@ -79,18 +80,20 @@ class External(Engine):
     def status(self) -> list[ServiceStatus]:
         found = []
         for service in SERVICES:
-            port = self._address(service)[1]
+            port = self._port(service)
             try:
                 found.append(ServiceStatus(service, "healthy", port, self._version(service), "external"))
             except SpillwayError as error:
-                found.append(ServiceStatus(service, "stopped", port, "", "external", note=str(error)))
+                state: State = "unfit" if isinstance(error, _Unfit) else "refuses us"
+                state = "stopped" if isinstance(error, Transient) else state
+                found.append(ServiceStatus(service, state, port, "", "external", note=str(error)))
         return found
 
     def psql(self, args: Sequence[str]) -> int:
         return interact(["psql", *args], libpq_variables(self.settings.database))
 
     def redis_cli(self, args: Sequence[str]) -> int:
-        options, variables = redis_cli_options(self.settings.redis)
+        options, variables = read_redis_url(self.settings.redis).redis_cli()
         return interact(["redis-cli", *options, *args], variables)
 
     def _version(self, service: Service) -> str:
@@ -100,34 +103,33 @@ class External(Engine):
                 version = f"Redis {probe.redis_version(self.settings.redis, self.settings.connect_timeout)}"
             else:
                 version = probe.database_version(self.settings.database, self.settings.connect_timeout)
-        except (psycopg.ProgrammingError, ValueError):
-            raise _unreadable(service) from None
         except (psycopg.Error, redis.RedisError) as error:
             raise self._closed(service, error) from error
         return version
 
     def _closed(self, service: Service, error: Exception) -> SpillwayError:
-        host = "{}:{}".format(*self._address(service))
-        kind = Transient if is_transient(error) else Terminal
-        step = "see that it runs there" if kind is Transient else f"mend {_VARIABLE[service]}"
-        return kind(f"{service} at {host} does not let us in: {one_line(error)}; {step}")
+        server = f"{service} at {self._where(service)}"
+        if isinstance(error, _UNFIT):
+            return _Unfit(f"{server}: {one_line(error)}")
+        if is_transient(error):
+            return Transient(f"{server} does not let us in: {one_line(error)}; see that it runs there")
+        return Terminal(f"{server} does not let us in: {one_line(error)}; mend {_VARIABLE[service]}")
 
-    def _address(self, service: Service) -> tuple[str, int]:
-        """Host and port, for people to read."""
-        try:
-            if service == "redis":
-                parts = urlsplit(self.settings.redis)
-                return parts.hostname or "localhost", parts.port or 6379
-            found = libpq_variables(self.settings.database)
-            return found.get("PGHOST", "localhost"), int(found.get("PGPORT", "5432").partition(",")[0])
-        except ValueError:
-            raise _unreadable(service) from None
+    def _port(self, service: Service) -> int:
+        """The port; 0 for a socket."""
+        port = self._where(service).rpartition(":")[2]
+        usual = 6379 if service == "redis" else 5432
+        return int(port) if port.isdigit() else 0 if port.startswith("/") else usual
+
+    def _where(self, service: Service) -> str:
+        return host_of(self.settings.redis if service == "redis" else self.settings.database)
 
 
-def _unreadable(service: Service) -> Terminal:
-    # Without the parser's own words: they quote the piece that it stumbled over, which may be the password.
-    form = "redis://user:password@host:6379/0" if service == "redis" else "postgresql://user:password@host:5432/name"
-    return Terminal(f"{_VARIABLE[service]} is not a URL like {form}: mend it, special characters as %40 and the like")
+class _Unfit(Terminal):
+    """Spillway cannot work with what answers."""
+
+
+_UNFIT = (UnfitServer, probe.UnfitDatabase)
 
 
 def libpq_variables(url: str) -> dict[str, str]:
@@ -138,26 +140,9 @@ def libpq_variables(url: str) -> dict[str, str]:
     try:
         options = pq.Conninfo.parse(url.encode())
     except psycopg.OperationalError:
-        raise _unreadable("timescaledb") from None
+        raise Terminal("SPILLWAY_DATABASE_URL is not a URL that libpq can read") from None
     return {
         option.envvar.decode(): option.val.decode()
         for option in options
         if option.envvar is not None and option.val is not None
     }
-
-
-def redis_cli_options(url: str) -> tuple[list[str], dict[str, str]]:
-    """A Redis URL as redis-cli's options, and as variables what must not be in an argument."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or 6379
-    except ValueError:
-        raise _unreadable("redis") from None
-    options = ["-s", parts.path] if parts.scheme == "unix" else ["-h", parts.hostname or "localhost", "-p", str(port)]
-    if parts.scheme == "rediss":
-        options.append("--tls")
-    if parts.scheme != "unix" and parts.path.strip("/"):
-        options += ["-n", parts.path.strip("/")]
-    if parts.username:
-        options += ["--user", unquote(parts.username)]
-    return options, {"REDISCLI_AUTH": unquote(parts.password)} if parts.password else {}

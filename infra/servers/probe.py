@@ -9,11 +9,17 @@ import psycopg
 import redis
 
 from infra.errors import is_transient, one_line
+from infra.redis_server import open_redis
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
+from infra.versions import unfit_database
 
 PROBE_TIMEOUT = 3  # seconds for one answer
 START_LIMIT = 120  # seconds until a started server must answer: a crash recovery or a long AOF takes its time
 PAUSE = 0.1  # seconds between two questions
+
+
+class UnfitDatabase(psycopg.Error):
+    """A database server that Spillway cannot work with; the text ends with the next step."""
 
 
 def local_redis(port: int) -> str:
@@ -27,8 +33,9 @@ def local_database(port: int, database: str = DATABASE) -> str:
 
 
 def redis_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
-    """The version of the Redis at `url`. Raises redis-py's errors; also while it is still loading its data."""
-    client = redis.Redis.from_url(url, socket_connect_timeout=timeout, socket_timeout=timeout)
+    """The version of the Redis at `url`. Raises redis-py's errors; also while it is still loading its data, and
+    `UnfitServer` for one that Spillway cannot work with."""
+    client = open_redis(url, timeout, timeout)
     try:
         client.ping()
         return str(client.info("server")["redis_version"])
@@ -37,15 +44,21 @@ def redis_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
 
 
 def database_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
-    """`PostgreSQL x, TimescaleDB y` at `url`; the latter only if it is there. Raises psycopg's errors."""
+    """`PostgreSQL x, TimescaleDB y` at `url`; the latter only if it is there.
+
+    Raises psycopg's errors, and `UnfitDatabase` for a version that Spillway cannot work with.
+    """
     # libpq takes whole seconds, and waits for ever at 0.
     with psycopg.connect(url, autocommit=True, connect_timeout=max(1, round(timeout))) as connection:
         row = connection.execute(
-            "SELECT current_setting('server_version'),"
+            "SELECT current_setting('server_version'), current_setting('server_version_num')::int,"
             " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
         ).fetchone()
     assert row is not None
-    return f"PostgreSQL {row[0].split()[0]}" + (f", TimescaleDB {row[1]}" if row[1] else "")
+    version, number, timescale = row
+    if unfit := unfit_database(number, timescale):
+        raise UnfitDatabase(unfit)
+    return f"PostgreSQL {version.split()[0]}" + (f", TimescaleDB {timescale}" if timescale else "")
 
 
 def wait_until_answers(ask: Callable[[], str], alive: Callable[[], bool], limit: float = START_LIMIT) -> str | None:

@@ -10,10 +10,8 @@ import redis
 
 from infra.errors import Terminal
 from infra.table import events_name
+from infra.versions import unfit_database
 
-_MIN_REDIS = (7, 0)  # entries-added, without which a loss cannot be seen
-_MIN_POSTGRES = 150000
-_MIN_TIMESCALE = (2, 18, 1)  # 2.17 loses rows in INSERT ... ON CONFLICT: timescaledb issue 7672
 _MAX_SKEW_SECONDS = 60
 
 _SERVER = """
@@ -26,21 +24,13 @@ _SERVER = """
 def check_servers(client: redis.Redis, connection: psycopg.Connection) -> list[str]:
     """Warnings about the two servers. Raises `Terminal` for a server that Spillway cannot work with."""
     info: Any = client.info()
-    version = tuple(int(part) for part in info["redis_version"].split(".")[:2])
-    if version < _MIN_REDIS:
-        raise Terminal(f"Redis is {info['redis_version']}, expected 7.0 or later; upgrade it")
     row = connection.execute(_SERVER, [events_name()]).fetchone()
     assert row is not None  # a SELECT without FROM has one row
     postgres, timescale, schema, now = row
-    if postgres < _MIN_POSTGRES:
-        raise Terminal(f"PostgreSQL is {postgres // 10000}, expected 15 or later; upgrade it")
+    if unfit := unfit_database(postgres, timescale):
+        raise Terminal(f"the database: {unfit}")
     if not schema or timescale is None:
         raise Terminal("the database has no Spillway tables; apply the schema: spillway schema")
-    if tuple(int(part) for part in timescale.split("-")[0].split(".")) < _MIN_TIMESCALE:
-        raise Terminal(
-            f"TimescaleDB is {timescale}, expected 2.18.1 or later (2.17 can lose rows silently, timescaledb issue"
-            " 7672); ALTER EXTENSION timescaledb UPDATE"
-        )
     return _warnings(info, _snapshots(client), now)
 
 
@@ -55,6 +45,12 @@ def _snapshots(client: redis.Redis) -> bool:
 
 def _warnings(info: dict[str, Any], snapshots: bool, postgres_now: float) -> list[str]:
     warnings = []
+    if info.get("role") == "slave":
+        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        warnings.append(
+            f"Redis is a replica of {primary}: entries that have not reached it are not seen, progress is not published"
+            " and nothing is trimmed; point SPILLWAY_REDIS_URL at the primary"
+        )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         warnings.append(f"Redis evicts ({policy}): a whole stream can vanish; set maxmemory-policy noeviction")

@@ -147,10 +147,3 @@ def test_every_passing_error_of_postgresql_ends_with_a_next_step_of_its_own(stat
 )
 def test_the_next_step_fits_the_error(error: psycopg.Error | redis.RedisError, step: str) -> None:
     assert step in next_step(error)
-
-
-def test_what_is_no_url_is_named_by_its_variable() -> None:
-    with pytest.raises(Terminal, match="SPILLWAY_REDIS_URL is no Redis URL"):
-        redis_client(Settings(redis_url="http://h/0", _env_file=None))
-    with pytest.raises(Terminal, match="SPILLWAY_DATABASE_URL is no PostgreSQL URL"):
-        postgres_connection(Settings(database_url="mysql://h/d", _env_file=None))

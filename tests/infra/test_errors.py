@@ -10,9 +10,7 @@ import redis
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from infra.connections import redis_client
 from infra.errors import AlreadyDrained, Terminal, Transient, is_transient, one_line, redact
-from infra.settings import Settings
 
 PASSING_STATES = {
     "08000": "connection exception",
@@ -200,16 +198,6 @@ def test_no_word_of_libpq_about_a_url_holds_its_password(url: str) -> None:
     with pytest.raises(psycopg.Error) as refused:
         psycopg.connect(url, connect_timeout=2)
     assert "secret" not in one_line(refused.value)
-
-
-@pytest.mark.parametrize(
-    "url", ["redis://u:secret/x@h/0", "redis://u:x#secret@h/0", "redis://:secret@h:port/0", "http://:secret@h"]
-)
-def test_no_word_of_redis_about_a_url_holds_its_password(url: str) -> None:
-    with pytest.raises(Terminal) as refused:
-        redis_client(Settings(redis_url=url, _env_file=None))
-    assert "SPILLWAY_REDIS_URL" in str(refused.value)
-    assert "secret" not in str(refused.value)
 
 
 def test_an_error_without_words_is_shown_by_its_name() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import Terminal
-from infra.settings import Settings, host_of, settings, shown
+from infra.settings import Settings, host_of, settings
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +38,13 @@ def test_ports_are_those_of_the_local_servers(monkeypatch: pytest.MonkeyPatch) -
     assert not settings().external
 
 
-@pytest.mark.parametrize("name", ["SPILLWAY_REDIS_URL", "SPILLWAY_DATABASE_URL"])
-def test_one_url_is_enough_for_servers_of_somebody_else(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "some://u:secret@host:1/x")
+@pytest.mark.parametrize(("name", "scheme"), [("SPILLWAY_REDIS_URL", "redis"), ("SPILLWAY_DATABASE_URL", "postgresql")])
+def test_one_url_is_enough_for_servers_of_somebody_else(
+    name: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, f"{scheme}://u:secret@host:1/0")
     assert settings().external
-    assert "some://u:secret@host:1/x" in (settings().redis, settings().database)
+    assert f"{scheme}://u:secret@host:1/0" in (settings().redis, settings().database)
     monkeypatch.setenv(name, "")
     settings.cache_clear()
     assert not settings().external
@@ -112,7 +114,6 @@ def test_no_way_to_print_the_settings_prints_a_password() -> None:
     found = Settings(redis_url="redis://:secret@h/0", database_url="postgresql://u:secret@h/d", _env_file=None)
     for text in (repr(found), str(found), str(found.model_dump()), found.model_dump_json()):
         assert "secret@" not in text
-    assert "secret" not in shown(found.redis) + shown(found.database)
 
 
 def test_settings_cannot_be_changed_once_read() -> None:

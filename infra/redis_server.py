@@ -1,0 +1,125 @@
+"""A client of a Redis by its URL. Whatever it connects to is looked at first: what Spillway cannot work with is refused
+before anything is read from it or written to it, by every command alike."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from infra.urls import read_redis_url
+from infra.versions import unfit_redis
+
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+
+
+class UnfitServer(exceptions.RedisError):
+    """A server that Spillway cannot work with; the text ends with the next step."""
+
+
+def open_redis(url: str, timeout: float, connect_timeout: float) -> redis.Redis:
+    """A client that makes one attempt a command (steps are retried, not commands) and returns bytes.
+
+    It connects at its first command, which raises `UnfitServer` for a node of a Cluster, a Sentinel or a version that
+    is too old. Raises `UnreadableUrl` for a URL that cannot be read, `UnfitServer` for files that are not there.
+    """
+    found = read_redis_url(url)
+    for name in _FILES:
+        if name in found.options and not Path(found.options[name]).exists():
+            raise UnfitServer(f"the {name} of SPILLWAY_REDIS_URL is not there; name a file of this machine")
+    options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout} | found.options
+    if found.socket:
+        kind: Any = redis.UnixDomainSocketConnection
+    else:
+        kind = _TlsConnection if found.tls else redis.Connection
+        options["socket_keepalive"] = True
+    pool = redis.ConnectionPool(
+        connection_class=kind,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        driver_info=None,
+        client_name="spillway",
+        redis_connect_func=_connect,
+        **options,
+    )
+    return redis.Redis.from_pool(pool)
+
+
+class _TlsConnection(redis.SSLConnection):
+    """One that bounds the handshake like the rest of connecting, and sees when the other end does not speak TLS.
+
+    A plain Redis does not answer a handshake: it waits for the rest of a command.
+    """
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
+        try:
+            sock.settimeout(self.socket_connect_timeout)
+            wrapped = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            if _speaks_plainly(self.host, self.port):
+                raise UnfitServer(
+                    "this port does not speak TLS; write redis:// in SPILLWAY_REDIS_URL, or name the TLS port"
+                ) from None
+            raise
+        wrapped.settimeout(self.socket_timeout)
+        return wrapped
+
+    def alert(self) -> ssl.SSLError | None:
+        """Why the server ended a connection just after its handshake, if it says so.
+
+        With TLS 1.3 it judges the client's certificate then, and its words are lost to whoever has written meanwhile:
+        so this one writes nothing.
+        """
+        try:
+            with self._connect() as silent:  # type: ignore[no-untyped-call]
+                silent.settimeout(2)
+                silent.recv(1)
+        except ssl.SSLError as error:
+            return error
+        except (OSError, exceptions.RedisError):
+            pass
+        return None
+
+
+def _speaks_plainly(host: str, port: int) -> bool:
+    """Whether something answers a PING there without TLS."""
+    try:
+        with socket.create_connection((host, port), timeout=2) as plain:
+            plain.sendall(b"PING\r\n")
+            return plain.recv(1) in (b"+", b"-")
+    except OSError:
+        return False
+
+
+def _connect(connection: Any) -> None:
+    """What redis-py does with a new connection, then a look at what answers."""
+    try:
+        connection.on_connect()
+    except exceptions.AuthenticationError:
+        raise
+    except exceptions.ConnectionError:
+        if isinstance(connection, _TlsConnection) and (alert := connection.alert()) is not None:
+            raise exceptions.ConnectionError(str(alert)) from alert
+        raise
+    except exceptions.ResponseError:  # SELECT is refused by a node of a Cluster, whose kind is the better reason
+        _refuse_unfit(connection)
+        raise
+    _refuse_unfit(connection)
+
+
+def _refuse_unfit(connection: Any) -> None:
+    connection.send_command("INFO", "server", check_health=False)
+    try:
+        reply = connection.read_response()
+    except (exceptions.NoPermissionError, exceptions.ResponseError):
+        return  # a producer may have no right to ask; what a drain needs, the check before it asks for
+    found = dict(line.partition(":")[::2] for line in reply.decode(errors="replace").split("\r\n") if ":" in line)
+    version, mode = found.get("redis_version"), found.get("redis_mode", "standalone")
+    if version is not None and (unfit := unfit_redis(version, mode)):
+        raise UnfitServer(unfit)

@@ -1,0 +1,163 @@
+"""The URLs of the two servers, read in one place. What cannot be read is refused without quoting any of it.
+
+A parser's own words quote the piece that it stumbled over, and a wrong guess of where the password ends makes a part of
+it a host. So whatever has a second meaning is refused: the person writes special characters as %40 and the like.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from redis.connection import parse_url
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
+_REDIS_FORM = "redis://user:password@host:6379/0, rediss://… or unix:///path/to/redis.sock?db=0"
+_DATABASE_FORM = "postgresql://user:password@host:5432/name"
+_ENCODE = "write special characters of a password as %40 and the like"
+
+# Parameters of a Redis URL → the option of redis-cli with the same meaning; None where it has none.
+_TLS_PARAMETERS: dict[str, str | None] = {
+    "ssl_ca_certs": "--cacert",
+    "ssl_ca_path": "--cacertdir",
+    "ssl_certfile": "--cert",
+    "ssl_keyfile": "--key",
+    "ssl_ciphers": "--tls-ciphers",
+    "ssl_cert_reqs": None,
+    "ssl_check_hostname": None,
+}
+_PARAMETERS = ("db", "username", "password", "socket_timeout", "socket_connect_timeout")
+_CERT_REQS = ("none", "optional", "required")
+
+
+class UnreadableUrl(ValueError):
+    """A URL that cannot be read. Its text quotes nothing of it."""
+
+
+@dataclass(frozen=True)
+class RedisUrl:
+    """A Redis URL. `options`: for redis-py, password included; `where`: `host:port` or the path of a socket."""
+
+    options: dict[str, Any]
+    where: str
+    socket: bool
+    tls: bool
+
+    def redis_cli(self) -> tuple[list[str], dict[str, str]]:
+        """The same for redis-cli: options, and as variables what must not be in an argument."""
+        found = self.options
+        options = ["-s", found["path"]] if self.socket else ["-h", found["host"], "-p", str(found["port"])]
+        if self.tls:
+            options.append("--tls")
+            for name, option in _TLS_PARAMETERS.items():
+                if option is not None and name in found:
+                    options += [option, found[name]]
+            if found.get("ssl_cert_reqs", "required") != "required":
+                options.append("--insecure")
+        if found.get("db"):
+            options += ["-n", str(found["db"])]
+        if "username" in found:
+            options += ["--user", found["username"]]
+        return options, {"REDISCLI_AUTH": found["password"]} if "password" in found else {}
+
+
+def read_redis_url(url: str) -> RedisUrl:
+    """Read a Redis URL. Raises `UnreadableUrl`."""
+    try:
+        return _read_redis_url(url)
+    except UnreadableUrl:
+        raise
+    except ValueError:
+        raise UnreadableUrl(f"expected a URL like {_REDIS_FORM}; {_ENCODE}") from None
+
+
+def _read_redis_url(url: str) -> RedisUrl:
+    if not url.startswith(("redis://", "rediss://", "unix://")) or re.search(r"[#\s\x00-\x1f\x7f]", url):
+        raise ValueError
+    parts = urlsplit(url)
+    socket, tls = parts.scheme == "unix", parts.scheme == "rediss"
+    # What comes after the host has no @: with one, the password ends elsewhere than it seems.
+    if "@" in parts.path or "@" in parts.query:
+        raise ValueError
+    _check_parameters(parts.query, tls)
+    found = parse_url(url)
+    found.pop("connection_class", None)
+    if socket:
+        if parts.netloc.rpartition("@")[2] or not parts.path.startswith("/"):
+            raise ValueError
+        return RedisUrl(found, found["path"], socket, tls)
+    if not re.fullmatch(r"/?|/[0-9]{1,6}/?", parts.path) or (parts.username == "" and parts.password is None):
+        raise ValueError
+    found.setdefault("host", "localhost")
+    found["port"] = 6379 if parts.port is None else parts.port
+    _check_host(parts.hostname or "localhost")
+    return RedisUrl(found, _where(found["host"], found["port"]), socket, tls)
+
+
+def _check_parameters(query: str, tls: bool) -> None:
+    known = (*_PARAMETERS, *_TLS_PARAMETERS) if tls else _PARAMETERS
+    pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    names = [name for name, _ in pairs]
+    if any(name not in known for name in names):
+        also = "" if tls else " (and ssl_… with rediss://)"
+        raise UnreadableUrl(f"expected no other parameters than {', '.join(known)}{also}; {_ENCODE}")
+    if len(set(names)) < len(names):
+        raise UnreadableUrl("expected each parameter once")
+    values = dict(pairs)
+    if values.get("ssl_cert_reqs", "required") not in _CERT_REQS:
+        raise UnreadableUrl(f"expected ssl_cert_reqs to be one of {', '.join(_CERT_REQS)}")
+    if values.get("ssl_check_hostname", "true").lower() not in ("true", "false", "yes", "no", "1", "0"):
+        raise UnreadableUrl("expected ssl_check_hostname to be true or false")
+
+
+def _check_host(host: str) -> None:
+    if ":" in host:
+        ipaddress.ip_address(host.partition("%")[0])
+    elif not _HOST.fullmatch(host):
+        raise ValueError
+
+
+def _where(host: str, port: int | str) -> str:
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{port}" if port else host
+
+
+def read_database_url(url: str) -> str:
+    """`host:port` of a database URL, the first of several; or of libpq's pairs. Raises `UnreadableUrl`."""
+    try:
+        if url.startswith(("postgres://", "postgresql://")):
+            _check_database_url(url)
+        elif "://" in url or "=" not in url:
+            raise ValueError
+        found = conninfo_to_dict(url)
+        host = str(found.get("host") or found.get("hostaddr") or "localhost").partition(",")[0]
+        port = str(found.get("port") or "").partition(",")[0]
+        if not (host.startswith("/") or host == "localhost"):
+            _check_host(host)
+        if port and not port.isdigit():
+            raise ValueError
+    except (ValueError, psycopg.Error):
+        raise UnreadableUrl(f"expected a URL like {_DATABASE_FORM}; {_ENCODE}") from None
+    return _where(host, port)
+
+
+def _check_database_url(url: str) -> None:
+    """libpq takes the first @ for the end of the password, others take the last one: only one is clear."""
+    rest = url.partition("://")[2]
+    user, at, _ = rest.partition("@")
+    if rest.count("@") > 1 or re.search(r"[#\s\x00-\x1f\x7f]", rest) or (at and re.search(r"[/?]", user)):
+        raise ValueError
+    server = re.split(r"[/?]", rest.rpartition("@")[2], maxsplit=1)[0]
+    for one in server.split(","):
+        host, _, port = one.rpartition(":") if one.rpartition("]")[2].count(":") else (one, "", "")
+        host = unquote(host)
+        if port and not port.isdigit():
+            raise ValueError
+        if host.startswith("/") or not host:
+            continue
+        _check_host(host.removeprefix("[").removesuffix("]"))
