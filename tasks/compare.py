@@ -7,42 +7,41 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import LiteralString
 
-import numpy as np
 import psycopg
+from psycopg import sql
 
 from infra.connections import Clients
 from infra.mapping import Mapping
 from infra.table import on_events
 from tasks.columns.decode import Fault, Window
 from tasks.ids import IdRange, id_text, parse_id
+from tasks.isolate import insert_each
 from tasks.maintain.gone import dropped
 from tasks.plan import look_at_drained
 from tasks.proof import stream_away
 from tasks.read import Batch, Limits, Reader
 from tasks.reconcile import Finding
-from tasks.stage import COLUMN_LIST, IN_SPAN, STAGE, Span, Stage
+from tasks.stage import STAGE, Refused, Stage
 from tasks.step import step
 from tasks.stream import Tail
+from tasks.triggers import dry_run, modify_rows
 
 _EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
 
-# Places of the staged rows that the table does not have just as they are.
+# Numbers of the staged rows that the table does not have just as they are.
 _DIFFERENT: LiteralString = """
-    SELECT s.place, (extract(epoch FROM min(s.time)) * 1000000)::bigint AS time_us, count(e.event_id) AS found,
+    SELECT s.number, count(e.event_id) AS found,
            min(CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
                     WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' END) AS differs
       FROM {stage} AS s
       LEFT JOIN {events} AS e ON e.event_id = s.event_id AND e.time = s.time
            AND e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
            AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'
-     WHERE {span}
-     GROUP BY s.place
+     GROUP BY s.number
     HAVING count(e.event_id) <> 1
         OR bool_or(s.event_type <> e.event_type OR s.user_id <> e.user_id OR s.properties IS DISTINCT FROM e.properties)
     """
-_PUT_BACK: LiteralString = """
-    INSERT INTO {events} ({c}) SELECT {c} FROM {stage} WHERE {span}
-        ORDER BY time, event_id, place ON CONFLICT DO NOTHING"""
+_STAGED = sql.SQL("SELECT number, (extract(epoch FROM time) * 1000000)::bigint FROM {}").format(STAGE)
 # Entries whose absence from the table is on record. One that was redriven as it came must be in the table.
 _ON_RECORD = """
     SELECT entry_id, kind FROM spillway.quarantine
@@ -114,23 +113,10 @@ def compare(connection: psycopg.Connection, batch: Batch, so_far: Comparison, re
 
     What retention dropped is not missing. Raises `psycopg.Error`, with `so_far` as it was.
     """
-    suspects: dict[int, _Suspect] = {}  # by entry
     with connection.transaction():
         stage = Stage(connection, batch)
-
-        different = on_events(_DIFFERENT, stage=STAGE, span=IN_SPAN)
-
-        def look(span: Span) -> None:
-            values = {"first": batch.min_time, "last": batch.max_time, **span.parameters}
-            for place, time_us, found, differs in connection.execute(different, values).fetchall():
-                what = "missing" if not found else "different" if differs else "doubled"
-                detail = {"missing": "no row has its key", "different": f"its row has another {differs}"}.get(
-                    what, f"{found} rows have its key"
-                )
-                row = stage.row(place)
-                suspects[int(batch.row_entry[row])] = _Suspect(what, detail, row, time_us)
-
-        stage.run(0, len(batch.rows), look)
+        stage.fill(0, len(batch.rows))
+        suspects = _suspects(connection, batch, stage)
         for fault in (*batch.faults, *stage.refused.values()):
             suspects[fault.entry] = _Suspect("unreadable", _told(fault))
         for row, entry in batch.repeats:
@@ -140,18 +126,44 @@ def compare(connection: psycopg.Connection, batch: Batch, so_far: Comparison, re
         gone = _dropped(connection, batch, wrong)
         wrong = {entry: suspect for entry, suspect in wrong.items() if entry not in gone}
         missing = {suspect.row for suspect in wrong.values() if suspect.what == "missing" and suspect.row is not None}
-        if repair and missing:
-            _put_back(connection, batch, sorted(missing))
+        refused = _put_back(connection, stage, sorted(missing)) if repair and missing else {}
     so_far.compared += batch.read
     so_far.dropped += len(gone)
     for entry, suspect in wrong.items():
-        if repair and suspect.what == "missing":
+        if repair and suspect.what == "missing" and suspect.row not in refused:
             so_far.repaired += 1
         else:
-            so_far.note(suspect.what, parse_id(batch.raw(entry)[0]), suspect.detail)
+            detail = refused.get(suspect.row, suspect.detail) if suspect.row is not None else suspect.detail
+            so_far.note(suspect.what, parse_id(batch.raw(entry)[0]), detail)
+
+
+def _suspects(connection: psycopg.Connection, batch: Batch, stage: Stage) -> dict[int, _Suspect]:
+    """By entry, what seems wrong with the staged rows. Triggers of the user's may have changed a row before it went in:
+    so what they make of it today is compared."""
+    if not len(stage):
+        return {}
+    times: dict[int, int] = dict(connection.execute(_STAGED).fetchall())
+    made = dry_run(connection, list(times)) if modify_rows(connection) else None
+    if made is None:
+        values = {"first": batch.min_time, "last": batch.max_time}
+        found = connection.execute(on_events(_DIFFERENT, stage=STAGE), values).fetchall()
+    else:
+        found = [(n, made.present.get(n, 0), made.different.get(n)) for n in times]
+        found = [(n, count, differs) for n, count, differs in found if count != 1 or differs]
+    suspects = {}
+    for number, count, differs in found:
+        what = "missing" if not count else "different" if differs else "doubled"
+        detail = {"missing": "no row has its key", "different": f"its row has another {differs}"}.get(
+            what, f"{count} rows have its key"
+        )
+        suspects[stage.entry(number)] = _Suspect(what, detail, stage.row(number), times[number])
+    return suspects
 
 
 def _told(fault: Fault) -> str:
+    """Why an entry is no row. The server's words may quote it, so they are not shown."""
+    if isinstance(fault, Refused):
+        return f"the server refuses it{f', column {fault.field}' if fault.field else ''} [{fault.state}]"
     return f"{fault.field}: {fault.reason}"
 
 
@@ -172,18 +184,11 @@ def _dropped(connection: psycopg.Connection, batch: Batch, suspects: dict[int, _
     return set(compress(missing, gone))
 
 
-def _put_back(connection: psycopg.Connection, batch: Batch, rows: list[int]) -> None:
-    """Insert the rows that are missing, in order, runs of neighbours at a time."""
-
-    put_back = on_events(_PUT_BACK, c=COLUMN_LIST, stage=STAGE, span=IN_SPAN)
-
-    def put(span: Span) -> None:
-        connection.execute(put_back, span.parameters)
-
-    stage = Stage(connection, batch)
-    missing = np.array(rows, np.int64)
-    for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1):
-        stage.run(int(run[0]), int(run[-1]) + 1, put)
+def _put_back(connection: psycopg.Connection, stage: Stage, rows: list[int]) -> dict[int, str]:
+    """Insert the rows that are missing. Returns why one did not go in, by row."""
+    done = insert_each(connection, stage, stage.numbers(rows))
+    left = {stage.row(number): "a trigger on events skips its row" for number in done.left}
+    return left | {stage.row(number): _told(fault) for number, fault in done.refused.items()}
 
 
 def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: Mapping | None) -> Reader:

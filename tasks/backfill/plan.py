@@ -16,11 +16,12 @@ from infra.errors import Terminal
 from infra.table import on_events
 from tasks.backfill.chunks import Layout, Touched, touched
 from tasks.backfill.source import Source
+from tasks.blame import Blame, blame
 from tasks.columns.decode import Window
 from tasks.files.reader import DAY_MS, cut, rows_in
 from tasks.ids import IdRange
 from tasks.read import Batch, Limits
-from tasks.stage import COLUMN_LIST, blames_a_value, copy_rows
+from tasks.stage import COLUMN_LIST, copy_rows
 from tasks.step import step
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -112,7 +113,7 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
             copy_rows(connection, _COPY, batch.rows[: batch.unique])
             return batch.unique / max(1e-6, time.monotonic() - began)
     except psycopg.Error as error:
-        if not blames_a_value(error):
+        if blame(error) is Blame.SERVER:
             raise
         return None  # a row that will go to quarantine
 

@@ -112,31 +112,44 @@ def test_a_stream_without_books_is_told(database: psycopg.Connection) -> None:
     assert table_rows(database) == {}
 
 
-def test_a_second_attempt_counts_the_parts_that_the_first_has_committed(database: psycopg.Connection) -> None:
-    """A trigger stands for the limit on decompression, four rows, and for a deadlock that happens once."""
+def test_a_second_attempt_counts_the_parts_that_the_first_has_committed(
+    servers: Servers, database: psycopg.Connection
+) -> None:
+    """A limit on temporary files, hit by a trigger, stands for the limit on decompression, four rows; and a lock
+    timeout for a deadlock that happens once. Raised by the trigger itself, both would be about the row: see
+    tests/tasks/table/test_rejections.py."""
     database.execute(f"""
         CREATE SEQUENCE public.stumbles;
+        CREATE TABLE public.locked ();
         CREATE FUNCTION public.stumble() RETURNS trigger LANGUAGE plpgsql AS $$
         DECLARE met int := coalesce(nullif(current_setting('test.met', true), ''), '0')::int + 1;
         BEGIN
             PERFORM set_config('test.met', met::text, true);
-            IF met > 4 THEN RAISE 'tuple decompression limit exceeded' USING ERRCODE = '53400'; END IF;
+            IF met > 4 THEN
+                SET LOCAL work_mem = '64kB';
+                SET LOCAL temp_file_limit = '64kB';
+                PERFORM count(*) FROM (SELECT n FROM generate_series(1, 50000) AS n ORDER BY -n) AS sorted;
+            END IF;
             IF NEW.event_id = '{event(6)[b"event_id"].decode()}' AND nextval('public.stumbles') = 1 THEN
-                RAISE 'deadlock detected' USING ERRCODE = '40P01';
+                SET LOCAL lock_timeout = '10ms';
+                LOCK TABLE public.locked;
             END IF;
             RETURN NEW;
         END $$;
         CREATE TRIGGER stumble BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.stumble()""")
     try:
-        with pytest.raises(psycopg.errors.DeadlockDetected):
-            load_in_parts(database, batch(0, 8), "mine", Path())
+        with psycopg.connect(servers.settings.database) as other:
+            other.execute("LOCK TABLE public.locked")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                load_in_parts(database, batch(0, 8), "mine", Path())
         assert len(table_rows(database)) == 4
         with pytest.raises(AlreadyDrained):
             load_in_parts(database, batch(0, 8), "another", Path())
         loaded = load_in_parts(database, batch(0, 8), "mine", Path())
     finally:
         database.execute(
-            "DROP TRIGGER stumble ON events; DROP FUNCTION public.stumble(); DROP SEQUENCE public.stumbles"
+            "DROP TRIGGER stumble ON events; DROP FUNCTION public.stumble(); DROP SEQUENCE public.stumbles;"
+            "DROP TABLE public.locked"
         )
     assert (loaded.read, loaded.inserted, loaded.duplicates) == (8, 8, 0)
     assert len(table_rows(database)) == 8

@@ -1,0 +1,220 @@
+"""A row that the table rejects is kept in quarantine with the server's reason, and the rows around it go in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from tasks.compare import Comparison, compare
+from tasks.insert import Path
+from tasks.load import load_batch
+from tasks.quarantine import Selection
+from tasks.redrive import portions, replay
+from tests.conftest import Servers
+from tests.flows.test_drain import event
+from tests.oracle import flat_rows, table_rows
+from tests.tasks.table.helpers import EVER, WAYS, batch_of, load, quarantined
+
+Alter = Callable[[str], None]
+BAD = 4  # the number of the event that every rule here rejects, by its user
+SECRET = "secret-4"
+
+_ROW_TRIGGER = """
+    CREATE FUNCTION users.check() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.user_id LIKE 'secret-%%' THEN {action} END IF; RETURN NEW; END $$;
+    CREATE {kind} TRIGGER check_it {when} INSERT ON events {timing} FOR EACH ROW EXECUTE FUNCTION users.check()"""
+
+
+def row_trigger(action: str, when: str = "BEFORE", kind: str = "", timing: str = "") -> str:
+    return _ROW_TRIGGER.replace("%%", "%").format(action=action, when=when, kind=kind, timing=timing)
+
+
+def raising(state: str, when: str = "BEFORE") -> str:
+    return row_trigger(f"RAISE EXCEPTION 'user % is not welcome', NEW.user_id USING ERRCODE = '{state}';", when)
+
+
+@dataclass(frozen=True)
+class Rule:
+    sql: str
+    state: str
+    words: str
+
+
+_USERS = """CREATE TABLE users.known (id text PRIMARY KEY);
+            INSERT INTO users.known SELECT 'user-' || n FROM generate_series(0, 9) n"""
+RULES = {
+    "check": Rule(
+        "ALTER TABLE events ADD CONSTRAINT no_secret CHECK (user_id NOT LIKE 'secret-%')", "23514", "no_secret"
+    ),
+    "foreign key": Rule(
+        f"{_USERS}; ALTER TABLE events ADD FOREIGN KEY (user_id) REFERENCES users.known", "23503", "foreign key"
+    ),
+    "deferred foreign key": Rule(
+        f"{_USERS}; ALTER TABLE events ADD FOREIGN KEY (user_id) REFERENCES users.known DEFERRABLE INITIALLY DEFERRED",
+        "23503",
+        "foreign key",
+    ),
+    "domain": Rule(
+        """CREATE DOMAIN users.open AS text CHECK (value NOT LIKE 'secret-%');
+           ALTER TABLE events ALTER user_id TYPE users.open""",
+        "23514",
+        "open_check",
+    ),
+    "length": Rule("ALTER TABLE events ALTER user_id TYPE varchar(7)", "22001", "too long"),
+    "not null by a generated column": Rule(
+        """ALTER TABLE events ADD COLUMN n int NOT NULL
+           GENERATED ALWAYS AS (nullif(position('secret' in user_id), 1)) STORED""",
+        "23502",
+        "null value",
+    ),
+    "generated column": Rule(
+        "ALTER TABLE events ADD COLUMN n int GENERATED ALWAYS AS (1 / (position('secret' in user_id) - 1)) STORED",
+        "22012",
+        "division by zero",
+    ),
+    "partial index": Rule(
+        "CREATE INDEX ON events (time) WHERE 1 / (position('secret' in user_id) - 1) < 0", "22012", "division by zero"
+    ),
+    "index expression": Rule(
+        "CREATE INDEX ON events ((1 / (position('secret' in user_id) - 1)))", "22012", "division by zero"
+    ),
+    "trigger": Rule(raising("P0001"), "P0001", "not welcome"),
+    "trigger, a SQLSTATE of its own": Rule(raising("ACME1"), "ACME1", "not welcome"),
+    "trigger, as a duplicate key": Rule(raising("23505"), "23505", "not welcome"),
+    "trigger, as a lost connection": Rule(raising("08006"), "08006", "not welcome"),
+    "trigger, as a deadlock": Rule(raising("40P01"), "40P01", "not welcome"),
+    "trigger, as a full disk": Rule(raising("53100"), "53100", "not welcome"),
+    "trigger, as a limit": Rule(raising("53400"), "53400", "not welcome"),
+    "trigger, as a timeout": Rule(raising("57014"), "57014", "not welcome"),
+    "trigger, as a shutdown": Rule(raising("57P01"), "57P01", "not welcome"),
+    "trigger, as a missing table": Rule(raising("42P01"), "42P01", "not welcome"),
+    "trigger, as an internal error": Rule(raising("XX000"), "XX000", "not welcome"),
+    "trigger that asserts": Rule(row_trigger("ASSERT false, 'not welcome';"), "P0004", "not welcome"),
+    "trigger that reads a missing table": Rule(row_trigger("PERFORM * FROM users.nowhere;"), "42P01", "users.nowhere"),
+    "trigger after the row": Rule(raising("P0001", "AFTER"), "P0001", "not welcome"),
+    "trigger after the row, as a deadlock": Rule(raising("40P01", "AFTER"), "40P01", "not welcome"),
+    "trigger that skips": Rule(row_trigger("RETURN NULL;"), "", "skipped"),
+    "trigger after the statement": Rule(
+        """CREATE FUNCTION users.check() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF EXISTS (SELECT FROM events WHERE user_id LIKE 'secret-%') THEN
+                   RAISE EXCEPTION 'not welcome'; END IF;
+               RETURN NULL; END $$;
+           CREATE TRIGGER check_all AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION users.check()""",
+        "P0001",
+        "not welcome",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_rejected_row_is_kept_and_the_others_go_in(
+    database: psycopg.Connection, alter: Alter, rule: Rule, way: str
+) -> None:
+    alter(rule.sql)
+    good = [event(n) for n in range(1, 9) if n != BAD]
+    entries = [event(n, user_id=SECRET) if n == BAD else event(n) for n in range(1, 9)]
+    assert load(database, [*entries, entries[1]], WAYS[way]) == (7, 1, 1)
+    assert table_rows(database) == flat_rows(good)
+    kept = quarantined(database)
+    assert list(kept) == [BAD]
+    kind, reason = kept[BAD]
+    assert kind == "refused"
+    assert rule.words in reason
+    assert rule.state in reason
+    # All of it once more: duplicates, and the same entry is rejected again.
+    assert load(database, entries, WAYS[way], first=20) == (0, 7, 1)
+    assert table_rows(database) == flat_rows(good)
+
+
+@pytest.mark.parametrize("rule", ["check", "trigger, as a timeout"])
+def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_not_shown_by_reconcile(
+    database: psycopg.Connection, alter: Alter, rule: str
+) -> None:
+    alter(RULES[rule].sql)
+    entries = [event(1), event(2, user_id=SECRET), event(3)]
+    load(database, entries)
+    (portion,) = portions(database, Selection())
+    still = replay(database, portion, None, EVER, {}, "test")
+    assert (still.tried, still.inserted, still.still_bad) == (1, 0, 1)
+    database.execute("DELETE FROM spillway.quarantine")
+    found = Comparison()
+    compare(database, batch_of(entries), found, repair=True)
+    assert list(found.counts.values()) == [1]
+    (finding,) = found.findings("s")
+    assert SECRET not in repr(finding)
+    load(database, [entries[1]], first=30)
+    alter("DROP TRIGGER IF EXISTS check_it ON events; ALTER TABLE events DROP CONSTRAINT IF EXISTS no_secret")
+    (portion,) = portions(database, Selection())
+    done = replay(database, portion, None, EVER, {}, "test")
+    assert (done.tried, done.inserted, done.still_bad) == (1, 1, 0)
+    assert table_rows(database) == flat_rows(entries)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_row_that_another_unique_index_rejects_is_no_duplicate(
+    database: psycopg.Connection, alter: Alter, way: str
+) -> None:
+    alter("CREATE UNIQUE INDEX one_per_user ON events (user_id, time)")
+    taken = {"user_id": "user-1", "time": event(1)[b"time"].decode()}
+    entries = [event(1), event(2), event(3, **taken), event(1), event(4)]
+    assert load(database, entries, WAYS[way]) == (3, 1, 1)
+    assert table_rows(database) == flat_rows([event(1), event(2), event(4)])
+    kind, reason = quarantined(database)[3]
+    assert kind == "refused"
+    assert "one_per_user" in reason
+
+
+def test_an_exclusion_constraint_on_a_chunk_rejects_a_row(database: psycopg.Connection, alter: Alter) -> None:
+    """A hypertable takes none that has no time; one that has it acts as a unique index does."""
+    alter("ALTER TABLE events ADD CONSTRAINT apart EXCLUDE USING btree (user_id WITH =, time WITH =)")
+    taken = {"user_id": "user-1", "time": event(1)[b"time"].decode()}
+    assert load(database, [event(1), event(2), event(3, **taken)]) == (2, 0, 1)
+    assert "apart" in quarantined(database)[3][1]
+
+
+@pytest.mark.parametrize("rule", ["check", "trigger, as a deadlock", "trigger that skips"])
+def test_a_batch_of_which_every_other_row_is_rejected_takes_one_pass_on_the_server(
+    database: psycopg.Connection, alter: Alter, rule: str
+) -> None:
+    alter(RULES[rule].sql)
+    entries = [event(n, user_id=f"secret-{n}") if n % 2 else event(n) for n in range(4_000)]
+    began = time.monotonic()
+    assert load(database, entries) == (2_000, 0, 2_000)
+    assert time.monotonic() - began < 30  # one round trip for each would be 10 times as long
+    assert table_rows(database) == flat_rows(entries[::2])
+
+
+def test_what_is_about_the_server_is_no_rows_fault(
+    servers: Servers, database: psycopg.Connection, alter: Alter
+) -> None:
+    """A lock, a statement's timeout, a missing right: nothing is recorded, and nothing is in quarantine."""
+    alter("CREATE TABLE users.busy ()")
+    alter(row_trigger("LOCK TABLE users.busy; PERFORM pg_sleep(3);"))
+    entries = [event(n, user_id=f"secret-{n}") for n in range(3)]
+    with psycopg.connect(servers.settings.database) as other:
+        other.execute("LOCK TABLE users.busy")
+        database.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            load(database, entries)
+    database.execute("SET lock_timeout = 0; SET statement_timeout = '500ms'")
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        load(database, entries)
+    database.execute("SET statement_timeout = 0; DROP TRIGGER check_it ON events")
+    alter("REVOKE ALL ON events FROM PUBLIC; CREATE ROLE spillway_reader; GRANT SELECT ON events TO spillway_reader")
+    alter(
+        "GRANT ALL ON SCHEMA spillway TO spillway_reader; GRANT ALL ON ALL TABLES IN SCHEMA spillway TO spillway_reader"
+    )
+    try:
+        database.execute("SET ROLE spillway_reader")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            load_batch(database, batch_of([event(n) for n in range(100)]), "test", Path())
+    finally:
+        database.execute("RESET ROLE; DROP OWNED BY spillway_reader; DROP ROLE spillway_reader")
+    assert table_rows(database) == {}
+    assert quarantined(database) == {}
+    assert database.execute("SELECT FROM spillway.ledger").fetchall() == []
