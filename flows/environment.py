@@ -1,26 +1,41 @@
-"""What Prefect is to find in the environment, set before it is imported."""
+"""What Prefect finds in the environment, set before it is imported; and the folder in which a worker runs a flow."""
 
 from __future__ import annotations
 
 import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-# Prefect's server writes each state of a task run into its database by itself, which is half of its processor time: it
-# is to write many at once, after a second at the latest.
-SERVER_WRITES_MANY = {
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-}
+from infra.settings import PROJECT_ROOT
+
+
+def prefect_defaults() -> dict[str, str]:
+    """The settings of prefect.toml as environment variables.
+
+    Prefect reads that file itself, but only in the working directory: a temporary server that a command starts
+    elsewhere gets them this way.
+    """
+    return dict(_variables("PREFECT", tomllib.loads((PROJECT_ROOT / "prefect.toml").read_text())))
+
+
+def _variables(name: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, inner in value.items():
+        variable = f"{name}_{key.upper()}"
+        if isinstance(inner, Mapping):
+            yield from _variables(variable, inner)
+        else:
+            yield variable, str(inner).lower() if isinstance(inner, bool) else str(inner)
 
 
 def set_prefect_defaults(quiet: bool = False) -> None:
-    """Where no Prefect server is set, Prefect starts one for the occasion.
-
-    That one need not report to its makers, and writes many task runs at once; and the first time, when it makes its
-    database, it may take longer than the 20 s that Prefect gives it. `quiet`: no log but Spillway's own words.
-    """
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    for name, value in SERVER_WRITES_MANY.items():
+    """Set what prefect.toml says, except for what the environment has. `quiet`: no log but Spillway's own words."""
+    for name, value in prefect_defaults().items():
         os.environ.setdefault(name, value)
     if quiet:
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+
+
+def project_folder() -> dict[str, str]:
+    """The pull step of prefect.yaml: a worker runs the flows of the Spillway that is installed where it runs."""
+    return {"directory": str(PROJECT_ROOT)}

@@ -18,6 +18,8 @@ from flows.redrive import redrive
 from infra.errors import Terminal
 
 _INTERVAL_SECONDS = 60
+# A run that died before it started holds its place for so long.
+_GRACE_SECONDS = 60
 
 
 def serve_deployments() -> None:
@@ -39,7 +41,9 @@ def serve_deployments() -> None:
             description="Drains the streams into the events table, exactly once, every minute.",
             parameters={"stream": "events*"},
             interval=_INTERVAL_SECONDS,
-            concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+            concurrency_limit=ConcurrencyLimitConfig(
+                limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW, grace_period_seconds=_GRACE_SECONDS
+            ),
         ),
         reconcile.to_deployment(name="daily", parameters={"stream": "*"}, cron="30 4 * * *"),
         maintain.to_deployment(name="daily", cron="15 3 * * *"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 from rich.box import SIMPLE_HEAD
@@ -24,10 +25,14 @@ from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT, settings
 from infra.table import on_events
 
+if TYPE_CHECKING:
+    from prefect.client.schemas.filters import DeploymentFilter
+
 STREAM = "events-demo"
 EVENTS = 100_000
 _BIN = Path(sys.executable).parent
 _START_SECONDS = 90  # a Prefect server makes its database at its first start
+_SCHEDULE_SECONDS = 180  # the interval, the worker's 15 s between two questions, and the run itself
 
 # Wide enough for the books where there is no terminal to ask.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
@@ -40,23 +45,16 @@ def main() -> None:
     _run("spillway", "up")
     _run("spillway", "generate", "--events", str(EVENTS), "--stream", STREAM, "--seed", str(int(time.time())),
          "--duplicates", "0.01", "--bad", "0.001")  # fmt: skip
-    home = settings().state_dir / settings().instance / "prefect"
-    home.mkdir(parents=True, exist_ok=True)
-    os.environ |= {
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_CLI_PROMPT": "false",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
-    }
+    home = settings().state_dir / settings().instance / "prefect-demo"
+    # Afresh each time: what is due is only what this demo has deployed.
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    os.environ |= {"PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "WARNING"}
     with _prefect_server(home / "server.log"):
         _run("prefect", "work-pool", "create", "spillway", "--type", "process", "--overwrite", quiet=True)
         _run("prefect", "deploy", "--all", quiet=True)
-        # For the demo only: so that no scheduled run comes between. It is on again after the next `prefect deploy`.
-        _run("prefect", "deployment", "schedule", "pause", "--all", quiet=True)
         with _background("prefect", "worker", "start", "--pool", "spillway", log=home / "worker.log"):
-            _run(
-                "prefect", "deployment", "run", "drain/scheduled", "--param", f"stream={STREAM}", "--watch", quiet=True
-            )
+            _await_scheduled_run(home / "worker.log")
     _show_books()
     _say_what_next(time.monotonic() - began)
 
@@ -71,6 +69,33 @@ def _run(*command: str, quiet: bool = False) -> None:
     if quiet:
         console.print(done.stdout + done.stderr, markup=False)
     raise Terminal(f"demo: {' '.join(command)} failed; its own words are above")
+
+
+def _await_scheduled_run(log: Path) -> None:
+    """Wait until a run that the schedule started has ended. Raises `Terminal` if none does, or if it failed."""
+    from prefect.client.orchestration import get_client  # reads the environment when it is imported
+
+    console.print("\nNobody starts the drain: the schedule does, within a minute. Waiting for it …")
+    until = time.monotonic() + _SCHEDULE_SECONDS
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < until:
+            for run in client.read_flow_runs(deployment_filter=_scheduled_drain()):
+                if run.auto_scheduled and run.state is not None and run.state.is_final():
+                    if not run.state.is_completed():
+                        raise Terminal(
+                            f"demo: the scheduled run {run.name} ended as {run.state.name}; the log is {log}"
+                        )
+                    due = f"{run.expected_start_time:%H:%M:%S}" if run.expected_start_time else "?"
+                    console.print(f"The schedule started run [bold]{run.name}[/bold], due {due} UTC: {run.state.name}")
+                    return
+            time.sleep(1)
+    raise Terminal(f"demo: no scheduled run ended within {_SCHEDULE_SECONDS} s; the worker's log is {log}")
+
+
+def _scheduled_drain() -> DeploymentFilter:
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+
+    return DeploymentFilter(name=DeploymentFilterName(any_=["scheduled"]))
 
 
 @contextmanager

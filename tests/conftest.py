@@ -24,7 +24,7 @@ import psycopg
 import pytest
 import redis
 
-from flows.environment import SERVER_WRITES_MANY
+from flows.environment import prefect_defaults
 from infra.servers.engine import Engine
 from infra.servers.ports import free_port
 from infra.servers.schema import apply_schema
@@ -35,13 +35,11 @@ from infra.settings import PROJECT_ROOT, Settings, settings
 _PREFECT_PORT = free_port()
 _HOME = tempfile.TemporaryDirectory(prefix="spillway-test-")
 os.environ |= {
+    **prefect_defaults(),
     "PREFECT_HOME": _HOME.name,
     "PREFECT_API_URL": f"http://127.0.0.1:{_PREFECT_PORT}/api",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # s for a lock of its SQLite; what takes longer ends as a 503
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
-    **SERVER_WRITES_MANY,
-    "PREFECT_CLI_PROMPT": "false",
     "DO_NOT_TRACK": "1",
 }
 for _name in [name for name in os.environ if name.startswith("SPILLWAY_") and not name.startswith("SPILLWAY_TEST_")]:
