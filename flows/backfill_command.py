@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.environment import set_prefect_defaults
+from infra.display import printable, printable_json
 
 app = typer.Typer()
 
@@ -81,9 +82,9 @@ def backfill_command(
         console.print("stopped: what was loaded is committed, and the same command goes on from there")
         raise typer.Exit(130) from None
     for warning in result["warnings"]:
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]warning:[/yellow] {escape(printable(warning))}", highlight=False, soft_wrap=True)
     if as_json:
-        print(orjson.dumps(result).decode())
+        print(printable_json(orjson.dumps(result).decode()))
     else:
         _print(result)
 
@@ -101,7 +102,7 @@ def _print(result: dict[str, Any]) -> None:
     for name in _NUMBERS:
         table.add_column(name, justify="right", no_wrap=True)
     for source in result["sources"]:
-        table.add_row(Text(source["source"]), source["state"], *(f"{source[name]:,}" for name in _NUMBERS))
+        table.add_row(Text(printable(source["source"])), source["state"], *(f"{source[name]:,}" for name in _NUMBERS))
     if len(result["sources"]) > 1:
         table.add_section()
         table.add_row("all", "", *(f"{result[name]:,}" for name in _NUMBERS))

@@ -15,6 +15,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.booking import book
 from infra.connections import DRAIN, Clients
+from infra.display import printable
 from infra.errors import SpillwayError, Terminal, one_line
 from infra.mapping import Mapping, load_mappings
 from infra.settings import settings
@@ -58,7 +59,7 @@ def drain(
         books = one_drain.run([_Stream(name, mappings.of(name)) for name in streams])
         warnings += one_drain.warnings
         for warning in warnings:
-            logger.warning(warning)
+            logger.warning(printable(warning))
         if warnings or any(b.read or b.lost or b.error for b in books):
             report(books, warnings)
     failed = [b.error for b in books if b.error]

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from flows.environment import set_prefect_defaults
 from infra.connections import Clients
+from infra.display import printable, printable_json
 from infra.errors import Terminal
 from infra.settings import settings
 
@@ -44,7 +45,7 @@ def list_command(
         total = count(connection, selection)
     if as_json:
         for one in kept:
-            print(orjson.dumps(_plain(one)).decode())
+            print(printable_json(orjson.dumps(_plain(one)).decode()))
         return
     table = Table("stream", "entry", "kind", "field", "reason", "since", box=SIMPLE_HEAD)
     if everything:
@@ -53,7 +54,7 @@ def list_command(
         since = f"{one.quarantined_at:%Y-%m-%d %H:%M}"
         row = [one.path or one.stream, one.entry_id, one.kind, one.field, one.reason, since]
         row += [one.outcome or "waits"] if everything else []
-        table.add_row(*map(Text, row))  # a reason may hold what rich takes for markup
+        table.add_row(*(Text(printable(one)) for one in row))  # a reason may hold what rich takes for markup
     console = Console()
     if kept:
         (console if console.is_terminal else Console(width=240)).print(table)
@@ -70,7 +71,7 @@ def show_command(entry: Annotated[str, typer.Argument(help="The entry's id.")], 
     if len(kept) != 1:
         found = "several streams have it: name one (--stream)" if kept else "spillway quarantine list --all shows all"
         raise Terminal(f"quarantine show: expected one entry {entry}, found {len(kept)}; {found}")
-    print(orjson.dumps(_plain(kept[0]), option=orjson.OPT_INDENT_2).decode())
+    print(printable_json(orjson.dumps(_plain(kept[0]), option=orjson.OPT_INDENT_2).decode()))
 
 
 @app.command("redrive")

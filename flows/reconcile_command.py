@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.environment import set_prefect_defaults
+from infra.display import display_name, printable, printable_json
 
 app = typer.Typer()
 
@@ -36,7 +37,7 @@ def reconcile_command(
     with prefect_explained():
         result = reconcile(stream if len(stream) > 1 else stream[0], deep, start, stop, repair, fail=False)
     if as_json:
-        print(orjson.dumps(result).decode())
+        print(printable_json(orjson.dumps(result).decode()))
     else:
         _print(result, deep)
     raise typer.Exit(0 if result["balanced"] else 1)
@@ -52,18 +53,19 @@ def _print(result: dict[str, Any], deep: bool) -> None:
     for name in _SUMS:
         sums.add_column(name, justify="right", no_wrap=True)
     for books in result["streams"]:
-        sums.add_row(books["stream"], *(f"{books[name]:,}" for name in _SUMS))
+        sums.add_row(Text(display_name(books["stream"])), *(f"{books[name]:,}" for name in _SUMS))
     wide.print(sums)
     if deep:
         print(f"{result['compared']:,} entries compared with the table, {result['repaired']:,} put back")
         if result["dropped"]:
             print(f"{result['dropped']:,} of them are gone with chunks that retention dropped since")
         for note in result["notes"]:
-            print(f"note: {note}")
+            print(f"note: {printable(note)}")
     if result["balanced"]:
         print("all balances" if result["streams"] else "no stream matches: nothing to reconcile")
         return
     found = Table("stream", "what", "count", "ids", "detail", "repair", box=SIMPLE_HEAD)
     for finding in result["findings"]:
-        found.add_row(*(Text(str(finding[name])) for name in ("stream", "what", "count", "ids", "detail", "repair")))
+        texts = (str(finding[name]) for name in ("stream", "what", "count", "ids", "detail", "repair"))
+        found.add_row(*(Text(printable(text)) for text in texts))
     wide.print(found)

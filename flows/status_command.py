@@ -15,6 +15,7 @@ from rich.table import Table
 
 from flows.environment import set_prefect_defaults
 from infra.connections import Clients
+from infra.display import display_name, printable, printable_json
 from infra.errors import SpillwayError, one_line
 from infra.servers.commands import known_engine
 from infra.servers.engine import ServiceStatus
@@ -46,7 +47,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
             "quarantine": waiting,
         }
         found |= {"streams": [asdict(one) for one in streams], "problems": problems}
-        print(orjson.dumps(found).decode())
+        print(printable_json(orjson.dumps(found).decode()))
     else:
         _print(servers, schedule, streams, waiting, problems)
     if problems or any(one.state != "healthy" for one in servers):
@@ -116,13 +117,14 @@ def _print(
         for stream in streams:
             lag = "not in Redis" if stream.lag is None else f"{stream.lag:,}"
             drained = _moment(stream.last_drained) or "never"
-            table.add_row(stream.name, lag, drained, f"{stream.waiting:,}", f"{stream.lost:,}")
+            table.add_row(escape(display_name(stream.name)), lag, drained, f"{stream.waiting:,}", f"{stream.lost:,}")
         console.print()
         console.print(table)
     if waiting:
         console.print(f"\n{waiting:,} entries wait in quarantine: spillway quarantine list")
     for problem in problems:
-        Console(stderr=True).print(f"[red]attention:[/red] {escape(problem)}", highlight=False, soft_wrap=True)
+        shown = escape(printable(problem))
+        Console(stderr=True).print(f"[red]attention:[/red] {shown}", highlight=False, soft_wrap=True)
 
 
 def _table(*columns: str) -> Table:

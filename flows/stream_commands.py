@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from infra.connections import Clients
+from infra.display import display_name
 from infra.settings import settings
 
 app = typer.Typer(no_args_is_help=True, help="What a person decides about a stream.")
@@ -28,4 +29,5 @@ def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream
 
     with Clients(settings()) as clients, clients.explained("accept-rewind"), clients.postgres() as connection:
         old = accept_rewind(connection, stream)
-    print(f"{stream} will be drained from its start; its books so far are now those of {old}")
+    shown = display_name(stream)
+    print(f"{shown} will be drained from its start; its books so far are now those of {display_name(old)}")

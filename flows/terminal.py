@@ -19,9 +19,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from flows.api import demand_prefect, prefect_explained
 from flows.drain import drain
+from infra.display import display_name, printable
 from tasks.progress import Advanced, News, Retry, Started, watched
 
 
@@ -43,14 +45,14 @@ class Bars:
     def __call__(self, news: News) -> None:
         match news:
             case Started(stream, entries):
-                self._tasks[stream] = self.progress.add_task(stream, total=entries, rate="")
+                self._tasks[stream] = self.progress.add_task(escape(display_name(stream)), total=entries, rate="")
             case Advanced(stream, entries):
                 self.progress.advance(self._tasks[stream], entries)
                 speed = self.progress.tasks[self._tasks[stream]].speed
                 self.progress.update(self._tasks[stream], rate=f"{speed:,.0f}/s" if speed else "")
             case Retry(reason, attempt, attempts):
                 self._console.print(f"[yellow]trying again ({attempt} of {attempts}):[/yellow] ", end="")
-                self._console.print(reason, markup=False, highlight=False, soft_wrap=True)
+                self._console.print(printable(reason), markup=False, highlight=False, soft_wrap=True)
 
 
 def drain_in_terminal(streams: list[str], max_events: int | None, until: str | None, as_json: bool) -> None:
@@ -64,9 +66,9 @@ def drain_in_terminal(streams: list[str], max_events: int | None, until: str | N
     with prefect_explained(), watched(bars), bars.progress if console.is_terminal else nullcontext():
         result = drain(streams if len(streams) > 1 else streams[0], max_events, until)
     for loss in result["losses"]:
-        console.print(f"[red]error:[/red] {escape(loss)}", highlight=False, soft_wrap=True)
+        console.print(f"[red]error:[/red] {escape(printable(loss))}", highlight=False, soft_wrap=True)
     for warning in result["warnings"]:
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]warning:[/yellow] {escape(printable(warning))}", highlight=False, soft_wrap=True)
     if as_json:
         print(orjson.dumps({k: v for k, v in result.items() if k not in ("streams", "warnings", "losses")}).decode())
     else:
@@ -82,7 +84,7 @@ def _print_books(result: dict[str, Any]) -> None:
     for name in _NUMBERS:
         table.add_column(name.replace("events_per_second", "events/s"), justify="right", no_wrap=True)
     for books in result["streams"]:
-        table.add_row(books["stream"], *(f"{books[name]:,}" for name in _NUMBERS))
+        table.add_row(Text(display_name(books["stream"])), *(f"{books[name]:,}" for name in _NUMBERS))
     if len(result["streams"]) > 1:
         table.add_section()
         table.add_row("all", *(f"{result[name]:,}" for name in _NUMBERS))

@@ -11,6 +11,8 @@ import ssl
 import psycopg
 import redis
 
+from infra.display import printable
+
 
 class SpillwayError(Exception):
     """An error written for the person who reads it: what, where, expected, found, next step, in one line."""
@@ -148,4 +150,4 @@ def redact(text: str) -> str:
 def one_line(error: BaseException) -> str:
     """The message of `error` as one line without passwords."""
     text = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
-    return redact(text)
+    return printable(redact(text))

@@ -18,6 +18,7 @@ from tasks.ids import IdRange
 from tasks.plan import look_at_drained
 from tasks.rewind import original_name
 from tasks.step import step
+from tasks.stream import is_pattern, literal
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,9 @@ def known_streams(connection: psycopg.Connection, wanted: list[str]) -> list[str
     """The names of `wanted`, and the streams with books of their own that its patterns stand for, sorted."""
     rows = connection.execute("SELECT name FROM spillway.streams").fetchall()
     names = {name for (name,) in rows if name == original_name(name)}
-    patterns = [name for name in wanted if any(c in name for c in "*?[")]
+    patterns = [name for name in wanted if is_pattern(name)]
     fitting = {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
-    return sorted(fitting | (set(wanted) - set(patterns)))
+    return sorted(fitting | {literal(name) for name in wanted if name not in patterns})
 
 
 def _ranges(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding]:

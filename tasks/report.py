@@ -12,6 +12,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 from prefect.exceptions import PrefectException
 
+from infra.display import cell, markdown
 from infra.errors import one_line
 from tasks.reconcile import Finding, Ledger
 from tasks.redrive import Redriven
@@ -80,9 +81,9 @@ def table(books: Sequence[Books]) -> list[dict[str, Any]]:
 @step("report")
 def report(books: list[Books], warnings: list[str]) -> None:
     """Publish the books as the Prefect table artifact `drain`, and every loss as an event."""
-    notes = [f"- warning: {warning}" for warning in warnings]
-    notes += [f"- **error: {b.loss}**" for b in books if b.loss]
-    notes += [f"- **{b.error}**" for b in books if b.error]
+    notes = [f"- warning: {markdown(warning)}" for warning in warnings]
+    notes += [f"- **error: {markdown(b.loss)}**" for b in books if b.loss]
+    notes += [f"- **{markdown(b.error)}**" for b in books if b.error]
     description = "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes)
     publish("drain", table(books), description)
     for b in books:
@@ -97,7 +98,8 @@ def report(books: list[Books], warnings: list[str]) -> None:
 def publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
     """Publish a table artifact. Where that cannot be, the run has still done what it did: a warning."""
     try:
-        create_table_artifact(key=key, table=rows, description=description)
+        shown = [{name: cell(value) for name, value in row.items()} for row in rows]
+        create_table_artifact(key=key, table=shown, description=description)
     except (httpx.HTTPError, PrefectException) as error:
         get_run_logger().warning("the artifact %r is not published: %s", key, one_line(error))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import redis
 
+from infra.display import display_name
 from infra.errors import Terminal
 from tasks.ids import id_text, parse_id
 
@@ -35,22 +37,56 @@ class Tail:
         return self.added - self.length
 
 
+_LONGEST_NAME = 1_000  # bytes: an index row of PostgreSQL has 2,704, and a stream that went back gets a longer name
+_OURS = ("file:", "@again-", "@until-")  # what names of files and of earlier lives of a stream are made with
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for others: it has a `*`, `?` or `[` without a backslash before it."""
+    return re.search(r"(?<!\\)[*?\[]", name) is not None
+
+
+def literal(name: str) -> str:
+    """The name itself, without the backslashes that keep it from being a pattern."""
+    return re.sub(r"\\([*?\[])", r"\1", name)
+
+
+def name_fault(key: bytes) -> str | None:
+    """Why a stream of this name cannot be drained; None if it can."""
+    try:
+        name = key.decode()
+    except UnicodeDecodeError:
+        return "expected a name in UTF-8"
+    if "\0" in name:
+        return "its name has a NUL, which a text of PostgreSQL cannot hold"
+    if len(key) > _LONGEST_NAME:
+        return f"its name has {len(key):,} bytes, expected at most {_LONGEST_NAME:,}"
+    if name.startswith(_OURS[0]) or any(mark in name for mark in _OURS[1:]):
+        return "Spillway gives names like this to files and to earlier lives of a stream"
+    return None
+
+
 def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], list[str]]:
     """The streams that the names and patterns (`*`, `?`, `[…]`) of `wanted` stand for, sorted, each once; and warnings.
 
-    A pattern may fit none. Raises `Terminal` for a name that no stream has.
+    A pattern may fit none, and leaves out streams whose names the tables cannot hold. `a\\*` is the stream `a*`. Raises
+    `Terminal` for a name that no stream has.
     """
     found: set[str] = set()
     warnings = []
     for name in wanted:
-        if any(c in name for c in "*?["):
+        if is_pattern(name):
             keys: Any = client.scan_iter(match=name, count=1000, _type="stream")
             for key in keys:
-                try:
+                if (fault := name_fault(key)) is None:
                     found.add(key.decode())
-                except UnicodeDecodeError:
-                    warnings.append(f"stream {key!r} is left out: expected a name in UTF-8; rename it (RENAME)")
+                else:
+                    shown = display_name(key.decode(errors="backslashreplace"))
+                    warnings.append(f"stream '{shown}' is left out: {fault}; rename it (RENAME)")
             continue
+        name = literal(name)
+        if fault := name_fault(name.encode(errors="surrogateescape")):
+            raise Terminal(f"stream '{display_name(name)}': {fault}; rename it (RENAME)")
         kind: Any = client.type(name)
         if kind == b"none":
             raise Terminal(f"stream {name!r} does not exist in Redis; check the name (redis-cli --scan --type stream)")

@@ -5,20 +5,22 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
+from infra.display import printable
+
 _progress = Console(stderr=True, soft_wrap=True, highlight=False)
 _results = Console(soft_wrap=True, highlight=False)
 
 
 def say(text: str) -> None:
     """Tell the person who waits what goes on, on standard error."""
-    _progress.print(f"[dim]{escape(text)}[/dim]")
+    _progress.print(f"[dim]{escape(printable(text))}[/dim]")
 
 
 def warn(text: str) -> None:
     """Warn of what cannot be undone, on standard error."""
-    _progress.print(f"[yellow]WARNING:[/yellow] {escape(text)}")
+    _progress.print(f"[yellow]WARNING:[/yellow] {escape(printable(text))}")
 
 
 def tell(text: str) -> None:
     """Print a line of the result on standard output, as it is."""
-    _results.print(escape(text))
+    _results.print(escape(printable(text)))
