@@ -15,6 +15,7 @@ from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus, 
 from infra.servers.host import interact
 from infra.servers.schema import schema_is_there
 from infra.settings import host_of
+from infra.timescaledb import check_catalog
 from infra.urls import read_redis_url
 
 _VARIABLE: dict[Service, str] = {"redis": "SPILLWAY_REDIS_URL", "timescaledb": "SPILLWAY_DATABASE_URL"}
@@ -42,6 +43,7 @@ class External(Engine):
         try:
             with psycopg.connect(self.settings.database, connect_timeout=seconds) as connection:
                 there = schema_is_there(connection)
+                check_catalog(connection)
         except psycopg.Error as error:
             raise self._closed("timescaledb", error) from error
         if not there:

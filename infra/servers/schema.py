@@ -8,6 +8,7 @@ from psycopg import sql
 from infra.errors import Terminal, Transient, is_transient, one_line
 from infra.settings import SCHEMA_SQL, host_of, settings
 from infra.table import events_name
+from infra.timescaledb import check_catalog
 
 CONNECT_TIMEOUT = 10  # seconds
 LOCK_TIMEOUT = 60  # seconds: a drain that is loading holds locks on `events` for as long as one range takes
@@ -28,8 +29,8 @@ def in_schema(text: str) -> str:
 def apply_schema(url: str) -> None:
     """Apply schema.sql to the database at `url`: wholly or not at all, and harmless if it is there already.
 
-    Raises `Terminal` with the server's message and hint, `Transient` if the server could not be asked or a lock
-    was not to be had.
+    Raises `Terminal` with the server's message and hint, or if TimescaleDB's catalog is not as expected; `Transient`
+    if the server could not be asked or a lock was not to be had.
     """
     text = in_schema(statements(SCHEMA_SQL.read_text(encoding="utf-8")))
     try:
@@ -38,6 +39,7 @@ def apply_schema(url: str) -> None:
             _make_schema(connection, settings().events_schema)
             # One simple query, so that the file's own BEGIN and COMMIT decide.
             connection.execute(text.encode())
+            check_catalog(connection)
     except psycopg.Error as error:
         hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
         said = error.diag.message_primary or f"{one_line(error)}; see that it runs (`spillway up`)"

@@ -10,12 +10,11 @@ from typing import Literal
 
 import psycopg
 
+from infra.errors import Transient
 from infra.table import events_name
+from infra.timescaledb import CHUNK_ID, CHUNK_STATUS, COMPRESSED, COMPRESSED_SIZES, FROZEN, PARTIAL
 from tasks.chunks import Chunk, count
 from tasks.maintain.layout import Layout
-
-# Bits of `_timescaledb_catalog.chunk.status`. Partial: rows were written to it since it was compressed.
-_COMPRESSED, _FROZEN, _PARTIAL = 1, 4, 8
 
 State = Literal["rows", "compressed", "partial", "frozen"]
 
@@ -50,26 +49,54 @@ def some_chunks(number: int) -> str:
 
 
 # The sizes, which wait for whoever holds the chunk alone, come from the server's own functions.
-_STATES = """
-    SELECT c.chunk_schema, c.chunk_name, c.range_start, c.range_end, k.status, k.creation_time,
-           coalesce(d.total_bytes, 0)::bigint,
-           (z.uncompressed_heap_size + z.uncompressed_toast_size + z.uncompressed_index_size)::bigint,
-           coalesce(z.numrows_pre_compression, 0)::bigint, greatest(r.reltuples, 0)::bigint, s.segmentby, s.orderby
+_STATES = f"""
+    SELECT c.chunk_schema, c.chunk_name, c.range_start, c.range_end, {CHUNK_STATUS}(r.oid), c.chunk_creation_time,
+           coalesce(d.total_bytes, 0)::bigint, z.before_compression_total_bytes,
+           coalesce(n.numrows_pre_compression, 0)::bigint, greatest(r.reltuples, 0)::bigint, s.segmentby, s.orderby
       FROM timescaledb_information.chunks AS c
       JOIN pg_class AS h ON h.oid = %(table)s::regclass AND h.relname = c.hypertable_name
                         AND h.relnamespace = to_regnamespace(quote_ident(c.hypertable_schema))
-      JOIN _timescaledb_catalog.chunk AS k ON k.schema_name = c.chunk_schema AND k.table_name = c.chunk_name
       JOIN pg_class AS r ON r.oid = to_regclass(format('%%I.%%I', c.chunk_schema, c.chunk_name))
       LEFT JOIN chunks_detailed_size(%(table)s::regclass) AS d
              ON d.chunk_schema = c.chunk_schema AND d.chunk_name = c.chunk_name
-      LEFT JOIN _timescaledb_catalog.compression_chunk_size AS z ON z.chunk_id = k.id
-      LEFT JOIN timescaledb_information.chunk_compression_settings AS s ON s.chunk = r.oid
-     ORDER BY c.range_start, c.chunk_name"""
+      LEFT JOIN chunk_columnstore_stats(%(table)s::regclass) AS z
+             ON z.chunk_schema = c.chunk_schema AND z.chunk_name = c.chunk_name
+      LEFT JOIN {COMPRESSED_SIZES} AS n ON c.is_compressed AND n.chunk_id = {CHUNK_ID}(r.oid)
+      LEFT JOIN timescaledb_information.chunk_columnstore_settings AS s ON s.chunk = r.oid
+     ORDER BY c.range_start, c.chunk_name"""  # noqa: S608
+
+
+# What the server says when a chunk that its own views listed is dropped before its functions come to it.
+_DROPPED_MEANWHILE = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedObject,  # «chunk not found»
+    psycopg.errors.LockNotAvailable,  # «chunk deleted by other transaction», 2.18
+    psycopg.errors.DeadlockDetected,
+)
+_LOOK_SECONDS = 30.0  # of dropping without a gap that is long enough for one look
+_PAUSE_SECONDS = 0.02
 
 
 def chunk_states(connection: psycopg.Connection) -> list[ChunkState]:
-    """All chunks of `events`, the oldest first, with rows as the server estimates them. Raises `psycopg.Error`."""
-    return [_chunk_state(*row) for row in connection.execute(_STATES, {"table": events_name()})]
+    """All chunks of `events`, the oldest first, with rows as the server estimates them.
+
+    Looks again while others drop chunks. Raises `Transient` if they go on doing so, and `psycopg.Error`.
+    """
+    deadline = time.monotonic() + _LOOK_SECONDS
+    while True:
+        try:
+            with connection.transaction():  # a savepoint, in a transaction of the caller's
+                return [_chunk_state(*row) for row in connection.execute(_STATES, {"table": events_name()})]
+        except _DROPPED_MEANWHILE as error:
+            there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [events_name()]).fetchone()
+            if there is None or not there[0]:
+                raise
+            if time.monotonic() > deadline:
+                raise Transient(
+                    f"chunks of {events_name()}: expected a moment without a drop, found none in {_LOOK_SECONDS:.0f} s;"
+                    " nothing was changed: try again when the drops are done (pg_stat_activity shows them)"
+                ) from error
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _chunk_state(
@@ -88,11 +115,11 @@ def _chunk_state(
 
 
 def _state(status: int) -> State:
-    if status & _FROZEN:
+    if status & FROZEN:
         return "frozen"
-    if status & _PARTIAL:
+    if status & PARTIAL:
         return "partial"
-    return "compressed" if status & _COMPRESSED else "rows"
+    return "compressed" if status & COMPRESSED else "rows"
 
 
 # Not longer than the session allows: the client gives up a server that is silent for longer.

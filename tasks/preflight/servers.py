@@ -10,6 +10,7 @@ import redis
 
 from infra.errors import Terminal
 from infra.table import events_name
+from infra.timescaledb import check_catalog
 from infra.versions import unfit_database
 
 _MAX_SKEW_SECONDS = 60
@@ -31,7 +32,7 @@ def check_servers(client: redis.Redis, connection: psycopg.Connection) -> list[s
         raise Terminal(f"the database: {unfit}")
     if not schema or timescale is None:
         raise Terminal("the database has no Spillway tables; apply the schema: spillway schema")
-    return _warnings(info, _snapshots(client), now)
+    return check_catalog(connection) + _warnings(info, _snapshots(client), now)
 
 
 def _snapshots(client: redis.Redis) -> bool:

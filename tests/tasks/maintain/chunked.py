@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from infra.timescaledb import CHUNK_STATUS
+
 MONDAY = datetime(2020, 1, 6, tzinfo=UTC)
 
 
@@ -22,10 +24,9 @@ def fill(connection: psycopg.Connection, weeks: int = 3, rows: int = 2_000) -> N
 
 def statuses(connection: psycopg.Connection) -> list[int]:
     """The status bits of the chunks, by time: 0 rows, 1 compressed, 9 compressed and partial."""
-    query = """
-        SELECT k.status FROM timescaledb_information.chunks AS c
-          JOIN _timescaledb_catalog.chunk AS k ON k.schema_name = c.chunk_schema AND k.table_name = c.chunk_name
-         WHERE c.hypertable_name = 'events' ORDER BY c.range_start"""
+    query = f"""
+        SELECT {CHUNK_STATUS}(format('%I.%I', chunk_schema, chunk_name)::regclass)
+          FROM timescaledb_information.chunks WHERE hypertable_name = 'events' ORDER BY range_start"""
     return [status for (status,) in connection.execute(query)]
 
 

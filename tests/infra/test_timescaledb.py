@@ -1,0 +1,62 @@
+"""The private part of TimescaleDB's catalog is checked by its shape, before anything is drained or maintained."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import psycopg
+import pytest
+
+from infra import timescaledb
+from infra.errors import Terminal
+from infra.settings import PROJECT_ROOT
+from infra.timescaledb import check_catalog
+
+
+def test_a_tested_version_passes_without_a_warning(database: psycopg.Connection) -> None:
+    assert check_catalog(database) == []
+
+
+def test_an_untested_version_whose_catalog_fits_is_a_warning(
+    database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timescaledb, "NEWEST_TESTED", (2, 18, 0))
+    (warning,) = check_catalog(database)
+    assert re.fullmatch(r"TimescaleDB [\d.]+ is newer than 2\.18\.0, .*; its catalog fits", warning)
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        (
+            "ALTER TABLE _timescaledb_catalog.compression_chunk_size RENAME numrows_pre_compression TO other",
+            "compression_chunk_size",
+        ),
+        (
+            "ALTER FUNCTION _timescaledb_functions.chunk_status(regclass) RENAME TO chunk_state",
+            r"chunk_status\(regclass\)",
+        ),
+    ],
+)
+def test_a_version_that_changed_the_catalog_is_refused_and_what_changed_is_named(
+    database: psycopg.Connection, change: str, missing: str
+) -> None:
+    with database.transaction(force_rollback=True):
+        database.execute("SET LOCAL timescaledb.restoring = on")
+        database.execute(change)
+        with pytest.raises(Terminal, match=f"changed its catalog: expected .*{missing}"):
+            check_catalog(database)
+    assert check_catalog(database) == []
+
+
+def test_private_names_are_in_one_module() -> None:
+    """A private name elsewhere would break with the next version, unseen by the check."""
+    listed = subprocess.run(["git", "ls-files", "*.py", "*.sql"], cwd=PROJECT_ROOT, capture_output=True, check=True)
+    private = re.compile(r"_timescaledb_(catalog|functions|config|debug)\b|_timescaledb_internal\.(?!_hyper)\w")
+    found = [
+        name
+        for name in listed.stdout.decode().split()
+        if not name.startswith("tests/") and private.search((PROJECT_ROOT / name).read_text(encoding="utf-8"))
+    ]
+    assert found == ["infra/timescaledb.py"]
