@@ -14,6 +14,7 @@ from tasks.archive.lock import demand_alone
 from tasks.archive.manifest import ADVICE, BadArchive, Manifest, load
 from tasks.archive.root import Root, explained
 from tasks.archive.supersede import supersede
+from tasks.archive.table import demand_all_archived
 from tasks.chunks import Chunk
 from tasks.maintain.drops import drop_alone
 from tasks.maintain.undisturbed import Busy, Gone, bar_writers, let_writers_go_first, patiently
@@ -61,6 +62,7 @@ def _drop_if_same(
     if load(root, name) != manifest:  # nobody changes archives of this chunk any more
         raise BadArchive(f"archive {name}: its manifest was replaced while it was verified; {ADVICE}")
     bar_writers(connection, chunk)
+    demand_all_archived(connection, chunk, f"drop {chunk.schema}.{chunk.table}")
     announce(Reached(name, "locked"))
     for start, stop, expected in _slices(chunk, manifest):
         found = total(on_server(connection, start, stop).values())

@@ -28,6 +28,7 @@ from tasks.archive.manifest import (
     range_name,
 )
 from tasks.archive.root import Root, explained
+from tasks.archive.table import demand_all_archived
 from tasks.archive.verify import verify
 from tasks.chunks import Chunk
 from tasks.maintain.undisturbed import lock
@@ -59,6 +60,7 @@ def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: Root) -> M
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")
         # Before the snapshot, which a LOCK does not take yet: compression that came between would empty the chunk.
         lock(connection, chunk, "ACCESS SHARE MODE")
+        demand_all_archived(connection, chunk, doing)
         demand_alone(connection, chunk)
         days = on_server(connection, chunk.range_start, chunk.range_end)
         content = total(days.values())
