@@ -23,6 +23,8 @@ COMPRESSED, FROZEN, PARTIAL = 1, 4, 8
 # somebody analyzes the chunk.
 CHUNK_ID = "_timescaledb_functions.chunk_id_from_relid"
 COMPRESSED_SIZES = "_timescaledb_catalog.compression_chunk_size"
+# Where the functions of the extension's own triggers are: a name more or less does no harm.
+TRIGGER_SCHEMAS = "('_timescaledb_functions', '_timescaledb_internal')"
 
 _SHAPE = f"""
     SELECT extversion, array_remove(ARRAY[

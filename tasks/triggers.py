@@ -11,17 +11,18 @@ import psycopg
 from psycopg import sql
 
 from infra.table import events_name, on_events
+from infra.timescaledb import TRIGGER_SCHEMAS
 from tasks.blame import Blame, blame
 from tasks.isolate import Target, put_each
 
 # Those of the user's that run before an INSERT for each row: they may change the row, its key too, or skip it.
-_TRIGGERS = """
+_TRIGGERS = f"""
     SELECT t.tgname, pg_get_triggerdef(t.oid), format(' ON %%I.%%I ', n.nspname, c.relname)
       FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
       JOIN pg_proc AS f ON f.oid = t.tgfoid JOIN pg_namespace AS fn ON fn.oid = f.pronamespace
      WHERE t.tgrelid = %s::regclass AND t.tgtype & 7 = 7 AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
-       AND fn.nspname NOT IN ('_timescaledb_functions', '_timescaledb_internal')
-     ORDER BY t.tgname"""
+       AND fn.nspname NOT IN {TRIGGER_SCHEMAS}
+     ORDER BY t.tgname"""  # noqa: S608
 _COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
 _MADE = sql.Identifier("pg_temp", "spillway_made")
 _MAKE: LiteralString = """

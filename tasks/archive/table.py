@@ -27,14 +27,13 @@ def demand_all_archived(connection: psycopg.Connection, chunk: Chunk, doing: str
     Raises `Terminal` if one would be left out, or has a type that an archive does not hold: a chunk that is archived is
     dropped next, and with it what is nowhere else.
     """
-    found = dict(connection.execute(_COLUMNS, [chunk.schema, chunk.table]).fetchall())
+    found: dict[str, str] = dict(connection.execute(_COLUMNS, [chunk.schema, chunk.table]).fetchall())
     if found == _ARCHIVED or not found:  # a chunk that is gone has none: the caller's next statement says so
         return
     more = [f"{name} {kind}" for name, kind in found.items() if _ARCHIVED.get(name) != kind]
-    what = (
-        f"the columns {', '.join(more)}" if more else f"no column {', '.join(sorted(_ARCHIVED.keys() - found.keys()))}"
-    )
+    missing = ", ".join(sorted(_ARCHIVED.keys() - found.keys()))
+    what = f"the columns {', '.join(more)}" if more else f"no column {missing}"
     raise Terminal(
-        f"{doing}: expected the columns of schema.sql, the only ones that an archive holds, found {what}; the chunk stays"
-        " with all its rows: keep it (SPILLWAY_KEEP=), or let it go without an archive (SPILLWAY_RETENTION=flow)"
+        f"{doing}: expected the columns of schema.sql, the only ones that an archive holds, found {what}; the chunk"
+        " stays with all its rows: keep it (SPILLWAY_KEEP=), or let it go without an archive (SPILLWAY_RETENTION=flow)"
     )
