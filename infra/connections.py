@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import psycopg
 import redis
 
-from infra.errors import Terminal, Transient, is_transient, one_line
+from infra.errors import Terminal, Transient, is_transient, may_quote_a_row, one_line
 from infra.next_steps import next_step
 from infra.redis_server import UnfitServer, open_redis
 from infra.settings import Settings, host_of
@@ -178,4 +178,6 @@ def _explained(doing: str, settings: Settings) -> Iterator[None]:
         if isinstance(error, UnfitServer):
             raise Terminal(f"{doing}: {server}: {one_line(error)}") from error
         kind = Transient if is_transient(error) else Terminal
-        raise kind(f"{doing}: {server}: {one_line(error)}; {next_step(error)}") from error
+        # Whoever logs an exception logs its cause too, with the server's detail: «Failing row contains (…)».
+        cause = None if isinstance(error, psycopg.Error) and may_quote_a_row(error) else error
+        raise kind(f"{doing}: {server}: {one_line(error)}; {next_step(error)}") from cause

@@ -8,14 +8,16 @@ import psycopg
 _AFTER = "1 day"
 _WORTH_IT = 100  # rows that go; fewer wait for the next time
 
-# A row with a loss stays as it is, so that its ids stay as narrow as they were found.
-# An island is a run of ranges without a gap between them.
+# A row with a loss stays as it is, so that its ids stay as narrow as they were found; and one with a count below zero,
+# which an older version has written, so that it stays in sight. An island is a run of ranges without a gap between
+# them.
 _COMPACT = """
     WITH old AS MATERIALIZED (
         SELECT ids, count(*) FILTER (WHERE starts) OVER (ORDER BY ids) AS island
           FROM (SELECT ids, lower(ids) IS DISTINCT FROM lag(upper(ids)) OVER (ORDER BY ids) AS starts
                   FROM spillway.ledger
-                 WHERE stream = %(stream)s AND lost = 0 AND loaded_at < now() - %(after)s::interval) AS ranges
+                 WHERE stream = %(stream)s AND lost = 0 AND inserted >= 0 AND duplicates >= 0
+                   AND loaded_at < now() - %(after)s::interval) AS ranges
     ), many AS MATERIALIZED (
         SELECT ids, island FROM (SELECT ids, island, count(*) OVER (PARTITION BY island) AS n FROM old) AS islands
          WHERE n > 1 AND (SELECT count(*) - count(DISTINCT island) FROM old) >= %(worth_it)s

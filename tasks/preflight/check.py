@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from infra.connections import Clients
 from tasks.preflight.servers import check_servers
+from tasks.preflight.table import check_table
 from tasks.step import step
 from tasks.stream import find_streams
 
@@ -14,4 +15,6 @@ def preflight(clients: Clients, wanted: list[str]) -> tuple[list[str], list[str]
     with clients.explained("preflight"):
         streams, warnings = find_streams(clients.redis, wanted)
         with clients.postgres() as connection:
-            return streams, warnings + check_servers(clients.redis, connection)
+            warnings += check_servers(clients.redis, connection)
+            check_table(connection)
+            return streams, warnings

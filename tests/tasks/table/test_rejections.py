@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
+from infra.errors import one_line
 from tasks.compare import Comparison, compare
 from tasks.insert import Path
 from tasks.load import load_batch
@@ -218,3 +219,22 @@ def test_what_is_about_the_server_is_no_rows_fault(
     assert table_rows(database) == {}
     assert quarantined(database) == {}
     assert database.execute("SELECT FROM spillway.ledger").fetchall() == []
+
+
+@pytest.mark.parametrize("state", ["P0001", "22P02", "23505", "40P01", "42P01"])
+def test_no_message_quotes_what_a_function_raises(database: psycopg.Connection, alter: Alter, state: str) -> None:
+    alter(f"""CREATE FUNCTION users.fail() RETURNS void LANGUAGE plpgsql AS
+              $$ BEGIN RAISE EXCEPTION 'no {SECRET}' USING ERRCODE = '{state}', DETAIL = '{SECRET}'; END $$""")
+    with pytest.raises(psycopg.Error) as raised:
+        database.execute("SELECT users.fail()")
+    assert SECRET not in one_line(raised.value)
+    assert state in one_line(raised.value)
+
+
+def test_no_message_quotes_the_row_that_a_constraint_rejects(database: psycopg.Connection, alter: Alter) -> None:
+    alter(RULES["check"].sql)
+    with pytest.raises(psycopg.errors.CheckViolation) as raised:
+        database.execute("INSERT INTO events VALUES (now(), gen_random_uuid(), 'a', %s)", [SECRET])
+    assert SECRET in str(raised.value)
+    assert SECRET not in one_line(raised.value)
+    assert "no_secret" in one_line(raised.value)

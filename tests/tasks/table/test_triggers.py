@@ -1,0 +1,88 @@
+"""A row that a trigger changes counts as inserted, and the same entry again is a duplicate; no count is below zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from infra.servers.schema import apply_schema
+from tasks.compare import Comparison, compare
+from tests.conftest import Servers
+from tests.flows.test_drain import event
+from tests.tasks.table.helpers import WAYS, batch_of, load, quarantined
+
+Alter = Callable[[str], None]
+ENTRIES = [event(n, user_id=f"User-{n}") for n in range(1, 6)]
+# What a trigger does, and a query that is true for the rows that it makes of the entries.
+CHANGING = {
+    "the user": ("NEW.user_id := lower(NEW.user_id);", "user_id LIKE 'user-_'"),
+    "the properties": ("NEW.properties := NEW.properties || '{\"seen\": true}';", "properties ? 'seen'"),
+    "the id": ("NEW.event_id := md5(NEW.event_id::text)::uuid;", "event_id > '00000000-0000-0000-0000-0000000000ff'"),
+    "the time": ("NEW.time := date_trunc('hour', NEW.time);", "time = '2026-11-20 10:00Z'"),
+}
+
+
+def trigger(body: str) -> str:
+    return f"""
+        CREATE FUNCTION users.change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$;
+        CREATE TRIGGER change BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION users.change()"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("body", "made"), CHANGING.values(), ids=CHANGING)
+def test_an_entry_that_a_trigger_changed_is_a_duplicate_when_it_comes_again(
+    database: psycopg.Connection, alter: Alter, body: str, made: str, way: str
+) -> None:
+    alter(trigger(body))
+    other = event(3, event_type="other")
+    assert load(database, [*ENTRIES, other, ENTRIES[0]], WAYS[way]) == (5, 1, 1)
+    assert load(database, [*ENTRIES[1:], event(9, user_id="User-9")], WAYS[way], first=20) == (1, 4, 0)
+    assert database.execute(f"SELECT count(*), count(*) FILTER (WHERE {made}) FROM events").fetchall() == [(6, 6)]
+    assert {number: kind for number, (kind, _) in quarantined(database).items()} == {6: "conflict"}
+    found = Comparison()
+    compare(database, batch_of(ENTRIES), found, repair=True)
+    assert (found.counts, found.repaired) == ({}, 0)
+
+
+def test_a_row_that_a_trigger_moves_out_of_its_chunk_is_kept(database: psycopg.Connection, alter: Alter) -> None:
+    alter(trigger("IF NEW.user_id = 'User-3' THEN NEW.time := NEW.time - interval '1 year'; END IF;"))
+    assert load(database, ENTRIES) == (4, 0, 1)
+    assert list(quarantined(database)) == [3]
+
+
+def test_what_the_triggers_do_while_rows_are_compared_is_undone(database: psycopg.Connection, alter: Alter) -> None:
+    alter("CREATE TABLE users.seen (id uuid)")
+    alter(trigger("INSERT INTO users.seen VALUES (NEW.event_id);"))
+    load(database, ENTRIES[:2])
+    before = database.execute("SELECT count(*) FROM users.seen").fetchall()
+    compare(database, batch_of(ENTRIES[:2]), Comparison(), repair=False)
+    assert database.execute("SELECT count(*) FROM users.seen").fetchall() == before
+
+
+@pytest.mark.parametrize("column", ["inserted", "duplicates", "quarantined"])
+def test_no_count_of_the_ledger_is_below_zero(database: psycopg.Connection, alter: Alter, column: str) -> None:
+    other = "duplicates" if column == "inserted" else "inserted"
+    query = f"INSERT INTO spillway.ledger (stream, ids, loaded_by, {column}, {other}) SELECT id, '[0,9)', 'x', -3, 3 FROM spillway.streams"  # noqa: E501
+    with pytest.raises(psycopg.errors.CheckViolation, match="ledger_counts"):
+        database.execute(query)
+
+
+def test_the_schema_goes_onto_a_ledger_with_counts_below_zero(
+    servers: Servers, database: psycopg.Connection, alter: Alter
+) -> None:
+    """An older version wrote them. They stay, and nothing new gets in."""
+    row = (
+        "INSERT INTO spillway.ledger (stream, ids, loaded_by, inserted, duplicates)"
+        " SELECT id, {}, 'x', 3, -3 FROM spillway.streams"
+    )
+    database.execute("ALTER TABLE spillway.ledger DROP CONSTRAINT ledger_counts")
+    database.execute(row.format("'[0,9)'").encode())
+    apply_schema(servers.settings.database)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        database.execute(row.format("'[9,12)'").encode())
+    database.execute("DELETE FROM spillway.ledger")
+    apply_schema(servers.settings.database)
+    validated = "SELECT convalidated FROM pg_constraint WHERE conname = 'ledger_counts'"
+    assert database.execute(validated).fetchall() == [(True,)]
