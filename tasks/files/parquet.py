@@ -21,6 +21,8 @@ _READ_BYTES = 1024 * 1024  # of each column at once, instead of all of it in a r
 # Decoded at once, and joined into blocks: what a row takes is known only then, since a value that comes again and again
 # is stored once.
 _BATCH_ROWS = 4096
+# By default INT96 becomes nanoseconds, which wrap outside 1677 to 2262: the year 2611 would be stored as 2026.
+_INT96_UNIT = "us"
 
 
 def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
@@ -32,7 +34,9 @@ def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
     with reachable(file):
         source = file.files.open_input_file(file.path)
     with intact(file, "Parquet"):
-        parquet = pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_BYTES)
+        parquet = pq.ParquetFile(
+            source, pre_buffer=False, buffer_size=_READ_BYTES, coerce_int96_timestamp_unit=_INT96_UNIT
+        )
         names = parquet.schema_arrow.names
     if len(set(names)) < max(1, len(names)):
         raise Terminal(
@@ -72,7 +76,7 @@ def _batches(file: SourceFile, parquet: Any) -> Iterator[Any]:
 def _text(file: SourceFile, batch: Any, number: int) -> pa.Array:
     try:
         return as_text(batch.column(number))
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         field = batch.schema.field(number)
         raise Terminal(
             f"backfill: {file.shown}: expected columns that can be text, found {field.name!r} of type {field.type}:"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,35 @@ def test_columns_of_one_name_and_no_columns_are_refused(tmp_path: Path) -> None:
         list(read_rows(a_file(tmp_path, twice)))
     with pytest.raises(Terminal, match="expected columns with different names, found none"):
         list(read_rows(a_file(tmp_path, pa.table({}))))
+
+
+def test_int96_times_of_any_year_keep_their_year(tmp_path: Path) -> None:
+    """In nanoseconds, the unit that INT96 is read in by default, the year 2611 is 2026 and 1500 is 2084."""
+    times = [datetime(year, 1, 2, 3, 4, 5, 678901) for year in (1, 1500, 1677, 1970, 2024, 2262, 2611, 9999)]
+    unit = pa.timestamp("us")
+    table = pa.table(
+        {
+            "t": pa.array(times, unit),
+            "l": pa.array([[time] for time in times], pa.list_(unit)),
+            "s": pa.array([{"t": time} for time in times], pa.struct([("t", unit)])),
+            "m": pa.array([[("k", time)] for time in times], pa.map_(pa.string(), unit)),
+        }
+    )
+    file = a_file(tmp_path, table, use_deprecated_int96_timestamps=True)
+    found = list(fields_of(read_rows(file)).values())
+    texts = [f"{time:%m-%dT%H:%M:%S.%fZ}" for time in times]
+    texts = [f"{time.year:04}-{text}" for time, text in zip(times, texts, strict=True)]
+    assert [fields[b"t"].decode() for fields in found] == texts
+    assert [json.loads(fields[b"l"]) for fields in found] == [[text] for text in texts]
+    assert [json.loads(fields[b"s"]) for fields in found] == [{"t": text} for text in texts]
+    assert [json.loads(fields[b"m"]) for fields in found] == [{"k": text} for text in texts]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_of_every_unit_keep_their_year(unit: str, tmp_path: Path) -> None:
+    """The widest range of each unit that a date can have; nanoseconds end in 2262."""
+    years = (1678, 2261) if unit == "ns" else (1, 1500, 2611, 9999)
+    times = [datetime(year, 1, 2, 3, 4, 5) for year in years]
+    file = a_file(tmp_path, pa.table({"t": pa.array(times, pa.timestamp(unit))}))
+    found = [fields[b"t"].decode() for fields in fields_of(read_rows(file)).values()]
+    assert found == [f"{time.year:04}-01-02T03:04:05Z" for time in times]
