@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
 
 import psycopg
 import redis
+from redis import Redis
 
 from infra.errors import Terminal, Transient, is_transient, may_quote_a_row, one_line
 from infra.next_steps import next_step
@@ -128,14 +130,19 @@ class Clients:
     def __init__(self, settings: Settings, role: str = "") -> None:
         self.settings = settings
         self._role = role
-        self.redis = redis_client(settings)
         self._idle: LifoQueue[psycopg.Connection] = LifoQueue()
+
+    @cached_property
+    def redis(self) -> Redis:
+        """Made when it is first asked for: a backfill of files needs no Redis."""
+        return redis_client(self.settings)
 
     def __enter__(self) -> Clients:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.redis.close()
+        if "redis" in self.__dict__:
+            self.redis.close()
         while True:
             try:
                 self._idle.get_nowait().close()

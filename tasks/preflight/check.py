@@ -10,11 +10,15 @@ from tasks.stream import find_streams
 
 
 @step("preflight", retries=2)
-def preflight(clients: Clients, wanted: list[str]) -> tuple[list[str], list[str]]:
-    """The streams that `wanted` stands for, and warnings about the servers. Retried little: nothing has begun."""
+def preflight(clients: Clients, wanted: list[str], needs_redis: bool = True) -> tuple[list[str], list[str]]:
+    """The streams that `wanted` stands for, and warnings about the servers. Retried little: nothing has begun.
+
+    `needs_redis`: whether the run uses Redis. If not, no connection to it is made.
+    """
     with clients.explained("preflight"):
-        streams, warnings = find_streams(clients.redis, wanted)
+        client = clients.redis if needs_redis else None
+        streams, warnings = find_streams(client, wanted) if client is not None else ([], [])
         with clients.postgres() as connection:
-            warnings += check_servers(clients.redis, connection)
+            warnings += check_servers(client, connection)
             check_table(connection)
             return streams, warnings

@@ -22,9 +22,12 @@ _SERVER = """
            extract(epoch FROM clock_timestamp())::float8"""
 
 
-def check_servers(client: redis.Redis, connection: psycopg.Connection) -> list[str]:
-    """Warnings about the two servers. Raises `Terminal` for a server that Spillway cannot work with."""
-    info: Any = client.info()
+def check_servers(client: redis.Redis | None, connection: psycopg.Connection) -> list[str]:
+    """Warnings about the servers, about PostgreSQL alone if `client` is None.
+
+    Raises `Terminal` for a server that Spillway cannot work with.
+    """
+    info: Any = client.info() if client is not None else None
     row = connection.execute(_SERVER, [events_name()]).fetchone()
     assert row is not None  # a SELECT without FROM has one row
     postgres, timescale, schema, now = row
@@ -32,7 +35,10 @@ def check_servers(client: redis.Redis, connection: psycopg.Connection) -> list[s
         raise Terminal(f"the database: {unfit}")
     if not schema or timescale is None:
         raise Terminal("the database has no Spillway tables; apply the schema: spillway schema")
-    return check_catalog(connection) + _warnings(info, _snapshots(client), now)
+    warnings = check_catalog(connection)
+    if client is not None:
+        warnings += _redis_warnings(info, _snapshots(client))
+    return warnings + _clock_warnings(now)
 
 
 def _snapshots(client: redis.Redis) -> bool:
@@ -44,7 +50,7 @@ def _snapshots(client: redis.Redis) -> bool:
     return bool(found.get("save", "unknown"))
 
 
-def _warnings(info: dict[str, Any], snapshots: bool, postgres_now: float) -> list[str]:
+def _redis_warnings(info: dict[str, Any], snapshots: bool) -> list[str]:
     warnings = []
     if info.get("role") == "slave":
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
@@ -59,7 +65,11 @@ def _warnings(info: dict[str, Any], snapshots: bool, postgres_now: float) -> lis
         warnings.append(
             "Redis keeps nothing on disk: entries not yet drained are lost when it stops; set appendonly yes"
         )
-    skew = abs(time.time() - postgres_now)
-    if skew > _MAX_SKEW_SECONDS:
-        warnings.append(f"the clocks of this machine and of PostgreSQL differ by {skew:.0f} s")
     return warnings
+
+
+def _clock_warnings(postgres_now: float) -> list[str]:
+    skew = abs(time.time() - postgres_now)
+    if skew <= _MAX_SKEW_SECONDS:
+        return []
+    return [f"the clocks of this machine and of PostgreSQL differ by {skew:.0f} s"]

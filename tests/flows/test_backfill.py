@@ -142,3 +142,14 @@ def test_a_slice_that_is_too_much_for_the_server_goes_in_parts(database: psycopg
     parts = database.execute("SELECT read FROM spillway.ledger WHERE read > 0").fetchall()
     assert len(parts) == 8  # 109 rows, halved three times
     assert reconcile("*", deep=True)["balanced"]
+
+
+def test_files_are_loaded_without_a_redis(
+    sample: Path, database: psycopg.Connection, configure: Configure, tmp_path: Path
+) -> None:
+    """No server answers at this URL."""
+    configure(redis_url="redis://127.0.0.1:1/0", retries=0)
+    lines = sample.read_bytes().splitlines()
+    result = backfill(written(tmp_path, "crossref.ndjson", ndjson(lines)))
+    assert counts(result) == (2_737, 2_654, 83, 0)
+    assert table_rows(database) == crossref_rows(lines)
