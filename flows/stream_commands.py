@@ -13,11 +13,6 @@ from infra.settings import settings
 app = typer.Typer(no_args_is_help=True, help="What a person decides about a stream.")
 
 
-@app.callback()
-def _several() -> None:
-    """Keeps the name of the only command."""
-
-
 @app.command("accept-rewind")
 def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream that went back.")]) -> None:
     """Drain what the stream holds now as if it were new; its old books stay, under another name.
@@ -31,3 +26,27 @@ def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream
         old = accept_rewind(connection, stream)
     shown = display_name(stream)
     print(f"{shown} will be drained from its start; its books so far are now those of {display_name(old)}")
+
+
+@app.command("recover")
+def recover_command(
+    stream: Annotated[str, typer.Argument(help="The stream with entries recorded as lost that are there.")],
+    start: Annotated[str | None, typer.Option("--from", help="Losses from this entry id or ISO 8601 time on.")] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Losses up to this entry id or ISO 8601 time.")] = None,
+) -> None:
+    """Take back losses that were recorded wrongly: entries that are in the stream, and were never read.
+
+    The ledger goes back to what was read, and the next drain loads the rest. Entries that are really gone stay lost.
+    """
+    from tasks.ids import IdRange, parse_from, parse_until
+    from tasks.recover import recover_stream
+
+    ids = None
+    if start or stop:
+        ids = IdRange(parse_from(start) if start else 0, parse_until(stop, "to") + 1 if stop else 1 << 128)
+    with Clients(settings()) as clients:
+        found = recover_stream(clients, stream, ids)
+    shown = display_name(stream)
+    for part in found.ranges:
+        print(f"not drained any more: {part}")
+    print(f"{found.entries:,} entries will be drained (spillway drain --stream {shown}); {found.lost:,} stay lost")

@@ -26,7 +26,7 @@ from tasks.step import step
 from tasks.stream import Tail
 from tasks.triggers import dry_run, modify_rows
 
-_EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
+EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
 
 # Numbers of the staged rows that the table does not have just as they are.
 _DIFFERENT: LiteralString = """
@@ -195,7 +195,7 @@ def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: Mappin
     """Reads the drained ranges again, in the batches of a drain. Raises `SpillwayError`; see `drained_tail`."""
     limits = Limits(clients.settings.batch_rows, clients.settings.batch_bytes)
     tail = drained_tail(clients, stream)
-    return Reader(clients.redis, stream, ranges, tail, limits, mapping, _EVERY_TIME)
+    return Reader(clients.redis, stream, ranges, tail, limits, mapping, EVERY_TIME)
 
 
 @step("compare")
