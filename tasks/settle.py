@@ -99,7 +99,8 @@ def settle(
     passed = baseline + read + lost_before + lost
     warnings: tuple[str, ...] = ()
     if read and watermark == drained_to:
-        warnings = _publish(client, plan.stream, id_text(int(watermark) - 1), passed)
+        # Never beyond entries-added of this moment: Redis would show a negative lag, and newer ones refuse such a file.
+        warnings = _publish(client, plan.stream, id_text(int(watermark) - 1), min(passed, now.added))
     if trim_keep is not None and int(watermark or 0):
         trimmed, refused = _trim(client, plan.stream, int(watermark), trim_keep)
         warnings += refused

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -15,7 +15,7 @@ import redis
 from flows.drain import drain
 from infra.errors import Terminal
 from infra.settings import Settings
-from tasks.ids import id_text
+from tasks.ids import id_text, parse_id
 from tasks.plan import Plan, make_plan
 from tasks.proof import StreamAway
 from tasks.settle import settle
@@ -117,6 +117,19 @@ def test_a_stream_that_is_away_or_another_one_when_it_is_settled_is_tried_again(
     assert redis_client.dump(stream) == there
     redis_client.restore(stream, 0, whole, replace=True)
     assert settle(redis_client, database, plan).lost == 0
+
+
+def test_the_group_never_says_that_more_was_read_than_was_added(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    fill(redis_client, stream, 0, 20)
+    plan = make_plan(redis_client, database, stream, until=parse_id(f"{MS + 9}-0"))
+    record(database, plan, 20)
+    database.execute("UPDATE spillway.streams SET lost = 998")
+    settle(redis_client, database, plan)
+    (group,) = cast("list[dict[str, Any]]", redis_client.xinfo_groups(stream))
+    assert group["entries-read"] == 20
+    assert group["lag"] is None or group["lag"] >= 0
 
 
 @pytest.mark.usefixtures("prefect_server")
