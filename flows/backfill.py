@@ -77,6 +77,7 @@ def backfill(
             sources = []
             for start_at in range(0, len(mapped), _FILES_A_STEP):
                 sources += read_files(clients, mapped[start_at : start_at + _FILES_A_STEP], spool, again, edges)
+        warnings += [warning for found in sources for warning in found.warnings]
         leave_out_copies(sources)
         for found in sources:
             expire(found, config.keep, layout, expired)

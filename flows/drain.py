@@ -26,14 +26,13 @@ from tasks.load import Loaded, load
 from tasks.new_chunks import NewChunks
 from tasks.plan import Plan, plan
 from tasks.preflight.check import preflight
-from tasks.preflight.mapping import check_mapping
+from tasks.preflight.sample import check_sample
 from tasks.progress import Started, announce
 from tasks.proof import Absence
 from tasks.read import Batch, Limits, Reader, read
 from tasks.report import Books, report, summary
 from tasks.settle import Settled, settle_stream
 
-_SAMPLE_ENTRIES = 1_000
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=settings().parallel_loads)
 
 
@@ -149,27 +148,31 @@ class _Drain:
         self._close(stream)
 
     def _reader(self, stream: _Stream) -> Reader:
-        config = self._clients.settings
         if stream.planned is None:
             stream.began = time.monotonic()
-            stream.planned = plan(self._clients, stream.name, self._until)
+            stream.planned = plan(self._clients, stream.name, self._until, register=False)
             lag = stream.planned.lag
             announce(Started(stream.name, min(lag, self._max_events or lag)))
         else:  # what is left up to the same frozen tail, after another run has taken a part of it
             before = stream.planned
             stream.planned = replace(plan(self._clients, stream.name, before.upto), tail=before.tail, upto=before.upto)
-        planned = stream.planned
+        reader = self._reader_of(stream, stream.planned)
+        if stream.planned.fresh and stream.planned.gaps:
+            self.warnings += check_sample(self._clients, reader, stream.mapping, stream.planned)
+        if not stream.planned.known:  # only now: of a stream that is refused nothing is written
+            stream.planned = plan(self._clients, stream.name, self._until)
+            reader = self._reader_of(stream, stream.planned)
+        return reader
+
+    def _reader_of(self, stream: _Stream, planned: Plan) -> Reader:
+        config = self._clients.settings
         window = Window.around_now(config.max_age_days, config.max_ahead_days)
         limits = Limits(config.batch_rows, config.batch_bytes)
         left = None if self._max_events is None else self._max_events - stream.read
-        reader = Reader(
+        return Reader(
             self._clients.redis, stream.name, planned.gaps, planned.tail, limits, stream.mapping, window, left,
             absence=self._absence,
         )  # fmt: skip
-        if stream.mapping is not None and planned.fresh and planned.gaps:
-            with self._clients.explained(f"read {stream.name}"):
-                check_mapping(stream.name, stream.mapping, reader.sample(_SAMPLE_ENTRIES))
-        return reader
 
     def _finish(self) -> None:
         """Wait for the oldest load and book it."""

@@ -50,6 +50,7 @@ def redis_client(settings: Settings) -> redis.Redis:
         raise Terminal(f"Redis at {host_of(settings.redis)}: {error}") from None
     # The reply as hiredis gives it: parsing it into pairs and dicts would cost as much as reading it.
     client.set_response_callback("XRANGE", lambda reply, **_: reply)
+    client.set_response_callback("XREVRANGE", lambda reply, **_: reply)
     return client
 
 

@@ -28,7 +28,8 @@ class Plan:
     upto: int
     gaps: tuple[IdRange, ...]
     lag: int  # entries up to the tail that are neither drained nor known to be lost
-    fresh: bool  # no event of this stream has ever been loaded
+    fresh: bool
+    known: bool = True
 
     @property
     def whole(self) -> bool:
@@ -104,7 +105,7 @@ def make_plan(
         connection.execute(_REGISTER, {"stream": stream, "baseline": tail.added - tail.length})
     upto = tail.last if until is None else min(until, tail.last)
     if memory is None and not register:
-        return Plan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, fresh=True)
+        return Plan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, fresh=True, known=False)
     rows = connection.execute(LEFT, {"stream": stream, "stop": upto + 1}).fetchall()
     if not rows:
         raise Terminal(f"stream {stream} is not in spillway.streams any more; drain it again")

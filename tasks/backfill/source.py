@@ -18,7 +18,7 @@ class Source:
 
     `gaps`: addresses that are left; `days`: start of a day in ms since 1970 → rows left; `expired`: rows of them that
     are past the retention horizon, `skipped_ids`: their addresses, where they are left out. `days_before`: days of a
-    stream that the ledger has.
+    stream that the ledger has. `warnings`: of its mapping.
     """
 
     books: str
@@ -32,6 +32,7 @@ class Source:
     skipped_ids: IdRange | None = None
     scanned: Scanned | None = None
     days_before: AbstractSet[int] = frozenset()
+    warnings: Sequence[str] = ()
     loaded: list[Loaded] = field(default_factory=list)
     met: bool = False
     error: str | None = None

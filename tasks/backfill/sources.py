@@ -26,13 +26,12 @@ from tasks.files.scan import Scanned, scan
 from tasks.files.spool import Spool
 from tasks.ids import IdRange, parse_from, parse_until
 from tasks.plan import plan
-from tasks.preflight.mapping import check_mapping
+from tasks.preflight.sample import check_sample
 from tasks.progress import Advanced, announce
 from tasks.read import BatchReader, Limits, Reader
 from tasks.rewind import name_again
 from tasks.step import step
 
-_SAMPLE_ENTRIES = 1_000
 FILES = "files read"  # what the progress calls them
 
 
@@ -118,7 +117,9 @@ def file_source(
     window = Window.around_now(config.max_age_days, config.max_ahead_days)
     days = {day: n for day, n in scanned.days.items() if cut(left.gaps, day << 64, (day + 1) << 64)}
     reader = partial(_file_reader, books, scanned, window, borders)
-    return Source(books, file.shown, scanned.rows, left.rows, left.gaps, days, reader, scanned=scanned)
+    return Source(
+        books, file.shown, scanned.rows, left.rows, left.gaps, days, reader, scanned=scanned, warnings=scanned.warnings
+    )
 
 
 def _file_reader(
@@ -139,7 +140,8 @@ def stream_source(
     """Find what is left of a range of a stream, and what days it has. Raises `SpillwayError`."""
     config = clients.settings
     first = parse_from(start) if start else 0
-    planned = plan(clients, stream, parse_until(stop, "to") if stop else None, register=not dry_run)
+    until = parse_until(stop, "to") if stop else None
+    planned = plan(clients, stream, until, register=False)
     books = name_again(stream) if again else stream
     gaps = (IdRange(first, planned.upto + 1),) if again else cut(planned.gaps, first, planned.upto + 1)
     gaps = tuple(gap for gap in gaps if gap.start < gap.stop)
@@ -149,9 +151,11 @@ def stream_source(
         return Reader(clients.redis, stream, gaps, planned.tail, limits, mapping, window, books=books)
 
     limits = Limits(config.batch_rows, config.batch_bytes)
-    if mapping is not None and planned.fresh:
-        with clients.explained(f"read {stream}"):
-            check_mapping(stream, mapping, reader(gaps, limits).sample(_SAMPLE_ENTRIES))
+    warnings = check_sample(clients, reader(gaps, limits), mapping, planned) if planned.fresh else []
+    if not planned.known and not dry_run:  # only now: of a stream that is refused nothing is written
+        plan(clients, stream, until)
     whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
     days, before = look_at_stream(clients, reader(gaps, limits), mapping, whole)
-    return Source(books, stream, sum(days.values()), sum(days.values()), gaps, days, reader, days_before=before)
+    return Source(
+        books, stream, sum(days.values()), sum(days.values()), gaps, days, reader, days_before=before, warnings=warnings
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from tasks.files.reader import DAY_MS, address
 from tasks.files.reading import Reading
 from tasks.files.spool import Section, Spool
 from tasks.preflight.mapping import check_mapping
+from tasks.preflight.propose import proposal
 
 _DAY_US = DAY_MS * 1000
 _SAMPLE_ROWS = 1_000
@@ -37,6 +39,7 @@ class Scanned:
     mapping: Mapping
     days: dict[int, int]
     section: Section
+    warnings: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -84,13 +87,14 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
     reading = Reading(file, mapping.field if mapping is not None and mapping.layout == "json" else JSON.field)
     days: dict[int, int] = {}
     count = 0
+    warnings: list[str] = []
     used = fitted(mapping, ())
     for rows in reading:
         group = as_group(rows)
         if not count:
             used = fitted(mapping, rows.keys)
-            _demand_columns(file, used, rows.keys)
-            check_mapping(file.shown, used, [_first(group)])
+            _demand_columns(file, used, rows.keys, group)
+            warnings = check_mapping(file.shown, used, [_first(group)])
         times, good = event_times(group, used)
         of_row = np.where(good & (times >= 0), times // _DAY_US * DAY_MS, 0)
         section.add(rows, of_row)
@@ -98,7 +102,7 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
             days[int(day)] = days.get(int(day), 0) + int(number)
         count += len(group)
     section.seal()
-    return Scanned(file, reading.sha256, count, used, dict(sorted(days.items())), section)
+    return Scanned(file, reading.sha256, count, used, dict(sorted(days.items())), section, warnings)
 
 
 def as_group(rows: Rows) -> Group:
@@ -114,7 +118,7 @@ def _first(group: Group) -> Group:
     return group.take(np.arange(min(len(group), _SAMPLE_ROWS)))
 
 
-def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...]) -> None:
+def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...], group: Group) -> None:
     """Raise `Terminal` where a column that every row needs is not in the file at all."""
     if mapping.layout == "json":
         return
@@ -125,7 +129,9 @@ def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...])
         wanted = " or ".join(repr(key) for way in alternatives for key in way)
         found = ", ".join(key.decode(errors="replace") for key in keys[:40])
         of = f'streams."{mapping.name}" of spillway.toml' if mapping.name else "the flat layout"
+        line = "" if mapping.name else proposal(file.shown, [group])
+        proposed = f"; or check this line and put it first into spillway.toml: {line}" if line else ""
         raise Terminal(
             f"{file.shown}: expected a column {wanted} for {name}, by {of}; found the columns {found}; nothing was"
-            " loaded: name another mapping (--mapping), or mend the file"
+            f" loaded: name another mapping (--mapping), or correct the file{proposed}"
         )

@@ -1,47 +1,100 @@
-"""Does the mapping fit the stream? Asked before the first drain of a stream reads anything."""
+"""Does the mapping fit the entries? Asked before the first event of a stream or a file is loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
-import orjson
+from numpy.typing import NDArray
 
 from infra.errors import Terminal
-from infra.mapping import Mapping
+from infra.mapping import Mapping, Source
 from tasks.columns.entries import Group
-from tasks.columns.extract import extract
+from tasks.columns.extract import Columns, extract, layouts
+from tasks.preflight.propose import field_names, proposal
 
 
-def check_mapping(stream: str, mapping: Mapping, sample: list[Group]) -> None:
-    """Raise `Terminal` where the mapping names a key that none of the sampled entries has.
+def check_mapping(
+    what: str, mapping: Mapping | None, sample: Sequence[Group], newest: Callable[[], Sequence[Group]] = list
+) -> list[str]:
+    """Raise `Terminal` if no readable entry of the sample has the keys of a column; return warnings.
 
-    For the first drain of a stream only: later, such an entry is a bad one and no reason to stop.
+    `mapping` None: the two known layouts. An entry that cannot be read says nothing about its keys: it goes to
+    quarantine, and if no entry can be read, nothing is refused. `newest`: other entries of the stream, asked for before
+    it is refused, so that a stream whose first entries are garbage is drained.
+
+    A warning: a default stood in for a key in every entry of the sample.
     """
-    absent = set(mapping.sources) if sample else set()
+    readable, lacking = _lacking(mapping, sample)
+    unmet = [name for name, source in lacking.items() if source.default is None]
+    if unmet:
+        later, still = _lacking(mapping, newest())
+        unmet = [name for name in unmet if not later or name in still]
+    if unmet:
+        raise Terminal(_refusal(what, mapping, sample, min(unmet), lacking[min(unmet)], readable))
+    return [
+        f"{what}: {_column(mapping, name)} is its default {source.default!r} in all of the first {readable} entries,"
+        f" because none has {_keys(source)}; if that is not meant, correct the mapping"
+        for name, source in sorted(lacking.items())
+        if source.default is not None
+    ]
+
+
+def _lacking(mapping: Mapping | None, sample: Sequence[Group]) -> tuple[int, dict[str, Source]]:
+    """How many entries can be read, and the columns whose keys none of these has."""
+    lacking: dict[str, Source] = {}
+    met: set[str] = set()
+    readable = 0
     for group in sample:
-        columns = extract(group, mapping)
-        for name, source in mapping.sources.items():
-            if all((~np.asarray(columns.texts[key].is_null())).any() for key in source.required):
-                absent.discard(name)
-    if not absent:
-        return
-    name = min(absent)
-    missing = ", ".join(repr(key) for key in mapping.sources[name].required)
-    which = (
-        f'spillway.toml: streams."{mapping.name}".{name} names {missing}'
-        if mapping.name
-        else f"{stream}: without a mapping {name} is {missing}"
-    )
-    raise Terminal(
-        f"{which}, which none of the first {sum(map(len, sample))} entries of {stream} has; they have:"
-        f" {_keys(sample[0], mapping)}; nothing was written: mend the mapping, or name another one"
-    )
+        for layout, rows in layouts(group, mapping):
+            part = group.take(rows)
+            absent_field = np.zeros(len(part), bool)
+            if layout.layout == "json":  # an entry without the field of the document can be read, and has no key
+                absent_field = np.asarray(part.column(layout.field).is_null())
+            columns = extract(part, layout)
+            good = np.ones(len(part), bool)
+            good[list(columns.faults)] = False
+            good |= absent_field
+            readable += int(good.sum())
+            for name, source in layout.sources.items():
+                lacking.setdefault(name, source)
+                if (_has(source, columns) & good).any():
+                    met.add(name)
+    if not readable:
+        return 0, {}
+    return readable, {name: source for name, source in lacking.items() if name not in met}
 
 
-def _keys(group: Group, mapping: Mapping) -> str:
-    entry = group.documents()[0]
-    try:
-        document = orjson.loads(entry[mapping.field]) if mapping.layout == "json" else entry
-        names = [key.decode(errors="replace") if isinstance(key, bytes) else str(key) for key in document]
-    except (KeyError, orjson.JSONDecodeError, TypeError):
-        names = [key.decode(errors="replace") for key in entry]
-    return ", ".join(names[:20])
+def _has(source: Source, columns: Columns) -> NDArray[np.bool_]:
+    """Which entries have all keys of a template, or the key that is read instead."""
+    valid = [np.asarray(columns.texts[key].is_valid()) for key in source.pieces[1::2]]
+    found = np.logical_and.reduce(valid)
+    if source.instead is not None:
+        found = found | np.asarray(columns.texts[source.instead].is_valid())
+    return np.asarray(found, bool)
+
+
+def _keys(source: Source) -> str:
+    named = ", ".join(repr(key) for key in source.pieces[1::2])
+    return f"{named} or {source.instead!r}" if source.instead else named
+
+
+def _column(mapping: Mapping | None, name: str) -> str:
+    return f'streams."{mapping.name}".{name}' if mapping is not None and mapping.name else name
+
+
+def _refusal(
+    what: str, mapping: Mapping | None, sample: Sequence[Group], name: str, source: Source, readable: int
+) -> str:
+    found = ", ".join(field_names(mapping, sample)) or "none"
+    keys = _keys(source)
+    if mapping is not None and mapping.name:
+        return (
+            f"{what}: spillway.toml: {_column(mapping, name)} names {keys}, which none of the first {readable} entries"
+            f" that can be read has; they have: {found}; nothing was written: correct the mapping, or name another one"
+        )
+    return (
+        f"{what}: no table of spillway.toml fits it, and without one {name} is {keys}, which none of the first"
+        f" {readable} entries that can be read has; they have: {found}; nothing was written."
+        f" Check this proposal and put it as the first line into spillway.toml: {proposal(what, sample)}"
+    )

@@ -204,7 +204,7 @@ def test_a_mapping_that_fits_the_name_but_not_the_file_shows_the_columns(
     one_line(err, "expected a column 'at' for time", 'streams."clicks*"', "event_id, event_type, user_id, time")
     code, _, err = spillway("backfill", written(tmp_path, "clicks.ndjson", LINES))
     assert code == 1
-    one_line(err, "'at'", "event_id, event_type, user_id, time")
+    one_line(err, "'at'", "'event_id', 'event_type', 'user_id', 'time'")
     assert nothing_was_written(database)
     assert spillway("backfill", written(tmp_path, "other.parquet", parquet(ROWS[:10])))[0] == 0
     assert table_rows(database) == flat_rows(ENTRIES[:10])
