@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,12 +19,13 @@ from infra.errors import PrefectGone, Terminal, one_line
 
 def demand_prefect() -> None:
     """Raise `Terminal` where the Prefect server does not answer; where none is set, Prefect starts one for a while."""
+    if not get_current_settings().api.url:
+        threading.Thread(target=_end_with_this_process, daemon=True).start()
     try:
         with get_client(sync_client=True) as client:
             error = client.api_healthcheck()
     except (RuntimeError, httpx.HTTPError, PrefectException) as refused:
         error = refused
-    _end_with_this_process()
     if error is not None:
         raise Terminal(
             f"the Prefect server ({_url()}) does not answer: {one_line(error)}; start it (prefect server start), or"
@@ -51,27 +54,33 @@ def _url() -> str:
 
 # Waits until its standard input ends, which it does when this process is gone, whatever ended it.
 _WATCH = 'read -r _; kill -TERM "$0"; sleep 10; kill -KILL "$0"'
-_watched: set[int] = set()
+_POLL_SECONDS = 0.05
+_GIVE_UP_SECONDS = 300  # by then Prefect has started its server, or given up
 
 
 def _end_with_this_process() -> None:
-    """Have the temporary server end with this process, also where a signal ends it.
+    """Have the temporary server end with this process, also where a signal ends it, also while it still starts.
 
     Prefect stops it at a normal exit only: after SIGTERM, SIGHUP or SIGKILL it would stay for good, with 200 MB.
     """
     from prefect.server.api.server import SubprocessASGIServer
 
-    for server in list(SubprocessASGIServer._instances.values()):
-        process = server.server_process
-        if process is None or process.pid in _watched:
-            continue
-        _watched.add(process.pid)
-        watcher = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCH, str(process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # what a terminal sends to its group is not for it
-        )
-        # Registered after Prefect's own, so called before it: at a normal exit Prefect stops the server.
-        atexit.register(watcher.kill)
+    deadline = time.monotonic() + _GIVE_UP_SECONDS
+    while time.monotonic() < deadline:
+        for server in list(SubprocessASGIServer._instances.values()):
+            if (process := server.server_process) is not None:
+                _watch(process.pid)
+                return
+        time.sleep(_POLL_SECONDS)
+
+
+def _watch(pid: int) -> None:
+    watcher = subprocess.Popen(
+        ["/bin/sh", "-c", _WATCH, str(pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # what a terminal sends to its group is not for it
+    )
+    # Called before Prefect's own handler, which was registered earlier and stops the server: nothing is left to watch.
+    atexit.register(watcher.kill)

@@ -1,0 +1,226 @@
+"""What the schedule does by itself, on a real server: the README's commands, typed in a pseudo-terminal of a new user.
+
+Nothing here starts a run. Each test waits for one that came due, and for what it did to the table. The port of the
+server is the only thing that differs from the README: 4200 may be taken on a machine that runs tests.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pexpect
+import psycopg
+import pytest
+import redis
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Pending, Scheduled
+
+from infra.producers.send import send
+from infra.servers.ports import free_port
+from infra.settings import PROJECT_ROOT
+from tests.conftest import BIN, Servers
+from tests.flows.test_drain import event
+from tests.oracle import flat_rows, table_rows
+
+# Each waits for a minute or two, on one server that they share.
+pytestmark = pytest.mark.timeout(420)
+
+_PROMPT = "READY> "
+_COMMAND_SECONDS = 120
+_SOON_SECONDS = 120  # what the README promises: a scheduled run within two minutes
+_BLOCK = re.compile(r"On a schedule.*?```bash\n(.*?)```", re.DOTALL)
+
+
+def readme_commands() -> list[str]:
+    """The commands of the README that set up the schedule, without their comments."""
+    found = _BLOCK.search((PROJECT_ROOT / "README.md").read_text())
+    assert found is not None
+    return [line.partition("  #")[0].strip() for line in found[1].splitlines()]
+
+
+class Terminal:
+    """A bash in a pseudo-terminal of 80 columns, with the home of a user who has never run Prefect."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self._log = log.open("wb")
+        self._bash = pexpect.spawn(
+            "/bin/bash", ["--norc"], env=environment, cwd=str(PROJECT_ROOT), dimensions=(24, 80), logfile=self._log
+        )
+        self._bash.sendline("bind 'set enable-bracketed-paste off'; PS1='READY''> '")
+        self._bash.expect_exact(_PROMPT)
+
+    def type(self, command: str) -> str:
+        """Type a command and wait until it has ended; returns what it printed. Nobody answers a question."""
+        self._bash.sendline(command)
+        self._bash.expect_exact(_PROMPT, timeout=_COMMAND_SECONDS)
+        return str((self._bash.before or b"").decode(errors="replace"))
+
+    def leave_running(self, command: str) -> None:
+        """Type a command that goes on."""
+        self._bash.sendline(command)
+
+    def interrupt(self) -> None:
+        """Ctrl-C, and wait until the prompt is there again."""
+        self._bash.sendintr()
+        self._bash.expect_exact(_PROMPT, timeout=_COMMAND_SECONDS)
+
+    def close(self) -> None:
+        """Hang up, as a window that is closed does."""
+        self._bash.close(force=True)
+        self._log.close()
+
+
+@dataclass
+class Desk:
+    """A Prefect server that was started by typing, with terminals that know its address."""
+
+    client: SyncPrefectClient
+    terminal: Terminal
+    second: Terminal
+    deployed: float  # time.monotonic() at the end of `prefect deploy --all`
+
+    def runs(self, deployment: UUID) -> list[FlowRun]:
+        """The runs of a deployment, the earliest first."""
+        wanted = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+        return self.client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=200)
+
+    def states(self, deployment: UUID, since: datetime) -> list[tuple[datetime, str]]:
+        """When each scheduled run was due, and its state, of those due since a moment."""
+        return [
+            (run.expected_start_time, run.state.name or "")
+            for run in self.runs(deployment)
+            if run.auto_scheduled and run.state and run.expected_start_time and run.expected_start_time >= since
+        ]
+
+    def deployment(self, name: str) -> UUID:
+        return self.client.read_deployment_by_name(name).id
+
+
+@pytest.fixture(scope="module")
+def desk(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    home = tmp_path_factory.mktemp("home")
+    port = free_port()
+    environment = {
+        "HOME": str(home),
+        "PATH": f"{BIN}:/usr/bin:/bin",
+        "TERM": "xterm",
+        "LANG": "C.UTF-8",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "SPILLWAY_REDIS_URL": servers.settings.redis,
+        "SPILLWAY_DATABASE_URL": servers.settings.database,
+    }
+    export, server, pool, deploy, worker, _ = [line.replace("4200", str(port)) for line in readme_commands()]
+    assert export.startswith("export PREFECT_API_URL=")
+    with (
+        closing(Terminal(environment, home / "server.log")) as first,
+        closing(Terminal(environment, home / "worker.log")) as second,
+        closing(Terminal(environment, home / "third.log")) as third,
+        SyncPrefectClient(api=f"http://127.0.0.1:{port}/api") as client,
+    ):
+        first.type(export)
+        first.leave_running(server)
+        wait_until(lambda: client.api_healthcheck() is None, 120)
+        third.type(export)
+        assert "Created work pool 'spillway'" in " ".join(third.type(pool).split())
+        assert "?" not in third.type(deploy).replace("?stream", "")
+        deployed = time.monotonic()
+        second.type(export)
+        second.leave_running(worker)
+        yield Desk(client, third, second, deployed)
+        second.interrupt()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for a condition to come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(0.5)
+
+
+def test_a_run_that_came_due_drains_a_stream_within_two_minutes_of_deploying(
+    desk: Desk, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    entries = [event(n) for n in range(300)]
+    send(redis_client, "events-web", entries)
+    left = _SOON_SECONDS - (time.monotonic() - desk.deployed)
+    wait_until(lambda: table_rows(database) == flat_rows(entries), left)
+    (drained,) = database.execute("SELECT loaded_by FROM spillway.ledger").fetchall()
+    scheduled = [run for run in desk.runs(desk.deployment("drain/scheduled")) if run.auto_scheduled]
+    assert [run for run in scheduled if drained[0].startswith(run.name)]
+
+
+def test_a_run_that_comes_due_while_another_runs_is_cancelled_and_a_later_one_is_not(
+    desk: Desk, servers: Servers, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    drain = desk.deployment("drain/scheduled")
+    desk.client.create_deployment_schedules(drain, [(IntervalSchedule(interval=timedelta(seconds=10)), True)])
+    entries = [event(n) for n in range(200)]
+    with psycopg.connect(servers.settings.database) as locking:
+        locking.execute("LOCK TABLE public.events IN ACCESS EXCLUSIVE MODE")
+        began = datetime.now(UTC)
+        send(redis_client, "events-web", entries)
+        wait_until(lambda: "Running" in dict(desk.states(drain, began - timedelta(minutes=1))).values(), 120)
+        running = max(due for due, state in desk.states(drain, began - timedelta(minutes=1)) if state == "Running")
+        wait_until(lambda: any(state == "Cancelled" for due, state in desk.states(drain, running)), 60)
+        assert dict(desk.states(drain, running))[running] == "Running"
+    cancelled = max(due for due, state in desk.states(drain, began) if state == "Cancelled")
+    wait_until(lambda: any(state == "Completed" for _, state in desk.states(drain, cancelled)), 120)
+    wait_until(lambda: table_rows(database) == flat_rows(entries), 60)
+
+
+def test_a_cron_deployment_fires(desk: Desk, redis_client: redis.Redis, database: psycopg.Connection) -> None:
+    reconcile = desk.deployment("reconcile/daily")
+    began = datetime.now(UTC)
+    desk.client.create_deployment_schedules(reconcile, [(CronSchedule(cron="* * * * *"), True)])
+    wait_until(lambda: "Completed" in dict(desk.states(reconcile, began)).values(), 150)
+
+
+def test_a_run_left_pending_by_a_dead_worker_gives_its_place_back_within_two_minutes(
+    desk: Desk, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    """By default it blocks the schedule for five and a half minutes; prefect.yaml says one."""
+    drain = desk.deployment("drain/scheduled")
+    much_later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=5))
+    wait_until(lambda: "Running" not in dict(desk.states(drain, datetime.now(UTC) - timedelta(minutes=5))).values(), 60)
+    pending = desk.client.create_flow_run_from_deployment(drain, state=much_later).id
+    began = datetime.now(UTC)
+    desk.client.set_flow_run_state(pending, Pending())
+    assert desk.client.read_flow_run(pending).state_name == "Pending"
+    wait_until(lambda: "Cancelled" in dict(desk.states(drain, began)).values(), 60)
+    cancelled = min(due for due, state in desk.states(drain, began) if state == "Cancelled")
+    wait_until(lambda: any(state == "Completed" for _, state in desk.states(drain, cancelled)), 120)
+    desk.client.delete_flow_run(pending)
+
+
+def test_the_deployment_run_of_the_readme_ends_with_the_events_in_the_table(
+    desk: Desk, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    entries = [event(n) for n in range(50)]
+    send(redis_client, "events-web", entries)
+    desk.terminal.type(readme_commands()[-1])  # cancelled if a scheduled run is under way, which drains them as well
+    wait_until(lambda: table_rows(database) == flat_rows(entries), 90)
+
+
+def test_serve_runs_what_came_due_within_two_minutes(
+    desk: Desk, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    desk.second.interrupt()  # the worker
+    for deployment in desk.client.read_deployments():
+        desk.client.delete_deployment(deployment.id)
+    entries = [event(n) for n in range(100)]
+    send(redis_client, "events-web", entries)
+    desk.second.leave_running("spillway serve")
+    wait_until(lambda: table_rows(database) == flat_rows(entries), _SOON_SECONDS)
+    wait_until(lambda: bool(desk.states(desk.deployment("drain/scheduled"), datetime.now(UTC))), 60)

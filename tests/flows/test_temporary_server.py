@@ -1,0 +1,102 @@
+"""The Prefect server that a command starts for itself ends with the command, whatever ends that one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import psycopg
+import pytest
+import redis
+
+from infra.producers.send import send
+from tests.conftest import BIN, Servers
+from tests.flows.test_drain import event
+from tests.oracle import flat_rows, table_rows
+
+T = TypeVar("T")
+
+_SECONDS = 60
+
+
+def _servers_of(process: int) -> list[int]:
+    """The Prefect servers that a process has started."""
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False)
+    return [
+        pid for pid in map(int, found.stdout.split()) if "prefect.server" in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _loading(connection: psycopg.Connection) -> bool:
+    waiting = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'spillway%' AND wait_event_type = 'Lock'"
+    return connection.execute(waiting).fetchone() is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_the_temporary_server_of_a_command_that_a_signal_ended_is_gone_within_a_minute(
+    number: signal.Signals, servers: Servers, tmp_path: Path
+) -> None:
+    """The signal comes while the server still starts, which takes longest; the next test has one in the midst of a load."""
+    command = _drain("any", servers, tmp_path)
+    try:
+        (server,) = _await(lambda: _servers_of(command.pid))
+        time.sleep(1)  # the watcher starts within a fraction of that
+        command.send_signal(number)
+        command.wait(timeout=_SECONDS)
+    finally:
+        command.kill()
+        command.wait()
+    _await(lambda: not _is_running(server))
+
+
+def test_a_command_that_is_terminated_in_the_midst_of_a_load_commits_it_and_takes_its_server_with_it(
+    servers: Servers, redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path
+) -> None:
+    entries = [event(1)]
+    send(redis_client, stream, entries)
+    with psycopg.connect(servers.settings.database) as locking:
+        locking.execute("LOCK TABLE public.events IN ACCESS EXCLUSIVE MODE")
+        command = _drain(stream, servers, tmp_path)
+        try:
+            _await(lambda: _loading(database))
+            (server,) = _servers_of(command.pid)
+            command.terminate()
+            locking.rollback()
+            command.wait(timeout=_SECONDS)
+        finally:
+            command.kill()
+            command.wait()
+    _await(lambda: not _is_running(server))
+    assert table_rows(database) == flat_rows(entries)
+
+
+def _drain(stream: str, servers: Servers, home: Path) -> subprocess.Popen[bytes]:
+    """`spillway drain` without a Prefect server, as a user who has never run Prefect."""
+    environment = {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "SPILLWAY_REDIS_URL": servers.settings.redis,
+        "SPILLWAY_DATABASE_URL": servers.settings.database,
+    }
+    return subprocess.Popen([BIN / "spillway", "drain", "--stream", stream], env=environment, cwd=home)
+
+
+def _await(found: Callable[[], T]) -> T:
+    """What is found, as soon as it is anything."""
+    deadline = time.monotonic() + 2 * _SECONDS
+    while not (result := found()):
+        assert time.monotonic() < deadline, f"nothing within {2 * _SECONDS} s"
+        time.sleep(0.2)
+    return result
