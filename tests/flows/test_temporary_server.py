@@ -26,10 +26,8 @@ _SECONDS = 60
 
 def _servers_of(process: int) -> list[int]:
     """The Prefect servers that a process has started."""
-    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False)
-    return [
-        pid for pid in map(int, found.stdout.split()) if "prefect.server" in Path(f"/proc/{pid}/cmdline").read_text()
-    ]
+    found = subprocess.run(["pgrep", "-P", str(process), "-f", "prefect.server"], capture_output=True, check=False)
+    return list(map(int, found.stdout.split()))
 
 
 def _is_running(pid: int) -> bool:
@@ -48,7 +46,7 @@ def _loading(connection: psycopg.Connection) -> bool:
 def test_the_temporary_server_of_a_command_that_a_signal_ended_is_gone_within_a_minute(
     number: signal.Signals, servers: Servers, tmp_path: Path
 ) -> None:
-    """The signal comes while the server still starts, which takes longest; the next test has one in the midst of a load."""
+    """The signal comes while the server still starts; the next test has one in the midst of a load."""
     command = _drain("any", servers, tmp_path)
     try:
         (server,) = _await(lambda: _servers_of(command.pid))
