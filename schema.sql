@@ -49,6 +49,14 @@ CREATE INDEX IF NOT EXISTS events_properties_idx ON public.events USING gin (pro
 
 CREATE SCHEMA IF NOT EXISTS spillway;
 
+-- Which database this is: its consumer group in Redis is named after it. Everybody may read it.
+CREATE TABLE IF NOT EXISTS spillway.instance (
+    single BOOLEAN PRIMARY KEY DEFAULT true CHECK (single),
+    id UUID NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO spillway.instance DEFAULT VALUES ON CONFLICT DO NOTHING;
+GRANT SELECT ON spillway.instance TO PUBLIC;
+
 -- One row a stream. `baseline` is entries-added when Spillway first saw the stream, less what was still in it:
 -- entries-added at the tail - baseline = read + lost, at every settled tail.
 -- `settled_hash` is of the entry at that tail: where another one has its id, the stream went back.

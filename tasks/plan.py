@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psycopg
@@ -10,6 +11,7 @@ import redis
 from infra.connections import Clients
 from infra.errors import Terminal
 from tasks.continuity import Memory, choices, why_not_the_same
+from tasks.group import group_name, reserve
 from tasks.ids import IdRange, id_text
 from tasks.proof import stream_away
 from tasks.step import step
@@ -102,6 +104,8 @@ def make_plan(
         if reason := why_not_the_same(tail, memory, hash_now):
             raise Terminal(choices(stream, reason))
     elif register:
+        with suppress(redis.exceptions.ResponseError):  # it may not be allowed to: settling warns of that
+            reserve(client, stream, group_name(connection))
         connection.execute(_REGISTER, {"stream": stream, "baseline": tail.added - tail.length})
     upto = tail.last if until is None else min(until, tail.last)
     if memory is None and not register:

@@ -12,14 +12,13 @@ from infra.connections import Clients
 from infra.errors import Terminal
 from tasks.compact import compact
 from tasks.continuity import why_not_continued
+from tasks.group import group_name, publish, retire_first_release
 from tasks.ids import IdRange, id_text
 from tasks.plan import Plan
 from tasks.proof import Absence, StreamAway, stream_away
 from tasks.step import step
 from tasks.stream import Tail, look
 from tasks.trim import trim
-
-GROUP = "spillway"  # the consumer group that shows the progress to ordinary Redis tools
 
 # Locks the row of the stream: of two runs that settle at once, the second sees what the first has written.
 _BOOKS = """
@@ -97,12 +96,14 @@ def settle(
                 connection.execute(_LOSE, values | {"id": stream_id, "start": lost_ids.start, "stop": lost_ids.stop})
             compact(connection, stream_id)
     passed = baseline + read + lost_before + lost
+    group = group_name(connection)
     warnings: tuple[str, ...] = ()
     if read and watermark == drained_to:
         # Never beyond entries-added of this moment: Redis would show a negative lag, and newer ones refuse such a file.
-        warnings = _publish(client, plan.stream, id_text(int(watermark) - 1), min(passed, now.added))
+        position = id_text(int(watermark) - 1)
+        warnings = _publish(client, connection, plan.stream, group, position, min(passed, now.added))
     if trim_keep is not None and int(watermark or 0):
-        trimmed, refused = _trim(client, plan.stream, int(watermark), trim_keep)
+        trimmed, refused = _trim(client, plan.stream, int(watermark), trim_keep, group)
         warnings += refused
     return Settled(lost, max(0, now.added - passed), lost_ids, trimmed, warnings)
 
@@ -130,25 +131,23 @@ def explain_loss(plan: Plan, now: Tail, settled: int, lost: int, gone: int) -> I
     )
 
 
-def _trim(client: redis.Redis, stream: str, watermark: int, keep: timedelta) -> tuple[int, tuple[str, ...]]:
+def _trim(client: redis.Redis, stream: str, watermark: int, keep: timedelta, group: str) -> tuple[int, tuple[str, ...]]:
     """Entries trimmed, and why none could be: no reason for a drain to fail."""
     try:
-        return trim(client, stream, watermark, keep, GROUP), ()
+        return trim(client, stream, watermark, keep, group), ()
     except redis.exceptions.RedisError as error:
         return 0, (f"{stream}: not trimmed: {error}",)
 
 
-def _publish(client: redis.Redis, stream: str, position: str, passed: int) -> tuple[str, ...]:
-    """Set the group's last-delivered-id and its count of entries read. A group that cannot be set is a warning."""
+def _publish(
+    client: redis.Redis, connection: psycopg.Connection, stream: str, group: str, position: str, passed: int
+) -> tuple[str, ...]:
+    """Show the progress in Redis. A group that cannot be set is a warning."""
     try:
-        try:
-            client.execute_command("XGROUP", "SETID", stream, GROUP, position, "ENTRIESREAD", passed)
-        except redis.exceptions.ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            client.execute_command("XGROUP", "CREATE", stream, GROUP, position, "ENTRIESREAD", passed)
+        publish(client, stream, group, position, passed)
+        retire_first_release(client, connection, stream)
     except redis.exceptions.RedisError as error:
-        return (f"{stream}: progress not published as consumer group {GROUP!r}: {error}",)
+        return (f"{stream}: progress not published as consumer group {group!r}: {error}",)
     return ()
 
 

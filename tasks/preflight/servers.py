@@ -18,7 +18,7 @@ _MAX_SKEW_SECONDS = 60
 _SERVER = """
     SELECT current_setting('server_version_num')::int,
            (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
-           to_regclass(%s) IS NOT NULL AND to_regclass('spillway.files') IS NOT NULL,
+           to_regclass(%s) IS NOT NULL AND to_regclass('spillway.instance') IS NOT NULL,
            extract(epoch FROM clock_timestamp())::float8"""
 
 

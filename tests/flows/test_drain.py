@@ -18,6 +18,7 @@ from infra.errors import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings
+from tasks.group import group_name
 from tests.conftest import real_events
 from tests.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
 
@@ -155,7 +156,7 @@ def test_ordinary_redis_tools_see_the_progress(
     send(redis_client, stream, [event(n) for n in range(50)])
     drain(stream, max_events=30)
     (group,) = redis_client.xinfo_groups(stream)
-    assert (group["name"], group["lag"], group["entries-read"]) == (b"spillway", 20, 30)
+    assert (group["name"], group["lag"], group["entries-read"]) == (group_name(database).encode(), 20, 30)
     drain(stream)
     (group,) = redis_client.xinfo_groups(stream)
     assert (group["lag"], group["last-delivered-id"]) == (0, redis_client.xrevrange(stream, count=1)[0][0])

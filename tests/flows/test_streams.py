@@ -14,6 +14,7 @@ from infra.errors import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings, settings
+from tasks.group import group_name
 from tests.flows.test_drain import event
 from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 
@@ -117,7 +118,7 @@ def test_a_redis_that_lets_nobody_publish_or_trim_is_a_warning_and_no_failure(
         result = drain(stream)
         assert result["inserted"] == 10
         published, trimmed = result["warnings"]
-        assert "progress not published as consumer group 'spillway'" in published
+        assert f"progress not published as consumer group '{group_name(database)}'" in published
         assert f"{stream}: not trimmed" in trimmed
         assert "anything" not in published + trimmed
     finally:
