@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from queue import Empty, LifoQueue
-from typing import Any, TypeVar
 
 import psycopg
 import redis
@@ -16,9 +14,8 @@ from redis import Redis
 from infra.errors import Terminal, Transient, is_transient, may_quote_a_row, one_line
 from infra.next_steps import next_step
 from infra.redis_server import UnfitServer, open_redis
+from infra.session import Session, open_session
 from infra.settings import Settings, host_of
-
-R = TypeVar("R")
 
 APPLICATION = "spillway"  # what the names of our sessions begin with
 DRAIN = "drain"  # the role whose work a backfill makes room for
@@ -26,15 +23,6 @@ DRAIN = "drain"  # the role whose work a backfill makes room for
 # Each list of entries that a GIN index has put off stays below this. What a query on `properties` costs more: 26 ms.
 # See docs/design.md for what it wins.
 _GIN_PENDING_LIST_LIMIT = "64MB"
-# A batch that is merged goes through a temporary table: it is to stay in memory.
-_TEMP_BUFFERS = "32MB"
-# A peer that vanished without a word is given up after this long without an answer to what was sent.
-_TCP_USER_TIMEOUT_MS = 60_000
-# The same on the server's side, whose default is two hours: in the midst of a COPY no timeout of its own works, and the
-# ledger row of a drain whose machine has vanished would bar the others for as long. After 30 + 3 * 10 s it is free.
-_SERVER_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
-# How much longer than a statement may take: the server itself ends it before, and says why.
-_SILENCE_MARGIN_SECONDS = 5.0
 
 
 def redis_client(settings: Settings) -> redis.Redis:
@@ -54,70 +42,19 @@ def redis_client(settings: Settings) -> redis.Redis:
     return client
 
 
-def postgres_connection(settings: Settings, role: str = "") -> psycopg.Connection:
+def postgres_connection(settings: Settings, role: str = "") -> Session:
     """A connection in autocommit mode whose statements, locks and idle transactions are bounded in time.
 
     Raises `psycopg.Error`; see `Clients.explained`.
     """
-    try:
-        connection = _PatientConnection.connect(
-            settings.database,
-            autocommit=True,
-            connect_timeout=max(2, round(settings.connect_timeout)),  # libpq's unit is whole seconds, 2 at least
-            application_name=f"{APPLICATION} {role}".strip(),
-            keepalives=1,
-            keepalives_idle=30,
-            tcp_user_timeout=_TCP_USER_TIMEOUT_MS,
-        )
-    except psycopg.ProgrammingError as error:
-        raise Terminal(f"SPILLWAY_DATABASE_URL is no PostgreSQL URL: {one_line(error)}") from None
-    connection.patience = settings.statement_timeout + _SILENCE_MARGIN_SECONDS
-    statement = f"{round(settings.statement_timeout * 1000)}ms"
-    wanted = {
-        "statement_timeout": statement,
-        "lock_timeout": f"{round(settings.lock_timeout * 1000)}ms",
-        "idle_in_transaction_session_timeout": statement,
-        "TimeZone": "UTC",
-        "gin_pending_list_limit": _GIN_PENDING_LIST_LIMIT,
-        "temp_buffers": _TEMP_BUFFERS,
-        **_SERVER_KEEPALIVES,
-    }
-    # Not as startup options: poolers refuse those.
-    connection.execute(
-        "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)",
-        [list(wanted), list(wanted.values())],
+    return open_session(
+        settings.database,
+        connect_timeout=settings.connect_timeout,
+        application_name=f"{APPLICATION} {role}".strip(),
+        statement_timeout=settings.statement_timeout,
+        lock_timeout=settings.lock_timeout,
+        settings={"gin_pending_list_limit": _GIN_PENDING_LIST_LIMIT},
     )
-    return connection
-
-
-class _PatientConnection(psycopg.Connection):
-    """A connection that gives up a server which is silent for longer than any statement may take.
-
-    The server's own timeouts end a slow statement; they are of no use where their words do not arrive: a stalled
-    network whose other end is still there, a server that is frozen. libpq has no timeout for that.
-    """
-
-    patience = float("inf")  # seconds
-
-    def wait(self, gen: Generator[Any, Any, R], *args: Any, **kwargs: Any) -> R:
-        return super().wait(self._bounded(gen), *args, **kwargs)
-
-    def _bounded(self, gen: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
-        """`gen`, until nothing has come or gone for too long. psycopg wakes it up many times a second."""
-        deadline = time.monotonic() + self.patience
-        try:
-            wanted = next(gen)
-            while True:
-                ready = yield wanted
-                if ready:
-                    deadline = time.monotonic() + self.patience
-                elif time.monotonic() > deadline:
-                    self.pgconn.finish()  # no rollback can come through either: do not wait for it
-                    raise psycopg.OperationalError(f"no answer for {self.patience:.0f} s: the connection was given up")
-                wanted = gen.send(ready)
-        except StopIteration as end:
-            result: R = end.value
-            return result
 
 
 class Clients:

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.cli import fail
+from infra.connections import postgres_connection
 from infra.errors import SpillwayError, Terminal
 from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT, settings
@@ -151,7 +152,7 @@ _SAMPLE: LiteralString = """
 
 
 def _show_books() -> None:
-    with psycopg.connect(settings().database) as connection:
+    with closing(postgres_connection(settings())) as connection:
         console.print("\n[bold]The books[/bold] (read = inserted + duplicates + quarantined; added = read + lost)")
         _print(connection, _BOOKS, "stream", "read", "inserted", "duplicates", "quarantined", "lost", "balanced")
         console.print("\n[bold]A query[/bold]: events an hour, the last five hours")

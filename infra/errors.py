@@ -34,6 +34,18 @@ class AlreadyDrained(SpillwayError):
     """The ledger holds a part of this id range already: somebody else did it, so it is done."""
 
 
+class UnknownHost(psycopg.OperationalError):
+    """The name of the database's host stands for no address."""
+
+
+class NoAnswer(psycopg.OperationalError):
+    """The server was silent for longer than a statement may take."""
+
+
+class PasswordMissing(psycopg.OperationalError):
+    """The server asks for a password, and none is set."""
+
+
 # SQLSTATEs (or their two-character class) of which the server itself says that another attempt may work.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT_SQLSTATES = {
@@ -51,16 +63,19 @@ _TRANSIENT_SQLSTATES = {
     "58030": "I/O error",
 }
 
-# In the words of an internal error (XX000): the chunk that a statement was about to write to has just been dropped. The
-# next attempt makes a new one. TimescaleDB 2.19 says so; later ones look again by themselves.
-_DROPPED_MEANWHILE = re.compile(r"could not open relation with OID \d+")
+# An internal error (XX000) has no code of its own, but the place in the server's source that it comes from, which the
+# server always sends and never translates.
+_INTERNAL = "XX000"
+# The chunk that a statement was about to write to has just been dropped. The next attempt makes a new one. TimescaleDB
+# 2.19 says so; later ones look again by themselves.
+_DROPPED_MEANWHILE = ("relation.c", "relation_open")
+_TOO_LARGE_FILE = "mcxt.c"  # a value needs more than a gigabyte: no memory context gives that
 
-# libpq gives no SQLSTATE for a refused connection, only this text (English in every compose server).
-_REFUSED_FOR_GOOD = re.compile(
-    r"password authentication failed|no password supplied|no pg_hba\.conf entry|does not exist"
-    r"|is not permitted to log in|role .* is not allowed|certificate verify failed|does not support SSL"
-    r"|invalid (connection option|sslmode)|root certificate file"
-    r"|(could not translate host name|failed to resolve host)(?!.*Temporary failure)"  # libpq's words, and psycopg's
+# What libpq itself refuses, before or instead of the server, in its own words. They are English: libpq translates them
+# only in a process that asks for it, and Python does not.
+_CLIENT_REFUSES = re.compile(
+    r"certificate verify failed|does not support SSL|invalid (connection option|sslmode)|root certificate file"
+    r"|server certificate for|certificate .* does not exist|private key file"
 )
 
 _REDIS_TRANSIENT: tuple[type[Exception], ...] = (
@@ -95,10 +110,12 @@ def is_transient(error: BaseException) -> bool:
         if state is not None:
             if state == "53400":  # a limit that somebody has set
                 return False
-            if state == "XX000":
-                return bool(_DROPPED_MEANWHILE.search(str(error)))
+            if state == _INTERNAL:
+                return _source(error) == _DROPPED_MEANWHILE
             return state in _TRANSIENT_SQLSTATES or state[:2] in _TRANSIENT_SQLSTATES
-        return isinstance(error, psycopg.OperationalError) and not _REFUSED_FOR_GOOD.search(str(error))
+        if isinstance(error, UnknownHost | PasswordMissing):
+            return False
+        return isinstance(error, psycopg.OperationalError) and not client_refuses(error)
     if isinstance(error, _REDIS_TERMINAL) or tls_fault(error) is not None:
         return False
     return isinstance(error, _REDIS_TRANSIENT) or redis_code(error) in REDIS_TRANSIENT_CODES
@@ -125,6 +142,21 @@ def tls_fault(error: BaseException | None) -> ssl.SSLError | None:
             return None if isinstance(error, passing) else error
         error = error.__cause__ or error.__context__
     return None
+
+
+def client_refuses(error: psycopg.Error) -> bool:
+    """Whether libpq itself does not want this connection, whatever the server does: TLS, certificates, options."""
+    return error.sqlstate is None and bool(_CLIENT_REFUSES.search(str(error)))
+
+
+def value_too_large(error: psycopg.Error) -> bool:
+    """Whether the server failed at a value that needs more memory than any may take, an internal error without a code
+    of its own."""
+    return error.sqlstate == _INTERNAL and _source(error)[0] == _TOO_LARGE_FILE
+
+
+def _source(error: psycopg.Error) -> tuple[str | None, str | None]:
+    return error.diag.source_file, error.diag.source_function
 
 
 # In this order: what an earlier one hides, a later one does not look at.

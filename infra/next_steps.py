@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 
 import psycopg
 import redis
 from redis import exceptions
 
-from infra.errors import is_transient, redis_code, tls_fault
+from infra.errors import NoAnswer, PasswordMissing, UnknownHost, client_refuses, is_transient, redis_code, tls_fault
 
 _CONNECTIONS = "raise max_connections or lower SPILLWAY_PARALLEL_LOADS"
 _WAIT = "wait until it is up again (spillway status), then drain again"
 _STALLED = "see why it or the network stands still, then drain again"
 
 _BY_SQLSTATE = {  # or by its class
+    "28": "fix user and password in SPILLWAY_DATABASE_URL, or let this user in (pg_hba.conf)",
+    "08P01": "see the log of the pooler (PgBouncer) in front of the server",
     "3D000": "create the database or mend SPILLWAY_DATABASE_URL",
     "42P01": "apply the schema: spillway schema",
     "3F000": "apply the schema: spillway schema",
@@ -35,11 +36,11 @@ _BY_SQLSTATE = {  # or by its class
     "25P03": "see why the drain stood still, or raise SPILLWAY_STATEMENT_TIMEOUT; its range was rolled back",
     "58030": "look after the disk of the database server; nothing is lost, the drain goes on from here",
 }
-# Of a connection that PostgreSQL refuses, libpq tells the words only. Not in their order of likelihood: the first fits.
-_BY_WORDS = (
-    (re.compile(r"too many clients|remaining connection slots|too many connections"), _CONNECTIONS),
-    (re.compile(r"is starting up|is shutting down|in recovery mode|not yet accepting|terminating connection"), _WAIT),
-    (re.compile(r"no answer for|timeout expired"), _STALLED),
+_POSTGRES_BY_CLASS: tuple[tuple[type[Exception], str], ...] = (  # errors that have no SQLSTATE
+    (PasswordMissing, "fix user and password in SPILLWAY_DATABASE_URL"),
+    (UnknownHost, "fix the host in SPILLWAY_DATABASE_URL"),
+    (psycopg.errors.ConnectionTimeout, _STALLED),
+    (NoAnswer, _STALLED),
 )
 _BY_CLASS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits: some are kinds of others
     (exceptions.AuthenticationError, "mend user and password in SPILLWAY_REDIS_URL"),
@@ -79,14 +80,12 @@ def next_step(error: psycopg.Error | exceptions.RedisError) -> str:
     for key in (state, state[:2]):
         if key in _BY_SQLSTATE:
             return _BY_SQLSTATE[key]
-    for words, step in _BY_WORDS:
-        if not state and words.search(str(error)):
+    for kind, step in _POSTGRES_BY_CLASS:
+        if isinstance(error, kind):
             return step
-    if is_transient(error):
-        return _start("SPILLWAY_DATABASE_URL")
-    if isinstance(error, psycopg.OperationalError) and state[:2] in ("", "28"):  # libpq tells no state
-        return "mend user and password in SPILLWAY_DATABASE_URL"
-    return "see docs/operations.md"
+    if client_refuses(error):
+        return "fix the TLS options of SPILLWAY_DATABASE_URL (sslmode, sslrootcert, sslcert)"
+    return _start("SPILLWAY_DATABASE_URL") if is_transient(error) else "see docs/operations.md"
 
 
 def _tls_step(fault: ssl.SSLError) -> str:

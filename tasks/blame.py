@@ -6,7 +6,7 @@ from enum import Enum
 
 import psycopg
 
-from infra.errors import is_transient
+from infra.errors import is_transient, value_too_large
 
 
 class Blame(Enum):
@@ -44,7 +44,7 @@ def blame(error: psycopg.Error) -> Blame:
         return Blame.SERVER
     if state == "XX000":
         # A document of more parts than fit a gigabyte.
-        return Blame.ROW if "invalid memory alloc request size" in str(error) else Blame.SERVER
+        return Blame.ROW if value_too_large(error) else Blame.SERVER
     if state[:2] in SERVER_CLASSES or is_transient(error):
         return Blame.SERVER
     return Blame.STATEMENT if state[:2] in STATEMENT_CLASSES else Blame.ROW

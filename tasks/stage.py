@@ -24,7 +24,12 @@ _COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)")
 _COPY_STAGE = _COPY.format(table=STAGE, columns=COLUMN_LIST)
 # Our columns with the types that they have in `events` today, and nothing else of the user's: no NOT NULL, no default,
 # no name. So nothing can collide with `number`. For one transaction only: a pooler gives the session to somebody else.
+# It is to stay in memory, unless another client of the pool used temporary tables here: then their size is fixed.
 _MAKE: LiteralString = """
+    DO $$ BEGIN
+        PERFORM set_config('temp_buffers', '32MB', true);
+    EXCEPTION WHEN invalid_parameter_value THEN NULL;
+    END $$;
     DROP TABLE IF EXISTS {stage};
     CREATE TEMP TABLE spillway_stage ON COMMIT DROP AS SELECT {columns} FROM {events} WITH NO DATA;
     ALTER TABLE {stage} ADD COLUMN number BIGINT GENERATED ALWAYS AS IDENTITY;

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import psycopg
 import redis
 from psycopg import pq
 
+from infra.connections import postgres_connection
 from infra.errors import SpillwayError, Terminal, Transient, is_transient, one_line
 from infra.redis_server import UnfitServer
 from infra.servers import probe
@@ -39,9 +41,8 @@ class External(Engine):
         """Check that both answer and that the schema is there."""
         for service in SERVICES:
             self._version(service)
-        seconds = max(1, round(self.settings.connect_timeout))  # libpq takes whole ones, and waits for ever at 0
         try:
-            with psycopg.connect(self.settings.database, connect_timeout=seconds) as connection:
+            with closing(postgres_connection(self.settings)) as connection:
                 there = schema_is_there(connection)
                 check_catalog(connection)
         except psycopg.Error as error:

@@ -17,6 +17,7 @@ from infra.servers import probe
 from infra.servers.engine import How
 from infra.servers.host import SOCKET_PATH_LIMIT, Host, User
 from infra.servers.server import Server, step_for, telling
+from infra.session import open_session
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
 
 _CONF = """\
@@ -125,8 +126,9 @@ class Postgres(Server):
         """Make the database if it is not there: a first start may have been cut off before it."""
         url = probe.local_database(port, "postgres")
         try:
-            with psycopg.connect(url, autocommit=True, connect_timeout=probe.PROBE_TIMEOUT) as connection:
+            with contextlib.closing(open_session(url, connect_timeout=probe.PROBE_TIMEOUT)) as connection:
                 if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
-                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+                    statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE))
+                    connection.cursor().execute(statement)  # not in a transaction
         except psycopg.Error as error:
             raise Terminal(f"the database {DATABASE} could not be made: {one_line(error)} (log: {self.log})") from error

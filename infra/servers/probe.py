@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import psycopg
 import redis
 
 from infra.errors import is_transient, one_line
 from infra.redis_server import open_redis
+from infra.session import open_session
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
 from infra.versions import unfit_database
 
@@ -46,10 +48,10 @@ def redis_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
 def database_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
     """`PostgreSQL x, TimescaleDB y` at `url`; the latter only if it is there.
 
-    Raises psycopg's errors, and `UnfitDatabase` for a version that Spillway cannot work with.
+    Raises psycopg's errors, `Terminal` for a database of another encoding than UTF8, and `UnfitDatabase` for a version
+    that Spillway cannot work with.
     """
-    # libpq takes whole seconds, and waits for ever at 0.
-    with psycopg.connect(url, autocommit=True, connect_timeout=max(1, round(timeout))) as connection:
+    with closing(open_session(url, connect_timeout=timeout)) as connection:
         row = connection.execute(
             "SELECT current_setting('server_version'), current_setting('server_version_num')::int,"
             " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import psycopg
 from psycopg import sql
 
 from infra.errors import Terminal, Transient, is_transient, one_line
+from infra.session import open_session
 from infra.settings import SCHEMA_SQL, host_of, settings
 from infra.table import events_name
 from infra.timescaledb import check_catalog
@@ -34,11 +37,10 @@ def apply_schema(url: str) -> None:
     """
     text = in_schema(statements(SCHEMA_SQL.read_text(encoding="utf-8")))
     try:
-        with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT) as connection:
-            connection.execute(sql.SQL("SET lock_timeout = {}").format(f"{LOCK_TIMEOUT}s"))
+        with closing(open_session(url, connect_timeout=CONNECT_TIMEOUT, lock_timeout=LOCK_TIMEOUT)) as connection:
             _make_schema(connection, settings().events_schema)
             # One simple query, so that the file's own BEGIN and COMMIT decide.
-            connection.execute(text.encode())
+            connection.cursor().execute(b"BEGIN; " + connection.local_settings + b"; " + text.encode())
             check_catalog(connection)
     except psycopg.Error as error:
         hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""

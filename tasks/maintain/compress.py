@@ -170,7 +170,8 @@ def _give_back(connection: psycopg.Connection, state: ChunkState) -> None:
             connection.execute(sql.SQL("REINDEX TABLE {}").format(table))
 
     with suppress(Busy, psycopg.errors.UndefinedTable):
-        connection.execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(table))
+        # By a cursor: `execute` would begin a transaction, in which there is no VACUUM.
+        connection.cursor().execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(table))
         patiently(connection, work)
 
 

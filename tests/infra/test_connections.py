@@ -10,7 +10,7 @@ import redis
 from pydantic import SecretStr
 
 from infra.connections import Clients, postgres_connection, redis_client
-from infra.errors import Terminal, Transient
+from infra.errors import PasswordMissing, Terminal, Transient, UnknownHost
 from infra.next_steps import next_step
 from infra.settings import Settings, host_of
 from tests.conftest import Servers
@@ -129,11 +129,11 @@ def test_every_passing_error_of_postgresql_ends_with_a_next_step_of_its_own(stat
     ("error", "step"),
     [
         (psycopg.OperationalError("connection refused"), "start it"),
-        (psycopg.OperationalError("FATAL:  sorry, too many clients already"), "raise max_connections"),
-        (psycopg.OperationalError("FATAL:  the database system is starting up"), "wait until it is up"),
+        (UnknownHost("no such host"), "fix the host"),
+        (PasswordMissing("fe_sendauth: no password supplied"), "fix user and password"),
+        (psycopg.OperationalError("server does not support SSL, but SSL was required"), "TLS options"),
         (psycopg.errors.ConnectionTimeout("connection timeout expired"), "see why it or the network"),
-        (psycopg.OperationalError('FATAL:  password authentication failed for user "u"'), "mend user and password"),
-        (psycopg.errors.InvalidPassword("no"), "mend user and password"),
+        (psycopg.errors.InvalidPassword("no"), "fix user and password"),
         (psycopg.errors.ProgramLimitExceeded("index row too large"), "see docs/operations.md"),
         (psycopg.errors.UndefinedTable("no table"), "spillway schema"),
         (redis.exceptions.ConnectionError("refused"), "start it"),

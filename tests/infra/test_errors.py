@@ -58,12 +58,6 @@ def test_a_state_that_passes_is_tried_again(state: str) -> None:
     assert is_transient(of_state(state))
 
 
-def test_a_chunk_that_was_dropped_under_a_statement_is_tried_again_and_other_internal_errors_are_not() -> None:
-    internal = psycopg.errors.lookup("XX000")
-    assert is_transient(internal("could not open relation with OID 19979"))
-    assert not is_transient(internal("cache lookup failed for relation 19979"))
-
-
 @pytest.mark.parametrize("state", LASTING_STATES)
 def test_a_state_that_stays_is_not_tried_again(state: str) -> None:
     assert not is_transient(of_state(state))
@@ -74,23 +68,12 @@ def test_a_state_that_stays_is_not_tried_again(state: str) -> None:
     [
         ("connection refused", True),
         ("server closed the connection unexpectedly", True),
-        ("FATAL:  the database system is starting up", True),
-        ("FATAL:  sorry, too many clients already", True),
         ("timeout expired", True),
-        ('could not translate host name "db" to address: Temporary failure in name resolution', True),
-        ("failed to resolve host 'db': [Errno -3] Temporary failure in name resolution", True),
-        ("failed to resolve host 'db': [Errno -2] Name or service not known", False),
-        ('could not translate host name "db" to address: Name or service not known', False),
-        ('FATAL:  password authentication failed for user "u"', False),
-        ("fe_sendauth: no password supplied", False),
-        ('FATAL:  database "x" does not exist', False),
-        ('FATAL:  role "x" does not exist', False),
-        ("FATAL:  no pg_hba.conf entry for host", False),
         ("server does not support SSL, but SSL was required", False),
         ("SSL error: certificate verify failed", False),
     ],
 )
-def test_a_connection_without_a_state_is_judged_by_the_words(words: str, passing: bool) -> None:
+def test_what_libpq_itself_refuses_is_judged_by_its_words_which_are_english(words: str, passing: bool) -> None:
     assert is_transient(psycopg.OperationalError(words)) is passing
     assert not is_transient(psycopg.ProgrammingError(words))
 
