@@ -1,0 +1,96 @@
+"""Behind a real PgBouncer, whose clients take turns in the same sessions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from psycopg.conninfo import conninfo_to_dict
+
+from infra.servers.ports import free_port
+from tests.conftest import BIN, Servers
+
+# What our settings would be seen in. Those of PL/pgSQL appear when a session first uses it. PgBouncer itself passes the
+# application_name of a client on to the next one that has none, whoever the clients are.
+_SETTINGS = """
+    SELECT name, setting FROM pg_settings
+     WHERE name NOT LIKE 'transaction_%' AND name NOT LIKE 'plpgsql.%' AND name <> 'application_name'"""
+
+
+@pytest.fixture(params=["transaction", "session"])
+def pooled_url(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[str]:
+    """The URL of the test database behind a pooler in that mode."""
+    pgbouncer = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if pgbouncer is None:
+        pytest.skip("there is no pgbouncer")
+    found = conninfo_to_dict(servers.settings.database)
+    port, config = free_port(), tmp_path / "pgbouncer.ini"
+    server = " ".join(f"{name}={found[name]}" for name in ("host", "port", "user", "password") if name in found)
+    config.write_text(
+        f"[databases]\n* = {server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\n"
+        f"pool_mode = {request.param}\ndefault_pool_size = 3\nunix_socket_dir =\n"
+    )
+    config.chmod(0o644)
+    for folder in tmp_path.parents:
+        if folder.name.startswith("pytest"):
+            folder.chmod(0o755)
+    tmp_path.chmod(0o755)
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it refuses to run as root
+    with subprocess.Popen([pgbouncer, "-q", *user, str(config)], stderr=subprocess.DEVNULL) as pooler:
+        url = f"postgresql://anybody@127.0.0.1:{port}/{found['dbname']}"
+        try:
+            _wait_for(url)
+            yield url
+        finally:
+            pooler.terminate()
+
+
+def _wait_for(url: str) -> None:
+    for _ in range(100):
+        try:
+            psycopg.connect(url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail("pgbouncer did not start")
+
+
+def test_drains_maintenance_and_reconciliation_work_behind_a_pooler_and_leave_no_setting_behind(
+    pooled_url: str, env: dict[str, str], prefect_server: str, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    environment = env | {"SPILLWAY_DATABASE_URL": pooled_url}
+    before = _settings(pooled_url)
+    for batch in range(2):  # the second one meets sessions that the first one has used
+        for number in range(100):
+            fields = {"event_id": f"00000000-0000-0000-0000-{number + 50 * batch:012d}", "time": "2026-01-01T00:00:00Z"}
+            redis_client.xadd("pooled", fields | {"event_type": "Zoë", "user_id": "u"})
+        _run(environment, "drain", "--stream", "pooled")
+    _run(environment, "maintain")
+    _run(environment, "reconcile", "--deep", "--stream", "pooled")
+    rows = database.execute("SELECT count(*), count(DISTINCT event_id), min(event_type), max(event_type) FROM events")
+    assert rows.fetchone() == (150, 150, "Zoë", "Zoë")
+    assert _settings(pooled_url) == before
+
+
+def _run(environment: dict[str, str], *command: str) -> None:
+    done = subprocess.run(
+        [BIN / "spillway", *command], env=environment, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _settings(url: str) -> set[tuple[str, str]]:
+    """As each of the pool's sessions has them: three clients at once have all of them."""
+    connections = [psycopg.connect(url, prepare_threshold=None) for _ in range(3)]
+    found = {row for connection in connections for row in connection.execute(_SETTINGS).fetchall()}
+    for connection in connections:
+        connection.close()
+    return found
