@@ -105,7 +105,7 @@ def _campaign(world: World, name: str, seed: int, wanted: Iterator[tuple[str, in
     leg: Leg | None = None
     for number, (kind, dice) in enumerate(wanted):
         # After something went wrong, anew: otherwise all that follow would be wrong as well.
-        if leg is None or number % _LEG == 0 or not results[-1].good:
+        if leg is None or number % _LEG == 0 or not results[-1].good or KINDS[results[-1].kind].ends_leg:
             world.empty()
             leg = Leg(f"{name}-{number}", seed + number)
         results.append(play(world, leg, kind, dice))

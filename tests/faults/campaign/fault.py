@@ -38,6 +38,8 @@ class Fault(ABC):
     lasting: ClassVar[bool] = False
     # How long it lasts, in seconds.
     lasts: ClassVar[tuple[float, float]] = (0.2, 1.2)
+    # Whether what it leaves is not what a fault after it on the same streams would expect.
+    ends_leg: ClassVar[bool] = False
     # How long drains may go on after it has been undone, in seconds.
     limit: ClassVar[float] = 60
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults.campaign import network, postgres, processes, together, worker
+from tests.faults.campaign import network, postgres, processes, table, together, vanished, worker
 from tests.faults.campaign import redis as redis_faults
+from tests.faults.campaign.databases import TwoDatabases
 from tests.faults.campaign.disk import DiskFull
 from tests.faults.campaign.failover import ReplicaPromoted
 from tests.faults.campaign.fault import Fault
@@ -39,6 +40,15 @@ KINDS: dict[str, type[Fault]] = {
     "redis-restored-and-accepted": RestoredAndAccepted,
     "redis-memory-limit": redis_faults.MemoryLimitReached,
     "redis-clients-killed": redis_faults.ClientsKilled,
+    "redis-empty-volume": vanished.EmptyVolume,
+    "stream-renamed": vanished.Renamed,
+    "stream-restored": vanished.DumpedAndRestored,
+    "stream-swapped": vanished.Swapped,
+    "table-columns-added": table.ColumnsAdded,
+    "table-rows-rejected": table.RowsRejected,
+    "table-rows-changed": table.RowsChanged,
+    "role-settings": table.SettingsOfTheRole,
+    "two-databases": TwoDatabases,
     **{
         f"network-{server}-{name}": _to(server, way)
         for server in ("redis", "postgres")

@@ -1,0 +1,76 @@
+"""Two databases drain the same Redis, and both trim: neither may delete what the other has not read."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+from infra.servers.schema import apply_schema
+from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.produce import endless
+from tests.faults.campaign.verdict import judge
+from tests.faults.campaign.world import DELAYS, World, through
+from tests.faults.processes import Drain, Harness, Outcome
+
+_NAME = "campaign_second"
+_MORE_ENTRIES = 1_000
+_SECONDS = 60
+
+
+class TwoDatabases(Fault):
+    """A second database drains the streams too, each with SPILLWAY_TRIM_KEEP=0s: both hold every event."""
+
+    lasting = True
+    slow = True
+    ends_leg = True  # later faults would miss what was trimmed
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        super().__init__(world, dice)
+        self._url = urlunsplit(urlsplit(world.settings.database)._replace(path=f"/{_NAME}"))
+        self._wrong: list[str] = []
+
+    def prepare(self, leg: Leg) -> None:
+        self._leg = leg
+        with self.world.sql() as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {_NAME} WITH (FORCE)")
+            connection.execute(f"CREATE DATABASE {_NAME}")
+        apply_schema(self._url)
+        self._drain().finished()  # so that each knows of the other's consumer group
+        leg.start(self.world, self._harness()).finished()
+        with self.world.redis_client() as client:
+            for one in leg.produced:
+                one.send(client, next(endless(self.dice.randrange(1 << 32), _MORE_ENTRIES)))
+        self.world.environment = {**self.world.environment, "SPILLWAY_TRIM_KEEP": "0s"}
+
+    def _harness(self) -> Harness:
+        return Harness(None, DELAYS, self.world.prefect_url, log=self.world.log)
+
+    def _drain(self) -> Drain:
+        env = self.world.env | {"SPILLWAY_DATABASE_URL": through(self._url, self.world.postgres_net)}
+        return Drain(self._leg.streams, env, self._harness())
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        if self.dice.random() < 0.5:
+            outcome = self._drain().outcome(_SECONDS)
+            self._wrong += [f"the second database: {outcome.error}"] if outcome.error else []
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        outcome = self._drain().outcome(_SECONDS)
+        self._wrong += [f"the second database: {outcome.error}"] if outcome.error else []
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            verdict = judge(connection, [replace(one, mended={}) for one in self._leg.produced])
+        if not verdict.clean:
+            self._wrong.append(f"the second database differs: {verdict}")
+
+    def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
+        return [*self._wrong, *(f"a drain failed: {outcome.error}" for outcome in outcomes if outcome.error)]
+
+    def clean(self) -> None:
+        self.world.environment = {k: v for k, v in self.world.environment.items() if k != "SPILLWAY_TRIM_KEEP"}
+        with self.world.sql() as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {_NAME} WITH (FORCE)")

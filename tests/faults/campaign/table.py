@@ -1,0 +1,173 @@
+"""A table and a role that the user has changed: columns, constraints, triggers, settings of the role."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from psycopg import sql
+
+from infra.producers.broken import Entry
+from tests.faults.campaign.fault import Fault, any_time
+from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.world import World
+from tests.faults.points import Point
+from tests.faults.processes import Drain, Outcome
+
+_MARKED = 40  # entries that a constraint or trigger is about, among the 2,000 of a fault
+
+
+class TableChanged(Fault):
+    """What the kinds have in common: the change is made before the drains start, or in the midst of one."""
+
+    lasts = (0, 0.5)
+    lasting = True
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        super().__init__(world, dice)
+        self._mark = f"marked-{dice.randrange(1 << 32):08x}"
+
+    def moment(self) -> Point | float:
+        # Not at a point: an ALTER TABLE would wait for the transaction of a drain that stands still.
+        return any_time(self.dice)
+
+    def marked(self, number: int) -> Entry:
+        """An entry that only this fault has, by its type; its key is not repeated."""
+        moment = datetime.now(UTC).replace(microsecond=number)
+        fields = {
+            "event_id": str(UUID(int=self.dice.getrandbits(128), version=4)),
+            "event_type": self._mark,
+            "user_id": f"user-{number}",
+            "time": moment.isoformat(),
+            "properties": '{"marked": true}',
+        }
+        return {name.encode(): value.encode() for name, value in fields.items()}
+
+    def execute(self, *statements: str) -> None:
+        """Run statements as the owner of the table, `{mark}` being the type of the marked entries."""
+        with self.world.sql() as connection:
+            for statement in statements:
+                connection.execute(sql.SQL(statement).format(mark=sql.Literal(self._mark)))
+
+    def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
+        return [f"it stopped the drain: {outcome.error}" for outcome in outcomes if outcome.error]
+
+
+class ColumnsAdded(TableChanged):
+    """Columns of every kind that a row may leave out are added while drains run, and dropped later."""
+
+    _COLUMNS = (
+        "tenant text NOT NULL DEFAULT 'acme'",
+        "number bigint GENERATED ALWAYS AS IDENTITY",
+        "place int NOT NULL DEFAULT 7",
+        "shown text",
+        "loaded timestamptz NOT NULL DEFAULT now()",
+    )
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        chosen = self.dice.sample(self._COLUMNS, self.dice.randint(1, len(self._COLUMNS)))
+        self.execute(*(f"ALTER TABLE public.events ADD COLUMN {column}" for column in chosen))
+
+    def clean(self) -> None:
+        names = [column.split()[0] for column in self._COLUMNS]
+        self.execute(*(f"ALTER TABLE public.events DROP COLUMN IF EXISTS {name}" for name in names))
+
+
+class RowsRejected(TableChanged):
+    """A constraint or a trigger rejects some entries: these wait in quarantine, and all others go in."""
+
+    _RAISE = "CREATE OR REPLACE FUNCTION public.campaign_rejects() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    _RAISE += " IF NEW.event_type = {mark} THEN RAISE EXCEPTION 'not this one' USING ERRCODE = '%s'; END IF;"
+    _RAISE += " RETURN NEW; END $$"
+    _TRIGGER = "CREATE TRIGGER campaign_rejects %s INSERT ON public.events FOR EACH ROW EXECUTE FUNCTION"
+    _TRIGGER += " public.campaign_rejects()"
+    _CHECK = "ALTER TABLE public.events ADD CONSTRAINT campaign_rejects CHECK (event_type <> {mark})"
+
+    def prepare(self, leg: Leg) -> None:
+        if self.dice.random() < 0.5:
+            self.execute(self._CHECK)
+        else:
+            state = self.dice.choice(["P0001", "23514", "23503", "22023", "U0001", "45000"])
+            self.execute(self._RAISE % state, self._TRIGGER % self.dice.choice(["BEFORE", "AFTER"]))
+        with self.world.redis_client() as client:
+            for one in leg.produced:
+                one.send(client, [(self.marked(number), True) for number in range(_MARKED)])
+
+    def moment(self) -> Point | float:
+        return 0.0
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        pass  # it has happened before the drains began
+
+    def clean(self) -> None:
+        self.execute(
+            "ALTER TABLE public.events DROP CONSTRAINT IF EXISTS campaign_rejects",
+            "DROP TRIGGER IF EXISTS campaign_rejects ON public.events",
+            "DROP FUNCTION IF EXISTS public.campaign_rejects",
+        )
+
+
+class RowsChanged(TableChanged):
+    """A trigger changes some rows as they go in: they are in the table as the trigger leaves them."""
+
+    # What it leaves differs from the stream: a stream that is drained once more would meet conflicts.
+    ends_leg = True
+
+    def prepare(self, leg: Leg) -> None:
+        self.execute(
+            "CREATE OR REPLACE FUNCTION public.campaign_changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF NEW.event_type = {mark} THEN NEW.user_id := 'changed'; END IF; RETURN NEW; END $$",
+            "CREATE TRIGGER campaign_changes BEFORE INSERT ON public.events FOR EACH ROW EXECUTE FUNCTION"
+            " public.campaign_changes()",
+        )
+        with self.world.redis_client() as client:
+            for one in leg.produced:
+                before = set(one.entries)
+                one.send(client, [(self.marked(number), False) for number in range(_MARKED)])
+                for entry_id in one.entries.keys() - before:
+                    one.entries[entry_id] = one.entries[entry_id] | {b"user_id": b"changed"}
+
+    def moment(self) -> Point | float:
+        return 0.0
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        pass  # it has happened before the drains began
+
+    def clean(self) -> None:
+        self.execute(
+            "DROP TRIGGER IF EXISTS campaign_changes ON public.events",
+            "DROP FUNCTION IF EXISTS public.campaign_changes",
+        )
+
+
+class SettingsOfTheRole(TableChanged):
+    """Encoding, styles, search path, time zone and isolation of the role are set to what nobody expects."""
+
+    _SETTINGS = (
+        "client_encoding = 'LATIN1'",
+        "DateStyle = 'German, DMY'",
+        "IntervalStyle = 'sql_standard'",
+        "search_path = campaign_decoy, public",
+        "TimeZone = 'Asia/Kathmandu'",
+        "default_transaction_isolation = 'repeatable read'",
+        "bytea_output = 'escape'",
+        "extra_float_digits = 0",
+    )
+
+    def prepare(self, leg: Leg) -> None:
+        self.execute(
+            "CREATE SCHEMA IF NOT EXISTS campaign_decoy",
+            "CREATE TABLE IF NOT EXISTS campaign_decoy.events (LIKE public.events)",
+        )
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        chosen = self.dice.sample(self._SETTINGS, self.dice.randint(1, len(self._SETTINGS)))
+        self.execute(*(f"ALTER ROLE CURRENT_USER SET {setting}" for setting in chosen))
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        self.clean()
+
+    def clean(self) -> None:
+        self.execute("ALTER ROLE CURRENT_USER RESET ALL", "DROP SCHEMA IF EXISTS campaign_decoy CASCADE")

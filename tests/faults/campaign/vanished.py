@@ -1,0 +1,136 @@
+"""A stream that is away for a moment and comes back whole: nothing may be recorded as lost."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.servers.process import ProcessEngine
+from tests.faults.campaign.fault import Fault, any_point
+from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.world import World
+from tests.faults.points import Point
+from tests.faults.processes import Drain
+
+_OTHER_DATABASE = 15
+
+
+class Vanished(Fault):
+    """What the ways have in common: one of the streams, or both, for 0 to 1.2 s at any moment of the drain."""
+
+    lasts = (0, 1.2)
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        super().__init__(world, dice)
+        self._streams: list[str] = []
+
+    def prepare(self, leg: Leg) -> None:
+        self._streams = self.dice.sample(leg.streams, self.dice.randint(1, len(leg.streams)))
+
+    def moment(self) -> Point | float:
+        # Between two pages most of all: the reader must not take an answer without entries for a deletion.
+        return any_point(self.dice, ["before read", "after read"]) if self.dice.random() < 0.5 else super().moment()
+
+
+class Renamed(Vanished):
+    """RENAME, and back."""
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        with self.world.redis_client() as client:
+            for stream in self._streams:
+                client.rename(stream, f"{stream}.away")
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        self.clean()
+
+    def clean(self) -> None:
+        with self.world.redis_client() as client:
+            for stream in self._streams:
+                if client.exists(f"{stream}.away"):
+                    client.rename(f"{stream}.away", stream)
+
+
+class DumpedAndRestored(Vanished):
+    """DUMP and DEL, later RESTORE."""
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        super().__init__(world, dice)
+        self._copies: dict[str, bytes] = {}
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        with self.world.redis_client() as client:
+            for stream in self._streams:
+                self._copies[stream] = client.dump(stream)
+                client.delete(stream)
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        self.clean()
+
+    def clean(self) -> None:
+        with self.world.redis_client() as client:
+            for stream, copy in self._copies.items():
+                client.restore(stream, 0, copy, replace=True)
+        self._copies.clear()
+
+
+class Swapped(Vanished):
+    """SWAPDB with an empty database, and back."""
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        super().__init__(world, dice)
+        self._swapped = False
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        self._swap()
+        self._swapped = True
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        self.clean()
+
+    def clean(self) -> None:
+        if self._swapped:
+            self._swap()
+            self._swapped = False
+
+    def _swap(self) -> None:
+        with self.world.redis_client() as client:
+            client.swapdb(0, _OTHER_DATABASE)
+
+
+class EmptyVolume(Vanished):
+    """Redis is killed, starts on an empty volume, and then on the right one again."""
+
+    lasts = (0.2, 1.5)
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        super().__init__(world, dice)
+        self._aside: Path | None = None
+
+    @classmethod
+    def impossible(cls, world: World) -> str | None:
+        return None if isinstance(world.engine, ProcessEngine) else "Redis's data folder cannot be exchanged here"
+
+    def inject(self, drains: Sequence[Drain]) -> None:
+        self.world.stop("redis", "kill")
+        self._aside = self._data().with_name("data-aside")
+        self._data().rename(self._aside)
+        self.world.start("redis")
+
+    def heal(self, drains: Sequence[Drain]) -> None:
+        self.clean()
+
+    def clean(self) -> None:
+        if self._aside is None:
+            return
+        self.world.stop("redis", "kill")
+        shutil.rmtree(self._data(), ignore_errors=True)
+        self._aside.rename(self._data())
+        self._aside = None
+        self.world.start("redis")
+
+    def _data(self) -> Path:
+        engine = self.world.engine
+        assert isinstance(engine, ProcessEngine)  # `impossible` has looked
+        return engine.host.outside(engine.server("redis").data)
