@@ -17,6 +17,12 @@ _SERVER = re.compile(
 _REFUSAL = re.compile(
     r"stream \S+: (its|it|\d+ entries) .+; nothing was read: .+accept-rewind \S+\): see «[^»]+» in docs/operations\.md"
 )
+# A stream that is away for a moment, and one that is away when a run begins.
+_AWAY = re.compile(
+    r"(?:plan|read|settle)(?: \S+)?: stream \S+: .+; nothing of that is recorded, and this run trims nothing: bring the"
+    r" stream back, then drain again; if it is gone for good: spillway stream accept-rewind \S+"
+)
+_ABSENT = re.compile(r"stream '\S+' does not exist in Redis; check the name \(.+\)")
 # Words of a server that runs: «start it» would be no help.
 _IT_RUNS = re.compile(r"deadlock|canceling statement|read-only|too many|remaining connection|No space left|terminating")
 _PREFECT = re.compile(r"the Prefect server \(\S+\) .+; [^;]+")
@@ -30,7 +36,7 @@ def wrong_text(text: str, places: Iterable[str]) -> str | None:
         return "it shows a password"
     if "\n" in text:
         return "it has several lines"
-    if kind not in ("Transient", "Terminal", "PrefectGone"):
+    if kind not in ("Transient", "Terminal", "PrefectGone", "StreamAway"):
         return f"it is not written for people: {kind}"
     if _PREFECT.fullmatch(words):
         return None
@@ -43,7 +49,7 @@ def wrong_retry(words: str, places: Iterable[str]) -> str | None:
 
 
 def _wrong_part(part: str, places: Iterable[str]) -> str | None:
-    if _REFUSAL.fullmatch(part):
+    if any(known.fullmatch(part) for known in (_REFUSAL, _AWAY, _ABSENT)):
         return None
     found = _SERVER.fullmatch(part)
     if found is None:
