@@ -15,6 +15,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import get_current_settings
 
 from infra.errors import PrefectGone, Terminal, one_line
+from infra.places import without_credentials
 
 
 def demand_prefect() -> None:
@@ -24,11 +25,11 @@ def demand_prefect() -> None:
     try:
         with get_client(sync_client=True) as client:
             error = client.api_healthcheck()
-    except (RuntimeError, httpx.HTTPError, PrefectException) as refused:
+    except (RuntimeError, httpx.HTTPError, httpx.InvalidURL, PrefectException) as refused:
         error = refused
     if error is not None:
         raise Terminal(
-            f"the Prefect server ({_url()}) does not answer: {one_line(error)}; start it (prefect server start), or"
+            f"the Prefect server ({_url()}) does not answer: {_reason(error)}; start it (prefect server start), or"
             " unset PREFECT_API_URL for a temporary one"
         )
 
@@ -43,13 +44,19 @@ def prefect_explained() -> Iterator[None]:
         if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
             raise
         raise PrefectGone(
-            f"the Prefect server ({_url()}) went away during the run: {one_line(error)}; what was loaded is committed:"
+            f"the Prefect server ({_url()}) went away during the run: {_reason(error)}; what was loaded is committed:"
             " start the server (prefect server start), then run this again"
         ) from error
 
 
 def _url() -> str:
-    return get_current_settings().api.url or "a temporary one"
+    url = get_current_settings().api.url
+    return without_credentials(url) if url else "a temporary one"
+
+
+def _reason(error: BaseException) -> str:
+    """The words of an error; only its kind if the URL has credentials, of which a library may quote a piece."""
+    return type(error).__name__ if "@" in (get_current_settings().api.url or "") else one_line(error)
 
 
 # Waits until its standard input ends, which it does when this process is gone, whatever ended it.

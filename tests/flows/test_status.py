@@ -45,3 +45,13 @@ def test_status_without_a_prefect_server_says_so_and_goes_on(
     assert "no Prefect server answers" in out
     assert "http://127.0.0.1:9/api" in err
     assert settings().database not in out + err
+
+
+def test_the_credentials_of_prefects_url_are_not_shown(spillway: Spillway, database: psycopg.Connection) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    for url in ("http://admin:Kq7#xW9z@127.0.0.1:9/api", "http://admin:Kq7xW9z@127.0.0.1:9/api"):
+        with temporary_settings({PREFECT_API_URL: url}):
+            code, out, err = spillway("status")
+        assert code == 1
+        assert not [piece for piece in ("Kq7", "xW9z") if piece in out + err]
