@@ -16,10 +16,12 @@ from prefect.settings import get_current_settings
 
 from infra.errors import PrefectGone, Terminal, one_line
 from infra.places import without_credentials
+from infra.settings import settings
 
 
 def demand_prefect() -> None:
     """Raise `Terminal` where the Prefect server does not answer; where none is set, Prefect starts one for a while."""
+    settings()  # what is set wrongly is refused before a server is started for it
     if not get_current_settings().api.url:
         threading.Thread(target=_end_with_this_process, daemon=True).start()
     try:
