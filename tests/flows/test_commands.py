@@ -139,7 +139,8 @@ def test_a_mapping_that_names_a_missing_key_is_refused_before_anything_is_writte
     send(redis_client, stream, [event(n) for n in range(10)])
     code, _, err = spillway("drain", "--stream", stream)
     assert code == 1
-    one_line(err, f'streams."{stream}".time', "'occured_at'", "event_id, event_type, user_id, time, properties")
+    fields = "'event_id', 'event_type', 'user_id', 'time', 'properties'"
+    one_line(err, f'streams."{stream}".time', "'occured_at'", fields)
     assert nothing_was_written(database)
 
 
