@@ -38,7 +38,8 @@ class Tail:
 
 
 _LONGEST_NAME = 1_000  # bytes: an index row of PostgreSQL has 2,704, and a stream that went back gets a longer name
-_OURS = ("file:", "@again-", "@until-")  # what names of files and of earlier lives of a stream are made with
+# What the names of files (their SHA-256) and of earlier lives of a stream are made with. `file:uploads` is a stream.
+_OURS = re.compile(r"file:[0-9a-f]{64}(@.*)?|.*@(again|until)-.*", re.DOTALL)
 
 
 def is_pattern(name: str) -> bool:
@@ -61,7 +62,7 @@ def name_fault(key: bytes) -> str | None:
         return "its name has a NUL, which a text of PostgreSQL cannot hold"
     if len(key) > _LONGEST_NAME:
         return f"its name has {len(key):,} bytes, expected at most {_LONGEST_NAME:,}"
-    if name.startswith(_OURS[0]) or any(mark in name for mark in _OURS[1:]):
+    if _OURS.fullmatch(name):
         return "Spillway gives names like this to files and to earlier lives of a stream"
     return None
 

@@ -42,8 +42,8 @@ def test_what_was_done_to_the_table_is_found_and_where_it_is_missing_put_back(
         database.execute("DELETE FROM events WHERE event_id = %s", [ENTRIES[n][b"event_id"].decode()])
     database.execute("UPDATE events SET user_id = 'x' WHERE event_id = %s", [ENTRIES[10][b"event_id"].decode()])
     result = reconcile(books, deep=True, fail=False)
-    assert told(result) == [("missing", 2), ("different", 1)]
-    missing, different = result["findings"]
+    assert told(result) == [("different", 1), ("missing", 2)]
+    different, missing = result["findings"]
     assert [one.split("-")[1] for one in missing["ids"].split(", ")] == ["4", "45"]  # rows of the file
     assert different["ids"].split("-")[1] == "11"
     database.execute("DELETE FROM events WHERE user_id = 'x'")
