@@ -20,6 +20,7 @@ from flows.backfill import backfill
 from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
+from infra.display import markdown
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.conftest import BIN
@@ -58,7 +59,7 @@ def test_files_of_every_kind_and_a_stream(
         path = written(tmp_path, name, data())
         run(env, f"source={path}")
         (row,) = json.loads(str(artifact("backfill").data))
-        assert (row["source"], row["state"], row["inserted"], row["duplicates"]) == (path, "new", 100, 0)
+        assert (row["source"], row["state"], row["inserted"], row["duplicates"]) == (markdown(path), "new", 100, 0)
     send(redis_client, stream, ENTRIES[250:])
     run(env, f"stream={stream}")
     (row,) = json.loads(str(artifact("backfill").data))
