@@ -32,12 +32,14 @@ def test_a_server_error_is_terminal_and_nothing_is_applied(
     some: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "schema.sql"
-    file.write_text("BEGIN; CREATE TABLE half (); DO $$ BEGIN RAISE 'not so' USING HINT = 'but so'; END $$; COMMIT;")
+    file.write_text(
+        "BEGIN; CREATE TABLE public.half (); DO $$ BEGIN RAISE 'not so' USING HINT = 'but so'; END $$; COMMIT;"
+    )
     monkeypatch.setattr(schema, "SCHEMA_SQL", file)
     with pytest.raises(Terminal, match=r"schema.sql on 127.0.0.1:\d+: not so \(but so\)"):
         apply_schema(some.settings.database)
     with psycopg.connect(some.settings.database) as connection:
-        assert connection.execute("SELECT to_regclass('half')").fetchone() == (None,)
+        assert connection.execute("SELECT to_regclass('public.half')").fetchone() == (None,)
 
 
 def test_a_server_that_is_not_there_is_transient() -> None:
