@@ -127,8 +127,9 @@ ALTER TABLE spillway.quarantine
     ADD COLUMN IF NOT EXISTS resolved_by TEXT,
     ADD COLUMN IF NOT EXISTS resolved_at TIMESTAMPTZ;
 
--- Files that were backfilled. The stream `file:SHA-256` has their rows in the ledger, by addresses `ms-row`: the day of the
--- event (0 where it has no time) and the number of the row. `path`: where the file was; `reading`: where its times came from; `skipped`: addresses left out because they are past retention.
+-- Files that were backfilled. The stream `file:SHA-256` (of the file; of that and the columns in its path, if it has some) has
+-- their rows in the ledger, by addresses `ms-row`: the day of the event (0 where it has no time) and the number of the row.
+-- `path`: where the file was; `reading`: where its times came from; `skipped`: addresses left out because they are past retention.
 CREATE TABLE IF NOT EXISTS spillway.files (
     stream INT PRIMARY KEY REFERENCES spillway.streams,
     path TEXT NOT NULL,

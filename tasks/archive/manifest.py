@@ -13,6 +13,7 @@ what begins with an underscore.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -28,6 +29,8 @@ HYPERTABLE = "events"
 MANIFESTS = f"{HYPERTABLE}/_manifests"
 WRITING = f"{HYPERTABLE}/_writing"
 _MICROSECOND = timedelta(microseconds=1)
+_STAMP = r"\d{8}T\d{6}(\.\d{6})?Z"
+_DATA_FILE = re.compile(rf"(.*/)?{HYPERTABLE}/day=\d{{4}}-\d\d-\d\d/{_STAMP}_{_STAMP}_[0-9a-f]+\.parquet")
 
 
 class BadArchive(Terminal):
@@ -88,6 +91,11 @@ def archive_name(chunk: Chunk, content_hash: str) -> str:
 def data_path(day: date, name: str) -> str:
     """Where the rows of a day are, below the root."""
     return f"{HYPERTABLE}/day={day.isoformat()}/{name}.parquet"
+
+
+def is_archived(path: str) -> bool:
+    """Whether a path is one of a file of an archive, as `data_path` makes them."""
+    return _DATA_FILE.fullmatch(path) is not None
 
 
 def data_files(root: Root, chunk: Chunk) -> list[str]:

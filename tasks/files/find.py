@@ -12,6 +12,7 @@ from pyarrow import fs
 
 from infra.errors import Terminal
 from infra.places import Place, explained, open_place
+from tasks.files.partition import Pairs, pairs_of
 
 Format = Literal["ndjson", "csv", "parquet"]
 Compression = Literal["gzip", "zstd"]
@@ -41,7 +42,8 @@ class SourceFile:
     """A file to backfill.
 
     `path` in the file system `files`. `shown`: for people and for the record, absolute for a local file, else a URL
-    without credentials. `compression`: of the whole file; None for Parquet, which compresses inside.
+    without credentials. `compression`: of the whole file; None for Parquet, which compresses inside. `pairs`: the
+    columns in its path, `year=2024`.
     """
 
     files: Any  # pyarrow.fs.FileSystem
@@ -49,6 +51,7 @@ class SourceFile:
     shown: str
     format: Format
     compression: Compression | None
+    pairs: Pairs = ()
 
     @property
     def delimiter(self) -> bytes:
@@ -92,7 +95,8 @@ def _kind(path: str) -> tuple[Format, Compression | None] | None:
 
 def _source_file(place: Place, path: str) -> SourceFile | None:
     kind = _kind(path)
-    return kind and SourceFile(place.files, path, place.show(path), *kind)
+    shown = place.show(path)
+    return kind and SourceFile(place.files, path, shown, *kind, pairs_of(path, shown))
 
 
 def _named(place: Place) -> SourceFile:

@@ -14,6 +14,8 @@ from tasks.ids import IdRange
 from tasks.plan import LEFT
 from tasks.rewind import original_name
 
+_NAME_SHOWN = len(FILE) + 12
+
 # By the name of the file's books, those of a second time left out.
 _FOUND = """
     SELECT s.name, f.reading, f.rows, f.path,
@@ -61,11 +63,17 @@ def left_of(connection: psycopg.Connection, scanned: Scanned) -> Left:
     books = connection.execute(_FOUND, {"name": scanned.name, "path": scanned.file.shown}).fetchall()
     if books and books[0][0] != scanned.name:
         name, _, rows, path, read = books[0]
+        if name == f"{FILE}{scanned.sha256}":
+            columns = ", ".join(column for column, _ in scanned.file.pairs)
+            raise Terminal(
+                f"{path} was loaded without the columns of its path ({columns}) by an earlier version: its {read} rows"
+                " have defaults for them, or nothing; nothing was loaded: delete these rows and load it with --again"
+            )
         raise Terminal(
-            f"{path} has changed since it was loaded: expected {rows} rows with SHA-256 {name.removeprefix(FILE)[:12]}…"
-            f" ({read} of them loaded), found {scanned.rows} rows with {scanned.sha256[:12]}…; nothing was loaded:"
-            " bring the former file back, or give the new one another name (what is in the table already counts as"
-            " duplicates)"
+            f"{path} has changed since it was loaded: expected {rows} rows, known as {name[:_NAME_SHOWN]}…"
+            f" ({read} of them loaded), found {scanned.rows} rows, known as {scanned.name[:_NAME_SHOWN]}…; nothing was"
+            " loaded: bring the former file back, or give the new one another name (what is in the table already counts"
+            " as duplicates)"
         )
     rows = connection.execute(LEFT, {"stream": scanned.name, "stop": scanned.end}).fetchall()
     free = [IdRange(int(low), int(high)) for *_, low, high in rows if low is not None]

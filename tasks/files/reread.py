@@ -11,7 +11,7 @@ from tasks.columns.decode import Window
 from tasks.files.find import find_files
 from tasks.files.known import mapping_of, path_of
 from tasks.files.reader import FileReader
-from tasks.files.scan import scan
+from tasks.files.scan import FILE, scan
 from tasks.files.spool import Spool
 from tasks.ids import IdRange
 from tasks.read import Limits
@@ -38,6 +38,8 @@ def reread(
         return f"{path} is not compared: {one_line(error)}"
     except ValueError:
         return f"{path} is not compared: expected one file there"
+    if original_name(stream) == f"{FILE}{scanned.sha256}" != scanned.name:
+        return f"{path} is not compared: it was loaded without the columns of its path, by an earlier version"
     if scanned.name != original_name(stream):
         return f"{path} is not compared: it has changed since it was loaded"
     limits = Limits(clients.settings.batch_rows, clients.settings.batch_bytes)

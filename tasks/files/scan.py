@@ -16,6 +16,7 @@ from tasks.columns.decode import event_times
 from tasks.columns.entries import Group
 from tasks.files.block import Rows
 from tasks.files.find import SourceFile
+from tasks.files.partition import name_with, with_pairs
 from tasks.files.reader import DAY_MS, address
 from tasks.files.reading import Reading
 from tasks.files.spool import Section, Spool
@@ -43,8 +44,9 @@ class Scanned:
 
     @property
     def name(self) -> str:
-        """What its ledger goes by: the same bytes have the same name, wherever they lie."""
-        return f"{FILE}{self.sha256}"
+        """What its ledger goes by: the same bytes have the same name wherever they lie, unless their path has values
+        of columns."""
+        return FILE + name_with(self.sha256, self.file.pairs)
 
     @property
     def end(self) -> int:
@@ -82,17 +84,19 @@ def fitted(mapping: Mapping | None, keys: tuple[bytes, ...]) -> Mapping:
 
 def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
     """Read all of `file` into the spool. Raises `Terminal` for a file that is broken, that changed meanwhile, or whose
-    fields are not those that the mapping names; nothing of it was loaded then."""
+    fields are not those that the mapping names or contradict its path; nothing of it was loaded then."""
     section = Section(spool)
     reading = Reading(file, mapping.field if mapping is not None and mapping.layout == "json" else JSON.field)
     days: dict[int, int] = {}
     count = 0
     warnings: list[str] = []
     used = fitted(mapping, ())
-    for rows in reading:
+    for found in reading:
+        if not count:
+            used = fitted(mapping, found.keys)
+        rows = with_pairs(found, file.pairs, used.field if used.layout == "json" else None, file.shown)
         group = as_group(rows)
         if not count:
-            used = fitted(mapping, rows.keys)
             _demand_columns(file, used, rows.keys, group)
             warnings = check_mapping(file.shown, used, [_first(group)])
         times, good = event_times(group, used)
