@@ -52,7 +52,7 @@ class Source:
 
 
 def leave_out_copies(sources: Sequence[Source]) -> None:
-    """Of several with the same books (files of the same bytes, with the same columns in the path) only one is loaded."""
+    """Of several with the same books (files of the same bytes and columns in the path) only the first is loaded."""
     met: set[str] = set()
     for source in sources:
         if source.books in met:
