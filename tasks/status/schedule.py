@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -123,7 +123,12 @@ def _runs(
         limit=_RUNS_LOOKED_AT,
     )
     return [
-        Run(run.state.name or run.state.type.value.title(), run.expected_start_time, run.state.timestamp)
+        Run(run.state.name or run.state.type.value.title(), _plain(run.expected_start_time), _plain(run.state.timestamp))
         for run in runs
         if run.state is not None and run.expected_start_time is not None
     ]
+
+
+def _plain(moment: datetime) -> datetime:
+    """Prefect's times are of a class of its own, which JSON does not know."""
+    return datetime.fromtimestamp(moment.timestamp(), UTC)

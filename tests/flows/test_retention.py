@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -212,10 +213,12 @@ def test_drains_of_late_events_beside_maintenance_lose_nothing(
     runs = []
     while any(one.process.is_alive() for one in pair):
         runs.append(maintain(fail=False))
+        # The server's own job may compress the same chunk at the same moment, and one of the two is told so.
         if servers.edition == "Community":
-            database.execute(
-                "SELECT compress_chunk(c) FROM show_chunks('events', older_than => interval '10 days') AS c"
-            )
+            with suppress(psycopg.errors.DuplicateObject):
+                database.execute(
+                    "SELECT compress_chunk(c) FROM show_chunks('events', older_than => interval '10 days') AS c"
+                )
     results = [one.finished() for one in pair]
     assert [result.get("error") for result in results] == [None, None]
     assert [run["violations"] for run in runs] == [[]] * len(runs)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import orjson
 import pexpect
 import psycopg
 import pytest
@@ -22,8 +23,9 @@ import redis
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Pending, Scheduled
 
 from infra.producers.send import send
 from infra.servers.ports import free_port
@@ -38,6 +40,7 @@ pytestmark = pytest.mark.timeout(420)
 _PROMPT = "READY> "
 _COMMAND_SECONDS = 120
 _SOON_SECONDS = 120  # what the README promises: a scheduled run within two minutes
+SCHEDULED = ["drain/scheduled", "maintain/daily", "reconcile/daily"]
 _BLOCK = re.compile(r"On a schedule.*?```bash\n(.*?)```", re.DOTALL)
 
 
@@ -171,6 +174,20 @@ def test_a_run_that_came_due_drains_a_stream_within_two_minutes_of_deploying(
     assert [run for run in scheduled if drained[0].startswith(run.name)]
 
 
+def test_status_shows_when_each_scheduled_deployment_ran_and_runs_next(desk: Desk, database: psycopg.Connection) -> None:
+    """In the words of the server that plans the runs: a schedule that it accepts and never plans has no next run."""
+
+    def shown() -> dict[str, dict[str, object]]:
+        said = desk.terminal.type("spillway status --json")
+        return {one["name"]: one for one in orjson.loads(said[said.index("{") : said.rindex("}") + 1])["schedule"]}
+
+    wait_until(lambda: all(one["next_due"] for one in shown().values() if one["scheduled"]), 120)
+    found = shown()
+    assert [name for name, one in found.items() if one["scheduled"]] == SCHEDULED
+    assert {name: one["problem"] for name, one in found.items()} == dict.fromkeys(found)
+    assert dict(found["drain/scheduled"]["last"])["state"] in ("Completed", "Running")  # type: ignore[call-overload]
+
+
 def test_a_run_that_comes_due_while_another_runs_is_cancelled_and_a_later_one_is_not(
     desk: Desk, servers: Servers, redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
@@ -188,3 +205,51 @@ def test_a_run_that_comes_due_while_another_runs_is_cancelled_and_a_later_one_is
         locking.rollback()
         wait_until(lambda: any(state == "Completed" for _, state in desk.states(drain, cancelled)), 120)
     wait_until(lambda: table_rows(database) == flat_rows(entries), 60)
+
+
+def test_a_cron_deployment_fires(desk: Desk, redis_client: redis.Redis, database: psycopg.Connection) -> None:
+    reconcile = desk.deployment("reconcile/daily")
+    began = datetime.now(UTC)
+    (added,) = desk.client.create_deployment_schedules(reconcile, [(CronSchedule(cron="* * * * *"), True)])
+    wait_until(lambda: "Completed" in dict(desk.states(reconcile, began)).values(), 200)
+    desk.client.delete_deployment_schedule(reconcile, added.id)
+
+
+def test_a_run_left_pending_by_a_dead_worker_gives_its_place_back_within_two_minutes(
+    desk: Desk, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    """By default it blocks the schedule for five and a half minutes; prefect.yaml says one."""
+    drain = desk.deployment("drain/scheduled")
+    much_later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=5))
+    wait_until(lambda: "Running" not in dict(desk.states(drain, datetime.now(UTC) - timedelta(minutes=5))).values(), 60)
+    pending = desk.client.create_flow_run_from_deployment(drain, state=much_later).id
+    began = datetime.now(UTC)
+    desk.client.set_flow_run_state(pending, Pending())
+    assert desk.client.read_flow_run(pending).state_name == "Pending"
+    with desk.often(drain):
+        wait_until(lambda: "Cancelled" in dict(desk.states(drain, began)).values(), 90)
+        cancelled = min(due for due, state in desk.states(drain, began) if state == "Cancelled")
+        wait_until(lambda: any(state == "Completed" for _, state in desk.states(drain, cancelled)), 120)
+    desk.client.delete_flow_run(pending)
+
+
+def test_the_deployment_run_of_the_readme_ends_with_the_events_in_the_table(
+    desk: Desk, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    entries = [event(n) for n in range(50)]
+    send(redis_client, "events-web", entries)
+    desk.terminal.type(readme_commands()[-1])  # cancelled if a scheduled run is under way, which drains them as well
+    wait_until(lambda: table_rows(database) == flat_rows(entries), 90)
+
+
+def test_serve_runs_what_came_due_within_two_minutes(
+    desk: Desk, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    desk.second.interrupt()  # the worker
+    for deployment in desk.client.read_deployments():
+        desk.client.delete_deployment(deployment.id)
+    entries = [event(n) for n in range(100)]
+    send(redis_client, "events-web", entries)
+    desk.second.leave_running("spillway serve")
+    wait_until(lambda: table_rows(database) == flat_rows(entries), _SOON_SECONDS)
+    wait_until(lambda: bool(desk.states(desk.deployment("drain/scheduled"), datetime.now(UTC))), 60)

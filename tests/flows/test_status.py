@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import orjson
 import psycopg
 import pytest
 import redis
+from prefect.client.orchestration import get_client
+from prefect.states import Scheduled
 
 from infra.producers.send import send
 from infra.settings import settings
+from tests.conftest import deploy
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import event
 
 
 def test_status_shows_servers_schedule_streams_and_quarantine(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: Spillway, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     from flows.drain import drain
 
+    deploy(env)
+    due = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=5)
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("drain/scheduled").id
+        planned = client.create_flow_run_from_deployment(deployment, state=Scheduled(scheduled_time=due)).id
     send(redis_client, stream, [event(1), {b"event_id": b"no uuid"}])
     drain(stream)
     send(redis_client, stream, [event(2)])
@@ -26,11 +36,14 @@ def test_status_shows_servers_schedule_streams_and_quarantine(
     assert [one["state"] for one in found["servers"]] == ["healthy", "healthy"]
     assert [(one["name"], one["lag"], one["waiting"]) for one in found["streams"]] == [(stream, 1, 1)]
     assert found["quarantine"] == 1
+    assert {one["name"]: one["next_due"] for one in found["schedule"]}["drain/scheduled"] == due.isoformat()
     assert (code, err) == (int(bool(found["problems"])), "")
     _, out, _ = spillway("status")
     assert "1 entries wait in quarantine: spillway quarantine list" in out
     (line,) = [line for line in out.splitlines() if line.startswith(stream)]
     assert line.split()[1] == "1"
+    with get_client(sync_client=True) as client:
+        client.delete_flow_run(planned)
 
 
 def test_status_without_a_prefect_server_says_so_and_goes_on(
