@@ -81,7 +81,8 @@ def _await_scheduled_run(log: Path) -> None:
     with get_client(sync_client=True) as client:
         while time.monotonic() < until:
             for run in client.read_flow_runs(deployment_filter=_scheduled_drain()):
-                if run.auto_scheduled and run.state is not None and run.state.is_final():
+                # One that came due while another was running is cancelled, as it should be.
+                if run.auto_scheduled and run.state and run.state.is_final() and not run.state.is_cancelled():
                     if not run.state.is_completed():
                         raise Terminal(
                             f"demo: the scheduled run {run.name} ended as {run.state.name}; the log is {log}"

@@ -123,7 +123,9 @@ def _runs(
         limit=_RUNS_LOOKED_AT,
     )
     return [
-        Run(run.state.name or run.state.type.value.title(), _plain(run.expected_start_time), _plain(run.state.timestamp))
+        Run(
+            run.state.name or run.state.type.value.title(), _plain(run.expected_start_time), _plain(run.state.timestamp)
+        )
         for run in runs
         if run.state is not None and run.expected_start_time is not None
     ]

@@ -59,7 +59,9 @@ def stage(connection: psycopg.Connection, read_before: int) -> str:
            AND (xact_start IS NOT NULL OR state = 'active')"""
     at = [text.lower() for (text,) in connection.execute(query)]
     # Calls only: a question about the catalog names these functions too.
-    if any(call in text for text in at for call in ("convert_to_columnstore(", "compress_chunk(", "reindex ", "vacuum ")):
+    if any(
+        call in text for text in at for call in ("convert_to_columnstore(", "compress_chunk(", "reindex ", "vacuum ")
+    ):
         return "compressing"
     if at:
         return "within a slice"

@@ -174,8 +174,10 @@ def test_a_run_that_came_due_drains_a_stream_within_two_minutes_of_deploying(
     assert [run for run in scheduled if drained[0].startswith(run.name)]
 
 
-def test_status_shows_when_each_scheduled_deployment_ran_and_runs_next(desk: Desk, database: psycopg.Connection) -> None:
-    """In the words of the server that plans the runs: a schedule that it accepts and never plans has no next run."""
+def test_status_shows_when_each_scheduled_deployment_ran_and_runs_next(
+    desk: Desk, database: psycopg.Connection
+) -> None:
+    """A schedule that the server accepts and never plans has no next run."""
 
     def shown() -> dict[str, dict[str, object]]:
         said = desk.terminal.type("spillway status --json")
