@@ -17,7 +17,7 @@ class Rows:
     """n rows of a file, as fields, as a stream's entries have them.
 
     `row`: int64, n: the number of each, from 1 on and growing: of NDJSON the line (blank lines count but are left out),
-    of CSV the record after the header, of Parquet the row.
+    of an array or of pretty-printed JSON the document, of CSV the record after the header, of Parquet the row.
     `keys`: k field names. `values`: k arrays, binary, n each; null where the row has no such field.
     All `Rows` of a file have the same keys. Of CSV the last one is `records.MALFORMED`.
     """

@@ -1,4 +1,4 @@
-"""NDJSON as a column of its lines."""
+"""JSON documents of a text as a column: the lines of NDJSON, the elements of an array, or pretty-printed objects."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.files.block import Rows, cut_out, parts
+from tasks.files.documents import read_array, read_objects
+from tasks.files.shape import shape_of
 from tasks.files.window import Fill, Window
 
 _NEWLINE, _RETURN = b"\n\r"
@@ -18,18 +20,24 @@ _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\r\v\f", np.uint8))
 
 
 def read_lines(fill: Fill, field: bytes, shown: str) -> Iterator[Rows]:
-    """The lines of a text, as they are but for their `\\n` or `\\r\\n`.
+    """The documents of a text: X
 
-    Blank lines are left out, but count. Raises `Terminal` for a line longer than `LONGEST_BYTES`.
+    Blank lines are left out, but count. Raises `Terminal` for a line longer than `LONGEST_BYTES`, and as `shape_of`,
+    `read_array` and `read_objects` do.
     """
-    count = 0  # lines before the window
     window = Window(fill)
-    more = True
-    while more:
-        more = window.more()
+    shape, more = shape_of(window, shown)
+    read = {"lines": _lines, "array": read_array, "objects": read_objects}[shape]
+    yield from read(window, more, field, shown)
+
+
+def _lines(window: Window, more: bool, field: bytes, shown: str) -> Iterator[Rows]:
+    count = 0  # lines before the window
+    while window.size or more:
         end = window.buffer.rfind(b"\n", 0, window.size) + 1 if more else window.size
         if more and not end:
             window.check_length(f"{shown}, line {count + 1}", "put each JSON document on a line of its own")
+            more = window.more()
             continue
         data = window.data[:end]
         starts, stops = _split(data)
@@ -42,6 +50,7 @@ def read_lines(fill: Fill, field: bytes, shown: str) -> Iterator[Rows]:
             yield Rows(row[part], (field,), (cut_out(data, starts[part], stops[part]),))
         count += lines
         window.drop(end)
+        more = more and window.more()
 
 
 def _split(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

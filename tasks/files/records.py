@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from infra.errors import Terminal
 from tasks.columns.entries import MALFORMED
 from tasks.files.block import Rows, cut_out, parts
+from tasks.files.header import column_names
+from tasks.files.shape import check_encoding
 from tasks.files.window import Fill, Window
 
 _QUOTE, _NEWLINE, _RETURN = b'"\n\r'
 _SCANNED_BYTES = 256 * 1024  # at once: what is found on the way stays in the cache
-_NAME_SHOWN = 60  # bytes of a name in the header that an error quotes
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,18 @@ def read_records(fill: Fill, shown: str, delimiter: bytes = b",") -> tuple[tuple
     """The names in the header and `MALFORMED`, and the records of a text after it.
 
     A value is null where nothing stands, not even quotes. Blank lines are no records and do not count. Raises
-    `Terminal` where lines end with `\\r` alone, names are missing, empty or repeated, and (while the records are read)
-    for quotes that are never closed and a record longer than `LONGEST_BYTES`.
+    `Terminal` where lines end with `\\r` alone, for what `column_names` refuses, and (while the records are read) for
+    quotes that are never closed, a record longer than `LONGEST_BYTES`, and records that all have one empty value too
+    many at their end.
     """
     found = _records(fill, shown, delimiter[0])
     first = next(found, None)
     if first is None:
         raise Terminal(f"backfill: {shown}: expected a header with the names of the columns, found an empty file")
     _check_line_ends(first, shown)
-    names = tuple(_values(first[:1], number, np.zeros(1, bool))[0].as_py() for number in range(int(first.width[0])))
-    _check_header(names, shown)
-    return (*names, MALFORMED), _rows(chain((first[1:],), found), names)
+    values = tuple(_values(first[:1], number, np.zeros(1, bool))[0].as_py() for number in range(int(first.width[0])))
+    names = column_names(values, delimiter, shown)
+    return (*names, MALFORMED), _rows(chain((first[1:],), found), names, shown)
 
 
 def _check_line_ends(header: _Records, shown: str) -> None:
@@ -90,27 +92,15 @@ def _check_line_ends(header: _Records, shown: str) -> None:
         )
 
 
-def _check_header(names: tuple[bytes | None, ...], shown: str) -> None:
-    for number, name in enumerate(names, 1):
-        if not name:
-            raise Terminal(
-                f"backfill: {shown}: expected a header with a name for each column, found none for column {number};"
-                " put the names into the first line"
-            )
-        if name in names[: number - 1] or name == MALFORMED:
-            raise Terminal(
-                f"backfill: {shown}: expected a header with different names, found"
-                f" {name[:_NAME_SHOWN].decode(errors='replace')!r} again in column {number}; rename one"
-            )
-
-
-def _rows(found: Iterable[_Records], names: tuple[bytes, ...]) -> Iterator[Rows]:
+def _rows(found: Iterable[_Records], names: tuple[bytes, ...], shown: str) -> Iterator[Rows]:
     count = 0
     for records in found:
         for part in parts(len(records.first)):
             some = records[part]
             n = len(some.first)
             bad = some.width != len(names)
+            if not count and bad.all():
+                _check_ends(some, names, shown)
             values = [_values(some, number, bad) for number in range(len(names))]
             if bad.any():
                 last = some.first + some.width - 1
@@ -121,6 +111,18 @@ def _rows(found: Iterable[_Records], names: tuple[bytes, ...]) -> Iterator[Rows]
             count += n
 
 
+def _check_ends(records: _Records, names: tuple[bytes, ...], shown: str) -> None:
+    """Raise `Terminal` if all records end with a delimiter and the header does not: all would be malformed, and some
+    programs would take the first column for an index."""
+    last = records.first + records.width - 1
+    if (records.width == len(names) + 1).all() and (records.starts[last] == records.stops[last]).all():
+        raise Terminal(
+            f"backfill: {shown}: expected {len(names)} values in each record, as the header has names, found one more,"
+            " empty, at the end of all of them; nothing was loaded: remove the delimiter at the end of each line, or"
+            " name that column"
+        )
+
+
 def _records(fill: Fill, shown: str, delimiter: int) -> Iterator[_Records]:
     """The records of a text that are not blank lines, some at a time, never none; to be used before the next ones."""
     count = 0  # records before the window, and so the number of the first one in it: the header is none
@@ -128,6 +130,8 @@ def _records(fill: Fill, shown: str, delimiter: int) -> Iterator[_Records]:
     more = True
     while more:
         more = window.more()
+        if not count:
+            check_encoding(window, shown)
         found = _separators(window.data, delimiter)
         if not more:
             if found.open:

@@ -19,6 +19,7 @@ from tasks.files.find import SourceFile
 from tasks.files.partition import name_with, with_pairs
 from tasks.files.reader import DAY_MS, address
 from tasks.files.reading import Reading
+from tasks.files.shape import check_utf8
 from tasks.files.spool import Section, Spool
 from tasks.preflight.mapping import check_mapping
 from tasks.preflight.propose import proposal
@@ -94,6 +95,8 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
     for found in reading:
         if not count:
             used = fitted(mapping, found.keys)
+            if file.format != "parquet":
+                check_utf8(found, file.shown)
         rows = with_pairs(found, file.pairs, used.field if used.layout == "json" else None, file.shown)
         group = as_group(rows)
         if not count:
@@ -131,7 +134,7 @@ def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...],
         if source.default is not None or any(all(key.encode() in keys for key in way) for way in alternatives):
             continue
         wanted = " or ".join(repr(key) for way in alternatives for key in way)
-        found = ", ".join(key.decode(errors="replace") for key in keys[:40])
+        found = ", ".join(key[:60].decode(errors="replace") for key in keys[:40])
         of = f'streams."{mapping.name}" of spillway.toml' if mapping.name else "the flat layout"
         line = "" if mapping.name else proposal(file.shown, [group])
         proposed = f"; or check this line and put it first into spillway.toml: {line}" if line else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from infra.errors import Terminal
@@ -48,6 +48,7 @@ def test_every_line_arrives_byte_by_byte_under_its_number(
         data = data.removesuffix(expected[-1][1])
     if not marked and data.startswith(MARK):
         return
+    assume(not data.strip().startswith((b"{", b"[", b"\x1e", b"\xff\xfe", b"\xfe\xff")))  # see test_documents.py
     whole = {number: line for number, (line, _) in enumerate(expected, 1) if line.strip(SPACES)}
     assert read(MARK * marked + data, size, scanned, most) == whole
 
@@ -67,7 +68,7 @@ def test_a_file_of_blank_lines_has_no_rows(data: bytes) -> None:
 
 
 def test_what_is_no_utf8_and_no_json_goes_through() -> None:
-    assert read(b"\xff\xfe\n{\n\0\n\xef\xbb\xbf{}") == {1: b"\xff\xfe", 2: b"{", 3: b"\0", 4: MARK + b"{}"}
+    assert read(b"\xff\xff\n{\n\0\n\xef\xbb\xbf{}") == {1: b"\xff\xff", 2: b"{", 3: b"\0", 4: MARK + b"{}"}
 
 
 def test_a_block_has_no_more_rows_than_it_may() -> None:
