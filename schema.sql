@@ -60,6 +60,7 @@ GRANT SELECT ON spillway.instance TO PUBLIC;
 -- One row a stream. `baseline` is entries-added when Spillway first saw the stream, less what was still in it:
 -- entries-added at the tail - baseline = read + lost, at every settled tail.
 -- `settled_hash` is of the entry at that tail: where another one has its id, the stream went back.
+-- `accepted`: how many of the lost entries somebody has accepted as lost, who did so last, and when.
 CREATE TABLE IF NOT EXISTS spillway.streams (
     id INT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -69,9 +70,16 @@ CREATE TABLE IF NOT EXISTS spillway.streams (
     settled_id NUMERIC,
     settled_entries_added BIGINT,
     settled_at TIMESTAMPTZ,
-    settled_hash BYTEA
+    settled_hash BYTEA,
+    accepted BIGINT NOT NULL DEFAULT 0,
+    accepted_by TEXT,
+    accepted_at TIMESTAMPTZ
 );
-ALTER TABLE spillway.streams ADD COLUMN IF NOT EXISTS settled_hash BYTEA;
+ALTER TABLE spillway.streams
+    ADD COLUMN IF NOT EXISTS settled_hash BYTEA,
+    ADD COLUMN IF NOT EXISTS accepted BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS accepted_by TEXT,
+    ADD COLUMN IF NOT EXISTS accepted_at TIMESTAMPTZ;
 
 -- What has been drained, committed with the events themselves. An entry id `ms-seq` is the number ms * 2^64 + seq.
 -- `ranges`: neighbours older than a day become one row, so that the ledger does not grow with age.
@@ -163,6 +171,7 @@ BEGIN
         ('spillway.ledger', 'ledger_counts',
          'ranges > 0 AND read >= 0 AND inserted >= 0 AND duplicates >= 0 AND quarantined >= 0 AND bytes >= 0 AND lost >= 0'),
         ('spillway.streams', 'streams_counts', 'lost >= 0'),
+        ('spillway.streams', 'streams_accepted', 'accepted BETWEEN 0 AND lost'),
         ('spillway.files', 'files_counts', 'rows >= 0'),
         ('spillway.drops', 'drops_counts', 'rows >= 0 AND bytes >= 0')) AS checks (of_table, name, condition)
     LOOP

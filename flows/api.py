@@ -6,15 +6,16 @@ import atexit
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.settings import get_current_settings
 
-from infra.errors import PrefectGone, Terminal, one_line
+from infra.errors import PrefectGone, Terminal, Unsuccessful, one_line
 from infra.places import without_credentials
 from infra.settings import settings
 
@@ -49,6 +50,15 @@ def prefect_explained() -> Iterator[None]:
             f"the Prefect server ({_url()}) went away during the run: {_reason(error)}; what was loaded is committed:"
             " start the server (prefect server start), then run this again"
         ) from error
+
+
+def run_flow(flow: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], Unsuccessful | None]:
+    """The result of a flow, and the error with which its command ends after it has printed that, if it has one."""
+    try:
+        with prefect_explained():
+            return flow(), None
+    except Unsuccessful as error:
+        return error.result, error
 
 
 def _url() -> str:

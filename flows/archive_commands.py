@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.errors import SpillwayError, one_line
+from infra.exit_codes import ExitCode
 from infra.settings import settings
 
 if TYPE_CHECKING:
@@ -121,4 +122,4 @@ def _fail(faults: dict[str, str]) -> None:
     for fault in faults.values():
         console.print("[red]error:[/red] ", Text(fault), sep="")
     if faults:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)

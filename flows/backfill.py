@@ -14,7 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.backfill_loads import Loads
 from infra.connections import Clients
-from infra.errors import SpillwayError, Terminal, one_line
+from infra.errors import SpillwayError, Terminal, WrongUse, one_line
 from infra.mapping import load_mappings
 from infra.settings import Settings, settings
 from tasks.backfill.begin import end
@@ -119,13 +119,13 @@ def _demand_one_kind(
     parallel: int | None,
 ) -> None:
     if bool(wanted) + bool(stream) + archive != 1:
-        raise Terminal("backfill: expected either files (source), or a stream, or the archive; name one of them")
+        raise WrongUse("backfill: expected either files (source), or a stream, or the archive; name one of them")
     if wanted and (start or stop):
-        raise Terminal("backfill: from and to are for a stream or the archive; of files, name those that are meant")
+        raise WrongUse("backfill: from and to are for a stream or the archive; of files, name those that are meant")
     if rate is not None and rate <= 0:
-        raise Terminal(f"backfill: rate: expected more than 0 events/s, found {rate}")
+        raise WrongUse(f"backfill: rate: expected more than 0 events/s, found {rate}")
     if parallel is not None and parallel < 1:
-        raise Terminal(f"backfill: parallel: expected 1 or more, found {parallel}")
+        raise WrongUse(f"backfill: parallel: expected 1 or more, found {parallel}")
 
 
 def _demand_agreement(planned: Plan, config: Settings, expired: str, yes: bool) -> None:

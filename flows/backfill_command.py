@@ -16,6 +16,7 @@ from rich.text import Text
 
 from flows.environment import set_prefect_defaults
 from infra.display import printable, printable_json
+from infra.exit_codes import ExitCode
 
 app = typer.Typer()
 
@@ -80,7 +81,7 @@ def backfill_command(
             )
     except KeyboardInterrupt:
         console.print("stopped: what was loaded is committed, and the same command goes on from there")
-        raise typer.Exit(130) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     for warning in result["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {escape(printable(warning))}", highlight=False, soft_wrap=True)
     if as_json:

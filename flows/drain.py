@@ -16,7 +16,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.booking import book
 from infra.connections import DRAIN, Clients
 from infra.display import printable
-from infra.errors import SpillwayError, Terminal, one_line
+from infra.errors import SpillwayError, Unsuccessful, one_line
+from infra.exit_codes import ExitCode
 from infra.mapping import Mapping, load_mappings
 from infra.settings import settings
 from tasks.columns.decode import Window
@@ -36,7 +37,8 @@ from tasks.settle import Settled, settle_stream
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=settings().parallel_loads)
 
 
-@flow(name="drain", persist_result=False, task_runner=_RUNNER)
+# Never again after an error, whatever Prefect's settings say: a second run would not find the losses of the first.
+@flow(name="drain", retries=0, persist_result=False, task_runner=_RUNNER)
 def drain(
     stream: str | list[str] = "events*", max_events: int | None = None, until: str | None = None
 ) -> dict[str, Any]:
@@ -44,7 +46,9 @@ def drain(
 
     `stream`: a name, a pattern (`events*`), or a list of both. `max_events`: read no more entries of each stream.
     `until`: go no further than this entry id or ISO 8601 time. Returns the books; see `tasks.report.summary`.
-    Raises `SpillwayError`; what was committed until then stays, and the next drain goes on from there.
+    Raises `SpillwayError`; what was committed until then stays, and the next drain goes on from there. If entries are
+    lost, or a stream failed, that is an `Unsuccessful` with the books, raised when all other streams are drained and
+    the report is published.
     """
     began = time.monotonic()
     config = settings()
@@ -61,10 +65,10 @@ def drain(
             logger.warning(printable(warning))
         if warnings or any(b.read or b.lost or b.error for b in books):
             report(books, warnings)
-    failed = [b.error for b in books if b.error]
-    if failed:
-        raise Terminal("; ".join(failed))
-    return summary(books, time.monotonic() - began) | {"warnings": warnings}
+    result = summary(books, time.monotonic() - began) | {"warnings": warnings}
+    if problems := result["losses"] + [b.error for b in books if b.error]:
+        raise Unsuccessful("; ".join(problems), result, ExitCode.LOST if result["losses"] else ExitCode.FAILED)
+    return result
 
 
 @dataclass

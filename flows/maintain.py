@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from infra.connections import Clients
-from infra.errors import SpillwayError, Terminal, is_transient, one_line
+from infra.errors import SpillwayError, Terminal, Unsuccessful, is_transient, one_line
 from infra.settings import settings
 from tasks.archive.due import find_unarchived
 from tasks.archive.steps import archive_and_drop, archive_and_keep
@@ -26,8 +26,8 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
     """Make the server agree with the settings, drop what is past its time, compress late rows, and check all of it.
 
     `dry_run`: change nothing, say what would be. A step that fails keeps none of the others from being done. Returns
-    what `tasks.maintain.report.result` says. Raises `Terminal` where the check finds a violation or a step failed,
-    unless `fail` is false. Safe to repeat, and beside drains.
+    what `tasks.maintain.report.result` says. Raises `Unsuccessful` with that if the check finds a violation or a step
+    failed, unless `fail` is false. Safe to repeat, and beside drains.
     """
     began = time.monotonic()
     with Clients(settings()) as clients:
@@ -41,9 +41,10 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
         report_maintenance(done, found)
     for warning in (*done.refused, *found.warnings):
         get_run_logger().warning(warning)
+    outcome = result(done, found)
     if fail and (problems := violations(done, found)):
-        raise Terminal(f"maintain: {'; '.join(problems)}")
-    return result(done, found)
+        raise Unsuccessful(f"maintain: {'; '.join(problems)}", outcome)
+    return outcome
 
 
 def _maintain(clients: Clients, dry_run: bool) -> Done:

@@ -23,17 +23,17 @@ def maintain_command(
 ) -> None:
     """Compress, archive and drop as the settings say, and check that it works. Exit code 0: nothing is wrong."""
     set_prefect_defaults(quiet=True)
-    from flows.api import demand_prefect, prefect_explained
+    from flows.api import demand_prefect, run_flow
     from flows.maintain import maintain
 
     demand_prefect()
-    with prefect_explained():
-        result = maintain(dry_run, fail=False)
+    result, error = run_flow(lambda: maintain(dry_run))
     if as_json:
         print(orjson.dumps(result).decode())
     else:
         _print(result)
-    raise typer.Exit(0 if result["ok"] else 1)
+    if error is not None:  # its words are among those printed
+        raise typer.Exit(error.exit_code)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from rich.text import Text
 from flows.environment import set_prefect_defaults
 from infra.connections import Clients
 from infra.display import printable, printable_json
-from infra.errors import Terminal
+from infra.errors import Terminal, WrongUse
 from infra.settings import settings
 
 app = typer.Typer(no_args_is_help=True, help="Entries that could not be loaded: look, replay, put away.")
@@ -87,20 +88,27 @@ def redrive_command(
     yes: Annotated[bool, typer.Option("--yes", help="Make as many new chunks as their times need.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Replay what waits, each entry once; what is still bad stays, with today's reason. The flow `redrive/ad-hoc`."""
+    """Replay what waits, each entry once; what is still bad stays, with today's reason. The flow `redrive/ad-hoc`.
+
+    Exit code 4 if entries were tried and none succeeded.
+    """
     set_prefect_defaults(quiet=True)
-    from flows.api import demand_prefect, prefect_explained
+    from flows.api import demand_prefect, run_flow
     from flows.redrive import redrive
 
     selected = _selection(stream, entries, kind, field)
     edits = dict(_change(change) for change in changes or [])
     demand_prefect()
-    with prefect_explained():
-        result = redrive(list(selected.streams), list(selected.entries), kind, field, edits, yes)
+    result, error = run_flow(lambda: redrive(list(selected.streams), list(selected.entries), kind, field, edits, yes))
+    for warning in result["warnings"]:
+        print(f"warning: {printable(warning)}", file=sys.stderr)
+    counts = {name: number for name, number in result.items() if name != "warnings"}
     if as_json:
-        print(orjson.dumps(result).decode())
+        print(orjson.dumps(counts).decode())
     else:
-        print(" · ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in result.items()))
+        print(" · ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in counts.items()))
+    if error is not None:
+        raise error
 
 
 @app.command("discard")
@@ -115,7 +123,7 @@ def discard_command(
     from tasks.quarantine import discard
 
     if not (entries or everything):
-        raise Terminal("quarantine discard: name the entries, or say --all for every one that is selected")
+        raise WrongUse("quarantine discard: name the entries, or say --all for every one that is selected")
     with Clients(settings()) as clients, clients.explained("discard entries"), clients.postgres() as connection:
         selection = _selection(stream, entries, kind, field)
         gone = discard(connection, selection, getpass.getuser())
@@ -128,20 +136,20 @@ def _selection(
     from tasks.quarantine import Selection
 
     if kind not in (None, "refused", "conflict"):
-        raise Terminal(f"quarantine: expected the kind refused or conflict, found {kind!r}")
+        raise WrongUse(f"quarantine: expected the kind refused or conflict, found {kind!r}")
     return Selection(tuple(stream or ()), tuple(entries or ()), kind, field, waiting)
 
 
 def _change(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not (name and separator):
-        raise Terminal(f"--set: expected FIELD=VALUE or FIELD=@FILE, found {text!r}")
+        raise WrongUse(f"--set: expected FIELD=VALUE or FIELD=@FILE, found {text!r}")
     if not value.startswith("@"):
         return name, value
     try:
         return name, Path(value[1:]).read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise Terminal(f"--set {name}: {value[1:]} cannot be read: {error}; name a file of UTF-8 text") from None
+        raise WrongUse(f"--set {name}: {value[1:]} cannot be read: {error}; name a file of UTF-8 text") from None
 
 
 def _plain(kept: Any) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from infra.connections import Clients
-from infra.errors import Terminal
+from infra.errors import Unsuccessful, WrongUse
+from infra.exit_codes import ExitCode
 from infra.mapping import load_mappings
 from infra.settings import settings
 from tasks.compare import Comparison, compare_batch, drained_ranges, reader
@@ -40,14 +41,14 @@ def reconcile(
     `deep`: also compare every drained entry that is still there, from `start` to `stop` (entry ids or ISO 8601 times),
     with the table; `repair`: put in the rows that are missing. What retention dropped is counted, and is neither a
     finding nor put back. Files that were backfilled are streams like others, `file:SHA-256`; one that has gone, or
-    changed, is not compared, which `notes` say. Returns sums and findings. Raises `Terminal` where something does not
-    balance, unless `fail` is false.
+    changed, is not compared, which `notes` say. Returns sums and findings. Raises `Unsuccessful` with them if something
+    does not balance, or if entries are lost and nobody has accepted that; unless `fail` is false.
     """
     config = settings()
     first = parse_from(start) if start else 0
     beyond = parse_until(stop, "to") + 1 if stop else _NO_END
     if repair and not deep:
-        raise Terminal("reconcile: repair goes with deep, which finds what is missing")
+        raise WrongUse("reconcile: repair goes with deep, which finds what is missing")
     mappings = load_mappings(config.mappings)
     books: list[Ledger] = []
     findings: list[Finding] = []
@@ -81,15 +82,22 @@ def reconcile(
     for note in notes:
         get_run_logger().warning(note)
     get_run_logger().info("%d streams, %d entries compared, %d findings", len(books), compared, len(findings))
-    if findings and fail:
-        told = "; ".join(f"{f.stream}: {f.count} {f.what} ({f.detail}), repair: {f.repair}" for f in findings)
-        raise Terminal(f"reconcile: the books do not balance: {told}")
-    return {
+    losses = [ledger.loss for ledger in books if ledger.loss]
+    result = {
         "balanced": not findings,
         "compared": compared,
         "repaired": repaired,
         "dropped": dropped,
         "streams": [asdict(ledger) for ledger in books],
         "findings": [asdict(finding) for finding in findings],
+        "losses": losses,
+        "accepted": [ledger.acceptance for ledger in books if ledger.acceptance],
         "notes": notes,
     }
+    problems = [f"{f.stream}: {f.count} {f.what} ({f.detail}), repair: {f.repair}" for f in findings]
+    if problems:
+        problems[0] = f"the books do not balance: {problems[0]}"
+    if fail and (problems or losses):
+        code = ExitCode.LOST if losses else ExitCode.FAILED
+        raise Unsuccessful(f"reconcile: {'; '.join([*losses, *problems])}", result, code)
+    return result

@@ -28,22 +28,22 @@ def reconcile_command(
     repair: Annotated[bool, typer.Option("--repair", help="With --deep: put in the rows that are missing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Do the books balance? Exit code 0 only when all do."""
+    """Do the books balance? Exit code 0 only if all do, 3 if entries are lost and nobody has accepted that."""
     set_prefect_defaults(quiet=True)
-    from flows.api import demand_prefect, prefect_explained
+    from flows.api import demand_prefect, run_flow
     from flows.reconcile import reconcile
 
     demand_prefect()
-    with prefect_explained():
-        result = reconcile(stream if len(stream) > 1 else stream[0], deep, start, stop, repair, fail=False)
+    result, error = run_flow(lambda: reconcile(stream if len(stream) > 1 else stream[0], deep, start, stop, repair))
     if as_json:
         print(printable_json(orjson.dumps(result).decode()))
     else:
         _print(result, deep)
-    raise typer.Exit(0 if result["balanced"] else 1)
+    if error is not None:
+        raise error
 
 
-_SUMS = ("ranges", "read", "inserted", "duplicates", "quarantined", "waiting", "lost")
+_SUMS = ("ranges", "read", "inserted", "duplicates", "quarantined", "waiting", "lost", "accepted")
 
 
 def _print(result: dict[str, Any], deep: bool) -> None:
@@ -61,8 +61,11 @@ def _print(result: dict[str, Any], deep: bool) -> None:
             print(f"{result['dropped']:,} of them are gone with chunks that retention dropped since")
         for note in result["notes"]:
             print(f"note: {printable(note)}")
+    for accepted in result["accepted"]:
+        print(printable(accepted))
     if result["balanced"]:
-        print("all balances" if result["streams"] else "no stream matches: nothing to reconcile")
+        if not result["losses"]:
+            print("all balances" if result["streams"] else "no stream matches: nothing to reconcile")
         return
     found = Table("stream", "what", "count", "ids", "detail", "repair", box=SIMPLE_HEAD)
     for finding in result["findings"]:

@@ -9,7 +9,9 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from infra.connections import Clients
-from infra.errors import Terminal
+from infra.display import printable
+from infra.errors import Unsuccessful, WrongUse
+from infra.exit_codes import ExitCode
 from infra.mapping import load_mappings
 from infra.settings import settings
 from tasks.new_chunks import NewChunks
@@ -19,7 +21,7 @@ from tasks.redrive import Redriven, replay_portion, select
 from tasks.report import report_redrive
 
 
-@flow(name="redrive", persist_result=False)
+@flow(name="redrive", retries=0, persist_result=False)
 def redrive(
     stream: str | list[str] = "",
     entries: list[str] | None = None,
@@ -32,12 +34,13 @@ def redrive(
     (refused or conflict) or one `field` at fault; nothing given means everything.
 
     `changes`: entry field → the text to replay instead of what came; the original stays on record. `yes`: more new
-    chunks than SPILLWAY_MAX_NEW_CHUNKS are meant. Returns counts:
-    tried = inserted + duplicates + still_bad. Raises `SpillwayError`; what was replayed until then stays so.
+    chunks than SPILLWAY_MAX_NEW_CHUNKS are meant. Returns counts, tried = inserted + duplicates + still_bad, and
+    warnings. Raises `SpillwayError`; what was replayed until then stays so. If none of the entries succeeded, it is
+    `Unsuccessful`, with the counts.
     """
     names = [stream] if isinstance(stream, str) else stream
     if entries and len([name for name in names if name]) != 1:
-        raise Terminal("redrive: entries are ids of one stream; name that stream")
+        raise WrongUse("redrive: entries are ids of one stream; name that stream")
     config = settings()
     mappings = load_mappings(config.mappings)
     run = f"{flow_run.name or 'redrive'} {uuid4()}"
@@ -54,7 +57,15 @@ def redrive(
             report_redrive(done)
     counts = ("tried", "inserted", "duplicates", "still_bad")
     result: dict[str, Any] = {name: sum(getattr(part, name) for part in done) for name in counts}
-    for warning in new_chunks.warnings() if new_chunks else ():
-        get_run_logger().warning(warning)
     get_run_logger().info("redriven: %s", result)
+    result["warnings"] = new_chunks.warnings() if new_chunks else []
+    for warning in result["warnings"]:
+        get_run_logger().warning(printable(warning))
+    if result["tried"] and not (result["inserted"] or result["duplicates"]):
+        raise Unsuccessful(
+            f"redrive: none of the {result['tried']} entries succeeded; each still waits, with today's reason: see"
+            " spillway quarantine list, and fix the mapping, or the entries (spillway quarantine redrive ID --set)",
+            result,
+            ExitCode.NOTHING_REDRIVEN,
+        )
     return result

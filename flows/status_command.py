@@ -17,6 +17,7 @@ from flows.environment import set_prefect_defaults
 from infra.connections import Clients
 from infra.display import display_name, printable, printable_json
 from infra.errors import SpillwayError, one_line
+from infra.exit_codes import ExitCode
 from infra.servers.commands import known_engine
 from infra.servers.engine import ServiceStatus
 from infra.settings import settings
@@ -51,7 +52,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     else:
         _print(servers, schedule, streams, waiting, problems)
     if problems or any(one.state != "healthy" for one in servers):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _schedule() -> tuple[list[dict[str, Any]] | None, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -26,6 +27,19 @@ def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream
         old = accept_rewind(connection, stream)
     shown = display_name(stream)
     print(f"{shown} will be drained from its start; its books so far are now those of {display_name(old)}")
+
+
+@app.command("accept-loss")
+def accept_loss_command(stream: Annotated[str, typer.Argument(help="The stream of which entries are lost.")]) -> None:
+    """Put on record that the entries lost so far are lost for good. From then on reconcile no longer ends with code 3.
+
+    The loss stays in the totals, with who has accepted it and when. A later loss is a new one.
+    """
+    from tasks.accept_loss import accept_loss
+
+    with Clients(settings()) as clients, clients.explained("accept-loss"), clients.postgres() as connection:
+        newly, total = accept_loss(connection, stream, getpass.getuser())
+    print(f"{newly:,} lost entries of {display_name(stream)} are now accepted, {total:,} in all")
 
 
 @app.command("recover")

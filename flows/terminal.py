@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from flows.api import demand_prefect, prefect_explained
+from flows.api import demand_prefect, run_flow
 from flows.drain import drain
 from infra.display import display_name, printable
 from tasks.progress import Advanced, News, Retry, Started, watched
@@ -56,23 +56,23 @@ class Bars:
 
 
 def drain_in_terminal(streams: list[str], max_events: int | None, until: str | None, as_json: bool) -> None:
-    """Run the drain flow in this process and print its books.
+    """Run the drain flow in this process and print its books, also if it was not successful.
 
     Raises `SpillwayError` for what the flow raises, `Terminal` for a Prefect server that does not answer.
     """
     console = Console(stderr=True)
     bars = Bars(console)
     demand_prefect()
-    with prefect_explained(), watched(bars), bars.progress if console.is_terminal else nullcontext():
-        result = drain(streams if len(streams) > 1 else streams[0], max_events, until)
-    for loss in result["losses"]:
-        console.print(f"[red]error:[/red] {escape(printable(loss))}", highlight=False, soft_wrap=True)
+    with watched(bars), bars.progress if console.is_terminal else nullcontext():
+        result, error = run_flow(lambda: drain(streams if len(streams) > 1 else streams[0], max_events, until))
     for warning in result["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {escape(printable(warning))}", highlight=False, soft_wrap=True)
     if as_json:
         print(orjson.dumps({k: v for k, v in result.items() if k not in ("streams", "warnings", "losses")}).decode())
     else:
         _print_books(result)
+    if error is not None:
+        raise error
 
 
 def _print_books(result: dict[str, Any]) -> None:

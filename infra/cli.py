@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from infra.errors import PrefectGone, SpillwayError, one_line
+from infra.exit_codes import ExitCode, exit_code_lines
 
 
 def gather() -> typer.Typer:
@@ -21,6 +22,7 @@ def gather() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
         help="Drain Redis Streams into a TimescaleDB hypertable, exactly once.",
+        epilog="Exit codes:\n\n" + "\n\n".join(exit_code_lines()),
     )
     for entry in sorted(entry_points(group="spillway.commands"), key=lambda e: e.name, reverse=True):
         app.add_typer(entry.load())
@@ -28,18 +30,18 @@ def gather() -> typer.Typer:
 
 
 def main() -> NoReturn:
-    """Run the command line. Exit code 0 is success, 1 an error (said in one line), 2 a wrong usage."""
+    """Run the command line; it ends with one of `ExitCode`. An error is one line on standard error."""
     try:
         gather()()
     except SpillwayError as error:
         fail(error)
     except KeyboardInterrupt:
         pass
-    sys.exit(130)
+    sys.exit(ExitCode.INTERRUPTED)
 
 
-def fail(error: BaseException) -> NoReturn:
-    """Print `error` as one line on standard error and exit with 1; `SPILLWAY_DEBUG=1` shows the traceback."""
+def fail(error: SpillwayError) -> NoReturn:
+    """Print `error` as one line on standard error and exit with its code; `SPILLWAY_DEBUG=1` shows the traceback."""
     if os.environ.get("SPILLWAY_DEBUG"):
         raise error
     console = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -47,5 +49,5 @@ def fail(error: BaseException) -> NoReturn:
     if isinstance(error, PrefectGone):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)
-    sys.exit(1)
+        os._exit(error.exit_code)
+    sys.exit(error.exit_code)

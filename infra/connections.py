@@ -11,7 +11,7 @@ import psycopg
 import redis
 from redis import Redis
 
-from infra.errors import Terminal, Transient, is_transient, may_quote_a_row, one_line
+from infra.errors import Terminal, Transient, WrongUse, is_transient, may_quote_a_row, one_line
 from infra.next_steps import next_step
 from infra.redis_server import UnfitServer, open_redis
 from infra.session import Session, open_session
@@ -33,7 +33,7 @@ def redis_client(settings: Settings) -> redis.Redis:
     try:
         client = open_redis(settings.redis, settings.redis_timeout, settings.connect_timeout)
     except ValueError as error:
-        raise Terminal(f"SPILLWAY_REDIS_URL: {error}") from None
+        raise WrongUse(f"SPILLWAY_REDIS_URL: {error}") from None
     except UnfitServer as error:
         raise Terminal(f"Redis at {host_of(settings.redis)}: {error}") from None
     # The reply as hiredis gives it: parsing it into pairs and dicts would cost as much as reading it.

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import re
 import ssl
+from typing import Any
 
 import psycopg
 import redis
 
 from infra.display import printable
+from infra.exit_codes import ExitCode
 
 
 class SpillwayError(Exception):
     """An error written for the person who reads it: what, where, expected, found, next step, in one line."""
+
+    exit_code = ExitCode.FAILED  # of a command that ends with it
 
 
 class Transient(SpillwayError):
@@ -24,6 +28,24 @@ class Transient(SpillwayError):
 
 class Terminal(SpillwayError):
     """The same step will fail again until somebody changes something."""
+
+
+class WrongUse(Terminal):
+    """Arguments, settings or a mapping file that cannot be meant. Nothing was done."""
+
+    exit_code = ExitCode.WRONG_USE
+
+
+class Unsuccessful(Terminal):
+    """A run that has done and reported what it could, and still must not pass for a success.
+
+    `result`: what the flow returns otherwise, for its command to print.
+    """
+
+    def __init__(self, message: str, result: dict[str, Any], exit_code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(message)
+        self.result = result
+        self.exit_code = exit_code
 
 
 class PrefectGone(Terminal):

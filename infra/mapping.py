@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from infra.errors import Terminal
+from infra.errors import WrongUse
 
 
 @dataclass(frozen=True)
@@ -187,20 +187,20 @@ class Mappings:
 def load_mappings(path: Path) -> Mappings:
     """Read `path` (TOML); a file that is not there maps nothing.
 
-    Raises `Terminal` naming the file, the key at fault, what was expected and what was found.
+    Raises `WrongUse` naming the file, the key at fault, what was expected and what was found.
     """
     try:
         raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Mappings({})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Terminal(f"{path} is no TOML: {error}; mend that line") from None
+        raise WrongUse(f"{path} is no TOML: {error}; mend that line") from None
     except OSError as error:
-        raise Terminal(f"{path} cannot be read: {error.strerror}; mend its rights or SPILLWAY_MAPPINGS") from None
+        raise WrongUse(f"{path} cannot be read: {error.strerror}; mend its rights or SPILLWAY_MAPPINGS") from None
     try:
         streams = _File.model_validate(raw).streams
     except ValidationError as error:
-        raise Terminal(f"{path}: {_faults(error)}") from None
+        raise WrongUse(f"{path}: {_faults(error)}") from None
     return Mappings({name: stream.mapping(name) for name, stream in streams.items()})
 
 

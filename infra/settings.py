@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from infra.errors import Terminal
+from infra.errors import WrongUse
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -185,7 +185,7 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process, read once.
 
-    Raises `Terminal` with the variable at fault.
+    Raises `WrongUse` with the variable at fault.
     """
     try:
         return Settings()
@@ -196,7 +196,7 @@ def settings() -> Settings:
             + (f", found {fault['input']!r}" if "url" not in str(fault["loc"]) else "")
             for fault in error.errors()
         )
-        raise Terminal(f"settings: {faults}; mend the variable or the line in .env") from None
+        raise WrongUse(f"settings: {faults}; mend the variable or the line in .env") from None
 
 
 def host_of(url: str) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from infra.errors import Terminal
+from infra.errors import WrongUse
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEQ_BITS = 64
@@ -39,7 +39,7 @@ class IdRange:
 def parse_until(text: str, name: str = "until") -> int:
     """The number of the last id that `text` admits: an id `ms-seq`, a number of ms, or an ISO 8601 time.
 
-    Raises `Terminal` for anything else, naming it `name`.
+    Raises `WrongUse` for anything else, naming it `name`.
     """
     return _parse(text, name, _SEQ_MASK)
 
@@ -53,15 +53,15 @@ def _parse(text: str, name: str, seq_unless_given: int) -> int:
     if found := _ID.fullmatch(text):
         ms, seq = int(found[1]), seq_unless_given if found[2] is None else int(found[2])
         if max(ms, seq) > _SEQ_MASK:
-            raise Terminal(f"{name}: {text!r} is no entry id: ms and seq are below 2^64")
+            raise WrongUse(f"{name}: {text!r} is no entry id: ms and seq are below 2^64")
         return (ms << _SEQ_BITS) | seq
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise Terminal(f"{name}: expected an entry id (ms-seq) or an ISO 8601 time, found {text!r}") from None
+        raise WrongUse(f"{name}: expected an entry id (ms-seq) or an ISO 8601 time, found {text!r}") from None
     if moment.tzinfo is None:
-        raise Terminal(f"{name}: {text!r} has no offset; add Z or +hh:mm")
+        raise WrongUse(f"{name}: {text!r} has no offset; add Z or +hh:mm")
     ms = (moment - _EPOCH) // timedelta(milliseconds=1)
     if ms < 0:
-        raise Terminal(f"{name}: expected a time after 1970, where entry ids begin, found {text!r}")
+        raise WrongUse(f"{name}: expected a time after 1970, where entry ids begin, found {text!r}")
     return (ms << _SEQ_BITS) | seq_unless_given

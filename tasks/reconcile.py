@@ -12,6 +12,7 @@ import redis
 from psycopg.rows import dict_row
 
 from infra.connections import Clients
+from infra.display import display_name
 from tasks.files.known import path_of
 from tasks.files.scan import is_file
 from tasks.ids import IdRange
@@ -38,7 +39,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the ledger of one stream adds up to. `waiting`: of `quarantined`, neither redriven nor discarded."""
+    """What the ledger of one stream adds up to. `waiting`: of `quarantined`, neither redriven nor discarded.
+
+    `accepted`: of `lost`, how many somebody has accepted as lost; by whom and when (ISO 8601) the last time.
+    """
 
     stream: str
     ranges: int
@@ -48,12 +52,38 @@ class Ledger:
     quarantined: int
     waiting: int
     lost: int
+    accepted: int = 0
+    accepted_by: str | None = None
+    accepted_at: str | None = None
+
+    @property
+    def loss(self) -> str | None:
+        """What is lost and not accepted, and what to do; None if nothing is."""
+        if self.lost == self.accepted:
+            return None
+        name = display_name(self.stream)
+        return (
+            f"{self.lost - self.accepted} entries of {name} are lost: they were gone from Redis before they were"
+            " drained; see «lost is not 0» in docs/operations.md, then put on record that you know: spillway stream"
+            f" accept-loss {name}"
+        )
+
+    @property
+    def acceptance(self) -> str | None:
+        """Who has accepted a loss; None if nobody has."""
+        if not self.accepted:
+            return None
+        return (
+            f"{self.accepted} lost entries of {display_name(self.stream)} were accepted by {self.accepted_by} at"
+            f" {self.accepted_at}"
+        )
 
 
 _TOTALS = """
     SELECT s.name AS stream, coalesce(sum(l.ranges), 0)::bigint AS ranges, coalesce(sum(l.read), 0)::bigint AS read,
            coalesce(sum(l.inserted), 0)::bigint AS inserted, coalesce(sum(l.duplicates), 0)::bigint AS duplicates,
-           coalesce(sum(l.quarantined), 0)::bigint AS quarantined, s.lost,
+           coalesce(sum(l.quarantined), 0)::bigint AS quarantined, s.lost, s.accepted, s.accepted_by,
+           to_char(s.accepted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS accepted_at,
            (SELECT count(*) FROM spillway.quarantine AS q WHERE q.stream = s.id AND q.outcome IS NULL) AS waiting
       FROM spillway.streams AS s LEFT JOIN spillway.ledger AS l ON l.stream = s.id
      WHERE s.name = %s GROUP BY s.id"""

@@ -46,7 +46,9 @@ _MOVE = """
        SET lost = lost + %(left)s, lost_ids = range_merge(coalesce(lost_ids, 'empty'), numrange(%(low)s, %(high)s))
      WHERE stream = %(id)s AND ids = (SELECT ids FROM spillway.ledger WHERE stream = %(id)s AND lower(ids) <> %(start)s
                                        ORDER BY lower(ids) > %(start)s, abs(lower(ids) - %(start)s) LIMIT 1)"""
-_FOUND = "UPDATE spillway.streams SET lost = lost - %s WHERE id = %s"
+_FOUND = """
+    UPDATE spillway.streams
+       SET lost = lost - %(number)s, accepted = least(accepted, lost - %(number)s) WHERE id = %(id)s"""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def recover(
             number = sum(count for _, count in back)
             _reduce(connection, stream_id, incident, incident.lost - number, back)
             taken += _take_back(connection, stream_id, back)
-            connection.execute(_FOUND, [number, stream_id])
+            connection.execute(_FOUND, {"number": number, "id": stream_id})
             entries += number
             lost_before -= number
         later = [row for row in rows if row.ids.start > settled and row.ids.start not in done]

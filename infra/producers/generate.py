@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from infra.errors import Terminal
+from infra.errors import WrongUse
 from infra.producers.broken import WAYS, Entry, broken
 from infra.producers.fields import DATA
 from infra.producers.repeats import Repeats
@@ -64,7 +64,7 @@ def batches(
     ones are an hour to 60 days before that. The sequence is decided by all arguments but `size`, and by numpy's
     version. Memory is bounded: some 25 MB, and one batch.
 
-    Raises `Terminal` for an argument out of its range.
+    Raises `WrongUse` for an argument out of its range.
     """
     _check(events, seed, duplicates, bad, late, span_hours, size)
     start = start or default_start()
@@ -87,14 +87,14 @@ def as_document(entry: Entry) -> Entry:
 def _check(events: int, seed: int, duplicates: float, bad: float, late: float, span_hours: float, size: int) -> None:
     for name, share in (("duplicates", duplicates), ("bad", bad), ("late", late)):
         if not 0 <= share <= 1:
-            raise Terminal(f"generate: {name}: expected a share 0..1, found {share}")
+            raise WrongUse(f"generate: {name}: expected a share 0..1, found {share}")
     if duplicates + bad > 1:
-        raise Terminal(f"generate: duplicates and bad: expected 1 at most together, found {duplicates + bad}")
+        raise WrongUse(f"generate: duplicates and bad: expected 1 at most together, found {duplicates + bad}")
     for name, number, least in (("events", events, 0), ("seed", seed, 0), ("size", size, 1)):
         if number < least:
-            raise Terminal(f"generate: {name}: expected {least} or more, found {number}")
+            raise WrongUse(f"generate: {name}: expected {least} or more, found {number}")
     if not (math.isfinite(span_hours) and 0 < span_hours <= 24 * 3652):
-        raise Terminal(f"generate: span: expected hours over 0, ten years at most, found {span_hours}")
+        raise WrongUse(f"generate: span: expected hours over 0, ten years at most, found {span_hours}")
 
 
 def _sized(blocks: Iterator[Batch], size: int) -> Iterator[Batch]:

@@ -12,7 +12,7 @@ from typing import Any
 from pyarrow import fs
 
 from infra import places
-from infra.errors import Terminal
+from infra.errors import WrongUse
 from infra.places import open_place
 
 _READ_BYTES = 1024 * 1024
@@ -105,7 +105,7 @@ def open_root(url: str) -> Root:
     A relative folder is one below the working directory. Whatever pyarrow does not know is asked of fsspec.
     """
     if not url:
-        raise Terminal("archive: no place is set; name a folder or a URL in SPILLWAY_ARCHIVE_URL")
+        raise WrongUse("archive: no place is set; name a folder or a URL in SPILLWAY_ARCHIVE_URL")
     place = open_place(url, "archive", "mend SPILLWAY_ARCHIVE_URL")
     return Root(place.files, place.path, place.shown)
 

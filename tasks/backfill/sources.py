@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import psycopg
 
 from infra.connections import Clients
-from infra.errors import Terminal
+from infra.errors import Terminal, WrongUse
 from infra.mapping import Mapping, Mappings
 from infra.settings import Settings
 from tasks.archive.manifest import load as load_manifest
@@ -41,7 +41,7 @@ def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mappi
         return mappings.of(PurePosixPath(file.path).name)
     found = mappings.of(name)
     if found is None:
-        raise Terminal(f"backfill: spillway.toml has no mapping {name!r}; name one of its streams, or none")
+        raise WrongUse(f"backfill: spillway.toml has no mapping {name!r}; name one of its streams, or none")
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pyarrow import fs
 
-from infra.errors import Terminal
+from infra.errors import Terminal, WrongUse
 from infra.places import Place, explained, open_place
 from tasks.files.partition import Pairs, pairs_of
 
@@ -69,7 +69,7 @@ def find_files(source: str) -> list[SourceFile]:
     no others. Raises `Terminal` where nothing is found, the place or the kind is not known or may not be read.
     """
     if not source:
-        raise Terminal("backfill: no source is named; give a path, a folder, a glob or a URL")
+        raise WrongUse("backfill: no source is named; give a path, a folder, a glob or a URL")
     place = open_place(source, "backfill", _MEND)
     with explained("backfill: look for files", place.shown, "mend its rights (chmod +r), or the source"):
         (info,) = place.files.get_file_info([place.path])

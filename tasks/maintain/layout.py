@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from infra.errors import Terminal
+from infra.errors import WrongUse
 
 TIME = "time"
 _COLUMN = re.compile(r'"?(\w+)"?')
@@ -26,7 +26,7 @@ class Layout:
     def parse(cls, segmentby: str, orderby: str) -> Layout:
         """From lists with commas. The time, where it is nowhere, comes last: so does the server see it.
 
-        Raises `Terminal` for what is no such list.
+        Raises `WrongUse` for what is no such list.
         """
         segments = tuple(_column(part) for part in _parts(segmentby))
         orders = tuple(_order(part) for part in _parts(orderby))
@@ -44,13 +44,13 @@ def _parts(text: str) -> list[str]:
 
 def _column(text: str) -> str:
     if (found := _COLUMN.fullmatch(text)) is None:
-        raise Terminal(f"SPILLWAY_COMPRESS_SEGMENTBY: expected columns such as event_type, found {text!r}; mend it")
+        raise WrongUse(f"SPILLWAY_COMPRESS_SEGMENTBY: expected columns such as event_type, found {text!r}; mend it")
     return found[1]
 
 
 def _order(text: str) -> str:
     if (found := _ORDER.fullmatch(text)) is None:
-        raise Terminal(f"SPILLWAY_COMPRESS_ORDERBY: expected columns such as time DESC, found {text!r}; mend it")
+        raise WrongUse(f"SPILLWAY_COMPRESS_ORDERBY: expected columns such as time DESC, found {text!r}; mend it")
     column, direction, nulls = found[1], (found[2] or "ASC").upper(), (found[3] or "").upper()
     default_nulls = "FIRST" if direction == "DESC" else "LAST"
     return (

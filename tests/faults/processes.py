@@ -191,6 +191,6 @@ def _drain(
             with prefect_explained():
                 result = run(stream, **parameters)
         except Exception as error:
-            result = {"error": f"{type(error).__name__}: {error}"}
+            result = getattr(error, "result", {}) | {"error": f"{type(error).__name__}: {error}"}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     results.send(result | {"peak_bytes": peak, "retries": retries})

@@ -99,7 +99,7 @@ def test_an_archive_that_is_not_there_is_an_error(spillway: Spillway, archives: 
 
 def test_without_a_place_the_setting_is_named(spillway: Spillway) -> None:
     code, _, err = spillway("archive", "list")
-    assert code == 1
+    assert code == 2
     assert "SPILLWAY_ARCHIVE_URL" in err
 
 

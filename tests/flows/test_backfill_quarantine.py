@@ -18,7 +18,7 @@ from tests.flows.conftest import Spillway
 from tests.flows.sources import COLUMNS, as_document, csv_text, flat_columns, ndjson, parquet, written
 from tests.flows.test_backfill import counts
 from tests.flows.test_drain import event
-from tests.flows.test_redrive import outcomes, tried
+from tests.flows.test_redrive import in_vain, outcomes, tried
 from tests.oracle import flat_rows, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -77,7 +77,7 @@ def test_bad_rows_are_kept_by_file_and_row_and_replayed_when_the_mapping_is_mend
     assert fields["data" if layout == "json" else "event_id"] == came
     assert reconcile("*", deep=True)["balanced"]
 
-    assert tried(redrive(path)) == (3, 0, 0, 3)
+    assert in_vain(path) == (3, 0, 0, 3)
     configure(mappings=mapping(tmp_path, layout, '{ key = "user_id", default = "nobody" }'))
     assert tried(redrive(path)) == (3, 3, 0, 0)
     assert table_rows(database) == flat_rows([*GOOD, *MENDED])
@@ -159,7 +159,7 @@ def test_a_malformed_record_is_replayed_with_the_values_that_somebody_gives_it(
 ) -> None:
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, GOOD[:5])) + b"one,two\r\n")
     assert counts(backfill(path)) == (6, 5, 0, 1)
-    assert tried(redrive(path)) == (1, 0, 0, 1)
+    assert in_vain(path) == (1, 0, 0, 1)
     values = [part for name, value in flat_columns(GOOD[5]).items() for part in ("--set", f"{name}={value}")]
     code, out, err = spillway("quarantine", "redrive", "--stream", path, "0-6", *values, "--json")
     assert (code, json.loads(out)) == (0, {"tried": 1, "inserted": 1, "duplicates": 0, "still_bad": 0}), err

@@ -153,7 +153,7 @@ def test_a_mapping_with_an_unknown_key_is_refused_at_start(
     configure(mappings=mapping)
     redis_client.xadd(stream, event(1))
     code, _, err = spillway("drain", "--stream", stream)
-    assert code == 1
+    assert code == 2
     one_line(err, str(mapping), "tiem")
     assert nothing_was_written(database)
 

@@ -11,9 +11,12 @@ import psycopg
 import pytest
 import redis
 
+from flows.drain import drain
 from infra.producers.send import send
 from tests.conftest import BIN, deploy
 from tests.flows.test_drain import event
+from tests.flows.test_exit_codes import failed_with, last_run
+from tests.flows.test_losses import fill
 from tests.oracle import flat_rows, table_rows
 
 
@@ -53,6 +56,22 @@ def test_a_failed_run_fails_the_command(worker: str, env: dict[str, str], databa
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert table_rows(database) == {}
+
+
+def test_a_run_of_a_worker_that_has_recorded_a_loss_is_failed_with_the_loss_as_message(
+    worker: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    fill(redis_client, stream, 0, 10)
+    drain(stream)
+    fill(redis_client, stream, 10, 20)
+    redis_client.xtrim(stream, maxlen=4, approximate=False)
+    command = [BIN / "prefect", "deployment", "run", worker, "--param", f"stream={stream}", "--watch"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    run = last_run()
+    assert run.deployment_id is not None
+    assert failed_with(run, f"6 entries of {stream} with ids in")
+    assert table_rows(database) == flat_rows(event(n) for n in (*range(10), *range(16, 20)))
 
 
 def test_serve_runs_the_deployment_in_one_process_unless_a_work_pool_has_it(

@@ -91,7 +91,7 @@ def test_entries_that_are_gone_by_now_stay_lost(
     assert ledger_is_whole(database, stream)
     lost = database.execute("SELECT lost, (SELECT sum(lost) FROM spillway.ledger) FROM spillway.streams").fetchone()
     assert lost == (10, 10)
-    assert reconcile(stream, deep=True)["balanced"]
+    assert reconcile(stream, deep=True, fail=False)["balanced"]
 
 
 def test_drained_entries_that_were_trimmed_meanwhile_do_not_disturb(

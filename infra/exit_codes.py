@@ -1,0 +1,29 @@
+"""The exit codes of the command line: what a cron job can alert on."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """`meaning`: what `spillway --help` says of it; docs/operations.md has what to do."""
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> ExitCode:
+        one = int.__new__(cls, code)
+        one._value_ = code
+        one.meaning = meaning
+        return one
+
+    OK = 0, "all is well"
+    FAILED = 1, "a failure: the error says whether to run the command again"
+    WRONG_USE = 2, "wrong arguments or settings"
+    LOST = 3, "entries are lost: a drain has just recorded them, or reconcile found a loss that nobody has accepted"
+    NOTHING_REDRIVEN = 4, "a redrive of which no entry succeeded"
+    INTERRUPTED = 130, "interrupted (Ctrl-C)"
+
+
+def exit_code_lines() -> list[str]:
+    """One line for each code."""
+    return [f"{code.value}: {code.meaning}" for code in ExitCode]
