@@ -15,7 +15,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.backfill_loads import Loads
 from infra.connections import Clients
 from infra.errors import SpillwayError, Terminal, WrongUse, one_line
-from infra.mapping import load_mappings
+from infra.mapping import mappings_of
 from infra.settings import Settings, settings
 from tasks.backfill.begin import end
 from tasks.backfill.chunks import borders, look_at_chunks
@@ -65,7 +65,7 @@ def backfill(
     failed: list[str] = []
     with Clients(config, "backfill") as clients, closing(Spool()) as spool:
         _, warnings = preflight(clients, [], needs_redis=stream is not None)
-        mappings = load_mappings(config.mappings)
+        mappings = mappings_of(config)
         layout = look_at_chunks(clients)
         edges = borders(layout)
         if stream:

@@ -18,7 +18,7 @@ from infra.connections import DRAIN, Clients
 from infra.display import printable
 from infra.errors import SpillwayError, Unsuccessful, one_line
 from infra.exit_codes import ExitCode
-from infra.mapping import Mapping, load_mappings
+from infra.mapping import Mapping, mappings_of
 from infra.settings import settings
 from tasks.columns.decode import Window
 from tasks.ids import parse_until
@@ -53,7 +53,7 @@ def drain(
     began = time.monotonic()
     config = settings()
     logger = get_run_logger()
-    mappings = load_mappings(config.mappings)
+    mappings = mappings_of(config)
     last = parse_until(until) if until else None
     wanted = [stream] if isinstance(stream, str) else stream
     with Clients(config, DRAIN) as clients:

@@ -11,7 +11,7 @@ from prefect import flow, get_run_logger
 from infra.connections import Clients
 from infra.errors import Unsuccessful, WrongUse
 from infra.exit_codes import ExitCode
-from infra.mapping import load_mappings
+from infra.mapping import mappings_of
 from infra.settings import settings
 from tasks.compare import Comparison, compare_batch, drained_ranges, reader
 from tasks.files.reader import FileReader
@@ -49,7 +49,7 @@ def reconcile(
     beyond = parse_until(stop, "to") + 1 if stop else _NO_END
     if repair and not deep:
         raise WrongUse("reconcile: repair goes with deep, which finds what is missing")
-    mappings = load_mappings(config.mappings)
+    mappings = mappings_of(config)
     books: list[Ledger] = []
     findings: list[Finding] = []
     notes: list[str] = []

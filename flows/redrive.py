@@ -12,7 +12,7 @@ from infra.connections import Clients
 from infra.display import printable
 from infra.errors import Unsuccessful, WrongUse
 from infra.exit_codes import ExitCode
-from infra.mapping import load_mappings
+from infra.mapping import mappings_of
 from infra.settings import settings
 from tasks.new_chunks import NewChunks
 from tasks.progress import Advanced, Started, announce
@@ -42,7 +42,7 @@ def redrive(
     if entries and len([name for name in names if name]) != 1:
         raise WrongUse("redrive: entries are ids of one stream; name that stream")
     config = settings()
-    mappings = load_mappings(config.mappings)
+    mappings = mappings_of(config)
     run = f"{flow_run.name or 'redrive'} {uuid4()}"
     selection = Selection(tuple(name for name in names if name), tuple(entries or ()), kind, field)
     new_chunks = None if yes else NewChunks(config.max_new_chunks)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from infra.errors import WrongUse
+from infra.settings import PROJECT_ROOT, Settings
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,21 @@ class Mappings:
         if stream in self._mappings:
             return self._mappings[stream]
         return next((m for pattern, m in self._mappings.items() if fnmatchcase(stream, pattern)), None)
+
+
+def mappings_of(config: Settings) -> Mappings:
+    """`load_mappings` of the settings' file. Raises `WrongUse` also if one is named and is not there."""
+    if "mappings" in config.model_fields_set and not config.mappings.exists():
+        raise WrongUse(
+            f"SPILLWAY_MAPPINGS: expected a file, found nothing at {config.mappings} (a relative path is one in"
+            f" {PROJECT_ROOT}); nothing was read: correct the variable or the line in .env"
+        )
+    return load_mappings(config.mappings)
+
+
+def why_none(path: Path) -> str:
+    """Why a stream has no mapping."""
+    return f"no table of {path} fits it" if path.exists() else f"there is no {path}"
 
 
 def load_mappings(path: Path) -> Mappings:

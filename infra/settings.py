@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -91,12 +92,25 @@ def _url(read: Callable[[str], object]) -> Callable[[SecretStr], SecretStr]:
     return check
 
 
+def _beside_project(value: Path) -> Path:
+    """A relative path is one in the project's folder: cron, a worker and a shell start in different ones."""
+    return PROJECT_ROOT / value.expanduser()
+
+
+def _place(value: str) -> str:
+    """The same of a folder; a URL is as it is."""
+    return value if not value or "://" in value else str(_beside_project(Path(value)))
+
+
+_ENV_FILE = ".env"
+
+
 class Settings(BaseSettings):
     """All that can be set. Times are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(
         env_prefix="SPILLWAY_",
-        env_file=".env",
+        env_file=_ENV_FILE,
         env_file_encoding="utf-8",
         extra="ignore",
         frozen=True,
@@ -112,12 +126,16 @@ class Settings(BaseSettings):
     redis_port: int = Field(default=6379, ge=1, le=65535, description="of the local server, where no URL is set")
     postgres_port: int = Field(default=5432, ge=1, le=65535, description="of the local server, where no URL is set")
     instance: str = Field(default="analytics", pattern=r"^[a-z][a-z0-9-]*$", description="name of the local servers")
-    state_dir: Path = Field(default_factory=_default_state_dir, description="data of the engine-less servers")
+    state_dir: Annotated[Path, AfterValidator(_beside_project)] = Field(
+        default_factory=_default_state_dir, description="data of the engine-less servers"
+    )
 
     events_schema: str = Field(
         default="public", min_length=1, max_length=63, pattern=r"^[^\x00]+$", description="schema of the events table"
     )
-    mappings: Path = Field(default=Path("spillway.toml"), description="how entries map onto the events table")
+    mappings: Annotated[Path, AfterValidator(_beside_project)] = Field(
+        default=PROJECT_ROOT / "spillway.toml", description="how entries map onto the events table"
+    )
 
     batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="entries of one range, at most")
     batch_bytes: int = Field(default=8 * MIB, ge=1024, le=256 * MIB, description="bytes of one range, about")
@@ -153,7 +171,9 @@ class Settings(BaseSettings):
     retention: Literal["policy", "flow", "archive"] = Field(
         default="flow", description="who drops: the database's own job, the maintain flow, or it after an archive"
     )
-    archive_url: str = Field(default="", repr=False, description="folder, or URL of a file system, of the archive")
+    archive_url: Annotated[str, AfterValidator(_place)] = Field(
+        default="", repr=False, description="folder, or URL of a file system, of the archive"
+    )
     archive_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
         default=None, description="chunks older than this are archived; empty: those that are to go"
     )
@@ -181,22 +201,43 @@ class Settings(BaseSettings):
         return bool(self.redis_url.get_secret_value() or self.database_url.get_secret_value())
 
 
+_OTHER_VARIABLES = {"SPILLWAY_DEBUG"}  # read where no setting can be: see `infra.cli`
+_OF_TESTS = "SPILLWAY_TEST_"
+_ENV_LINE = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=", re.MULTILINE)
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process, read once.
 
-    Raises `WrongUse` with the variable at fault.
+    Raises `WrongUse` with the variable at fault, also for one that does not exist: it may be misspelled.
     """
+    faults = list(_unknown())
     try:
-        return Settings()
+        found = Settings()
     except ValidationError as error:
-        faults = "; ".join(
+        faults += [
             f"SPILLWAY_{'_'.join(str(part) for part in fault['loc']).upper()}: "
             + (fault["msg"][0].lower() + fault["msg"][1:])
             + (f", found {fault['input']!r}" if "url" not in str(fault["loc"]) else "")
             for fault in error.errors()
-        )
-        raise WrongUse(f"settings: {faults}; mend the variable or the line in .env") from None
+        ]
+    if faults:
+        raise WrongUse(f"settings: {'; '.join(faults)}; correct the variable or the line in .env")
+    return found
+
+
+def _unknown() -> Iterator[str]:
+    """What is wrong with the names of variables: `SPILLWAY_…` is ours alone."""
+    known = {f"SPILLWAY_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    file = Path(_ENV_FILE)
+    lines = file.read_text("utf-8", "replace") if file.is_file() else ""
+    for name in sorted({*os.environ, *_ENV_LINE.findall(lines)}):
+        variable = name.upper()
+        if variable in known or not variable.startswith("SPILLWAY_") or variable.startswith(_OF_TESTS):
+            continue
+        near = get_close_matches(variable, known, 1, 0.8)
+        yield f"{ascii(name)[1:-1]}: no such setting, " + (f"is {near[0]} meant?" if near else "see the README's list")
 
 
 def host_of(url: str) -> str:

@@ -17,7 +17,7 @@ import redis
 
 from infra.connections import Clients
 from infra.errors import Terminal
-from infra.mapping import Mapping, load_mappings
+from infra.mapping import Mapping, mappings_of
 from tasks.compare import EVERY_TIME, Comparison, compare
 from tasks.ids import IdRange, id_text, parse_id
 from tasks.plan import look_at_drained
@@ -229,6 +229,6 @@ def _take_back(connection: psycopg.Connection, stream_id: int, back: list[tuple[
 
 def recover_stream(clients: Clients, stream: str, ids: IdRange | None) -> Recovered:
     """`recover`, with the stream's mapping, and the errors of the servers explained."""
-    mapping = load_mappings(clients.settings.mappings).of(stream)
+    mapping = mappings_of(clients.settings).of(stream)
     with clients.explained(f"recover {stream}"), clients.postgres() as connection:
         return recover(clients.redis, connection, stream, mapping, ids)

@@ -10,8 +10,8 @@ import psycopg
 
 from infra.connections import Clients
 from infra.errors import Terminal, WrongUse
-from infra.mapping import Mapping, Mappings
-from infra.settings import Settings
+from infra.mapping import Mapping, Mappings, why_none
+from infra.settings import Settings, settings
 from tasks.archive.manifest import load as load_manifest
 from tasks.archive.manifest import names
 from tasks.archive.root import explained, open_root
@@ -41,7 +41,8 @@ def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mappi
         return mappings.of(PurePosixPath(file.path).name)
     found = mappings.of(name)
     if found is None:
-        raise WrongUse(f"backfill: spillway.toml has no mapping {name!r}; name one of its streams, or none")
+        reason = why_none(settings().mappings)
+        raise WrongUse(f"backfill: --mapping {name}: {reason}; nothing was loaded: name one of its streams, or none")
     return found
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.errors import Terminal
-from infra.mapping import FLAT, JSON, Mapping
+from infra.mapping import FLAT, JSON, Mapping, why_none
+from infra.settings import settings
 from tasks.columns.decode import event_times
 from tasks.columns.entries import Group
 from tasks.files.block import Rows
@@ -136,6 +137,7 @@ def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...],
         wanted = " or ".join(repr(key) for way in alternatives for key in way)
         found = ", ".join(key[:60].decode(errors="replace") for key in keys[:40])
         of = f'streams."{mapping.name}" of spillway.toml' if mapping.name else "the flat layout"
+        of += "" if mapping.name else f", since {why_none(settings().mappings)}"
         line = "" if mapping.name else proposal(file.shown, [group])
         proposed = f"; or check this line and put it first into spillway.toml: {line}" if line else ""
         raise Terminal(

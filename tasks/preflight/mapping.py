@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import Terminal
-from infra.mapping import Mapping, Source
+from infra.mapping import Mapping, Source, why_none
+from infra.settings import settings
 from tasks.columns.entries import Group
 from tasks.columns.extract import Columns, extract, layouts
 from tasks.preflight.propose import field_names, proposal
@@ -94,7 +95,7 @@ def _refusal(
             f" that can be read has; they have: {found}; nothing was written: correct the mapping, or name another one"
         )
     return (
-        f"{what}: no table of spillway.toml fits it, and without one {name} is {keys}, which none of the first"
+        f"{what}: {why_none(settings().mappings)}, and without a mapping {name} is {keys}, which none of the first"
         f" {readable} entries that can be read has; they have: {found}; nothing was written."
         f" Check this proposal and put it as the first line into spillway.toml: {proposal(what, sample)}"
     )

@@ -186,7 +186,7 @@ def test_a_mapping_that_is_not_there_is_named(spillway: Spillway, database: psyc
     path = written(tmp_path, "x.csv", csv_text(ROWS[:10]))
     code, _, err = spillway("backfill", path, "--mapping", "nobody-knows")
     assert code == 2
-    one_line(err, "spillway.toml has no mapping 'nobody-knows'")
+    one_line(err, "--mapping nobody-knows: no table of")
     assert nothing_was_written(database)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import Terminal
-from infra.settings import Settings, host_of, settings
+from infra.settings import PROJECT_ROOT, Settings, host_of, settings
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +54,77 @@ def test_one_url_is_enough_for_servers_of_somebody_else(
 def test_a_variable_goes_before_the_env_file_and_the_env_file_before_the_default(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / ".env").write_text("SPILLWAY_BATCH_ROWS=11\nSPILLWAY_RETRIES=3\nOTHER=1\nSPILLWAY_UNKNOWN=1\n")
+    (folder / ".env").write_text("SPILLWAY_BATCH_ROWS=11\nSPILLWAY_RETRIES=3\nOTHER=1\n")
     monkeypatch.setenv("SPILLWAY_RETRIES", "4")
     assert (settings().batch_rows, settings().retries, settings().parallel_loads) == (
         11,
         4,
         min(4, max(2, len(os.sched_getaffinity(0)))),
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("SPILLWAY_BATCH_ROW", "no such setting, is SPILLWAY_BATCH_ROWS meant?"),
+        ("SPILLWAY_MAPPING", "no such setting, is SPILLWAY_MAPPINGS meant?"),
+        ("SPILLWAY_DATABASEURL", "no such setting, is SPILLWAY_DATABASE_URL meant?"),
+        ("spillway_Retry", "no such setting, is SPILLWAY_RETRIES meant?"),
+        ("SPILLWAY_UNKNOWN", "no such setting, see the README's list"),
+    ],
+)
+@pytest.mark.parametrize("line", ["{}=secret", "export {}=secret", " {} = 'secret'", None])
+def test_a_variable_that_is_no_setting_is_refused_with_the_one_that_may_be_meant(
+    name: str, advice: str, line: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if line is None:
+        monkeypatch.setenv(name, "secret")
+    else:
+        (folder / ".env").write_text(f"# {name}X=1\n\n{line.format(name)}\nOTHER=1\n")
+    monkeypatch.setenv("SPILLWAY_RETRIES", "x")
+    with pytest.raises(Terminal) as refused:
+        settings()
+    assert f"{name}: {advice}" in str(refused.value)
+    assert "SPILLWAY_RETRIES: " in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert f"{name}X" not in str(refused.value)
+
+
+def test_what_is_read_apart_from_the_settings_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPILLWAY_DEBUG", "SPILLWAY_TEST_ENGINE", "SPILLWAY_TEST_ANYTHING", "XSPILLWAY_X", "spillway_retries"):
+        monkeypatch.setenv(name, "1")
+    assert settings().retries == 1
+
+
+def test_every_variable_that_the_project_reads_is_a_setting_or_known() -> None:
+    read = {
+        name
+        for path in PROJECT_ROOT.glob("[!.]*/**/*")
+        if path.suffix in (".py", ".yaml", ".yml", ".toml") and "tests" not in path.parts
+        for name in re.findall(r"SPILLWAY_[A-Z_]*[A-Z]\b", path.read_text())
+    }
+    known = {f"SPILLWAY_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in read - known if not name.startswith("SPILLWAY_TEST")} == {"SPILLWAY_DEBUG"}
+
+
+def test_a_relative_path_is_one_in_the_project_wherever_a_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings().mappings == PROJECT_ROOT / "spillway.toml"
+    for name in ("SPILLWAY_MAPPINGS", "SPILLWAY_ARCHIVE_URL", "SPILLWAY_STATE_DIR"):
+        monkeypatch.setenv(name, "here/x")
+    settings.cache_clear()
+    found = settings()
+    assert (found.mappings, found.archive_url, found.state_dir) == (
+        PROJECT_ROOT / "here/x",
+        str(PROJECT_ROOT / "here/x"),
+        PROJECT_ROOT / "here/x",
+    )
+    for url in ("/srv/archive", "s3://bucket/archive", "file:///srv/archive", ""):
+        monkeypatch.setenv("SPILLWAY_ARCHIVE_URL", url)
+        settings.cache_clear()
+        assert settings().archive_url == url
+    monkeypatch.setenv("SPILLWAY_MAPPINGS", "~/maps.toml")
+    settings.cache_clear()
+    assert settings().mappings == Path.home() / "maps.toml"
 
 
 @pytest.mark.parametrize(

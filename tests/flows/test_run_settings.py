@@ -1,0 +1,93 @@
+"""Settings of a run: what is misspelled stops it, and its mappings are found wherever it is started."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from flows.drain import drain
+from infra import settings as module
+from infra.errors import Terminal
+from infra.producers.send import send
+from infra.settings import Settings
+from tests.flows.conftest import Spillway
+from tests.flows.sources import written
+from tests.flows.test_unknown_fields import READINGS
+from tests.oracle import crossref_rows, table_rows
+
+Configure = Callable[..., Settings]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "drain --stream events-x",
+        "maintain",
+        "reconcile --stream events-x",
+        "status",
+        "backfill x.csv",
+        "quarantine list",
+    ],
+)
+def test_a_misspelled_variable_stops_every_command(
+    command: str, spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, sample: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    send(redis_client, "events-x", ({b"data": line} for line in sample.read_bytes().splitlines()[:10]))
+    monkeypatch.setenv("SPILLWAY_MAX_BAD_SHARES", "0.1")
+    code, out, err = spillway(*command.split())
+    assert code == 2
+    assert "SPILLWAY_MAX_BAD_SHARES: no such setting, is SPILLWAY_MAX_BAD_SHARE meant?" in err.replace("\n", " ")
+    assert out == ""
+    assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("name", [None, "spillway.toml", "./spillway.toml"])
+def test_mappings_are_those_of_the_project_wherever_a_run_starts(
+    name: str | None, sample: Path, redis_client: redis.Redis, database: psycopg.Connection, configure: Configure,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "spillway.toml", b"[streams.other]\n")
+    if name:
+        configure(mappings=name)
+    lines = sample.read_bytes().splitlines()
+    send(redis_client, "crossref-x", ({b"data": line} for line in lines))
+    assert drain("crossref-x")["inserted"] == 2_654
+    assert table_rows(database) == crossref_rows(lines)
+
+
+def test_a_mapping_file_that_is_named_must_be_there(
+    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, configure: Configure, tmp_path: Path
+) -> None:
+    send(redis_client, "events-x", READINGS[:3])
+    for name, place in ((str(tmp_path / "none.toml"), tmp_path), ("none.toml", module.PROJECT_ROOT)):
+        configure(mappings=name)
+        code, _, err = spillway("drain", "--stream", "events-x")
+        assert code == 2
+        assert f"SPILLWAY_MAPPINGS: expected a file, found nothing at {place / 'none.toml'}" in err.replace("\n", " ")
+    assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_project_without_mappings_is_said_where_one_is_missed(
+    redis_client: redis.Redis, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copy(module.PROJECT_ROOT / "spillway.toml", tmp_path / "other.toml")
+    monkeypatch.setattr(Settings.model_fields["mappings"], "default", tmp_path / "spillway.toml")
+    Settings.model_rebuild(force=True)
+    module.settings.cache_clear()
+    send(redis_client, "events-x", READINGS[:3])
+    try:
+        with pytest.raises(Terminal, match=f"events-x: there is no {tmp_path}/spillway.toml, and without a mapping"):
+            drain("events-x")
+    finally:
+        monkeypatch.undo()
+        Settings.model_rebuild(force=True)
+    assert table_rows(database) == {}
