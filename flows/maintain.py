@@ -19,6 +19,7 @@ from tasks.maintain.compress import agree_on_compression, compress, find_late
 from tasks.maintain.report import Done, report_maintenance, result, told, violations
 from tasks.maintain.retain import Dropped, agree_on_retention, drop, find_due
 from tasks.maintain.states import ChunkState
+from tasks.preflight.check import check_clocks
 
 
 @flow(name="maintain", persist_result=False)
@@ -50,6 +51,7 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
 def _maintain(clients: Clients, dry_run: bool) -> Done:
     """All that changes anything, chunk after chunk. What is to go is archived before, and is not compressed."""
     done = Done(dry_run)
+    done.refused.extend(check_clocks(clients))  # by a wrong clock nothing may be dropped
     with _noted(done.failed):
         done.changes.extend(agree_on_retention(clients, dry_run))
     leaving: list[ChunkState] = []

@@ -15,6 +15,7 @@ from infra.exit_codes import ExitCode
 from infra.mapping import mappings_of
 from infra.settings import settings
 from tasks.new_chunks import NewChunks
+from tasks.preflight.check import check_clocks
 from tasks.progress import Advanced, Started, announce
 from tasks.quarantine import Selection
 from tasks.redrive import Redriven, replay_portion, select
@@ -47,6 +48,7 @@ def redrive(
     selection = Selection(tuple(name for name in names if name), tuple(entries or ()), kind, field)
     new_chunks = None if yes else NewChunks(config.max_new_chunks)
     with Clients(config) as clients:
+        warnings = check_clocks(clients)
         done: list[Redriven] = []
         chosen = select(clients, selection)
         announce(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
@@ -58,7 +60,7 @@ def redrive(
     counts = ("tried", "inserted", "duplicates", "still_bad")
     result: dict[str, Any] = {name: sum(getattr(part, name) for part in done) for name in counts}
     get_run_logger().info("redriven: %s", result)
-    result["warnings"] = new_chunks.warnings() if new_chunks else []
+    result["warnings"] = warnings + (new_chunks.warnings() if new_chunks else [])
     for warning in result["warnings"]:
         get_run_logger().warning(printable(warning))
     if result["tried"] and not (result["inserted"] or result["duplicates"]):

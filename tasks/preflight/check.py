@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from infra.connections import Clients
+from tasks.preflight.clocks import compare_clocks, database_clock
 from tasks.preflight.servers import check_servers
 from tasks.preflight.table import check_table
 from tasks.step import step
@@ -22,3 +23,13 @@ def preflight(clients: Clients, wanted: list[str], needs_redis: bool = True) -> 
             warnings += check_servers(client, connection)
             check_table(connection)
             return streams, warnings
+
+
+@step("preflight", retries=2)
+def check_clocks(clients: Clients) -> list[str]:
+    """Warnings about the clocks of this machine and of PostgreSQL, for runs that need nothing else checked.
+
+    Raises `Terminal` if they differ too much.
+    """
+    with clients.explained("preflight"), clients.postgres() as connection:
+        return compare_clocks(database_clock(connection))

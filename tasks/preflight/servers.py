@@ -12,14 +12,14 @@ from infra.errors import Terminal
 from infra.table import events_name
 from infra.timescaledb import check_catalog
 from infra.versions import unfit_database
-
-_MAX_SKEW_SECONDS = 60
+from tasks.preflight.clocks import Clock, clock, compare_clocks
 
 _SERVER = """
     SELECT current_setting('server_version_num')::int,
            (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
            to_regclass(%s) IS NOT NULL AND to_regclass('spillway.instance') IS NOT NULL,
            extract(epoch FROM clock_timestamp())::float8"""
+_UNKNOWN = (redis.exceptions.NoPermissionError, redis.exceptions.ResponseError)  # managed servers do not say all
 
 
 def check_servers(client: redis.Redis | None, connection: psycopg.Connection) -> list[str]:
@@ -27,27 +27,37 @@ def check_servers(client: redis.Redis | None, connection: psycopg.Connection) ->
 
     Raises `Terminal` for a server that Spillway cannot work with.
     """
-    info: Any = client.info() if client is not None else None
+    warnings, clocks = ([], []) if client is None else _ask_redis(client)
+    asked = time.time()
     row = connection.execute(_SERVER, [events_name()]).fetchone()
     assert row is not None  # a SELECT without FROM has one row
     postgres, timescale, schema, now = row
+    clocks.insert(0, clock("PostgreSQL", now, asked, time.time()))
     if unfit := unfit_database(postgres, timescale):
         raise Terminal(f"the database: {unfit}")
     if not schema or timescale is None:
         raise Terminal("the database has no Spillway tables; apply the schema: spillway schema")
-    warnings = check_catalog(connection)
-    if client is not None:
-        warnings += _redis_warnings(info, _snapshots(client))
-    return warnings + _clock_warnings(now)
+    return check_catalog(connection) + warnings + compare_clocks(*clocks)
 
 
-def _snapshots(client: redis.Redis) -> bool:
-    """Whether Redis saves itself now and then; taken for granted where it does not say, as managed ones do not."""
-    try:
-        found: Any = client.config_get("save")
-    except redis.exceptions.ResponseError:
-        return True
-    return bool(found.get("save", "unknown"))
+def _ask_redis(client: redis.Redis) -> tuple[list[str], list[Clock]]:
+    """Warnings about Redis, and its clock if it shows that; in one round trip. Raises `redis.RedisError`."""
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.info()
+        pipeline.config_get("save")
+        pipeline.time()
+        asked = time.time()
+        info, save, now = pipeline.execute(raise_on_error=False)
+        answered = time.time()
+    if isinstance(info, Exception):
+        raise info
+    for reply in (save, now):
+        if isinstance(reply, Exception) and not isinstance(reply, _UNKNOWN):
+            raise reply
+    # Whether it saves itself now and then is taken for granted if it does not say.
+    snapshots = isinstance(save, Exception) or bool(save.get("save", "unknown"))
+    clocks = [] if isinstance(now, Exception) else [clock("Redis", now[0] + now[1] / 1e6, asked, answered)]
+    return _redis_warnings(info, snapshots), clocks
 
 
 def _redis_warnings(info: dict[str, Any], snapshots: bool) -> list[str]:
@@ -66,10 +76,3 @@ def _redis_warnings(info: dict[str, Any], snapshots: bool) -> list[str]:
             "Redis keeps nothing on disk: entries not yet drained are lost when it stops; set appendonly yes"
         )
     return warnings
-
-
-def _clock_warnings(postgres_now: float) -> list[str]:
-    skew = abs(time.time() - postgres_now)
-    if skew <= _MAX_SKEW_SECONDS:
-        return []
-    return [f"the clocks of this machine and of PostgreSQL differ by {skew:.0f} s"]
