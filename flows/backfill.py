@@ -22,7 +22,7 @@ from tasks.backfill.chunks import borders, look_at_chunks
 from tasks.backfill.compress import Compressor
 from tasks.backfill.plan import Plan, expire, make_plan
 from tasks.backfill.priority import Room
-from tasks.backfill.report import report_backfill, result
+from tasks.backfill.report import report_backfill, result, too_many_bad
 from tasks.backfill.source import leave_out_copies
 from tasks.backfill.sources import FILES, find, find_archived, mapping_for, read_files, stream_source
 from tasks.files.spool import Spool
@@ -100,6 +100,7 @@ def backfill(
                 except SpillwayError as error:  # what was loaded, and what went wrong with it, is told all the same
                     failed.append(one_line(error))
             planned = replace(planned, compressed=compressor.done)
+            failed += too_many_bad(sources, config.max_bad_share)
         done = result(planned, sources, warnings, dry_run, time.monotonic() - began)
         report_backfill(done)
     for warning in warnings:

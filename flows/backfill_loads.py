@@ -19,6 +19,7 @@ from tasks.backfill.compress import Compressor
 from tasks.backfill.priority import Room
 from tasks.backfill.progress import ProgressArtifact
 from tasks.backfill.source import Source
+from tasks.causes import are_too_many
 from tasks.ids import IdRange
 from tasks.insert import Path
 from tasks.load import Loaded, load
@@ -34,7 +35,7 @@ class Loads:
     """Slices of one source after the other, in the order of time; the next is read while others are loaded.
 
     A source that fails does not keep the others from being loaded. Two may meet in a file: what the other one has
-    loaded is left out, and what neither has is looked for once more.
+    loaded is left out, and what neither has is looked for once more. What is bad is judged of all sources together.
     """
 
     def __init__(
@@ -57,15 +58,21 @@ class Loads:
         self._took = 0.0  # the last load, in seconds
         self._artifact = ProgressArtifact(0)
         self._next = time.monotonic()
+        self._total = self._quarantined = 0
+
+    @property
+    def too_many_bad(self) -> bool:
+        """Whether so many rows went to quarantine that it is too many whatever becomes of the rest."""
+        return are_too_many(self._quarantined, self._total, self._clients.settings.max_bad_share)
 
     def run(self, sources: list[Source]) -> None:
         """Load all that is left of the sources. What goes wrong with one of them is put down in it."""
-        total = sum(source.left for source in sources)
-        self._artifact = ProgressArtifact(total)
-        announce(Started(_NAME, total))
+        self._total = sum(source.left for source in sources)
+        self._artifact = ProgressArtifact(self._total)
+        announce(Started(_NAME, self._total))
         begin(self._clients, sources)
         left = [(source, source.gaps) for source in sources]
-        while left:
+        while left and not self.too_many_bad:
             self._submit_all(left)
             met = [source for source, _ in left if source.met and not source.error]
             gaps = left_now(self._clients, met) if met else []
@@ -92,7 +99,9 @@ class Loads:
         """Read the gaps of a source and hand them to the loads."""
         self._reading = source
         reader = source.reader(gaps, self._limits)
-        while not (source.met or source.error) and (batch := self._read(reader, source)) is not None:
+        while (
+            not (source.met or source.error or self.too_many_bad) and (batch := self._read(reader, source)) is not None
+        ):
             self._pace(batch.read)
             merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)
             path = Path(merge=True) if merges else self._open
@@ -116,12 +125,13 @@ class Loads:
 
     def _finish_oldest(self) -> None:
         future, batch, source, began = self._loading.popleft()
-        loaded = book(future, batch, source, _NAME, self._clients.settings.max_bad_share)
+        loaded = book(future, batch, source, _NAME)
         self._took = time.monotonic() - began
         # Its blocks are of many sizes: what lies free between others comes to 100 MB in 5,000,000 rows.
         pa.default_memory_pool().release_unused()
         if loaded is not None:
             self._artifact.advance(loaded.read)
+            self._quarantined += loaded.quarantined
         if source is self._reading and not source.error and batch.min_time is not None and self._room.loads() > 1:
             # Slices of a file are in the order of days: what is left of it begins with this one. Those of a stream are
             # nearly: what comes late is compressed at the end.

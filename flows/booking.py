@@ -21,9 +21,13 @@ class Booked(Protocol):
 
 
 def book(
-    future: PrefectFuture[Loaded | None], batch: Batch, part_of: Booked, name: str, max_bad_share: float
+    future: PrefectFuture[Loaded | None], batch: Batch, part_of: Booked, name: str, max_bad_share: float | None = None
 ) -> Loaded | None:
-    """Wait for a load; None where it failed, or another run was first. `name`: of the progress that it is a part of."""
+    """Wait for a load; None where it failed, or another run was first. `name`: of the progress that it is a part of.
+
+    `max_bad_share`: the share of the range in quarantine beyond which the load is an error; None where it is not judged
+    by itself.
+    """
     try:
         loaded = future.result()
         if loaded is None:
@@ -31,7 +35,8 @@ def book(
         else:
             part_of.loaded.append(loaded)
             announce(Advanced(name, loaded.read))
-            demand_good(batch, loaded, max_bad_share)
+            if max_bad_share is not None:
+                demand_good(batch, loaded, max_bad_share)
         return loaded
     except SpillwayError as error:
         part_of.error = part_of.error or one_line(error)

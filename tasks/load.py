@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 
 from infra.connections import Clients
 from infra.errors import AlreadyDrained, Terminal
+from tasks.causes import UNKNOWN, are_too_many, causes_of, listed
 from tasks.chunks import open_chunks
 from tasks.insert import Path, insert
 from tasks.new_chunks import NewChunks
@@ -46,13 +47,20 @@ _PARTS = """
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of the entries of one range: read = inserted + duplicates + quarantined."""
+    """What became of the entries of one range: read = inserted + duplicates + quarantined.
+
+    `causes`: of those in quarantine, how many entries each cause has.
+    """
 
     read: int
     inserted: int
     duplicates: int
     quarantined: int
     bytes: int
+    causes: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+
+_COUNTS = ("read", "inserted", "duplicates", "quarantined", "bytes")
 
 
 class _Taken(Exception):
@@ -74,8 +82,10 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Pat
             outcome = insert(connection, batch, path)
             faults = (*batch.faults, *outcome.faults)
             keep(connection, batch, faults)
-            loaded = Loaded(batch.read, outcome.inserted, outcome.duplicates, len(faults), batch.bytes)
-            counts = {name: getattr(loaded, name) for name in Loaded.__dataclass_fields__}
+            loaded = Loaded(
+                batch.read, outcome.inserted, outcome.duplicates, len(faults), batch.bytes, causes_of(faults)
+            )
+            counts = {name: getattr(loaded, name) for name in _COUNTS}
             connection.execute(_FILL_LEDGER, key | counts | {"min_time": batch.min_time, "max_time": batch.max_time})
             return loaded
     except _Taken:
@@ -85,28 +95,22 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Pat
         if row is None:
             raise AlreadyDrained(f"{batch.stream} {batch.ids}: drained by another run") from None
         inserted, duplicates, quarantined = row
-        return Loaded(batch.read, inserted, duplicates, quarantined, batch.bytes)
-
-
-_FEW = 10  # bad entries: less are no sign of a wrong mapping, whatever their share of a short range
+        causes = causes_of(batch.faults) + Counter({UNKNOWN: quarantined - len(batch.faults)})
+        return Loaded(batch.read, inserted, duplicates, quarantined, batch.bytes, causes)
 
 
 def demand_good(batch: Batch, loaded: Loaded, max_bad_share: float) -> None:
-    """Raise `Terminal` where more than `max_bad_share` of a range went to quarantine: a mapping may be wrong.
+    """Raise `Terminal` where more than `max_bad_share` of a stream's range went to quarantine: a mapping may be wrong.
 
     All of it is kept by then.
     """
-    bad = loaded.quarantined
-    if bad < _FEW or bad <= max_bad_share * loaded.read:
+    if not are_too_many(loaded.quarantined, loaded.read, max_bad_share):
         return
-    fields = Counter(fault.field for fault in batch.faults)
-    most = f", most of them for {fields.most_common(1)[0][0]!r}" if fields else ""
-    example = f" ({batch.faults[0].reason})" if batch.faults else ""
     raise Terminal(
-        f"load {batch.stream} {batch.ids}: {bad} of {loaded.read} entries went to quarantine{most}{example}, expected"
-        f" at most {max_bad_share:.0%} (SPILLWAY_MAX_BAD_SHARE); all are kept, and the next drain goes on after"
-        f" them: look (spillway quarantine list --stream {batch.stream}), mend the mapping, then replay them (spillway"
-        f" quarantine redrive --stream {batch.stream})"
+        f"load {batch.stream} {batch.ids}: {loaded.quarantined} of {loaded.read} entries went to quarantine, expected"
+        f" at most {max_bad_share:.0%} (SPILLWAY_MAX_BAD_SHARE): {listed(loaded.causes)}; all are kept, and the next"
+        f" drain goes on after them: look (spillway quarantine list --stream {batch.stream}), remove the cause, then"
+        f" replay them (spillway quarantine redrive --stream {batch.stream})"
     )
 
 
@@ -133,7 +137,9 @@ def _was_begun(connection: psycopg.Connection, batch: Batch, run: str) -> bool:
 
 def sum_up(parts: Iterable[Loaded]) -> Loaded:
     """All together."""
-    return Loaded(*map(sum, zip(*map(astuple, parts), strict=True)))
+    done = list(parts)
+    counts = {name: sum(getattr(part, name) for part in done) for name in _COUNTS}
+    return Loaded(**counts, causes=sum((Counter(part.causes) for part in done), Counter()))
 
 
 @step("load")

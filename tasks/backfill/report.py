@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from infra.display import markdown
 from tasks.backfill.plan import Plan
 from tasks.backfill.source import Source
+from tasks.causes import are_too_many, listed
 from tasks.report import publish
 from tasks.step import step
 
 _COUNTS = ("read", "inserted", "duplicates", "quarantined")
 
 
+def causes(sources: Sequence[Source]) -> Counter[str]:
+    """Why rows went to quarantine, and how many for each cause."""
+    return sum((Counter(loaded.causes) for source in sources for loaded in source.loaded), Counter())
+
+
+def too_many_bad(sources: Sequence[Source], share: float) -> list[str]:
+    """What is wrong if more than `share` of the rows of all sources went to quarantine; empty if nothing is.
+
+    Where a run was stopped for it, the rows that were left count as good.
+    """
+    bad = sum(loaded.quarantined for source in sources for loaded in source.loaded)
+    read = sum(loaded.read for source in sources for loaded in source.loaded)
+    left = sum(source.left for source in sources)
+    if not are_too_many(bad, left, share):
+        return []
+    names = {source.books for source in sources if any(loaded.quarantined for loaded in source.loaded)}
+    of = f" --stream {next(iter(names))}" if len(names) == 1 else ""
+    rest = f" {left - read:,} rows were not loaded: run the same backfill again for them" if read < left else ""
+    return [
+        f"backfill: {bad} of {left} rows went to quarantine, expected at most {share:.0%} (SPILLWAY_MAX_BAD_SHARE):"
+        f" {listed(causes(sources))}; all are kept: look (spillway quarantine list{of}), remove the cause, then replay"
+        f" them (spillway quarantine redrive{of});{rest or ' everything else is loaded'}"
+    ]
+
+
 def result(plan: Plan, sources: Sequence[Source], warnings: list[str], dry_run: bool, seconds: float) -> dict[str, Any]:
     """Sums, and each source: `rows` in it, of those `left` at the start, and what became of them.
 
-    read = inserted + duplicates + quarantined; `known`: rows that the ledger had before. `seconds` from start to end.
+    read = inserted + duplicates + quarantined; `known`: rows that the ledger had before. `causes`: why rows went to
+    quarantine, and how many for each. `seconds` from start to end.
     """
     shown = [_source(source) for source in sources]
     totals: dict[str, Any] = {name: sum(source[name] for source in shown) for name in _COUNTS}
@@ -33,6 +62,7 @@ def result(plan: Plan, sources: Sequence[Source], warnings: list[str], dry_run: 
         "seconds": round(seconds, 3),
         "events_per_second": round(totals["read"] / seconds) if seconds else 0,
         "dry_run": dry_run,
+        "causes": dict(causes(sources).most_common()),
         "warnings": warnings,
         "sources": shown,
     }
@@ -63,6 +93,8 @@ def sentences(done: dict[str, Any]) -> list[str]:
     )
     if done["expired"]:
         lines.append(f"{done['expired']:,} rows are past the retention horizon")
+    if done["causes"]:
+        lines.append(f"{done['quarantined']:,} rows wait in quarantine: {listed(done['causes'])}")
     if done["dry_run"]:
         estimate = done["estimated_seconds"]
         took = "nothing to load" if not done["left"] else "no sample" if estimate is None else f"about {estimate:,} s"
@@ -77,7 +109,7 @@ def report_backfill(done: dict[str, Any]) -> None:
     """Publish the table artifact `backfill`."""
     names = ("source", "state", "rows", "left", *_COUNTS)
     rows = [{name: source[name] for name in names} | _error(source) for source in done["sources"]]
-    notes = [f"- {line}" for line in sentences(done)]
+    notes = [f"- {markdown(line)}" for line in sentences(done)]
     notes += [f"- {done['events_per_second']:,} events/s from start to end"] if done["read"] else []
     notes += [f"- warning: {text}" for text in done["warnings"]]
     publish("backfill", rows, "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes))

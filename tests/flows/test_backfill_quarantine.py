@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,17 +142,75 @@ def test_conflicts_with_the_table_and_within_a_file_are_kept(database: psycopg.C
 def test_a_file_of_mostly_bad_rows_fails_with_the_commands_that_mend_it(
     database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
-    """Its first slice says that a mapping is wrong; what was loaded is on record, and the next run goes on."""
+    """It ends once more than half of all rows are bad; what was loaded is on record, and the next run goes on."""
     configure(batch_rows=20)
     entries = [event(n, **({"user_id": ""} if n % 4 else {})) for n in range(100)]
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
-    with pytest.raises(Terminal, match=r"15 of 20 entries went to quarantine.*quarantine list --stream"):
+    with pytest.raises(Terminal) as refused:
         backfill(path, parallel=1)
+    message = str(refused.value)
+    assert re.search(
+        r"^backfill: (60|75) of 100 rows went to quarantine, expected at most 50% \(SPILLWAY_MAX_BAD_SHARE\): \1 × "
+        r"user_id: missing field user_id; all are kept: look \(spillway quarantine list --stream file:",
+        message,
+    )
+    assert "drain" not in message
+    assert "run the same backfill again" in message or "everything else is loaded" in message
     configure(max_bad_share=1)
     backfill(path)
     assert table_rows(database) == flat_rows(entries[::4])
     assert outcomes(database) == {"waits": 75}
     assert reconcile("*", deep=True)["balanced"]
+
+
+def test_bad_rows_are_judged_of_the_whole_run_and_not_of_a_slice_or_a_file(
+    spillway: Spillway, database: psycopg.Connection, tmp_path: Path, configure: Configure
+) -> None:
+    """All rows of the first slices, and of the first file, are bad: a fifth of all."""
+    configure(batch_rows=20)
+    bad = [event(n, user_id="", time="2026-11-01T00:00:00Z") for n in range(60)]
+    good = [event(1_000 + n) for n in range(240)]
+    written(tmp_path, "a.csv", csv_text(map(flat_columns, [event(999), *bad])))
+    written(tmp_path, "b.csv", csv_text(map(flat_columns, good)))
+    code, out, err = spillway("backfill", str(tmp_path), "--parallel", "1")
+    assert code == 0, err
+    assert "60 rows wait in quarantine: 60 × user_id: missing field user_id" in out
+    assert table_rows(database) == flat_rows([event(999), *good])
+    assert outcomes(database) == {"waits": 60}
+
+
+def test_what_went_wrong_is_listed_by_its_cause_and_without_what_is_in_the_rows(
+    database: psycopg.Connection, tmp_path: Path, configure: Configure
+) -> None:
+    """Conflicts, what the table refuses and what cannot be read are facts of their own."""
+    configure(batch_rows=25)
+    backfill(written(tmp_path, "before.csv", csv_text(map(flat_columns, [event(n) for n in range(20)]))))
+    kinds = [{"user_id": "geheim-other"}, {"user_id": ""}, {"event_id": "geheim-id"}, {"event_type": "geheim"}]
+    rows = [event(n if n < 20 else 100 + n, **kinds[n // 20]) for n in range(80)]
+    path = written(tmp_path, "x.csv", csv_text(map(flat_columns, [*rows, event(999)])))
+    database.execute("ALTER TABLE events ADD CONSTRAINT no_secret CHECK (event_type <> 'geheim')")
+    try:
+        with pytest.raises(Terminal) as refused:
+            backfill(path, parallel=2)
+    finally:
+        database.execute("ALTER TABLE events DROP CONSTRAINT no_secret")
+    message = str(refused.value)
+    configure(max_bad_share=1)
+    database.execute("ALTER TABLE events ADD CONSTRAINT no_secret CHECK (event_type <> 'geheim')")
+    try:
+        result = backfill(written(tmp_path, "y.csv", csv_text(map(flat_columns, [event(998), *rows]))))
+    finally:
+        database.execute("ALTER TABLE events DROP CONSTRAINT no_secret")
+    assert result["causes"] == {
+        "conflict: the table has this event_id and time with another user_id": 20,
+        "user_id: missing field user_id": 20,
+        "event_id: expected a UUID": 20,
+        "refused by the table [SQLSTATE 23514]": 20,
+    }
+    assert "of 81 rows went to quarantine" in message
+    assert "× event_id: expected a UUID" in message
+    assert "geheim" not in message
+    assert "geheim" not in str(result["causes"])
 
 
 def test_a_malformed_record_is_replayed_with_the_values_that_somebody_gives_it(
