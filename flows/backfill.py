@@ -64,7 +64,7 @@ def backfill(
     _demand_one_kind(wanted, stream, archive, start, stop, rate, parallel)
     failed: list[str] = []
     with Clients(config, "backfill") as clients, closing(Spool()) as spool:
-        _, warnings = preflight(clients, [], needs_redis=stream is not None)
+        _, warnings = preflight(clients, [], needs_redis=stream is not None, command="backfill")
         mappings = mappings_of(config)
         layout = look_at_chunks(clients)
         edges = borders(layout)

@@ -9,6 +9,7 @@ import typer
 from flows import (
     archive_commands,
     backfill_command,
+    grants_command,
     maintain_command,
     quarantine_commands,
     reconcile_command,
@@ -22,6 +23,7 @@ app.add_typer(status_command.app)
 app.add_typer(reconcile_command.app)
 app.add_typer(maintain_command.app)
 app.add_typer(backfill_command.app)
+app.add_typer(grants_command.app)
 app.add_typer(quarantine_commands.app, name="quarantine")
 app.add_typer(stream_commands.app, name="stream")
 app.add_typer(archive_commands.app, name="archive")

@@ -19,7 +19,7 @@ from tasks.maintain.compress import agree_on_compression, compress, find_late
 from tasks.maintain.report import Done, report_maintenance, result, told, violations
 from tasks.maintain.retain import Dropped, agree_on_retention, drop, find_due
 from tasks.maintain.states import ChunkState
-from tasks.preflight.check import check_clocks
+from tasks.preflight.check import check_clocks, demand_rights
 
 
 @flow(name="maintain", persist_result=False)
@@ -32,6 +32,8 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
     """
     began = time.monotonic()
     with Clients(settings()) as clients:
+        if not dry_run:
+            demand_rights(clients, "maintain")
         done = _maintain(clients, dry_run)
         try:
             found = check(clients, time.monotonic() - began, dry_run)

@@ -19,6 +19,7 @@ from tasks.files.reread import reread
 from tasks.files.scan import is_file
 from tasks.files.spool import Spool
 from tasks.ids import parse_from, parse_until
+from tasks.preflight.check import demand_rights
 from tasks.progress import Advanced, Started, announce
 from tasks.read import Reader, read
 from tasks.reconcile import Finding, Ledger, find_known, reconcile_stream
@@ -55,6 +56,7 @@ def reconcile(
     notes: list[str] = []
     compared = repaired = dropped = 0
     with Clients(config) as clients, closing(Spool()) as spool:
+        demand_rights(clients, "reconcile" + " --deep" * deep + " --repair" * repair)
         for name in find_known(clients, [stream] if isinstance(stream, str) else stream):
             ledger, found = reconcile_stream(clients, name)
             books.append(ledger)

@@ -15,7 +15,7 @@ from infra.exit_codes import ExitCode
 from infra.mapping import mappings_of
 from infra.settings import settings
 from tasks.new_chunks import NewChunks
-from tasks.preflight.check import check_clocks
+from tasks.preflight.check import check_clocks, demand_rights
 from tasks.progress import Advanced, Started, announce
 from tasks.quarantine import Selection
 from tasks.redrive import Redriven, replay_portion, select
@@ -48,6 +48,7 @@ def redrive(
     selection = Selection(tuple(name for name in names if name), tuple(entries or ()), kind, field)
     new_chunks = None if yes else NewChunks(config.max_new_chunks)
     with Clients(config) as clients:
+        demand_rights(clients, "quarantine redrive")
         warnings = check_clocks(clients)
         done: list[Redriven] = []
         chosen = select(clients, selection)

@@ -20,7 +20,7 @@ _BY_SQLSTATE = {  # or by its class
     "3D000": "create the database or mend SPILLWAY_DATABASE_URL",
     "42P01": "apply the schema: spillway schema",
     "3F000": "apply the schema: spillway schema",
-    "42501": "grant the role of SPILLWAY_DATABASE_URL what it lacks",
+    "42501": "grant the role of SPILLWAY_DATABASE_URL what it lacks (spillway grants ROLE --for COMMAND prints it)",
     "40": "drain again: two runs were in each other's way, and this one's range was rolled back",
     "53100": "free disk space on the database server; nothing is lost, the drain goes on from here",
     "53400": "raise timescaledb.max_tuples_decompressed_per_dml_transaction on the server, or set it to 0",

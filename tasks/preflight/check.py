@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from infra.connections import Clients
 from tasks.preflight.clocks import compare_clocks, database_clock
+from tasks.preflight.rights import check_rights
 from tasks.preflight.servers import check_servers
 from tasks.preflight.table import check_table
 from tasks.step import step
@@ -11,15 +12,19 @@ from tasks.stream import find_streams
 
 
 @step("preflight", retries=2)
-def preflight(clients: Clients, wanted: list[str], needs_redis: bool = True) -> tuple[list[str], list[str]]:
+def preflight(
+    clients: Clients, wanted: list[str], needs_redis: bool = True, command: str = "drain"
+) -> tuple[list[str], list[str]]:
     """The streams that `wanted` stands for, and warnings about the servers. Retried little: nothing has begun.
 
-    `needs_redis`: whether the run uses Redis. If not, no connection to it is made.
+    `needs_redis`: whether the run uses Redis. If not, no connection to it is made. `command`: whose rights are needed,
+    a key of `tasks.preflight.rights.NEEDS`.
     """
     with clients.explained("preflight"):
         client = clients.redis if needs_redis else None
         streams, warnings = find_streams(client, wanted) if client is not None else ([], [])
         with clients.postgres() as connection:
+            check_rights(connection, command)  # first: the other checks look into the schemas
             warnings += check_servers(client, connection)
             check_table(connection)
             return streams, warnings
@@ -33,3 +38,10 @@ def check_clocks(clients: Clients) -> list[str]:
     """
     with clients.explained("preflight"), clients.postgres() as connection:
         return compare_clocks(database_clock(connection))
+
+
+@step("rights", retries=2)
+def demand_rights(clients: Clients, command: str) -> None:
+    """`check_rights`, as a task, for the flows that have no other preflight."""
+    with clients.explained("preflight"), clients.postgres() as connection:
+        check_rights(connection, command)

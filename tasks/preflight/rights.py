@@ -1,0 +1,137 @@
+"""Does the role have the rights that a command needs? Asked before anything is read, and answered with all it lacks.
+
+`NEEDS` is the one list of them: the check asks for it, and `spillway grants` prints it. Found by experiment: tests take
+each right away from a real role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+
+from infra.errors import Terminal
+from infra.settings import settings
+from infra.table import EVENTS
+
+OURS = "spillway"  # the schema of our own tables
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a command needs. `tables`: privileges on `events`, and on tables of our schema. `temporary`: to make
+    temporary tables in the database. `owner`: to be a member of the role that owns `events`."""
+
+    tables: Mapping[str, str]
+    temporary: bool = False
+    owner: bool = False
+
+
+_LOAD = {
+    "instance": "SELECT",
+    "streams": "SELECT, INSERT, UPDATE",
+    "ledger": "SELECT, INSERT, UPDATE, DELETE",
+    "quarantine": "INSERT",
+    EVENTS: "SELECT, INSERT",
+}
+_TOTALS = {"streams": "SELECT", "ledger": "SELECT", "quarantine": "SELECT", "files": "SELECT"}
+_COMPARE = {**_TOTALS, "drops": "SELECT", EVENTS: "SELECT"}
+# By command as it is typed. The archive commands read files only.
+NEEDS: Mapping[str, Needs] = {
+    "drain": Needs(_LOAD, temporary=True),
+    "backfill": Needs({**_LOAD, "files": "SELECT, INSERT, UPDATE"}, temporary=True),
+    "quarantine redrive": Needs(
+        {"streams": "SELECT", "quarantine": "SELECT, UPDATE", "files": "SELECT", EVENTS: "SELECT, INSERT"},
+        temporary=True,
+    ),
+    "reconcile": Needs(_TOTALS),
+    "reconcile --deep": Needs(_COMPARE, temporary=True),
+    "reconcile --deep --repair": Needs({**_COMPARE, EVENTS: "SELECT, INSERT"}, temporary=True),
+    "maintain": Needs({"ledger": "SELECT", "drops": "SELECT, INSERT, UPDATE", EVENTS: "SELECT"}, owner=True),
+}
+
+
+@dataclass(frozen=True)
+class Right:
+    """A privilege on one object. For OWNER, `privilege` is the name of the owner, if it is known."""
+
+    kind: Literal["DATABASE", "SCHEMA", "TABLE", "OWNER"]
+    schema: str = ""
+    name: str = ""
+    privilege: str = ""
+
+
+def rights(command: str) -> list[Right]:
+    """Every right that `command`, a key of `NEEDS`, needs."""
+    needs = NEEDS[command]
+    tables = {(_schema_of(name), name): privileges.split(", ") for name, privileges in needs.tables.items()}
+    found = [Right("DATABASE", privilege="TEMPORARY")] if needs.temporary else []
+    found += [Right("SCHEMA", schema, privilege="USAGE") for schema in dict.fromkeys(schema for schema, _ in tables)]
+    found += [Right("TABLE", *table, privilege) for table, privileges in tables.items() for privilege in privileges]
+    return found + ([Right("OWNER", _schema_of(EVENTS), EVENTS)] if needs.owner else [])
+
+
+def statements(wanted: Iterable[Right], role: str, database: str) -> list[str]:
+    """The GRANT statements for `role`, one for each object, without a semicolon."""
+    privileges: dict[str, list[str]] = {}
+    for right in wanted:
+        if right.kind == "OWNER":
+            privileges[_quoted(right.privilege)] = []
+            continue
+        names = {"DATABASE": [database], "SCHEMA": [right.schema], "TABLE": [right.schema, right.name]}[right.kind]
+        kind = "" if right.kind == "TABLE" else f"{right.kind} "
+        privileges.setdefault(kind + _quoted(*names), []).append(right.privilege)
+    return [
+        f"GRANT {', '.join(some)} ON {what} TO {_quoted(role)}" if some else f"GRANT {what} TO {_quoted(role)}"
+        for what, some in privileges.items()
+    ]
+
+
+# From the catalog, and not by `regclass`: without USAGE on its schema a role cannot even name a table. Another check
+# reports a table that does not exist.
+_MISSING = """
+    SELECT w.number, pg_get_userbyid(c.relowner), current_user, current_database()
+      FROM unnest(%(kinds)s::text[], %(schemas)s::text[], %(names)s::text[], %(privileges)s::text[])
+           WITH ORDINALITY AS w (kind, schema, name, privilege, number)
+      LEFT JOIN pg_namespace AS n ON n.nspname = w.schema
+      LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.name
+     WHERE NOT CASE w.kind WHEN 'DATABASE' THEN has_database_privilege(current_database(), w.privilege)
+                           WHEN 'SCHEMA' THEN has_schema_privilege(n.oid, w.privilege)
+                           WHEN 'TABLE' THEN has_table_privilege(c.oid, w.privilege)
+                           ELSE pg_has_role(c.relowner, 'USAGE') END
+     ORDER BY w.number"""
+
+
+def check_rights(connection: psycopg.Connection, command: str) -> None:
+    """Raise `Terminal` with every right that the role of `connection` lacks for `command`. Raises `psycopg.Error`."""
+    wanted = rights(command)
+    lists = {
+        "kinds": [right.kind for right in wanted],
+        "schemas": [right.schema for right in wanted],
+        "names": [right.name for right in wanted],
+        "privileges": [right.privilege for right in wanted],
+    }
+    rows = connection.execute(_MISSING, lists).fetchall()
+    if not rows:
+        return
+    _, _, role, database = rows[0]
+    missing = [wanted[number - 1] for number, *_ in rows]
+    missing = [
+        Right("OWNER", right.schema, right.name, owner) if right.kind == "OWNER" else right
+        for right, (_, owner, *_) in zip(missing, rows, strict=True)
+    ]
+    raise Terminal(
+        f"the role {role} lacks rights that `spillway {command}` needs; nothing was read or written; as the owner of"
+        f" the tables run: {'; '.join(statements(missing, role, database))}; then try again"
+    )
+
+
+def _schema_of(table: str) -> str:
+    return settings().events_schema if table == EVENTS else OURS
+
+
+def _quoted(*names: str) -> str:
+    return sql.Identifier(*names).as_string(None)
