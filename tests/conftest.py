@@ -72,7 +72,16 @@ def servers() -> Iterator[Servers]:
         yield _look(config, None)
         return
     with throwaway_servers("test", os.environ.get("SPILLWAY_TEST_ENGINE")) as (config, engine):
+        _trust_the_machine(config)
         yield _look(config, engine)
+
+
+def _trust_the_machine(config: Settings) -> None:
+    """No waiting for the disk: what these servers have written survives the kill of a server, and no machine crashes
+    here. A commit takes a tenth of the time."""
+    with psycopg.connect(config.database, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def _look(config: Settings, engine: Engine | None) -> Servers:
@@ -142,7 +151,6 @@ def database(servers: Servers, env: dict[str, str]) -> Iterator[psycopg.Connecti
     for forked in multiprocessing.active_children():  # of a test that has failed half-way
         forked.kill()
         forked.join()
-    _empty_tables(servers)
 
 
 @pytest.fixture
@@ -166,9 +174,11 @@ _PLAIN = """
 def _empty_tables(servers: Servers) -> None:
     with psycopg.connect(servers.settings.database, autocommit=True) as connection:
         connection.execute("SET statement_timeout = '30s'")
-        connection.execute(
-            "TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams, spillway.files, spillway.drops"
-        )
+        if connection.execute("SELECT EXISTS (SELECT FROM show_chunks('events'))").fetchone() == (True,):
+            connection.execute("TRUNCATE events")
+        # Not by TRUNCATE, which takes 60 ms for these instead of 2.
+        for table in ("ledger", "quarantine", "files", "streams", "drops"):
+            connection.execute(f"DELETE FROM spillway.{table}")
         connection.execute(_PLAIN)
 
 
