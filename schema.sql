@@ -146,6 +146,8 @@ CREATE TABLE IF NOT EXISTS spillway.files (
     rows BIGINT NOT NULL,
     skipped NUMRANGE
 );
+-- Of a file of an archive: the columns of the table besides ours whose values its rows bring.
+ALTER TABLE spillway.files ADD COLUMN IF NOT EXISTS own TEXT[];
 CREATE INDEX IF NOT EXISTS files_path_idx ON spillway.files (path);
 
 -- What retention has dropped, so that what is inserted is accounted for: rows in `events` + rows here >= inserted by the

@@ -15,7 +15,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.backfill_loads import Loads
 from infra.connections import Clients
 from infra.errors import SpillwayError, Terminal, WrongUse, one_line
-from infra.mapping import mappings_of
+from infra.mapping import Mapping, mappings_of
 from infra.settings import Settings, settings
 from tasks.backfill.begin import end
 from tasks.backfill.chunks import borders, look_at_chunks
@@ -25,6 +25,7 @@ from tasks.backfill.priority import Room
 from tasks.backfill.report import report_backfill, result, too_many_bad
 from tasks.backfill.source import leave_out_copies
 from tasks.backfill.sources import FILES, find, find_archived, mapping_for, read_files, stream_source
+from tasks.files.find import SourceFile
 from tasks.files.spool import Spool
 from tasks.preflight.check import preflight
 from tasks.progress import Reached, Started, announce, ask
@@ -48,6 +49,7 @@ def backfill(
     dry_run: bool = False,
     rate: float | None = None,
     parallel: int | None = None,
+    without: list[str] | None = None,
 ) -> dict[str, Any]:
     """Load files, the archive, or a range of a stream: what the ledger has is left out, what the table has is counted.
 
@@ -55,13 +57,16 @@ def backfill(
     `start`, `stop`: of a stream entry ids or ISO 8601 times, of the archive times. `mapping`: the table of
     spillway.toml that a file goes by. `again`: load what the ledger has too. `expired`: what to do with rows past
     the retention horizon. `yes`: more new chunks than SPILLWAY_MAX_NEW_CHUNKS are meant. `dry_run`: only plan.
-    `rate`: events/s at most; `parallel`: loads at the same time. Returns what `tasks.backfill.report.result`
+    `rate`: events/s at most; `parallel`: loads at the same time. `without`: archived columns whose values are left
+    out. Returns what `tasks.backfill.report.result`
     says. Raises `SpillwayError`; what was committed until then stays, and the same backfill goes on from there.
     """
     began = time.monotonic()
     config = settings()
     wanted = [source] if isinstance(source, str) else source or []
     _demand_one_kind(wanted, stream, archive, start, stop, rate, parallel)
+    if without and not archive:
+        raise WrongUse("backfill: without is for columns of the archive; of files, the mapping names what is read")
     failed: list[str] = []
     with Clients(config, "backfill") as clients, closing(Spool()) as spool:
         _, warnings = preflight(clients, [], needs_redis=stream is not None, command="backfill")
@@ -71,9 +76,14 @@ def backfill(
         if stream:
             sources = [stream_source(clients, stream, mappings.of(stream), start, stop, again, dry_run)]
         else:
-            files = find_archived(config.archive_url, start, stop) if archive else find(wanted)
-            announce(Started(FILES, len(files)))
-            mapped = [(file, None if archive else mapping_for(file, mappings, mapping)) for file in files]
+            mapped: list[tuple[SourceFile, Mapping | None]] = []
+            if archive:
+                archived, notes = find_archived(clients, start, stop, without or [])
+                mapped += archived
+                warnings += notes
+            else:
+                mapped += [(file, mapping_for(file, mappings, mapping)) for file in find(wanted)]
+            announce(Started(FILES, len(mapped)))
             sources = []
             for start_at in range(0, len(mapped), _FILES_A_STEP):
                 sources += read_files(clients, mapped[start_at : start_at + _FILES_A_STEP], spool, again, edges)

@@ -45,6 +45,9 @@ def backfill_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, load nothing.")] = False,
     rate: Annotated[float | None, typer.Option(help="Events/s, at most.")] = None,
     parallel: Annotated[int | None, typer.Option(min=1, help="Loads at the same time.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="An archived column to leave out.", show_default=False)
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")
     ] = False,
@@ -77,7 +80,19 @@ def backfill_command(
     try:
         with prefect_explained(), answered(confirm), watched(bars), shown:
             result = backfill(
-                source, stream, archive, start, stop, mapping, again, expired.value, yes, dry_run, rate, parallel
+                source,
+                stream,
+                archive,
+                start,
+                stop,
+                mapping,
+                again,
+                expired.value,
+                yes,
+                dry_run,
+                rate,
+                parallel,
+                without,
             )
     except KeyboardInterrupt:
         console.print("stopped: what was loaded is committed, and the same command goes on from there")

@@ -47,7 +47,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Mapping:
-    """One stream's mapping. `properties` is a key, or None for the whole document."""
+    """One stream's mapping. `properties` is a key, or None for the whole document.
+
+    `own`: columns of the user's own that an archive brings: each is the text of the field of its name, null without it.
+    """
 
     layout: Literal["json", "flat"]
     time: Source
@@ -57,6 +60,7 @@ class Mapping:
     properties: str | None
     field: bytes = b"data"
     uuid5: bool = False
+    own: tuple[str, ...] = ()
     name: str = ""  # the table of spillway.toml; empty for the layouts known without one
 
     @property

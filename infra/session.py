@@ -42,6 +42,8 @@ _RESULTS = {
     "array_nulls": "on",
     "quote_all_identifiers": "off",
     "transform_null_equals": "off",
+    "lc_monetary": "C",
+    "xmloption": "content",
     "row_security": "off",
 }
 # Asked while the search_path is not ours yet, so every name has its schema.
@@ -184,6 +186,20 @@ def _prepare(
     lines = [sql.SQL("SET LOCAL search_path = {}").format(path)]
     lines += [sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value) for name, value in wanted.items()]
     session.local_settings = sql.SQL("; ").join(lines).as_bytes(session)
+
+
+@contextmanager
+def fixed_texts(connection: psycopg.Connection) -> Iterator[None]:
+    """Read values: each has one text, and a name in it its schema, whoever opened the connection and set what.
+
+    In a transaction, or a part of one, that is rolled back: it leaves no setting behind, and nothing that is written.
+    """
+    wanted = {"client_encoding": "UTF8", **_RESULTS}
+    lines: list[sql.Composable] = [sql.SQL("SET LOCAL search_path = pg_catalog, pg_temp")]
+    lines += [sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value) for name, value in wanted.items()]
+    with connection.transaction(force_rollback=True):
+        connection.execute(sql.SQL("; ").join(lines))
+        yield
 
 
 def _search_path(schemas: list[str], extension_schema: str | None) -> sql.Composed:

@@ -15,17 +15,18 @@ from tasks.blame import Blame, blame
 from tasks.columns.decode import Fault
 from tasks.isolate import Isolated, insert_each
 from tasks.read import Batch
-from tasks.stage import COLUMN_LIST, STAGE, Stage, copy_events, copy_rows
+from tasks.stage import STAGE, Stage, copy_events
 from tasks.triggers import dry_run, modify_rows
 
 # How many went in, and the numbers of the rows whose key was there. The keys that come back show it: looking each key
 # up in the table would cost every row. A row that repeats the key of an earlier one of the stage did not go in. `ON
 # CONFLICT` names our key: a conflict with any other unique index is an error, and no duplicate of ours.
 _MERGE: LiteralString = """
-    WITH put AS (INSERT INTO {events} ({c}) SELECT {c} FROM {stage} ORDER BY time, event_id, number
+    WITH put AS (INSERT INTO {events} ({listed}) OVERRIDING SYSTEM VALUE
+                 SELECT {staged} FROM {stage} ORDER BY time, event_id, number
                  ON CONFLICT (event_id, time) DO NOTHING RETURNING event_id, time)
     SELECT (SELECT count(*) FROM put), coalesce(array_agg(s.number), '{{}}')
-      FROM {staged} AS s LEFT JOIN put USING (event_id, time) WHERE put.event_id IS NULL {or_repeated}"""
+      FROM {numbered} AS s LEFT JOIN put USING (event_id, time) WHERE put.event_id IS NULL {or_repeated}"""
 _NUMBERED_KEYS = sql.SQL("""(SELECT number, event_id, time,
                                     row_number() OVER (PARTITION BY event_id, time ORDER BY number) > 1 AS repeated
                                FROM {})""").format(STAGE)
@@ -35,14 +36,14 @@ _SAME_KEY = sql.SQL("""e.event_id = s.event_id AND e.time = s.time
        AND e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
        AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'""")
 _COMPARE: LiteralString = """
-    SELECT count(*), coalesce(array_agg(s.number) FILTER (WHERE compared.differs), '{{}}'),
-           coalesce(array_agg(CASE WHEN s.event_type <> e.event_type THEN 'event_type'
-                                   WHEN s.user_id <> e.user_id THEN 'user_id' ELSE 'properties' END)
-                    FILTER (WHERE compared.differs), '{{}}'),
-           coalesce(array_agg(s.number) FILTER (WHERE %(list_same)s AND NOT compared.differs), '{{}}')
+    SELECT count(*), coalesce(array_agg(s.number) FILTER (WHERE compared.field IS NOT NULL), '{{}}'),
+           coalesce(array_agg(compared.field) FILTER (WHERE compared.field IS NOT NULL), '{{}}'),
+           coalesce(array_agg(s.number) FILTER (WHERE %(list_same)s AND compared.field IS NULL), '{{}}')
       FROM {stage} AS s JOIN {rows} ON true,
-           LATERAL (SELECT s.event_type <> e.event_type OR s.user_id <> e.user_id
-                           OR s.properties IS DISTINCT FROM e.properties AS differs) AS compared
+           LATERAL (SELECT CASE WHEN s.event_type <> e.event_type THEN 'event_type'
+                                WHEN s.user_id <> e.user_id THEN 'user_id'
+                                WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties'
+                                {own} END AS field) AS compared
      WHERE {which}"""
 _ALL: LiteralString = "{events} AS e"
 # A few: each is looked up, since the server thinks the temporary table has more of them and would read whole chunks
@@ -107,7 +108,7 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: Outc
         return True
     try:
         with connection.transaction():
-            inserted = copy_rows(connection, copy_events(), batch.rows[: batch.unique])
+            inserted = copy_events(connection, batch, batch.rows[: batch.unique])
             if inserted != batch.unique:  # a trigger skipped some
                 raise psycopg.Rollback
             connection.execute(_NOW)
@@ -159,9 +160,10 @@ class _Merging:
         """All in one statement; one span after the other if a row is refused."""
         merge = on_events(
             _MERGE,
-            c=COLUMN_LIST,
+            listed=self.stage.columns.listed,
+            staged=self.stage.columns.staged,
             stage=STAGE,
-            staged=_NUMBERED_KEYS if repeated else STAGE,
+            numbered=_NUMBERED_KEYS if repeated else STAGE,
             or_repeated=sql.SQL("OR s.repeated" if repeated else ""),
         )
         try:
@@ -186,7 +188,8 @@ class _Merging:
         else:  # many: the server chooses how to join
             rows = on_events(_ALL)
             which = sql.SQL(" AND ").join([_SAME_KEY, _NUMBERED] if others else [_SAME_KEY])
-        query = sql.SQL(_COMPARE).format(stage=STAGE, rows=rows, which=which)
+        own = self.stage.columns.own_differs("s", "e")
+        query = sql.SQL(_COMPARE).format(stage=STAGE, rows=rows, which=which, own=own)
         row = self._connection.execute(query, times | {"numbers": numbers}).fetchone()
         assert row is not None  # an aggregate has one row
         found, different, columns, same = row
@@ -194,7 +197,7 @@ class _Merging:
 
     def _judge(self, numbers: Sequence[int]) -> None:
         """Rows that did not go in, of a table with triggers: compared with the table as the triggers make them."""
-        made = dry_run(self._connection, numbers)
+        made = dry_run(self._connection, self.stage.columns, numbers)
         if made is None:  # the triggers cannot be asked: as they came
             _, different, same = self._compare(numbers, 1, list_same=True)
             present = {*different, *same}

@@ -14,7 +14,8 @@ from psycopg import sql
 
 from infra.table import events_table
 from tasks.blame import SERVER_CLASSES, STATEMENT_CLASSES, Blame, blame
-from tasks.stage import COLUMN_LIST, STAGE, Refused, Stage, refusal
+from tasks.row_columns import RowColumns
+from tasks.stage import STAGE, Refused, Stage, refusal
 
 _LEFT = sql.Identifier("pg_temp", "spillway_left")
 # With a primary key, so that a span of few rows is found without reading all that is staged.
@@ -49,8 +50,8 @@ BEGIN
     WHILE _at <= cardinality(_numbers) LOOP
         _size := least(_size, cardinality(_numbers) - _at + 1);
         BEGIN
-            INSERT INTO {target} ({columns} {number})
-            SELECT {columns} {staged_number} FROM {stage} WHERE number = ANY(_numbers[_at:_at + _size - 1])
+            INSERT INTO {target} ({listed} {number}) OVERRIDING SYSTEM VALUE
+            SELECT {staged} {staged_number} FROM {stage} WHERE number = ANY(_numbers[_at:_at + _size - 1])
              ORDER BY time, event_id, number {on_conflict};
             GET DIAGNOSTICS _found = ROW_COUNT;
             IF {exact} AND _found NOT IN (0, _size) THEN
@@ -103,10 +104,11 @@ class Isolated:
 
 @dataclass(frozen=True)
 class Target:
-    """A table to put staged rows into. `number`: its column for their numbers, if it has one. `exact`: which rows went
-    in is to be known, so a span of which only some did is undone and halved."""
+    """A table to put staged rows with these `columns` into. `number`: its column for their numbers, if it has one.
+    `exact`: which rows went in is to be known, so a span of which only some did is undone and halved."""
 
     table: sql.Identifier
+    columns: RowColumns
     number: sql.Identifier | None = None
     on_conflict: LiteralString = ""
     exact: bool = False
@@ -121,7 +123,8 @@ def insert_each(
     Raises `psycopg.Error` for what is not about a row; see `tasks.blame`.
     """
     # `ON CONFLICT` names our key: a conflict with any other unique index is an error, and no duplicate of ours.
-    target = Target(events_table(), on_conflict="ON CONFLICT (event_id, time) DO NOTHING", exact=True)
+    conflict: LiteralString = "ON CONFLICT (event_id, time) DO NOTHING"
+    target = Target(events_table(), stage.columns, on_conflict=conflict, exact=True)
     put_each(connection, target, only, cause)
     return _fetch(connection, stage, len(stage) if only is None else len(only))
 
@@ -160,7 +163,8 @@ def _statement(target: Target, only: Sequence[int] | None, raised: set[str]) -> 
         on_conflict=sql.SQL(target.on_conflict),
         exact=target.exact,
         left=_LEFT,
-        columns=COLUMN_LIST,
+        listed=target.columns.listed,
+        staged=target.columns.staged,
         which=which,
         caught=sql.SQL(caught),
         server_classes=list(SERVER_CLASSES),

@@ -38,9 +38,10 @@ _HOUR_US = 3_600_000_000
 class Batch:
     """The entries of one id range, encoded. Not a dataclass: Prefect would walk through its fields.
 
-    `rows`: one encoded COPY row an event. The keys `(event_id, time)` of the first `unique` rows all differ; the others
-    repeat one of them with other bytes, and are in the order of the stream. `row_entry`: the place in the batch of each
-    row's entry. `repeats`: (row, entry) of the entries left out because they repeat that row to the byte.
+    `rows`: one encoded COPY row an event, with the columns of `own` besides ours (see `encode`). The keys `(event_id,
+    time)` of the first `unique` rows all differ; the others repeat one of them with other bytes, and are in the order
+    of the stream. `row_entry`: the place in the batch of each row's entry. `repeats`: (row, entry) of the entries left
+    out because they repeat that row to the byte.
     `times`: of all events, in no order; `moments`: of one event of each hour that has any. Microseconds since 1970.
     """
 
@@ -50,6 +51,7 @@ class Batch:
         self.stream = stream
         self.ids = ids
         self.groups = groups
+        self.own = () if mapping is None else mapping.own
         self._mapping = mapping
         self._window = window
         self.read = sum(len(group) for group in groups)

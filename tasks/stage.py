@@ -15,14 +15,13 @@ from psycopg import sql
 from infra.table import events_table, on_events
 from tasks.blame import Blame, blame
 from tasks.columns.decode import Fault
-from tasks.columns.encode import COLUMNS, HEADER, TRAILER, payload
+from tasks.columns.encode import HEADER, TRAILER, payload
 from tasks.read import Batch
+from tasks.row_columns import RowColumns
 
-COLUMN_LIST = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 STAGE = sql.Identifier("pg_temp", "spillway_stage")
-_COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)")
-_COPY_STAGE = _COPY.format(table=STAGE, columns=COLUMN_LIST)
-# Our columns with the types that they have in `events` today, and nothing else of the user's: no NOT NULL, no default,
+_COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT {format})")
+# The columns with the types that they have in `events` today, and nothing else of the user's: no NOT NULL, no default,
 # no name. So nothing can collide with `number`. For one transaction only: a pooler gives the session to somebody else.
 # It is to stay in memory, unless another client of the pool used temporary tables here: then their size is fixed.
 _MAKE: LiteralString = """
@@ -40,22 +39,28 @@ _LAST_NUMBER = "SELECT currval(pg_get_serial_sequence('pg_temp.spillway_stage', 
 
 # In the context of an error of COPY: its line, and the column if one is to blame. In any language, since only the names
 # and the number are looked at. Where a language puts the number first, halves are tried.
-_LINE = re.compile(rf"\bspillway_stage\b\D*(\d+)(?:.*?\b({'|'.join(COLUMNS)})\b)?")
+_LINE = r"\bspillway_stage\b\D*(\d+)(?:.*?\b({names})\b)?"
 _REASON_LENGTH = 2_000  # characters: a trigger may raise anything
 
 
-def copy_events() -> sql.Composed:
-    """The COPY of encoded rows straight into `events`."""
-    return _COPY.format(table=events_table(), columns=COLUMN_LIST)
+def copy_events(connection: psycopg.Connection, batch: Batch, rows: Any, table: sql.Identifier | None = None) -> int:
+    """Copy encoded rows of a batch straight into `events`, or another table with its columns; returns how many the
+    server took. Raises `psycopg.Error`."""
+    columns = RowColumns(batch.own)
+    return _copy(connection, columns, table or events_table(), columns.listed, rows)
 
 
-def copy_rows(connection: psycopg.Connection, statement: sql.Composed, rows: Any) -> int:
-    """Send encoded rows (see `tasks.columns.encode`); returns how many the server took. Raises `psycopg.Error`."""
+def _copy(
+    connection: psycopg.Connection, columns: RowColumns, table: sql.Identifier, listed: sql.Composed, rows: Any
+) -> int:
+    statement = _COPY.format(table=table, columns=listed, format=columns.copy_format)
     with connection.cursor() as cursor:
         with cursor.copy(statement) as copy:
-            copy.write(HEADER)
+            if not columns.own:
+                copy.write(HEADER)
             copy.write(payload(rows))
-            copy.write(TRAILER)
+            if not columns.own:
+                copy.write(TRAILER)
         return cursor.rowcount
 
 
@@ -85,6 +90,7 @@ class Stage:
         self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
         self._made = False
+        self.columns = RowColumns(batch.own)
         self.refused: dict[int, Fault] = {}
 
     def __len__(self) -> int:
@@ -97,7 +103,8 @@ class Stage:
         success, so that a batch in which many are refused costs each of them a short COPY and not the rest of the
         batch.
         """
-        self._connection.execute(_EMPTY if self._made else on_events(_MAKE, stage=STAGE, columns=COLUMN_LIST))
+        make = on_events(_MAKE, stage=STAGE, columns=self.columns.named_as_staged)
+        self._connection.execute(_EMPTY if self._made else make)
         self._made = True
         rows, numbers = [], []
         size, bad = stop - start, stop  # `bad`: the row that COPY has named
@@ -108,7 +115,7 @@ class Stage:
             end = min(start + size, bad)
             try:
                 with self._connection.transaction():
-                    copy_rows(self._connection, _COPY_STAGE, self._batch.rows[start:end])
+                    _copy(self._connection, self.columns, STAGE, self.columns.staged, self._batch.rows[start:end])
             except psycopg.Error as error:
                 if blame(error) is not Blame.ROW:
                     raise
@@ -139,11 +146,12 @@ class Stage:
 
     def _blame(self, error: psycopg.Error, start: int, end: int) -> int:
         """Note the row that COPY names, and return it; `end` if it names none of these."""
-        line = _LINE.search(error.diag.context or "")
+        names = self.columns.names
+        line = re.search(_LINE.format(names="|".join(names)), error.diag.context or "")
         row = start if end - start == 1 else start + int(line[1]) - 1 if line else end
         if not start <= row < end:
             return end
-        column = (line and line[2]) or error.diag.column_name or ""
+        column = names[line[2]] if line and line[2] else error.diag.column_name or ""
         self.refused[row] = refusal(
             int(self._batch.row_entry[row]),
             column,

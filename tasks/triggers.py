@@ -14,6 +14,7 @@ from infra.table import events_name, on_events
 from infra.timescaledb import TRIGGER_SCHEMAS
 from tasks.blame import Blame, blame
 from tasks.isolate import Target, put_each
+from tasks.row_columns import RowColumns
 
 # Those of the user's that run before an INSERT for each row: they may change the row, its key too, or skip it.
 _TRIGGERS = f"""
@@ -35,7 +36,7 @@ _TIMES = """
 _LOOK: LiteralString = """
     SELECT s.{number},
            CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
-                WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' END, count(*)
+                WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' {own} END, count(*)
       FROM {made} AS s JOIN {events} AS e ON e.event_id = s.event_id AND e.time = s.time
            AND e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
            AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'
@@ -56,7 +57,7 @@ def modify_rows(connection: psycopg.Connection) -> bool:
     return bool(connection.execute(_TRIGGERS, [events_name()]).fetchall())
 
 
-def dry_run(connection: psycopg.Connection, numbers: Sequence[int]) -> Made | None:
+def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequence[int]) -> Made | None:
     """What the triggers make of staged rows, and how the table compares with it; None if that cannot be found out.
 
     The triggers run in a temporary table with the columns of `events`, and all that they do is undone. Rows that they
@@ -69,9 +70,10 @@ def dry_run(connection: psycopg.Connection, numbers: Sequence[int]) -> Made | No
             connection.execute(on_events(_MAKE, made=_MADE, number=number))
             for _, definition, table in connection.execute(_TRIGGERS, [events_name()]).fetchall():
                 connection.execute(definition.replace(table, " ON pg_temp.spillway_made ", 1))
-            put_each(connection, Target(_MADE, number), numbers)
+            put_each(connection, Target(_MADE, columns, number), numbers)
             first, last = connection.execute(sql.SQL(_TIMES).format(made=_MADE)).fetchone() or (None, None)
-            query = on_events(_LOOK, made=_MADE, number=number)
+            own = columns.own_differs("s", "e", staged=False)
+            query = on_events(_LOOK, made=_MADE, number=number, own=own)
             for row, column, count in connection.execute(query, {"first": first, "last": last}).fetchall():
                 made.present[row] = made.present.get(row, 0) + count
                 if column is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,33 +17,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.errors import Terminal
-
-# `properties` is the text of the jsonb: a number keeps every digit, and null is not the JSON null.
-SCHEMA = pa.schema(
-    [
-        pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("event_id", pa.uuid(), nullable=False),
-        pa.field("event_type", pa.string(), nullable=False),
-        pa.field("user_id", pa.string(), nullable=False),
-        pa.field("properties", pa.string()),
-    ]
-)
+from tasks.archive.forms import OURS, Column, Form, form_of, schema_of
+from tasks.files.block import cut_out
+from tasks.files.texts import as_text
 
 _EPOCH_2000_US = 946_684_800_000_000  # PostgreSQL counts microseconds from 2000-01-01
+_EPOCH_2000_DAYS = 10_957  # and days
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER_BYTES = len(_SIGNATURE) + 8
 _TRAILER = struct.pack("!h", -1)
-# Of a row: its number of columns, the time, the id, and the length of event_type, each after its length.
-_TIME_AT, _ID_AT, _TYPE_LENGTH_AT, _TYPE_AT = 6, 18, 34, 38
-_CELLS = 6  # pieces of a row between two places where a text begins or ends
+_JSONB_OID, _JSONB_VERSION = 3802, b"\x01"
+_UUID_BYTES = 16
 
-# As `record_send` writes a row: number of columns, then of each its type's oid, its length and its bytes.
-_TIME_HEAD = struct.pack("!iii", 5, 1184, 8)
-_ID_HEAD = struct.pack("!ii", 2950, 16)
-_TEXT_HEAD = struct.pack("!i", 25)
-_JSONB_HEAD = struct.pack("!i", 3802)
-_JSONB_VERSION = b"\x01"
-_NULL = struct.pack("!i", -1)
+Table = NDArray[np.uint8]  # shape (n, width)
 
 
 def copied_rows(messages: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
@@ -67,46 +53,34 @@ def copied_rows(messages: Iterable[bytes | bytearray | memoryview]) -> Iterator[
         raise Terminal("COPY TO: the data has no end; archive the chunk again")
 
 
-def decode_rows(rows: list[bytes]) -> pa.RecordBatch:
-    """Rows of a binary COPY TO of `time, event_id, event_type, user_id, properties`, as `SCHEMA`.
+def decode_rows(rows: list[bytes], columns: Sequence[Column] = OURS) -> pa.RecordBatch:
+    """Rows of a binary COPY TO of `columns`, each in its form (`select_list`), as `schema_of` them.
 
-    Below 2 GiB together. Raises `Terminal` where they are not built as such rows are.
+    Below 2 GiB together. Raises `Terminal` if they are not built as such rows are.
     """
-    n = len(rows)
-    buffer = b"".join(rows)
-    data = np.frombuffer(buffer, np.uint8)
-    lengths = np.fromiter(map(len, rows), np.int64, n)
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    data = np.frombuffer(b"".join(rows), np.uint8)
     ends = np.cumsum(lengths)
-    starts = ends - lengths
-    type_end = starts + _TYPE_AT + _integers(data, starts + _TYPE_LENGTH_AT, 4)
-    user_end = type_end + 4 + _integers(data, type_end, 4)
-    properties_length = _integers(data, user_end, 4)
-    null = properties_length < 0
-    if n and not (
-        (_integers(data, starts, 2) == len(SCHEMA)).all()
-        and (user_end + 4 + np.maximum(properties_length, 0) == ends).all()
-    ):
-        raise Terminal("COPY TO: a row is not built as expected; is `events` the table of schema.sql?")
-    offsets = np.empty(_CELLS * n + 1, np.int32)
-    places = (starts, starts + _TYPE_AT, type_end, type_end + 4, user_end, user_end + 4 + ~null)
-    for number, place in enumerate(places):
-        offsets[number:-1:_CELLS] = place
-    offsets[-1] = len(buffer)
-    cells = pa.Array.from_buffers(pa.binary(), _CELLS * n, [None, pa.py_buffer(offsets), pa.py_buffer(buffer)])
-
-    def text(cell: int) -> pa.Array:
-        return cells.take(pa.array(np.arange(cell, _CELLS * n, _CELLS))).cast(pa.string())
-
-    properties = pc.if_else(pa.array(null), pa.scalar(None, pa.string()), text(5))
-    times = _integers(data, starts + _TIME_AT, 8) + _EPOCH_2000_US
-    return pa.record_batch(
-        [_times(times), _uuids(_gather(data, starts + _ID_AT, 16)), text(1), text(3), properties], SCHEMA
-    )
+    starts = at = ends - lengths
+    forms = [form_of(column.form) for column in columns]
+    sound = (_integers(data, starts, 2) == len(columns)).all()
+    at = at + 2
+    spans = []
+    for form in forms:
+        length = _integers(data, at, 4)
+        null = length < 0
+        sound &= form.width is None or (null | (length == form.width)).all()
+        start, at = at + 4, at + 4 + np.maximum(length, 0)
+        spans.append((start, at, null if null.any() else None))
+    if not (sound and (at == ends).all()):
+        raise Terminal("COPY TO: a row is not built as expected; archive the chunk again")
+    arrays = [_decoded(form, data, *span) for form, span in zip(forms, spans, strict=True)]
+    return pa.record_batch(arrays, schema_of(columns))
 
 
-def row_hashes(batch: pa.RecordBatch) -> list[bytes]:
-    """Of each row of a batch in `SCHEMA` the SHA-256 of the bytes that the server's `record_send` gives of it."""
-    rows = _sent(batch)
+def row_hashes(batch: pa.RecordBatch, columns: Sequence[Column] = OURS) -> list[bytes]:
+    """Of each row the SHA-256 of the bytes that the server's `record_send` gives of it. The batch: as `schema_of`."""
+    rows = _sent(batch, columns)
     offsets = np.frombuffer(rows.buffers()[1], np.int32).tolist()
     data = memoryview(rows.buffers()[2] or b"")
     sha256 = hashlib.sha256
@@ -114,71 +88,114 @@ def row_hashes(batch: pa.RecordBatch) -> list[bytes]:
 
 
 def time_us(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """The times of a batch in `SCHEMA` in microseconds since 1970."""
+    """The times of a batch in microseconds since 1970."""
     return np.asarray(batch.column("time").view(pa.int64()), np.int64)
 
 
-def _sent(batch: pa.RecordBatch) -> pa.Array:
+def _decoded(
+    form: Form, data: NDArray[np.uint8], start: NDArray[np.int64], stop: NDArray[np.int64], null: Any
+) -> pa.Array:
+    if form.width is None:
+        if form.oid == _JSONB_OID:
+            start = start + (1 if null is None else ~null)
+        values = cut_out(data, start, stop, null)
+        if pa.types.is_binary(form.arrow):
+            return values
+        texts = values.cast(pa.string())
+        return texts.cast(form.arrow) if pa.types.is_decimal(form.arrow) else texts
+    if null is not None:
+        start = np.where(null, 0, start)
+    table = _gather(data, start, form.width)
+    validity = None if null is None else pa.array(~null).buffers()[1]
+    if pa.types.is_boolean(form.arrow):
+        return pa.array(table[:, 0] != 0, mask=null)
+    if form.arrow == pa.uuid():
+        storage = pa.Array.from_buffers(pa.binary(_UUID_BYTES), len(table), [validity, pa.py_buffer(table)])
+        return pa.ExtensionArray.from_storage(pa.uuid(), storage)
+    numbers = table.view(f">i{form.width}")[:, 0].astype(f"<i{form.width}")
+    return pa.Array.from_buffers(form.arrow, len(numbers), [validity, pa.py_buffer(numbers + _since_2000(form))])
+
+
+def _since_2000(form: Form) -> Any:
+    """What is added to a number of the server's."""
+    if pa.types.is_timestamp(form.arrow):
+        return np.int64(_EPOCH_2000_US)
+    return np.int32(_EPOCH_2000_DAYS) if pa.types.is_date(form.arrow) else np.dtype(f"i{form.width}").type(0)
+
+
+def _sent(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.Array:
+    """As `record_send` writes rows: the number of columns, then of each its type's oid, its length and its bytes."""
     n = batch.num_rows
-    head = np.empty((n, len(_TIME_HEAD) + 8 + len(_ID_HEAD)), np.uint8)
-    head[:, : len(_TIME_HEAD)] = np.frombuffer(_TIME_HEAD, np.uint8)
-    head[:, len(_TIME_HEAD) : -len(_ID_HEAD)] = (
-        (time_us(batch) - _EPOCH_2000_US).astype(">i8").view(np.uint8).reshape(n, 8)
-    )
-    head[:, -len(_ID_HEAD) :] = np.frombuffer(_ID_HEAD, np.uint8)
-    kind, user, properties = (batch.column(name).cast(pa.binary()) for name in SCHEMA.names[2:])
-    properties_head = _prefix(_JSONB_HEAD, properties, _JSONB_VERSION)
-    if properties.null_count:
-        properties_head = pc.if_else(properties.is_null(), pa.scalar(_JSONB_HEAD + _NULL, pa.binary()), properties_head)
+    fixed = [_repeated(struct.pack("!i", len(columns)), n)]  # of the next piece, which has one width in all rows
+    pieces: list[pa.Array] = []
+    for column in columns:
+        form, values = form_of(column.form), batch.column(column.name)
+        if form.width is None:
+            values = as_text(values) if pa.types.is_decimal(values.type) else values.cast(pa.binary())
+            head = _head(form, values)
+        else:
+            head = np.concatenate([_repeated(struct.pack("!ii", form.oid, form.width), n), _bytes(form, values)], 1)
+        if values.null_count:
+            null = pa.scalar(struct.pack("!ii", form.oid, -1), pa.binary())
+            pieces += [_joined(fixed), pc.if_else(values.is_null(), null, _fixed(head))]
+            fixed = [np.empty((n, 0), np.uint8)]
+        else:
+            fixed.append(head)
+        if form.width is None:
+            pieces += [_joined(fixed), values]
+            fixed = [np.empty((n, 0), np.uint8)]
     rows: pa.Array = pc.binary_join_element_wise(
-        _fixed(head),
-        batch.column("event_id").storage.cast(pa.binary()),
-        _prefix(_TEXT_HEAD, kind),
-        kind,
-        _prefix(_TEXT_HEAD, user),
-        user,
-        properties_head,
-        properties,
-        pa.scalar(b"", pa.binary()),
-        null_handling="replace",
-        null_replacement="",
+        *pieces, _joined(fixed), pa.scalar(b"", pa.binary()), null_handling="replace", null_replacement=""
     )
     return rows
 
 
-def _prefix(head: bytes, values: pa.Array, version: bytes = b"") -> pa.Array:
-    """What stands before each value: `head`, the length, and `version`, which counts as a part of the value."""
-    out = np.empty((len(values), len(head) + 4 + len(version)), np.uint8)
+def _head(form: Form, values: pa.Array) -> Table:
+    """What stands before each value: the oid, the length, and the version of a jsonb, which counts as a part of it."""
+    version = _JSONB_VERSION if form.oid == _JSONB_OID else b""
     lengths = np.asarray(pc.binary_length(values).fill_null(0)) + len(version)
-    out[:, : len(head)] = np.frombuffer(head, np.uint8)
-    out[:, len(head) : len(head) + 4] = lengths.astype(">i4").view(np.uint8).reshape(-1, 4)
-    out[:, len(head) + 4 :] = np.frombuffer(version, np.uint8)
-    return _fixed(out)
+    n = len(values)
+    sizes = lengths.astype(">i4").view(np.uint8).reshape(n, 4)
+    return np.concatenate([_repeated(struct.pack("!i", form.oid), n), sizes, _repeated(version, n)], 1)
 
 
-def _fixed(table: NDArray[np.uint8]) -> pa.Array:
-    """The rows of a byte table, shape (n, width), as a binary array over the same memory."""
+def _bytes(form: Form, values: pa.Array) -> Table:
+    """The values of a type of one width, as the server sends them; anything for null."""
+    n, width = len(values), form.width or 0
+    if form.arrow == pa.uuid():
+        raw = np.frombuffer(values.storage.buffers()[1] or b"", np.uint8)
+        uuids: Table = raw[values.offset * width : (values.offset + n) * width].reshape(n, width)
+        return uuids
+    if pa.types.is_boolean(form.arrow):
+        return np.asarray(values.cast(pa.uint8()).fill_null(0), np.uint8).reshape(n, 1)
+    numbers: NDArray[np.signedinteger] = np.asarray(values.view(f"int{8 * width}").fill_null(0)) - _since_2000(form)
+    return numbers.astype(f">i{width}").view(np.uint8).reshape(n, width)
+
+
+def _repeated(data: bytes, n: int) -> Table:
+    """`data` in each of n rows."""
+    return np.broadcast_to(np.frombuffer(data, np.uint8), (n, len(data)))
+
+
+def _joined(tables: list[Table]) -> pa.Array:
+    return _fixed(np.concatenate(tables, 1))
+
+
+def _fixed(table: Table) -> pa.Array:
+    """The rows of a byte table as a binary array."""
     n, width = table.shape
-    offsets = np.arange(0, (n + 1) * width, width, dtype=np.int32)
-    return pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(offsets), pa.py_buffer(table)])
+    offsets = np.arange(n + 1, dtype=np.int32) * np.int32(width)
+    data = np.ascontiguousarray(table)  # numpy may have joined tables column by column
+    return pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
-def _gather(data: NDArray[np.uint8], at: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
-    """`width` bytes from each place, shape (n, width). Raises `Terminal` where they lie outside of the data."""
+def _gather(data: NDArray[np.uint8], at: NDArray[np.int64], width: int) -> Table:
+    """`width` bytes from each place. Raises `Terminal` where they lie outside of the data."""
     if len(at) and (at.min() < 0 or at.max() + width > len(data)):
-        raise Terminal("COPY TO: a row is not built as expected; is `events` the table of schema.sql?")
-    gathered: NDArray[np.uint8] = data[at[:, None] + np.arange(width)]
+        raise Terminal("COPY TO: a row is not built as expected; archive the chunk again")
+    gathered: Table = data[at[:, None] + np.arange(width)]
     return gathered
 
 
 def _integers(data: NDArray[np.uint8], at: NDArray[np.int64], width: int) -> NDArray[np.int64]:
     return _gather(data, at, width).view(f">i{width}")[:, 0].astype(np.int64)
-
-
-def _times(micros: NDArray[np.int64]) -> pa.Array:
-    return pa.Array.from_buffers(SCHEMA.field("time").type, len(micros), [None, pa.py_buffer(micros)])
-
-
-def _uuids(table: NDArray[np.uint8]) -> Any:
-    storage = pa.Array.from_buffers(pa.binary(16), len(table), [None, pa.py_buffer(np.ascontiguousarray(table))])
-    return pa.ExtensionArray.from_storage(pa.uuid(), storage)

@@ -1,13 +1,14 @@
 """What a set of rows comes to, by the server and from files: count, first and last time, and a hash of their content.
 
-The hash: of each row the SHA-256 of what the server's `record_send` gives of it, in which every value has its type and
-its length before it; of all rows the sums modulo 2^64 of the first and of the second eight bytes. So the order of the
-rows does not matter, and both sides can add up parts.
+The hash: of each row the SHA-256 of what the server's `record_send` gives of all its columns, each in the form of the
+archive (`tasks/archive/forms.py`), in which every value has its type and its length before it; of all rows the sums
+modulo 2^64 of the first and of the second eight bytes. So the order of the rows does not matter, and both sides can add
+up parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import LiteralString
@@ -16,8 +17,10 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 
+from infra.session import fixed_texts
 from infra.table import on_events
 from tasks.archive.columns import row_hashes, time_us
+from tasks.archive.forms import OURS, Column, select_list
 from tasks.chunks import Chunk
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,9 +32,9 @@ _CONTENT: LiteralString = """
     SELECT day, count(*), (extract(epoch FROM min(time)) * 1000000)::bigint,
            (extract(epoch FROM max(time)) * 1000000)::bigint,
            sum(('x' || left(hash, 16))::bit(64)::bigint), sum(('x' || substr(hash, 17, 16))::bit(64)::bigint)
-      FROM (SELECT time, (time AT TIME ZONE 'UTC')::date AS day,
-                   encode(sha256(record_send(ROW(time, event_id, event_type, user_id, properties))), 'hex') AS hash
-              FROM {events} WHERE time >= %s AND time < %s OFFSET 0) AS rows
+      FROM (SELECT e.time, (e.time AT TIME ZONE 'UTC')::date AS day,
+                   encode(sha256(record_send(ROW({values}))), 'hex') AS hash
+              FROM {events} AS e WHERE e.time >= %s AND e.time < %s OFFSET 0) AS rows
      GROUP BY day ORDER BY day"""
 
 
@@ -73,21 +76,24 @@ class Content:
         return None if self.max_us is None else EPOCH + timedelta(microseconds=self.max_us)
 
 
-def on_server(connection: psycopg.Connection, start: datetime, stop: datetime) -> dict[date, Content]:
+def on_server(
+    connection: psycopg.Connection, start: datetime, stop: datetime, columns: Sequence[Column] = OURS
+) -> dict[date, Content]:
     """The content of the rows from `start` to before `stop`, of each day (UTC) that has any. Raises `psycopg.Error`."""
-    rows = connection.execute(on_events(_CONTENT), [start, stop])
+    with fixed_texts(connection):
+        rows = connection.execute(on_events(_CONTENT, values=select_list(columns, "e")), [start, stop]).fetchall()
     return {
         day: Content(count, low, high, int(first) & _MASK, int(second) & _MASK)
         for day, count, low, high, first, second in rows
     }
 
 
-def of_batch(batch: pa.RecordBatch) -> Content:
-    """The content of a batch in `SCHEMA`."""
+def of_batch(batch: pa.RecordBatch, columns: Sequence[Column] = OURS) -> Content:
+    """The content of a batch with these columns."""
     if not batch.num_rows:
         return Content()
     times = time_us(batch)
-    halves = np.frombuffer(b"".join(row_hashes(batch)), ">u8").reshape(-1, 4)[:, :2]
+    halves = np.frombuffer(b"".join(row_hashes(batch, columns)), ">u8").reshape(-1, 4)[:, :2]
     high, low = halves.sum(axis=0, dtype=np.uint64).tolist()  # wraps at 2^64
     return Content(batch.num_rows, int(times.min()), int(times.max()), high, low)
 

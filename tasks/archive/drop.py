@@ -14,13 +14,13 @@ from tasks.archive.lock import demand_alone
 from tasks.archive.manifest import ADVICE, BadArchive, Manifest, load
 from tasks.archive.root import Root, explained
 from tasks.archive.supersede import supersede
-from tasks.archive.table import demand_all_archived
+from tasks.archive.table import chunk_shape, shape_of
 from tasks.chunks import Chunk
 from tasks.maintain.drops import drop_alone
 from tasks.maintain.undisturbed import Busy, Gone, bar_writers, let_writers_go_first, patiently
 from tasks.progress import Reached, announce
 
-# dropped: by this call. changed: it holds other rows than the archive, and stays. gone: it was not there any more.
+# dropped: by this call. changed: it has other rows or columns than the archive, and stays. gone: it was not there.
 Outcome = Literal["dropped", "changed", "gone"]
 
 
@@ -29,10 +29,10 @@ def drop_archived(
 ) -> Outcome:
     """Verify the archive, compare the chunk with it under a lock, and drop the chunk, in one transaction.
 
-    Rows that came since stay, and with them the chunk: archive it again. Older archives all of whose rows are in this
-    one are removed. Drains go first: whoever wants to write to the chunk waits no longer than a day's rows are
-    compared, and none is brought into a deadlock. `size`: bytes of the chunk, for the record. Raises `BadArchive` and
-    `psycopg.Error` with nothing dropped, `Transient` where others used the chunk all the time.
+    Rows and columns that came since stay, and with them the chunk: archive it again. Older archives all of whose rows
+    are in this one are removed. Drains go first: whoever wants to write to the chunk waits no longer than a day's rows
+    are compared, and none is brought into a deadlock. `size`: bytes of the chunk, for the record. Raises `BadArchive`
+    and `psycopg.Error` with nothing dropped, `Transient` where others used the chunk all the time.
     """
     doing = f"drop {chunk.schema}.{chunk.table}"
     if (chunk.range_start, chunk.range_end) != (manifest.chunk.range_start, manifest.chunk.range_end):
@@ -57,15 +57,15 @@ def _drop_if_same(
     name = manifest.name
     # Every statement sees what was committed before it began: after the lock, all rows there are.
     connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    connection.execute("SET LOCAL client_encoding = 'UTF8'")
     demand_alone(connection, chunk)
     if load(root, name) != manifest:  # nobody changes archives of this chunk any more
         raise BadArchive(f"archive {name}: its manifest was replaced while it was verified; {ADVICE}")
     bar_writers(connection, chunk)
-    demand_all_archived(connection, chunk, f"drop {chunk.schema}.{chunk.table}")
+    if shape_of(manifest.columns) != chunk_shape(connection, chunk):
+        return "changed"
     announce(Reached(name, "locked"))
     for start, stop, expected in _slices(chunk, manifest):
-        found = total(on_server(connection, start, stop).values())
+        found = total(on_server(connection, start, stop, manifest.columns).values())
         if (found.rows, found.hash) != expected:
             return "changed"
         let_writers_go_first(connection, chunk)

@@ -1,4 +1,5 @@
-"""Which chunks are to be archived: those past the age of which the archive does not have as many rows."""
+"""Which chunks are to be archived: those past the age of which the archive does not have as many rows, or not all
+columns."""
 
 from __future__ import annotations
 
@@ -9,12 +10,13 @@ import psycopg
 from infra.connections import Clients
 from tasks.archive.manifest import BadArchive, load, names, range_name
 from tasks.archive.root import Root, explained, open_root
+from tasks.archive.table import chunk_shape, shape_of
 from tasks.chunks import Chunk, chunks, count, server_now
 from tasks.step import step
 
 
 def to_archive(connection: psycopg.Connection, root: Root, after: timedelta) -> list[Chunk]:
-    """Chunks of which all is older than `after`, and whose range has no archive with as many rows as they have.
+    """Chunks of which all is older than `after`, and whose range has no archive with as many rows and the same columns.
 
     That tells cheaply which ones are new or have grown. What an archive is worth is seen before a chunk is dropped.
     """
@@ -22,23 +24,27 @@ def to_archive(connection: psycopg.Connection, root: Root, after: timedelta) -> 
     old = [chunk for chunk in chunks(connection) if chunk.range_end <= horizon]
     with explained("chunks to archive", root):
         there = names(root)
-        return [chunk for chunk in old if _rows(connection, chunk) not in {None, *_archived_rows(root, chunk, there)}]
+        return [chunk for chunk in old if _found(connection, chunk) not in {None, *_archived(root, chunk, there)}]
 
 
-def _rows(connection: psycopg.Connection, chunk: Chunk) -> int | None:
-    """None where it was dropped meanwhile."""
+_Seen = tuple[int, frozenset[tuple[str, str]]]  # rows, and names and types of the columns
+
+
+def _found(connection: psycopg.Connection, chunk: Chunk) -> _Seen | None:
+    """None if it was dropped meanwhile."""
     try:
-        return count(connection, chunk)
+        return count(connection, chunk), chunk_shape(connection, chunk)
     except psycopg.errors.UndefinedTable:
         return None
 
 
-def _archived_rows(root: Root, chunk: Chunk, there: list[str]) -> set[int]:
+def _archived(root: Root, chunk: Chunk, there: list[str]) -> set[_Seen]:
     found = set()
     for name in there:
         if name.startswith(f"{range_name(chunk)}_"):
             try:
-                found.add(load(root, name).rows)
+                manifest = load(root, name)
+                found.add((manifest.rows, shape_of(manifest.columns)))
             except BadArchive:
                 continue  # to be archived again
     return found

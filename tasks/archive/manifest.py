@@ -6,7 +6,8 @@ Below the root:
     events/_manifests/NAME.json             written last
     events/_writing/NAME/                   not finished
 
-where NAME is the chunk's range and the hash of its rows: the same rows have the same name. Readers of such folders skip
+where NAME is the chunk's range and the hash of its rows (and of its columns, if they are not those of schema.sql): the
+same rows have the same name. Readers of such folders skip
 what begins with an underscore.
 """
 
@@ -21,10 +22,12 @@ from typing import Any
 import orjson
 
 from infra.errors import Terminal, one_line
+from tasks.archive.forms import OURS, Column, schema_of
 from tasks.archive.root import Root
 from tasks.chunks import Chunk
 
-FORMAT = 1
+# 1: the columns of schema.sql. 2: any columns, which the manifest lists.
+_PLAIN, _LISTED = 1, 2
 HYPERTABLE = "events"
 MANIFESTS = f"{HYPERTABLE}/_manifests"
 WRITING = f"{HYPERTABLE}/_writing"
@@ -51,7 +54,8 @@ class ArchivedFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All rows of one chunk at one moment. `content_hash`: see `Content`; the times are None where there is no row."""
+    """All rows of one chunk at one moment, with all `columns`. `content_hash`: see `Content`; the times are None where
+    there is no row."""
 
     chunk: Chunk
     rows: int
@@ -61,11 +65,15 @@ class Manifest:
     files: tuple[ArchivedFile, ...]
     archived_at: datetime
     hypertable: str = HYPERTABLE
-    format: int = FORMAT
+    columns: tuple[Column, ...] = OURS
+
+    @property
+    def format(self) -> int:
+        return _PLAIN if self.columns == OURS else _LISTED
 
     @property
     def name(self) -> str:
-        return archive_name(self.chunk, self.content_hash)
+        return archive_name(self.chunk, self.content_hash, self.columns)
 
     @property
     def size(self) -> int:
@@ -74,7 +82,9 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """With `sha256` of all the rest, so that a changed byte is seen."""
-        plain = asdict(self)
+        plain = asdict(self) | {"format": self.format}
+        if self.format == _PLAIN:
+            del plain["columns"]
         return orjson.dumps(plain | {"sha256": _checksum(plain)}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
 
 
@@ -83,8 +93,11 @@ def range_name(chunk: Chunk) -> str:
     return f"{_stamp(chunk.range_start)}_{_stamp(chunk.range_end)}"
 
 
-def archive_name(chunk: Chunk, content_hash: str) -> str:
-    """The same rows of the same range have the same name, others another one."""
+def archive_name(chunk: Chunk, content_hash: str, columns: tuple[Column, ...] = OURS) -> str:
+    """The same rows of the same range have the same name, others another one; so have other columns."""
+    if columns != OURS:
+        listed = orjson.dumps([content_hash, *map(asdict, columns)], option=orjson.OPT_SORT_KEYS)
+        content_hash = hashlib.sha256(listed).hexdigest()[: len(content_hash)]
     return f"{range_name(chunk)}_{content_hash}"
 
 
@@ -129,9 +142,11 @@ def load(root: Root, name: str) -> Manifest:
     try:
         plain: dict[str, Any] = orjson.loads(data)
         told = plain.pop("sha256")
-        if plain["format"] != FORMAT:
+        if plain["format"] not in (_PLAIN, _LISTED):
             found = plain["format"]
-            raise BadArchive(f"archive {name}: {path}: expected format {FORMAT}, found {found!r}; use a newer Spillway")
+            raise BadArchive(
+                f"archive {name}: {path}: expected format {_PLAIN} or {_LISTED}, found {found!r}; use a newer Spillway"
+            )
         # Of what is written there, and not of what it comes to: a time can be written in several ways.
         found = _checksum(plain)
         manifest = _from_plain(plain)
@@ -152,11 +167,16 @@ def _checksum(plain: dict[str, Any]) -> str:
 
 
 def _from_plain(plain: dict[str, Any]) -> Manifest:
+    columns = tuple(Column(**column) for column in plain["columns"]) if plain["format"] == _LISTED else OURS
+    schema_of(columns)  # raises for a form that there is not
+    plain = {key: value for key, value in plain.items() if key != "format"}
     chunk, files = plain["chunk"], plain["files"]
     times = {key: _time(plain[key]) for key in ("min_time", "max_time", "archived_at")}
     ranges = {key: _time(chunk[key]) for key in ("range_start", "range_end")}
     listed = (ArchivedFile(**(file | {"day": date.fromisoformat(file["day"])})) for file in files)
-    return Manifest(**(plain | times | {"chunk": Chunk(**(chunk | ranges)), "files": tuple(listed)}))
+    return Manifest(
+        **(plain | times | {"chunk": Chunk(**(chunk | ranges)), "files": tuple(listed), "columns": columns})
+    )
 
 
 def _time(text: str | None) -> Any:

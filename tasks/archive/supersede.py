@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psycopg
 
 from tasks.archive.columns import row_hashes
+from tasks.archive.forms import Column
 from tasks.archive.lock import demand_alone
 from tasks.archive.manifest import ArchivedFile, BadArchive, Manifest, load, manifest_path, names, range_name
 from tasks.archive.root import Root, explained
@@ -54,17 +55,25 @@ def remove_contained(root: Root, manifest: Manifest) -> list[str]:
 
 
 def contains(root: Root, manifest: Manifest, other: Manifest) -> bool:
-    """Whether every row of `other` is in the archive, as it is. Both are sorted; a batch of each is in memory."""
+    """Whether every row of `other` is in the archive, as it is, whatever columns the archive has besides.
+
+    Both are sorted; a batch of each is in memory.
+    """
+    forms = {column.name: column.form for column in manifest.columns}
+    if any(forms.get(column.name) != column.form for column in other.columns):
+        return False
     mine = {file.day: file for file in manifest.files}
     for file in other.files:
         if file.day not in mine:
             return False
-        whole = _hashes(root, manifest, mine[file.day])
-        if not all(row in whole for row in _hashes(root, other, file)):  # goes on in `whole` from where it was
+        whole = _hashes(root, manifest, mine[file.day], other.columns)
+        if not all(
+            row in whole for row in _hashes(root, other, file, other.columns)
+        ):  # goes on in `whole` from where it was
             return False
     return True
 
 
-def _hashes(root: Root, manifest: Manifest, file: ArchivedFile) -> Iterator[bytes]:
+def _hashes(root: Root, manifest: Manifest, file: ArchivedFile, columns: Sequence[Column]) -> Iterator[bytes]:
     for batch in read_file(root, manifest, file):
-        yield from row_hashes(batch)
+        yield from row_hashes(batch, columns)

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from infra.errors import one_line
-from tasks.archive.columns import SCHEMA, time_us
+from tasks.archive.columns import time_us
 from tasks.archive.content import Content, day_bounds, of_batch, total
+from tasks.archive.forms import schema_of
 from tasks.archive.manifest import (
     ADVICE,
     HYPERTABLE,
@@ -53,7 +54,7 @@ def verify(root: Root, manifest: Manifest) -> None:
 
 
 def read_archive(root: Root, manifest: Manifest) -> Iterator[pa.RecordBatch]:
-    """The rows of an archive in batches of `tasks.archive.columns.SCHEMA`, by time and event_id; one is in memory.
+    """The rows of an archive in batches with the columns of its manifest, by time and event_id; one is in memory.
 
     Raises `BadArchive` where a file is missing or is no such file. That the content is the right one, `verify` says.
     """
@@ -75,7 +76,7 @@ def _verify_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Content:
         times = time_us(batch)
         if (np.diff(times) < 0).any() or (content.max_us is not None and len(times) and times[0] < content.max_us):
             raise _bad(name, file.path, "rows in the order of time", "another order")
-        content += of_batch(batch)
+        content += of_batch(batch, manifest.columns)
     if content.rows != file.rows:
         raise _bad(name, file.path, f"{file.rows} rows", content.rows)
     if content.hash != file.content_hash:
@@ -92,9 +93,12 @@ def read_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Iterator[pa
     name = manifest.name
     try:
         with root.files.open_input_file(root.path(file.path)) as source, pq.ParquetFile(source) as parquet:
-            if not parquet.schema_arrow.equals(SCHEMA):
-                found = ", ".join(f"{field.name} {field.type}" for field in parquet.schema_arrow)
-                raise _bad(name, file.path, "the columns " + ", ".join(f"{f.name} {f.type}" for f in SCHEMA), found)
+            schema = schema_of(manifest.columns)
+            if not parquet.schema_arrow.equals(schema):
+                expected, found = (
+                    ", ".join(f"{f.name} {f.type}" for f in columns) for columns in (schema, parquet.schema_arrow)
+                )
+                raise _bad(name, file.path, f"the columns {expected}", found)
             yield from parquet.iter_batches(_BATCH_ROWS)
     except FileNotFoundError:
         raise _bad(name, file.path, f"a file of {file.bytes} bytes", "none") from None

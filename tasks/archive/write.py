@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import LiteralString
 
@@ -10,9 +10,11 @@ import psycopg
 import pyarrow.parquet as pq
 
 from infra.errors import Terminal
+from infra.session import fixed_texts
 from infra.table import on_events
-from tasks.archive.columns import SCHEMA, copied_rows, decode_rows
+from tasks.archive.columns import copied_rows, decode_rows
 from tasks.archive.content import Content, day_bounds, on_server, total
+from tasks.archive.forms import Column, schema_of, select_list
 from tasks.archive.lock import demand_alone
 from tasks.archive.manifest import (
     WRITING,
@@ -28,7 +30,7 @@ from tasks.archive.manifest import (
     range_name,
 )
 from tasks.archive.root import Root, explained
-from tasks.archive.table import demand_all_archived
+from tasks.archive.table import columns_of
 from tasks.archive.verify import verify
 from tasks.chunks import Chunk
 from tasks.maintain.undisturbed import lock
@@ -40,8 +42,8 @@ _GROUP_ROWS = 50_000
 _GROUP_BYTES = 32 * 1024 * 1024
 
 _COPY_DAY: LiteralString = """
-    COPY (SELECT time, event_id, event_type, user_id, properties FROM {events}
-           WHERE time >= %s AND time < %s ORDER BY time, event_id) TO STDOUT (FORMAT BINARY)"""
+    COPY (SELECT {values} FROM {events} AS e WHERE e.time >= %s AND e.time < %s
+           ORDER BY e.time, e.event_id) TO STDOUT (FORMAT BINARY)"""
 
 
 def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: Root) -> Manifest:
@@ -55,25 +57,24 @@ def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: Root) -> M
     doing = f"archive {chunk.schema}.{chunk.table}"
     with explained(doing, root), connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        connection.execute("SET LOCAL client_encoding = 'UTF8'")  # that is what is hashed
         # While files are closed, moved and read back, the server waits for us.
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")
         # Before the snapshot, which a LOCK does not take yet: compression that came between would empty the chunk.
         lock(connection, chunk, "ACCESS SHARE MODE")
-        demand_all_archived(connection, chunk, doing)
         demand_alone(connection, chunk)
-        days = on_server(connection, chunk.range_start, chunk.range_end)
+        columns = columns_of(connection, chunk, doing)
+        days = on_server(connection, chunk.range_start, chunk.range_end, columns)
         content = total(days.values())
-        name = archive_name(chunk, content.hash)
+        name = archive_name(chunk, content.hash, columns)
         announce(Reached(name, "counted"))
         _clean(root, chunk)
         announce(Reached(name, "cleaned"))
         if (there := _whole(root, name)) is not None:
             return there
-        files = [_write_day(connection, chunk, root, name, day, expected) for day, expected in days.items()]
-        manifest = Manifest(
-            chunk, content.rows, content.min_time, content.max_time, content.hash, tuple(files), datetime.now(UTC)
-        )
+        files = [_write_day(connection, chunk, root, name, day, columns, expected) for day, expected in days.items()]
+        times = (content.min_time, content.max_time)
+        now = datetime.now(UTC)
+        manifest = Manifest(chunk, content.rows, *times, content.hash, tuple(files), now, columns=columns)
         _publish(root, manifest)
         return manifest
 
@@ -103,29 +104,37 @@ def _clean(root: Root, chunk: Chunk) -> None:
 
 
 def _write_day(
-    connection: psycopg.Connection, chunk: Chunk, root: Root, name: str, day: date, expected: Content
+    connection: psycopg.Connection,
+    chunk: Chunk,
+    root: Root,
+    name: str,
+    day: date,
+    columns: Sequence[Column],
+    expected: Content,
 ) -> ArchivedFile:
     """Write the rows of one day aside. Raises `Terminal` where COPY gives another number of rows than was counted."""
     aside = f"{WRITING}/{name}/{day.isoformat()}.parquet"
     root.make_folder(f"{WRITING}/{name}")
     announce(Reached(name, f"writing {day}"))
     written = 0
+    copy_day = on_events(_COPY_DAY, values=select_list(columns, "e"))
     with (
-        connection.cursor().copy(on_events(_COPY_DAY), day_bounds(chunk, day)) as copy,
+        fixed_texts(connection),
+        connection.cursor().copy(copy_day, day_bounds(chunk, day)) as copy,
         root.files.open_output_stream(root.path(aside)) as out,
         pq.ParquetWriter(
             out,
-            SCHEMA,
+            schema_of(columns),
             compression="zstd",
             compression_level=3,
-            use_dictionary=["event_type", "user_id"],
+            use_dictionary=[column.name for column in columns if column.name not in ("time", "event_id", "properties")],
             column_encoding={"time": "DELTA_BINARY_PACKED"},
             sorting_columns=[pq.SortingColumn(0)],
             write_page_index=True,
         ) as writer,
     ):
         for rows in _groups(copied_rows(copy)):
-            writer.write_batch(decode_rows(rows), row_group_size=_GROUP_ROWS)
+            writer.write_batch(decode_rows(rows, columns), row_group_size=_GROUP_ROWS)
             written += len(rows)
     if written != expected.rows:
         raise Terminal(

@@ -21,7 +21,7 @@ from tasks.columns.decode import Window
 from tasks.files.reader import DAY_MS, cut, rows_in
 from tasks.ids import IdRange
 from tasks.read import Batch, Limits
-from tasks.stage import COLUMN_LIST, copy_rows
+from tasks.stage import copy_events
 from tasks.step import step
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,7 +29,6 @@ _SAMPLE = Limits(rows=5_000, bytes=4 << 20)
 # With the same indexes, and gone at the end: nothing is written into `events`.
 _TABLE = sql.Identifier("pg_temp", "spillway_sample")
 _MAKE: LiteralString = "CREATE TEMP TABLE spillway_sample (LIKE {events} INCLUDING ALL) ON COMMIT DROP"
-_COPY = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(_TABLE, COLUMN_LIST)
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
         with connection.transaction(force_rollback=True):
             connection.execute(on_events(_MAKE))
             began = time.monotonic()
-            copy_rows(connection, _COPY, batch.rows[: batch.unique])
+            copy_events(connection, batch, batch.rows[: batch.unique], _TABLE)
             return batch.unique / max(1e-6, time.monotonic() - began)
     except psycopg.Error as error:
         if blame(error) is Blame.SERVER:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -10,10 +11,11 @@ import psycopg
 
 from infra.connections import Clients
 from infra.errors import Terminal, WrongUse
-from infra.mapping import Mapping, Mappings, why_none
+from infra.mapping import FLAT, Mapping, Mappings, why_none
 from infra.settings import Settings, settings
 from tasks.archive.manifest import load as load_manifest
 from tasks.archive.manifest import names
+from tasks.archive.restore import restored_columns
 from tasks.archive.root import explained, open_root
 from tasks.archive.verify import verify
 from tasks.backfill.source import Source
@@ -57,15 +59,18 @@ def find(sources: Sequence[str]) -> list[SourceFile]:
 
 
 @step("find archives")
-def find_archived(url: str, start: str | None, stop: str | None) -> list[SourceFile]:
-    """The files of the archives that reach into the times from `start` to `stop`, each verified first.
+def find_archived(
+    clients: Clients, start: str | None, stop: str | None, without: Sequence[str]
+) -> tuple[list[tuple[SourceFile, Mapping]], list[str]]:
+    """The files of the archives that reach into the times from `start` to `stop`, each verified first, and by what
+    mapping they go; and warnings. `without`: archived columns that are left out.
 
-    Raises `BadArchive` for one that is not whole, `Terminal` where there is none.
+    Raises `BadArchive` for one that is not whole, `Terminal` where there is none, and see `restored_columns`.
     """
-    root = open_root(url)
+    root = open_root(clients.settings.archive_url)
     first = parse_from(start) >> 64 if start else None
     last = parse_until(stop, "to") >> 64 if stop else None
-    files = []
+    manifests = []
     with explained("restore", root):
         for name in names(root):
             manifest = load_manifest(root, name)
@@ -73,11 +78,19 @@ def find_archived(url: str, start: str | None, stop: str | None) -> list[SourceF
             if (first is not None and high <= first) or (last is not None and low > last):
                 continue
             verify(root, manifest)
-            for file in manifest.files:
-                files.append(SourceFile(root.files, root.path(file.path), f"{root.shown}/{file.path}", "parquet", None))
-    if not files:
+            manifests.append(manifest)
+    if not any(manifest.files for manifest in manifests):
         raise Terminal(f"restore: {root.shown} has no archive of those times: see spillway archive list")
-    return files
+    # Of two archives with one row the later one has more columns of it, if one has.
+    manifests.sort(key=lambda manifest: manifest.archived_at, reverse=True)
+    with explained("restore", root), clients.explained("restore"), clients.postgres() as connection:
+        found = restored_columns(connection, root, manifests, without)
+    files = [
+        (SourceFile(root.files, root.path(file.path), f"{root.shown}/{file.path}", "parquet", None), own)
+        for manifest, own in zip(manifests, found.own, strict=True)
+        for file in manifest.files
+    ]
+    return [(file, replace(FLAT, own=own)) for file, own in files], list(found.warnings)
 
 
 @step("read files")

@@ -65,7 +65,8 @@ class Fault:
 class Events:
     """n events as columns, and the faults of the entries that are none.
 
-    `time`: int64, microseconds since 1970. `event_id`: uint8, (n, 16). The rest: binary, n; `properties` has nulls.
+    `time`: int64, microseconds since 1970. `event_id`: uint8, (n, 16). The rest: binary, n; `properties` has nulls,
+    and so have the columns of the user's own, in the order of `Mapping.own`.
     `entry`: int64, the place in the batch (group after group) of each event's entry; `order`: int64, growing as the
     entries' ids do.
     """
@@ -78,6 +79,7 @@ class Events:
     entry: NDArray[np.int64]
     order: NDArray[np.int64]
     faults: Sequence[Fault] = ()
+    own: tuple[pa.Array, ...] = ()
 
     def __len__(self) -> int:
         return len(self.time)
@@ -94,6 +96,7 @@ class Events:
             self.entry[rows],
             self.order[rows],
             self.faults,
+            tuple(column.take(at) for column in self.own),
         )
 
 
@@ -118,6 +121,7 @@ def decode(groups: Sequence[Group], mapping: Mapping | None, window: Window) -> 
         entry,
         _places_in_stream(groups)[entry],
         [fault for part in parts for fault in part.faults],
+        tuple(_concat(list(column)) for column in zip(*(part.own for part in parts), strict=True)),
     )
 
 
@@ -179,6 +183,7 @@ def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArra
         places,
         places,  # as good as the order in the stream, for one group
         [Fault(int(places[row]), *faults[row]) for row in sorted(faults)],
+        tuple(group.column(name.encode()) for name in mapping.own),
     )
     if not faults:
         return events

@@ -1,10 +1,11 @@
-"""Events to the bytes of a binary COPY, a column at a time.
+"""Events to the bytes of a binary COPY, a column at a time; with columns of the user's own to the lines of a text COPY.
 
 Format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4 (all integers big-endian)
 """
 
 from __future__ import annotations
 
+import binascii
 import struct
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.columns.decode import Events
+from tasks.columns.times import time_texts
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
 TRAILER = struct.pack("!h", -1)
@@ -27,7 +29,42 @@ _JSONB_VERSION = b"\x01"
 _NULL = struct.pack("!i", -1)
 
 
+# What the text format of COPY has signs for. The backslash first: the others bring one.
+_ESCAPES = ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t"))
+_NULL_TEXT = b"\\N"
+
+
 def encode(events: Events) -> pa.Array:
+    """One row of a COPY per event, in the text format if there are columns of the user's own, else in the binary one.
+
+    Returns binary, n. The text format, because only the server knows how to read the values of every type.
+    """
+    return encode_text(events) if events.own else encode_binary(events)
+
+
+def encode_text(events: Events) -> pa.Array:
+    """One line of a text COPY per event: `time, event_id, event_type, user_id, properties`, and the user's own."""
+    columns = [
+        time_texts(pa.array(events.time).view(pa.timestamp("us"))).cast(pa.binary()),
+        _fixed(_hex(events.event_id)),
+        *map(_escaped, (events.event_type, events.user_id, events.properties, *events.own)),
+    ]
+    lines = pc.binary_join_element_wise(*columns, b"\t")
+    ended: pa.Array = pc.binary_join_element_wise(lines, b"\n", b"")
+    return ended
+
+
+def _hex(table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.frombuffer(binascii.hexlify(table.tobytes()), np.uint8).reshape(len(table), 2 * table.shape[1])
+
+
+def _escaped(values: pa.Array) -> pa.Array:
+    for sign, escaped in _ESCAPES:
+        values = pc.replace_substring(values, sign, escaped)
+    return values.fill_null(_NULL_TEXT)
+
+
+def encode_binary(events: Events) -> pa.Array:
     """One row of a binary COPY per event: large enough slices of its data buffer are what COPY takes.
 
     Returns binary, n: `time, event_id, event_type, user_id, properties`. The JSON of `properties` goes as the text it

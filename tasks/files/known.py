@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
@@ -25,18 +25,18 @@ _FOUND = """
      ORDER BY s.name = %(name)s DESC, s.id DESC"""
 _REGISTER = "INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0) ON CONFLICT (name) DO NOTHING"
 _DESCRIBE = """
-    INSERT INTO spillway.files (stream, path, mapping, reading, rows, skipped)
-    SELECT id, %(path)s, %(mapping)s, %(reading)s, %(rows)s,
+    INSERT INTO spillway.files (stream, path, mapping, reading, rows, own, skipped)
+    SELECT id, %(path)s, %(mapping)s, %(reading)s, %(rows)s, %(own)s,
            CASE WHEN %(stop)s::numeric IS NOT NULL THEN numrange(%(start)s, %(stop)s) END
       FROM spillway.streams WHERE name = %(name)s
     ON CONFLICT (stream) DO UPDATE SET path = EXCLUDED.path, mapping = EXCLUDED.mapping, reading = EXCLUDED.reading,
-                                       skipped = EXCLUDED.skipped"""
+                                       own = EXCLUDED.own, skipped = EXCLUDED.skipped"""
 # What was left out before is loaded now: until all of it is, the file is not settled.
 _UNSETTLE = """
     UPDATE spillway.streams SET settled_id = NULL, settled_entries_added = NULL, settled_at = NULL
      WHERE name = %s AND settled_id IS NOT NULL"""
 _MAPPING = """
-    SELECT f.mapping, f.reading
+    SELECT f.mapping, f.reading, f.own
       FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
 _PATH = """
     SELECT f.path FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
@@ -96,6 +96,7 @@ def register(connection: psycopg.Connection, scanned: Scanned, name: str, skippe
         "mapping": scanned.mapping.name,
         "reading": scanned.reading,
         "rows": scanned.rows,
+        "own": list(scanned.mapping.own) or None,
         "start": skipped and skipped.start,
         "stop": skipped and skipped.stop,
     }
@@ -118,12 +119,12 @@ def mapping_of(connection: psycopg.Connection, stream: str, mappings: Mappings) 
     row = connection.execute(_MAPPING, [stream]).fetchone()
     if row is None:
         return None
-    name, reading = row
+    name, reading, own = row
     keys = (JSON.field,) if reading.startswith("json|") else ()
     mapping = mappings.of(name) if name else None
     if mapping is not None and mapping.layout == "json" and keys:
         return mapping
-    return fitted(mapping, keys)
+    return replace(fitted(mapping, keys), own=tuple(own or ()))
 
 
 def path_of(connection: psycopg.Connection, stream: str) -> str | None:

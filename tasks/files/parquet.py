@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import Terminal, one_line
+from tasks.archive.forms import PG_TYPE
 from tasks.files.block import MOST_ROWS, Rows
 from tasks.files.find import SourceFile
 from tasks.files.stored import intact, reachable
@@ -73,9 +74,19 @@ def _batches(file: SourceFile, parquet: Any) -> Iterator[Any]:
         yield from parquet.iter_batches(rows)
 
 
+def text_of(field: pa.Field, column: pa.Array) -> pa.Array:
+    """A column as binary, n, with the same nulls; of an archive (`tasks/archive/forms.py`) as PostgreSQL reads it."""
+    texts = as_text(column)
+    if PG_TYPE in (field.metadata or {}) and pa.types.is_binary(field.type):
+        return pa.array(
+            [None if value is None else b"\\x" + value.hex().encode() for value in texts.to_pylist()], pa.binary()
+        )
+    return texts
+
+
 def _text(file: SourceFile, batch: Any, number: int) -> pa.Array:
     try:
-        return as_text(batch.column(number))
+        return text_of(batch.schema.field(number), batch.column(number))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         field = batch.schema.field(number)
         raise Terminal(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from infra.connections import Clients
 from infra.errors import SpillwayError, one_line
@@ -16,6 +17,7 @@ from tasks.files.spool import Spool
 from tasks.ids import IdRange
 from tasks.read import Limits
 from tasks.rewind import original_name
+from tasks.row_columns import present
 from tasks.step import step
 
 _EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new today may have been loaded before
@@ -29,6 +31,8 @@ def reread(
     with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
         path = path_of(connection, stream)
         mapping = mapping_of(connection, stream, mappings)
+        if mapping is not None:  # what is no column any more cannot be compared
+            mapping = replace(mapping, own=present(connection, mapping.own))
     if path is None:
         return f"{stream} is no file that the ledger describes"
     try:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from infra.errors import Terminal
 from infra.mapping import FLAT, JSON, Mapping, why_none
 from infra.settings import settings
+from tasks.archive.forms import OURS
+from tasks.archive.manifest import is_archived
 from tasks.columns.decode import event_times
 from tasks.columns.entries import Group
 from tasks.files.block import Rows
@@ -103,6 +105,8 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
         if not count:
             _demand_columns(file, used, rows.keys, group)
             warnings = check_mapping(file.shown, used, [_first(group)])
+            if mapping is None or mapping.name:
+                warnings += _left_in_archive(file, rows.keys)
         times, good = event_times(group, used)
         of_row = np.where(good & (times >= 0), times // _DAY_US * DAY_MS, 0)
         section.add(rows, of_row)
@@ -111,6 +115,15 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
         count += len(group)
     section.seal()
     return Scanned(file, reading.sha256, count, used, dict(sorted(days.items())), section, warnings)
+
+
+def _left_in_archive(file: SourceFile, keys: tuple[bytes, ...]) -> list[str]:
+    """What an operator is told who loads a file of our archive as any other file: a mapping knows only our columns."""
+    own = [key.decode() for key in keys if key.decode() not in {column.name for column in OURS}]
+    if not own or not is_archived(file.path):
+        return []
+    named = ", ".join(map(repr, own))
+    return [f"{file.shown} is a file of an archive, and its columns {named} are not loaded: --archive restores them"]
 
 
 def as_group(rows: Rows) -> Group:

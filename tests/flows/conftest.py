@@ -13,6 +13,7 @@ from infra.producers.send import send
 from infra.settings import settings
 from tests.flows.aged import events
 from tests.oracle import Key, Row, flat_rows, table_rows
+from tests.tasks.table.conftest import alter  # noqa: F401
 
 Spillway = Callable[..., tuple[int, str, str]]
 

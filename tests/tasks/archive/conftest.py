@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.archive.root import Root, open_root
+from tests.tasks.table.conftest import alter  # noqa: F401
 
 
 @pytest.fixture

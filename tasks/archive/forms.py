@@ -1,0 +1,112 @@
+"""How the values of a column are archived: by a type that Arrow has too, or as the text that their own type writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import LiteralString
+
+import pyarrow as pa
+from psycopg import sql
+
+from infra.table import AS_WRITTEN, parameter_safe
+
+# The metadata of a column in a Parquet file: its type in PostgreSQL.
+PG_TYPE = b"postgresql_type"
+# The most digits of a decimal of Arrow.
+MOST_DIGITS = 76
+
+
+@dataclass(frozen=True)
+class Form:
+    """`arrow`: the type in the files. `oid`, `width`: the type in which the server sends and hashes the values, and its
+    size in bytes, None if it varies. `sql`: the expression for that of a column `{c}`, in a statement that has
+    parameters."""
+
+    arrow: pa.DataType
+    oid: int
+    width: int | None
+    sql: LiteralString
+
+
+_FORMS = {
+    "bool": Form(pa.bool_(), 16, 1, "{c}::pg_catalog.bool"),
+    "int2": Form(pa.int16(), 21, 2, "{c}::pg_catalog.int2"),
+    "int4": Form(pa.int32(), 23, 4, "{c}::pg_catalog.int4"),
+    "int8": Form(pa.int64(), 20, 8, "{c}::pg_catalog.int8"),
+    "float4": Form(pa.float32(), 700, 4, "{c}::pg_catalog.float4"),
+    "float8": Form(pa.float64(), 701, 8, "{c}::pg_catalog.float8"),
+    "date": Form(pa.date32(), 1082, 4, "{c}::pg_catalog.date"),
+    "timestamp": Form(pa.timestamp("us"), 1114, 8, "{c}::pg_catalog.timestamp"),
+    "timestamptz": Form(pa.timestamp("us", tz="UTC"), 1184, 8, "{c}::pg_catalog.timestamptz"),
+    "uuid": Form(pa.uuid(), 2950, 16, "{c}::pg_catalog.uuid"),
+    "bytea": Form(pa.binary(), 17, None, "{c}::pg_catalog.bytea"),
+    "jsonb": Form(pa.string(), 3802, None, "{c}::pg_catalog.jsonb"),
+    "text": Form(pa.string(), 25, None, "{c}::pg_catalog.text"),
+    # Any other type: what it writes, and reads again.
+    "as written": Form(pa.string(), 25, None, AS_WRITTEN),
+}
+_NUMERIC = re.compile(r"numeric\((\d+),(\d+)\)")
+_DECIMAL128_DIGITS = 38
+
+
+def form_of(name: str) -> Form:
+    """The form that a manifest names. Raises `LookupError` for one that there is not."""
+    found = _NUMERIC.fullmatch(name)
+    if found is None:
+        return _FORMS[name]
+    digits, scale = int(found[1]), int(found[2])
+    if not 0 <= scale <= digits <= MOST_DIGITS:
+        raise LookupError(name)
+    kind = pa.decimal128 if digits <= _DECIMAL128_DIGITS else pa.decimal256
+    # The server sends its text: what it sends of a numeric is digits to the base 10,000.
+    return Form(kind(digits, scale), 25, None, "{c}::pg_catalog.numeric::pg_catalog.text")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: its name, its type as PostgreSQL spells it, the name of the form of its values, and
+    whether the server generates them."""
+
+    name: str
+    type: str
+    form: str
+    generated: bool = False
+
+
+# The columns of schema.sql, all that an archive of format 1 has.
+OURS = (
+    Column("time", "timestamp with time zone", "timestamptz"),
+    Column("event_id", "uuid", "uuid"),
+    Column("event_type", "text", "text"),
+    Column("user_id", "text", "text"),
+    Column("properties", "jsonb", "jsonb"),
+)
+_NEVER_NULL = ("time", "event_id", "event_type", "user_id")
+
+
+def schema_of(columns: Sequence[Column]) -> pa.Schema:
+    """The schema of the files of an archive with these columns."""
+    plain = tuple(columns) == OURS
+    return pa.schema(
+        pa.field(
+            column.name,
+            form_of(column.form).arrow,
+            nullable=column.name not in _NEVER_NULL,
+            metadata=None if plain else {PG_TYPE: column.type.encode()},
+        )
+        for column in columns
+    )
+
+
+def select_list(columns: Sequence[Column], table: LiteralString) -> sql.Composed:
+    """The values of a row of `table`, each in its form, for a statement that has parameters."""
+    prefix = sql.Identifier(table)
+    values = (
+        sql.SQL(form_of(column.form).sql).format(
+            c=sql.SQL("{}.{}").format(prefix, parameter_safe(sql.Identifier(column.name)))
+        )
+        for column in columns
+    )
+    return sql.SQL(", ").join(values)

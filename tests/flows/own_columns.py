@@ -1,0 +1,142 @@
+"""A table with columns of every kind that users have, full of real rows and of values that break round trips."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import json
+import uuid
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from infra.settings import PROJECT_ROOT
+
+WEATHER = PROJECT_ROOT.parent / "shared" / "data" / "flights" / "weather.csv.gz"
+
+TYPES = """
+    CREATE TYPE users.mood AS ENUM ('sad', 'it''s "ok"', 'ünï\\code', '');
+    CREATE TYPE users.pair AS (a int, "b c" text);
+    CREATE DOMAIN users.price AS numeric(12, 3) CHECK (VALUE IS NULL OR VALUE >= 0 OR VALUE = 'NaN');
+    CREATE DOMAIN users.positive AS users.price CHECK (VALUE IS NULL OR VALUE > 0);
+    CREATE TYPE users.span AS RANGE (subtype = float8)"""
+
+TEXTS = ["", " ", "\\N", "\\.", "NULL", '"', "'", "a\tb\r\nc\\d", "\\x41", "%s {x} %%", "\u05e9\U0001f600", "x" * 3000]
+# Type and values as it reads them; NULL comes to all of them besides. The names: of ours, of SQL, and of neither.
+COLUMNS: dict[str, tuple[str, list[str]]] = {
+    "flag": ("bool", ["t", "f"]),
+    "small": ("smallint", ["-32768", "0", "32767"]),
+    "Int": ("integer", ["-2147483648", "7"]),
+    "big": ("bigint DEFAULT 7", ["-9223372036854775808", "9223372036854775807"]),
+    "real4": ("real", ["0.1", "-0", "NaN", "Infinity", "-Infinity", "3.4028235e+38", "1e-45", "16777216", "1e-7"]),
+    "double8": ("float8", ["0.1", "-0", "NaN", "-Infinity", "5e-324", "1.7976931348623157e+308", "1e15", "123456789"]),
+    "amount": ("numeric(10,2) DEFAULT 1.5", ["0", "-0.01", "99999999.99", "12.30"]),
+    "tiny": ("numeric(12,10)", ["0.0000000001", "-0.0000001", "99.9999999999"]),
+    "nan": ("numeric(10,2)", ["NaN", "1.10"]),
+    "wide": ("numeric(76,10)", ["1" * 66 + "." + "2" * 10, "-0.0000000001"]),
+    "wider": ("numeric(100,50)", ["1." + "3" * 50]),
+    "any_numeric": ("numeric", ["1.10", "1e-200", "Infinity", "NaN", "9" * 300, "0.000"]),
+    "day_of": ("date", ["2024-02-29", "0001-01-01", "9999-12-31", "1969-12-31"]),
+    "odd_day": ("date", ["infinity", "-infinity", "0044-03-15 BC", "5874897-12-31", "2024-02-29"]),
+    "timestamp": ("timestamp", ["2024-02-29 23:59:59.999999", "0001-01-01 00:00:00", "1999-12-31 23:59:59.5"]),
+    "moment": ("timestamptz", ["2024-02-29 23:59:59.999999+13", "9999-12-31 23:59:59+00", "1969-12-31 23:59:59.9Z"]),
+    "odd_moment": ("timestamptz", ["infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "294276-12-31 00:00:00Z"]),
+    "seconds": ("timestamp(0)", ["2024-02-29 23:59:59"]),
+    "clock": ("time", ["24:00:00", "00:00:00.000001"]),
+    "clock tz": ("timetz", ["23:59:59.5-11:30"]),
+    "interval": ("interval", ["1 year -2 mons +3 days -04:05:06.789", "00:00:00"]),
+    "tenant": ("text NOT NULL DEFAULT 'acme'", TEXTS),
+    "short": ("varchar(20)", ["a", " b ", ""]),
+    "padded": ("char(5)", ["ab", "", "  c"]),
+    "one": ('"char"', ["x"]),
+    "ident": ("name", ["some name"]),
+    "raw": ("bytea", ["\\x", "\\x00ff5c0a", "\\xdeadbeef"]),
+    "doc": ("json", ['{"b": 1,  "a": [1.50, null], "b": 2}', "null"]),
+    "docb": ("jsonb", ['{"b": 1,  "a": [1.50, 1e400]}', "null", '"\\u00e9\\n"']),
+    "path_of": ("jsonpath", ["$.a[*] ? (@ > 1)"]),
+    "mood": ("users.mood DEFAULT 'sad'", ["sad", 'it\'s "ok"', "ünï\\code", ""]),
+    "moods": ("users.mood[]", ['{sad,NULL,"it\'s \\"ok\\""}', "{}"]),
+    "numbers": ("int[]", ["{1,NULL,3}", "{}", "[0:1]={1,2}"]),
+    "matrix": ("text[][]", ['{{"a,b",NULL},{"\\"","\\\\"}}']),
+    "range": ("int4range", ["[1,5)", "empty", "(,)"]),
+    "slot": ("tstzrange", ['["2024-01-01 00:00:00+00",infinity]']),
+    "slots": ("int8multirange", ["{[1,2),[5,9)}"]),
+    "floats": ("users.span", ["[0.1,1e300)"]),
+    "addr": ("inet", ["192.168.0.1", "10.0.0.0/8", "::1"]),
+    "net": ("cidr", ["10.0.0.0/8"]),
+    "mac": ("macaddr8", ["08:00:2b:01:02:03:04:05"]),
+    "bits": ("bit(5)", ["10101"]),
+    "varbits": ("varbit", ["", "101"]),
+    "place": ("point", ["(0.1,-2)"]),
+    "area": ("polygon", ["((0,0),(1,1),(1e-7,5))"]),
+    "words": ("tsvector", ["'a':1 'fat':2,4B"]),
+    "xml_of": ("xml", ["<a b='1'>&amp;</a>", "text <b/>"]),
+    "pair": ("users.pair", ['(1,"a ""b"", c")', "(,)"]),
+    "pairs": ("users.pair[]", ['{"(1,\\"x y\\")"}']),
+    "price": ("users.price", ["0.001", "NaN"]),
+    "positive": ("users.positive DEFAULT 1", ["0.001", "999999999.999"]),
+    "money of": ("money", ["12.30", "-92233720368547758.08"]),
+    "uuid": ("uuid", ["ffffffff-ffff-ffff-ffff-ffffffffffff", "00000000-0000-0000-0000-000000000000"]),
+    "lsn": ("pg_lsn", ["16/B374D848"]),
+    "kind": ("regclass", ["spillway.ledger"]),
+    "number": ("int NOT NULL DEFAULT 1", ["5"]),
+    "own_1": ("text", ["a"]),
+    "hash": ("text", ["b"]),
+    "data": ("text", ["{}"]),
+    'we"ird; %s {x} ünï': ("text DEFAULT '%s'", ["%", "{}"]),
+    "case": ("text", ["CASE"]),
+}  # fmt: skip
+GENERATED = """
+    ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY, ADD COLUMN by_default int GENERATED BY DEFAULT AS IDENTITY,
+    ADD COLUMN total numeric(12,2) GENERATED ALWAYS AS (amount * 2) STORED"""
+# Of the weather at the airports.
+MEASURED = {"temp": "float8", "dewp": "real", "humid": "numeric(5,2)", "wind_dir": "smallint", "wind_speed": "numeric",
+            "wind_gust": "float8", "precip": "numeric(4,2)", "pressure": "float8", "visib": "real"}  # fmt: skip
+
+
+def add_columns() -> str:
+    """SQL that gives `events` all of these columns, after one that is dropped again."""
+    added = [f"ADD COLUMN {_quoted(name)} {kind}" for name, (kind, _) in COLUMNS.items()]
+    added += [f"ADD COLUMN {name} {kind}" for name, kind in MEASURED.items()]
+    return f"""
+        ALTER TABLE events ADD COLUMN dropped text DEFAULT 'x'; {TYPES};
+        ALTER TABLE events {", ".join(added)}, {GENERATED}; ALTER TABLE events DROP COLUMN dropped"""
+
+
+def weather(rows: int) -> list[dict[str, str]]:
+    """The first rows of the file; the test is skipped if it is not there."""
+    if not WEATHER.exists():
+        pytest.skip(f"the real rows are not here: {WEATHER}")
+    with gzip.open(WEATHER, "rt") as file:
+        found = sorted(csv.DictReader(file), key=lambda row: row["time_hour"])
+    return found[:rows]
+
+
+def insert_weather(connection: psycopg.Connection, rows: int) -> None:
+    """The rows, each with the next value of every column."""
+    values = [value for _, value in COLUMNS.values()]
+    cycles = [itertools.cycle([*found, None]) for found in values]
+    names = ["time", "event_id", "event_type", "user_id", "properties", *COLUMNS, *MEASURED]
+    statement = sql.SQL("COPY events ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, names)))
+    not_null = {name: value[0] for name, (kind, value) in COLUMNS.items() if "NOT NULL" in kind}
+    with connection.cursor().copy(statement) as copy:
+        for row in weather(rows):
+            key = uuid.uuid5(uuid.NAMESPACE_URL, f"{row['origin']} {row['time_hour']}")
+            cells = [row["time_hour"], str(key), "weather", row["origin"], json.dumps(row)]
+            for name, cycle in zip(COLUMNS, cycles, strict=True):
+                value = next(cycle)
+                cells.append(not_null.get(name, value) if value is None else value)
+            cells += [None if row[name] == "NA" else row[name] for name in MEASURED]
+            copy.write_row(cells)
+
+
+def dump(connection: psycopg.Connection) -> list[bytes]:
+    """Every column of every row, as the server writes them."""
+    with connection.cursor().copy("COPY (SELECT * FROM events ORDER BY time, event_id) TO STDOUT") as copy:
+        return [bytes(line) for line in copy]
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string(None)
