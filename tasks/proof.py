@@ -113,7 +113,7 @@ class Pages:
     def _proven(self, start: int, stop: int, count: int) -> Sequence[RawEntry]:
         """A page of any length, proven at the same moment."""
         command = ("XRANGE", *self._span(start, stop, count))
-        now, hash_now, page = look(self._client, self._stream, self._tail.last, *command)
+        now, hash_now, (page,) = look(self._client, self._stream, self._tail.last, command)
         if reason := why_not_continued(self._tail, now, hash_now):
             self._absence.met = True
             raise stream_away(self._stream, f"read {id_text(start)}..{id_text(stop - 1)}", reason)

@@ -9,7 +9,7 @@ import psycopg
 import redis
 
 from infra.connections import Clients
-from infra.errors import Terminal
+from infra.errors import Terminal, one_line
 from tasks.compact import compact
 from tasks.continuity import why_not_continued
 from tasks.group import group_name, publish, retire_first_release
@@ -58,9 +58,15 @@ class Settled:
 
 
 def settle(
-    client: redis.Redis, connection: psycopg.Connection, plan: Plan, trim_keep: timedelta | None = None
+    client: redis.Redis,
+    connection: psycopg.Connection,
+    plan: Plan,
+    trim_keep: timedelta | None = None,
+    absence: Absence | None = None,
 ) -> Settled:
     """Balance the ledger of a stream after a drain, publish its progress, and trim it if `trim_keep` is given.
+
+    `absence`: whether a stream was away in this run, and where it is noted if this one is: then nothing is trimmed.
 
     If it was drained to its tail: entries-added - baseline = read + lost, and the part of `lost` that is new is
     recorded, if what the stream says of itself at that moment explains it. Raises `StreamAway` if the stream is not the
@@ -68,7 +74,9 @@ def settle(
     is recorded, published or trimmed then.
     """
     now, tail_hash, _ = look(client, plan.stream, plan.tail.last)
+    absence = absence or Absence()
     if reason := why_not_continued(plan.tail, now, tail_hash):
+        absence.met = True
         raise stream_away(plan.stream, "settle", reason)
     assert now is not None  # or there would be a reason
     lost = trimmed = 0
@@ -102,9 +110,12 @@ def settle(
         # Never beyond entries-added of this moment: Redis would show a negative lag, and newer ones refuse such a file.
         position = id_text(int(watermark) - 1)
         warnings = _publish(client, connection, plan.stream, group, position, min(passed, now.added))
-    if trim_keep is not None and int(watermark or 0):
-        trimmed, refused = _trim(client, plan.stream, int(watermark), trim_keep, group)
-        warnings += refused
+    if trim_keep is not None and int(watermark or 0) and not absence.met:
+        try:
+            trimmed = trim(client, plan.stream, plan.tail, int(watermark), trim_keep, group)
+        except (redis.exceptions.RedisError, StreamAway) as error:  # no reason for a drain to fail
+            absence.met |= isinstance(error, StreamAway)
+            warnings += (f"{plan.stream}: not trimmed: {one_line(error)}",)
     return Settled(lost, max(0, now.added - passed), lost_ids, trimmed, warnings)
 
 
@@ -131,14 +142,6 @@ def explain_loss(plan: Plan, now: Tail, settled: int, lost: int, gone: int) -> I
     )
 
 
-def _trim(client: redis.Redis, stream: str, watermark: int, keep: timedelta, group: str) -> tuple[int, tuple[str, ...]]:
-    """Entries trimmed, and why none could be: no reason for a drain to fail."""
-    try:
-        return trim(client, stream, watermark, keep, group), ()
-    except redis.exceptions.RedisError as error:
-        return 0, (f"{stream}: not trimmed: {error}",)
-
-
 def _publish(
     client: redis.Redis, connection: psycopg.Connection, stream: str, group: str, position: str, passed: int
 ) -> tuple[str, ...]:
@@ -153,10 +156,6 @@ def _publish(
 
 @step("settle")
 def settle_stream(clients: Clients, plan: Plan, absence: Absence) -> Settled:
-    """`settle`, as a task. Nothing is trimmed if any stream was away in this run."""
+    """`settle`, as a task."""
     with clients.explained(f"settle {plan.stream}"), clients.postgres() as connection:
-        try:
-            return settle(clients.redis, connection, plan, None if absence.met else clients.settings.trim_keep)
-        except StreamAway:
-            absence.met = True
-            raise
+        return settle(clients.redis, connection, plan, clients.settings.trim_keep, absence)

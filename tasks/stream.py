@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -21,7 +22,8 @@ class Tail:
 
     `last`: the last id ever given out, 0 for none. `added`: entries ever added. `length`: entries still there.
     `first`: the id of the first of them, 0 for none. `max_deleted`: the greatest id ever deleted by XDEL, 0 for none;
-    XTRIM does not move it. `last_hash`: SHA-256 of the entry `last`, None if it is not there any more.
+    XTRIM does not move it. `last_hash`: SHA-256 of the entry `last`, None if it is not there any more. `groups`: how
+    many consumer groups it has.
     """
 
     last: int
@@ -30,6 +32,7 @@ class Tail:
     first: int = 0
     max_deleted: int = 0
     last_hash: bytes | None = None
+    groups: int = 0
 
     @property
     def gone(self) -> int:
@@ -98,33 +101,33 @@ def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], lis
 
 
 def look(
-    client: redis.Redis, stream: str, entry: int | None = None, *command: str | int
-) -> tuple[Tail | None, bytes | None, Any]:
-    """The tail of `stream`, the hash of its entry `entry`, and the reply to `command`, all of the same moment.
+    client: redis.Redis, stream: str, entry: int | None = None, *commands: Sequence[str | bytes | int]
+) -> tuple[Tail | None, bytes | None, list[Any]]:
+    """The tail of `stream`, the hash of its entry `entry`, and the replies to `commands`, all of the same moment.
 
     One transaction (MULTI/EXEC) in one round trip. The tail is None if there is no such stream at that moment, the hash
-    if there is no such entry. An error of `command` is its reply. Raises `redis.RedisError`, `Terminal` for a key of
-    another type.
+    if there is no such entry. An error of one of the commands is its reply. Raises `redis.RedisError`, `Terminal` for a
+    key of another type.
     """
     with client.pipeline(transaction=True) as transaction:
-        if command:
+        for command in commands:
             transaction.execute_command(*command)
         transaction.execute_command("XINFO", "STREAM", stream)
         if entry is not None:
             transaction.execute_command("XRANGE", stream, id_text(entry), id_text(entry), "COUNT", 1)
         replies: list[Any] = transaction.execute(raise_on_error=False)
-    reply = replies.pop(0) if command else None
+    answers, replies = replies[: len(commands)], replies[len(commands) :]
     info = replies[0]
     if isinstance(info, redis.exceptions.ResponseError):
         if "no such key" in str(info):
-            return None, None, reply
+            return None, None, answers
         if "WRONGTYPE" in str(info):
             raise Terminal(f"{stream!r} in Redis is not a stream; check the name")
         raise info
     found = replies[1] if entry is not None else None
     if isinstance(found, Exception):
         raise found
-    return _tail(info), _hash(found[0][1]) if found else None, reply
+    return _tail(info), _hash(found[0][1]) if found else None, answers
 
 
 def read_tail(client: redis.Redis, stream: str) -> Tail:
@@ -146,6 +149,7 @@ def _tail(reply: Any) -> Tail:
         parse_id(info[b"recorded-first-entry-id"]) if info[b"length"] else 0,
         parse_id(info[b"max-deleted-entry-id"]),
         _hash(newest[1]) if newest and parse_id(newest[0]) == last else None,
+        info[b"groups"],
     )
 
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import redis
 
+from tasks.continuity import why_not_continued
 from tasks.ids import id_text, parse_id
+from tasks.proof import stream_away
+from tasks.stream import Tail, look
 
 
 @dataclass(frozen=True)
@@ -34,32 +37,43 @@ def first_to_keep(watermark: int, groups: Sequence[Group], now_ms: int, keep: ti
     return min([watermark, oldest_ms << 64, *(group.needs_from for group in groups)])
 
 
-def trim(client: redis.Redis, stream: str, watermark: int, keep: timedelta, own_group: str) -> int:
+def trim(client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: timedelta, own_group: str) -> int:
     """Trim `stream` as far as `first_to_keep` allows; returns how many entries went.
 
     By whole nodes of the stream (`~`), so that a few entries more may stay, and in steps of what Redis holds for
-    10,000 entries (its default limit), so that no other client waits long. Raises `redis.RedisError`.
+    10,000 entries (its default limit), so that no other client waits long. The last question before each step proves
+    that the stream is still the one that had the `tail`, and is asked at the same moment as what other groups need:
+    only what comes between it and XTRIM, a round trip later, goes unseen. Raises `StreamAway`, `redis.RedisError`.
     """
-    seconds, micros = _ask(client, "TIME")
-    now_ms = int(seconds) * 1000 + int(micros) // 1000
-    first = first_to_keep(watermark, _groups(client, stream, own_group), now_ms, keep)
     trimmed = 0
-    while gone := int(_ask(client, "XTRIM", stream, "MINID", "~", id_text(first))):
-        trimmed += gone
-    return trimmed
-
-
-def _groups(client: redis.Redis, stream: str, own_group: str) -> list[Group]:
-    groups = []
-    found: Any = client.xinfo_groups(stream)
-    for group in found:
-        name = group["name"]
-        if name == own_group.encode():
+    names: list[bytes] = []  # of the other groups with entries that are not acknowledged
+    while True:
+        pending = [("XPENDING", stream, name) for name in names]
+        now, hash_now, replies = look(client, stream, tail.last, ("TIME",), ("XINFO", "GROUPS", stream), *pending)
+        if reason := why_not_continued(tail, now, hash_now):
+            raise stream_away(stream, "trim", reason)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        (seconds, micros), groups = replies[0], [_named(group) for group in replies[1]]
+        others = [group for group in groups if group[b"name"] != own_group.encode()]
+        asked = dict(zip(names, replies[2:], strict=True))
+        names = list({*names, *(group[b"name"] for group in others if group[b"pending"])})
+        if asked.keys() != set(names):  # it only grows, so this comes to an end
             continue
-        pending: Any = client.xpending(stream, name) if group["pending"] else {"min": None}
-        groups.append(Group(parse_id(group["last-delivered-id"]), parse_id(pending["min"]) if pending["min"] else None))
-    return groups
+        needs = [_group(group, asked.get(group[b"name"])) for group in others]
+        first = first_to_keep(watermark, needs, int(seconds) * 1000 + int(micros) // 1000, keep)
+        reply = client.execute_command("XTRIM", stream, "MINID", "~", id_text(first))
+        if not int(reply):
+            return trimmed
+        trimmed += int(reply)
 
 
-def _ask(client: redis.Redis, *command: str) -> Any:
-    return client.execute_command(*command)
+def _named(reply: Any) -> dict[bytes, Any]:
+    """Names and values in turn, or a dict from a client of protocol 3."""
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _group(group: dict[bytes, Any], pending: Any) -> Group:
+    oldest = pending["min"] if pending else None
+    return Group(parse_id(group[b"last-delivered-id"]), parse_id(oldest) if oldest else None)

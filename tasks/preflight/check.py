@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from infra.connections import Clients
 from tasks.preflight.clocks import compare_clocks, database_clock
 from tasks.preflight.rights import check_rights
@@ -9,6 +11,9 @@ from tasks.preflight.servers import check_servers
 from tasks.preflight.table import check_table
 from tasks.step import step
 from tasks.stream import find_streams
+
+# Backups are daily at most sites; whoever archives the WAL loses less, and may read the warning as the reminder it is.
+_LEAST_TRIM_KEEP = timedelta(days=1)
 
 
 @step("preflight", retries=2)
@@ -26,6 +31,7 @@ def preflight(
         with clients.postgres() as connection:
             check_rights(connection, command)  # first: the other checks look into the schemas
             warnings += check_servers(client, connection)
+            warnings += _trim_warnings(clients.settings.trim_keep) if needs_redis else []
             check_table(connection)
             return streams, warnings
 
@@ -45,3 +51,13 @@ def demand_rights(clients: Clients, command: str) -> None:
     """`check_rights`, as a task, for the flows that have no other preflight."""
     with clients.explained("preflight"), clients.postgres() as connection:
         check_rights(connection, command)
+
+
+def _trim_warnings(keep: timedelta | None) -> list[str]:
+    if keep is None or keep >= _LEAST_TRIM_KEEP:
+        return []
+    return [
+        f"SPILLWAY_TRIM_KEEP is {keep}, less than a day: a trimmed entry is in the database only, so if it is restored"
+        " from a backup, what was drained since the backup is gone for good; keep entries for longer than the database"
+        " can lose (its recovery point), such as 7d: see «Trimming and backups» in docs/operations.md"
+    ]

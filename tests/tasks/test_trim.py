@@ -123,3 +123,17 @@ def test_a_time_to_keep_that_is_none_is_refused(value: str, configure: Callable[
     with pytest.raises(Terminal, match=r"SPILLWAY_TRIM_KEEP.*such as 7d, 36h, 90m or 30s"):
         configure(trim_keep=value)
     settings.cache_clear()
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize(("keep", "warned"), [("0s", True), ("23h", True), ("1d", False), ("7d", False), ("", False)])
+def test_a_time_to_keep_below_a_day_is_a_warning_once_a_run(
+    keep: str, warned: bool, redis_client: redis.Redis, database: psycopg.Connection,
+    configure: Callable[..., Settings],
+) -> None:  # fmt: skip
+    configure(trim_keep=keep)
+    for name in ("some:a", "some:b"):
+        send(redis_client, name, [event(1)])
+    warnings = [said for said in drain("some:*")["warnings"] if "SPILLWAY_TRIM_KEEP" in said]
+    assert len(warnings) == warned
+    assert all("less than a day" in said and "recovery point" in said for said in warnings)
