@@ -154,17 +154,18 @@ class _Drain:
     def _reader(self, stream: _Stream) -> Reader:
         if stream.planned is None:
             stream.began = time.monotonic()
-            stream.planned = plan(self._clients, stream.name, self._until, register=False)
+            stream.planned = plan(self._clients, stream.name, self._until, register=False, absence=self._absence)
             lag = stream.planned.lag
             announce(Started(stream.name, min(lag, self._max_events or lag)))
         else:  # what is left up to the same frozen tail, after another run has taken a part of it
             before = stream.planned
-            stream.planned = replace(plan(self._clients, stream.name, before.upto), tail=before.tail, upto=before.upto)
+            again = plan(self._clients, stream.name, before.upto, absence=self._absence)
+            stream.planned = replace(again, tail=before.tail, upto=before.upto)
         reader = self._reader_of(stream, stream.planned)
         if stream.planned.fresh and stream.planned.gaps:
             self.warnings += check_sample(self._clients, reader, stream.mapping, stream.planned)
         if not stream.planned.known:  # only now: of a stream that is refused nothing is written
-            stream.planned = plan(self._clients, stream.name, self._until)
+            stream.planned = plan(self._clients, stream.name, self._until, absence=self._absence)
             reader = self._reader_of(stream, stream.planned)
         return reader
 

@@ -218,7 +218,7 @@ def drained_ranges(clients: Clients, stream: str, start: int, stop: int) -> list
 def drained_tail(clients: Clients, stream: str) -> Tail:
     """The tail of a stream that was drained. Raises `StreamAway` if it is not there, or is another one, right now."""
     with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
-        tail, reason = look_at_drained(clients.redis, connection, stream)
-        if tail is None or reason:
-            raise stream_away(stream, "reconcile", reason or "it was never drained")
-        return tail
+        found = look_at_drained(clients.redis, connection, stream)
+        if found.tail is None or found.reason:
+            raise stream_away(stream, "reconcile", str(found.reason))
+        return found.tail

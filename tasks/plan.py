@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,9 +14,9 @@ from infra.errors import Terminal
 from tasks.continuity import Memory, choices, why_not_the_same
 from tasks.group import group_name, reserve
 from tasks.ids import IdRange, id_text
-from tasks.proof import stream_away
+from tasks.proof import Absence, stream_away
 from tasks.step import step
-from tasks.stream import Tail, look
+from tasks.stream import ABSENCE_SECONDS, Tail, look
 
 
 @dataclass(frozen=True)
@@ -74,36 +75,69 @@ def remember(connection: psycopg.Connection, stream: str) -> Memory | None:
     )
 
 
-def look_at_drained(client: redis.Redis, connection: psycopg.Connection, stream: str) -> tuple[Tail | None, str | None]:
-    """The tail of a stream that the ledger knows, None if there is no such stream; and why it cannot be that stream."""
-    memory = remember(connection, stream)
-    tail, hash_now, _ = look(client, stream, None if memory is None else memory.settled_id)
-    if tail is None or memory is None:
-        return tail, "there is no such stream in Redis" if tail is None else None
-    return tail, why_not_the_same(tail, memory, hash_now)
+@dataclass(frozen=True)
+class Drained:
+    """A stream as it is now, `tail` (None if there is none), and what the ledger has of it, `memory` (None if new).
+
+    `reason`: why it cannot be the one that was drained, None if it can.
+    """
+
+    memory: Memory | None
+    tail: Tail | None
+    reason: str | None
+
+
+def look_at_drained(
+    client: redis.Redis, connection: psycopg.Connection, stream: str, absence: Absence | None = None
+) -> Drained:
+    """Is the stream the one that the ledger knows? One that is not is looked at again for about a second.
+
+    For a moment a stream may be away, or an older copy in its place (RENAME, RESTORE, SWAPDB). `absence`: where that
+    is noted. Raises `psycopg.Error` and `redis.RedisError`.
+    """
+    for pause in (*ABSENCE_SECONDS, None):
+        # In this order: another run may drain past a tail that was read after the ledger, not past one read before it.
+        memory = remember(connection, stream)
+        tail, hash_now, _ = look(client, stream, None if memory is None else memory.settled_id)
+        reason = _why_not(tail, memory, hash_now)
+        if memory is None or reason is None or pause is None:
+            break
+        if absence is not None:
+            absence.met = True
+        time.sleep(pause)
+    return Drained(memory, tail, reason)
+
+
+def _why_not(tail: Tail | None, memory: Memory | None, hash_now: bytes | None) -> str | None:
+    if tail is None:
+        furthest = 0 if memory is None else max(0, memory.furthest)
+        return f"there is no such stream at the moment, expected one whose last id is {id_text(furthest)} or later"
+    return None if memory is None else why_not_the_same(tail, memory, hash_now)
 
 
 def make_plan(
-    client: redis.Redis, connection: psycopg.Connection, stream: str, until: int | None = None, register: bool = True
+    client: redis.Redis,
+    connection: psycopg.Connection,
+    stream: str,
+    until: int | None = None,
+    register: bool = True,
+    absence: Absence | None = None,
 ) -> Plan:
     """Freeze the tail of `stream` and find what is left to drain up to it, or up to the id `until`.
 
-    `register`: have the ledger know a stream that is new. Raises `Terminal` where the stream is not the one any more of
-    which the ledger tells: its ids are being given out a second time, and a new entry could be taken for one that was
-    drained.
+    `register`: have the ledger know a stream that is new. `absence`: where it is noted if the stream was away. Raises
+    `StreamAway` if there is no such stream, `Terminal` if it is not the one any more of which the ledger tells: its ids
+    are being given out a second time, and a new entry could be taken for one that was drained.
     """
-    # In this order. Another run may drain past the tail that is read after the ledger, but not past one read before.
-    memory = remember(connection, stream)
-    tail, hash_now, _ = look(client, stream, None if memory is None else memory.settled_id)
+    found = look_at_drained(client, connection, stream, absence)
+    memory, tail = found.memory, found.tail
     if tail is None:
         if memory is None or memory.furthest < 0:
             raise Terminal(f"stream {stream!r} does not exist in Redis; check the name")
-        expected = f"expected one whose last id is {id_text(memory.furthest)} or later"
-        raise stream_away(stream, "plan", f"there is no such stream at the moment, {expected}")
-    if memory is not None:
-        if reason := why_not_the_same(tail, memory, hash_now):
-            raise Terminal(choices(stream, reason))
-    elif register:
+        raise stream_away(stream, "plan", str(found.reason))
+    if found.reason is not None:
+        raise Terminal(choices(stream, found.reason))
+    if memory is None and register:
         with suppress(redis.exceptions.ResponseError):  # it may not be allowed to: settling warns of that
             reserve(client, stream, group_name(connection))
         connection.execute(_REGISTER, {"stream": stream, "baseline": tail.added - tail.length})
@@ -119,7 +153,9 @@ def make_plan(
 
 
 @step("plan")
-def plan(clients: Clients, stream: str, until: int | None, register: bool = True) -> Plan:
+def plan(
+    clients: Clients, stream: str, until: int | None, register: bool = True, absence: Absence | None = None
+) -> Plan:
     """`make_plan`, as a task."""
     with clients.explained(f"plan {stream}"), clients.postgres() as connection:
-        return make_plan(clients.redis, connection, stream, until, register)
+        return make_plan(clients.redis, connection, stream, until, register, absence)

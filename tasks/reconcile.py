@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -132,7 +131,6 @@ _SETTLED = """
            (SELECT coalesce(sum(l.lost), 0) FROM spillway.ledger AS l WHERE l.stream = s.id)::bigint AS lost_in_ledger
       FROM spillway.streams AS s WHERE s.name = %s"""
 
-_ABSENCE_SECONDS = (0.2, 0.4)  # between looks at a stream that is away, or another one, for a moment
 _BY_HAND = "find out who edited the ledger: see «the books do not balance» in docs/operations.md"
 
 
@@ -151,15 +149,11 @@ def reconcile(client: redis.Redis, connection: psycopg.Connection, stream: str) 
     if is_file(stream):
         return Ledger(**row), findings
     accept = f"spillway stream accept-rewind {stream}"
-    for pause in (*_ABSENCE_SECONDS, 0.0):
-        tail, reason = look_at_drained(client, connection, stream)
-        if not reason:
-            break
-        time.sleep(pause)
-    if tail is None:
+    found = look_at_drained(client, connection, stream)
+    if found.tail is None:
         findings.append(Finding(stream, "gone", "", 1, "there is no such stream in Redis any more", accept))
-    elif reason:
-        findings.append(Finding(stream, "went back", "", 1, reason, accept))
+    elif found.reason:
+        findings.append(Finding(stream, "went back", "", 1, found.reason, accept))
     return Ledger(**row), findings
 
 

@@ -94,9 +94,9 @@ def recover(
         if found is None:
             raise Terminal(f"recover: Spillway knows no stream {stream!r}; see the names: spillway status")
         stream_id, baseline, lost_before, settled = int(found[0]), int(found[1]), int(found[2]), int(found[3])
-        tail, reason = look_at_drained(client, connection, stream)
-        if tail is None or reason:
-            raise stream_away(stream, "recover", reason or "it is not there")
+        drained = look_at_drained(client, connection, stream)
+        if (tail := drained.tail) is None or drained.reason:
+            raise stream_away(stream, "recover", str(drained.reason))
         pages = Pages(client, stream, tail)
 
         def look_up(row: _Row) -> int:

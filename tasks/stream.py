@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -40,6 +41,8 @@ class Tail:
         return self.added - self.length
 
 
+# Between looks at a stream that is away, or another one, for a moment: renamed, restored, swapped.
+ABSENCE_SECONDS = (0.2, 0.3, 0.5)
 _LONGEST_NAME = 1_000  # bytes: an index row of PostgreSQL has 2,704, and a stream that went back gets a longer name
 # What the names of files (their SHA-256) and of earlier lives of a stream are made with. `file:uploads` is a stream.
 _OURS = re.compile(r"file:[0-9a-f]{64}(@.*)?|.*@(again|until)-.*", re.DOTALL)
@@ -91,13 +94,24 @@ def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], lis
         name = literal(name)
         if fault := name_fault(name.encode(errors="surrogateescape")):
             raise Terminal(f"stream '{display_name(name)}': {fault}; rename it (RENAME)")
-        kind: Any = client.type(name)
+        kind = _kind(client, name)
         if kind == b"none":
             raise Terminal(f"stream {name!r} does not exist in Redis; check the name (redis-cli --scan --type stream)")
         if kind != b"stream":
             raise Terminal(f"{name!r} in Redis is a {kind.decode()}, expected a stream; check the name")
         found.add(name)
     return sorted(found), warnings
+
+
+def _kind(client: redis.Redis, name: str) -> bytes:
+    """The type of a key, `none` if it is not there and does not come back within about a second."""
+    for pause in (*ABSENCE_SECONDS, None):
+        kind: Any = client.type(name)
+        if kind != b"none" or pause is None:
+            break
+        time.sleep(pause)
+    found: bytes = kind
+    return found
 
 
 def look(

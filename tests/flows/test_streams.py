@@ -118,7 +118,8 @@ def test_a_redis_that_lets_nobody_publish_or_trim_is_a_warning_and_no_failure(
         configure(redis_url=limited, trim_keep="0s")
         result = drain(stream)
         assert result["inserted"] == 10
-        published, trimmed = result["warnings"]
+        short, published, trimmed = result["warnings"]
+        assert "SPILLWAY_TRIM_KEEP is" in short
         assert f"progress not published as consumer group '{group_name(database)}'" in published
         assert f"{stream}: not trimmed" in trimmed
         assert "anything" not in published + trimmed

@@ -1,0 +1,113 @@
+"""A stream that is away, or an older copy of itself, for a moment just as a drain begins: it is looked at again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from flows.drain import drain
+from flows.reconcile import reconcile
+from infra.errors import Terminal
+from infra.settings import Settings
+from tests.flows.test_drain import counts, event
+from tests.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.tasks.test_proof import OTHER_DB
+from tests.tasks.test_settle import MS, fill
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+AWAY_SECONDS = 0.3
+
+
+@pytest.fixture
+def grown(redis_client: redis.Redis, database: psycopg.Connection, stream: str) -> Iterator[bytes]:
+    """Of a stream with 50 drained and 30 new entries the copy that was made when it had 20. Each has a node of its own,
+    so that trimming by nodes is trimming by entries."""
+    redis_client.config_set("stream-node-max-entries", 1)
+    fill(redis_client, stream, 0, 20)
+    older: Any = redis_client.dump(stream)
+    fill(redis_client, stream, 20, 50)
+    drain(stream)
+    fill(redis_client, stream, 50, 80)
+    yield older
+    redis_client.config_set("stream-node-max-entries", 100)
+
+
+def back_after_a_moment(act: Callable[[], object]) -> threading.Timer:
+    timer = threading.Timer(AWAY_SECONDS, act)
+    timer.start()
+    return timer
+
+
+def older_copy(client: redis.Redis, stream: str, older: bytes) -> Callable[[], object]:
+    whole: Any = client.dump(stream)
+    client.restore(stream, 0, older, replace=True)
+    return lambda: client.restore(stream, 0, whole, replace=True)
+
+
+def renamed(client: redis.Redis, stream: str, older: bytes) -> Callable[[], object]:
+    client.rename(stream, f"{stream}-away")
+    return lambda: client.rename(f"{stream}-away", stream)
+
+
+def swapped(client: redis.Redis, stream: str, older: bytes) -> Callable[[], object]:
+    client.restore(f"{stream}-older", 0, older)
+    client.copy(f"{stream}-older", stream, destination_db=OTHER_DB)
+    client.delete(f"{stream}-older")
+    client.swapdb(0, OTHER_DB)
+    return lambda: client.swapdb(0, OTHER_DB)
+
+
+@pytest.mark.parametrize("harm", [older_copy, renamed, swapped])
+def test_it_is_drained_when_it_is_back_and_that_run_trims_nothing(
+    harm: Callable[..., Callable[[], object]], grown: bytes, redis_client: redis.Redis, database: psycopg.Connection,
+    stream: str, configure: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import flows.drain as module
+
+    configure(trim_keep="0s", retries=0)
+    really_preflight = module.preflight
+    timers = []
+
+    def preflight_and_harm(*args: Any, **options: Any) -> Any:
+        found = really_preflight(*args, **options)
+        timers.append(back_after_a_moment(harm(redis_client, stream, grown)))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "preflight", preflight_and_harm)
+        assert counts(drain(stream)) == (30, 30, 0, 0, 0)
+    for timer in timers:
+        timer.join()
+    assert redis_client.xlen(stream) == 80
+    assert drain(stream)["streams"][0]["trimmed"] == 80
+    assert table_rows(database) == flat_rows(event(n) for n in range(80))
+    assert ledger_is_whole(database, stream)
+    assert reconcile(stream, deep=True)["balanced"]
+    redis_client.flushall()
+
+
+def test_a_named_stream_that_comes_back_during_the_preflight_is_drained(
+    grown: bytes, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    timer = back_after_a_moment(renamed(redis_client, stream, grown))
+    assert counts(drain(stream)) == (30, 30, 0, 0, 0)
+    timer.join()
+    assert table_rows(database) == flat_rows(event(n) for n in range(80))
+
+
+def test_an_older_copy_that_stays_is_refused_within_seconds(
+    grown: bytes, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    older_copy(redis_client, stream, grown)
+    began = time.monotonic()
+    with pytest.raises(Terminal, match=rf"its last id is {MS + 19}-0.*nothing was read.*accept-rewind"):
+        drain(stream)
+    assert time.monotonic() - began < 20
+    assert table_rows(database) == flat_rows(event(n) for n in range(50))
