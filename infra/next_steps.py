@@ -19,6 +19,7 @@ _BY_SQLSTATE = {  # or by its class
     "08P01": "see the log of the pooler (PgBouncer) in front of the server",
     "3D000": "create the database or mend SPILLWAY_DATABASE_URL",
     "42P01": "apply the schema: spillway schema",
+    "42703": "apply the schema (spillway schema), or bring the column back if it is one of yours",
     "3F000": "apply the schema: spillway schema",
     "42501": "grant the role of SPILLWAY_DATABASE_URL what it lacks (spillway grants ROLE --for COMMAND prints it)",
     "40": "drain again: two runs were in each other's way, and this one's range was rolled back",

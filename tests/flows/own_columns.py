@@ -116,7 +116,7 @@ def weather(rows: int) -> list[dict[str, str]]:
 
 def insert_weather(connection: psycopg.Connection, rows: int) -> None:
     """The rows, each with the next value of every column."""
-    values = [value for _, value in COLUMNS.values()]
+    values = [found if name != "xml_of" or has_xml(connection) else [] for name, (_, found) in COLUMNS.items()]
     cycles = [itertools.cycle([*found, None]) for found in values]
     names = ["time", "event_id", "event_type", "user_id", "properties", *COLUMNS, *MEASURED]
     statement = sql.SQL("COPY events ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, names)))
@@ -130,6 +130,15 @@ def insert_weather(connection: psycopg.Connection, rows: int) -> None:
                 cells.append(not_null.get(name, value) if value is None else value)
             cells += [None if row[name] == "NA" else row[name] for name in MEASURED]
             copy.write_row(cells)
+
+
+def has_xml(connection: psycopg.Connection) -> bool:
+    """Whether the server was built with XML."""
+    try:
+        connection.execute("SELECT '<a/>'::xml")
+    except psycopg.errors.FeatureNotSupported:
+        return False
+    return True
 
 
 def dump(connection: psycopg.Connection) -> list[bytes]:
