@@ -11,6 +11,7 @@ import psycopg
 import redis
 from redis import Redis
 
+from infra.consumer_group import group_name
 from infra.errors import Terminal, Transient, WrongUse, is_transient, may_quote_a_row, one_line
 from infra.next_steps import next_step
 from infra.redis_server import UnfitServer, open_redis
@@ -69,11 +70,18 @@ class Clients:
         self.settings = settings
         self._role = role
         self._idle: LifoQueue[psycopg.Connection] = LifoQueue()
+        self._group: str | None = None
 
     @cached_property
     def redis(self) -> Redis:
         """Made when it is first asked for: a backfill of files needs no Redis."""
         return redis_client(self.settings)
+
+    def group(self, connection: psycopg.Connection) -> str:
+        """The name of this database's consumer group. It cannot change in a run, so it is asked for once."""
+        if self._group is None:
+            self._group = group_name(connection)
+        return self._group
 
     def __enter__(self) -> Clients:
         return self

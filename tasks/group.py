@@ -6,32 +6,13 @@ read. It is made when a stream is first planned, so that nothing of it is trimme
 
 from __future__ import annotations
 
-import hashlib
-
 import psycopg
 import redis
 
 FIRST_RELEASE = "spillway"  # the name that all databases shared
 
-_MAY_ASK = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
-# A restored copy has the id of the original: the server and the database are what it differs by.
-_IDENTITY = """
-    SELECT i.id::text, d.oid::bigint FROM spillway.instance AS i, pg_catalog.pg_database AS d
-     WHERE d.datname = current_database()"""
 _ENDS_A_RANGE = """
     SELECT FROM spillway.ledger WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) AND upper(ids) = %s"""
-
-
-def group_name(connection: psycopg.Connection) -> str:
-    """`spillway-` and 12 hexadecimal digits. Raises `psycopg.Error`."""
-    identity = connection.execute(_IDENTITY).fetchone()
-    may_ask = connection.execute(_MAY_ASK).fetchone()
-    assert identity is not None  # schema.sql puts the row in
-    assert may_ask is not None  # a function has one row
-    system = None
-    if may_ask[0]:
-        system = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
-    return f"spillway-{hashlib.sha256(repr((*identity, system)).encode()).hexdigest()[:12]}"
 
 
 def reserve(client: redis.Redis, stream: str, group: str) -> None:
@@ -46,14 +27,19 @@ def reserve(client: redis.Redis, stream: str, group: str) -> None:
             raise
 
 
-def publish(client: redis.Redis, stream: str, group: str, position: str, passed: int) -> None:
-    """Set the group's last-delivered-id and its count of entries read. Raises `redis.RedisError`."""
+def publish(client: redis.Redis, stream: str, group: str, position: str, passed: int) -> bool:
+    """Set the group's last-delivered-id and its count of entries read. Returns whether the group is a new one.
+
+    Raises `redis.RedisError`.
+    """
     try:
         client.execute_command("XGROUP", "SETID", stream, group, position, "ENTRIESREAD", passed)
     except redis.exceptions.ResponseError as error:
         if not str(error).startswith("NOGROUP"):
             raise
         client.execute_command("XGROUP", "CREATE", stream, group, position, "ENTRIESREAD", passed)
+        return True
+    return False
 
 
 def retire_first_release(client: redis.Redis, connection: psycopg.Connection, stream: str) -> None:

@@ -10,9 +10,10 @@ import psycopg
 import redis
 
 from infra.connections import Clients
+from infra.consumer_group import group_name
 from infra.errors import Terminal
 from tasks.continuity import Memory, choices, why_not_the_same
-from tasks.group import group_name, reserve
+from tasks.group import reserve
 from tasks.ids import IdRange, id_text
 from tasks.proof import Absence, stream_away
 from tasks.step import step
@@ -122,10 +123,12 @@ def make_plan(
     until: int | None = None,
     register: bool = True,
     absence: Absence | None = None,
+    group: str | None = None,
 ) -> Plan:
     """Freeze the tail of `stream` and find what is left to drain up to it, or up to the id `until`.
 
-    `register`: have the ledger know a stream that is new. `absence`: where it is noted if the stream was away. Raises
+    `register`: have the ledger know a stream that is new. `absence`: where it is noted if the stream was away.
+    `group`: the name of the database's consumer group, asked for if not given. Raises
     `StreamAway` if there is no such stream, `Terminal` if it is not the one any more of which the ledger tells: its ids
     are being given out a second time, and a new entry could be taken for one that was drained.
     """
@@ -139,7 +142,7 @@ def make_plan(
         raise Terminal(choices(stream, found.reason))
     if memory is None and register:
         with suppress(redis.exceptions.ResponseError):  # it may not be allowed to: settling warns of that
-            reserve(client, stream, group_name(connection))
+            reserve(client, stream, group or group_name(connection))
         connection.execute(_REGISTER, {"stream": stream, "baseline": tail.added - tail.length})
     upto = tail.last if until is None else min(until, tail.last)
     if memory is None and not register:
@@ -158,4 +161,4 @@ def plan(
 ) -> Plan:
     """`make_plan`, as a task."""
     with clients.explained(f"plan {stream}"), clients.postgres() as connection:
-        return make_plan(clients.redis, connection, stream, until, register, absence)
+        return make_plan(clients.redis, connection, stream, until, register, absence, clients.group(connection))

@@ -9,10 +9,11 @@ import psycopg
 import redis
 
 from infra.connections import Clients
+from infra.consumer_group import group_name
 from infra.errors import Terminal, one_line
 from tasks.compact import compact
 from tasks.continuity import why_not_continued
-from tasks.group import group_name, publish, retire_first_release
+from tasks.group import publish, retire_first_release
 from tasks.ids import IdRange, id_text
 from tasks.plan import Plan
 from tasks.proof import Absence, StreamAway, stream_away
@@ -63,6 +64,7 @@ def settle(
     plan: Plan,
     trim_keep: timedelta | None = None,
     absence: Absence | None = None,
+    group: str | None = None,
 ) -> Settled:
     """Balance the ledger of a stream after a drain, publish its progress, and trim it if `trim_keep` is given.
 
@@ -104,12 +106,12 @@ def settle(
                 connection.execute(_LOSE, values | {"id": stream_id, "start": lost_ids.start, "stop": lost_ids.stop})
             compact(connection, stream_id)
     passed = baseline + read + lost_before + lost
-    group = group_name(connection)
+    group = group or group_name(connection)
     warnings: tuple[str, ...] = ()
     if read and watermark == drained_to:
         # Never beyond entries-added of this moment: Redis would show a negative lag, and newer ones refuse such a file.
         position = id_text(int(watermark) - 1)
-        warnings = _publish(client, connection, plan.stream, group, position, min(passed, now.added))
+        warnings = _publish(client, connection, plan.stream, group, position, min(passed, now.added), now.groups)
     if trim_keep is not None and int(watermark or 0) and not absence.met:
         try:
             trimmed = trim(client, plan.stream, plan.tail, int(watermark), trim_keep, group)
@@ -143,12 +145,19 @@ def explain_loss(plan: Plan, now: Tail, settled: int, lost: int, gone: int) -> I
 
 
 def _publish(
-    client: redis.Redis, connection: psycopg.Connection, stream: str, group: str, position: str, passed: int
+    client: redis.Redis,
+    connection: psycopg.Connection,
+    stream: str,
+    group: str,
+    position: str,
+    passed: int,
+    groups: int,
 ) -> tuple[str, ...]:
-    """Show the progress in Redis. A group that cannot be set is a warning."""
+    """Show the progress in Redis. A group that cannot be set is a warning. `groups`: how many there were before."""
     try:
-        publish(client, stream, group, position, passed)
-        retire_first_release(client, connection, stream)
+        is_new = publish(client, stream, group, position, passed)
+        if groups + is_new > 1:  # ours is one of them
+            retire_first_release(client, connection, stream)
     except redis.exceptions.RedisError as error:
         return (f"{stream}: progress not published as consumer group {group!r}: {error}",)
     return ()
@@ -158,4 +167,4 @@ def _publish(
 def settle_stream(clients: Clients, plan: Plan, absence: Absence) -> Settled:
     """`settle`, as a task."""
     with clients.explained(f"settle {plan.stream}"), clients.postgres() as connection:
-        return settle(clients.redis, connection, plan, clients.settings.trim_keep, absence)
+        return settle(clients.redis, connection, plan, clients.settings.trim_keep, absence, clients.group(connection))

@@ -10,10 +10,11 @@ import pytest
 import redis
 
 from flows.drain import drain
+from infra.consumer_group import group_name
 from infra.producers.send import send
 from infra.servers.schema import apply_schema
 from infra.settings import Settings
-from tasks.group import FIRST_RELEASE, group_name
+from tasks.group import FIRST_RELEASE
 from tests.conftest import Servers
 from tests.flows.test_drain import event
 from tests.oracle import flat_rows, table_rows
@@ -87,3 +88,15 @@ def test_a_group_of_that_name_with_readers_of_its_own_stays(
     drain(stream)
     names = {group["name"] for group in redis_client.xinfo_groups(stream)}
     assert names == {group_name(database).encode(), FIRST_RELEASE.encode()}
+
+
+def test_the_first_drain_after_an_upgrade_replaces_the_group_of_the_first_release(
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    send(redis_client, stream, [event(n) for n in range(20)])
+    drain(stream)
+    last = redis_client.xrevrange(stream, count=1)[0][0]
+    redis_client.xgroup_destroy(stream, group_name(database))
+    redis_client.xgroup_create(stream, FIRST_RELEASE, id=last)
+    drain(stream)
+    assert {group["name"] for group in redis_client.xinfo_groups(stream)} == {group_name(database).encode()}
