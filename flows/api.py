@@ -20,9 +20,11 @@ from infra.places import without_credentials
 from infra.settings import settings
 
 
-def demand_prefect() -> None:
+def demand_prefect(needs_redis: bool = True) -> None:
     """Raise `Terminal` where the Prefect server does not answer; where none is set, Prefect starts one for a while."""
-    settings()  # what is set wrongly is refused before a server is started for it
+    config = settings()  # what is set wrongly is refused before a server is started for it
+    if needs_redis:
+        _ = config.redis
     if not get_current_settings().api.url:
         threading.Thread(target=_end_with_this_process, daemon=True).start()
     try:

@@ -75,7 +75,7 @@ def backfill_command(
         bars.progress.start()
         return answer
 
-    demand_prefect()
+    demand_prefect(needs_redis=stream is not None)
     shown = bars.progress if console.is_terminal else nullcontext()
     try:
         with prefect_explained(), answered(confirm), watched(bars), shown:

@@ -26,7 +26,7 @@ def maintain_command(
     from flows.api import demand_prefect, run_flow
     from flows.maintain import maintain
 
-    demand_prefect()
+    demand_prefect(needs_redis=False)
     result, error = run_flow(lambda: maintain(dry_run))
     if as_json:
         print(orjson.dumps(result).decode())

@@ -98,7 +98,7 @@ def redrive_command(
 
     selected = _selection(stream, entries, kind, field)
     edits = dict(_change(change) for change in changes or [])
-    demand_prefect()
+    demand_prefect(needs_redis=False)
     result, error = run_flow(lambda: redrive(list(selected.streams), list(selected.entries), kind, field, edits, yes))
     for warning in result["warnings"]:
         print(f"warning: {printable(warning)}", file=sys.stderr)

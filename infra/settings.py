@@ -78,18 +78,14 @@ def _columns(item: str, example: str) -> Callable[[object], object]:
     return check
 
 
-def _url(read: Callable[[str], object]) -> Callable[[SecretStr], SecretStr]:
+def _database_url(value: SecretStr) -> SecretStr:
     """Refuse a URL that cannot be read; empty is the local server."""
-
-    def check(value: SecretStr) -> SecretStr:
-        try:
-            if value.get_secret_value():
-                read(value.get_secret_value())
-        except UnreadableUrl as error:
-            raise PydanticCustomError("url", "{fault}", {"fault": str(error)}) from None
-        return value
-
-    return check
+    try:
+        if value.get_secret_value():
+            read_database_url(value.get_secret_value())
+    except UnreadableUrl as error:
+        raise PydanticCustomError("url", "{fault}", {"fault": str(error)}) from None
+    return value
 
 
 def _beside_project(value: Path) -> Path:
@@ -117,10 +113,9 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # it may be a URL with a password
     )
 
-    redis_url: Annotated[SecretStr, AfterValidator(_url(read_redis_url))] = Field(
-        default=SecretStr(""), description="redis://, rediss:// or unix:// URL"
-    )
-    database_url: Annotated[SecretStr, AfterValidator(_url(read_database_url))] = Field(
+    # Read where it is used: commands that need no Redis are not stopped by a URL of it.
+    redis_url: SecretStr = Field(default=SecretStr(""), description="redis://, rediss:// or unix:// URL")
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
         default=SecretStr(""), description="postgresql:// URL, libpq options allowed"
     )
     redis_port: int = Field(default=6379, ge=1, le=65535, description="of the local server, where no URL is set")
@@ -185,8 +180,13 @@ class Settings(BaseSettings):
 
     @property
     def redis(self) -> str:
-        """The URL to connect to, password included: never print it."""
-        return self.redis_url.get_secret_value() or f"redis://127.0.0.1:{self.redis_port}/0"
+        """The URL to connect to, password included: never print it. Raises `WrongUse` for one that cannot be read."""
+        url = self.redis_url.get_secret_value() or f"redis://127.0.0.1:{self.redis_port}/0"
+        try:
+            read_redis_url(url)
+        except UnreadableUrl as error:
+            raise WrongUse(f"settings: SPILLWAY_REDIS_URL: {error}; correct the variable or the line in .env") from None
+        return url
 
     @property
     def database(self) -> str:

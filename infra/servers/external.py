@@ -38,7 +38,9 @@ class External(Engine):
         return None
 
     def up(self) -> tuple[Service, ...]:
-        """Check that both answer and that the schema is there."""
+        """Check that both answer and that the schema is there; their URLs first, whichever server is away."""
+        for service in SERVICES:
+            self._where(service)
         for service in SERVICES:
             self._version(service)
         try:

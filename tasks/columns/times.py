@@ -18,6 +18,7 @@ _CUT = Context(rounding=ROUND_DOWN)  # the usual context would round at the 28th
 _FEW = 32  # texts that are parsed one by one
 _INTEGER = r"^-?[0-9]{1,18}(?:\.0*)?$"  # as Arrow casts them: without a plus, once the fraction is cut
 _FRACTION_OF_ZEROS = r"\.0*$"
+_BEYOND = "<"  # what Arrow writes for a time that it cannot spell begins so
 _THOUSANDTHS_OF_ZERO = r"\.?(?:000)+$"
 # Decimal alone would take 1_000 and the digits of other alphabets, and stumble over an exponent of a million.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
@@ -53,8 +54,21 @@ def time_texts(times: pa.Array) -> pa.Array:
     if unit == "ns":  # cut, as the digits of the text would be: towards the past
         micros = np.asarray(numbers.fill_null(0)) // 1000
         numbers, unit = pa.array(micros, mask=np.asarray(times.is_null())), "us"
-    texts = pc.replace_substring(numbers.view(pa.timestamp(unit)).cast(pa.string()), " ", "T", max_replacements=1)
+    texts = spelled(numbers, numbers.view(pa.timestamp(unit)).cast(pa.string()), unit)
+    texts = pc.replace_substring(texts, " ", "T", max_replacements=1)
     return pc.binary_join_element_wise(without_zeros(texts) if unit != "s" else texts, "Z", "")
+
+
+def spelled(numbers: pa.Array, texts: pa.Array, unit: str) -> pa.Array:
+    """`texts`, string, n, of Arrow, with those replaced that are no times: it knows no years beyond ±32,767.
+
+    `numbers`: int64, n, of `unit` (D, s, ms, us) since 1970. The least one that there is has no time: it is `NaT`.
+    """
+    odd = pc.starts_with(texts, _BEYOND).fill_null(False)
+    if not pc.any(odd).as_py():
+        return texts
+    moments = np.asarray(numbers.filter(odd)).astype(f"datetime64[{unit}]")
+    return pc.replace_with_mask(texts, odd, pa.array(np.datetime_as_string(moments), pa.string()))
 
 
 def without_zeros(texts: pa.Array) -> pa.Array:

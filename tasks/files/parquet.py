@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 from infra.errors import Terminal, one_line
 from tasks.archive.forms import PG_TYPE
+from tasks.files import int96
 from tasks.files.block import MOST_ROWS, Rows
 from tasks.files.find import SourceFile
 from tasks.files.stored import intact, reachable
@@ -22,23 +24,16 @@ _READ_BYTES = 1024 * 1024  # of each column at once, instead of all of it in a r
 # Decoded at once, and joined into blocks: what a row takes is known only then, since a value that comes again and again
 # is stored once.
 _BATCH_ROWS = 4096
-# By default INT96 becomes nanoseconds, which wrap outside 1677 to 2262: the year 2611 would be stored as 2026.
-_INT96_UNIT = "us"
 
 
 def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
     """The names of the columns, and the rows.
 
     Raises `Terminal` for what is no Parquet file, has no columns or several of one name, or (while the rows are read)
-    is broken or has a column that cannot become text.
+    is broken, has a column that cannot become text, or times that `check_int96` refuses.
     """
-    with reachable(file):
-        source = file.files.open_input_file(file.path)
-    with intact(file, "Parquet"):
-        parquet = pq.ParquetFile(
-            source, pre_buffer=False, buffer_size=_READ_BYTES, coerce_int96_timestamp_unit=_INT96_UNIT
-        )
-        names = parquet.schema_arrow.names
+    parquet = _open(file)
+    names = parquet.schema_arrow.names
     if len(set(names)) < max(1, len(names)):
         raise Terminal(
             f"backfill: {file.shown}: expected columns with different names, found"
@@ -48,7 +43,19 @@ def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
     return keys, _rows(file, parquet, keys)
 
 
+def _open(file: SourceFile, int96_unit: str = int96.UNIT) -> Any:
+    with reachable(file):
+        source = file.files.open_input_file(file.path)
+    with intact(file, "Parquet"):
+        parquet = pq.ParquetFile(
+            source, pre_buffer=False, buffer_size=_READ_BYTES, coerce_int96_timestamp_unit=int96_unit
+        )
+        assert parquet.schema_arrow is not None  # read here, where a broken one is explained
+        return parquet
+
+
 def _rows(file: SourceFile, parquet: Any, keys: tuple[bytes, ...]) -> Iterator[Rows]:
+    int96.check_int96(file, parquet, partial(_open, file))
     count = held = size = 0
     columns: list[list[pa.Array]] = [[] for _ in keys]
     with parquet:

@@ -11,13 +11,15 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.columns.times import time_texts, without_zeros
+from tasks.columns.times import spelled, time_texts, without_zeros
 
 _UUID_BYTES = 16
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)  # both digits at once
 _GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))  # of the 32 digits of a UUID; a dash between two
 _DIGITS_ALONE = r"^-?[0-9]+$"
 _EXPONENT_BELOW = 1e-4  # Python writes smaller numbers with an exponent, Arrow does not yet
+_DAY_MS = 86_400_000
+_ZEROS_TO_MICROSECONDS = {"s": "000000", "ms": "000"}
 _JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
@@ -48,8 +50,10 @@ def as_text(array: pa.Array) -> pa.Array:
     if pa.types.is_time(kind):
         return without_zeros(array.cast(pa.string())).cast(pa.binary())
     if pa.types.is_duration(kind):
-        array = array.cast(pa.duration("us"), safe=False).cast(pa.int64())
-    elif pa.types.is_fixed_size_binary(kind) or _is_text(kind):
+        return _durations(array).cast(pa.binary())
+    if pa.types.is_date(kind):
+        return _dates(array).cast(pa.binary())
+    if pa.types.is_fixed_size_binary(kind) or _is_text(kind):
         return array.cast(pa.binary())
     return array.cast(pa.string()).cast(pa.binary())
 
@@ -67,6 +71,30 @@ def _floats(array: pa.Array) -> pa.Array:
     size = pc.abs(array)
     odd = pc.or_(pc.match_substring(texts, "e"), pc.and_(pc.less(size, _EXPONENT_BELOW), pc.greater(size, 0)))
     return _replaced(texts, odd, [str(number) for number in np.asarray(array.filter(odd))])
+
+
+def _dates(array: pa.Array) -> pa.Array:
+    if pa.types.is_date32(array.type):
+        days = array.view(pa.int32()).cast(pa.int64())
+    else:
+        millis = np.asarray(array.view(pa.int64()).fill_null(0))
+        days = pa.array(millis // _DAY_MS, mask=np.asarray(array.is_null()))
+    return spelled(days, array.cast(pa.string()), "D")
+
+
+def _durations(array: pa.Array) -> pa.Array:
+    """In microseconds, cut. By their digits: the numbers themselves may be too large for 64 bits."""
+    unit = array.type.unit
+    numbers = array.view(pa.int64())
+    if unit == "ns":
+        numbers = pc.divide(numbers, 1000)
+    texts = numbers.cast(pa.string())
+    zeros = _ZEROS_TO_MICROSECONDS.get(unit)
+    return (
+        texts
+        if zeros is None
+        else pc.if_else(pc.equal(numbers, 0), texts, pc.binary_join_element_wise(texts, zeros, ""))
+    )
 
 
 def _decimals(array: pa.Array) -> pa.Array:
@@ -119,5 +147,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):  # of pandas, where there are nanoseconds
         return value.to_pydatetime(warn=False)  # type: ignore[attr-defined]
     if isinstance(value, timedelta):
-        return value / timedelta(microseconds=1)
+        return orjson.Fragment(str(_microseconds(value)))
     raise TypeError(f"a value of type {type(value).__name__}")
+
+
+def _microseconds(value: timedelta) -> int:
+    """Cut, as of a column that is not nested: a Timedelta of pandas has nanoseconds beyond."""
+    micros = value // timedelta(microseconds=1)
+    return micros + (micros < 0 and bool(getattr(value, "nanoseconds", 0)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import struct
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -142,6 +144,46 @@ def test_int96_times_of_any_year_keep_their_year(tmp_path: Path) -> None:
     assert [json.loads(fields[b"l"]) for fields in found] == [[text] for text in texts]
     assert [json.loads(fields[b"s"]) for fields in found] == [{"t": text} for text in texts]
     assert [json.loads(fields[b"m"]) for fields in found] == [{"k": text} for text in texts]
+
+
+def with_day(path: Path, day: int, other: int) -> None:
+    """Replace the day of all INT96 of a day by another one (both days since 1970)."""
+    data = path.read_bytes()
+    before, after = (struct.pack("<qI", 3_661_000_000_000, day + 2_440_588) for day in (day, other))
+    assert data.count(before)
+    path.write_bytes(data.replace(before, after))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("day", [-2_440_587, 106_751_990, 106_751_992, 200_000_000, 2**32 - 1 - 2_440_588])
+def test_int96_times_that_microseconds_do_not_reach_are_refused(day: int, nested: bool, tmp_path: Path) -> None:
+    """They wrap: the year 294248 would be stored as 290307 before our era, others as any year, today's too."""
+    times = [*[None] * 5000, START.replace(hour=1, minute=1, second=1, tzinfo=None)]
+    unit = pa.timestamp("us")
+    columns = {"n": pa.array(range(5001)), "plain": pa.array([START.replace(tzinfo=None)] * 5001, unit)}
+    if nested:
+        values = [[{"t": time}] if time else None for time in times]
+        columns["odd.one"] = pa.array(values, pa.list_(pa.struct([("t", unit)])))
+    else:
+        columns["odd.one"] = pa.array(times, unit)
+    options = {"use_dictionary": False, "compression": "none", "write_statistics": False}
+    file = a_file(tmp_path, pa.table(columns), use_deprecated_int96_timestamps=True, **options)
+    with_day(tmp_path / "x.parquet", (START - datetime(1970, 1, 1, tzinfo=UTC)).days, day)
+    if day <= 106_751_990:
+        if nested:  # JSON knows no years beyond 1 to 9999
+            with pytest.raises(Terminal, match="date value out of range"):
+                list(read_rows(file))
+            return
+        (text,) = (
+            fields[b"odd.one"].decode() for fields in fields_of(read_rows(file)).values() if b"odd.one" in fields
+        )
+        expected = str(np.datetime64(day, "D") + np.timedelta64(3661, "s")) + "Z"
+        assert text == expected
+        return
+    with pytest.raises(
+        Terminal, match=r"-290308 to 294247, found others in column 'odd\.one' \(INT96\), rows 4097 to 5001"
+    ):
+        list(read_rows(file))
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
@@ -72,6 +73,41 @@ def test_times_that_no_calendar_has_do_not_stop_the_rest() -> None:
         found = texts([2**63 - 1, -(2**63), 0, None], pa.timestamp(unit))
         assert found[2:] == [{"s": "1970-01-01T00:00:00Z"}.get(unit, found[2]), None]
         assert None not in found[:3]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        ([10**12, -(10**12)], pa.timestamp("s"), ["33658-09-27T01:46:40Z", "-29719-04-05T22:13:20Z"]),
+        ([10**15, 0, None], pa.timestamp("s"), ["31690708-07-05T01:46:40Z", "1970-01-01T00:00:00Z", None]),
+        ([10**18 + 120], pa.timestamp("ms"), ["31690708-07-05T01:46:40.120Z"]),
+        ([2**62], pa.timestamp("us"), ["148108-07-06T14:00:27.387904Z"]),
+        ([2**31 - 1, -(2**31), 0, None], pa.date32(), ["5881580-07-11", "-5877641-06-23", "1970-01-01", None]),
+        ([86_400_000 * 10**7, 86_400_000, None], pa.date64(), ["29349-01-26", "1970-01-02", None]),
+        ([86_400_000 * 10**8, -86_400_000], pa.date64(), ["275760-09-13", "1969-12-31"]),
+    ],
+    ids=str,
+)
+def test_times_beyond_what_arrow_can_spell_are_spelled(
+    values: list[int | None], kind: pa.DataType, expected: list[str | None]
+) -> None:
+    """Arrow writes «value out of range», which would be the text of a column, and the same one for no value at all."""
+    assert texts(values, kind) == expected
+
+
+@settings(deadline=None)  # the first one imports pandas
+@given(
+    st.lists(st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(-2000, 2000)),
+    st.sampled_from(["s", "ms", "us", "ns"]),
+)
+def test_durations_of_any_length_are_exact(values: list[int | None], unit: str) -> None:
+    factor = {"s": Fraction(10**6), "ms": Fraction(1000), "us": Fraction(1), "ns": Fraction(1, 1000)}[unit]
+    expected = [None if value is None else str(int(value * factor)) for value in values]
+    assert texts(values, pa.duration(unit)) == expected
+    short = [value and value % 10**9 - 5 * 10**8 for value in values]
+    nested = pa.array([short], pa.list_(pa.int64())).cast(pa.list_(pa.duration(unit)))
+    found = json.loads(as_text(nested)[0].as_py())
+    assert found == [None if value is None else int(value * factor) for value in short]
 
 
 @settings(deadline=None)  # the first one imports pandas
