@@ -45,6 +45,7 @@ _RESULTS = {
     "lc_monetary": "C",
     "xmloption": "content",
     "row_security": "off",
+    "exit_on_error": "off",  # a rejected row is an error, and the session goes on from a savepoint
 }
 # Asked while the search_path is not ours yet, so every name has its schema.
 _FOUND = """

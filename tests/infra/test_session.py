@@ -45,6 +45,7 @@ ODD = {
     "array_nulls": "off",
     "quote_all_identifiers": "on",
     "session_replication_role": "replica",
+    "exit_on_error": "on",
 }
 
 
@@ -70,6 +71,7 @@ def test_what_a_role_has_set_does_not_hold_in_our_transactions(
         "array_nulls": "on",
         "quote_all_identifiers": "off",
         "session_replication_role": "origin",
+        "exit_on_error": "off",
     }
     assert isolation == ("read committed",)
 
