@@ -16,7 +16,7 @@ from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors import SpillwayError, Terminal
+from infra.errors import SpillwayError, Terminal, WrongUse
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.conftest import Servers
@@ -211,3 +211,15 @@ def test_deep_reconciliation_of_what_was_drained_archived_and_restored(
     alter("""DELETE FROM events WHERE "own %s"::text = '[1, 2]'""")
     reconcile("*", deep=True, repair=True, fail=False)
     assert dump(database) == before
+
+
+def test_a_file_of_an_archive_that_is_loaded_as_any_other_says_what_is_left_in_it(
+    tenants: list[bytes], database: psycopg.Connection, configure: Configure, tmp_path: Path
+) -> None:
+    assert archive(configure, tmp_path) == 100
+    result = backfill(str(next(tmp_path.rglob("*.parquet"))), expired="load")
+    (warning,) = result["warnings"]
+    assert "its columns 'tenant', 'n', 'mood' are not loaded: --archive restores them" in warning
+    assert {line.split(b"\t")[5] for line in dump(database)} == {b"acme"}
+    with pytest.raises(WrongUse, match="without is for columns of the archive"):
+        backfill(str(tmp_path), without=["tenant"])

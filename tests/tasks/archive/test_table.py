@@ -78,6 +78,24 @@ def test_a_manifest_names_each_column_with_its_type(
     assert schema.field("price").metadata[b"postgresql_type"] == b"numeric(12,3)"
 
 
+def test_the_session_of_the_caller_changes_no_text(alter: Alter, database: psycopg.Connection, root: Root) -> None:
+    alter("""ALTER TABLE events ADD COLUMN at timestamptz DEFAULT '-infinity', ADD COLUMN span interval DEFAULT
+             '1 year -2 mons', ADD COLUMN raw bytea[] DEFAULT '{"\\\\x00ff"}',
+             ADD COLUMN f float8[] DEFAULT '{0.1,1e-5}', ADD COLUMN paid money DEFAULT '12.34',
+             ADD COLUMN of regclass DEFAULT 'public.events'""")
+    insert(database, many(10))
+    alter("UPDATE events SET at = '2024-02-01 12:00+00' WHERE user_id <> 'user-1'")
+    chunk = the_chunk(database)
+    first = archive_chunk(database, chunk, root)
+    for setting in ("TimeZone = 'Pacific/Kiritimati'", "client_encoding = 'LATIN1'", "DateStyle = 'German'",
+                    "IntervalStyle = 'iso_8601'", "bytea_output = 'escape'", "extra_float_digits = -5",
+                    "lc_monetary = 'C'", "search_path = users, public"):  # fmt: skip
+        database.execute(f"SET {setting}")
+    assert archive_chunk(database, chunk, root) == first
+    assert drop_archived(database, chunk, first, root) == "dropped"
+    database.execute("RESET ALL")
+
+
 def test_a_column_added_between_archive_and_drop_keeps_the_chunk(
     rows: psycopg.Connection, root: Root, folder: Path
 ) -> None:
