@@ -12,9 +12,9 @@ from pathlib import Path
 
 from infra.errors import Terminal
 from infra.servers.host import Host
-from infra.servers.lock import locked
+from infra.servers.lock import locked, said
 from infra.servers.output import say
-from infra.servers.process import ProcessEngine, said
+from infra.servers.process import ProcessEngine
 from infra.servers.server import telling
 
 SUITE = "trixie"  # Debian 13: the first with a TimescaleDB (2.19) that does not lose rows (issue 7672)

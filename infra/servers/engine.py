@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from infra.errors import Terminal
 from infra.settings import Settings
 
 Service = Literal["timescaledb", "redis"]
@@ -43,6 +44,10 @@ class Engine(ABC):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    def not_running(self, service: Service) -> Terminal:
+        """The error of a command that needs a running server."""
+        return Terminal(f"{service} of instance {self.settings.instance} does not run: `spillway up` starts it")
 
     @abstractmethod
     def why_not(self) -> str | None:

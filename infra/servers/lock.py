@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from infra.errors import Terminal
 from infra.servers.output import say
+from infra.settings import Settings
 
 PATIENCE = 900  # seconds: the longest that is waited for is a Debian root over a slow line
 
@@ -37,6 +39,30 @@ def locked(path: Path, what: str) -> Iterator[None]:
             _held.discard(path)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def working(settings: Settings) -> Iterator[None]:
+    """Alone on this instance, and with what the machine refuses said in one line."""
+    lock = settings.state_dir / f".{settings.instance}.lock"
+    with said(settings.state_dir), locked(lock, f"instance {settings.instance}"):
+        yield
+
+
+@contextmanager
+def said(folder: Path) -> Iterator[None]:
+    """Turns what the machine refuses into `Terminal` with the next step."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.filename or folder}: {error.strerror}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Terminal(f"{what}: free some space there, or set SPILLWAY_STATE_DIR to another disk") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise Terminal(
+                f"{what}: run as the user who owns it, or set SPILLWAY_STATE_DIR to a folder of your own"
+            ) from error
+        raise Terminal(f"{what}: see that SPILLWAY_STATE_DIR names a folder") from error
 
 
 def make_open_folder(folder: Path) -> None:

@@ -35,6 +35,15 @@ def demand_free(service: Service, port: int) -> None:
             ) from None
 
 
+def demand_same(service: Service, port: int, wanted: int, instance: str) -> None:
+    """Raise `Terminal` with the next step if a running server of `instance` has another port than the settings."""
+    if port != wanted:
+        raise Terminal(
+            f"{service} of instance {instance} runs on port {port}, not {wanted}:"
+            f" run `spillway down` first, or set {VARIABLE[service]}={port}"
+        )
+
+
 def holder(port: int) -> str | None:
     """`name (pid N)` of the process that listens on `port`; None where /proc does not tell."""
     inodes = {f"socket:[{inode}]" for inode in _listening(port)}

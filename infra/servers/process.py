@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -17,7 +15,7 @@ from infra.errors import Terminal, one_line
 from infra.servers import logs, marker, ports, probe
 from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus
 from infra.servers.host import Host, User
-from infra.servers.lock import locked
+from infra.servers.lock import working
 from infra.servers.output import say
 from infra.servers.postgres import Postgres
 from infra.servers.redis_server import RedisServer
@@ -74,7 +72,7 @@ class ProcessEngine(Engine):
         return str(folder) if folder.exists() else None
 
     def up(self) -> tuple[Service, ...]:
-        with self._working():
+        with working(self.settings):
             self.prepare()
             for service in SERVICES:
                 # Both before either is started: half an instance is worse than none.
@@ -85,16 +83,16 @@ class ProcessEngine(Engine):
             return started
 
     def down(self) -> tuple[Service, ...]:
-        with self._working():
+        with working(self.settings):
             return tuple(service for service in SERVICES if self._stop(service, "fast"))
 
     def start(self, service: Service) -> None:
-        with self._working():
+        with working(self.settings):
             self.prepare()
             self._start(service)
 
     def stop(self, service: Service, how: How = "fast") -> None:
-        with self._working():
+        with working(self.settings):
             self._stop(service, how)
 
     def _wanted_port(self, service: Service) -> int:
@@ -105,11 +103,8 @@ class ProcessEngine(Engine):
         server = self.server(service)
         port = self._wanted_port(service)
         runs = server.pid() is not None
-        if runs and server.port() not in (port, None):
-            raise Terminal(
-                f"{service} of instance {self.settings.instance} runs on port {server.port()}, not {port}:"
-                f" run `spillway down` first, or set {ports.VARIABLE[service]}={server.port()}"
-            )
+        if runs:
+            ports.demand_same(service, server.port() or port, port, self.settings.instance)
         before = server.log_size()
         if not runs:
             ports.demand_free(service, port)
@@ -151,7 +146,7 @@ class ProcessEngine(Engine):
         logs.show({name: self._seen(name).log for name in wanted}, follow)
 
     def reset(self) -> None:
-        with self._working():
+        with working(self.settings):
             for service in SERVICES:
                 # What is about to be removed needs no orderly end, and a broken one could not give it.
                 self._stop(service, "immediate")
@@ -182,29 +177,5 @@ class ProcessEngine(Engine):
         server = self._seen(service)
         port = server.port()
         if server.pid() is None or port is None:
-            raise Terminal(f"{service} of instance {self.settings.instance} does not run: `spillway up` starts it")
+            raise self.not_running(service)
         return port
-
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Alone on this instance, and with what the machine refuses said in one line."""
-        settings = self.settings
-        lock = settings.state_dir / f".{settings.instance}.lock"
-        with said(settings.state_dir), locked(lock, f"instance {settings.instance}"):
-            yield
-
-
-@contextmanager
-def said(folder: Path) -> Iterator[None]:
-    """Turns what the machine refuses into `Terminal` with the next step."""
-    try:
-        yield
-    except OSError as error:
-        what = f"{error.filename or folder}: {error.strerror}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Terminal(f"{what}: free some space there, or set SPILLWAY_STATE_DIR to another disk") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise Terminal(
-                f"{what}: run as the user who owns it, or set SPILLWAY_STATE_DIR to a folder of your own"
-            ) from error
-        raise Terminal(f"{what}: see that SPILLWAY_STATE_DIR names a folder") from error

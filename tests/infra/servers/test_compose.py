@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from infra.servers.docker import COMPOSE_FILE, DockerEngine
+from infra.servers.server import STOP_LIMIT
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER, SCHEMA_SQL, Settings
 
 CLIENTS = [["docker", "compose"], ["docker-compose"]]
@@ -63,6 +64,10 @@ def test_the_schema_is_mounted_after_the_images_own_scripts(content: dict[str, A
     assert name > "001_timescaledb_tune.sh"
     assert name.endswith(".sql")
     assert mode == "ro"
+
+
+def test_docker_gives_both_as_long_to_stop_as_the_other_engines(content: dict[str, Any]) -> None:
+    assert {service["stop_grace_period"] for service in content["services"].values()} == {f"{STOP_LIMIT}s"}
 
 
 def test_the_volumes_are_named(content: dict[str, Any]) -> None:

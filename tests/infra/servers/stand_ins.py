@@ -1,0 +1,190 @@
+"""A container engine without Docker and without a registry: Podman, and stand-ins for the images of infra/compose.yaml.
+
+Everything is in a folder of its own, and nothing of this machine's containers, images and networks is touched. The
+stand-ins are the root folder of the `debian` engine with an entrypoint that keeps the official images' promises: they
+show what Spillway, Docker's client and both generations of Compose make of each other and of real containers. They do
+not show the official images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from infra.servers.debian import SUITE, DebianEngine
+from infra.servers.docker import COMPOSE_FILE
+from infra.servers.engine import SERVICES, Service
+from infra.settings import Settings
+
+ENTRYPOINT = Path(__file__).with_name("stand_in.sh")
+# No limit is raised, no cgroup is delegated, nothing is mounted over another: so it works inside a container, too.
+_CONTAINERS_CONF = """
+[containers]
+default_ulimits = []
+log_driver = "k8s-file"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+tmp_dir = "{folder}/tmp"
+[network]
+network_backend = "netavark"
+network_config_dir = "{folder}/networks"
+"""
+_STORAGE_CONF = """
+[storage]
+driver = "vfs"
+runroot = "{folder}/run"
+graphroot = "{folder}/graph"
+"""
+# Each container gets a copy of its image (vfs). So it has what the servers and the entrypoint need: 130 MB of 540, and
+# no data of the instances that run in that root.
+_KEPT = (
+    *("bin", "sbin", "lib", "lib64", "tmp", "etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/ld.so.c*"),
+    *("usr/lib64", "usr/lib/*/*.so*", "usr/lib/postgresql", "usr/lib/locale"),
+    *("usr/share/postgresql", "usr/share/zoneinfo", "usr/bin/redis-*"),
+    *(f"usr/bin/{name}" for name in ("bash", "sh", "dash", "cat", "chmod", "chown", "id", "mkdir", "setpriv")),
+)
+_LEFT_OUT = ("libLLVM*", "libz3*", "bitcode")  # for PostgreSQL's JIT
+_CHANGES: dict[Service, tuple[str, ...]] = {
+    "redis": ("WORKDIR /data", "VOLUME /data", 'CMD ["redis-server"]'),
+    "timescaledb": (
+        "ENV PGDATA=/var/lib/postgresql/data",
+        "VOLUME /var/lib/postgresql/data",
+        "STOPSIGNAL SIGINT",  # fast shutdown: it does not wait for clients to leave
+        'CMD ["postgres"]',
+    ),
+}
+
+
+def why_not() -> str | None:
+    """None if containers can run on this machine; otherwise the reason."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "containers of these tests need root on Linux"
+    missing = [name for name in ("podman", "runc", "mmdebstrap", "iptables") if not shutil.which(name, path=_PATH)]
+    if missing:
+        return f"containers: {', '.join(missing)} not on this machine; .ci/run installs what they need"
+    return DebianEngine(Settings(_env_file=None)).why_not()
+
+
+_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+class Podman:
+    """Podman with its own storage in `folder`, and Docker's client and Compose v2 from Debian beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "podman.sock"
+        for name, text in (("containers.conf", _CONTAINERS_CONF), ("storage.conf", _STORAGE_CONF)):
+            (folder / name).write_text(text.format(folder=folder))
+        self._own = {
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+            "PATH": _PATH,
+        }
+
+    def run(self, *args: str) -> str:
+        """`podman ARGS`; returns its output. Raises `CalledProcessError`."""
+        done = subprocess.run(
+            ["podman", *args], env=os.environ | self._own, stdout=subprocess.PIPE, text=True, check=True, timeout=120
+        )
+        return done.stdout
+
+    def import_images(self) -> None:
+        """Make the stand-ins, by the names that the compose file has."""
+        debian = DebianEngine(Settings(_env_file=None))
+        debian.prepare()
+        tar = self.folder / "root.tar"
+        kept = sorted(str(path.relative_to(debian.root)) for pattern in _KEPT for path in debian.root.glob(pattern))
+        left_out = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
+        own = ["-C", str(ENTRYPOINT.parent), ENTRYPOINT.name]
+        subprocess.run(["tar", "-cf", tar, *left_out, "-C", debian.root, *kept, *own], check=True)
+        programs = f"ENV PATH={debian.postgres_bin()}:/usr/bin:/bin"  # Debian's own psql is a script in Perl
+        services = yaml.safe_load(COMPOSE_FILE.read_text())["services"]
+        for service in SERVICES:
+            entrypoint = f"ENTRYPOINT {json.dumps(['/' + ENTRYPOINT.name])}"
+            changes = [f"--change={change}" for change in (programs, entrypoint, *_CHANGES[service])]
+            self.run("import", "--quiet", *changes, str(tar), f"docker.io/{_whole(services[service]['image'])}")
+        tar.unlink()
+
+    def fetch_clients(self) -> None:
+        """Docker's client, and Compose v2 as its plugin: they need no installing, only a place."""
+        root = self.folder / "clients"
+        argv = ["mmdebstrap", "--quiet", "--variant=extract", "--include=docker-cli,docker-compose", SUITE, str(root)]
+        subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=300)
+        # Not all of usr/bin: its docker-compose is v2 as well.
+        (self.folder / "bin").mkdir()
+        (self.folder / "bin/docker").symlink_to(root / "usr/bin/docker")
+        plugins = {name: self.folder / name / "cli-plugins/docker-compose" for name in ("v1", "v2")}
+        for plugin in plugins.values():
+            plugin.parent.mkdir(parents=True)
+        # A plugin of the user comes before one of the machine. So v1 is what is used where this one fails.
+        plugins["v1"].write_text("#!/bin/sh\nexit 1\n")
+        plugins["v1"].chmod(0o755)
+        plugins["v2"].symlink_to(root / "usr/libexec/docker/cli-plugins/docker-compose")
+
+    def variables(self, compose: str) -> dict[str, str]:
+        """The environment in which `docker` and Compose of that version (v1, v2) are those of these tests."""
+        return {
+            "DOCKER_HOST": f"unix://{self.socket}",
+            "DOCKER_CONFIG": str(self.folder / compose),
+            "PATH": f"{self.folder}/bin:{_PATH}",
+        }
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Podman answers as Docker for the block; afterwards no container, volume, network or process is left."""
+        argv = ["podman", "system", "service", "--time=0", f"unix://{self.socket}"]
+        with (self.folder / "service.log").open("wb") as log:
+            service = subprocess.Popen(argv, env=os.environ | self._own, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 30
+            while not self.socket.is_socket():
+                assert service.poll() is None, (self.folder / "service.log").read_text()
+                assert time.monotonic() < deadline, "podman does not answer"
+                time.sleep(0.05)
+            yield
+        finally:
+            service.terminate()
+            service.wait(timeout=30)
+            self.run("rm", "--all", "--force", "--volumes", "--time=0")
+            self.run("network", "prune", "--force")
+            self._end_monitors()
+
+    def _end_monitors(self) -> None:
+        """End what watches a `docker exec` that is over: it would stay for five minutes, and then write to `folder`."""
+        for command in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if b"conmon" in (words := command.read_bytes()) and os.fsencode(self.folder) in words:
+                    os.kill(int(command.parent.name), signal.SIGKILL)
+
+
+def _whole(image: str) -> str:
+    """An image's name as the registry has it: `redis:7` is `library/redis:7`."""
+    return image if "/" in image else f"library/{image}"
+
+
+@contextmanager
+def containers(folder: Path) -> Iterator[Podman]:
+    """All of this, in `folder`, which is removed at the end."""
+    try:
+        podman = Podman(folder)
+        podman.fetch_clients()
+        podman.import_images()
+        with podman.serving():
+            yield podman
+    finally:
+        shutil.rmtree(folder)
