@@ -123,7 +123,9 @@ class DockerEngine(Engine):
 
     def reset(self) -> None:
         with working(self.settings):
-            self._compose("down", "-v")
+            # What is about to be removed needs no orderly end. A first start that was cut off would even take all of its
+            # stop_grace_period: the images' entrypoint passes no signal on.
+            self._compose("down", "-v", "-t", "0")
             marker.remove(self.settings)
 
     def psql(self, args: Sequence[str]) -> int:
