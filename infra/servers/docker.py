@@ -123,7 +123,7 @@ class DockerEngine(Engine):
 
     def reset(self) -> None:
         with working(self.settings):
-            # What is about to be removed needs no orderly end. A first start that was cut off would even take all of its
+            # What is about to be removed needs no orderly end, and a first start that was cut off would take its whole
             # stop_grace_period: the images' entrypoint passes no signal on.
             self._compose("down", "-v", "-t", "0")
             marker.remove(self.settings)
