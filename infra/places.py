@@ -43,6 +43,8 @@ class Place:
         """Another path of the same file system, for people."""
         if self.local:
             return path
+        if not isinstance(self.files, fs.PyFileSystem):  # pyarrow decodes what is encoded: a % in a name, as of `a%2Fb`
+            path = path.replace("%", "%25")
         for shown in (self.shown, unquote(self.shown)):
             if shown.endswith(self.path):
                 return shown[: len(shown) - len(self.path)] + path

@@ -50,3 +50,10 @@ def test_an_error_of_a_place_says_where_and_what_to_do(
     ):
         raise error
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["tenant=a%2Fb/x.csv", "50%/x.csv", "a b/ü?.csv", "%25/x.csv"])
+def test_a_file_found_in_a_bucket_is_found_again_by_how_it_is_shown(name: str) -> None:
+    place = open_place("s3://bucket/data?region=eu-west-1", "test", "mend it")
+    shown = place.show(f"bucket/data/{name}")
+    assert open_place(f"{shown}?region=eu-west-1", "test", "mend it").path == f"bucket/data/{name}"
