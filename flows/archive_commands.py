@@ -9,9 +9,11 @@ import orjson
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from infra.display import printable, printable_json
 from infra.errors import SpillwayError, one_line
 from infra.exit_codes import ExitCode
 from infra.settings import settings
@@ -33,7 +35,7 @@ def list_command(url: Url = "", as_json: Json = False) -> None:
     found, faults = _manifests(root, ())
     if as_json:
         for manifest in found:
-            print(orjson.dumps(_plain(manifest)).decode())
+            print(printable_json(orjson.dumps(_plain(manifest)).decode()))
     else:
         _print(root, found)
     _fail(faults)
@@ -53,22 +55,23 @@ def verify_command(
     found, faults = _manifests(root, names or ())
     if as_json:
         for name in faults:
-            print(orjson.dumps({"name": name, "whole": False}).decode())
+            print(printable_json(orjson.dumps({"name": name, "whole": False}).decode()))
     for manifest in found:
         try:
             verify(root, manifest)
         except SpillwayError as error:
             faults[manifest.name] = one_line(error)
         if as_json:
-            print(orjson.dumps(_plain(manifest) | {"whole": manifest.name not in faults}).decode())
+            print(printable_json(orjson.dumps(_plain(manifest) | {"whole": manifest.name not in faults}).decode()))
     whole = [manifest for manifest in found if manifest.name not in faults]
     if not as_json:
         print(f"{len(whole):,} whole, {sum(manifest.rows for manifest in whole):,} rows; {len(faults):,} not")
     with explained("archive", root):
         strays = [] if names or faults else unlisted(root, found)
     if strays:
+        such = escape(printable(strays[0]))
         Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"[yellow]warning:[/yellow] no manifest lists {len(strays):,} files, such as {strays[0]}: a run is writing"
+            f"[yellow]warning:[/yellow] no manifest lists {len(strays):,} files, such as {such}: a run is writing"
             " them, or one was killed and the next of that chunk removes them, or they are not Spillway's"
         )
     _fail(faults)
@@ -108,18 +111,19 @@ def _print(root: Root, found: list[Manifest]) -> None:
         times = [f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "" for moment in (one.min_time, one.max_time)]
         table.add_row(
             f"{one.chunk.range_start:%Y-%m-%d %H:%M}", f"{one.chunk.range_end:%Y-%m-%d %H:%M}", f"{one.rows:,}", *times,
-            f"{len(one.files)}", f"{one.size / 1e6:,.1f}", f"{one.archived_at:%Y-%m-%d %H:%M}", Text(one.name),
+            f"{len(one.files)}", f"{one.size / 1e6:,.1f}", f"{one.archived_at:%Y-%m-%d %H:%M}",
+            Text(printable(one.name)),
         )  # fmt: skip
     if found:
         console = Console()
         (console if console.is_terminal else Console(width=240)).print(table)
     rows, size = sum(one.rows for one in found), sum(one.size for one in found)
-    print(f"{len(found):,} archives in {root.shown}, {rows:,} rows, {size / 1e6:,.1f} MB")
+    print(f"{len(found):,} archives in {printable(root.shown)}, {rows:,} rows, {size / 1e6:,.1f} MB")
 
 
 def _fail(faults: dict[str, str]) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     for fault in faults.values():
-        console.print("[red]error:[/red] ", Text(fault), sep="")
+        console.print("[red]error:[/red] ", Text(printable(fault)), sep="")
     if faults:
         raise typer.Exit(ExitCode.FAILED)

@@ -14,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.backfill_loads import Loads
 from infra.connections import Clients
+from infra.display import printable
 from infra.errors import SpillwayError, Terminal, WrongUse, one_line
 from infra.mapping import Mapping, mappings_of
 from infra.settings import Settings, settings
@@ -82,7 +83,9 @@ def backfill(
                 mapped += archived
                 warnings += notes
             else:
-                mapped += [(file, mapping_for(file, mappings, mapping)) for file in find(wanted)]
+                files, notes = find(wanted)
+                mapped += [(file, mapping_for(file, mappings, mapping)) for file in files]
+                warnings += notes
             announce(Started(FILES, len(mapped)))
             sources = []
             for start_at in range(0, len(mapped), _FILES_A_STEP):
@@ -114,7 +117,7 @@ def backfill(
         done = result(planned, sources, warnings, dry_run, time.monotonic() - began)
         report_backfill(done)
     for warning in warnings:
-        get_run_logger().warning(warning)
+        get_run_logger().warning(printable(warning))
     if errors := [*(found.error for found in sources if found.error), *failed]:
         raise Terminal("; ".join(errors))
     return done

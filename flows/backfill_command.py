@@ -124,6 +124,6 @@ def _print(result: dict[str, Any]) -> None:
         table.add_row("all", "", *(f"{result[name]:,}" for name in _NUMBERS))
     (console if console.is_terminal else Console(width=240, highlight=False)).print(table)
     for line in sentences(result):
-        print(line)
+        print(printable(line))
     if result["read"]:
         print(f"{result['seconds']:,.1f} s, {result['events_per_second']:,} events/s from start to end")

@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from infra.connections import Clients
+from infra.display import printable
 from infra.errors import SpillwayError, Terminal, Unsuccessful, is_transient, one_line
 from infra.settings import settings
 from tasks.archive.due import find_unarchived
@@ -43,7 +44,7 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
             raise Terminal(f"maintain: {said}") from error
         report_maintenance(done, found)
     for warning in (*done.refused, *found.warnings):
-        get_run_logger().warning(warning)
+        get_run_logger().warning(printable(warning))
     outcome = result(done, found)
     if fail and (problems := violations(done, found)):
         raise Unsuccessful(f"maintain: {'; '.join(problems)}", outcome)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.environment import set_prefect_defaults
+from infra.display import printable, printable_json
 
 app = typer.Typer()
 
@@ -29,7 +30,7 @@ def maintain_command(
     demand_prefect(needs_redis=False)
     result, error = run_flow(lambda: maintain(dry_run))
     if as_json:
-        print(orjson.dumps(result).decode())
+        print(printable_json(orjson.dumps(result).decode()))
     else:
         _print(result)
     if error is not None:  # its words are among those printed
@@ -49,12 +50,12 @@ def _print(result: dict[str, Any]) -> None:
                 name, justify="right" if name in ("age", "rows", "size") else "left", no_wrap=name != "next"
             )
         for row in rows:
-            table.add_row(*map(Text, row.values()))
+            table.add_row(*(Text(printable(value)) for value in row.values()))
         wide.print(table)
     if result["dry_run"]:
         print("a dry run: nothing was changed")
     for line in result["summary"]:
-        print(line)
+        print(printable(line))
     for kind, color in (("warnings", "yellow"), ("violations", "red")):
         for problem in result[kind]:
-            wide.print(Text.assemble((f"{kind[:-1]}: ", color), problem), soft_wrap=True)
+            wide.print(Text.assemble((f"{kind[:-1]}: ", color), printable(problem)), soft_wrap=True)

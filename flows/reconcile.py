@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from infra.connections import Clients
+from infra.display import printable
 from infra.errors import Unsuccessful, WrongUse
 from infra.exit_codes import ExitCode
 from infra.mapping import mappings_of
@@ -82,7 +83,7 @@ def reconcile(
                 dropped += so_far.dropped
         report_reconciliation(books, findings, compared, repaired, dropped)
     for note in notes:
-        get_run_logger().warning(note)
+        get_run_logger().warning(printable(note))
     get_run_logger().info("%d streams, %d entries compared, %d findings", len(books), compared, len(findings))
     losses = [ledger.loss for ledger in books if ledger.loss]
     result = {

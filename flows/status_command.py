@@ -99,7 +99,7 @@ def _print(
     console = Console(width=None if Console().is_terminal else 300, highlight=False)
     table = _table("service", "state", "port", "version", "data")
     for one in servers:
-        table.add_row(one.service, one.state, str(one.port), one.version, one.data)
+        table.add_row(*map(_text, (one.service, one.state, str(one.port), one.version, one.data)))
     console.print(table)
     console.print()
     if schedule:
@@ -107,7 +107,8 @@ def _print(
         for found in schedule:
             last = found["last"]
             planned = _moment(found["next_due"]) if found["scheduled"] else "on demand"
-            table.add_row(found["name"], _moment(last and last["due"]), last["state"] if last else "", planned)
+            texts = (found["name"], _moment(last and last["due"]), last["state"] if last else "", planned)
+            table.add_row(*map(_text, texts))
         console.print(table)
     elif schedule is None:
         console.print("schedule: no Prefect server answers (set PREFECT_API_URL to the one that runs the schedule)")
@@ -130,6 +131,10 @@ def _print(
 
 def _table(*columns: str) -> Table:
     return Table(*columns, box=None, pad_edge=False)
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))
 
 
 def _moment(moment: datetime | None) -> str:

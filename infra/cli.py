@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from infra.errors import PrefectGone, SpillwayError, one_line
+from infra.errors import PrefectGone, SpillwayError, WrongUse, one_line
 from infra.exit_codes import ExitCode, exit_code_lines
 
 
@@ -35,9 +35,19 @@ def main() -> NoReturn:
         gather()()
     except SpillwayError as error:
         fail(error)
+    except UnicodeEncodeError:
+        odd = [argument for argument in sys.argv[1:] if not _is_text(argument)]
+        if not odd:
+            raise
+        fail(WrongUse(f"{odd[0]}: expected an argument in UTF-8; rename what has this name"))
     except KeyboardInterrupt:
         pass
     sys.exit(ExitCode.INTERRUPTED)
+
+
+def _is_text(argument: str) -> bool:
+    """Python keeps bytes of an argument that are not UTF-8 as halves of surrogate pairs."""
+    return argument.encode(errors="replace").decode() == argument
 
 
 def fail(error: SpillwayError) -> NoReturn:

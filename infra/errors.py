@@ -21,6 +21,10 @@ class SpillwayError(Exception):
 
     exit_code = ExitCode.FAILED  # of a command that ends with it
 
+    def __init__(self, message: str) -> None:
+        # Prefect logs what a flow raises and shows it as the state of the run, whatever names the message quotes.
+        super().__init__("\n".join(map(printable, message.split("\n"))))
+
 
 class Transient(SpillwayError):
     """The same step may succeed later with nothing changed by anybody's hand."""

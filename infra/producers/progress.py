@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from infra.display import display_name
+
 
 class Meter:
     """Counts what was sent. `advanced` is called with the sum after every batch."""
@@ -27,7 +29,8 @@ class Meter:
         """How many entries, to which stream, in how many seconds, at what rate."""
         seconds = time.monotonic() - self._started
         noun = "entry" if self.sent == 1 else "entries"
-        return f"{self.sent:,} {noun} to {stream} in {seconds:.2f} s ({self.sent / max(seconds, 1e-9):,.0f} entries/s)"
+        rate = self.sent / max(seconds, 1e-9)
+        return f"{self.sent:,} {noun} to {display_name(stream)} in {seconds:.2f} s ({rate:,.0f} entries/s)"
 
 
 @contextmanager
@@ -43,7 +46,7 @@ def meter(stream: str, total: int | None, done: Callable[[], int] | None = None)
         transient=True,
         disable=not console.is_terminal,
     )
-    task = bar.add_task(stream, total=total, sent=0)
+    task = bar.add_task(display_name(stream), total=total, sent=0)
 
     def advanced(sent: int) -> None:
         bar.update(task, completed=done() if done else sent, sent=sent)

@@ -111,7 +111,7 @@ def report_backfill(done: dict[str, Any]) -> None:
     rows = [{name: source[name] for name in names} | _error(source) for source in done["sources"]]
     notes = [f"- {markdown(line)}" for line in sentences(done)]
     notes += [f"- {done['events_per_second']:,} events/s from start to end"] if done["read"] else []
-    notes += [f"- warning: {text}" for text in done["warnings"]]
+    notes += [f"- warning: {markdown(text)}" for text in done["warnings"]]
     publish("backfill", rows, "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes))
 
 

@@ -49,13 +49,15 @@ def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mappi
 
 
 @step("find files")
-def find(sources: Sequence[str]) -> list[SourceFile]:
-    """All files that the sources stand for, each once. Raises `SpillwayError` where one of them stands for none."""
+def find(sources: Sequence[str]) -> tuple[list[SourceFile], list[str]]:
+    """All files that the sources stand for, each once, and warnings. Raises `SpillwayError` where one of the sources
+    stands for none."""
     found: dict[str, SourceFile] = {}
+    warnings: list[str] = []
     for source in sources:
-        for file in find_files(source):
+        for file in find_files(source, warnings):
             found.setdefault(file.shown, file)
-    return list(found.values())
+    return list(found.values()), warnings
 
 
 @step("find archives")

@@ -60,25 +60,27 @@ class SourceFile:
         return b"\t" if (name.rpartition(".")[0] if self.compression else name).endswith(".tsv") else b","
 
 
-def find_files(source: str) -> list[SourceFile]:
+def find_files(source: str, warnings: list[str] | None = None) -> list[SourceFile]:
     """The files that `source` stands for, in the order of their paths.
 
     A path, or a URL of which pyarrow or fsspec has a file system: of a file; of a folder, with all folders in it; or a
     glob (`*`, `?`, `[…]`, and `**` for any number of folders), which takes what a shell would. In folders and where a
     glob has a sign, names that begin with `_` or `.` are left out, and so are files of no known kind, unless there are
-    no others. Raises `Terminal` where nothing is found, the place or the kind is not known or may not be read.
+    no others. A name that is not UTF-8 is left out, which is added to `warnings`. Raises `Terminal` where nothing is
+    found, the place or the kind is not known or may not be read.
     """
     if not source:
         raise WrongUse("backfill: no source is named; give a path, a folder, a glob or a URL")
+    warnings = [] if warnings is None else warnings
     place = open_place(source, "backfill", _MEND)
     with explained("backfill: look for files", place.shown, "mend its rights (chmod +r), or the source"):
         (info,) = place.files.get_file_info([place.path])
         if info.type == fs.FileType.File:
             return [_named(place)]
         if info.type == fs.FileType.Directory:
-            return _known(place, _below(place, place.path), "files in that folder")
+            return _known(place, _below(place, place.path, warnings), "files in that folder")
         if info.type == fs.FileType.NotFound and _MAGIC & set(place.path):
-            return _known(place, _globbed(place), "files that fit that glob")
+            return _known(place, _globbed(place, warnings), "files that fit that glob")
     found = "nothing there" if info.type == fs.FileType.NotFound else "a device, a pipe or a socket"
     raise Terminal(f"backfill: {place.shown}: expected a file, a folder or a glob, found {found}; {_MEND}")
 
@@ -124,36 +126,51 @@ def _known(place: Place, infos: Iterator[Any], expected: str) -> list[SourceFile
     return files
 
 
-def _below(place: Place, folder: str) -> Iterator[Any]:
+def _infos(place: Place, selector: fs.FileSelector, warnings: list[str]) -> Iterator[Any]:
+    """What a folder has, without names that are not UTF-8: pyarrow gives no path of these."""
+    odd = 0
+    for info in place.files.get_file_info(selector):
+        try:
+            info.path  # noqa: B018
+        except UnicodeDecodeError:
+            odd += 1
+        else:
+            yield info
+    if odd:
+        shown = place.show(selector.base_dir)
+        warnings.append(f"{shown}: {odd} names in it are not UTF-8, these are left out; rename them and load them too")
+
+
+def _below(place: Place, folder: str, warnings: list[str]) -> Iterator[Any]:
     """All in a folder and in the folders in it."""
     if place.local:
-        yield from _fitting(place, folder, ["**"])
+        yield from _fitting(place, folder, ["**"], warnings)
         return
     # In one go: an object store has no folders, and asking for each costs a request.
-    for info in place.files.get_file_info(fs.FileSelector(folder, recursive=True)):
+    for info in _infos(place, fs.FileSelector(folder, recursive=True), warnings):
         inside = info.path.strip("/")[len(folder.strip("/")) :]
         if not any(part.startswith(_HIDDEN) for part in inside.split("/")):
             yield info
 
 
-def _globbed(place: Place) -> Iterator[Any]:
+def _globbed(place: Place, warnings: list[str]) -> Iterator[Any]:
     """What fits a path with signs of a glob; of a folder all that is in it."""
     parts = place.path.split("/")
     first = next(number for number, part in enumerate(parts) if _MAGIC & set(part))
     folder = "/".join(parts[:first]) or ("/" if place.local else "")
-    for info in _fitting(place, folder, parts[first:]):
+    for info in _fitting(place, folder, parts[first:], warnings):
         if info.type == fs.FileType.Directory:
-            yield from _below(place, info.path)
+            yield from _below(place, info.path, warnings)
         else:
             yield info
 
 
-def _fitting(place: Place, folder: str, pattern: list[str]) -> Iterator[Any]:
+def _fitting(place: Place, folder: str, pattern: list[str], warnings: list[str]) -> Iterator[Any]:
     """What fits a pattern below a folder. No name that begins with `_` or `.`, unless its part of the pattern does."""
     part, *rest = pattern
     if part == "**" and rest:
-        yield from _fitting(place, folder, rest)
-    for info in place.files.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+        yield from _fitting(place, folder, rest, warnings)
+    for info in _infos(place, fs.FileSelector(folder, allow_not_found=True), warnings):
         name = info.path.rpartition("/")[2]
         is_folder = info.type == fs.FileType.Directory
         if name.startswith(_HIDDEN) and not part.startswith(_HIDDEN):
@@ -162,11 +179,11 @@ def _fitting(place: Place, folder: str, pattern: list[str]) -> Iterator[Any]:
             continue  # a link to where we come from
         if part == "**":
             if is_folder:
-                yield from _fitting(place, info.path, pattern)
+                yield from _fitting(place, info.path, pattern, warnings)
             elif not rest:
                 yield info
         elif fnmatchcase(name, part):
             if not rest:
                 yield info
             elif is_folder:
-                yield from _fitting(place, info.path, rest)
+                yield from _fitting(place, info.path, rest, warnings)

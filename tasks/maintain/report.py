@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect.events import emit_event
 
+from infra.display import markdown
 from tasks.chunks import Chunk
 from tasks.maintain.check import Check
 from tasks.maintain.jobs import days
@@ -196,9 +197,9 @@ def _rounded(ratio: float | None) -> float | None:
 @step("report")
 def report_maintenance(done: Done, found: Check) -> None:
     """Publish the Prefect table artifact `maintain`, and every violation as an event."""
-    lines = [f"- **error: {text}**" for text in violations(done, found)]
-    lines += [f"- warning: {text}" for text in (*done.refused, *found.warnings)]
-    lines += [f"- {line}" for line in sentences(done, found)]
+    lines = [f"- **error: {markdown(text)}**" for text in violations(done, found)]
+    lines += [f"- warning: {markdown(text)}" for text in (*done.refused, *found.warnings)]
+    lines += [f"- {markdown(line)}" for line in sentences(done, found)]
     rows = [shown(chunk) for chunk in result(done, found)["chunks"]]
     if len(rows) > _MOST_ROWS:
         lines.append(f"- of {len(rows)} chunks the oldest and the newest {_MOST_ROWS // 2} are shown")
