@@ -47,14 +47,17 @@ _RESULTS = {
     "row_security": "off",
     "exit_on_error": "off",  # a rejected row is an error, and the session goes on from a savepoint
 }
-# Asked while the search_path is not ours yet, so every name has its schema.
+# Asked while the search_path is not ours yet, so every name has its schema. The session gets its name at once if no
+# pooler is in between: a pooler gives its clients a process id of its own.
 _FOUND = """
     SELECT pg_catalog.current_schemas(false)::pg_catalog.text[],
            (SELECT n.nspname FROM pg_catalog.pg_extension AS e
               JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
              WHERE e.extname OPERATOR(pg_catalog.=) 'timescaledb'),
            pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('session_replication_role'),
-           pg_catalog.current_setting('is_superuser')"""
+           pg_catalog.current_setting('is_superuser'),
+           CASE WHEN pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %(pid)s
+                THEN pg_catalog.set_config('application_name', %(name)s, false) END IS NOT NULL"""
 
 
 class Session(psycopg.Connection):
@@ -130,7 +133,6 @@ def open_session(
             autocommit=True,
             prepare_threshold=None,  # behind a pooler another client's statements may have the same names
             connect_timeout=seconds,
-            application_name=application_name,
             client_encoding="UTF8",  # in the startup packet: stronger than any role, database or environment
             keepalives=1,
             keepalives_idle=30,
@@ -145,7 +147,7 @@ def open_session(
     except psycopg.OperationalError as error:
         raise with_sqlstate(error, url, seconds) from None
     try:
-        _prepare(session, url, statement_timeout, lock_timeout, settings or {})
+        _prepare(session, url, application_name, statement_timeout, lock_timeout, settings or {})
     except BaseException:
         session.close()
         raise
@@ -153,7 +155,12 @@ def open_session(
 
 
 def _prepare(
-    session: Session, url: str, statement_timeout: float, lock_timeout: float, more: Mapping[str, str]
+    session: Session,
+    url: str,
+    application_name: str,
+    statement_timeout: float,
+    lock_timeout: float,
+    more: Mapping[str, str],
 ) -> None:
     if statement_timeout:
         session.patience = statement_timeout + _SILENCE_MARGIN_SECONDS
@@ -164,9 +171,9 @@ def _prepare(
             " nothing was written: create a database with it (createdb --encoding UTF8 --template template0 NAME) and"
             " point SPILLWAY_DATABASE_URL at that"
         )
-    found = session.cursor().execute(_FOUND).fetchone()
+    found = session.cursor().execute(_FOUND, {"pid": session.info.backend_pid, "name": application_name}).fetchone()
     assert found is not None  # a SELECT without FROM has one row
-    schemas, extension_schema, synchronous_commit, replication_role, superuser = found
+    schemas, extension_schema, synchronous_commit, replication_role, superuser, direct = found
     session.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     timeout = f"{round(statement_timeout * 1000)}ms"
     wanted = {
@@ -177,6 +184,8 @@ def _prepare(
         **_SERVER_KEEPALIVES,
         **more,
     }
+    if not direct:  # a pooler would leave the name of a session to its next client that has none
+        wanted["application_name"] = application_name
     if session.info.server_version >= 170000:
         wanted["transaction_timeout"] = "0"
     if synchronous_commit == "off":  # a drained entry may be trimmed from Redis as soon as its row is committed

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -15,13 +16,12 @@ import redis
 from psycopg.conninfo import conninfo_to_dict
 
 from infra.servers.ports import free_port
+from infra.session import open_session
 from tests.conftest import BIN, Servers
 
-# What our settings would be seen in. Those of PL/pgSQL appear when a session first uses it. PgBouncer itself passes the
-# application_name of a client on to the next one that has none, whoever the clients are.
+# What our settings would be seen in. Those of PL/pgSQL appear when a session first uses it.
 _SETTINGS = """
-    SELECT name, setting FROM pg_settings
-     WHERE name NOT LIKE 'transaction_%' AND name NOT LIKE 'plpgsql.%' AND name <> 'application_name'"""
+    SELECT name, setting FROM pg_settings WHERE name NOT LIKE 'transaction_%' AND name NOT LIKE 'plpgsql.%'"""
 
 
 @pytest.fixture(params=["transaction", "session"])
@@ -63,8 +63,13 @@ def _wait_for(url: str) -> None:
     pytest.fail("pgbouncer did not start")
 
 
-def test_drains_maintenance_and_reconciliation_work_behind_a_pooler_and_leave_no_setting_behind(
-    pooled_url: str, env: dict[str, str], prefect_server: str, redis_client: redis.Redis, database: psycopg.Connection
+def test_drains_backfills_maintenance_and_reconciliation_work_behind_a_pooler_and_leave_no_setting_behind(
+    pooled_url: str,
+    env: dict[str, str],
+    prefect_server: str,
+    redis_client: redis.Redis,
+    database: psycopg.Connection,
+    tmp_path: Path,
 ) -> None:
     environment = env | {"SPILLWAY_DATABASE_URL": pooled_url}
     before = _settings(pooled_url)
@@ -73,10 +78,26 @@ def test_drains_maintenance_and_reconciliation_work_behind_a_pooler_and_leave_no
             fields = {"event_id": f"00000000-0000-0000-0000-{number + 50 * batch:012d}", "time": "2026-01-01T00:00:00Z"}
             redis_client.xadd("pooled", fields | {"event_type": "Zoë", "user_id": "u"})
         _run(environment, "drain", "--stream", "pooled")
+    file = tmp_path / "more.csv"
+    rows = (f"2026-01-02T00:00:00Z,00000000-0000-0000-0000-{number:012d},Zoë,u\n" for number in range(200, 300))
+    file.write_text("time,event_id,event_type,user_id\n" + "".join(rows))
+    for _ in range(2):
+        _run(environment, "backfill", str(file))
     _run(environment, "maintain")
     _run(environment, "reconcile", "--deep", "--stream", "pooled")
     rows = database.execute("SELECT count(*), count(DISTINCT event_id), min(event_type), max(event_type) FROM events")
-    assert rows.fetchone() == (150, 150, "Zoë", "Zoë")
+    assert rows.fetchone() == (250, 250, "Zoë", "Zoë")
+    assert _settings(pooled_url) == before
+
+
+def test_timeouts_and_the_name_hold_in_our_transactions_and_for_no_other_client(pooled_url: str) -> None:
+    before = _settings(pooled_url)
+    asked = "SELECT current_setting('application_name'), current_setting('statement_timeout')"
+    with closing(open_session(pooled_url, connect_timeout=5, application_name="ours", statement_timeout=0.5)) as ours:
+        for _ in range(4):  # in one session of the pool after the other, in transaction mode
+            assert ours.execute(asked).fetchone() == ("ours", "500ms")
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                ours.execute("SELECT pg_sleep(5)")
     assert _settings(pooled_url) == before
 
 
