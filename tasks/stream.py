@@ -126,21 +126,21 @@ def look(
     with client.pipeline(transaction=True) as transaction:
         for command in commands:
             transaction.execute_command(*command)
+        transaction.execute_command("TYPE", stream)
         transaction.execute_command("XINFO", "STREAM", stream)
         if entry is not None:
             transaction.execute_command("XRANGE", stream, id_text(entry), id_text(entry), "COUNT", 1)
         replies: list[Any] = transaction.execute(raise_on_error=False)
     answers, replies = replies[: len(commands)], replies[len(commands) :]
-    info = replies[0]
-    if isinstance(info, redis.exceptions.ResponseError):
-        if "no such key" in str(info):
-            return None, None, answers
-        if "WRONGTYPE" in str(info):
-            raise Terminal(f"{stream!r} in Redis is not a stream; check the name")
-        raise info
-    found = replies[1] if entry is not None else None
-    if isinstance(found, Exception):
-        raise found
+    kind, info, *rest = replies
+    if kind == b"none":  # by the type and not by the words of an error
+        return None, None, answers
+    if isinstance(kind, bytes) and kind != b"stream":
+        raise Terminal(f"{stream!r} in Redis is not a stream; check the name")
+    for answer in replies:
+        if isinstance(answer, Exception):
+            raise answer
+    found = rest[0] if rest else None
     return _tail(info), _hash(found[0][1]) if found else None, answers
 
 

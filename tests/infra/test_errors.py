@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from infra.errors import AlreadyDrained, Terminal, Transient, is_transient, one_line, redact
+from tasks.stream import look
 
 PASSING_STATES = {
     "08000": "connection exception",
@@ -186,3 +187,36 @@ def test_no_word_of_libpq_about_a_url_holds_its_password(url: str) -> None:
 def test_an_error_without_words_is_shown_by_its_name() -> None:
     assert one_line(KeyError()) == "KeyError"
     assert one_line(RuntimeError("two\n\tlines ")) == "two lines"
+
+
+def test_an_internal_error_is_judged_by_its_place_in_the_server_s_source(database: psycopg.Connection) -> None:
+    """Real ones without a SQLSTATE of their own: what a dropped chunk gives passes, what a function raises does not."""
+    with pytest.raises(psycopg.errors.InternalError_) as dropped:
+        database.execute("SELECT gin_clean_pending_list(2147483647::oid::regclass)")
+    assert (dropped.value.sqlstate, is_transient(dropped.value)) == ("XX000", True)
+    with pytest.raises(psycopg.errors.InternalError_) as raised:
+        database.execute(
+            "DO $$ BEGIN RAISE EXCEPTION 'could not open relation with OID 1' USING ERRCODE = 'XX000'; END $$"
+        )
+    assert (raised.value.sqlstate, is_transient(raised.value)) == ("XX000", False)
+
+
+def test_an_absent_stream_is_told_from_another_key_and_from_a_refusal(redis_client: redis.Redis, stream: str) -> None:
+    assert look(redis_client, stream)[:2] == (None, None)
+    redis_client.set(stream, "x")
+    with pytest.raises(Terminal, match="is not a stream"):
+        look(redis_client, stream, 1)
+    redis_client.delete(stream)
+    redis_client.xadd(stream, {"a": "no such key"}, id="1-0")
+    tail, found, _ = look(redis_client, stream, 1 << 64)
+    assert tail is not None
+    assert (tail.length, found) == (1, tail.last_hash)
+    redis_client.acl_setuser("blind", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-xinfo"], reset=True)
+    try:
+        pool = redis_client.connection_pool.connection_kwargs
+        with redis.Redis(host=pool["host"], port=pool["port"], username="blind", password="x") as blind:
+            with pytest.raises(redis.exceptions.RedisError) as refused:
+                look(blind, stream)
+            assert not is_transient(refused.value)
+    finally:
+        redis_client.acl_deluser("blind")
