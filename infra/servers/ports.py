@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import time
 from pathlib import Path
 
 from infra.errors import Terminal
@@ -12,11 +13,28 @@ from infra.servers.engine import Service
 
 VARIABLE: dict[Service, str] = {"redis": "SPILLWAY_REDIS_PORT", "timescaledb": "SPILLWAY_POSTGRES_PORT"}
 
+_DYING_SECONDS = 2
 _LISTEN = "0A"  # the state column of /proc/net/tcp
 
 
 def demand_free(service: Service, port: int) -> None:
-    """Raise `Terminal` with the holder and the next step if 127.0.0.1:`port` cannot be listened on."""
+    """Raise `Terminal` with the holder and the next step if 127.0.0.1:`port` cannot be listened on.
+
+    A port that nobody listens on may still be one of a server that was just killed, whose threads have not all ended:
+    that is waited for, two seconds at most.
+    """
+    deadline = time.monotonic() + _DYING_SECONDS
+    while not _can_bind(service, port):
+        found = holder(port)
+        if found or time.monotonic() > deadline:
+            raise Terminal(
+                f"port {port} for {service} is in use by {found or 'another process'}:"
+                f" stop that, or set {VARIABLE[service]} to a free port"
+            )
+        time.sleep(0.02)
+
+
+def _can_bind(service: Service, port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As the servers do: a port whose last connections merely linger is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -29,10 +47,8 @@ def demand_free(service: Service, port: int) -> None:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-            raise Terminal(
-                f"port {port} for {service} is in use by {holder(port) or 'another process'}:"
-                f" stop that, or set {VARIABLE[service]} to a free port"
-            ) from None
+            return False
+    return True
 
 
 def demand_same(service: Service, port: int, wanted: int, instance: str) -> None:
