@@ -1,0 +1,168 @@
+"""What Spillway cannot work with is refused before anything is read: a Cluster, a Sentinel, a version too old."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from infra.connections import Clients
+from infra.errors import Terminal
+from infra.redis_server import UnfitServer, open_redis
+from infra.servers.external import External
+from infra.versions import unfit_database, unfit_redis
+from tasks.preflight.servers import check_servers
+from tasks.stream import find_streams
+from tests.conftest import Servers
+from tests.infra.redis_by_hand import REDIS, plain, refusal, run, settings_of
+from tests.infra.servers.conftest import free_port
+
+pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+    """Two nodes of one Redis Cluster, each with half of the slots."""
+    folder = tmp_path_factory.mktemp("cluster")
+    options = ("--cluster-enabled", "yes")
+    with plain(folder / "a", *options) as a, plain(folder / "b", *options) as b:
+        with redis.Redis(port=a) as first, redis.Redis(port=b) as second:
+            first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
+            second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
+            second.execute_command("CLUSTER SET-CONFIG-EPOCH", 2)
+            first.execute_command("CLUSTER MEET", "127.0.0.1", b)
+            deadline = time.monotonic() + 30
+            while not all(one.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for one in (first, second)):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            for name in ("{a}1", "{b}2", "{c}3"):
+                for one in (first, second):
+                    with suppress(redis.exceptions.MovedError):
+                        one.xadd(name, {"data": "x"})
+        yield a, b
+
+
+def test_a_node_of_a_cluster_is_refused_by_every_command_before_anything_is_read_or_written(
+    cluster: tuple[int, int], servers: Servers, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    url = f"redis://127.0.0.1:{cluster[0]}/0"
+    lines = tmp_path / "lines.ndjson"
+    lines.write_text('{"a":1}\n')
+    variables = {
+        "SPILLWAY_DATABASE_URL": servers.settings.database,
+        "PREFECT_API_URL": "",
+        "SPILLWAY_RETRIES": "0",
+    }
+    for command in (
+        ["produce", str(lines), "--stream", "{b}2"],
+        ["generate", "--events", "5", "--stream", "{a}1"],
+        ["up"],
+        ["status"],
+    ):
+        done = run(url, *command, **variables)
+        assert done.returncode == 1, command
+        assert "node of a Redis Cluster" in done.stderr, (command, done.stderr)
+        assert "Traceback" not in done.stderr
+    with Clients(settings_of(url, database_url=servers.settings.database)) as clients:
+        for wanted in (["*"], ["{a}1"], ["{b}2"]):
+            with pytest.raises(Terminal, match="node of a Redis Cluster"), clients.explained("preflight"):
+                find_streams(clients.redis, wanted)
+    assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (0,)
+    with redis.Redis(port=cluster[0]) as client:
+        assert sum(client.xlen(key) for key in client.keys("*")) == len(client.keys("*")), "nothing was added"
+
+
+def test_a_database_number_on_a_cluster_is_refused_for_the_cluster(cluster: tuple[int, int]) -> None:
+    assert "node of a Redis Cluster" in str(refusal(f"redis://127.0.0.1:{cluster[0]}/1"))
+
+
+def test_a_sentinel_is_refused(tmp_path: Path) -> None:
+    port = free_port()
+    conf = tmp_path / "sentinel.conf"
+    conf.write_text(f"port {port}\ndir {tmp_path}\n")
+    with redis.Redis(port=port) as client:
+        process = subprocess.Popen([str(REDIS), str(conf), "--sentinel"], stdout=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    client.ping()
+                    break
+                except redis.ConnectionError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+            assert "it is a Sentinel" in str(refusal(f"redis://127.0.0.1:{port}/0"))
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def test_a_replica_is_drained_with_a_warning(tmp_path: Path, database: psycopg.Connection) -> None:
+    with plain(tmp_path / "primary") as primary, plain(tmp_path / "replica") as port:
+        with redis.Redis(port=port) as client:
+            client.replicaof("127.0.0.1", primary)
+            deadline = time.monotonic() + 20
+            while client.info("replication").get("master_link_status") != "up":
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            warnings = check_servers(client, database)
+        assert any("is a replica of 127.0.0.1" in said for said in warnings)
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"), [("6.2.14", False), ("7.0.15", True), ("8.2.1", True), ("7.2.4", True), ("10.0.0", True)]
+)
+def test_a_redis_before_7_is_unfit(version: str, fits: bool) -> None:
+    assert (unfit_redis(version) is None) is fits
+
+
+@pytest.mark.parametrize(
+    ("postgres", "timescale", "fits"),
+    [
+        (140010, "2.18.1", False), (150006, "2.18.0", False), (150006, "2.17.2", False), (150006, "2.18.1", True),
+        (180000, "2.29.2-dev", True), (150000, None, True),
+    ],
+)  # fmt: skip
+def test_a_database_that_is_too_old_is_unfit(postgres: int, timescale: str | None, fits: bool) -> None:
+    assert (unfit_database(postgres, timescale) is None) is fits
+
+
+_OLD = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    connection, _ = server.accept()
+    while data := connection.recv(4096):
+        text = b"# Server\\r\\nredis_version:6.2.14\\r\\nredis_mode:standalone\\r\\n"
+        for _ in range(data.count(b"*")):
+            info = b"INFO" in data
+            connection.sendall(b"$%d\\r\\n%b\\r\\n" % (len(text), text) if info else b"+OK\\r\\n")
+"""
+
+
+def test_up_and_status_do_not_call_a_redis_6_healthy(servers: Servers) -> None:
+    """There is no such Redis to install here: what answers has its words in the protocol."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", _OLD, str(port)])
+    try:
+        time.sleep(0.5)
+        url = f"redis://127.0.0.1:{port}/0"
+        with (
+            pytest.raises(UnfitServer, match=r"version 6\.2\.14, expected 7\.0 or later"),
+            open_redis(url, 5, 5) as old,
+        ):
+            old.ping()
+        external = External(settings_of(url, database_url=servers.settings.database))
+        with pytest.raises(Terminal, match=r"expected 7\.0 or later"):
+            external.up()
+        assert external.status()[1].state == "unfit"
+    finally:
+        process.kill()
+        process.wait()
