@@ -17,7 +17,7 @@ from tasks.group import reserve
 from tasks.ids import IdRange, id_text
 from tasks.proof import Absence, stream_away
 from tasks.step import step
-from tasks.stream import ABSENCE_SECONDS, Tail, look
+from tasks.stream import ABSENCE_SECONDS, Tail, absent, look
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def make_plan(
     memory, tail = found.memory, found.tail
     if tail is None:
         if memory is None or memory.furthest < 0:
-            raise Terminal(f"stream {stream!r} does not exist in Redis; check the name")
+            raise absent(stream)
         raise stream_away(stream, "plan", str(found.reason))
     if found.reason is not None:
         raise Terminal(choices(stream, found.reason))

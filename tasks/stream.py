@@ -96,11 +96,16 @@ def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], lis
             raise Terminal(f"stream '{display_name(name)}': {fault}; rename it (RENAME)")
         kind = _kind(client, name)
         if kind == b"none":
-            raise Terminal(f"stream {name!r} does not exist in Redis; check the name (redis-cli --scan --type stream)")
+            raise absent(name)
         if kind != b"stream":
             raise Terminal(f"{name!r} in Redis is a {kind.decode()}, expected a stream; check the name")
         found.add(name)
     return sorted(found), warnings
+
+
+def absent(stream: str) -> Terminal:
+    """The error of a stream that is not there."""
+    return Terminal(f"stream {stream!r} does not exist in Redis; check the name (redis-cli --scan --type stream)")
 
 
 def _kind(client: redis.Redis, name: str) -> bytes:
@@ -148,7 +153,7 @@ def read_tail(client: redis.Redis, stream: str) -> Tail:
     """The tail of `stream` now. Raises `Terminal` if it does not exist (any more)."""
     tail, _, _ = look(client, stream)
     if tail is None:
-        raise Terminal(f"stream {stream!r} does not exist in Redis; check the name (redis-cli --scan --type stream)")
+        raise absent(stream)
     return tail
 
 

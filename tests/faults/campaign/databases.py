@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -63,7 +62,7 @@ class TwoDatabases(Fault):
         outcome = self._drain().outcome(_SECONDS)
         self._wrong += [f"the second database: {outcome.error}"] if outcome.error else []
         with psycopg.connect(self._url, autocommit=True) as connection:
-            verdict = judge(connection, [replace(one, mended={}) for one in self._leg.produced])
+            verdict = judge(connection, [one.elsewhere() for one in self._leg.produced])
         if not verdict.clean:
             self._wrong.append(f"the second database differs: {verdict}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -20,6 +20,8 @@ _GIVE_UP_SECONDS = 60
 
 # Of the entries of a campaign: repeated, broken, late by up to 60 days.
 DUPLICATES, BAD, LATE = 0.03, 0.01, 0.005
+# The event_type of those of which a user's constraint or trigger makes something else begins so.
+MARK = "marked-"
 
 
 @dataclass
@@ -89,6 +91,11 @@ class Produced:
             entry = self.entries[entry_id] | {b"properties": b"{}"}
             if _is_event(entry):
                 self.mended[entry_id] = entry
+
+    def elsewhere(self) -> Produced:
+        """The same for a database in which nobody rejects or redrives anything."""
+        marked = {i for i in self.bad if self.entries[i].get(b"event_type", b"").startswith(MARK.encode())}
+        return replace(self, mended={}, bad=self.bad - marked)
 
     def renewed(self, of: set[str]) -> Produced:
         """The stream as it begins anew with these of its entries."""

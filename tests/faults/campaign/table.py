@@ -12,6 +12,7 @@ from psycopg import sql
 from infra.producers.broken import Entry
 from tests.faults.campaign.fault import Fault, any_time
 from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.produce import MARK
 from tests.faults.campaign.world import World
 from tests.faults.points import Point
 from tests.faults.processes import Drain, Outcome
@@ -27,7 +28,7 @@ class TableChanged(Fault):
 
     def __init__(self, world: World, dice: random.Random) -> None:
         super().__init__(world, dice)
-        self._mark = f"marked-{dice.randrange(1 << 32):08x}"
+        self._mark = f"{MARK}{dice.randrange(1 << 32):08x}"
 
     def moment(self) -> Point | float:
         # Not at a point: an ALTER TABLE would wait for the transaction of a drain that stands still.
@@ -68,6 +69,9 @@ class ColumnsAdded(TableChanged):
 
     def inject(self, drains: Sequence[Drain]) -> None:
         chosen = self.dice.sample(self._COLUMNS, self.dice.randint(1, len(self._COLUMNS)))
+        with self.world.sql() as connection:
+            if connection.info.server_version >= 170000:  # which adds no identity to a table that has chunks
+                chosen = [column.replace("GENERATED ALWAYS AS IDENTITY", "NOT NULL DEFAULT 1") for column in chosen]
         self.execute(*(f"ALTER TABLE public.events ADD COLUMN {column}" for column in chosen))
 
     def clean(self) -> None:

@@ -9,7 +9,7 @@ SECRETS = ("analytics_pass",)  # the servers' own, see infra/settings.py
 
 _STEPS = "preflight|plan|read|load|settle|report|redrive"
 # Several streams can fail in one run: each part begins with its step, or with its stream.
-_PARTS = re.compile(rf"; (?=(?:(?:{_STEPS})(?: \S+)*|stream \S+): )")
+_PARTS = re.compile(rf"; (?=(?:(?:{_STEPS})(?: \S+)*|stream \S+): |stream '\S+' does not exist)")
 _SERVER = re.compile(
     rf"(?P<step>{_STEPS})(?: (?P<object>.+?))?: (?P<server>(?:PostgreSQL|Redis) at \S+:\d+):"
     r" (?P<found>.+?); (?P<next>[^;]+)"
