@@ -161,7 +161,7 @@ def _show_books() -> None:
 
 
 def _print(connection: psycopg.Connection, query: LiteralString, *names: str) -> None:
-    table = Table(*names, box=SIMPLE_HEAD)
+    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False)  # 80 columns are enough for the books
     for row in connection.execute(on_events(query)):
         table.add_row(
             *(f"{value:,}" if isinstance(value, int) and value is not True else _cell(value) for value in row)
