@@ -30,7 +30,7 @@ def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream
 
 
 @app.command("accept-loss")
-def accept_loss_command(stream: Annotated[str, typer.Argument(help="The stream of which entries are lost.")]) -> None:
+def accept_loss_command(stream: Annotated[str, typer.Argument(help="The stream that lost entries.")]) -> None:
     """Put on record that the entries lost so far are lost for good. From then on reconcile no longer ends with code 3.
 
     The loss stays in the totals, with who has accepted it and when. A later loss is a new one.

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from infra.producers.send import send
 from infra.servers.ports import free_port
 from tests.conftest import BIN
 from tests.flows.test_drain import event
+from tests.infra.redis_by_hand import await_answer
 from tests.oracle import flat_rows, table_rows
 
 _LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
@@ -48,14 +48,7 @@ def running_redis(folder: Path, seconds: float) -> Iterator[redis.Redis]:
     process = subprocess.Popen(command, env=os.environ | shifted(seconds), stdout=subprocess.DEVNULL)
     try:
         with redis.Redis(port=port) as client:
-            deadline = time.monotonic() + 20
-            while True:
-                try:
-                    client.ping()
-                    break
-                except redis.ConnectionError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
+            await_answer(client.ping)
             yield client
     finally:
         process.terminate()

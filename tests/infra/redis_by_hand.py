@@ -22,20 +22,25 @@ from tests.infra.servers.conftest import free_port
 REDIS = shutil.which("redis-server")
 
 
+def await_answer(ask: Callable[[], object]) -> None:
+    """Ask a server that was just started until it answers."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            ask()
+            return
+        except redis.ConnectionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 @contextmanager
 def running(*options: str, answers: Callable[[], object]) -> Iterator[None]:
     """A Redis of these options, from when it answers."""
     command = [str(REDIS), "--save", "", "--appendonly", "no", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                answers()
-                break
-            except redis.ConnectionError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        await_answer(answers)
         yield
     finally:
         process.terminate()

@@ -21,7 +21,7 @@ from infra.versions import unfit_database, unfit_redis
 from tasks.preflight.servers import check_servers
 from tasks.stream import find_streams
 from tests.conftest import Servers
-from tests.infra.redis_by_hand import REDIS, plain, refusal, run, settings_of
+from tests.infra.redis_by_hand import REDIS, await_answer, plain, refusal, run, settings_of
 from tests.infra.servers.conftest import free_port
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
@@ -90,14 +90,7 @@ def test_a_sentinel_is_refused(tmp_path: Path) -> None:
     with redis.Redis(port=port) as client:
         process = subprocess.Popen([str(REDIS), str(conf), "--sentinel"], stdout=subprocess.DEVNULL)
         try:
-            deadline = time.monotonic() + 20
-            while True:
-                try:
-                    client.ping()
-                    break
-                except redis.ConnectionError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
+            await_answer(client.ping)
             assert "it is a Sentinel" in str(refusal(f"redis://127.0.0.1:{port}/0"))
         finally:
             process.terminate()
