@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: demo test lint types bench chaos soak env lock clean
 
 demo: env
-	$(BIN)/python -m infra.demo
+	$(BIN)/python -m flows.cli.demo
 
 # Two at a time, each with servers of its own: most of a test is waiting for one. In the order of the folders, where the
 # long tests come first: no worker waits for the other's last file.

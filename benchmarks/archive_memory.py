@@ -17,11 +17,11 @@ from typing import Any
 import psycopg
 import typer
 
-from infra.connections import postgres_connection
-from infra.errors import Terminal
+from infra.connections.clients import postgres_connection
+from infra.errors.kinds import Terminal
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import settings
-from tasks.chunks import Chunk
+from tasks.table.chunks import Chunk
 
 MB = 1_000_000
 EVENTS = 2_000_000
@@ -63,10 +63,10 @@ def measure(engine: str | None = None, events: int = EVENTS) -> dict[str, Any]:
 
 def _archive_here() -> dict[str, Any]:
     """Archive, verify and drop the only chunk of the database that the environment names."""
-    from tasks.archive.drop import drop_archived
-    from tasks.archive.root import open_root
+    from tasks.archive.archive_root import open_root
+    from tasks.archive.drop_archived import drop_archived
     from tasks.archive.verify import verify
-    from tasks.archive.write import archive_chunk
+    from tasks.archive.write_chunk import archive_chunk
 
     seconds: dict[str, float] = {}
 

@@ -21,14 +21,14 @@ from rich.console import Console
 from benchmarks.contenders import COPY_EVENTS, Workload, plain_drain
 from benchmarks.measure import Spread
 from benchmarks.workloads import REAL, documents
-from flows.api import demand_prefect
-from infra.errors import Terminal
+from flows.cli.prefect_api import demand_prefect
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings, settings
+from tasks.base.progress import ProgressEvent, Reached, subscribe
 from tasks.columns.encode import HEADER, TRAILER, payload
-from tasks.maintain.states import chunk_states
-from tasks.progress import News, Reached, watched
+from tasks.maintain.chunk_states import chunk_states
 
 LATE = REAL.with_name("bench_backfill_2020-09_2020-10.ndjson.gz")
 
@@ -69,11 +69,11 @@ def backfill_all(config: Settings) -> float:
 
     ends: list[float] = []
 
-    def note(news: News) -> None:
+    def note(news: ProgressEvent) -> None:
         if isinstance(news, Reached):
             ends.append(time.perf_counter())
 
-    with watched(note):
+    with subscribe(note):
         result = backfill(str(LATE), mapping="crossref")
     if result["quarantined"] or result["inserted"] + result["duplicates"] != result["read"]:
         raise Terminal(f"the backfill went wrong: {result}")

@@ -27,24 +27,25 @@ import psycopg
 import typer
 
 from benchmarks.contenders import COPY_EVENTS
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings, settings
-from tasks.columns.decode import Window
+from tasks.base.addresses import IdRange
+from tasks.columns.batch import Batch
+from tasks.columns.decode import TimeWindow
 from tasks.columns.encode import HEADER, TRAILER, payload
+from tasks.files.file_reader import FileReader
 from tasks.files.find import find_files
-from tasks.files.reader import FileReader
 from tasks.files.scan import scan
 from tasks.files.spool import Spool
-from tasks.ids import IdRange
-from tasks.read import Batch, Limits
+from tasks.streams.reader import Limits
 
 MB = 1_000_000
 EVENTS = 5_000_000
 DAYS = 100
 ORDERS = ("order of time", "no order")
 _START = datetime(2024, 1, 4, tzinfo=UTC)
-_EVER = Window(-(2**62), 2**62)
+_EVER = TimeWindow(-(2**62), 2**62)
 _ROWS = 100_000  # made at once
 # Rows by the moment at which their slice was committed, up to each.
 _PROGRESS = """

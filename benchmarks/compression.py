@@ -25,12 +25,12 @@ from rich.table import Table
 
 from benchmarks.contenders import Workload, plain_drain
 from benchmarks.workloads import REAL, documents
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
-from tasks.insert import Path, insert
-from tasks.read import Batch
+from tasks.columns.batch import Batch
+from tasks.table.insert import InsertRoute, insert
 
 # segmentby → orderby
 CANDIDATES = [
@@ -155,7 +155,7 @@ def _merge(connection: psycopg.Connection, late: Batch) -> float:
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
         began = time.perf_counter()
-        outcome = insert(connection, late, Path(merge=True))
+        outcome = insert(connection, late, InsertRoute(merge=True))
         took = time.perf_counter() - began
     if (outcome.inserted, outcome.duplicates) != (LATE, LATE):
         raise Terminal(f"the late events: {outcome}, expected {LATE} inserted and as many duplicates")

@@ -13,23 +13,24 @@ from typing import LiteralString
 import psycopg
 import redis
 
-from infra.connections import Clients, postgres_connection
-from infra.errors import Terminal
+from infra.connections.clients import Clients, postgres_connection
+from infra.errors.kinds import Terminal
 from infra.mapping import Mapping, load_mappings
 from infra.settings import PROJECT_ROOT, Settings, settings
-from tasks.columns.decode import Window
+from tasks.base.addresses import IdRange
+from tasks.columns.batch import Batch
+from tasks.columns.decode import TimeWindow
 from tasks.columns.encode import HEADER, TRAILER, payload
-from tasks.ids import IdRange
-from tasks.insert import Path as LoadPath
-from tasks.load import load_batch
-from tasks.plan import make_plan
-from tasks.read import Batch, Limits, Reader
-from tasks.settle import settle
-from tasks.stream import read_tail
+from tasks.ledger.plan import make_plan
+from tasks.ledger.settle import settle
+from tasks.streams.reader import Limits, Reader
+from tasks.streams.tail import read_tail
+from tasks.table.insert import InsertRoute as LoadPath
+from tasks.table.load import load_batch
 
 COPY_EVENTS: LiteralString = "COPY events (time, event_id, event_type, user_id, properties) FROM STDIN (FORMAT BINARY)"
 # Every event of the data sets, however old.
-_WINDOW = Window(-(2**62), 2**62)
+_WINDOW = TimeWindow(-(2**62), 2**62)
 
 
 @dataclass(frozen=True)

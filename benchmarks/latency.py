@@ -26,7 +26,7 @@ from rich.table import Table
 
 from benchmarks.contenders import Workload, plain_drain
 from benchmarks.phase import Phase
-from infra.connections import Clients
+from infra.connections.clients import Clients
 from infra.producers.broken import Entry
 from infra.producers.generate import as_document, batches
 from infra.producers.send import send

@@ -12,8 +12,8 @@ import psycopg
 import typer
 
 from infra.servers.throwaway import throwaway_servers
-from tasks.compact import compact
-from tasks.plan import LEFT, MEMORY
+from tasks.ledger.merge_ranges import merge_ranges
+from tasks.ledger.plan import CHECKPOINT, REMAINING
 
 RANGES = 100_000
 LIMIT_MS = 100
@@ -31,7 +31,7 @@ def measure(engine: str | None = None, repeats: int = 5) -> dict[str, Any]:
             connection.execute(_FILL, [RANGES - 1])
             connection.execute("ANALYZE spillway.ledger")
             plain = _plan(connection, repeats)
-            compact(connection, 1)
+            merge_ranges(connection, 1)
             row = connection.execute("SELECT count(*) FROM spillway.ledger").fetchone()
             assert row is not None  # an aggregate has one row
             compacted = _plan(connection, repeats)
@@ -52,7 +52,7 @@ def _plan(connection: psycopg.Connection, repeats: int) -> float:
 def _once(connection: psycopg.Connection) -> float:
     values = {"stream": "long", "stop": (RANGES + 10) << 64}
     total = 0.0
-    for query, parameters in ((MEMORY, ["long"]), (LEFT, values)):
+    for query, parameters in ((CHECKPOINT, ["long"]), (REMAINING, values)):
         row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", parameters).fetchone()
         assert row is not None  # a plan has one row
         total += row[0][0]["Execution Time"]

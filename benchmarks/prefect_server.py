@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.environment import prefect_defaults
-from infra.connections import postgres_connection
+from infra.connections.clients import postgres_connection
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.servers.ports import free_port

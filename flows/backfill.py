@@ -13,23 +13,23 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.backfill_loads import Loads
-from infra.connections import Clients
+from infra.connections.clients import Clients
 from infra.display import printable
-from infra.errors import SpillwayError, Terminal, WrongUse, one_line
+from infra.errors.kinds import SpillwayError, Terminal, WrongUse, one_line
 from infra.mapping import Mapping, mappings_of
 from infra.settings import Settings, settings
-from tasks.backfill.begin import end
-from tasks.backfill.chunks import borders, look_at_chunks
-from tasks.backfill.compress import Compressor
-from tasks.backfill.plan import Plan, expire, make_plan
-from tasks.backfill.priority import Room
-from tasks.backfill.report import report_backfill, result, too_many_bad
+from tasks.backfill.backfill_plan import BackfillPlan, expire, make_plan
+from tasks.backfill.backfill_report import report_backfill, result, too_many_bad
+from tasks.backfill.chunk_map import borders, map_chunks
+from tasks.backfill.find_sources import FILES, find, find_archived, mapping_for, read_files, stream_source
+from tasks.backfill.recompress import Compressor
+from tasks.backfill.registration import settle_sources
 from tasks.backfill.source import leave_out_copies
-from tasks.backfill.sources import FILES, find, find_archived, mapping_for, read_files, stream_source
+from tasks.backfill.throttle import LoadThrottle
+from tasks.base.progress import Reached, Started, ask, emit
 from tasks.files.find import SourceFile
 from tasks.files.spool import Spool
-from tasks.preflight.check import preflight
-from tasks.progress import Reached, Started, announce, ask
+from tasks.preflight.preflight import preflight
 
 _FILES_A_STEP = 32
 _MOST_PARALLEL = 32
@@ -59,7 +59,7 @@ def backfill(
     spillway.toml that a file goes by. `again`: load what the ledger has too. `expired`: what to do with rows past
     the retention horizon. `yes`: more new chunks than SPILLWAY_MAX_NEW_CHUNKS are meant. `dry_run`: only plan.
     `rate`: events/s at most; `parallel`: loads at the same time. `without`: archived columns whose values are left
-    out. Returns what `tasks.backfill.report.result`
+    out. Returns what `tasks.backfill.backfill_report.result`
     says. Raises `SpillwayError`; what was committed until then stays, and the same backfill goes on from there.
     """
     began = time.monotonic()
@@ -72,7 +72,7 @@ def backfill(
     with Clients(config, "backfill") as clients, closing(Spool()) as spool:
         _, warnings = preflight(clients, [], needs_redis=stream is not None, command="backfill")
         mappings = mappings_of(config)
-        layout = look_at_chunks(clients)
+        layout = map_chunks(clients)
         edges = borders(layout)
         if stream:
             sources = [stream_source(clients, stream, mappings.of(stream), start, stop, again, dry_run)]
@@ -86,7 +86,7 @@ def backfill(
                 files, notes = find(wanted)
                 mapped += [(file, mapping_for(file, mappings, mapping)) for file in files]
                 warnings += notes
-            announce(Started(FILES, len(mapped)))
+            emit(Started(FILES, len(mapped)))
             sources = []
             for start_at in range(0, len(mapped), _FILES_A_STEP):
                 sources += read_files(clients, mapped[start_at : start_at + _FILES_A_STEP], spool, again, edges)
@@ -99,7 +99,7 @@ def backfill(
             _demand_agreement(planned, config, expired, yes)
             sources.sort(key=lambda found: min(found.days, default=0))
             run = f"{flow_run.name or 'backfill'} {uuid4()}"
-            room = Room(clients, min(parallel or config.parallel_loads, _MOST_PARALLEL))
+            room = LoadThrottle(clients, min(parallel or config.parallel_loads, _MOST_PARALLEL))
             with closing(Compressor(clients, sources)) as compressor:
                 loads = Loads(clients, layout, run, rate, room, compressor)
                 try:
@@ -107,9 +107,9 @@ def backfill(
                 finally:
                     loads.finish()
                 try:
-                    end(clients, sources)
+                    settle_sources(clients, sources)
                     compressor.finish(room)
-                    announce(Reached("backfill", "compressed"))
+                    emit(Reached("backfill", "compressed"))
                 except SpillwayError as error:  # what was loaded, and what went wrong with it, is told all the same
                     failed.append(one_line(error))
             planned = replace(planned, compressed=compressor.done)
@@ -142,7 +142,7 @@ def _demand_one_kind(
         raise WrongUse(f"backfill: parallel: expected 1 or more, found {parallel}")
 
 
-def _demand_agreement(planned: Plan, config: Settings, expired: str, yes: bool) -> None:
+def _demand_agreement(planned: BackfillPlan, config: Settings, expired: str, yes: bool) -> None:
     """Raise `Terminal` where somebody has to decide first. Nothing was loaded."""
     if planned.expired and expired == "fail":
         raise Terminal(
@@ -150,10 +150,10 @@ def _demand_agreement(planned: Plan, config: Settings, expired: str, yes: bool) 
             f" {planned.horizon:%Y-%m-%d}; nothing was loaded: leave them out (--expired skip), or load them until the"
             " next maintain drops them (--expired load)"
         )
-    if planned.touched.new <= config.max_new_chunks or yes:
+    if planned.chunk_counts.new <= config.max_new_chunks or yes:
         return
     question = (
-        f"this backfill makes {planned.touched.new} new chunks, more than SPILLWAY_MAX_NEW_CHUNKS"
+        f"this backfill makes {planned.chunk_counts.new} new chunks, more than SPILLWAY_MAX_NEW_CHUNKS"
         f" ({config.max_new_chunks})"
     )
     if not ask(f"{question}; go on?"):

@@ -10,21 +10,22 @@ from itertools import accumulate
 import pyarrow as pa
 from prefect.futures import PrefectFuture
 
-from flows.booking import book
-from infra.connections import Clients
-from infra.errors import SpillwayError, one_line
-from tasks.backfill.begin import begin, left_now
-from tasks.backfill.chunks import Layout, Openings, reaches_compressed
-from tasks.backfill.compress import Compressor
-from tasks.backfill.priority import Room
-from tasks.backfill.progress import ProgressArtifact
-from tasks.backfill.source import Source
-from tasks.causes import are_too_many
-from tasks.ids import IdRange
-from tasks.insert import Path
-from tasks.load import Loaded, load
-from tasks.progress import Started, announce
-from tasks.read import Batch, BatchReader, Limits, read
+from flows.collect_load import collect_load
+from infra.connections.clients import Clients
+from infra.errors.kinds import SpillwayError, one_line
+from tasks.backfill.chunk_map import ChunkMap, NewChunks, reaches_compressed
+from tasks.backfill.progress_artifact import ProgressArtifact
+from tasks.backfill.recompress import Compressor
+from tasks.backfill.registration import register_sources, remaining_now
+from tasks.backfill.source import BackfillSource
+from tasks.backfill.throttle import LoadThrottle
+from tasks.base.addresses import IdRange
+from tasks.base.progress import Started, emit
+from tasks.columns.batch import Batch
+from tasks.streams.reader import BatchReader, Limits, read
+from tasks.table.causes import are_too_many
+from tasks.table.insert import InsertRoute
+from tasks.table.load import Loaded, load
 
 _NAME = "backfill"
 _NO_DAY = 1 << 62
@@ -39,7 +40,13 @@ class Loads:
     """
 
     def __init__(
-        self, clients: Clients, layout: Layout, run: str, rate: float | None, room: Room, compressor: Compressor
+        self,
+        clients: Clients,
+        layout: ChunkMap,
+        run: str,
+        rate: float | None,
+        room: LoadThrottle,
+        compressor: Compressor,
     ) -> None:
         self._clients = clients
         self._layout = layout
@@ -48,13 +55,13 @@ class Loads:
         config = clients.settings
         most = config.batch_rows if rate is None else round(rate * _SLICE_SECONDS)
         self._limits = Limits(max(1, min(config.batch_rows, most)), config.batch_bytes)
-        self._openings = Openings(layout)
-        self._open = Path()  # of slices without rows for compressed chunks
+        self._openings = NewChunks(layout)
+        self._open = InsertRoute()  # of slices without rows for compressed chunks
         self._compressor = compressor
         self._ahead = _NO_DAY  # the first day of the sources that come after
         self._room = room
-        self._reading: Source | None = None
-        self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, Source, float]] = deque()
+        self._reading: BackfillSource | None = None
+        self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, BackfillSource, float]] = deque()
         self._took = 0.0  # the last load, in seconds
         self._artifact = ProgressArtifact(0)
         self._next = time.monotonic()
@@ -65,21 +72,21 @@ class Loads:
         """Whether so many rows went to quarantine that it is too many whatever becomes of the rest."""
         return are_too_many(self._quarantined, self._total, self._clients.settings.max_bad_share)
 
-    def run(self, sources: list[Source]) -> None:
+    def run(self, sources: list[BackfillSource]) -> None:
         """Load all that is left of the sources. What goes wrong with one of them is put down in it."""
         self._total = sum(source.left for source in sources)
         self._artifact = ProgressArtifact(self._total)
-        announce(Started(_NAME, self._total))
-        begin(self._clients, sources)
+        emit(Started(_NAME, self._total))
+        register_sources(self._clients, sources)
         left = [(source, source.gaps) for source in sources]
         while left and not self.too_many_bad:
             self._submit_all(left)
             met = [source for source, _ in left if source.met and not source.error]
-            gaps = left_now(self._clients, met) if met else []
+            gaps = remaining_now(self._clients, met) if met else []
             left = [(source, found) for source, found in zip(met, gaps, strict=True) if found]
         self._artifact.finish()
 
-    def _submit_all(self, left: Sequence[tuple[Source, Sequence[IdRange]]]) -> None:
+    def _submit_all(self, left: Sequence[tuple[BackfillSource, Sequence[IdRange]]]) -> None:
         firsts = [min(source.days, default=_NO_DAY) for source, _ in left]
         aheads = [*accumulate(reversed(firsts[1:]), min, initial=_NO_DAY)][::-1]
         for (source, gaps), self._ahead in zip(left, aheads, strict=True):
@@ -95,7 +102,7 @@ class Loads:
         while self._loading:
             self._finish_oldest()
 
-    def _submit(self, source: Source, gaps: Sequence[IdRange]) -> None:
+    def _submit(self, source: BackfillSource, gaps: Sequence[IdRange]) -> None:
         """Read the gaps of a source and hand them to the loads."""
         self._reading = source
         reader = source.reader(gaps, self._limits)
@@ -104,7 +111,7 @@ class Loads:
         ):
             self._pace(batch.read)
             merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)
-            path = Path(merge=True) if merges else self._open
+            path = InsertRoute(merge=True) if merges else self._open
             while len(self._loading) >= self._room.loads():
                 self._finish_oldest()
             self._room.give_way(self._took)
@@ -112,7 +119,7 @@ class Loads:
             future = load.submit(self._clients, batch, self._run, path, opens)
             self._loading.append((future, batch, source, time.monotonic()))
 
-    def _read(self, reader: BatchReader, source: Source) -> Batch | None:
+    def _read(self, reader: BatchReader, source: BackfillSource) -> Batch | None:
         """Of a stream as a step, since Redis may be away for a moment; of a file, which is here, at once."""
         return read(self._clients, reader) if source.scanned is None else reader.read()
 
@@ -125,7 +132,7 @@ class Loads:
 
     def _finish_oldest(self) -> None:
         future, batch, source, began = self._loading.popleft()
-        loaded = book(future, batch, source, _NAME)
+        loaded = collect_load(future, batch, source, _NAME)
         self._took = time.monotonic() - began
         # Its blocks are of many sizes: what lies free between others comes to 100 MB in 5,000,000 rows.
         pa.default_memory_pool().release_unused()

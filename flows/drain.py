@@ -13,26 +13,27 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.booking import book
-from infra.connections import DRAIN, Clients
+from flows.collect_load import collect_load
+from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
-from infra.errors import SpillwayError, Unsuccessful, one_line
-from infra.exit_codes import ExitCode
+from infra.errors.exit_codes import ExitCode
+from infra.errors.kinds import SpillwayError, Unsuccessful, one_line
 from infra.mapping import Mapping, mappings_of
 from infra.settings import settings
-from tasks.columns.decode import Window
-from tasks.ids import parse_until
-from tasks.insert import Path
-from tasks.load import Loaded, load
-from tasks.new_chunks import NewChunks
-from tasks.plan import Plan, plan
-from tasks.preflight.check import preflight
-from tasks.preflight.sample import check_sample
-from tasks.progress import Started, announce
-from tasks.proof import Absence
-from tasks.read import Batch, Limits, Reader, read
-from tasks.report import Books, report, summary
-from tasks.settle import Settled, settle_stream
+from tasks.base.addresses import parse_until
+from tasks.base.progress import Started, emit
+from tasks.columns.batch import Batch
+from tasks.columns.decode import TimeWindow
+from tasks.ledger.drain_report import DrainResult, report, summary
+from tasks.ledger.plan import DrainPlan, plan
+from tasks.ledger.settle import Settled, settle_stream
+from tasks.preflight.preflight import preflight
+from tasks.preflight.stream_sample import check_sample
+from tasks.streams.pages import Absence
+from tasks.streams.reader import Limits, Reader, read
+from tasks.table.insert import InsertRoute
+from tasks.table.load import Loaded, load
+from tasks.table.new_chunks import NewChunkLimit
 
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=settings().parallel_loads)
 
@@ -45,10 +46,10 @@ def drain(
     """Drain every stream that `stream` stands for, from where the ledger ends to the tail that it has now.
 
     `stream`: a name, a pattern (`events*`), or a list of both. `max_events`: read no more entries of each stream.
-    `until`: go no further than this entry id or ISO 8601 time. Returns the books; see `tasks.report.summary`.
-    Raises `SpillwayError`; what was committed until then stays, and the next drain goes on from there. If entries are
-    lost, or a stream failed, that is an `Unsuccessful` with the books, raised when all other streams are drained and
-    the report is published.
+    `until`: go no further than this entry id or ISO 8601 time. Returns the totals of
+    `tasks.ledger.drain_report.summary`. Raises `SpillwayError`; what was committed until then stays, and the next drain
+    goes on from there. If entries are lost, or a stream failed, that is an `Unsuccessful` with the totals, raised when
+    all other streams are drained and the report is published.
     """
     began = time.monotonic()
     config = settings()
@@ -77,7 +78,7 @@ class _Stream:
 
     name: str
     mapping: Mapping | None
-    planned: Plan | None = None
+    planned: DrainPlan | None = None
     loaded: list[Loaded] = field(default_factory=list)
     loading: int = 0
     all_read: bool = False
@@ -91,11 +92,11 @@ class _Stream:
     def read(self) -> int:
         return sum(loaded.read for loaded in self.loaded)
 
-    def books(self) -> Books:
+    def books(self) -> DrainResult:
         """What is committed."""
         names = ("read", "inserted", "duplicates", "quarantined", "bytes")
         counts = {name: sum(getattr(loaded, name) for loaded in self.loaded) for name in names}
-        books = Books(self.name, **counts, seconds=self.ended - self.began, error=self.error)
+        books = DrainResult(self.name, **counts, seconds=self.ended - self.began, error=self.error)
         if (settled := self.settled) is None:
             return books
         lost_ids = None if settled.lost_ids is None else str(settled.lost_ids)
@@ -116,11 +117,11 @@ class _Drain:
         self._run = f"{flow_run.name or 'drain'} {uuid4()}"
         self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, _Stream]] = deque()
         self._to_read: deque[_Stream] = deque()
-        self._new_chunks = NewChunks(clients.settings.max_new_chunks)
+        self._new_chunks = NewChunkLimit(clients.settings.max_new_chunks)
         self._absence = Absence()
         self.warnings: list[str] = []
 
-    def run(self, streams: list[_Stream]) -> list[Books]:
+    def run(self, streams: list[_Stream]) -> list[DrainResult]:
         self._to_read.extend(streams)
         try:
             while self._to_read or self._loading:
@@ -139,7 +140,7 @@ class _Drain:
         """Read all that is left of a stream and hand it to the loads."""
         stream.all_read = stream.met = False
         try:
-            reader, path = self._reader(stream), Path()
+            reader, path = self._reader(stream), InsertRoute()
             while not (stream.met or stream.error) and (batch := read(self._clients, reader)) is not None:
                 future = load.submit(self._clients, batch, self._run, path, (), self._new_chunks)
                 self._loading.append((future, batch, stream))
@@ -156,7 +157,7 @@ class _Drain:
             stream.began = time.monotonic()
             stream.planned = plan(self._clients, stream.name, self._until, register=False, absence=self._absence)
             lag = stream.planned.lag
-            announce(Started(stream.name, min(lag, self._max_events or lag)))
+            emit(Started(stream.name, min(lag, self._max_events or lag)))
         else:  # what is left up to the same frozen tail, after another run has taken a part of it
             before = stream.planned
             again = plan(self._clients, stream.name, before.upto, absence=self._absence)
@@ -169,9 +170,9 @@ class _Drain:
             reader = self._reader_of(stream, stream.planned)
         return reader
 
-    def _reader_of(self, stream: _Stream, planned: Plan) -> Reader:
+    def _reader_of(self, stream: _Stream, planned: DrainPlan) -> Reader:
         config = self._clients.settings
-        window = Window.around_now(config.max_age_days, config.max_ahead_days)
+        window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
         limits = Limits(config.batch_rows, config.batch_bytes)
         left = None if self._max_events is None else self._max_events - stream.read
         return Reader(
@@ -182,7 +183,7 @@ class _Drain:
     def _finish(self) -> None:
         """Wait for the oldest load and book it."""
         future, batch, stream = self._loading.popleft()
-        book(future, batch, stream, stream.name, self._clients.settings.max_bad_share)
+        collect_load(future, batch, stream, stream.name, self._clients.settings.max_bad_share)
         stream.loading -= 1
         self._close(stream)
 

@@ -9,18 +9,18 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from infra.connections import Clients
+from infra.connections.clients import Clients
 from infra.display import printable
-from infra.errors import SpillwayError, Terminal, Unsuccessful, is_transient, one_line
+from infra.errors.kinds import SpillwayError, Terminal, Unsuccessful, is_transient, one_line
 from infra.settings import settings
 from tasks.archive.due import find_unarchived
 from tasks.archive.steps import archive_and_drop, archive_and_keep
 from tasks.maintain.check import check
-from tasks.maintain.compress import agree_on_compression, compress, find_late
-from tasks.maintain.report import Done, report_maintenance, result, told, violations
-from tasks.maintain.retain import Dropped, agree_on_retention, drop, find_due
-from tasks.maintain.states import ChunkState
-from tasks.preflight.check import check_clocks, demand_rights
+from tasks.maintain.chunk_states import ChunkState
+from tasks.maintain.compression import agree_on_compression, compress, find_late
+from tasks.maintain.maintain_report import MaintainOutcome, report_maintenance, result, summary_lines, violations
+from tasks.maintain.retention import DroppedChunk, agree_on_retention, drop, find_due
+from tasks.preflight.preflight import check_clocks, demand_rights
 
 
 @flow(name="maintain", persist_result=False)
@@ -28,7 +28,7 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
     """Make the server agree with the settings, drop what is past its time, compress late rows, and check all of it.
 
     `dry_run`: change nothing, say what would be. A step that fails keeps none of the others from being done. Returns
-    what `tasks.maintain.report.result` says. Raises `Unsuccessful` with that if the check finds a violation or a step
+    what `maintain_report.result` says. Raises `Unsuccessful` with that if the check finds a violation or a step
     failed, unless `fail` is false. Safe to repeat, and beside drains.
     """
     began = time.monotonic()
@@ -40,7 +40,7 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
             found = check(clients, time.monotonic() - began, dry_run)
         except SpillwayError as error:
             # What was done has no report then, and what failed before may be why.
-            said = "; ".join([*done.failed, *done.refused, one_line(error), *told(done)])
+            said = "; ".join([*done.failed, *done.refused, one_line(error), *summary_lines(done)])
             raise Terminal(f"maintain: {said}") from error
         report_maintenance(done, found)
     for warning in (*done.refused, *found.warnings):
@@ -51,9 +51,9 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
     return outcome
 
 
-def _maintain(clients: Clients, dry_run: bool) -> Done:
+def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
     """All that changes anything, chunk after chunk. What is to go is archived before, and is not compressed."""
-    done = Done(dry_run)
+    done = MaintainOutcome(dry_run)
     done.refused.extend(check_clocks(clients))  # by a wrong clock nothing may be dropped
     with _noted(done.failed):
         done.changes.extend(agree_on_retention(clients, dry_run))
@@ -72,7 +72,7 @@ def _maintain(clients: Clients, dry_run: bool) -> Done:
         with _noted(done.failed, done.refused):
             rows = state.rows if dry_run else _drop(clients, state)
             if rows is not None:
-                done.dropped.append(Dropped(state.chunk, rows, state.bytes))
+                done.dropped.append(DroppedChunk(state.chunk, rows, state.bytes))
     with _noted(done.failed):
         done.changes.extend(agree_on_compression(clients, dry_run))
     with _noted(done.failed):

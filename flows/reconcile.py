@@ -8,23 +8,23 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from infra.connections import Clients
+from infra.connections.clients import Clients
 from infra.display import printable
-from infra.errors import Unsuccessful, WrongUse
-from infra.exit_codes import ExitCode
+from infra.errors.exit_codes import ExitCode
+from infra.errors.kinds import Unsuccessful, WrongUse
 from infra.mapping import mappings_of
 from infra.settings import settings
-from tasks.compare import Comparison, compare_batch, drained_ranges, reader
-from tasks.files.reader import FileReader
+from tasks.base.addresses import parse_from, parse_until
+from tasks.base.progress import Advanced, Started, emit
+from tasks.files.file_reader import FileReader
 from tasks.files.reread import reread
 from tasks.files.scan import is_file
 from tasks.files.spool import Spool
-from tasks.ids import parse_from, parse_until
-from tasks.preflight.check import demand_rights
-from tasks.progress import Advanced, Started, announce
-from tasks.read import Reader, read
-from tasks.reconcile import Finding, Ledger, find_known, reconcile_stream
-from tasks.report import report_reconciliation
+from tasks.preflight.preflight import demand_rights
+from tasks.reconcile.balance import Finding, LedgerTotals, find_known, reconcile_stream
+from tasks.reconcile.compare import Comparison, compare_batch, drained_ranges, reader
+from tasks.reconcile.reconcile_report import report_reconciliation
+from tasks.streams.reader import Reader, read
 
 _NO_END = 1 << 128  # no id is greater
 
@@ -52,7 +52,7 @@ def reconcile(
     if repair and not deep:
         raise WrongUse("reconcile: repair goes with deep, which finds what is missing")
     mappings = mappings_of(config)
-    books: list[Ledger] = []
+    books: list[LedgerTotals] = []
     findings: list[Finding] = []
     notes: list[str] = []
     compared = repaired = dropped = 0
@@ -64,7 +64,7 @@ def reconcile(
             findings += found
             if deep and ledger.ranges and not any(finding.what in ("gone", "went back") for finding in found):
                 so_far = Comparison()
-                announce(Started(name, ledger.read))
+                emit(Started(name, ledger.read))
                 ranges = drained_ranges(clients, name, first, beyond)
                 source: Reader | FileReader | str = (
                     reread(clients, name, mappings, spool, ranges)
@@ -76,7 +76,7 @@ def reconcile(
                     continue
                 while (batch := source.read() if isinstance(source, FileReader) else read(clients, source)) is not None:
                     compare_batch(clients, batch, so_far, repair)
-                    announce(Advanced(name, batch.read))
+                    emit(Advanced(name, batch.read))
                     batch.release()
                 findings += so_far.findings(name)
                 compared, repaired = compared + so_far.compared, repaired + so_far.repaired

@@ -8,18 +8,17 @@ from uuid import uuid4
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from infra.connections import Clients
+from infra.connections.clients import Clients
 from infra.display import printable
-from infra.errors import Unsuccessful, WrongUse
-from infra.exit_codes import ExitCode
+from infra.errors.exit_codes import ExitCode
+from infra.errors.kinds import Unsuccessful, WrongUse
 from infra.mapping import mappings_of
 from infra.settings import settings
-from tasks.new_chunks import NewChunks
-from tasks.preflight.check import check_clocks, demand_rights
-from tasks.progress import Advanced, Started, announce
-from tasks.quarantine import Selection
-from tasks.redrive import Redriven, replay_portion, select
-from tasks.report import report_redrive
+from tasks.base.progress import Advanced, Started, emit
+from tasks.preflight.preflight import check_clocks, demand_rights
+from tasks.table.new_chunks import NewChunkLimit
+from tasks.table.quarantine import Selection
+from tasks.table.redrive import Redriven, replay_portion, report_redrive, select
 
 
 @flow(name="redrive", retries=0, persist_result=False)
@@ -46,16 +45,16 @@ def redrive(
     mappings = mappings_of(config)
     run = f"{flow_run.name or 'redrive'} {uuid4()}"
     selection = Selection(tuple(name for name in names if name), tuple(entries or ()), kind, field)
-    new_chunks = None if yes else NewChunks(config.max_new_chunks)
+    new_chunks = None if yes else NewChunkLimit(config.max_new_chunks)
     with Clients(config) as clients:
         demand_rights(clients, "quarantine redrive")
         warnings = check_clocks(clients)
         done: list[Redriven] = []
         chosen = select(clients, selection)
-        announce(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
+        emit(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
         for portion in chosen:
             done.append(replay_portion(clients, portion, mappings, changes or {}, run, new_chunks))
-            announce(Advanced("quarantine", len(portion.entries)))
+            emit(Advanced("quarantine", len(portion.entries)))
         if done:
             report_redrive(done)
     counts = ("tried", "inserted", "duplicates", "still_bad")

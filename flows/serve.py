@@ -9,13 +9,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.exceptions import ObjectNotFound
 
-from flows.api import demand_prefect
 from flows.backfill import backfill
+from flows.cli.prefect_api import demand_prefect
 from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 
 _INTERVAL_SECONDS = 60
 # A run that died before it started holds its place for so long.

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from infra.errors import WrongUse
+from infra.errors.kinds import WrongUse
 from infra.settings import PROJECT_ROOT, Settings
 
 
 @dataclass(frozen=True)
-class Source:
+class ColumnSource:
     """Where a column's text comes from.
 
     `pieces`: literal texts and keys in turn, as `("", "source_id", ".", "relation_type_id", "")`.
@@ -53,10 +53,10 @@ class Mapping:
     """
 
     layout: Literal["json", "flat"]
-    time: Source
-    event_id: Source
-    event_type: Source
-    user_id: Source
+    time: ColumnSource
+    event_id: ColumnSource
+    event_type: ColumnSource
+    user_id: ColumnSource
     properties: str | None
     field: bytes = b"data"
     uuid5: bool = False
@@ -64,7 +64,7 @@ class Mapping:
     name: str = ""  # the table of spillway.toml; empty for the layouts known without one
 
     @property
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, ColumnSource]:
         """Column name → source, of the columns that every row must have."""
         return {
             "time": self.time,
@@ -74,8 +74,8 @@ class Mapping:
         }
 
 
-def _key(name: str, instead: str | None = None) -> Source:
-    return Source(("", name, ""), instead=instead)
+def _key(name: str, instead: str | None = None) -> ColumnSource:
+    return ColumnSource(("", name, ""), instead=instead)
 
 
 FLAT = Mapping(
@@ -107,8 +107,8 @@ class _Column(BaseModel):
             raise PydanticCustomError("template", "expected a key, or keys in braces such as {a}.{b}") from None
         return key
 
-    def source(self) -> Source:
-        return Source(_pieces(self.key), self.default)
+    def source(self) -> ColumnSource:
+        return ColumnSource(_pieces(self.key), self.default)
 
 
 def _pieces(template: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from infra.errors import WrongUse
+from infra.errors.kinds import WrongUse
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -201,7 +201,7 @@ class Settings(BaseSettings):
         return bool(self.redis_url.get_secret_value() or self.database_url.get_secret_value())
 
 
-_OTHER_VARIABLES = {"SPILLWAY_DEBUG"}  # read where no setting can be: see `infra.cli`
+_OTHER_VARIABLES = {"SPILLWAY_DEBUG"}  # read where no setting can be: see `flows.cli.main`
 _OF_TESTS = "SPILLWAY_TEST_"
 _ENV_LINE = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=", re.MULTILINE)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 
 NEWEST_TESTED = (2, 29, 2)
 

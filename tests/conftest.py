@@ -25,9 +25,9 @@ import pytest
 import redis
 
 from flows.environment import prefect_defaults
+from infra.schema import apply_schema
 from infra.servers.engine import Engine
 from infra.servers.ports import free_port
-from infra.servers.schema import apply_schema
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings, settings
 

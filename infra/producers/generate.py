@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from infra.errors import WrongUse
+from infra.errors.kinds import WrongUse
 from infra.producers.broken import WAYS, Entry, broken
 from infra.producers.fields import DATA
 from infra.producers.repeats import Repeats
@@ -28,7 +28,7 @@ _Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Batch:
+class GeneratedEntries:
     """Entries (field → value) and, of the same length, which of them are broken and which repeat an earlier one.
 
     No entry is both. Each broken entry can never become a row; all others can.
@@ -54,7 +54,7 @@ def batches(
     start: datetime | None = None,
     span_hours: float = 24.0,
     size: int = 5000,
-) -> Iterator[Batch]:
+) -> Iterator[GeneratedEntries]:
     """`events` entries in batches of `size`, the last one smaller.
 
     Fields: `event_id` (UUID v4), `event_type`, `user_id`, `time` (UTC, milliseconds, `Z`), `properties` (JSON text).
@@ -97,7 +97,7 @@ def _check(events: int, seed: int, duplicates: float, bad: float, late: float, s
         raise WrongUse(f"generate: span: expected hours over 0, ten years at most, found {span_hours}")
 
 
-def _sized(blocks: Iterator[Batch], size: int) -> Iterator[Batch]:
+def _sized(blocks: Iterator[GeneratedEntries], size: int) -> Iterator[GeneratedEntries]:
     """The entries of `blocks` in batches of `size`."""
     entries: list[Entry] = []
     bad: list[bool] = []
@@ -108,16 +108,18 @@ def _sized(blocks: Iterator[Batch], size: int) -> Iterator[Batch]:
         duplicate += block.duplicate
         full = len(entries) - len(entries) % size
         for i in range(0, full, size):
-            yield Batch(entries[i : i + size], bad[i : i + size], duplicate[i : i + size])
+            yield GeneratedEntries(entries[i : i + size], bad[i : i + size], duplicate[i : i + size])
         del entries[:full], bad[:full], duplicate[:full]
     if entries:
-        yield Batch(entries, bad, duplicate)
+        yield GeneratedEntries(entries, bad, duplicate)
 
 
-def _blocks(events: int, seed: int, shares: tuple[float, float, float], end_ms: int, span_ms: float) -> Iterator[Batch]:
+def _blocks(
+    events: int, seed: int, shares: tuple[float, float, float], end_ms: int, span_ms: float
+) -> Iterator[GeneratedEntries]:
     duplicates, bad, late = shares
     rng = np.random.Generator(np.random.PCG64(seed))
-    source = _Source(rng)
+    source = _EventGenerator(rng)
     repeats = Repeats(rng)
     started = False
     for first in range(0, events, _BLOCK):
@@ -140,10 +142,10 @@ def _blocks(events: int, seed: int, shares: tuple[float, float, float], end_ms: 
             entries[place] = broken(entries[place], way)
         if duplicates:
             repeats.weave(entries, ~(is_bad | is_duplicate), is_duplicate)
-        yield Batch(entries, is_bad.tolist(), is_duplicate.tolist())
+        yield GeneratedEntries(entries, is_bad.tolist(), is_duplicate.tolist())
 
 
-class _Source:
+class _EventGenerator:
     """Draws events: users and types by Zipf's law, properties from a pool of openings with numbers of their own."""
 
     def __init__(self, rng: np.random.Generator) -> None:

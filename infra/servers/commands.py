@@ -8,12 +8,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
+from infra.schema import apply_schema
 from infra.servers.choose import engines, known, pick, running
 from infra.servers.engine import Engine, Service
 from infra.servers.external import External
-from infra.servers.output import say, tell, warn
-from infra.servers.schema import apply_schema
+from infra.servers.output import progress, result, warn
 from infra.settings import DATABASE, DATABASE_USER, Settings, host_of, settings
 
 app = typer.Typer()
@@ -37,19 +37,19 @@ def up(
     """Start Redis and TimescaleDB, wait until they answer, and apply the schema."""
     chosen, reasons = pick(settings(), engine)
     for reason in reasons:
-        say(f"not {reason}")
+        progress(f"not {reason}")
     if isinstance(chosen, External):
         chosen.up()
-        tell("a URL is set: nothing started; both servers answer and the schema is there")
+        result("a URL is set: nothing started; both servers answer and the schema is there")
         _show_status(chosen)
         return
-    say(f"engine: {chosen.name}")
+    progress(f"engine: {chosen.name}")
     started = chosen.up()
     apply_schema(settings().database)
-    tell(f"{' and '.join(started)} started by {chosen.name}" if started else f"all is up already, by {chosen.name}")
-    tell(f"  redis        redis://{host_of(settings().redis)}")
+    result(f"{' and '.join(started)} started by {chosen.name}" if started else f"all is up already, by {chosen.name}")
+    result(f"  redis        redis://{host_of(settings().redis)}")
     database = f"postgresql://{DATABASE_USER}@{host_of(settings().database)}/{DATABASE}"
-    tell(f"  timescaledb  {database}  (password: infra/compose.yaml)")
+    result(f"  timescaledb  {database}  (password: infra/compose.yaml)")
 
 
 @app.command()
@@ -57,7 +57,7 @@ def down() -> None:
     """Stop both servers. The data stays."""
     engine = running(settings())
     stopped = engine.down() if engine else ()
-    tell(f"{' and '.join(stopped)} stopped; the data stays" if stopped else "nothing to stop: nothing runs")
+    result(f"{' and '.join(stopped)} stopped; the data stays" if stopped else "nothing to stop: nothing runs")
 
 
 @app.command()
@@ -65,7 +65,7 @@ def restart() -> None:
     """Stop both servers and start them again."""
     engine = known_engine(settings())
     engine.restart()
-    tell(f"both servers restarted by {engine.name}")
+    result(f"both servers restarted by {engine.name}")
 
 
 @app.command()
@@ -86,7 +86,7 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
         External(current).reset()
     holding = [(engine, data) for engine in engines(current) if (data := engine.data())]
     if not holding:
-        tell(f"nothing to remove: instance {current.instance} has no data")
+        result(f"nothing to remove: instance {current.instance} has no data")
         return
     for engine, data in holding:
         warn(f"this removes all data of instance {current.instance} by {engine.name}: {data}")
@@ -94,7 +94,7 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
         typer.confirm("Remove it for good?", abort=True)
     for engine, data in holding:
         engine.reset()
-        tell(f"removed: {data}")
+        result(f"removed: {data}")
 
 
 @app.command(context_settings=_HAND_ON, add_help_option=False)
@@ -113,7 +113,7 @@ def redis_cli(context: typer.Context) -> None:
 def schema() -> None:
     """Apply schema.sql to the database. Safe to do again."""
     apply_schema(settings().database)
-    tell(f"schema.sql is applied at {host_of(settings().database)}")
+    result(f"schema.sql is applied at {host_of(settings().database)}")
 
 
 def known_engine(current: Settings) -> Engine:

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.servers.host import Host
 from infra.servers.lock import locked, said
-from infra.servers.output import say
+from infra.servers.output import progress
 from infra.servers.process import ProcessEngine
 from infra.servers.server import telling
 
@@ -86,7 +86,7 @@ def make_root(root: Path) -> None:
     install_mmdebstrap()
     making, log = root.with_name(f".{root.name}.making"), root.with_name(f"{root.name}.log")
     _remove(making)
-    say(f"making a Debian root in {root}, once: 540 MB, about a minute")
+    progress(f"making a Debian root in {root}, once: 540 MB, about a minute")
     argv = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(making)]
     with log.open("w") as output:
         code = _run(argv, MAKE_TIMEOUT, output.fileno())
@@ -102,7 +102,7 @@ def install_mmdebstrap() -> None:
     """Install mmdebstrap with apt-get if it is not there."""
     if shutil.which("mmdebstrap"):
         return
-    say("installing mmdebstrap with apt-get")
+    progress("installing mmdebstrap with apt-get")
     for argv in (
         ["apt-get", "update"],
         # The keys are not a dependency of it, and on Ubuntu not there by themselves.

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import psycopg
 import redis
 
-from infra.errors import Terminal, one_line
+from infra.errors.kinds import Terminal, one_line
 from infra.servers import marker, ports, probe
 from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus
 from infra.servers.host import interact
 from infra.servers.lock import working
-from infra.servers.output import say
+from infra.servers.output import progress
 from infra.servers.server import STOP_LIMIT, telling
 from infra.settings import DATABASE, DATABASE_USER, PROJECT_ROOT, Settings
 
@@ -67,7 +67,7 @@ class DockerEngine(Engine):
         with working(self.settings):
             stopped = tuple(service for service in SERVICES if self._needs_start(service))
             if stopped:
-                say("docker compose up")
+                progress("docker compose up")
                 self._compose("up", "-d")
             for service in SERVICES:
                 self._wait(service)

@@ -9,13 +9,13 @@ import psycopg
 import redis
 from psycopg import pq
 
-from infra.connections import postgres_connection
-from infra.errors import SpillwayError, Terminal, Transient, is_transient, one_line
-from infra.redis_server import UnfitServer
+from infra.connections.clients import postgres_connection
+from infra.connections.redis_client import UnfitServer
+from infra.errors.kinds import SpillwayError, Terminal, Transient, is_transient, one_line
+from infra.schema import schema_is_there
 from infra.servers import probe
 from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus, State
 from infra.servers.host import interact
-from infra.servers.schema import schema_is_there
 from infra.settings import host_of
 from infra.timescaledb import check_catalog
 from infra.urls import read_redis_url

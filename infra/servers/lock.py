@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.errors import Terminal
-from infra.servers.output import say
+from infra.errors.kinds import Terminal
+from infra.servers.output import progress
 from infra.settings import Settings
 
 PATIENCE = 900  # seconds: the longest that is waited for is a Debian root over a slow line
@@ -84,7 +84,7 @@ def _wait_for(descriptor: int, what: str) -> None:
                     f"another spillway has been busy with {what} for {PATIENCE} s: end it, then try again"
                 ) from None
             if not told:
-                say(f"waiting for another spillway that is busy with {what}")
+                progress(f"waiting for another spillway that is busy with {what}")
                 told = True
             time.sleep(0.1)
         else:

@@ -11,7 +11,7 @@ _progress = Console(stderr=True, soft_wrap=True, highlight=False)
 _results = Console(soft_wrap=True, highlight=False)
 
 
-def say(text: str) -> None:
+def progress(text: str) -> None:
     """Tell the person who waits what goes on, on standard error."""
     _progress.print(f"[dim]{escape(printable(text))}[/dim]")
 
@@ -21,6 +21,6 @@ def warn(text: str) -> None:
     _progress.print(f"[yellow]WARNING:[/yellow] {escape(printable(text))}")
 
 
-def tell(text: str) -> None:
+def result(text: str) -> None:
     """Print a line of the result on standard output, as it is."""
     _results.print(escape(printable(text)))

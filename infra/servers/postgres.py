@@ -12,12 +12,12 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from infra.errors import Terminal, one_line
+from infra.connections.session import open_session
+from infra.errors.kinds import Terminal, one_line
 from infra.servers import probe
 from infra.servers.engine import How
 from infra.servers.host import SOCKET_PATH_LIMIT, Host, User
 from infra.servers.server import Server, step_for, telling
-from infra.session import open_session
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
 
 _CONF = """\

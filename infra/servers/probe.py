@@ -9,9 +9,9 @@ from contextlib import closing
 import psycopg
 import redis
 
-from infra.errors import is_transient, one_line
-from infra.redis_server import open_redis
-from infra.session import open_session
+from infra.connections.redis_client import open_redis
+from infra.connections.session import open_session
+from infra.errors.kinds import is_transient, one_line
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
 from infra.versions import unfit_database
 

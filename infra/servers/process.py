@@ -11,12 +11,12 @@ from pathlib import Path
 import psycopg
 import redis
 
-from infra.errors import Terminal, one_line
+from infra.errors.kinds import Terminal, one_line
 from infra.servers import logs, marker, ports, probe
 from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus
 from infra.servers.host import Host, User
 from infra.servers.lock import working
-from infra.servers.output import say
+from infra.servers.output import progress
 from infra.servers.postgres import Postgres
 from infra.servers.redis_server import RedisServer
 from infra.servers.server import Server, step_for
@@ -108,7 +108,7 @@ class ProcessEngine(Engine):
         before = server.log_size()
         if not runs:
             ports.demand_free(service, port)
-            say(f"starting {service} on port {port}")
+            progress(f"starting {service} on port {port}")
             server.launch(port)
         failure = probe.wait_until_answers(lambda: server.answer(port), lambda: server.pid() is not None)
         if failure:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 
+from infra.schema import apply_schema
 from infra.servers.choose import pick
 from infra.servers.engine import Engine
 from infra.servers.ports import free_port
-from infra.servers.schema import apply_schema
 from infra.settings import Settings
 
 

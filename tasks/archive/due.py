@@ -7,22 +7,23 @@ from datetime import timedelta
 
 import psycopg
 
-from infra.connections import Clients
+from infra.connections.clients import Clients
+from tasks.archive.archive_root import ArchiveRoot, open_root, translate_errors
+from tasks.archive.chunk_columns import chunk_shape, shape_of
 from tasks.archive.manifest import BadArchive, load, names, range_name
-from tasks.archive.root import Root, explained, open_root
-from tasks.archive.table import chunk_shape, shape_of
-from tasks.chunks import Chunk, chunks, count, server_now
-from tasks.step import step
+from tasks.base.clock import server_now
+from tasks.base.step import step
+from tasks.table.chunks import Chunk, chunks, count
 
 
-def to_archive(connection: psycopg.Connection, root: Root, after: timedelta) -> list[Chunk]:
+def to_archive(connection: psycopg.Connection, root: ArchiveRoot, after: timedelta) -> list[Chunk]:
     """Chunks of which all is older than `after`, and whose range has no archive with as many rows and the same columns.
 
     That tells cheaply which ones are new or have grown. What an archive is worth is seen before a chunk is dropped.
     """
     horizon = server_now(connection) - after
     old = [chunk for chunk in chunks(connection) if chunk.range_end <= horizon]
-    with explained("chunks to archive", root):
+    with translate_errors("chunks to archive", root):
         there = names(root)
         return [chunk for chunk in old if _found(connection, chunk) not in {None, *_archived(root, chunk, there)}]
 
@@ -38,7 +39,7 @@ def _found(connection: psycopg.Connection, chunk: Chunk) -> _Seen | None:
         return None
 
 
-def _archived(root: Root, chunk: Chunk, there: list[str]) -> set[_Seen]:
+def _archived(root: ArchiveRoot, chunk: Chunk, there: list[str]) -> set[_Seen]:
     found = set()
     for name in there:
         if name.startswith(f"{range_name(chunk)}_"):

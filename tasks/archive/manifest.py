@@ -21,10 +21,10 @@ from typing import Any
 
 import orjson
 
-from infra.errors import Terminal, one_line
-from tasks.archive.forms import OURS, Column, schema_of
-from tasks.archive.root import Root
-from tasks.chunks import Chunk
+from infra.errors.kinds import Terminal, one_line
+from tasks.archive.archive_root import ArchiveRoot
+from tasks.archive.column_forms import OURS, Column, schema_of
+from tasks.table.chunks import Chunk
 
 # 1: the columns of schema.sql. 2: any columns, which the manifest lists.
 _PLAIN, _LISTED = 1, 2
@@ -111,7 +111,7 @@ def is_archived(path: str) -> bool:
     return _DATA_FILE.fullmatch(path) is not None
 
 
-def data_files(root: Root, chunk: Chunk) -> list[str]:
+def data_files(root: ArchiveRoot, chunk: Chunk) -> list[str]:
     """The data files of all archives of a chunk's range that are there, listed or not."""
     start, last = chunk.range_start.astimezone(UTC).date(), (chunk.range_end - _MICROSECOND).astimezone(UTC).date()
     found: list[str] = []
@@ -126,13 +126,13 @@ def manifest_path(name: str) -> str:
     return f"{MANIFESTS}/{name}.json"
 
 
-def names(root: Root) -> list[str]:
+def names(root: ArchiveRoot) -> list[str]:
     """The names of all archives, in the order of time."""
     found = (path.rpartition("/")[2] for path in root.listed(MANIFESTS))
     return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
 
 
-def load(root: Root, name: str) -> Manifest:
+def load(root: ArchiveRoot, name: str) -> Manifest:
     """Read a manifest. Raises `BadArchive` where it is not as it was written, `OSError` where it cannot be read."""
     path = manifest_path(name)
     try:

@@ -9,14 +9,14 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from infra.errors import Terminal, WrongUse
-from infra.session import fixed_texts
+from infra.connections.session import fixed_texts
+from infra.errors.kinds import Terminal, WrongUse
 from infra.table import as_written, events_name
-from tasks.archive.forms import OURS, Column
+from tasks.archive.archive_root import ArchiveRoot
+from tasks.archive.column_forms import OURS, Column
 from tasks.archive.manifest import Manifest
-from tasks.archive.root import Root
 from tasks.archive.verify import read_archive
-from tasks.files.parquet import text_of
+from tasks.files.formats.parquet import text_of
 
 _TABLE = """
     SELECT attname, format_type(atttypid, atttypmod), attgenerated <> '' FROM pg_attribute
@@ -40,7 +40,7 @@ class Restored:
 
 
 def restored_columns(
-    connection: psycopg.Connection, root: Root, manifests: Sequence[Manifest], without: Sequence[str]
+    connection: psycopg.Connection, root: ArchiveRoot, manifests: Sequence[Manifest], without: Sequence[str]
 ) -> Restored:
     """Hold the columns of archives against those of the table. `without`: columns that an operator leaves out.
 
@@ -90,7 +90,7 @@ def _demand_present(manifests: Sequence[Manifest], present: Iterable[str]) -> No
 
 
 def _demand_lossless(
-    connection: psycopg.Connection, root: Root, manifest: Manifest, column: Column, new_type: str
+    connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest, column: Column, new_type: str
 ) -> None:
     """Raise `Terminal` if a value of a retyped column would not be the same again. The values are never shown."""
     with fixed_texts(connection):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from infra.connections import Clients
-from infra.errors import Transient
-from tasks.archive.drop import Outcome, drop_archived
+from infra.connections.clients import Clients
+from infra.errors.kinds import Transient
+from tasks.archive.archive_root import open_root
+from tasks.archive.drop_archived import DropOutcome, drop_archived
 from tasks.archive.manifest import Manifest
-from tasks.archive.root import open_root
 from tasks.archive.supersede import supersede
-from tasks.archive.write import archive_chunk
-from tasks.chunks import Chunk
-from tasks.maintain.undisturbed import Gone
-from tasks.step import step
+from tasks.archive.write_chunk import archive_chunk
+from tasks.base.step import step
+from tasks.maintain.contention import ChunkGone
+from tasks.table.chunks import Chunk
 
 _ROUNDS = 3
 
@@ -23,7 +23,7 @@ def archive(clients: Clients, chunk: Chunk) -> Manifest | None:
     with clients.explained(f"archive {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
         try:
             return archive_chunk(connection, chunk, root)
-        except Gone:
+        except ChunkGone:
             return None
 
 
@@ -37,14 +37,14 @@ def archive_and_keep(clients: Clients, chunk: Chunk) -> Manifest | None:
     with clients.explained(f"archive {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
         try:
             manifest = archive_chunk(connection, chunk, root)
-        except Gone:
+        except ChunkGone:
             return None
         supersede(connection, chunk, manifest, root)
         return manifest
 
 
 @step("drop archived", retries=1)
-def drop(clients: Clients, chunk: Chunk, manifest: Manifest, size: int | None) -> Outcome:
+def drop(clients: Clients, chunk: Chunk, manifest: Manifest, size: int | None) -> DropOutcome:
     """`drop_archived`, as a task."""
     root = open_root(clients.settings.archive_url)
     with clients.explained(f"drop {chunk.schema}.{chunk.table}"), clients.postgres() as connection:

@@ -6,31 +6,31 @@ from collections.abc import Iterator, Sequence
 
 import psycopg
 
-from tasks.archive.columns import row_hashes
-from tasks.archive.forms import Column
-from tasks.archive.lock import demand_alone
+from tasks.archive.archive_lock import demand_alone
+from tasks.archive.archive_root import ArchiveRoot, translate_errors
+from tasks.archive.column_forms import Column
+from tasks.archive.copied_rows import row_hashes
 from tasks.archive.manifest import ArchivedFile, BadArchive, Manifest, load, manifest_path, names, range_name
-from tasks.archive.root import Root, explained
 from tasks.archive.verify import read_file, verify
-from tasks.chunks import Chunk
-from tasks.progress import Reached, announce
+from tasks.base.progress import Reached, emit
+from tasks.table.chunks import Chunk
 
 
-def supersede(connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, root: Root) -> None:
+def supersede(connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, root: ArchiveRoot) -> None:
     """Verify an archive of `chunk`, and remove the older ones that it makes superfluous.
 
     Raises `BadArchive`, `Transient` where another run is at this chunk, and `psycopg.Error`.
     """
     verify(root, manifest)
-    announce(Reached(manifest.name, "verified"))
-    with explained(f"archive {manifest.name}", root), connection.transaction():
+    emit(Reached(manifest.name, "verified"))
+    with translate_errors(f"archive {manifest.name}", root), connection.transaction():
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")  # the server waits for our reading
         demand_alone(connection, chunk)
         for _ in remove_contained(root, manifest):
-            announce(Reached(manifest.name, "removed"))
+            emit(Reached(manifest.name, "removed"))
 
 
-def remove_contained(root: Root, manifest: Manifest) -> list[str]:
+def remove_contained(root: ArchiveRoot, manifest: Manifest) -> list[str]:
     """Remove every other archive of the same range all of whose rows are in this one, which must be verified.
 
     By their content and by nothing else: no name and no time can tell whether the rows of an older archive are still
@@ -54,7 +54,7 @@ def remove_contained(root: Root, manifest: Manifest) -> list[str]:
     return removed
 
 
-def contains(root: Root, manifest: Manifest, other: Manifest) -> bool:
+def contains(root: ArchiveRoot, manifest: Manifest, other: Manifest) -> bool:
     """Whether every row of `other` is in the archive, as it is, whatever columns the archive has besides.
 
     Both are sorted; a batch of each is in memory.
@@ -74,6 +74,6 @@ def contains(root: Root, manifest: Manifest, other: Manifest) -> bool:
     return True
 
 
-def _hashes(root: Root, manifest: Manifest, file: ArchivedFile, columns: Sequence[Column]) -> Iterator[bytes]:
+def _hashes(root: ArchiveRoot, manifest: Manifest, file: ArchivedFile, columns: Sequence[Column]) -> Iterator[bytes]:
     for batch in read_file(root, manifest, file):
         yield from row_hashes(batch, columns)

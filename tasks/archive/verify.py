@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from infra.errors import one_line
-from tasks.archive.columns import time_us
-from tasks.archive.content import Content, day_bounds, of_batch, total
-from tasks.archive.forms import schema_of
+from infra.errors.kinds import one_line
+from tasks.archive.archive_root import ArchiveRoot, translate_errors
+from tasks.archive.column_forms import schema_of
+from tasks.archive.content_hash import Content, day_bounds, of_batch, total
+from tasks.archive.copied_rows import time_us
 from tasks.archive.manifest import (
     ADVICE,
     HYPERTABLE,
@@ -25,12 +26,11 @@ from tasks.archive.manifest import (
     load,
     manifest_path,
 )
-from tasks.archive.root import Root, explained
 
 _BATCH_ROWS = 50_000
 
 
-def verify(root: Root, manifest: Manifest) -> None:
+def verify(root: ArchiveRoot, manifest: Manifest) -> None:
     """Compare every file that the manifest lists with what it says: size, hash, schema, order, rows, times, content.
 
     The manifest must be the one that is there. Raises `BadArchive`, naming the file, what was expected and what was
@@ -39,7 +39,7 @@ def verify(root: Root, manifest: Manifest) -> None:
     """
     name = manifest.name
     listed = {file.path for file in manifest.files}
-    with explained(f"verify {name}", root):
+    with translate_errors(f"verify {name}", root):
         if load(root, name) != manifest:
             raise _bad(name, manifest_path(name), "the manifest that is verified", "another one")
         for path in data_files(root, manifest.chunk):
@@ -53,7 +53,7 @@ def verify(root: Root, manifest: Manifest) -> None:
             raise _bad(name, "all files together", f"{what} {wanted}", there)
 
 
-def read_archive(root: Root, manifest: Manifest) -> Iterator[pa.RecordBatch]:
+def read_archive(root: ArchiveRoot, manifest: Manifest) -> Iterator[pa.RecordBatch]:
     """The rows of an archive in batches with the columns of its manifest, by time and event_id; one is in memory.
 
     Raises `BadArchive` where a file is missing or is no such file. That the content is the right one, `verify` says.
@@ -62,7 +62,7 @@ def read_archive(root: Root, manifest: Manifest) -> Iterator[pa.RecordBatch]:
         yield from read_file(root, manifest, file)
 
 
-def _verify_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Content:
+def _verify_file(root: ArchiveRoot, manifest: Manifest, file: ArchivedFile) -> Content:
     name = manifest.name
     if root.files.get_file_info(root.path(file.path)).type != fs.FileType.File:
         raise _bad(name, file.path, f"a file of {file.bytes} bytes", "none")
@@ -88,7 +88,7 @@ def _verify_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Content:
     return content
 
 
-def read_file(root: Root, manifest: Manifest, file: ArchivedFile) -> Iterator[pa.RecordBatch]:
+def read_file(root: ArchiveRoot, manifest: Manifest, file: ArchivedFile) -> Iterator[pa.RecordBatch]:
     """The rows of one file of an archive; see `read_archive`."""
     name = manifest.name
     try:
@@ -113,7 +113,7 @@ def _bad(name: str, where: str, expected: str, found: Any) -> BadArchive:
     return BadArchive(f"archive {name}: {where}: expected {expected}, found {found}; {ADVICE}")
 
 
-def unlisted(root: Root, manifests: Iterable[Manifest]) -> list[str]:
+def unlisted(root: ArchiveRoot, manifests: Iterable[Manifest]) -> list[str]:
     """Files that no manifest lists: a run is writing them, or was killed, or they are somebody else's."""
     listed = {file.path for manifest in manifests for file in manifest.files}
     there = root.listed(HYPERTABLE, recursive=True)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from tasks.files.scan import Scanned
-from tasks.ids import IdRange
-from tasks.load import Loaded
-from tasks.read import BatchReader, Limits
+from tasks.base.addresses import IdRange
+from tasks.files.scan import ScannedFile
+from tasks.streams.reader import BatchReader, Limits
+from tasks.table.load import Loaded
 
 
 @dataclass
-class Source:
+class BackfillSource:
     """A file or a stream's range. `books`: the name in the ledger; `shown`: for people; `rows`: in it, `left` to load.
 
     `gaps`: addresses that are left; `days`: start of a day in ms since 1970 → rows left; `expired`: rows of them that
@@ -30,7 +30,7 @@ class Source:
     reader: Callable[[Sequence[IdRange], Limits], BatchReader]
     expired: int = 0
     skipped_ids: IdRange | None = None
-    scanned: Scanned | None = None
+    scanned: ScannedFile | None = None
     days_before: AbstractSet[int] = frozenset()
     warnings: Sequence[str] = ()
     loaded: list[Loaded] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Source:
         return "new" if self.left == self.rows else "in part"
 
 
-def leave_out_copies(sources: Sequence[Source]) -> None:
+def leave_out_copies(sources: Sequence[BackfillSource]) -> None:
     """Of several with the same books (files of the same bytes and columns in the path) only the first is loaded."""
     met: set[str] = set()
     for source in sources:

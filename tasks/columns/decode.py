@@ -11,19 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from infra.mapping import Mapping, Source
-from tasks.columns.entries import MALFORMED, Group
-from tasks.columns.extract import Columns, extract, layouts
+from infra.mapping import ColumnSource, Mapping
+from tasks.base.addresses import parse_id
+from tasks.columns.entries import MALFORMED, EntryColumns
+from tasks.columns.extract import ExtractedColumns, extract, split_by_layout
 from tasks.columns.times import parse_times, time_texts
 from tasks.columns.uuids import parse_uuids
-from tasks.ids import parse_id
 
 _DAY_US = 86_400_000_000
 _SHOWN = 60  # characters of a bad value that a reason quotes
 
 
 @dataclass(frozen=True)
-class Closed:
+class ClosedTimes:
     """Times that are refused although the window admits them: `of` gives those among times, `reason` says why."""
 
     of: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
@@ -31,7 +31,7 @@ class Closed:
 
 
 @dataclass(frozen=True)
-class Window:
+class TimeWindow:
     """The event times that are believed, in microseconds since 1970; others go to quarantine.
 
     A garbage time makes a chunk of its own, and thousands of chunks make planning slow.
@@ -39,10 +39,10 @@ class Window:
 
     earliest: int
     latest: int
-    closed: Closed | None = None
+    closed: ClosedTimes | None = None
 
     @classmethod
-    def around_now(cls, max_age_days: float, max_ahead_days: float) -> Window:
+    def around_now(cls, max_age_days: float, max_ahead_days: float) -> TimeWindow:
         """The window from `max_age_days` before now to `max_ahead_days` after it."""
         now = time.time_ns() // 1000
         return cls(now - round(max_age_days * _DAY_US), now + round(max_ahead_days * _DAY_US))
@@ -100,12 +100,12 @@ class Events:
         )
 
 
-def decode(groups: Sequence[Group], mapping: Mapping | None, window: Window) -> Events:
+def decode(groups: Sequence[EntryColumns], mapping: Mapping | None, window: TimeWindow) -> Events:
     """All events of a batch of entries. `mapping` None: the two known layouts are told apart by their fields."""
     parts = []
     first = 0
     for group in groups:
-        for layout, rows in layouts(group, mapping):
+        for layout, rows in split_by_layout(group, mapping):
             part = group if len(rows) == len(group) else group.take(rows)
             parts.append(_decode_group(part, layout, window, first + rows))
         first += len(group)
@@ -125,7 +125,7 @@ def decode(groups: Sequence[Group], mapping: Mapping | None, window: Window) -> 
     )
 
 
-def event_times(group: Group, mapping: Mapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def event_times(group: EntryColumns, mapping: Mapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Microseconds since 1970 of each entry's event, and which have a time that can be read at all (0 where not)."""
     key = None if mapping.layout == "json" else mapping.time.keys[0]  # the cheapest that there is
     only = replace(mapping, event_id=mapping.time, event_type=mapping.time, user_id=mapping.time, properties=key)
@@ -136,7 +136,7 @@ def event_times(group: Group, mapping: Mapping) -> tuple[NDArray[np.int64], NDAr
     return np.where(good, times, 0), good
 
 
-def _places_in_stream(groups: Sequence[Group]) -> NDArray[np.int64]:
+def _places_in_stream(groups: Sequence[EntryColumns]) -> NDArray[np.int64]:
     """By place in the batch, the place in the stream among the entries of the batch."""
     ids = [parse_id(entry_id) for group in groups for entry_id in group.ids.to_pylist()]
     places = np.empty(len(ids), np.int64)
@@ -148,7 +148,7 @@ def _concat(arrays: list[pa.Array]) -> pa.Array:
     return pa.concat_arrays(arrays) if arrays else pa.array([], pa.binary())
 
 
-def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArray[np.int64]) -> Events:
+def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, places: NDArray[np.int64]) -> Events:
     columns = extract(group, mapping)
     faults = columns.faults
     if group.keys is not None and MALFORMED in group.keys:
@@ -192,7 +192,7 @@ def _decode_group(group: Group, mapping: Mapping, window: Window, places: NDArra
     return events.take(np.flatnonzero(good))
 
 
-def _spell_time(mapping: Mapping, columns: Columns, times: NDArray[np.int64]) -> None:
+def _spell_time(mapping: Mapping, columns: ExtractedColumns, times: NDArray[np.int64]) -> None:
     """Give the key of the time its one text, if another column reads it: how a file spells a time is its format's.
 
     Otherwise the same rows would have other ids as CSV than as Parquet, and as milliseconds than as microseconds.
@@ -204,7 +204,7 @@ def _spell_time(mapping: Mapping, columns: Columns, times: NDArray[np.int64]) ->
     columns.texts[key] = time_texts(pa.array(times, pa.int64(), mask=absent).view(pa.timestamp("us")))
 
 
-def _is_alone(group: Group, key: bytes) -> NDArray[np.bool_]:
+def _is_alone(group: EntryColumns, key: bytes) -> NDArray[np.bool_]:
     """Which entries have this field and no other: one that is redriven with values that somebody gave it has more."""
     found = np.asarray(group.column(key).is_valid())
     others = [array for name, array in zip(group.keys or (), group.values, strict=True) if name != key]
@@ -213,7 +213,7 @@ def _is_alone(group: Group, key: bytes) -> NDArray[np.bool_]:
     return found
 
 
-def _column(name: str, source: Source, columns: Columns) -> pa.Array:
+def _column(name: str, source: ColumnSource, columns: ExtractedColumns) -> pa.Array:
     """The text of a column: string, n, without nulls; an entry that lacks it gets a fault and an empty text."""
     keys = source.pieces[1::2]
     if source.only_key is not None:

@@ -24,7 +24,7 @@ MALFORMED = b"(malformed record)"
 
 
 @dataclass(frozen=True)
-class Group:
+class EntryColumns:
     """Entries with the same fields in the same order.
 
     `ids`: binary, n. `keys`: their k field names. `values`: k arrays, binary, n each; null for a field that the row of
@@ -59,10 +59,10 @@ class Group:
         """Every entry as a dict; the last value where a field is repeated."""
         return [dict(zip(fields[::2], fields[1::2], strict=False)) for _, fields in map(self.raw, range(len(self)))]
 
-    def take(self, rows: NDArray[np.int64]) -> Group:
+    def take(self, rows: NDArray[np.int64]) -> EntryColumns:
         """The entries at `rows`, in that order."""
         at = pa.array(rows)
-        return Group(self.ids.take(at), self.keys, tuple(array.take(at) for array in self.values))
+        return EntryColumns(self.ids.take(at), self.keys, tuple(array.take(at) for array in self.values))
 
     def raw(self, index: int) -> tuple[str, list[bytes]]:
         """Id and fields of one entry: field names and values in turn, in the order in which they came."""
@@ -73,7 +73,7 @@ class Group:
         return entry_id, list(chain.from_iterable(field for field in fields if field[1] is not None))
 
 
-def group_page(page: Sequence[RawEntry]) -> list[Group]:
+def columns_of_page(page: Sequence[RawEntry]) -> list[EntryColumns]:
     """The entries of one reply as groups: one for each shape that many have, one for all the others."""
     ids = [entry[0] for entry in page]
     fields = [entry[1] for entry in page]
@@ -93,7 +93,7 @@ def group_page(page: Sequence[RawEntry]) -> list[Group]:
     if odd:
         odd.sort()
         values = pa.array([fields[i] for i in odd], pa.list_(pa.binary()))
-        groups.append(Group(pa.array([ids[i] for i in odd], pa.binary()), None, (values,)))
+        groups.append(EntryColumns(pa.array([ids[i] for i in odd], pa.binary()), None, (values,)))
     return groups
 
 
@@ -105,20 +105,20 @@ def _uniform(fields: list[Sequence[bytes]], width: int, shape: Sequence[bytes]) 
     return all(flat[2 * i :: width].count(key) == len(fields) for i, key in enumerate(shape))
 
 
-def _group(ids: list[bytes], fields: list[Sequence[bytes]], width: int, keys: tuple[bytes, ...]) -> Group:
+def _group(ids: list[bytes], fields: list[Sequence[bytes]], width: int, keys: tuple[bytes, ...]) -> EntryColumns:
     flat = list(chain.from_iterable(fields))
     values = tuple(pa.array(flat[i::width], pa.binary()) for i in range(1, width, 2))
-    return Group(pa.array(ids, pa.binary()), keys, values)
+    return EntryColumns(pa.array(ids, pa.binary()), keys, values)
 
 
-def merge_groups(pages: Iterable[list[Group]]) -> list[Group]:
+def concat_entries(pages: Iterable[list[EntryColumns]]) -> list[EntryColumns]:
     """The groups of many pages, those of one shape joined into one; entries stay in order within a group."""
-    by_shape: dict[tuple[bytes, ...] | None, list[Group]] = {}
+    by_shape: dict[tuple[bytes, ...] | None, list[EntryColumns]] = {}
     for group in chain.from_iterable(pages):
         by_shape.setdefault(group.keys, []).append(group)
     merged = []
     for keys, groups in by_shape.items():
         columns = zip(*(group.values for group in groups), strict=True)
         ids = pa.concat_arrays([group.ids for group in groups])
-        merged.append(Group(ids, keys, tuple(pa.concat_arrays(list(column)) for column in columns)))
+        merged.append(EntryColumns(ids, keys, tuple(pa.concat_arrays(list(column)) for column in columns)))
     return merged

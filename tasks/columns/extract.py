@@ -14,14 +14,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.mapping import FLAT, JSON, Mapping
-from tasks.columns.entries import Group
+from tasks.columns.entries import EntryColumns
 
 _NULL = msgspec.Raw(b"null")
 _NAME_SHOWN = 60  # bytes of a field's name that a fault quotes
 
 
 @dataclass
-class Columns:
+class ExtractedColumns:
     """Of n entries: `texts[key]` string, n, null where absent; `properties` binary, n, null where absent.
 
     `faults`: entry → (field, reason), for entries that could not be taken apart.
@@ -32,7 +32,7 @@ class Columns:
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
 
 
-def layouts(group: Group, mapping: Mapping | None) -> list[tuple[Mapping, NDArray[np.int64]]]:
+def split_by_layout(group: EntryColumns, mapping: Mapping | None) -> list[tuple[Mapping, NDArray[np.int64]]]:
     """Mappings, and the rows of the group that each is for: the stream's own, or else the two known layouts.
 
     Entries of one shape have one layout; entries of many shapes are asked one by one.
@@ -50,14 +50,14 @@ def _is_json(keys: Container[bytes]) -> bool:
     return JSON.field in keys and b"event_id" not in keys
 
 
-def extract(group: Group, mapping: Mapping) -> Columns:
+def extract(group: EntryColumns, mapping: Mapping) -> ExtractedColumns:
     """The texts that `mapping` asks for, of every entry of `group`."""
     keys = tuple(dict.fromkeys(key for source in mapping.sources.values() for key in source.keys))
     return _from_json(group, mapping, keys) if mapping.layout == "json" else _from_flat(group, mapping, keys)
 
 
-def _from_flat(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns:
-    columns = Columns({}, pa.nulls(0, pa.binary()))
+def _from_flat(group: EntryColumns, mapping: Mapping, keys: tuple[str, ...]) -> ExtractedColumns:
+    columns = ExtractedColumns({}, pa.nulls(0, pa.binary()))
     for key in keys:
         columns.texts[key] = _utf8(group.column(key.encode()), key, columns.faults)
     if mapping.properties is not None:
@@ -67,7 +67,7 @@ def _from_flat(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns
     return columns
 
 
-def _documents(group: Group, faults: dict[int, tuple[str, str]]) -> pa.Array:
+def _documents(group: EntryColumns, faults: dict[int, tuple[str, str]]) -> pa.Array:
     """All fields of each entry as one JSON object of strings."""
     documents: list[bytes | None] = []
     for i, fields in enumerate(group.documents()):
@@ -126,10 +126,10 @@ def _decoders(keys: tuple[str, ...], properties: str | None) -> _Decoders:
     )
 
 
-def _from_json(group: Group, mapping: Mapping, keys: tuple[str, ...]) -> Columns:
+def _from_json(group: EntryColumns, mapping: Mapping, keys: tuple[str, ...]) -> ExtractedColumns:
     name = mapping.field.decode(errors="replace")
     whole = group.column(mapping.field)
-    columns = Columns({}, whole)
+    columns = ExtractedColumns({}, whole)
     decoders = _decoders(keys, mapping.properties)
     documents: list[bytes | None] = whole.to_pylist()
     try:

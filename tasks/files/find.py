@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pyarrow import fs
 
-from infra.errors import Terminal, WrongUse
-from infra.places import Place, explained, open_place
+from infra.errors.kinds import Terminal, WrongUse
+from infra.locations import Location, open_location, translate_errors
 from tasks.files.partition import Pairs, pairs_of
 
 Format = Literal["ndjson", "csv", "parquet"]
@@ -72,8 +72,8 @@ def find_files(source: str, warnings: list[str] | None = None) -> list[SourceFil
     if not source:
         raise WrongUse("backfill: no source is named; give a path, a folder, a glob or a URL")
     warnings = [] if warnings is None else warnings
-    place = open_place(source, "backfill", _MEND)
-    with explained("backfill: look for files", place.shown, "mend its rights (chmod +r), or the source"):
+    place = open_location(source, "backfill", _MEND)
+    with translate_errors("backfill: look for files", place.shown, "mend its rights (chmod +r), or the source"):
         (info,) = place.files.get_file_info([place.path])
         if info.type == fs.FileType.File:
             return [_named(place)]
@@ -95,13 +95,13 @@ def _kind(path: str) -> tuple[Format, Compression | None] | None:
     return None if form is None or (form == "parquet" and compression is not None) else (form, compression)
 
 
-def _source_file(place: Place, path: str) -> SourceFile | None:
+def _source_file(place: Location, path: str) -> SourceFile | None:
     kind = _kind(path)
     shown = place.show(path)
     return kind and SourceFile(place.files, path, shown, *kind, pairs_of(path, shown))
 
 
-def _named(place: Place) -> SourceFile:
+def _named(place: Location) -> SourceFile:
     file = _source_file(place, place.path)
     if file is None:
         name = place.path.rpartition("/")[2]
@@ -109,7 +109,7 @@ def _named(place: Place) -> SourceFile:
     return file
 
 
-def _known(place: Place, infos: Iterator[Any], expected: str) -> list[SourceFile]:
+def _known(place: Location, infos: Iterator[Any], expected: str) -> list[SourceFile]:
     """Those of a known kind of what was found."""
     paths = sorted({info.path for info in infos if info.type == fs.FileType.File})
     if not paths:
@@ -126,7 +126,7 @@ def _known(place: Place, infos: Iterator[Any], expected: str) -> list[SourceFile
     return files
 
 
-def _infos(place: Place, selector: fs.FileSelector, warnings: list[str]) -> Iterator[Any]:
+def _infos(place: Location, selector: fs.FileSelector, warnings: list[str]) -> Iterator[Any]:
     """What a folder has, without names that are not UTF-8: pyarrow gives no path of these."""
     odd = 0
     for info in place.files.get_file_info(selector):
@@ -141,7 +141,7 @@ def _infos(place: Place, selector: fs.FileSelector, warnings: list[str]) -> Iter
         warnings.append(f"{shown}: {odd} names in it are not UTF-8, these are left out; rename them and load them too")
 
 
-def _below(place: Place, folder: str, warnings: list[str]) -> Iterator[Any]:
+def _below(place: Location, folder: str, warnings: list[str]) -> Iterator[Any]:
     """All in a folder and in the folders in it."""
     if place.local:
         yield from _fitting(place, folder, ["**"], warnings)
@@ -153,7 +153,7 @@ def _below(place: Place, folder: str, warnings: list[str]) -> Iterator[Any]:
             yield info
 
 
-def _globbed(place: Place, warnings: list[str]) -> Iterator[Any]:
+def _globbed(place: Location, warnings: list[str]) -> Iterator[Any]:
     """What fits a path with signs of a glob; of a folder all that is in it."""
     parts = place.path.split("/")
     first = next(number for number, part in enumerate(parts) if _MAGIC & set(part))
@@ -165,7 +165,7 @@ def _globbed(place: Place, warnings: list[str]) -> Iterator[Any]:
             yield info
 
 
-def _fitting(place: Place, folder: str, pattern: list[str], warnings: list[str]) -> Iterator[Any]:
+def _fitting(place: Location, folder: str, pattern: list[str], warnings: list[str]) -> Iterator[Any]:
     """What fits a pattern below a folder. No name that begins with `_` or `.`, unless its part of the pattern does."""
     part, *rest = pattern
     if part == "**" and rest:

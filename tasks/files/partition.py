@@ -12,10 +12,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from tasks.archive.manifest import is_archived
 from tasks.columns.entries import MALFORMED
-from tasks.files.block import Rows
+from tasks.files.formats.blocks import Rows
 
 # Name and value, in the order of the path; None is a null.
 Pairs = tuple[tuple[str, str | None], ...]

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from infra.connections import Clients
-from infra.errors import SpillwayError, one_line
+from infra.connections.clients import Clients
+from infra.errors.kinds import SpillwayError, one_line
 from infra.mapping import Mappings
-from tasks.columns.decode import Window
+from tasks.base.addresses import IdRange
+from tasks.base.step import step
+from tasks.columns.decode import TimeWindow
+from tasks.files.file_ledger import mapping_of, path_of
+from tasks.files.file_reader import FileReader
 from tasks.files.find import find_files
-from tasks.files.known import mapping_of, path_of
-from tasks.files.reader import FileReader
 from tasks.files.scan import FILE, scan
 from tasks.files.spool import Spool
-from tasks.ids import IdRange
-from tasks.read import Limits
-from tasks.rewind import original_name
-from tasks.row_columns import present
-from tasks.step import step
+from tasks.ledger.names import original_name
+from tasks.streams.reader import Limits
+from tasks.table.row_columns import present
 
-_EVERY_TIME = Window(-(2**62), 2**62)  # what is too old or too new today may have been loaded before
+_EVERY_TIME = TimeWindow(-(2**62), 2**62)  # what is too old or too new today may have been loaded before
 
 
 @step("read the file again")

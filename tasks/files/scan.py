@@ -10,29 +10,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.mapping import FLAT, JSON, Mapping, why_none
 from infra.settings import settings
-from tasks.archive.forms import OURS
+from tasks.archive.column_forms import OURS
 from tasks.archive.manifest import is_archived
 from tasks.columns.decode import event_times
-from tasks.columns.entries import Group
-from tasks.files.block import Rows
+from tasks.columns.entries import EntryColumns
+from tasks.files.file_reader import DAY_MS, address
 from tasks.files.find import SourceFile
+from tasks.files.formats.blocks import Rows
+from tasks.files.formats.text_shape import check_utf8
 from tasks.files.partition import name_with, with_pairs
-from tasks.files.reader import DAY_MS, address
-from tasks.files.reading import Reading
-from tasks.files.shape import check_utf8
-from tasks.files.spool import Section, Spool
-from tasks.preflight.mapping import check_mapping
-from tasks.preflight.propose import proposal
+from tasks.files.spool import Spool, SpoolSection
+from tasks.files.verified_read import Reading
+from tasks.preflight.mapping_fit import check_mapping
+from tasks.preflight.propose_mapping import proposal
 
 _DAY_US = DAY_MS * 1000
 _SAMPLE_ROWS = 1_000
 
 
 @dataclass(frozen=True)
-class Scanned:
+class ScannedFile:
     """What a file is and holds. `mapping` is the one that its rows go by.
 
     `days`: start of a day in ms since 1970 → rows; 0 has those without a time.
@@ -43,7 +43,7 @@ class Scanned:
     rows: int
     mapping: Mapping
     days: dict[int, int]
-    section: Section
+    section: SpoolSection
     warnings: Sequence[str] = ()
 
     @property
@@ -86,10 +86,10 @@ def fitted(mapping: Mapping | None, keys: tuple[bytes, ...]) -> Mapping:
     return mapping
 
 
-def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
+def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> ScannedFile:
     """Read all of `file` into the spool. Raises `Terminal` for a file that is broken, that changed meanwhile, or whose
     fields are not those that the mapping names or contradict its path; nothing of it was loaded then."""
-    section = Section(spool)
+    section = SpoolSection(spool)
     reading = Reading(file, mapping.field if mapping is not None and mapping.layout == "json" else JSON.field)
     days: dict[int, int] = {}
     count = 0
@@ -114,7 +114,7 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> Scanned:
             days[int(day)] = days.get(int(day), 0) + int(number)
         count += len(group)
     section.seal()
-    return Scanned(file, reading.sha256, count, used, dict(sorted(days.items())), section, warnings)
+    return ScannedFile(file, reading.sha256, count, used, dict(sorted(days.items())), section, warnings)
 
 
 def _left_in_archive(file: SourceFile, keys: tuple[bytes, ...]) -> list[str]:
@@ -126,20 +126,20 @@ def _left_in_archive(file: SourceFile, keys: tuple[bytes, ...]) -> list[str]:
     return [f"{file.shown} is a file of an archive, and its columns {named} are not loaded: --archive restores them"]
 
 
-def as_group(rows: Rows) -> Group:
+def as_group(rows: Rows) -> EntryColumns:
     """Rows as entries, whose ids nobody asks for."""
-    return Group(_numbers(rows.row), rows.keys, rows.values)
+    return EntryColumns(_numbers(rows.row), rows.keys, rows.values)
 
 
 def _numbers(rows: NDArray[np.int64]) -> pa.Array:
     return pa.array(rows).cast(pa.string()).cast(pa.binary())
 
 
-def _first(group: Group) -> Group:
+def _first(group: EntryColumns) -> EntryColumns:
     return group.take(np.arange(min(len(group), _SAMPLE_ROWS)))
 
 
-def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...], group: Group) -> None:
+def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...], group: EntryColumns) -> None:
     """Raise `Terminal` where a column that every row needs is not in the file at all."""
     if mapping.layout == "json":
         return

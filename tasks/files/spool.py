@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.errors import Terminal, one_line
-from tasks.files.block import Rows
+from infra.errors.kinds import Terminal, one_line
+from tasks.files.formats.blocks import Rows
 
 _RUN_BYTES = 16 << 20  # sorted at once: three times as much is in memory meanwhile
 _PIECE_ROWS, _PIECE_BYTES = 8_192, 4 << 20  # read at once
@@ -23,7 +23,7 @@ _CODEC = "lz4"
 
 
 @dataclass(frozen=True)
-class Piece:
+class SpooledPiece:
     """Rows of one day, growing. `day`: ms since 1970 of its start; `first`, `last`: row numbers. `held`: the rows,
     where they are in memory."""
 
@@ -51,14 +51,14 @@ class Spool:
                 self._file.close()
             self._file = None
 
-    def keep(self, day: int, rows: pa.RecordBatch) -> Piece:
+    def keep(self, day: int, rows: pa.RecordBatch) -> SpooledPiece:
         """Keep rows of one day, in the order of their numbers, which are the first column."""
         numbers = rows.column(0)
         first, last, size = numbers[0].as_py(), numbers[-1].as_py(), rows.nbytes
         # Once the disk is used nothing more: a piece of a few rows, however small, keeps all of its run in memory.
         if self._file is None and self._in_memory + size <= _MEMORY_BYTES:
             self._in_memory += size
-            return Piece(day, first, last, len(rows), rows)
+            return SpooledPiece(day, first, last, len(rows), rows)
         data = rows.serialize()
         stored = pa.compress(data, codec=_CODEC)
         with _explained():
@@ -69,9 +69,9 @@ class Spool:
             self._file.flush()  # so that a full disk is told here
         place = (self._end, stored.size, data.size)
         self._end += stored.size
-        return Piece(day, first, last, len(rows), None, place)
+        return SpooledPiece(day, first, last, len(rows), None, place)
 
-    def read(self, piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
+    def read(self, piece: SpooledPiece, schema: pa.Schema) -> pa.RecordBatch:
         """The rows of a piece."""
         if piece.held is not None:
             return piece.held
@@ -94,11 +94,11 @@ def _explained() -> Iterator[None]:
 
 
 @dataclass
-class Section:
+class SpoolSection:
     """The part of a spool that has the rows of one file. `pieces` are in the order of day and row once it is sealed."""
 
     spool: Spool
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[SpooledPiece] = field(default_factory=list)
     keys: tuple[bytes, ...] = ()
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     _waiting: list[tuple[NDArray[np.int64], pa.RecordBatch]] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Section:
         self.pieces.sort(key=lambda piece: (piece.day, piece.first))
         pa.default_memory_pool().release_unused()  # the loads come on top of what is kept: 100 MB less at their peak
 
-    def read(self, piece: Piece) -> pa.RecordBatch:
+    def read(self, piece: SpooledPiece) -> pa.RecordBatch:
         """The rows of a piece: their numbers, then a column a key."""
         return self.spool.read(piece, self.schema)
 

@@ -8,26 +8,26 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from infra.connections import Clients
+from infra.connections.clients import Clients
 from infra.settings import Settings
 from infra.table import on_events
-from tasks.chunks import server_now
-from tasks.maintain.account import Account, account
-from tasks.maintain.compress import (
-    Found,
-    Wanted,
+from tasks.base.clock import server_now
+from tasks.base.step import step
+from tasks.maintain.chunk_states import ChunkState, chunk_states, some_chunks
+from tasks.maintain.compression import (
+    CurrentPolicy,
+    DesiredPolicy,
+    desired_policy,
     due_since,
     failed_by_job,
-    find,
-    wanted_of,
+    read_current_policy,
     was_there,
     why_not_compressed,
 )
+from tasks.maintain.forecast import NextDrop, Policies, next_drop, what_next
 from tasks.maintain.jobs import Job, days, is_community, jobs
-from tasks.maintain.outlook import NextDrop, Policies, next_drop, what_next
-from tasks.maintain.retain import due
-from tasks.maintain.states import ChunkState, chunk_states, some_chunks
-from tasks.step import step
+from tasks.maintain.retention import due
+from tasks.maintain.row_audit import RowAudit, audit_rows
 
 # A chunk may be in use for a run or two, and the database's jobs come once or twice a day.
 _PATIENCE = timedelta(days=2)
@@ -53,7 +53,7 @@ class Check:
     community: bool
     chunks: tuple[ChunkState, ...]
     next: tuple[str, ...]
-    compression: Found
+    compression: CurrentPolicy
     keep: timedelta | None
     horizon: datetime | None
     dropping_after: timedelta | None
@@ -61,7 +61,7 @@ class Check:
     oldest: datetime | None
     overdue: tuple[str, ...]
     next_drop: NextDrop | None
-    account: Account
+    row_audit: RowAudit
     slowest_load: float | None
     violations: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -74,13 +74,15 @@ class Check:
         return before / now if now and before else None
 
 
-def look(connection: psycopg.Connection, config: Settings, wanted: Wanted | None, began: datetime, dry: bool) -> Check:
+def gather_check(
+    connection: psycopg.Connection, config: Settings, wanted: DesiredPolicy | None, began: datetime, dry: bool
+) -> Check:
     """Look at everything; nothing is changed. `began`: when this run began to compress. Raises `psycopg.Error`."""
     community, now = is_community(connection), server_now(connection)
-    found = find(connection)
+    found = read_current_policy(connection)
     retention_jobs = tuple(jobs(connection, "retention"))
     horizon = None if config.keep is None else now - config.keep
-    accounted, counted = account(connection, horizon)
+    accounted, counted = audit_rows(connection, horizon)
     states = tuple(
         replace(state, rows=counted[state.chunk], exact=True) if state.chunk in counted else state
         for state in chunk_states(connection)
@@ -114,7 +116,7 @@ def look(connection: psycopg.Connection, config: Settings, wanted: Wanted | None
         oldest=oldest[0] if oldest else None,
         overdue=tuple(problem for problem, _ in overdue),
         next_drop=next_drop(states, policies, now, dry),
-        account=accounted,
+        row_audit=accounted,
         slowest_load=_slowest_load(connection, began, now, found.jobs),
         violations=tuple(violations),
         warnings=tuple(warnings),
@@ -185,7 +187,7 @@ def _not_compressed(states: Sequence[ChunkState], policies: Policies, now: datet
     return found
 
 
-def _missing(found: Account) -> list[str]:
+def _missing(found: RowAudit) -> list[str]:
     if not found.missing:
         return []
     since = f"from {found.since:%Y-%m-%d %H:%M} on" if found.since else "in all"
@@ -210,7 +212,7 @@ def _slowest_load(connection: psycopg.Connection, began: datetime, now: datetime
 
 @step("check")
 def check(clients: Clients, seconds: float, dry_run: bool) -> Check:
-    """`look`, as a task, for a run that began so many seconds ago."""
+    """`gather_check`, as a task, for a run that began so many seconds ago."""
     with clients.explained("check"), clients.postgres() as connection:
         began = server_now(connection) - timedelta(seconds=seconds)
-        return look(connection, clients.settings, wanted_of(clients), began, dry_run)
+        return gather_check(connection, clients.settings, desired_policy(clients), began, dry_run)

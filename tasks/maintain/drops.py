@@ -8,14 +8,14 @@ from datetime import datetime
 
 import psycopg
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.table import events_name
-from tasks.chunks import Chunk
+from tasks.maintain.contention import exclusive_lock
 from tasks.maintain.jobs import Job
-from tasks.maintain.undisturbed import alone
+from tasks.table.chunks import Chunk
 
 # By the clock and not by the beginning of the transaction: with the chunk locked, a load that began later than this is
-# none of those whose rows go. `tasks/maintain/gone.py` goes by it.
+# none of those whose rows go. `tasks/maintain/dropped_rows.py` goes by it.
 _RECORD = """
     INSERT INTO spillway.drops (chunk, range_start, range_end, rows, bytes, dropped_by, dropped_at)
     VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp())"""
@@ -34,9 +34,9 @@ _DROP = """
 def drop_alone(connection: psycopg.Connection, chunk: Chunk, rows: int, size: int | None, by: str) -> None:
     """Drop `chunk` and put down that its `rows` went, in the caller's transaction, in which nobody else writes to it.
 
-    Raises what `tasks.maintain.undisturbed.alone` does, and `Terminal` where not this chunk alone would go.
+    Raises what `tasks.maintain.contention.alone` does, and `Terminal` where not this chunk alone would go.
     """
-    with alone(connection, chunk):
+    with exclusive_lock(connection, chunk):
         record_drop(connection, chunk, rows, size, by)
         found = connection.execute(_DROP, [events_name(), chunk.range_end, chunk.range_start])
         dropped = [".".join(names) for (names,) in found]

@@ -13,7 +13,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.settings import settings
 from infra.table import EVENTS
 
@@ -21,7 +21,7 @@ OURS = "spillway"  # the schema of our own tables
 
 
 @dataclass(frozen=True)
-class Needs:
+class RequiredPrivileges:
     """What a command needs. `tables`: privileges on `events`, and on tables of our schema. `temporary`: to make
     temporary tables in the database. `owner`: to be a member of the role that owns `events`."""
 
@@ -40,22 +40,24 @@ _LOAD = {
 _TOTALS = {"streams": "SELECT", "ledger": "SELECT", "quarantine": "SELECT", "files": "SELECT"}
 _COMPARE = {**_TOTALS, "drops": "SELECT", EVENTS: "SELECT"}
 # By command as it is typed. The archive commands read files only.
-NEEDS: Mapping[str, Needs] = {
-    "drain": Needs(_LOAD, temporary=True),
-    "backfill": Needs({**_LOAD, "files": "SELECT, INSERT, UPDATE"}, temporary=True),
-    "quarantine redrive": Needs(
+NEEDS: Mapping[str, RequiredPrivileges] = {
+    "drain": RequiredPrivileges(_LOAD, temporary=True),
+    "backfill": RequiredPrivileges({**_LOAD, "files": "SELECT, INSERT, UPDATE"}, temporary=True),
+    "quarantine redrive": RequiredPrivileges(
         {"streams": "SELECT", "quarantine": "SELECT, UPDATE", "files": "SELECT", EVENTS: "SELECT, INSERT"},
         temporary=True,
     ),
-    "reconcile": Needs(_TOTALS),
-    "reconcile --deep": Needs(_COMPARE, temporary=True),
-    "reconcile --deep --repair": Needs({**_COMPARE, EVENTS: "SELECT, INSERT"}, temporary=True),
-    "maintain": Needs({"ledger": "SELECT", "drops": "SELECT, INSERT, UPDATE", EVENTS: "SELECT"}, owner=True),
+    "reconcile": RequiredPrivileges(_TOTALS),
+    "reconcile --deep": RequiredPrivileges(_COMPARE, temporary=True),
+    "reconcile --deep --repair": RequiredPrivileges({**_COMPARE, EVENTS: "SELECT, INSERT"}, temporary=True),
+    "maintain": RequiredPrivileges(
+        {"ledger": "SELECT", "drops": "SELECT, INSERT, UPDATE", EVENTS: "SELECT"}, owner=True
+    ),
 }
 
 
 @dataclass(frozen=True)
-class Right:
+class Privilege:
     """A privilege on one object. For OWNER, `privilege` is the name of the owner, if it is known."""
 
     kind: Literal["DATABASE", "SCHEMA", "TABLE", "OWNER"]
@@ -64,17 +66,19 @@ class Right:
     privilege: str = ""
 
 
-def rights(command: str) -> list[Right]:
+def rights(command: str) -> list[Privilege]:
     """Every right that `command`, a key of `NEEDS`, needs."""
     needs = NEEDS[command]
     tables = {(_schema_of(name), name): privileges.split(", ") for name, privileges in needs.tables.items()}
-    found = [Right("DATABASE", privilege="TEMPORARY")] if needs.temporary else []
-    found += [Right("SCHEMA", schema, privilege="USAGE") for schema in dict.fromkeys(schema for schema, _ in tables)]
-    found += [Right("TABLE", *table, privilege) for table, privileges in tables.items() for privilege in privileges]
-    return found + ([Right("OWNER", _schema_of(EVENTS), EVENTS)] if needs.owner else [])
+    found = [Privilege("DATABASE", privilege="TEMPORARY")] if needs.temporary else []
+    found += [
+        Privilege("SCHEMA", schema, privilege="USAGE") for schema in dict.fromkeys(schema for schema, _ in tables)
+    ]
+    found += [Privilege("TABLE", *table, privilege) for table, privileges in tables.items() for privilege in privileges]
+    return found + ([Privilege("OWNER", _schema_of(EVENTS), EVENTS)] if needs.owner else [])
 
 
-def statements(wanted: Iterable[Right], role: str, database: str) -> list[str]:
+def statements(wanted: Iterable[Privilege], role: str, database: str) -> list[str]:
     """The GRANT statements for `role`, one for each object, without a semicolon."""
     privileges: dict[str, list[str]] = {}
     for right in wanted:
@@ -120,7 +124,7 @@ def check_rights(connection: psycopg.Connection, command: str) -> None:
     _, _, role, database = rows[0]
     missing = [wanted[number - 1] for number, *_ in rows]
     missing = [
-        Right("OWNER", right.schema, right.name, owner) if right.kind == "OWNER" else right
+        Privilege("OWNER", right.schema, right.name, owner) if right.kind == "OWNER" else right
         for right, (_, owner, *_) in zip(missing, rows, strict=True)
     ]
     raise Terminal(

@@ -12,18 +12,18 @@ import time
 
 import psycopg
 
-from infra.errors import Transient
-from tasks.archive.drop import drop_archived
-from tasks.archive.root import Root, open_root
-from tasks.archive.write import archive_chunk
-from tasks.chunks import Chunk
-from tasks.progress import News, Reached, watched
-from tests.tasks.archive.helpers import chunks
+from infra.errors.kinds import Transient
+from tasks.archive.archive_root import ArchiveRoot, open_root
+from tasks.archive.drop_archived import drop_archived
+from tasks.archive.write_chunk import archive_chunk
+from tasks.base.progress import ProgressEvent, Reached, subscribe
+from tasks.table.chunks import Chunk
+from tests.support.archives import chunks
 
 WAIT_SECONDS = 30  # for the backend of a process that was killed
 
 
-def archive_and_drop(connection: psycopg.Connection, chunk: Chunk, root: Root) -> None:
+def archive_and_drop(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoot) -> None:
     """What a flow does: archive a chunk and drop it, again where rows came in between, or another is still at it."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
@@ -36,7 +36,7 @@ def archive_and_drop(connection: psycopg.Connection, chunk: Chunk, root: Root) -
             time.sleep(0.05)
 
 
-def archive_and_drop_all(connection: psycopg.Connection, root: Root) -> None:
+def archive_and_drop_all(connection: psycopg.Connection, root: ArchiveRoot) -> None:
     """The same of all chunks."""
     for chunk in chunks(connection):
         archive_and_drop(connection, chunk, root)
@@ -45,13 +45,13 @@ def archive_and_drop_all(connection: psycopg.Connection, root: Root) -> None:
 def main(url: str, folder: str, step: str) -> None:
     """Kill this process at `step`."""
 
-    def reached(news: News) -> None:
+    def reached(news: ProgressEvent) -> None:
         if isinstance(news, Reached):
             print(news.step, flush=True)
             if news.step == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    with psycopg.connect(url, autocommit=True) as connection, watched(reached):
+    with psycopg.connect(url, autocommit=True) as connection, subscribe(reached):
         archive_and_drop_all(connection, open_root(folder))
 
 

@@ -22,7 +22,7 @@ from tests.faults.campaign.play import wrong_texts
 from tests.faults.campaign.produce import endless
 from tests.faults.campaign.verdict import judge
 from tests.faults.campaign.world import DELAYS, World, made_world
-from tests.faults.processes import Drain, Harness, Outcome
+from tests.support.processes import Drain, Harness, Outcome
 
 _TICK_SECONDS = 0.1
 _DRAIN_EVERY_SECONDS = 3.0

@@ -13,17 +13,17 @@ from pathlib import Path
 import psycopg
 import redis
 
-from infra.errors import Transient
+from infra.errors.kinds import Transient
 from infra.producers.send import send
-from tasks.archive.drop import drop_archived
+from tasks.archive.archive_root import open_root
+from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import load, names
-from tasks.archive.root import open_root
 from tasks.archive.verify import verify
-from tasks.archive.write import archive_chunk
+from tasks.archive.write_chunk import archive_chunk
 from tests.conftest import BIN
 from tests.faults.archiving import archive_and_drop
-from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
-from tests.tasks.archive.helpers import THURSDAY, as_rows, by_pandas, chunks
+from tests.support.archives import THURSDAY, as_rows, by_pandas, chunks
+from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 
 EVENTS = 20_000
 OLD_WEEKS = 3

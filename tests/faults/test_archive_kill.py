@@ -19,25 +19,15 @@ import psycopg
 import pytest
 
 from infra.settings import PROJECT_ROOT
+from tasks.archive.archive_root import ArchiveRoot, open_root
 from tasks.archive.manifest import Manifest, load, names
-from tasks.archive.root import Root, open_root
 from tasks.archive.verify import BadArchive, unlisted, verify
-from tasks.archive.write import archive_chunk
-from tasks.progress import News, Reached, watched
+from tasks.archive.write_chunk import archive_chunk
+from tasks.base.progress import ProgressEvent, Reached, subscribe
 from tests.conftest import Servers
 from tests.faults.archiving import archive_and_drop_all
-from tests.oracle import Key, Row, table_rows
-from tests.tasks.archive.helpers import (
-    THURSDAY,
-    as_rows,
-    by_pandas,
-    chunks,
-    compress,
-    compression,
-    in_order,
-    insert,
-    many,
-)
+from tests.support.archives import THURSDAY, as_rows, by_pandas, chunks, compress, compression, in_order, insert, many
+from tests.support.oracle import Key, Row, table_rows
 
 KILLS = int(os.environ.get("SPILLWAY_TEST_KILLS", "16"))
 ROWS = 700
@@ -89,7 +79,7 @@ class Round:
         assert unlisted(self.root, manifests) == []
 
 
-def _verified(root: Root, name: str) -> Manifest | None:
+def _verified(root: ArchiveRoot, name: str) -> Manifest | None:
     try:
         manifest = load(root, name)
         verify(root, manifest)
@@ -150,13 +140,13 @@ def _undisturbed(database: psycopg.Connection, folder: Path) -> tuple[list[str],
     """The names of the steps of an undisturbed run, in order, and how long it takes after its first step."""
     steps: dict[str, float] = {}
 
-    def note(news: News) -> None:
+    def note(news: ProgressEvent) -> None:
         if isinstance(news, Reached):
             steps.setdefault(news.step, time.monotonic())
 
     one = Round(database, folder, 0)
     one.archive_and_go_on()
-    with watched(note):
+    with subscribe(note):
         one.complete()
     return list(steps), steps["dropped"] - steps["counted"]
 

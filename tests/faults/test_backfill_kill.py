@@ -19,9 +19,9 @@ from flows.reconcile import reconcile
 from infra.producers.generate import batches
 from tests.conftest import Servers
 from tests.faults.histories import Entry, books, events_of, shuffled_days, stage, write
-from tests.faults.processes import Drain, Harness
-from tests.oracle import flat_rows, table_rows
-from tests.tasks.maintain.chunked import statuses
+from tests.support.chunked import statuses
+from tests.support.oracle import flat_rows, table_rows
+from tests.support.processes import Drain, Harness
 
 KILLS = int(os.environ.get("SPILLWAY_TEST_KILLS", "12"))
 EVENTS = 12_000

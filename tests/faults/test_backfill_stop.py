@@ -20,8 +20,8 @@ from infra.producers.send import send
 from infra.servers.engine import How, Service
 from tests.conftest import BIN, Servers
 from tests.faults.histories import Entry, books, shuffled_days, write
-from tests.faults.processes import Drain, Harness
-from tests.oracle import flat_rows, table_rows
+from tests.support.oracle import flat_rows, table_rows
+from tests.support.processes import Drain, Harness
 
 EVENTS = 20_000
 LATEST = datetime(2024, 3, 1, tzinfo=UTC)

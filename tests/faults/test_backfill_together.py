@@ -13,10 +13,10 @@ from flows.reconcile import reconcile
 from infra.producers.generate import batches
 from infra.producers.send import send
 from tests.faults.histories import books, events_of, shuffled_days, write
-from tests.faults.points import Point
-from tests.faults.processes import Drain, Harness
-from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
-from tests.tasks.maintain.chunked import statuses
+from tests.support.chunked import statuses
+from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.points import Point
+from tests.support.processes import Drain, Harness
 
 EVENTS = 24_000
 LATEST = datetime(2024, 3, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ import redis
 
 from infra.producers.generate import batches
 from infra.producers.send import send
-from tests.faults.processes import Drain
+from tests.support.processes import Drain
 
 LIMIT_BYTES = 500 * 1024 * 1024
 

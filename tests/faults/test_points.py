@@ -8,9 +8,9 @@ import redis
 
 from infra.producers.generate import batches
 from infra.producers.send import send
-from tests.faults.points import POINTS, Point
-from tests.faults.processes import Drain, Harness
-from tests.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.support.points import POINTS, Point
+from tests.support.processes import Drain, Harness
 
 
 @pytest.mark.usefixtures("prefect_server")

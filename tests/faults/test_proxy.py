@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.proxy import Direction, Proxy
+from tests.support.proxy import Direction, Proxy
 
 
 @pytest.fixture

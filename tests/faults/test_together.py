@@ -11,8 +11,8 @@ import redis
 from infra.producers.generate import batches
 from infra.producers.send import send
 from tests.conftest import BIN
-from tests.faults.processes import Drain
-from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.processes import Drain
 
 EVENTS = 30_000
 

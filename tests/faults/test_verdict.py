@@ -9,7 +9,7 @@ import redis
 from tests.faults.campaign.produce import Produced, endless
 from tests.faults.campaign.texts import wrong_text
 from tests.faults.campaign.verdict import Verdict, judge
-from tests.faults.processes import Drain
+from tests.support.processes import Drain
 
 PLACES = ("127.0.0.1:6379", "127.0.0.1:5432")
 GOOD = "Transient: load s 1-0..2-0: PostgreSQL at 127.0.0.1:5432: deadlock detected; drain again"

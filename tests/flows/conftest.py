@@ -8,11 +8,11 @@ import psycopg
 import pytest
 import redis
 
-from infra import cli
+from flows.cli import main
 from infra.producers.send import send
 from infra.settings import settings
-from tests.flows.aged import events
-from tests.oracle import Key, Row, flat_rows, table_rows
+from tests.support.aged import events
+from tests.support.oracle import Key, Row, flat_rows, table_rows
 from tests.tasks.table.conftest import alter  # noqa: F401
 
 Spillway = Callable[..., tuple[int, str, str]]
@@ -26,7 +26,7 @@ def command_line(env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: py
         settings.cache_clear()
         monkeypatch.setattr("sys.argv", ["spillway", *arguments])
         with pytest.raises(SystemExit) as exit_:
-            cli.main()
+            main.main()
         said = capfd.readouterr()
         return int(exit_.value.code or 0), said.out, said.err
 

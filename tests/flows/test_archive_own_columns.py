@@ -16,15 +16,15 @@ from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors import SpillwayError, Terminal, WrongUse
+from infra.errors.kinds import SpillwayError, Terminal, WrongUse
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.conftest import Servers
-from tests.flows.own_columns import COLUMNS, add_columns, dump, insert_weather
 from tests.flows.test_backfill import counts
 from tests.flows.test_drain import event
-from tests.tasks.archive.helpers import THURSDAY, chunks, compress, in_order, insert, many
-from tests.tasks.archive.helpers import event as event_row
+from tests.support.archives import THURSDAY, chunks, compress, in_order, insert, many
+from tests.support.archives import event as event_row
+from tests.support.own_columns import COLUMNS, add_columns, dump, insert_weather
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -13,12 +13,12 @@ import redis
 
 from flows.drain import drain
 from flows.reconcile import reconcile
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.settings import Settings
 from tests.flows.test_drain import counts, event
-from tests.oracle import flat_rows, ledger_is_whole, table_rows
-from tests.tasks.test_proof import OTHER_DB
-from tests.tasks.test_settle import MS, fill
+from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.tasks.ledger.test_settle import MS, fill
+from tests.tasks.streams.test_pages import OTHER_DB
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -19,9 +19,18 @@ from flows.drain import drain
 from flows.reconcile import reconcile
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.sources import COLUMNS, CROSSREF, as_document, csv_text, flat_columns, ndjson, parquet, written
 from tests.flows.test_drain import event
-from tests.oracle import crossref_rows, flat_rows, ledger_sums, table_digest, table_rows
+from tests.support.backfill_sources import (
+    COLUMNS,
+    CROSSREF,
+    as_document,
+    csv_text,
+    flat_columns,
+    ndjson,
+    parquet,
+    written,
+)
+from tests.support.oracle import crossref_rows, flat_rows, ledger_sums, table_digest, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

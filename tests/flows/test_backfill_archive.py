@@ -16,13 +16,13 @@ from flows.backfill import backfill
 from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.test_backfill import counts
 from tests.flows.test_retention import events
-from tests.oracle import crossref_rows, flat_rows, table_digest, table_rows
-from tests.tasks.archive.helpers import AWKWARD, DOCUMENTS
+from tests.support.archives import AWKWARD, DOCUMENTS
+from tests.support.oracle import crossref_rows, flat_rows, table_digest, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -17,11 +17,11 @@ from flows.maintain import maintain
 from flows.reconcile import reconcile
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.sources import CROSSREF, csv_text, flat_columns, ndjson, written
 from tests.flows.test_backfill import counts
 from tests.flows.test_drain import event
-from tests.oracle import crossref_rows, flat_rows, table_rows
-from tests.tasks.maintain.chunked import asleep, statuses
+from tests.support.backfill_sources import CROSSREF, csv_text, flat_columns, ndjson, written
+from tests.support.chunked import asleep, statuses
+from tests.support.oracle import crossref_rows, flat_rows, table_rows
 
 pytestmark = [
     pytest.mark.usefixtures("prefect_server", "community"),

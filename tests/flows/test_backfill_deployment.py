@@ -24,11 +24,11 @@ from infra.display import markdown
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.conftest import BIN
-from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, parquet, written
 from tests.flows.test_deployments import prefect
 from tests.flows.test_drain import event
 from tests.flows.test_retention import events
-from tests.oracle import flat_rows, table_digest, table_rows
+from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.support.oracle import flat_rows, table_digest, table_rows
 
 pytestmark = pytest.mark.usefixtures("worker")
 

@@ -12,16 +12,16 @@ import pytest
 import redis
 
 from flows.backfill import backfill
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
+from tests.flows.cli.test_commands import nothing_was_written, one_line
 from tests.flows.conftest import Spillway
-from tests.flows.sources import COLUMNS, as_document, csv_text, flat_columns, ndjson, parquet, written
 from tests.flows.test_backfill import counts
-from tests.flows.test_commands import nothing_was_written, one_line
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, table_rows
-from tests.tasks.files.make import as_nobody
+from tests.support.backfill_sources import COLUMNS, as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.support.make_files import as_nobody
+from tests.support.oracle import flat_rows, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

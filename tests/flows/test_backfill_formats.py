@@ -17,8 +17,8 @@ from flows.drain import drain
 from infra.producers.send import send
 from infra.settings import Settings
 from tasks.columns.uuids import NAMESPACE
-from tests.flows.sources import written
-from tests.oracle import table_rows
+from tests.support.backfill_sources import written
+from tests.support.oracle import table_rows
 from tests.tasks.files.test_one_text import FORMATS, Measured
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

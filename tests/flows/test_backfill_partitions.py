@@ -19,14 +19,14 @@ import pytest
 
 from flows.backfill import backfill
 from flows.reconcile import reconcile
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.settings import Settings
 from tasks.columns.uuids import NAMESPACE
-from tests.flows.sources import csv_text, ndjson, parquet, written
 from tests.flows.test_backfill import counts
 from tests.flows.test_backfill_resume import digests, stumbling
 from tests.flows.test_reconcile import told
-from tests.oracle import Key, Row, ledger_sums, table_rows
+from tests.support.backfill_sources import csv_text, ndjson, parquet, written
+from tests.support.oracle import Key, Row, ledger_sums, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -16,16 +16,16 @@ import redis
 from flows.backfill import backfill
 from flows.drain import drain
 from flows.reconcile import reconcile
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tasks.progress import answered
+from tasks.base.progress import answer_with
 from tests.flows.conftest import Spillway
-from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, written
 from tests.flows.test_backfill import counts
 from tests.flows.test_backfill_resume import stumbling
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, table_digest, table_rows
+from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, written
+from tests.support.oracle import flat_rows, table_digest, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -143,11 +143,11 @@ def test_many_new_chunks_are_made_only_where_somebody_says_yes(
     with pytest.raises(Terminal, match=r"10 new chunks, more than SPILLWAY_MAX_NEW_CHUNKS \(9\); nothing was loaded"):
         backfill(path)
     asked: list[str] = []
-    with answered(lambda question: bool(asked.append(question))), pytest.raises(Terminal, match="--yes"):
+    with answer_with(lambda question: bool(asked.append(question))), pytest.raises(Terminal, match="--yes"):
         backfill(path)
     assert ["10 new chunks" in question for question in asked] == [True]
     assert books(database) == before
-    with answered(lambda _: True):
+    with answer_with(lambda _: True):
         result = backfill(path)
     assert (counts(result), result["chunks"]["new"]) == ((10, 10, 0, 0), 10)
     assert table_rows(database) == flat_rows(entries)

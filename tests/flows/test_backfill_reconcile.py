@@ -13,15 +13,15 @@ from flows.backfill import backfill
 from flows.drain import drain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.conftest import Spillway
-from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, parquet, written
 from tests.flows.test_backfill import books_of
 from tests.flows.test_drain import event
 from tests.flows.test_reconcile import told
-from tests.oracle import flat_rows, table_rows
+from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.support.oracle import flat_rows, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

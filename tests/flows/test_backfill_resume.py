@@ -18,13 +18,13 @@ import redis
 from flows.backfill import backfill
 from flows.drain import drain
 from flows.reconcile import reconcile
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.sources import as_document, csv_text, flat_columns, ndjson, written
 from tests.flows.test_backfill import books_of, counts
 from tests.flows.test_drain import event
-from tests.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, written
+from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

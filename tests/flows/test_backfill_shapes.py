@@ -15,13 +15,13 @@ import pytest
 
 from flows.backfill import backfill
 from flows.reconcile import reconcile
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.settings import Settings
 from tests.flows.conftest import Spillway
-from tests.flows.sources import COLUMNS, as_document, crossref_columns, csv_text, flat_columns, written
 from tests.flows.test_backfill import counts
 from tests.flows.test_drain import event
-from tests.oracle import crossref_rows, flat_rows, table_rows
+from tests.support.backfill_sources import COLUMNS, as_document, crossref_columns, csv_text, flat_columns, written
+from tests.support.oracle import crossref_rows, flat_rows, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -20,8 +20,8 @@ from infra.producers.send import send
 from infra.servers.ports import free_port
 from tests.conftest import BIN
 from tests.flows.test_drain import event
-from tests.infra.redis_by_hand import await_answer
-from tests.oracle import flat_rows, table_rows
+from tests.support.oracle import flat_rows, table_rows
+from tests.support.redis_by_hand import await_answer
 
 _LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 _REDIS = shutil.which("redis-server")

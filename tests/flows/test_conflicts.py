@@ -13,7 +13,7 @@ from flows.drain import drain as drain_flow
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.test_drain import counts, event
-from tests.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -14,10 +14,10 @@ import redis
 from flows.drain import drain
 from infra.producers.send import send
 from tests.conftest import BIN, deploy
+from tests.flows.cli.test_exit_codes import failed_with, last_run
 from tests.flows.test_drain import event
-from tests.flows.test_exit_codes import failed_with, last_run
 from tests.flows.test_losses import fill
-from tests.oracle import flat_rows, table_rows
+from tests.support.oracle import flat_rows, table_rows
 
 
 def prefect(env: dict[str, str], *arguments: str) -> str:

@@ -14,14 +14,14 @@ import pytest
 import redis
 
 from flows.drain import drain
-from infra.consumer_group import group_name
-from infra.errors import Terminal, Unsuccessful
-from infra.exit_codes import ExitCode
+from infra.connections.group_name import group_name
+from infra.errors.exit_codes import ExitCode
+from infra.errors.kinds import Terminal, Unsuccessful
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.conftest import real_events
-from tests.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -12,11 +12,11 @@ import pytest
 from prefect.artifacts import Artifact
 
 from infra.settings import Settings
+from tests.flows.cli.test_exit_codes import last_run
 from tests.flows.conftest import Spillway
-from tests.flows.sources import as_document, csv_text, flat_columns, ndjson
 from tests.flows.test_drain import event
-from tests.flows.test_exit_codes import last_run
-from tests.oracle import flat_rows, table_rows
+from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson
+from tests.support.oracle import flat_rows, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

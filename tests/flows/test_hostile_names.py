@@ -10,10 +10,10 @@ import redis
 
 from infra.display import markdown, printable, printable_json
 from infra.producers.send import send
-from tasks.reconcile import known_streams
+from tasks.reconcile.balance import known_streams
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, table_rows
+from tests.support.oracle import flat_rows, table_rows
 
 ODD = [
     "mk[/x]",
@@ -64,8 +64,8 @@ def test_an_escaped_name_is_the_stream_of_that_name_and_no_other(
 
 @pytest.mark.parametrize("name", ["nul\0name", "y" * 10_000])
 def test_a_bad_name_that_is_asked_for_is_an_error_in_one_short_line(name: str) -> None:
-    from infra.errors import Terminal
-    from tasks.stream import find_streams
+    from infra.errors.kinds import Terminal
+    from tasks.streams.tail import find_streams
 
     with pytest.raises(Terminal, match="its name has") as refused:
         find_streams(redis.Redis(), [name])

@@ -12,7 +12,7 @@ import redis
 from flows.drain import drain
 from infra.producers.send import send
 from tests.flows.test_drain import event
-from tests.oracle import ledger_sums
+from tests.support.oracle import ledger_sums
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -59,7 +59,7 @@ def test_a_drain_of_many_drained_streams_connects_no_more_often(
     redis_client: redis.Redis, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does it ask PostgreSQL more than once for the name of its consumer group."""
-    import infra.connections as module
+    import infra.connections.clients as module
 
     asked: list[psycopg.Connection] = []
     really_ask = module.group_name

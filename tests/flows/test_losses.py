@@ -13,11 +13,11 @@ from prefect.client.orchestration import get_client
 
 from flows.drain import drain
 from infra.producers.send import send
-from tasks.ids import parse_id
-from tasks.report import LOST_EVENT
+from tasks.base.addresses import parse_id
+from tasks.ledger.drain_report import LOST_EVENT
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import counts, drain_with_loss, event
-from tests.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -16,13 +16,13 @@ from prefect.artifacts import Artifact
 
 from flows.drain import drain
 from flows.maintain import maintain
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.conftest import Servers, real_events
 from tests.flows.conftest import Spillway
-from tests.oracle import crossref_rows, table_digest, table_rows
-from tests.tasks.maintain.chunked import asleep, fill, statuses
+from tests.support.chunked import asleep, fill, statuses
+from tests.support.oracle import crossref_rows, table_digest, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

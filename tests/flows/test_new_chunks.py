@@ -15,14 +15,14 @@ from flows.drain import drain
 from flows.redrive import redrive
 from infra.producers.send import send
 from infra.settings import Settings
-from tasks.columns.decode import Window
-from tasks.columns.entries import group_page
-from tasks.ids import IdRange
-from tasks.new_chunks import NewChunks
-from tasks.read import Batch
+from tasks.base.addresses import IdRange
+from tasks.columns.batch import Batch
+from tasks.columns.decode import TimeWindow
+from tasks.columns.entries import columns_of_page
+from tasks.table.new_chunks import NewChunkLimit
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import counts, event
-from tests.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
 
 Configure = Callable[..., Settings]
 
@@ -109,14 +109,16 @@ class _Asked:
 
 def _batch(events: list[dict[bytes, bytes]]) -> Batch:
     page = [(b"%d-0" % n, [part for pair in e.items() for part in pair]) for n, e in enumerate(events, 1)]
-    return Batch("s", IdRange(1 << 64, (len(events) + 1) << 64), group_page(page), None, Window(-(2**62), 2**62))
+    return Batch(
+        "s", IdRange(1 << 64, (len(events) + 1) << 64), columns_of_page(page), None, TimeWindow(-(2**62), 2**62)
+    )
 
 
 def test_a_batch_whose_chunks_are_known_asks_nothing_and_any_other_asks_once(
     database: psycopg.Connection,
 ) -> None:
     asked: Any = _Asked(database)
-    new_chunks = NewChunks(500)
+    new_chunks = NewChunkLimit(500)
     for batch, statements in ((_batch(weekly(40)), 1), (_batch(weekly(40, first=0)), 1), (_batch(weekly(41)), 2)):
         before = batch.faults
         new_chunks.admit(asked, batch)
@@ -127,7 +129,7 @@ def test_a_batch_whose_chunks_are_known_asks_nothing_and_any_other_asks_once(
 def test_the_halves_of_a_split_batch_and_its_repeats_leave_out_the_same_entries(database: psycopg.Connection) -> None:
     events = weekly(40)
     batch = _batch([*events, *events])  # each repeated to the byte
-    NewChunks(10).admit(database, batch)
+    NewChunkLimit(10).admit(database, batch)
     left_out = {fault.entry for fault in batch.faults}
     assert left_out == {*range(30), *range(40, 70)}
     first, second = batch.split()
@@ -139,14 +141,14 @@ def test_chunks_shorter_than_an_hour_are_counted_one_by_one(database: psycopg.Co
     database.execute("SELECT set_chunk_time_interval('events', interval '10 minutes')")
     try:
         batch = _batch([event(n, time=(NOW - timedelta(days=9, minutes=10 * n)).isoformat()) for n in range(60)])
-        NewChunks(12).admit(database, batch)
+        NewChunkLimit(12).admit(database, batch)
         assert sorted(fault.entry for fault in batch.faults) == list(range(12, 60))
     finally:
         database.execute("SELECT set_chunk_time_interval('events', interval '7 days')")
 
 
 def test_a_chunk_that_somebody_has_made_meanwhile_is_free(database: psycopg.Connection) -> None:
-    new_chunks = NewChunks(0)
+    new_chunks = NewChunkLimit(0)
     refused = _batch(weekly(3))
     new_chunks.admit(database, refused)
     assert len(refused.faults) == 3

@@ -15,8 +15,8 @@ import pytest
 import redis
 from psycopg.conninfo import conninfo_to_dict
 
+from infra.connections.session import open_session
 from infra.servers.ports import free_port
-from infra.session import open_session
 from tests.conftest import BIN, Servers
 
 # What our settings would be seen in. Those of PL/pgSQL appear when a session first uses it.

@@ -14,13 +14,13 @@ import redis
 from flows.drain import drain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, table_rows
+from tests.support.oracle import flat_rows, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -159,7 +159,7 @@ def test_a_ledger_that_somebody_edited_is_found_out(
     finally:
         database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
         database.execute("DROP TABLE spillway.ledger CASCADE")
-        from infra.servers.schema import apply_schema
+        from infra.schema import apply_schema
         from infra.settings import settings
 
         apply_schema(settings().database)

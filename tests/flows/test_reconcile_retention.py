@@ -17,12 +17,12 @@ from flows.maintain import maintain
 from flows.reconcile import reconcile
 from infra.producers.send import send
 from infra.settings import Settings
-from tasks.compact import compact
-from tests.flows.aged import events
+from tasks.ledger.merge_ranges import merge_ranges
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import event
 from tests.flows.test_maintain import run_job
-from tests.oracle import flat_rows, table_rows
+from tests.support.aged import events
+from tests.support.oracle import flat_rows, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -110,7 +110,7 @@ def test_of_merged_ranges_of_the_ledger_nothing_is_called_missing_that_may_have_
     database.execute("UPDATE spillway.ledger SET loaded_at = loaded_at - interval '3 days'")
     database.execute("UPDATE spillway.drops SET dropped_at = dropped_at - interval '3 days'")
     ((stream_id,),) = database.execute("SELECT id FROM spillway.streams").fetchall()
-    compact(database, stream_id)
+    merge_ranges(database, stream_id)
     assert database.execute("SELECT count(*) FROM spillway.ledger").fetchone() == (1,)
     assert look(stream, repair=True) == (dropped + 120, 0, [])
     delete(database, sent[475])  # within the time to keep nothing is dropped

@@ -8,13 +8,13 @@ import redis
 
 from flows.drain import drain
 from flows.reconcile import reconcile
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.settings import settings
-from tasks.ids import parse_id
+from tasks.base.addresses import parse_id
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import counts, event
-from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
-from tests.tasks.test_settle import MS, fill
+from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.tasks.ledger.test_settle import MS, fill
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

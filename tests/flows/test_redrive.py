@@ -15,13 +15,13 @@ import redis
 
 from flows.drain import drain
 from flows.redrive import redrive
-from infra.errors import Terminal, Unsuccessful
-from infra.exit_codes import ExitCode
+from infra.errors.exit_codes import ExitCode
+from infra.errors.kinds import Terminal, Unsuccessful
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, ledger_sums, table_rows
+from tests.support.oracle import flat_rows, ledger_sums, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

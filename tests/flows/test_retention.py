@@ -14,20 +14,20 @@ import pytest
 import redis
 from prefect.client.orchestration import get_client
 
-import tasks.maintain.undisturbed
+import tasks.maintain.contention
 from flows.drain import drain
 from flows.maintain import maintain
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tasks.maintain.check import _slowest_load
-from tasks.maintain.report import VIOLATION_EVENT
+from tasks.maintain.maintain_report import VIOLATION_EVENT
 from tests.conftest import Servers
-from tests.faults.processes import Drain
-from tests.flows.aged import chunk_ends, events, kept, on_record
 from tests.flows.test_maintain import run_job
-from tests.oracle import Key, Row, flat_rows, ledger_sums, table_rows
-from tests.tasks.maintain.chunked import only_job
+from tests.support.aged import chunk_ends, events, kept, on_record
+from tests.support.chunked import only_job
+from tests.support.oracle import Key, Row, flat_rows, ledger_sums, table_rows
+from tests.support.processes import Drain
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -172,7 +172,7 @@ def test_events_within_the_horizon_that_are_gone_fail_the_run_and_are_an_event(
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pause between attempts, and short ones."""
     for name in ("_PAUSE_SECONDS", "_WRITERS_SECONDS", "_ALONE_SECONDS"):
-        monkeypatch.setattr(tasks.maintain.undisturbed, name, 0.05)
+        monkeypatch.setattr(tasks.maintain.contention, name, 0.05)
 
 
 @pytest.mark.usefixtures("quick")

@@ -14,13 +14,13 @@ from flows.drain import drain
 from flows.maintain import maintain
 from infra.producers.send import send
 from infra.settings import Settings
+from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import load, names
-from tasks.archive.root import open_root
 from tasks.archive.verify import unlisted
-from tests.flows.aged import chunk_ends, on_record
 from tests.flows.test_drain import event
-from tests.oracle import Key, Row, table_digest, table_rows
-from tests.tasks.archive.helpers import as_rows, by_pandas
+from tests.support.aged import chunk_ends, on_record
+from tests.support.archives import as_rows, by_pandas
+from tests.support.oracle import Key, Row, table_digest, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

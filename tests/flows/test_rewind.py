@@ -10,11 +10,11 @@ import pytest
 import redis
 
 from flows.drain import drain
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import counts, event
-from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

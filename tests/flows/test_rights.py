@@ -15,22 +15,22 @@ import redis
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-import tasks.preflight.check
+import tasks.preflight.preflight
 from flows.backfill import backfill
 from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.connections import postgres_connection
-from infra.errors import Terminal
+from infra.connections.clients import postgres_connection
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
-from infra.servers.schema import apply_schema
+from infra.schema import apply_schema
 from infra.settings import Settings
-from tasks.preflight.rights import NEEDS, Right, check_rights, rights, statements
+from tasks.preflight.rights import NEEDS, Privilege, check_rights, rights, statements
 from tests.conftest import Servers
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import event
-from tests.oracle import crossref_rows, flat_rows, ledger_is_whole, table_rows
+from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -86,7 +86,7 @@ def as_least(
     return lambda **values: configure(database_url=url, retries=0, **values)
 
 
-def grant(owner: psycopg.Connection, command: str, without: Right | None = None) -> None:
+def grant(owner: psycopg.Connection, command: str, without: Privilege | None = None) -> None:
     """Give the role what `command` needs, as `spillway grants` prints it, but for one right. It owns nothing."""
     granted = [right for right in rights(command) if right != without and right.kind != "OWNER"]
     for statement in statements(granted, ROLE, DATABASE):
@@ -164,7 +164,7 @@ def test_a_role_with_no_other_right_merges_the_old_rows_of_the_ledger(
 @pytest.mark.parametrize(("command", "right"), of("drain"))
 def test_no_right_of_a_drain_can_be_left_out_and_preflight_names_it(
     command: str,
-    right: Right,
+    right: Privilege,
     owner: psycopg.Connection,
     as_least: Callable[..., Settings],
     redis_client: redis.Redis,
@@ -182,7 +182,7 @@ def test_no_right_of_a_drain_can_be_left_out_and_preflight_names_it(
     assert advice[1].split("; ") == statements([right], ROLE, DATABASE)
     # It is really needed: without the check the server refuses somewhere on the way.
     with monkeypatch.context() as unchecked:
-        unchecked.setattr(tasks.preflight.check, "check_rights", lambda *_: None)
+        unchecked.setattr(tasks.preflight.preflight, "check_rights", lambda *_: None)
         with pytest.raises(Terminal, match="permission denied"):
             drain("least")
     owner.execute(advice[1].encode())  # as it was advised
@@ -207,14 +207,14 @@ def test_all_that_is_missing_is_named_at_once(
     ("command", "right"), [case for command in NEEDS if command != "drain" for case in of(command)]
 )
 def test_a_right_that_another_command_lacks_is_named(
-    command: str, right: Right, owner: psycopg.Connection, as_least: Callable[..., Settings]
+    command: str, right: Privilege, owner: psycopg.Connection, as_least: Callable[..., Settings]
 ) -> None:
     config = as_least()
     grant(owner, command, without=right)
     with closing(postgres_connection(config)) as connection, pytest.raises(Terminal) as refused:
         check_rights(connection, command)
     missing = [right] if right.kind != "OWNER" else []
-    missing += [Right("OWNER", privilege=owner.info.user)] if NEEDS[command].owner else []
+    missing += [Privilege("OWNER", privilege=owner.info.user)] if NEEDS[command].owner else []
     assert f"run: {'; '.join(statements(missing, ROLE, DATABASE))}; then try again" in str(refused.value)
 
 

@@ -12,13 +12,13 @@ import redis
 
 from flows.drain import drain
 from infra import settings as module
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.conftest import Spillway
-from tests.flows.sources import written
 from tests.flows.test_unknown_fields import READINGS
-from tests.oracle import crossref_rows, table_rows
+from tests.support.backfill_sources import written
+from tests.support.oracle import crossref_rows, table_rows
 
 Configure = Callable[..., Settings]
 

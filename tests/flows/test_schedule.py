@@ -32,7 +32,7 @@ from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT
 from tests.conftest import BIN, Servers
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, table_rows
+from tests.support.oracle import flat_rows, table_rows
 
 # Each waits for a minute or two, on one server that they share.
 pytestmark = pytest.mark.timeout(420)

@@ -22,15 +22,15 @@ from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.connections import Clients
-from infra.errors import Transient
-from infra.servers.schema import apply_schema
+from infra.connections.clients import Clients
+from infra.errors.kinds import Transient
+from infra.schema import apply_schema
 from infra.settings import Settings
-from tasks.plan import plan
+from tasks.ledger.plan import plan
 from tasks.preflight.rights import NEEDS, rights, statements
 from tests.conftest import Servers
 from tests.flows.test_drain import event
-from tests.oracle import crossref_rows, flat_rows, table_rows
+from tests.support.oracle import crossref_rows, flat_rows, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -10,13 +10,13 @@ import pytest
 import redis
 
 from flows.drain import drain
-from infra.consumer_group import group_name
-from infra.errors import Terminal
+from infra.connections.group_name import group_name
+from infra.errors.kinds import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings, settings
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -17,7 +17,7 @@ import redis
 from infra.producers.send import send
 from tests.conftest import BIN, Servers
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, table_rows
+from tests.support.oracle import flat_rows, table_rows
 
 T = TypeVar("T")
 

@@ -10,14 +10,14 @@ import pytest
 import redis
 
 from flows.drain import drain
-from infra.consumer_group import group_name
+from infra.connections.group_name import group_name
 from infra.producers.send import send
-from infra.servers.schema import apply_schema
+from infra.schema import apply_schema
 from infra.settings import Settings
-from tasks.group import FIRST_RELEASE
+from tasks.streams.consumer_group import FIRST_RELEASE
 from tests.conftest import Servers
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, table_rows
+from tests.support.oracle import flat_rows, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -12,11 +12,11 @@ import redis
 
 from flows.backfill import backfill
 from flows.drain import drain
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, ledger_sums, table_rows
+from tests.support.oracle import flat_rows, ledger_sums, table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -15,10 +15,10 @@ from flows.maintain import maintain
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.conftest import Spillway
-from tests.flows.sources import csv_text, flat_columns, written
 from tests.flows.test_drain import event
 from tests.flows.test_retention import events
-from tests.oracle import flat_rows, table_digest, table_rows
+from tests.support.backfill_sources import csv_text, flat_columns, written
+from tests.support.oracle import flat_rows, table_digest, table_rows
 
 Configure = Callable[..., Settings]
 

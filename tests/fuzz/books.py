@@ -12,7 +12,7 @@ import psycopg
 
 from tests.fuzz.jsonb import parse, stored
 from tests.fuzz.prediction import Fate, Fields, Key, Oracle, Row
-from tests.oracle import ledger_sums
+from tests.support.oracle import ledger_sums
 
 _SHOWN = 10  # differences; the first tells most
 _SHOWN_BYTES = 300  # of a field

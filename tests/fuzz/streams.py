@@ -12,13 +12,13 @@ from random import Random
 import psycopg
 import redis
 
-from infra.connections import Clients
+from infra.connections.clients import Clients
 from infra.mapping import load_mappings
-from tasks.columns.decode import Window
-from tasks.insert import Path as LoadPath
-from tasks.load import load_batch
-from tasks.plan import make_plan
-from tasks.read import Limits, Reader
+from tasks.columns.decode import TimeWindow
+from tasks.ledger.plan import make_plan
+from tasks.streams.reader import Limits, Reader
+from tasks.table.insert import InsertRoute as LoadPath
+from tasks.table.load import load_batch
 
 # Event times that are believed, in microseconds since 1970: whatever the clock says, settings are made for it.
 EARLIEST, LATEST = (round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 10**6 for year in (2025, 2100))
@@ -53,7 +53,7 @@ def add(client: redis.Redis, stream: str, entries: Iterable[tuple[str, list[byte
 def drain_plainly(clients: Clients, stream: str, mappings: Path, batch_rows: int) -> None:
     """What the flow does with one stream, one batch after the other."""
     limits = Limits(batch_rows, clients.settings.batch_bytes)
-    window, path = Window(EARLIEST, LATEST), LoadPath()
+    window, path = TimeWindow(EARLIEST, LATEST), LoadPath()
     with clients.postgres() as connection:
         planned = make_plan(clients.redis, connection, stream)
         mapping = load_mappings(mappings).of(stream)

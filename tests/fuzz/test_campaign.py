@@ -23,7 +23,7 @@ from tests.fuzz.layouts import LAYOUTS, MAPPINGS
 from tests.fuzz.prediction import Fate, Oracle
 from tests.fuzz.seed import SEED
 from tests.fuzz.streams import EARLIEST, LATEST, add, ids, settings_of_the_window
-from tests.oracle import ledger_is_whole
+from tests.support.oracle import ledger_is_whole
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -14,7 +14,7 @@ import redis
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from infra.connections import Clients
+from infra.connections.clients import Clients
 from tests.conftest import Servers
 from tests.fuzz.books import Met, differences
 from tests.fuzz.layouts import LAYOUTS, MAPPINGS

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import Terminal
-from infra.mapping import FLAT, JSON, Mapping, Source, load_mappings
+from infra.errors.kinds import Terminal
+from infra.mapping import FLAT, JSON, ColumnSource, Mapping, load_mappings
 from infra.settings import PROJECT_ROOT
-from tests.tasks.columns.make import decoded_json
+from tests.support.make_entries import decoded_json
 
 STREAM = {
     "layout": '"json"',
@@ -73,10 +73,10 @@ def test_every_key_of_a_stream_has_its_effect(tmp_path: Path) -> None:
     assert found == Mapping(
         layout="flat",
         field="né".encode(),
-        time=Source(("", "at", "")),
-        event_id=Source(("", "order", "")),
-        event_type=Source(("shop.", "kind", "{", "sub", "}!")),
-        user_id=Source(("", "who", ""), default=""),
+        time=ColumnSource(("", "at", "")),
+        event_id=ColumnSource(("", "order", "")),
+        event_type=ColumnSource(("shop.", "kind", "{", "sub", "}!")),
+        user_id=ColumnSource(("", "who", ""), default=""),
         properties="more",
         uuid5=True,
         name="a*",
@@ -90,8 +90,8 @@ def test_left_out_keys_are_the_field_data_and_the_whole_document(tmp_path: Path)
 
 
 def test_a_key_with_a_default_or_another_name_is_not_required() -> None:
-    assert Source(("", "a", ".", "b", "")).required == ("a", "b")
-    assert Source(("", "a", ""), default="").required == ()
+    assert ColumnSource(("", "a", ".", "b", "")).required == ("a", "b")
+    assert ColumnSource(("", "a", ""), default="").required == ()
     assert (FLAT.time.required, FLAT.time.keys) == ((), ("time", "timestamp"))
     assert JSON.event_id.required == ("event_id",)
 

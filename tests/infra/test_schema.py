@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from infra.servers.schema import apply_schema
+from infra.schema import apply_schema
 from infra.settings import SCHEMA_SQL
 from tests.conftest import Servers
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
-from infra.servers.schema import apply_schema
+from infra.schema import apply_schema
 from infra.settings import Settings
 from infra.table import events_name, events_table
-from tasks.chunks import chunks
+from tasks.table.chunks import chunks
 
 
 def test_the_name_is_quoted_with_its_schema(configure: Callable[..., Settings]) -> None:

@@ -13,16 +13,16 @@ import psycopg
 import pytest
 import redis
 
-from infra.connections import Clients
-from infra.errors import Terminal
-from infra.redis_server import UnfitServer, open_redis
+from infra.connections.clients import Clients
+from infra.connections.redis_client import UnfitServer, open_redis
+from infra.errors.kinds import Terminal
 from infra.servers.external import External
 from infra.versions import unfit_database, unfit_redis
-from tasks.preflight.servers import check_servers
-from tasks.stream import find_streams
+from tasks.preflight.server_versions import check_servers
+from tasks.streams.tail import find_streams
 from tests.conftest import Servers
-from tests.infra.redis_by_hand import REDIS, await_answer, plain, refusal, run, settings_of
 from tests.infra.servers.conftest import free_port
+from tests.support.redis_by_hand import REDIS, await_answer, plain, refusal, run, settings_of
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
 

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from infra.connections import Clients
-from infra.errors import SpillwayError, Terminal, WrongUse
-from infra.places import open_place, without_credentials
+from infra.connections.clients import Clients
+from infra.errors.kinds import SpillwayError, Terminal, WrongUse
+from infra.locations import open_location, without_credentials
 from infra.settings import Settings, host_of, settings
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 from tests.conftest import BIN
@@ -101,7 +101,7 @@ def test_no_four_letters_of_a_key_are_in_what_is_shown_of_the_url_of_files(
 @pytest.mark.parametrize("scheme", ["s3", "gs", "nothing", "memory", "http", "ftp"])
 def test_no_piece_of_a_key_is_in_what_a_file_system_says_of_a_url(scheme: str, between: str) -> None:
     try:
-        shown = open_place(f"{scheme}://KEY:7XQK{between}JJZZ@127.0.0.1:1/path", "archive", "change it").shown
+        shown = open_location(f"{scheme}://KEY:7XQK{between}JJZZ@127.0.0.1:1/path", "archive", "change it").shown
     except SpillwayError as error:
         shown = str(error)
     assert not list(leaks(shown, ["7XQK", "JJZZ"])), shown
@@ -144,7 +144,7 @@ _WITHOUT_REDIS = [
 def test_no_command_shows_a_piece_of_a_url_that_it_cannot_read(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from infra import cli
+    from flows.cli import main
 
     secret = ["QXZJ77", "KQ8XZ9"]
     for name, url in (
@@ -160,7 +160,7 @@ def test_no_command_shows_a_piece_of_a_url_that_it_cannot_read(
         monkeypatch.setattr("sys.argv", ["spillway", *command])
         # A flow's module reads the settings when it is imported, which another test may have done before.
         with pytest.raises((SystemExit, Terminal)) as ended:
-            cli.main()
+            main.main()
         said = capfd.readouterr()
         text = said.out + said.err + str(ended.value)
         assert not list(leaks(text, secret)), text

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
-from infra.servers.schema import apply_schema
+from infra.schema import apply_schema
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.produce import endless
 from tests.faults.campaign.verdict import judge
 from tests.faults.campaign.world import DELAYS, World, through
-from tests.faults.processes import Drain, Harness, Outcome
+from tests.support.processes import Drain, Harness, Outcome
 
 _NAME = "campaign_second"
 _MORE_ENTRIES = 1_000

@@ -16,7 +16,7 @@ from infra.servers.process import ProcessEngine
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.world import World
-from tests.faults.processes import Drain
+from tests.support.processes import Drain
 
 _SIZE_MB = 64
 _TABLESPACE = sql.Identifier("campaign_small")

@@ -16,8 +16,8 @@ from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.produce import endless
 from tests.faults.campaign.world import World
-from tests.faults.points import Point
-from tests.faults.processes import Drain, Harness, Outcome
+from tests.support.points import Point
+from tests.support.processes import Drain, Harness, Outcome
 
 _SYNC_SECONDS = 30
 _TAIL_ENTRIES = 200

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.world import World
-from tests.faults.points import FREQUENT, POINTS, Point
-from tests.faults.processes import Drain, Outcome
+from tests.support.points import FREQUENT, POINTS, Point
+from tests.support.processes import Drain, Outcome
 
 # A drain of the campaign lives for about so long where nothing disturbs it.
 LIFE_SECONDS = 0.8

@@ -9,7 +9,7 @@ from typing import Any
 from infra.producers.broken import Entry
 from tests.faults.campaign.produce import Produced, endless
 from tests.faults.campaign.world import World
-from tests.faults.processes import Drain, Harness
+from tests.support.processes import Drain, Harness
 
 EVENTS = 2_000  # of one fault
 _SECOND_STREAM = 0.3  # of the events

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tests.faults.campaign.fault import Fault
-from tests.faults.processes import Drain
-from tests.faults.proxy import Proxy
+from tests.support.processes import Drain
+from tests.support.proxy import Proxy
 
 
 class Network(Fault):

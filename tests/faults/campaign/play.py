@@ -14,8 +14,8 @@ from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.texts import SECRETS, wrong_retry, wrong_text
 from tests.faults.campaign.verdict import Verdict, judge
 from tests.faults.campaign.world import DELAYS, World
-from tests.faults.points import Point
-from tests.faults.processes import Drain, Harness, Outcome
+from tests.support.points import Point
+from tests.support.processes import Drain, Harness, Outcome
 
 _BATCH_ROWS = (100, 400)
 _POINT_SECONDS = 20  # a drain comes by its point within so long, or never

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from prefect.states import Cancelled, Cancelling, Crashed
 
 from tests.faults.campaign.fault import Fault, any_point
-from tests.faults.points import Point
-from tests.faults.processes import Drain, Outcome
+from tests.support.points import Point
+from tests.support.processes import Drain, Outcome
 
 
 class Killed(Fault):

@@ -13,7 +13,7 @@ import redis
 
 from infra.producers.broken import Entry
 from infra.producers.generate import batches
-from tests.oracle import Key, Row, flat_rows
+from tests.support.oracle import Key, Row, flat_rows
 
 _CHUNK = 500  # entries of one transaction
 _GIVE_UP_SECONDS = 60

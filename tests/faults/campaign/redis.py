@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.world import World
-from tests.faults.processes import Drain, Outcome
+from tests.support.processes import Drain, Outcome
 
 
 class KilledAndReloaded(Fault):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from infra.connections import Clients
-from tasks.rewind import accept_rewind
+from infra.connections.clients import Clients
+from tasks.ledger.names import accept_rewind
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.produce import Produced, endless
 from tests.faults.campaign.world import DELAYS, World
-from tests.faults.points import Point
-from tests.faults.processes import Drain, Harness, Outcome
+from tests.support.points import Point
+from tests.support.processes import Drain, Harness, Outcome
 
 _TAIL_ENTRIES = 300
 

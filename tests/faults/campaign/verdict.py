@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from tests.faults.campaign.produce import Produced, expected_rows
-from tests.oracle import ledger_is_whole, ledger_sums, table_rows
+from tests.support.oracle import ledger_is_whole, ledger_sums, table_rows
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from infra.servers.engine import Engine, How, Service
 from infra.settings import Settings, host_of
-from tests.faults.proxy import Proxy
+from tests.support.proxy import Proxy
 
 # Short, so that a fault is over in seconds; see docs of SPILLWAY_* for what is usual.
 _LIMITS = {

@@ -14,18 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.producers.broken import WAYS, Entry, broken
-from infra.producers.generate import Batch, as_document, batches
+from infra.producers.generate import GeneratedEntries, as_document, batches
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIELDS = [b"event_id", b"event_type", b"user_id", b"time", b"properties"]
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
-def _whole(events: int, **options: Any) -> Batch:
+def _whole(events: int, **options: Any) -> GeneratedEntries:
     parts = list(batches(events, **{"start": START, **options}))
-    return Batch(
+    return GeneratedEntries(
         [entry for part in parts for entry in part.entries],
         [bad for part in parts for bad in part.bad],
         [duplicate for part in parts for duplicate in part.duplicate],

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from infra import connections
-from infra.errors import Terminal, Transient
+from infra.connections import clients
+from infra.errors.kinds import Terminal, Transient
 from infra.producers import send as module
 from infra.producers.send import Pace, send
 from infra.settings import Settings, host_of
@@ -132,12 +132,12 @@ def test_a_refused_connection_names_the_server_and_the_next_step() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         with pytest.raises(Transient, match=rf"127.0.0.1:{port}.*0 entries were sent; start it \(spillway up\)"):
-            send(connections.redis_client(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{port}"))), "s", _entries(1))
+            send(clients.redis_client(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{port}"))), "s", _entries(1))
 
 
 def test_a_wrong_password_is_terminal_and_not_shown(env: dict[str, str], stream: str) -> None:
     url = f"redis://nobody:hush-hush@{host_of(env['SPILLWAY_REDIS_URL'])}"
-    client = connections.redis_client(Settings(redis_url=SecretStr(url)))
+    client = clients.redis_client(Settings(redis_url=SecretStr(url)))
     with pytest.raises(Terminal, match="mend user and password in SPILLWAY_REDIS_URL") as caught:
         send(client, stream, _entries(1))
     assert "hush-hush" not in str(caught.value)

@@ -14,11 +14,11 @@ import psycopg
 import pytest
 import redis
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from infra.servers.engine import SERVICES, Service
 from infra.servers.server import children
 from infra.settings import DATABASE_PASSWORD
-from tests.oracle import flat_rows, table_rows
+from tests.support.oracle import flat_rows, table_rows
 
 from .conftest import Instance
 from .stand_ins import Podman, containers, why_not

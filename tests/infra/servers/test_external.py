@@ -7,9 +7,9 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
+from infra.schema import apply_schema
 from infra.servers.external import External, libpq_variables
-from infra.servers.schema import apply_schema
 from infra.urls import read_redis_url
 
 from .conftest import Instance, free_port

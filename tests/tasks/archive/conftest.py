@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from tasks.archive.root import Root, open_root
+from tasks.archive.archive_root import ArchiveRoot, open_root
 from tests.tasks.table.conftest import alter  # noqa: F401
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Root:
+def root(tmp_path: Path) -> ArchiveRoot:
     """An archive in a folder that is not there yet."""
     return open_root(str(tmp_path / "archive"))
 
 
 @pytest.fixture
-def folder(root: Root) -> Path:
+def folder(root: ArchiveRoot) -> Path:
     """The same place."""
     return Path(root.base)

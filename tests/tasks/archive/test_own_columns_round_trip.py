@@ -17,23 +17,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.mapping import FLAT
-from tasks.archive.drop import drop_archived
+from tasks.archive.archive_root import ArchiveRoot, open_root
+from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import Manifest
 from tasks.archive.restore import restored_columns
-from tasks.archive.root import Root, open_root
-from tasks.archive.write import archive_chunk
+from tasks.archive.write_chunk import archive_chunk
+from tasks.base.addresses import IdRange
+from tasks.files.file_reader import FileReader
 from tasks.files.find import SourceFile
-from tasks.files.reader import FileReader
 from tasks.files.scan import scan
 from tasks.files.spool import Spool
-from tasks.ids import IdRange
-from tasks.insert import Path as Way
-from tasks.insert import insert
-from tasks.read import Limits
-from tests.flows.own_columns import dump
-from tests.tasks.archive.helpers import THURSDAY, the_chunk
+from tasks.streams.reader import Limits
+from tasks.table.insert import InsertRoute as Way
+from tasks.table.insert import insert
+from tests.support.archives import THURSDAY, the_chunk
+from tests.support.own_columns import dump
+from tests.support.own_table import EVER
 from tests.tasks.columns.test_round_trip import TEXT
-from tests.tasks.table.helpers import EVER
 
 Alter = Callable[[str], None]
 
@@ -67,7 +67,7 @@ def table(alter: Alter, database: psycopg.Connection) -> psycopg.Connection:
     return database
 
 
-def restore(connection: psycopg.Connection, root: Root, manifest: Manifest, merge: bool) -> None:
+def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest, merge: bool) -> None:
     """As the flow does it, without Prefect: each file through the spool, in batches of a few rows."""
     (own,) = restored_columns(connection, root, [manifest], ()).own
     for file in manifest.files:

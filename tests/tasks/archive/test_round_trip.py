@@ -10,11 +10,11 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.archive.drop import drop_archived
-from tasks.archive.root import open_root
+from tasks.archive.archive_root import open_root
+from tasks.archive.drop_archived import drop_archived
 from tasks.archive.verify import read_archive
-from tasks.archive.write import archive_chunk
-from tests.tasks.archive.helpers import (
+from tasks.archive.write_chunk import archive_chunk
+from tests.support.archives import (
     MICROSECOND,
     THURSDAY,
     Event,

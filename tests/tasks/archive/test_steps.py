@@ -9,15 +9,15 @@ import psycopg
 import pytest
 from prefect import flow
 
-from infra.connections import Clients
-from infra.errors import Terminal, Transient
+from infra.connections.clients import Clients
+from infra.errors.kinds import Terminal, Transient
 from infra.settings import Settings, settings
+from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import load, names
-from tasks.archive.root import open_root
 from tasks.archive.steps import archive_and_drop, archive_and_keep
-from tasks.progress import News, Reached, watched
+from tasks.base.progress import ProgressEvent, Reached, subscribe
 from tests.conftest import Servers
-from tests.tasks.archive.helpers import THURSDAY, by_pandas, chunks, event, in_order, insert, many, the_chunk
+from tests.support.archives import THURSDAY, by_pandas, chunks, event, in_order, insert, many, the_chunk
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -31,11 +31,11 @@ def retire() -> None:
             archive_and_drop(clients, chunk)
 
 
-def late_rows(servers: Servers, times: int) -> Callable[[News], None]:
+def late_rows(servers: Servers, times: int) -> Callable[[ProgressEvent], None]:
     """One row more after each archive, so many times."""
     numbers = iter(range(90_000, 90_000 + times))
 
-    def come(news: News) -> None:
+    def come(news: ProgressEvent) -> None:
         if isinstance(news, Reached) and news.step == "verified" and (number := next(numbers, None)):
             with psycopg.connect(servers.settings.database) as other:
                 insert(other, [event(number, THURSDAY)])
@@ -49,7 +49,7 @@ def test_rows_that_come_between_archive_and_drop_are_archived_with_the_rest(
     configure(archive_url=tmp_path)
     insert(database, many(200))
     rows = in_order(database)
-    with watched(late_rows(servers, 2)):
+    with subscribe(late_rows(servers, 2)):
         retire()
     assert chunks(database) == []
     root = open_root(str(tmp_path))
@@ -64,7 +64,7 @@ def test_a_chunk_that_gets_rows_all_the_time_stays_until_the_next_run(
 ) -> None:
     configure(archive_url=tmp_path)
     insert(database, many(200))
-    with watched(late_rows(servers, 100)), pytest.raises(Transient, match="rows came each of 3 times"):
+    with subscribe(late_rows(servers, 100)), pytest.raises(Transient, match="rows came each of 3 times"):
         retire()
     assert len(in_order(database)) > 200
     the_chunk(database)

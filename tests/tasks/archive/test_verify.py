@@ -15,15 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.archive.drop import drop_archived
-from tasks.archive.forms import OURS, schema_of
+from tasks.archive.archive_root import ArchiveRoot
+from tasks.archive.column_forms import OURS, schema_of
+from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import BadArchive, Manifest, load, manifest_path
-from tasks.archive.root import Root
 from tasks.archive.verify import read_archive, verify
-from tasks.archive.write import archive_chunk
-from tasks.chunks import Chunk
-from tests.oracle import table_digest
-from tests.tasks.archive.helpers import event, insert, many, the_chunk
+from tasks.archive.write_chunk import archive_chunk
+from tasks.table.chunks import Chunk
+from tests.support.archives import event, insert, many, the_chunk
+from tests.support.oracle import table_digest
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Archived:
 
     chunk: Chunk
     manifest: Manifest
-    root: Root
+    root: ArchiveRoot
     folder: Path
 
     @property
@@ -55,7 +55,7 @@ class Archived:
 
 
 @pytest.fixture
-def archived(database: psycopg.Connection, root: Root, folder: Path) -> Archived:
+def archived(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> Archived:
     insert(database, many(700))
     chunk = the_chunk(database)
     return Archived(chunk, archive_chunk(database, chunk, root), root, folder)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from infra.mapping import FLAT, Source
-from tasks.columns.decode import Fault, Window, decode
-from tasks.columns.entries import merge_groups
-from tests.tasks.columns.make import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of
+from infra.mapping import FLAT, ColumnSource
+from tasks.columns.decode import Fault, TimeWindow, decode
+from tasks.columns.entries import concat_entries
+from tests.support.make_entries import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of
 
 WHOLE = replace(FLAT, properties=None)
 
@@ -92,7 +92,7 @@ def test_a_reason_quotes_no_more_than_the_beginning_of_a_long_value() -> None:
 
 
 def test_a_time_outside_the_window_is_a_fault_and_its_edges_are_inside() -> None:
-    window = Window(TIME_US - 1, TIME_US + 1)
+    window = TimeWindow(TIME_US - 1, TIME_US + 1)
     times = [TIME_US - 2, TIME_US - 1, TIME_US, TIME_US + 1, TIME_US + 2]
     events = decoded([flat(time=str(time)) for time in times], window=window)
     assert events.time.tolist() == times[1:4]
@@ -102,7 +102,7 @@ def test_a_time_outside_the_window_is_a_fault_and_its_edges_are_inside() -> None
 
 
 def test_the_window_around_now_has_its_days_before_and_after() -> None:
-    window = Window.around_now(10, 0.5)
+    window = TimeWindow.around_now(10, 0.5)
     assert window.latest - window.earliest == 10.5 * 86_400_000_000
 
 
@@ -132,7 +132,7 @@ def test_a_field_called_data_beside_an_event_id_does_not_make_an_entry_json() ->
 
 def test_places_go_on_through_the_groups_of_many_pages() -> None:
     pages = [groups_of([flat(), [*flat(), b"x", b""], flat(time="bad")]) for _ in range(3)]
-    groups = merge_groups(pages)
+    groups = concat_entries(pages)
     events = decode(groups, None, ANY_TIME)
     assert len(events) == 6
     assert {fault.field for fault in events.faults} == {"time"}
@@ -164,8 +164,8 @@ def test_a_field_that_is_not_utf8_is_a_fault_where_the_whole_entry_becomes_prope
 def test_templates_defaults_and_uuid5_of_a_mapping() -> None:
     mapping = replace(
         FLAT,
-        event_type=Source(("", "event_type", ".", "kind", "!")),
-        user_id=Source(("", "user_id", ""), default="nobody"),
+        event_type=ColumnSource(("", "event_type", ".", "kind", "!")),
+        user_id=ColumnSource(("", "user_id", ""), default="nobody"),
         uuid5=True,
     )
     events = decoded(
@@ -193,6 +193,6 @@ def test_templates_defaults_and_uuid5_of_a_mapping() -> None:
 
 
 def test_a_default_takes_the_place_of_a_whole_template() -> None:
-    mapping = replace(FLAT, event_type=Source(("", "a", ".", "b", ""), default="none"))
+    mapping = replace(FLAT, event_type=ColumnSource(("", "a", ".", "b", ""), default="none"))
     events = decoded([flat(a="1", b="2"), flat(a="1")], mapping)
     assert sorted(events.event_type.to_pylist()) == [b"1.2", b"none"]

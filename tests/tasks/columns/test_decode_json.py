@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.mapping import JSON, Source
+from infra.mapping import JSON, ColumnSource
 from tasks.columns.uuids import NAMESPACE
-from tests.tasks.columns.make import ID, TIME_US, decoded, decoded_json, document
+from tests.support.make_entries import ID, TIME_US, decoded, decoded_json, document
 
 WHOLE = replace(JSON, properties=None)
 
@@ -66,8 +66,8 @@ def test_a_user_id_may_be_a_text_a_boolean_or_a_number_whose_every_digit_counts(
 def test_numbers_and_booleans_of_a_template_keep_their_text() -> None:
     mapping = replace(
         JSON,
-        event_type=Source(("v", "major", "/", "live", "")),
-        event_id=Source(("", "user_id", "-", "major", "")),
+        event_type=ColumnSource(("v", "major", "/", "live", "")),
+        event_id=ColumnSource(("", "user_id", "-", "major", "")),
         uuid5=True,
     )
     one = with_value("user_id", b"-0").replace(b"{", b'{"major": 5.10, "live": true, ', 1)
@@ -184,10 +184,10 @@ def test_an_entry_without_the_field_of_the_mapping_is_a_fault_that_names_it() ->
 def test_keys_templates_and_defaults_of_a_mapping() -> None:
     mapping = replace(
         JSON,
-        time=Source(("", "occurred_at", "")),
-        event_id=Source(("", "id", "")),
-        event_type=Source(("", "source", ".", "kind", "")),
-        user_id=Source(("", "subj", ""), default="unknown"),
+        time=ColumnSource(("", "occurred_at", "")),
+        event_id=ColumnSource(("", "id", "")),
+        event_type=ColumnSource(("", "source", ".", "kind", "")),
+        user_id=ColumnSource(("", "subj", ""), default="unknown"),
         properties="obj",
     )
     good = {"id": ID, "occurred_at": 1704164645, "source": "web", "kind": 7, "obj": {"a": [1]}}
@@ -201,7 +201,7 @@ def test_keys_templates_and_defaults_of_a_mapping() -> None:
 
 def test_keys_of_any_spelling_are_read() -> None:
     for key in ("né.{x} 'f1'", "f1", "properties.n", "class", "😀"):
-        mapping = replace(JSON, user_id=Source(("", key, "")))
+        mapping = replace(JSON, user_id=ColumnSource(("", key, "")))
         assert decoded_json([document(**{key: "v"})], mapping).user_id.to_pylist() == [b"v"]
 
 

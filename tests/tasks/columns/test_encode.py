@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tasks.columns.decode import Events
 from tasks.columns.encode import COLUMNS, HEADER, TRAILER, encode, payload, repeats
 from tests.conftest import Servers
-from tests.tasks.columns.make import decoded, decoded_json, document, flat
+from tests.support.make_entries import decoded, decoded_json, document, flat
 
 # PostgreSQL's timestamptz begins at 4714-11-24 BC and ends in 294276, past what int64 microseconds since 1970 hold.
 # https://www.postgresql.org/docs/current/datatype-datetime.html
@@ -149,7 +149,7 @@ def test_no_events_are_no_bytes(table: psycopg.Connection) -> None:
 def test_what_only_the_server_can_refuse_it_refuses_with_a_data_exception_and_the_line(
     table: psycopg.Connection, changes: dict[str, str | bytes], state: str
 ) -> None:
-    """`tasks.load` sets such rows apart by the class of the SQLSTATE and the line."""
+    """`tasks.table.load` sets such rows apart by the class of the SQLSTATE and the line."""
     encoded = encode(decoded([flat(), flat(**changes), flat()]))
     with pytest.raises(psycopg.DataError) as refused:
         copy(table, encoded)

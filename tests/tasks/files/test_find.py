@@ -9,9 +9,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from tasks.files.find import find_files
-from tests.tasks.files.make import as_nobody
+from tests.support.make_files import as_nobody
 
 NAMES = [
     "a.ndjson",

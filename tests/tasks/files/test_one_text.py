@@ -21,21 +21,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.mapping import Mapping, Source
+from infra.mapping import ColumnSource, Mapping
 from tasks.columns.decode import decode
 from tasks.columns.uuids import NAMESPACE
 from tasks.files.find import find_files
-from tasks.files.reading import Reading
 from tasks.files.scan import as_group, fitted
-from tests.tasks.columns.make import ANY_TIME
+from tasks.files.verified_read import Reading
+from tests.support.make_entries import ANY_TIME
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAPPING = Mapping(
     layout="flat",
-    time=Source(("", "at", "")),
-    event_id=Source(("", "sensor", "|", "at", "|", "number", "|", "reading", "|", "price", "")),
-    event_type=Source(("seen at ", "at", "")),
-    user_id=Source(("", "number", "")),
+    time=ColumnSource(("", "at", "")),
+    event_id=ColumnSource(("", "sensor", "|", "at", "|", "number", "|", "reading", "|", "price", "")),
+    event_type=ColumnSource(("seen at ", "at", "")),
+    user_id=ColumnSource(("", "number", "")),
     properties="more",
     uuid5=True,
 )

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.errors import Terminal
+from infra.errors.kinds import Terminal
 from tasks.archive.manifest import archive_name, data_path
-from tasks.chunks import Chunk
 from tasks.columns.entries import MALFORMED
 from tasks.files.find import find_files
 from tasks.files.partition import name_with, pairs_of, with_pairs
-from tasks.files.reading import Reading
-from tests.tasks.files.make import Fields, fields_of
+from tasks.files.verified_read import Reading
+from tasks.table.chunks import Chunk
+from tests.support.make_files import Fields, fields_of
 
 PATHS = {
     "/data/x.csv": (),

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.files import spool as module
-from tasks.files.block import Rows
-from tasks.files.spool import Section, Spool
+from tasks.files.formats.blocks import Rows
+from tasks.files.spool import Spool, SpoolSection
 
 VALUES = st.none() | st.binary(max_size=30)
 
@@ -26,7 +26,7 @@ def rows_of(first: int, columns: list[list[bytes | None]]) -> Rows:
     return Rows(numbers, tuple(f"k{n}".encode() for n in range(len(columns))), arrays)
 
 
-def content(section: Section) -> list[tuple[int, int, tuple[bytes | None, ...]]]:
+def content(section: SpoolSection) -> list[tuple[int, int, tuple[bytes | None, ...]]]:
     """Day, row and values of all rows, in the order of the pieces, which are checked to be what they say."""
     found = []
     for piece in section.pieces:
@@ -54,7 +54,7 @@ def test_all_rows_come_back_by_day_and_row_whatever_fits_into_memory(
         patch.setattr(module, "_PIECE_ROWS", piece_rows)
         patch.setattr(module, "_RUN_BYTES", run_bytes)
         patch.setattr(module, "_MEMORY_BYTES", memory_bytes)
-        section = Section(spool)
+        section = SpoolSection(spool)
         for start in range(0, len(rows), block):
             part = rows[start : start + block]
             columns = [[row[1] for row in part], [row[2] for row in part]]
@@ -72,7 +72,7 @@ def test_two_files_share_a_spool_and_do_not_meet(monkeypatch: pytest.MonkeyPatch
     with closing(Spool()) as spool:
         sections = []
         for text in (b"one", b"two"):
-            section = Section(spool)
+            section = SpoolSection(spool)
             section.add(rows_of(1, [[text] * 3]), np.array([2, 1, 2], np.int64))
             section.seal()
             sections.append(section)
@@ -91,7 +91,7 @@ def test_the_file_on_the_disk_has_no_name_and_is_gone_at_the_end(
         return sum(str(tmp_path) in str(link.readlink()) for link in links if link.is_symlink())
 
     with closing(Spool()) as spool:
-        section = Section(spool)
+        section = SpoolSection(spool)
         section.add(rows_of(1, [[os.urandom(1_000)] * 100]), np.zeros(100, np.int64))
         section.seal()
         assert list(tmp_path.iterdir()) == []
@@ -102,7 +102,7 @@ def test_the_file_on_the_disk_has_no_name_and_is_gone_at_the_end(
 def test_long_rows_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PIECE_BYTES", 1_000)
     with closing(Spool()) as spool:
-        section = Section(spool)
+        section = SpoolSection(spool)
         section.add(rows_of(1, [[b"x" * 400] * 9]), np.zeros(9, np.int64))
         section.seal()
         assert all(piece.rows <= 2 for piece in section.pieces)
@@ -115,7 +115,7 @@ def test_a_few_rows_of_another_day_in_each_run_do_not_keep_the_runs_in_memory(mo
     monkeypatch.setattr(module, "_MEMORY_BYTES", 2_100_000)
     before = pa.total_allocated_bytes()
     with closing(Spool()) as spool:
-        section = Section(spool)
+        section = SpoolSection(spool)
         for run in range(40):
             section.add(
                 rows_of(1 + run * 1_001, [[os.urandom(1_000) for _ in range(1_001)]]), np.array([0] + [1] * 1_000)

@@ -7,17 +7,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.chunks import Chunk
 from tasks.maintain.check import _not_compressed, _overdue
-from tasks.maintain.compress import Wanted
+from tasks.maintain.chunk_states import ChunkState
+from tasks.maintain.compression import DesiredPolicy
+from tasks.maintain.compression_layout import CompressionLayout
+from tasks.maintain.forecast import Policies, what_next
 from tasks.maintain.jobs import Job
-from tasks.maintain.layout import Layout
-from tasks.maintain.outlook import Policies, what_next
-from tasks.maintain.states import ChunkState
+from tasks.table.chunks import Chunk
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
-WANTED = Wanted(WEEK, Layout.parse("", ""))
+WANTED = DesiredPolicy(WEEK, CompressionLayout.parse("", ""))
 KEEP = timedelta(days=30)
 
 

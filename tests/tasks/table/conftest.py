@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from infra.servers.schema import apply_schema
+from infra.schema import apply_schema
 from tests.conftest import Servers
-from tests.tasks.table.helpers import STREAM
+from tests.support.own_table import STREAM
 
 # What users add lies in a schema of their own, found by its name alone.
 _RESTORE = (

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from tasks.backfill.plan import sample_rate
-from tasks.chunks import chunks, open_chunks
-from tasks.compare import Comparison, compare
-from tasks.quarantine import Selection
-from tasks.redrive import portions, replay
+from tasks.backfill.backfill_plan import sample_rate
+from tasks.reconcile.compare import Comparison, compare
+from tasks.table.chunks import chunks, open_chunks
+from tasks.table.quarantine import Selection
+from tasks.table.redrive import portions, replay
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, table_rows
-from tests.tasks.table.helpers import EVER, STREAM, WAYS, batch_of, load, quarantined
+from tests.support.oracle import flat_rows, table_rows
+from tests.support.own_table import EVER, STREAM, WAYS, batch_of, load, quarantined
 
 Alter = Callable[[str], None]
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.flows.test_drain import event
-from tests.tasks.table.helpers import load, quarantined
+from tests.support.own_table import load, quarantined
 
 Alter = Callable[[str], None]
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-from infra.errors import one_line
-from tasks.compare import Comparison, compare
-from tasks.insert import Path
-from tasks.load import load_batch
-from tasks.quarantine import Selection
-from tasks.redrive import portions, replay
+from infra.errors.kinds import one_line
+from tasks.reconcile.compare import Comparison, compare
+from tasks.table.insert import InsertRoute
+from tasks.table.load import load_batch
+from tasks.table.quarantine import Selection
+from tasks.table.redrive import portions, replay
 from tests.conftest import Servers
 from tests.flows.test_drain import event
-from tests.oracle import flat_rows, table_rows
-from tests.tasks.table.helpers import EVER, WAYS, batch_of, load, quarantined
+from tests.support.oracle import flat_rows, table_rows
+from tests.support.own_table import EVER, WAYS, batch_of, load, quarantined
 
 Alter = Callable[[str], None]
 BAD = 4  # the number of the event that every rule here rejects, by its user
@@ -213,7 +213,7 @@ def test_what_is_about_the_server_is_no_rows_fault(
     try:
         database.execute("SET ROLE spillway_reader")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            load_batch(database, batch_of([event(n) for n in range(100)]), "test", Path())
+            load_batch(database, batch_of([event(n) for n in range(100)]), "test", InsertRoute())
     finally:
         database.execute("RESET ROLE; DROP OWNED BY spillway_reader; DROP ROLE spillway_reader")
     assert table_rows(database) == {}

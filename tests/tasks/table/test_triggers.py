@@ -7,11 +7,11 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from infra.servers.schema import apply_schema
-from tasks.compare import Comparison, compare
+from infra.schema import apply_schema
+from tasks.reconcile.compare import Comparison, compare
 from tests.conftest import Servers
 from tests.flows.test_drain import event
-from tests.tasks.table.helpers import WAYS, batch_of, load, quarantined
+from tests.support.own_table import WAYS, batch_of, load, quarantined
 
 Alter = Callable[[str], None]
 ENTRIES = [event(n, user_id=f"User-{n}") for n in range(1, 6)]

@@ -1,0 +1,192 @@
+"""`make demo`: from nothing to events in the hypertable, drained by a Prefect deployment, with the books."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, LiteralString
+
+import psycopg
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from flows.cli.main import fail
+from infra.connections.clients import postgres_connection
+from infra.errors.kinds import SpillwayError, Terminal
+from infra.servers.ports import free_port
+from infra.settings import PROJECT_ROOT, settings
+from infra.table import on_events
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.filters import DeploymentFilter
+
+STREAM = "events-demo"
+EVENTS = 100_000
+_BIN = Path(sys.executable).parent
+_START_SECONDS = 90  # a Prefect server makes its database at its first start
+_SCHEDULE_SECONDS = 180  # the interval, the worker's 15 s between two questions, and the run itself
+
+# Wide enough for the books where there is no terminal to ask.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+
+
+def main() -> None:
+    """Run the demo; every command that it runs is printed, to be typed again by hand."""
+    began = time.monotonic()
+    os.chdir(PROJECT_ROOT)
+    _run("spillway", "up")
+    _run("spillway", "generate", "--events", str(EVENTS), "--stream", STREAM, "--seed", str(int(time.time())),
+         "--duplicates", "0.01", "--bad", "0.001")  # fmt: skip
+    home = settings().state_dir / settings().instance / "prefect-demo"
+    # Afresh each time: what is due is only what this demo has deployed.
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    os.environ |= {"PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "WARNING"}
+    with _prefect_server(home / "server.log"):
+        _run("prefect", "work-pool", "create", "spillway", "--type", "process", "--overwrite", quiet=True)
+        _run("prefect", "deploy", "--all", quiet=True)
+        with _background("prefect", "worker", "start", "--pool", "spillway", log=home / "worker.log"):
+            _await_scheduled_run(home / "worker.log")
+    _show_books()
+    _say_what_next(time.monotonic() - began)
+
+
+def _run(*command: str, quiet: bool = False) -> None:
+    """Run a command of this environment; with `quiet`, its output is shown only when it fails."""
+    console.print(f"\n[bold]$ {' '.join(command)}[/bold]")
+    argv = [str(_BIN / command[0]), *command[1:]]
+    done = subprocess.run(argv, capture_output=quiet, text=True, check=False)
+    if done.returncode == 0:
+        return
+    if quiet:
+        console.print(done.stdout + done.stderr, markup=False)
+    raise Terminal(f"demo: {' '.join(command)} failed; its own words are above")
+
+
+def _await_scheduled_run(log: Path) -> None:
+    """Wait until a run that the schedule started has ended. Raises `Terminal` if none does, or if it failed."""
+    from prefect.client.orchestration import get_client  # reads the environment when it is imported
+
+    console.print("\nNobody starts the drain: the schedule does, within a minute. Waiting for it …")
+    until = time.monotonic() + _SCHEDULE_SECONDS
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < until:
+            for run in client.read_flow_runs(deployment_filter=_scheduled_drain()):
+                # One that came due while another was running is cancelled, as it should be.
+                if run.auto_scheduled and run.state and run.state.is_final() and not run.state.is_cancelled():
+                    if not run.state.is_completed():
+                        raise Terminal(
+                            f"demo: the scheduled run {run.name} ended as {run.state.name}; the log is {log}"
+                        )
+                    due = f"{run.expected_start_time:%H:%M:%S}" if run.expected_start_time else "?"
+                    console.print(f"The schedule started run [bold]{run.name}[/bold], due {due} UTC: {run.state.name}")
+                    return
+            time.sleep(1)
+    raise Terminal(f"demo: no scheduled run ended within {_SCHEDULE_SECONDS} s; the worker's log is {log}")
+
+
+def _scheduled_drain() -> DeploymentFilter:
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+
+    return DeploymentFilter(name=DeploymentFilterName(any_=["scheduled"]))
+
+
+@contextmanager
+def _background(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    console.print(f"\n[bold]$ {' '.join(command)} &[/bold]")
+    with log.open("wb") as output:
+        process = subprocess.Popen([str(_BIN / command[0]), *command[1:]], stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _prefect_server(log: Path) -> Iterator[None]:
+    """A Prefect server of the demo's own on a free port, stopped at the end."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    os.environ["PREFECT_API_URL"] = url
+    with _background("prefect", "server", "start", "--port", str(port), log=log) as server:
+        until = time.monotonic() + _START_SECONDS
+        while not _answers(f"{url}/health"):
+            if server.poll() is not None or time.monotonic() > until:
+                raise Terminal(f"demo: the Prefect server did not start; its log is {log}")
+            time.sleep(0.3)
+        yield
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - our own server
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+_BOOKS: LiteralString = """
+    SELECT s.name, sum(l.read)::bigint, sum(l.inserted)::bigint, sum(l.duplicates)::bigint,
+           sum(l.quarantined)::bigint, s.lost,
+           sum(l.read) = sum(l.inserted + l.duplicates + l.quarantined) AND s.settled_entries_added
+           = s.baseline + sum(l.read) + s.lost
+      FROM spillway.streams s JOIN spillway.ledger l ON l.stream = s.id
+     GROUP BY s.id ORDER BY s.name"""
+_SAMPLE: LiteralString = """
+    SELECT time_bucket('1 hour', time) AS hour, count(*), count(DISTINCT user_id),
+           mode() WITHIN GROUP (ORDER BY event_type)
+      FROM {events} GROUP BY hour ORDER BY hour DESC LIMIT 5"""
+
+
+def _show_books() -> None:
+    with closing(postgres_connection(settings())) as connection:
+        console.print("\n[bold]The books[/bold] (read = inserted + duplicates + quarantined; added = read + lost)")
+        _print(connection, _BOOKS, "stream", "read", "inserted", "duplicates", "quarantined", "lost", "balanced")
+        console.print("\n[bold]A query[/bold]: events an hour, the last five hours")
+        _print(connection, _SAMPLE, "hour", "events", "users", "most frequent type")
+
+
+def _print(connection: psycopg.Connection, query: LiteralString, *names: str) -> None:
+    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False)  # 80 columns are enough for the books
+    for row in connection.execute(on_events(query)):
+        table.add_row(
+            *(f"{value:,}" if isinstance(value, int) and value is not True else _cell(value) for value in row)
+        )
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    return {True: "yes", False: "NO"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def _say_what_next(seconds: float) -> None:
+    console.print(
+        f"\nDone in {seconds:.0f} s. Still running: Redis and TimescaleDB (stop them with [bold]spillway down[/bold])."
+        " The Prefect server and the worker of the demo are stopped.\n\nNext:\n"
+        "  source .venv/bin/activate\n"
+        "  spillway psql                                         look at the tables\n"
+        f"  spillway generate --events 1000 --stream {STREAM}\n"
+        f"  spillway drain --stream {STREAM}                 drain here and now\n"
+        "  spillway serve                                        drain every minute (after: prefect server start)"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SpillwayError as error:
+        fail(error)

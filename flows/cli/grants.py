@@ -1,0 +1,33 @@
+"""`spillway grants`: the smallest role for a command, as SQL to paste."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from psycopg.conninfo import conninfo_to_dict
+
+from infra.errors.kinds import Terminal
+from infra.settings import DATABASE, settings
+from tasks.preflight.rights import NEEDS, rights, statements
+
+app = typer.Typer()
+
+
+@app.command("grants")
+def grants_command(
+    role: Annotated[str, typer.Argument(help="The role that runs the command.")],
+    command: Annotated[str, typer.Option("--for", help="One of: " + ", ".join(NEEDS) + ".")] = "drain",
+) -> None:
+    """Print what to grant a role so that it can run a command, and nothing more. No server is asked.
+
+    For example: spillway grants etl | psql -d analytics
+    """
+    if command not in NEEDS:
+        raise Terminal(f"--for {command!r}: expected one of: {', '.join(NEEDS)}")
+    parts: dict[str, Any] = conninfo_to_dict(settings().database)
+    database = parts.get("dbname") or parts.get("user") or DATABASE
+    if NEEDS[command].owner:
+        print(f"-- {command} must also be run by the owner of the events table, or by a member of that role")
+    for statement in statements([right for right in rights(command) if right.kind != "OWNER"], role, database):
+        print(f"{statement};")

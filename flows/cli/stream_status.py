@@ -1,0 +1,82 @@
+"""How far each stream is: what waits in Redis, when it was last drained, what waits in quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import redis
+
+from tasks.ledger.names import original_name
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """One stream. `lag`: entries that are neither drained nor known to be lost, None if Redis no longer has the stream.
+
+    `last_drained`: when a drain last reached its tail or loaded a range, None if none did. `waiting`: entries in
+    quarantine that were neither redriven nor discarded. `lost`: entries that were gone before they were drained.
+    """
+
+    name: str
+    lag: int | None
+    last_drained: datetime | None
+    waiting: int
+    lost: int
+
+
+# A file and the ledger of a stream before a rewind have no tail that could lag.
+_STREAMS = """
+    SELECT s.name, (s.baseline + s.lost + coalesce(l.read, 0))::bigint AS passed,
+           greatest(s.settled_at, l.loaded_at) AS last_drained, coalesce(q.waiting, 0) AS waiting, s.lost
+      FROM spillway.streams AS s
+      LEFT JOIN (SELECT stream, sum(read) AS read, max(loaded_at) AS loaded_at FROM spillway.ledger GROUP BY stream)
+             AS l ON l.stream = s.id
+      LEFT JOIN (SELECT stream, count(*) AS waiting FROM spillway.quarantine WHERE outcome IS NULL GROUP BY stream)
+             AS q ON q.stream = s.id
+     WHERE s.id NOT IN (SELECT stream FROM spillway.files)
+     ORDER BY s.name"""
+_WAITING = "SELECT count(*) FROM spillway.quarantine WHERE outcome IS NULL"
+
+
+def stream_statuses(
+    client: redis.Redis, connection: psycopg.Connection, expected: Iterable[str] = ()
+) -> list[StreamStatus]:
+    """Every stream that the ledger knows, and those of `expected` that it does not know yet, sorted by name.
+
+    Raises `psycopg.Error` and `redis.RedisError`.
+    """
+    known = {name: numbers for name, *numbers in connection.execute(_STREAMS) if name == original_name(name)}
+    found = []
+    for name, tail in _tails(client, sorted({*known, *expected})).items():
+        if name in known:
+            passed, last_drained, waiting, lost = known[name]
+            lag = None if tail is None else max(0, tail["entries-added"] - passed)
+            found.append(StreamStatus(name, lag, last_drained, waiting, lost))
+        elif tail is not None:
+            found.append(StreamStatus(name, tail["length"], None, 0, 0))
+    return found
+
+
+def quarantine_waiting(connection: psycopg.Connection) -> int:
+    """How many entries wait in quarantine, those of files included."""
+    row = connection.execute(_WAITING).fetchone()
+    assert row is not None  # an aggregate has one row
+    waiting: int = row[0]
+    return waiting
+
+
+def _tails(client: redis.Redis, streams: list[str]) -> dict[str, Any]:
+    """What XINFO STREAM says of each, in one round trip; None if Redis has no stream of that name."""
+    pipeline = client.pipeline(transaction=False)
+    for name in streams:
+        pipeline.xinfo_stream(name)
+    replies = pipeline.execute(raise_on_error=False) if streams else []
+    refused = (redis.exceptions.NoPermissionError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+    for reply in replies:
+        if isinstance(reply, refused):
+            raise reply
+    return {name: None if isinstance(reply, Exception) else reply for name, reply in zip(streams, replies, strict=True)}

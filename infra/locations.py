@@ -1,0 +1,149 @@
+"""Places where files are: a folder, or a URL that pyarrow or fsspec has a file system for."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+from pyarrow import fs
+
+from infra.errors.kinds import SpillwayError, Terminal, Transient, one_line
+
+# Of a local file system; what an object store says of itself stands in its message.
+_TRANSIENT_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+_TRANSIENT_WORDS = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|REQUEST_TIMEOUT|timed out")
+
+_REASON_SHOWN = 300  # characters: without Java, HDFS names 60 places where that might have been
+
+# Parameters begin at a ? with a name and a = behind it: another ? is one of a glob. Of the web any ? begins them.
+_PARAMETERS = re.compile(r"\?(?=[\w.-]+=)")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file system and a path in it, without a slash at its end. `shown`: for people, without credentials."""
+
+    files: Any  # pyarrow.fs.FileSystem
+    path: str
+    shown: str
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine."""
+        return isinstance(self.files, fs.LocalFileSystem)
+
+    def show(self, path: str) -> str:
+        """Another path of the same file system, for people."""
+        if self.local:
+            return path
+        if not isinstance(self.files, fs.PyFileSystem):  # pyarrow decodes what is encoded: a % in a name, as of `a%2Fb`
+            path = path.replace("%", "%25")
+        for shown in (self.shown, unquote(self.shown)):
+            if shown.endswith(self.path):
+                return shown[: len(shown) - len(self.path)] + path
+        return f"{self.shown.partition('://')[0]}://{path.lstrip('/')}"
+
+
+def open_location(source: str, purpose: str, advice: str) -> Location:
+    """The path or URL `source`; a relative path is one below the working directory.
+
+    Whatever pyarrow does not know is asked of fsspec. `purpose` begins a message of an error, `advice` ends it.
+    Raises `Terminal` where nothing knows such a URL, `Transient` where a server would have to be asked that is away.
+    """
+    if "://" not in source:
+        path = str(Path(source).absolute())
+        return Location(fs.LocalFileSystem(), path, path)
+    web = source.startswith(("http:", "https:"))
+    before, _, parameters = source.partition("?") if web else _split(source)
+    shown = without_credentials(source if web else before.replace("?", "%3F")).replace("%3F", "?")
+    try:
+        try:
+            files, path = fs.FileSystem.from_uri(_quoted(before) + (f"?{parameters}" if parameters else ""))
+        except pa.ArrowInvalid:
+            files, path = _by_fsspec(source)
+    except (pa.ArrowException, OSError, ValueError, ImportError, TypeError) as error:
+        reason = one_line(error).replace(source, shown)
+        hidden = source.partition("://")[2]
+        if shown != source and _quotes(reason.replace(shown, ""), hidden.replace(shown.partition("://")[2], "")):
+            reason = f"{type(error).__name__} (in words that quote the URL, and so are not shown)"
+        if len(reason) > _REASON_SHOWN:
+            reason = reason[:_REASON_SHOWN] + "…"
+        if is_passing(error):
+            raise Transient(f"{purpose}: {shown} cannot be opened: {reason}; it is tried again") from None
+        raise Terminal(f"{purpose}: {shown} cannot be opened: {reason}; {advice}") from None
+    place = Location(files, path.rstrip("/"), shown.rstrip("/"))
+    return Location(files, place.path, place.path) if place.local else place
+
+
+def _split(url: str) -> tuple[str, str, str]:
+    before, *parameters = _PARAMETERS.split(url, maxsplit=1)
+    return before, "?", "".join(parameters)
+
+
+def _quoted(url: str) -> str:
+    """A URL with what none may have in its path, such as the signs of a glob, percent-encoded: it is decoded again."""
+    scheme, _, rest = url.partition("://")
+    server, slash, path = rest.partition("/")
+    return f"{scheme}://{server}{slash}{quote(path, safe='/%:@!$&()+,;=~' + chr(39))}"
+
+
+def _by_fsspec(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # slow to import, and for few
+
+    files, base = url_to_fs(url)
+    return fs.PyFileSystem(fs.FSSpecHandler(files)), str(base)
+
+
+def without_credentials(url: str) -> str:
+    """A URL without user, password and parameters, any of which may be a secret.
+
+    A key may hold a /, a ? or an @ that nobody has encoded: what stands before the last @ is left out as a whole where
+    the URL names a user. Without an @ what looks like a user and a key is left out too.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    if _NAMES_A_USER.match(rest):
+        rest = rest.rpartition("@")[2] if "@" in rest else "…"
+    return scheme + mark + re.sub(r"[?#].*", "", rest, flags=re.DOTALL)
+
+
+# A user before the first /, or something after a colon that is not a port.
+_NAMES_A_USER = re.compile(r"[^/]*@|[^/@]*:(?!\d{1,5}(?:[/?#]|$)(?!.*@))", re.DOTALL)
+_PIECE = 4  # letters of a secret that no message has in a row
+
+
+def _quotes(text: str, hidden: str) -> bool:
+    """Whether a text has a piece of what is hidden, as it is or percent-encoded."""
+    forms = {hidden, unquote(hidden), quote(hidden), quote(unquote(hidden), safe="")}
+    text = text.lower()
+    return any(form[at : at + _PIECE].lower() in text for form in forms for at in range(len(form) - _PIECE + 1))
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a place may answer otherwise when it is asked again."""
+    return getattr(error, "errno", None) in _TRANSIENT_ERRNO or bool(_TRANSIENT_WORDS.search(str(error)))
+
+
+@contextmanager
+def translate_errors(doing: str, shown: str, advice: str) -> Iterator[None]:
+    """Errors of a file system as `Transient` or `Terminal`, naming the step, the place and what to do."""
+    try:
+        yield
+    except SpillwayError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        kind, next_step = (
+            (Transient, "it is tried again; free space or wait for the place to answer")
+            if is_passing(error)
+            else (Terminal, advice)
+        )
+        said = re.sub(r"\S+://\S+", lambda found: without_credentials(found[0]), one_line(error))
+        raise kind(f"{doing}: {shown}: {said}; {next_step}") from error

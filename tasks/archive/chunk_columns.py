@@ -1,0 +1,105 @@
+"""Which columns a chunk has, and how an archive holds the values of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from infra.connections.session import fixed_texts
+from infra.errors.kinds import Terminal
+from infra.table import on_events, parameter_safe
+from tasks.archive.column_forms import MOST_DIGITS, OURS, Column
+from tasks.table.chunks import Chunk
+
+# Of the chunk, which is locked by then: ALTER TABLE on the hypertable waits for that lock. A domain is archived as the
+# type below it, which is the last row of each column.
+_COLUMNS = """
+    WITH RECURSIVE below AS (
+        SELECT attnum, attname, format_type(atttypid, atttypmod) AS shown, attgenerated <> '' AS generated,
+               atttypid AS oid, atttypmod AS modifier
+          FROM pg_attribute
+         WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum > 0 AND NOT attisdropped
+        UNION ALL
+        SELECT b.attnum, b.attname, b.shown, b.generated, t.typbasetype, t.typtypmod
+          FROM below AS b JOIN pg_type AS t ON t.oid = b.oid AND t.typtype = 'd')
+    SELECT b.attname, b.shown, CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname END, b.modifier,
+           b.generated
+      FROM below AS b JOIN pg_type AS t ON t.oid = b.oid AND t.typtype <> 'd' ORDER BY b.attnum"""
+_NATURAL = {
+    name: name
+    for name in ("bool", "int2", "int4", "int8", "float4", "float8", "date", "timestamp", "timestamptz", "uuid")
+} | {"bytea": "bytea", "jsonb": "jsonb", "text": "text", "varchar": "text"}
+_SIGN_BIT = 1024  # of the eleven bits of a numeric's scale
+
+# Values that Arrow's type has not, or that few readers can show: infinity, NaN, years before 1 and after 9999.
+_MOMENTS: LiteralString = "coalesce(bool_and({c} >= '0001-01-01' AND {c} < '10000-01-01'), true)"
+_NUMBERS: LiteralString = "coalesce(bool_and({c} <> 'NaN'), true)"
+_FITTING: LiteralString = "SELECT {tests} FROM {events} AS e WHERE e.time >= %s AND e.time < %s"
+
+
+def columns_of(connection: psycopg.Connection, chunk: Chunk, doing: str) -> tuple[Column, ...]:
+    """In the caller's transaction, which has locked the chunk: its columns, ours first, with the forms that hold all
+    values that they have now.
+
+    Raises `Terminal` if one of ours is missing or has another type: no row could be restored without it.
+    """
+    with fixed_texts(connection):
+        rows = connection.execute(_COLUMNS, [chunk.schema, chunk.table]).fetchall()
+        found = {name: Column(name, shown, _form(kind, mod), computed) for name, shown, kind, mod, computed in rows}
+        for ours in OURS:
+            here = found.get(ours.name)
+            if here is None or (here.form != ours.form and ours.form != "text"):
+                raise Terminal(
+                    f"{doing}: expected the column {ours.name} {ours.type}, found {here.type if here else 'none'}; the"
+                    " chunk stays with all its rows: alter the table, or keep the chunk (SPILLWAY_KEEP=)"
+                )
+        names = [column.name for column in OURS]
+        own = [column for name, column in found.items() if name not in names]
+        return (*(found[name] for name in names), *_fitting(connection, chunk, own))
+
+
+def shape_of(columns: Sequence[Column]) -> frozenset[tuple[str, str]]:
+    """Names and types: an archive whose shape is another one than that of the chunk does not have all of it."""
+    return frozenset((column.name, column.type) for column in columns)
+
+
+def chunk_shape(connection: psycopg.Connection, chunk: Chunk) -> frozenset[tuple[str, str]]:
+    """`shape_of` a chunk that is not locked; empty if it is gone."""
+    with fixed_texts(connection):
+        rows = connection.execute(_COLUMNS, [chunk.schema, chunk.table]).fetchall()
+    return frozenset((name, shown) for name, shown, *_ in rows)
+
+
+def _form(kind: str | None, modifier: int) -> str:
+    """The form for a type of pg_catalog, None for any other type."""
+    if kind == "numeric" and modifier >= 0:
+        digits = (modifier - 4) >> 16
+        scale = (((modifier - 4) & (2 * _SIGN_BIT - 1)) ^ _SIGN_BIT) - _SIGN_BIT
+        if 0 <= scale <= digits <= MOST_DIGITS:
+            return f"numeric({digits},{scale})"
+    return _NATURAL.get(kind or "", "as written")
+
+
+def _fitting(connection: psycopg.Connection, chunk: Chunk, columns: Sequence[Column]) -> list[Column]:
+    """The columns, those as written of which a value does not fit the type of Arrow."""
+    tests = {column.name: test for column in columns if (test := _test(column.form))}
+    if not tests:
+        return list(columns)
+    listed = sql.SQL(", ").join(
+        sql.SQL(test).format(c=sql.SQL("e.{}").format(parameter_safe(sql.Identifier(name))))
+        for name, test in tests.items()
+    )
+    row = connection.execute(on_events(_FITTING, tests=listed), [chunk.range_start, chunk.range_end]).fetchone()
+    assert row is not None  # an aggregate has one row
+    unfit = {name for name, fits in zip(tests, row, strict=True) if not fits}
+    return [replace(column, form="as written") if column.name in unfit else column for column in columns]
+
+
+def _test(form: str) -> LiteralString | None:
+    if form in ("date", "timestamp", "timestamptz"):
+        return _MOMENTS
+    return _NUMBERS if form.startswith("numeric") else None

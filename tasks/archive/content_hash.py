@@ -1,0 +1,113 @@
+"""What a set of rows comes to, by the server and from files: count, first and last time, and a hash of their content.
+
+The hash: of each row the SHA-256 of what the server's `record_send` gives of all its columns, each in the form of the
+archive (`column_forms.py`), in which every value has its type and its length before it; of all rows the sums
+modulo 2^64 of the first and of the second eight bytes. So the order of the rows does not matter, and both sides can add
+up parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import LiteralString
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+
+from infra.connections.session import fixed_texts
+from infra.table import on_events
+from tasks.archive.column_forms import OURS, Column, select_list
+from tasks.archive.copied_rows import row_hashes, time_us
+from tasks.table.chunks import Chunk
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MASK = (1 << 64) - 1
+
+# SHA-256 and not MD5: a server under FIPS refuses MD5, and here it costs the same. OFFSET 0 keeps the planner from
+# computing the hash twice. A sum of bigint is a numeric: it does not overflow.
+_CONTENT: LiteralString = """
+    SELECT day, count(*), (extract(epoch FROM min(time)) * 1000000)::bigint,
+           (extract(epoch FROM max(time)) * 1000000)::bigint,
+           sum(('x' || left(hash, 16))::bit(64)::bigint), sum(('x' || substr(hash, 17, 16))::bit(64)::bigint)
+      FROM (SELECT e.time, (e.time AT TIME ZONE 'UTC')::date AS day,
+                   encode(sha256(record_send(ROW({values}))), 'hex') AS hash
+              FROM {events} AS e WHERE e.time >= %s AND e.time < %s OFFSET 0) AS rows
+     GROUP BY day ORDER BY day"""
+
+
+@dataclass(frozen=True)
+class Content:
+    """Of some rows: how many, the first and last time in microseconds since 1970, and both sums of the hash.
+
+    `+` is the content of both together.
+    """
+
+    rows: int = 0
+    min_us: int | None = None
+    max_us: int | None = None
+    high: int = 0
+    low: int = 0
+
+    def __add__(self, other: Content) -> Content:
+        lows = [us for us in (self.min_us, other.min_us) if us is not None]
+        highs = [us for us in (self.max_us, other.max_us) if us is not None]
+        return Content(
+            self.rows + other.rows,
+            min(lows, default=None),
+            max(highs, default=None),
+            (self.high + other.high) & _MASK,
+            (self.low + other.low) & _MASK,
+        )
+
+    @property
+    def hash(self) -> str:
+        """Both sums as 32 digits."""
+        return f"{self.high:016x}{self.low:016x}"
+
+    @property
+    def min_time(self) -> datetime | None:
+        return None if self.min_us is None else EPOCH + timedelta(microseconds=self.min_us)
+
+    @property
+    def max_time(self) -> datetime | None:
+        return None if self.max_us is None else EPOCH + timedelta(microseconds=self.max_us)
+
+
+def on_server(
+    connection: psycopg.Connection, start: datetime, stop: datetime, columns: Sequence[Column] = OURS
+) -> dict[date, Content]:
+    """The content of the rows from `start` to before `stop`, of each day (UTC) that has any. Raises `psycopg.Error`."""
+    with fixed_texts(connection):
+        rows = connection.execute(on_events(_CONTENT, values=select_list(columns, "e")), [start, stop]).fetchall()
+    return {
+        day: Content(count, low, high, int(first) & _MASK, int(second) & _MASK)
+        for day, count, low, high, first, second in rows
+    }
+
+
+def of_batch(batch: pa.RecordBatch, columns: Sequence[Column] = OURS) -> Content:
+    """The content of a batch with these columns."""
+    if not batch.num_rows:
+        return Content()
+    times = time_us(batch)
+    halves = np.frombuffer(b"".join(row_hashes(batch, columns)), ">u8").reshape(-1, 4)[:, :2]
+    high, low = halves.sum(axis=0, dtype=np.uint64).tolist()  # wraps at 2^64
+    return Content(batch.num_rows, int(times.min()), int(times.max()), high, low)
+
+
+def total(contents: Iterable[Content]) -> Content:
+    """All together."""
+    return sum(contents, Content())
+
+
+def day_bounds(chunk: Chunk, day: date) -> tuple[datetime, datetime]:
+    """The part of a day (UTC) that lies in a chunk."""
+    start = datetime.combine(day, time(), UTC)
+    try:
+        stop = start + timedelta(days=1)
+    except OverflowError:  # the last day there is
+        stop = chunk.range_end
+    return max(start, chunk.range_start), min(stop, chunk.range_end)

@@ -1,0 +1,88 @@
+"""Drop a chunk whose rows are all in a verified archive, beside drains that run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal
+
+import psycopg
+
+from infra.errors.kinds import Terminal, Transient
+from tasks.archive.archive_lock import demand_alone
+from tasks.archive.archive_root import ArchiveRoot, translate_errors
+from tasks.archive.chunk_columns import chunk_shape, shape_of
+from tasks.archive.content_hash import Content, day_bounds, on_server, total
+from tasks.archive.manifest import ADVICE, BadArchive, Manifest, load
+from tasks.archive.supersede import supersede
+from tasks.base.progress import Reached, emit
+from tasks.maintain.contention import ChunkBusy, ChunkGone, block_writers, retry_on_contention, yield_to_writers
+from tasks.maintain.drops import drop_alone
+from tasks.table.chunks import Chunk
+
+# dropped: by this call. changed: it has other rows or columns than the archive, and stays. gone: it was not there.
+DropOutcome = Literal["dropped", "changed", "gone"]
+
+
+def drop_archived(
+    connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, root: ArchiveRoot, size: int | None = None
+) -> DropOutcome:
+    """Verify the archive, compare the chunk with it under a lock, and drop the chunk, in one transaction.
+
+    Rows and columns that came since stay, and with them the chunk: archive it again. Older archives all of whose rows
+    are in this one are removed. Drains go first: whoever wants to write to the chunk waits no longer than a day's rows
+    are compared, and none is brought into a deadlock. `size`: bytes of the chunk, for the record. Raises `BadArchive`
+    and `psycopg.Error` with nothing dropped, `Transient` where others used the chunk all the time.
+    """
+    doing = f"drop {chunk.schema}.{chunk.table}"
+    if (chunk.range_start, chunk.range_end) != (manifest.chunk.range_start, manifest.chunk.range_end):
+        raise Terminal(f"{doing}: the archive {manifest.name} is of another range of times; archive this chunk first")
+    supersede(connection, chunk, manifest, root)
+    try:
+        with translate_errors(doing, root):
+            outcome = retry_on_contention(connection, lambda: _drop_if_same(connection, chunk, manifest, root, size))
+    except ChunkGone:
+        outcome = "gone"
+    except ChunkBusy:
+        raise Transient(
+            f"{doing}: others read or wrote it at each of several attempts; it is archived and stays until the next run"
+        ) from None
+    emit(Reached(manifest.name, outcome))
+    return outcome
+
+
+def _drop_if_same(
+    connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, root: ArchiveRoot, size: int | None
+) -> DropOutcome:
+    name = manifest.name
+    # Every statement sees what was committed before it began: after the lock, all rows there are.
+    connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    demand_alone(connection, chunk)
+    if load(root, name) != manifest:  # nobody changes archives of this chunk any more
+        raise BadArchive(f"archive {name}: its manifest was replaced while it was verified; {ADVICE}")
+    block_writers(connection, chunk)
+    if shape_of(manifest.columns) != chunk_shape(connection, chunk):
+        return "changed"
+    emit(Reached(name, "locked"))
+    for start, stop, expected in _slices(chunk, manifest):
+        found = total(on_server(connection, start, stop, manifest.columns).values())
+        if (found.rows, found.hash) != expected:
+            return "changed"
+        yield_to_writers(connection, chunk)
+    emit(Reached(name, "compared"))
+    drop_alone(connection, chunk, manifest.rows, size, "archive")
+    emit(Reached(name, "dropping"))
+    return "dropped"
+
+
+def _slices(chunk: Chunk, manifest: Manifest) -> Iterator[tuple[datetime, datetime, tuple[int, str]]]:
+    """The range of a chunk, a day with rows or a gap at a time, each with the rows and the hash that it must have."""
+    at, nothing = chunk.range_start, (0, Content().hash)
+    for file in manifest.files:
+        start, stop = day_bounds(chunk, file.day)
+        if at < start:
+            yield at, start, nothing
+        yield start, stop, (file.rows, file.content_hash)
+        at = stop
+    if at < chunk.range_end:
+        yield at, chunk.range_end, nothing

@@ -1,0 +1,178 @@
+"""Write the rows of a chunk to Parquet files, all from one snapshot, and the manifest last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from typing import LiteralString
+
+import psycopg
+import pyarrow.parquet as pq
+
+from infra.connections.session import fixed_texts
+from infra.errors.kinds import Terminal
+from infra.table import on_events
+from tasks.archive.archive_lock import demand_alone
+from tasks.archive.archive_root import ArchiveRoot, translate_errors
+from tasks.archive.chunk_columns import columns_of
+from tasks.archive.column_forms import Column, schema_of, select_list
+from tasks.archive.content_hash import Content, day_bounds, on_server, total
+from tasks.archive.copied_rows import copied_rows, decode_rows
+from tasks.archive.manifest import (
+    WRITING,
+    ArchivedFile,
+    BadArchive,
+    Manifest,
+    archive_name,
+    data_files,
+    data_path,
+    load,
+    manifest_path,
+    names,
+    range_name,
+)
+from tasks.archive.verify import verify
+from tasks.base.progress import Reached, emit
+from tasks.maintain.contention import lock
+from tasks.table.chunks import Chunk
+
+# A row group is what a reader skips or reads: some minutes of a busy day. It is held in memory while it is made, rows
+# as they came, columns and compressed pages, about five times its size.
+_GROUP_ROWS = 50_000
+_GROUP_BYTES = 32 * 1024 * 1024
+
+_COPY_DAY: LiteralString = """
+    COPY (SELECT {values} FROM {events} AS e WHERE e.time >= %s AND e.time < %s
+           ORDER BY e.time, e.event_id) TO STDOUT (FORMAT BINARY)"""
+
+
+def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoot) -> Manifest:
+    """Archive all rows of `chunk`, as they are at one moment, below `root`; returns the manifest, which is there too.
+
+    In memory is one row group at most. Where the same rows of the same range are archived already, nothing is written.
+    What a killed run of this chunk left behind is removed. Raises `Gone` where it is not there, `Transient` where
+    another run archives it, or the place may answer later, else `Terminal`; and `psycopg.Error`. Unless it returns,
+    what it wrote counts for nothing.
+    """
+    doing = f"archive {chunk.schema}.{chunk.table}"
+    with translate_errors(doing, root), connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # While files are closed, moved and read back, the server waits for us.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")
+        # Before the snapshot, which a LOCK does not take yet: compression that came between would empty the chunk.
+        lock(connection, chunk, "ACCESS SHARE MODE")
+        demand_alone(connection, chunk)
+        columns = columns_of(connection, chunk, doing)
+        days = on_server(connection, chunk.range_start, chunk.range_end, columns)
+        content = total(days.values())
+        name = archive_name(chunk, content.hash, columns)
+        emit(Reached(name, "counted"))
+        _clean(root, chunk)
+        emit(Reached(name, "cleaned"))
+        if (there := _whole(root, name)) is not None:
+            return there
+        files = [_write_day(connection, chunk, root, name, day, columns, expected) for day, expected in days.items()]
+        times = (content.min_time, content.max_time)
+        now = datetime.now(UTC)
+        manifest = Manifest(chunk, content.rows, *times, content.hash, tuple(files), now, columns=columns)
+        _publish(root, manifest)
+        return manifest
+
+
+def _whole(root: ArchiveRoot, name: str) -> Manifest | None:
+    """The archive of that name if it is there and whole. One that is damaged is no archive any more: it is unlisted."""
+    if name not in names(root):
+        return None
+    try:
+        manifest = load(root, name)
+        verify(root, manifest)
+    except BadArchive:
+        root.remove(manifest_path(name))
+        return None
+    return manifest
+
+
+def _clean(root: ArchiveRoot, chunk: Chunk) -> None:
+    """Remove what runs of this chunk that were killed have left: no manifest lists it."""
+    mine, listed = range_name(chunk) + "_", set(names(root))
+    for folder in root.folders(WRITING):
+        if folder.startswith(mine):
+            root.remove_folder(f"{WRITING}/{folder}")
+    for path in data_files(root, chunk):
+        if path.rpartition("/")[2].removesuffix(".parquet") not in listed:
+            root.remove(path)
+
+
+def _write_day(
+    connection: psycopg.Connection,
+    chunk: Chunk,
+    root: ArchiveRoot,
+    name: str,
+    day: date,
+    columns: Sequence[Column],
+    expected: Content,
+) -> ArchivedFile:
+    """Write the rows of one day aside. Raises `Terminal` where COPY gives another number of rows than was counted."""
+    aside = f"{WRITING}/{name}/{day.isoformat()}.parquet"
+    root.make_folder(f"{WRITING}/{name}")
+    emit(Reached(name, f"writing {day}"))
+    written = 0
+    copy_day = on_events(_COPY_DAY, values=select_list(columns, "e"))
+    with (
+        fixed_texts(connection),
+        connection.cursor().copy(copy_day, day_bounds(chunk, day)) as copy,
+        root.files.open_output_stream(root.path(aside)) as out,
+        pq.ParquetWriter(
+            out,
+            schema_of(columns),
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=[column.name for column in columns if column.name not in ("time", "event_id", "properties")],
+            column_encoding={"time": "DELTA_BINARY_PACKED"},
+            sorting_columns=[pq.SortingColumn(0)],
+            write_page_index=True,
+        ) as writer,
+    ):
+        for rows in _groups(copied_rows(copy)):
+            writer.write_batch(decode_rows(rows, columns), row_group_size=_GROUP_ROWS)
+            written += len(rows)
+    if written != expected.rows:
+        raise Terminal(
+            f"archive {name}: {day}: counted {expected.rows} rows in the snapshot and copied {written}; archive it"
+            " again"
+        )
+    root.sync(aside)
+    emit(Reached(name, f"written {day}"))
+    size, sha256 = root.fingerprint(aside)
+    return ArchivedFile(data_path(day, name), day, written, size, sha256, expected.hash)
+
+
+def _groups(rows: Iterator[bytes]) -> Iterator[list[bytes]]:
+    group: list[bytes] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += len(row)
+        if len(group) == _GROUP_ROWS or size >= _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _publish(root: ArchiveRoot, manifest: Manifest) -> None:
+    """Give the files their names, then the manifest its own: from that moment they count."""
+    name = manifest.name
+    for file in manifest.files:
+        root.make_folder(file.path.rpartition("/")[0])
+        root.move(f"{WRITING}/{name}/{file.day.isoformat()}.parquet", file.path)
+        emit(Reached(name, f"moved {file.day}"))
+    aside = f"{WRITING}/{name}/manifest.json"
+    root.make_folder(f"{WRITING}/{name}")
+    root.write(aside, manifest.to_json())
+    emit(Reached(name, "manifest written"))
+    root.make_folder(manifest_path(name).rpartition("/")[0])
+    root.move(aside, manifest_path(name))
+    emit(Reached(name, "archived"))
+    root.remove_folder(f"{WRITING}/{name}")
+    emit(Reached(name, "tidied"))

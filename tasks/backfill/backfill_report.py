@@ -1,0 +1,125 @@
+"""What a backfill did, or would do: for programs, for people, and as a Prefect artifact."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from infra.display import markdown
+from tasks.backfill.backfill_plan import BackfillPlan
+from tasks.backfill.source import BackfillSource
+from tasks.base.artifacts import publish
+from tasks.base.step import step
+from tasks.table.causes import are_too_many, listed
+
+_COUNTS = ("read", "inserted", "duplicates", "quarantined")
+
+
+def causes(sources: Sequence[BackfillSource]) -> Counter[str]:
+    """Why rows went to quarantine, and how many for each cause."""
+    return sum((Counter(loaded.causes) for source in sources for loaded in source.loaded), Counter())
+
+
+def too_many_bad(sources: Sequence[BackfillSource], share: float) -> list[str]:
+    """What is wrong if more than `share` of the rows of all sources went to quarantine; empty if nothing is.
+
+    Where a run was stopped for it, the rows that were left count as good.
+    """
+    bad = sum(loaded.quarantined for source in sources for loaded in source.loaded)
+    read = sum(loaded.read for source in sources for loaded in source.loaded)
+    left = sum(source.left for source in sources)
+    if not are_too_many(bad, left, share):
+        return []
+    names = {source.books for source in sources if any(loaded.quarantined for loaded in source.loaded)}
+    of = f" --stream {next(iter(names))}" if len(names) == 1 else ""
+    rest = f" {left - read:,} rows were not loaded: run the same backfill again for them" if read < left else ""
+    return [
+        f"backfill: {bad} of {left} rows went to quarantine, expected at most {share:.0%} (SPILLWAY_MAX_BAD_SHARE):"
+        f" {listed(causes(sources))}; all are kept: look (spillway quarantine list{of}), remove the cause, then replay"
+        f" them (spillway quarantine redrive{of});{rest or ' everything else is loaded'}"
+    ]
+
+
+def result(
+    plan: BackfillPlan, sources: Sequence[BackfillSource], warnings: list[str], dry_run: bool, seconds: float
+) -> dict[str, Any]:
+    """Sums, and each source: `rows` in it, of those `left` at the start, and what became of them.
+
+    read = inserted + duplicates + quarantined; `known`: rows that the ledger had before. `causes`: why rows went to
+    quarantine, and how many for each. `seconds` from start to end.
+    """
+    shown = [_source(source) for source in sources]
+    totals: dict[str, Any] = {name: sum(source[name] for source in shown) for name in _COUNTS}
+    days = {"first_day": plan.first_day, "last_day": plan.last_day}
+    return {
+        **totals,
+        "rows": plan.rows,
+        "left": plan.left,
+        "expired": plan.expired,
+        **{name: day and day.date().isoformat() for name, day in days.items()},
+        "chunks": {
+            "rows": plan.chunk_counts.rows,
+            "compressed": plan.chunk_counts.compressed,
+            "new": plan.chunk_counts.new,
+        },
+        "estimated_seconds": None if plan.seconds is None else round(plan.seconds, 1),
+        "compressed": plan.compressed,
+        "seconds": round(seconds, 3),
+        "events_per_second": round(totals["read"] / seconds) if seconds else 0,
+        "dry_run": dry_run,
+        "causes": dict(causes(sources).most_common()),
+        "warnings": warnings,
+        "sources": shown,
+    }
+
+
+def _source(source: BackfillSource) -> dict[str, Any]:
+    counts = {name: sum(getattr(loaded, name) for loaded in source.loaded) for name in _COUNTS}
+    return {
+        "source": source.shown,
+        "books": source.books,
+        "state": source.state,
+        "rows": source.rows,
+        "left": source.left,
+        "expired": source.expired,
+        **counts,
+        "error": source.error,
+    }
+
+
+def summary_lines(done: dict[str, Any]) -> list[str]:
+    """The plan, for people."""
+    chunks = done["chunks"]
+    lines = [f"{done['rows']:,} rows, {done['left']:,} of them left to load"]
+    if done["first_day"]:
+        lines[0] += f", from {done['first_day']} to {done['last_day']}"
+    lines.append(
+        f"chunks touched: {chunks['rows']} kept as rows, {chunks['compressed']} compressed, {chunks['new']} new"
+    )
+    if done["expired"]:
+        lines.append(f"{done['expired']:,} rows are past the retention horizon")
+    if done["causes"]:
+        lines.append(f"{done['quarantined']:,} rows wait in quarantine: {listed(done['causes'])}")
+    if done["dry_run"]:
+        estimate = done["estimated_seconds"]
+        took = "nothing to load" if not done["left"] else "no sample" if estimate is None else f"about {estimate:,} s"
+        lines.append(f"estimated from a sample: {took}; a dry run: nothing was loaded")
+    elif done["compressed"]:
+        lines.append(f"chunks compressed: {done['compressed']}")
+    return lines
+
+
+@step("report")
+def report_backfill(done: dict[str, Any]) -> None:
+    """Publish the table artifact `backfill`."""
+    names = ("source", "state", "rows", "left", *_COUNTS)
+    rows = [{name: source[name] for name in names} | _error(source) for source in done["sources"]]
+    notes = [f"- {markdown(line)}" for line in summary_lines(done)]
+    notes += [f"- {done['events_per_second']:,} events/s from start to end"] if done["read"] else []
+    notes += [f"- warning: {markdown(text)}" for text in done["warnings"]]
+    publish("backfill", rows, "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes))
+
+
+def _error(source: dict[str, Any]) -> dict[str, str]:
+    return {"error": source["error"]} if source["error"] else {}

@@ -1,0 +1,159 @@
+"""Which chunks the days of a backfill fall into: those there are, as rows or compressed, and those it would make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from infra.connections.clients import Clients
+from infra.settings import settings
+from infra.table import EVENTS
+from tasks.base.clock import server_now
+from tasks.base.step import step
+from tasks.files.file_reader import DAY_MS
+from tasks.maintain.chunk_states import ChunkState, chunk_states
+from tasks.maintain.compression import Recompression, desired_policy, read_current_policy
+from tasks.maintain.jobs import is_community
+
+_INTERVAL = """
+    SELECT time_interval, now() FROM timescaledb_information.dimensions
+     WHERE hypertable_schema = %s AND hypertable_name = %s"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True)
+class ChunkMap:
+    """The chunks of `events` as they are, the span of a new one, and the server's time."""
+
+    states: tuple[ChunkState, ...]
+    interval: timedelta
+    now: datetime
+
+
+@dataclass(frozen=True)
+class ChunkCounts:
+    """How many chunks a backfill touches: those kept as rows, those that are compressed, and those it makes."""
+
+    rows: int
+    compressed: int
+    new: int
+
+
+def is_compressed(state: ChunkState) -> bool:
+    """Whether rows for this chunk go through the merge."""
+    return state.state != "rows"
+
+
+def count_chunks(days: Iterable[int], layout: ChunkMap) -> ChunkCounts:
+    """The chunks into which the days (starts in ms since 1970) fall; by whole days, so of shorter chunks as many as a
+    day has."""
+    spans = [(*_span(state), is_compressed(state)) for state in layout.states]
+    interval = max(1, layout.interval // _MS)
+    met: set[tuple[int, int]] = set()
+    new: set[int] = set()
+    kinds = {True: 0, False: 0}
+    for day in days:
+        inside = [span for span in spans if span[0] < day + DAY_MS and day < span[1]]
+        for low, high, compressed in inside:
+            if (low, high) not in met:
+                met.add((low, high))
+                kinds[compressed] += 1
+        covered = sum(min(high, day + DAY_MS) - max(low, day) for low, high, _ in inside)
+        if covered < DAY_MS:
+            for number in range(day // interval, (day + DAY_MS - 1) // interval + 1):
+                start = number * interval
+                if not any(low <= start and start + interval <= high for low, high, _ in inside):
+                    new.add(number)
+    return ChunkCounts(kinds[False], kinds[True], len(new))
+
+
+class NewChunks:
+    """The chunks that a backfill has to make, each told once."""
+
+    def __init__(self, layout: ChunkMap) -> None:
+        spans = np.array(sorted(_span(state) for state in layout.states), np.int64).reshape(-1, 2) * 1000
+        self._lows, self._highs = spans.T
+        self._interval = max(1, layout.interval // timedelta(microseconds=1))
+        self._told: set[int] = set()
+
+    def of(self, moments: NDArray[np.int64]) -> list[int]:
+        """Of the times (microseconds since 1970), one for each chunk that is not there and was not told before."""
+        at = np.searchsorted(self._lows, moments, "right") - 1
+        there = (at >= 0) & (moments < self._highs[at]) if len(self._lows) else np.zeros(len(moments), bool)
+        found = {int(moment) // self._interval: int(moment) for moment in moments[~there]}
+        new = {number: moment for number, moment in found.items() if number not in self._told}
+        self._told |= new.keys()
+        return list(new.values())
+
+
+def borders(layout: ChunkMap) -> list[int]:
+    """The days (ms since 1970) at which compressed chunks begin and end, so that no slice has rows of both kinds."""
+    found: list[int] = []
+    for low, high in sorted(_span(state) for state in layout.states if is_compressed(state)):
+        first, beyond = low // DAY_MS * DAY_MS, -(-high // DAY_MS) * DAY_MS
+        if found and first <= found[-1]:  # where two touch each other is no border
+            found[-1] = max(found[-1], beyond)
+        else:
+            found += [first, beyond]
+    return found
+
+
+def reaches_compressed(layout: ChunkMap, low_us: int | None, high_us: int | None) -> bool:
+    """Whether rows between two times (microseconds since 1970) may go into a compressed chunk."""
+    if low_us is None or high_us is None:
+        return False
+    return any(
+        span[0] * 1000 <= high_us and low_us < span[1] * 1000
+        for span in (_span(state) for state in layout.states if is_compressed(state))
+    )
+
+
+def to_compress(
+    layout: ChunkMap, days: Sequence[int], after: timedelta, before: int | None = None
+) -> list[Recompression]:
+    """Of the chunks that the days fall into, those past the age that are not, or not wholly, compressed.
+
+    `before`: only those that end by this day (ms since 1970).
+    """
+    found = []
+    for state in layout.states:
+        low, high = _span(state)
+        due = state.chunk.range_end <= layout.now - after and state.state in ("rows", "partial")
+        due = due and (before is None or high <= before)
+        if due and any(low < day + DAY_MS and day < high for day in days):
+            found.append(Recompression(state, "backfilled", whole=False))
+    return found
+
+
+def _span(state: ChunkState) -> tuple[int, int]:
+    return (state.chunk.range_start - _EPOCH) // _MS, (state.chunk.range_end - _EPOCH) // _MS
+
+
+def read_chunk_map(connection: psycopg.Connection) -> ChunkMap:
+    """The chunks as they are now. Raises `psycopg.Error`."""
+    row = connection.execute(_INTERVAL, [settings().events_schema, EVENTS]).fetchone()
+    assert row is not None  # preflight has seen the hypertable
+    return ChunkMap(tuple(chunk_states(connection)), row[0], server_now(connection))
+
+
+@step("look at the chunks")
+def map_chunks(clients: Clients) -> ChunkMap:
+    """`read_chunk_map`, as a task."""
+    with clients.explained("look at the chunks"), clients.postgres() as connection:
+        return read_chunk_map(connection)
+
+
+@step("chunks to compress")
+def find_to_compress(clients: Clients, days: Sequence[int], before: int | None = None) -> list[Recompression]:
+    """`to_compress` by the settings, as a task; none where nothing is to be, or can be, compressed."""
+    with clients.explained("chunks to compress"), clients.postgres() as connection:
+        wanted = desired_policy(clients)
+        if wanted is None or not is_community(connection) or read_current_policy(connection).layout is None:
+            return []  # maintain sets the table up
+        return to_compress(read_chunk_map(connection), days, wanted.after, before)

@@ -1,0 +1,182 @@
+"""From what an operator names to what is backfilled: files, archives, a range of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import PurePosixPath
+
+import psycopg
+
+from infra.connections.clients import Clients
+from infra.errors.kinds import Terminal, WrongUse
+from infra.mapping import FLAT, Mapping, Mappings, why_none
+from infra.settings import Settings, settings
+from tasks.archive.archive_root import open_root, translate_errors
+from tasks.archive.manifest import load as load_manifest
+from tasks.archive.manifest import names
+from tasks.archive.restore import restored_columns
+from tasks.archive.verify import verify
+from tasks.backfill.source import BackfillSource
+from tasks.backfill.stream_range import look_at_stream
+from tasks.base.addresses import IdRange, parse_from, parse_until
+from tasks.base.progress import Advanced, emit
+from tasks.base.step import step
+from tasks.columns.decode import TimeWindow
+from tasks.files.file_ledger import Remaining, remaining_of
+from tasks.files.file_reader import FileReader, cut
+from tasks.files.find import SourceFile, find_files
+from tasks.files.scan import ScannedFile, scan
+from tasks.files.spool import Spool
+from tasks.ledger.names import name_again
+from tasks.ledger.plan import plan
+from tasks.preflight.stream_sample import check_sample
+from tasks.streams.reader import BatchReader, Limits, Reader
+
+FILES = "files read"  # what the progress calls them
+
+
+def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mapping | None:
+    """The mapping of a file: the one with that name, or the one that its own name fits, as for streams."""
+    if name is None:
+        return mappings.of(PurePosixPath(file.path).name)
+    found = mappings.of(name)
+    if found is None:
+        reason = why_none(settings().mappings)
+        raise WrongUse(f"backfill: --mapping {name}: {reason}; nothing was loaded: name one of its streams, or none")
+    return found
+
+
+@step("find files")
+def find(sources: Sequence[str]) -> tuple[list[SourceFile], list[str]]:
+    """All files that the sources stand for, each once, and warnings. Raises `SpillwayError` where one of the sources
+    stands for none."""
+    found: dict[str, SourceFile] = {}
+    warnings: list[str] = []
+    for source in sources:
+        for file in find_files(source, warnings):
+            found.setdefault(file.shown, file)
+    return list(found.values()), warnings
+
+
+@step("find archives")
+def find_archived(
+    clients: Clients, start: str | None, stop: str | None, without: Sequence[str]
+) -> tuple[list[tuple[SourceFile, Mapping]], list[str]]:
+    """The files of the archives that reach into the times from `start` to `stop`, each verified first, and by what
+    mapping they go; and warnings. `without`: archived columns that are left out.
+
+    Raises `BadArchive` for one that is not whole, `Terminal` where there is none, and see `restored_columns`.
+    """
+    root = open_root(clients.settings.archive_url)
+    first = parse_from(start) >> 64 if start else None
+    last = parse_until(stop, "to") >> 64 if stop else None
+    manifests = []
+    with translate_errors("restore", root):
+        for name in names(root):
+            manifest = load_manifest(root, name)
+            low, high = manifest.chunk.range_start.timestamp() * 1000, manifest.chunk.range_end.timestamp() * 1000
+            if (first is not None and high <= first) or (last is not None and low > last):
+                continue
+            verify(root, manifest)
+            manifests.append(manifest)
+    if not any(manifest.files for manifest in manifests):
+        raise Terminal(f"restore: {root.shown} has no archive of those times: see spillway archive list")
+    # Of two archives with one row the later one has more columns of it, if one has.
+    manifests.sort(key=lambda manifest: manifest.archived_at, reverse=True)
+    with translate_errors("restore", root), clients.explained("restore"), clients.postgres() as connection:
+        found = restored_columns(connection, root, manifests, without)
+    files = [
+        (SourceFile(root.files, root.path(file.path), f"{root.shown}/{file.path}", "parquet", None), own)
+        for manifest, own in zip(manifests, found.own, strict=True)
+        for file in manifest.files
+    ]
+    return [(file, replace(FLAT, own=own)) for file, own in files], list(found.warnings)
+
+
+@step("read files")
+def read_files(
+    clients: Clients,
+    files: Sequence[tuple[SourceFile, Mapping | None]],
+    spool: Spool,
+    again: bool,
+    borders: Sequence[int],
+) -> list[BackfillSource]:
+    """`file_source` of each, with its mapping. Several at once: a step costs more than a small file."""
+    with clients.explained("read files"), clients.postgres() as connection:
+        found = []
+        for file, mapping in files:
+            found.append(file_source(connection, clients.settings, file, mapping, spool, again, borders))
+            emit(Advanced(FILES, 1))
+        return found
+
+
+def file_source(
+    connection: psycopg.Connection,
+    config: Settings,
+    file: SourceFile,
+    mapping: Mapping | None,
+    spool: Spool,
+    again: bool,
+    borders: Sequence[int],
+) -> BackfillSource:
+    """Read a file whole, and find what is left of it. Raises `SpillwayError`, `psycopg.Error` with nothing loaded."""
+    scanned = scan(file, mapping, spool)
+    if not scanned.rows:
+        left = Remaining((), 0)
+    elif again:
+        left = Remaining((IdRange(0, scanned.end),), scanned.rows)
+    else:
+        left = remaining_of(connection, scanned)
+    books = name_again(scanned.name) if again else scanned.name
+    window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
+    days = {day: n for day, n in scanned.days.items() if cut(left.gaps, day << 64, (day + 1) << 64)}
+    reader = partial(_file_reader, books, scanned, window, borders)
+    return BackfillSource(
+        books, file.shown, scanned.rows, left.rows, left.gaps, days, reader, scanned=scanned, warnings=scanned.warnings
+    )
+
+
+def _file_reader(
+    books: str,
+    scanned: ScannedFile,
+    window: TimeWindow,
+    borders: Sequence[int],
+    gaps: Sequence[IdRange],
+    limits: Limits,
+) -> BatchReader:
+    return FileReader(books, scanned.section, gaps, limits, scanned.mapping, window, borders)
+
+
+def stream_source(
+    clients: Clients,
+    stream: str,
+    mapping: Mapping | None,
+    start: str | None,
+    stop: str | None,
+    again: bool,
+    dry_run: bool,
+) -> BackfillSource:
+    """Find what is left of a range of a stream, and what days it has. Raises `SpillwayError`."""
+    config = clients.settings
+    first = parse_from(start) if start else 0
+    until = parse_until(stop, "to") if stop else None
+    planned = plan(clients, stream, until, register=False)
+    books = name_again(stream) if again else stream
+    gaps = (IdRange(first, planned.upto + 1),) if again else cut(planned.gaps, first, planned.upto + 1)
+    gaps = tuple(gap for gap in gaps if gap.start < gap.stop)
+    window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
+
+    def reader(gaps: Sequence[IdRange], limits: Limits) -> Reader:
+        return Reader(clients.redis, stream, gaps, planned.tail, limits, mapping, window, books=books)
+
+    limits = Limits(config.batch_rows, config.batch_bytes)
+    warnings = check_sample(clients, reader(gaps, limits), mapping, planned) if planned.fresh else []
+    if not planned.known and not dry_run:  # only now: of a stream that is refused nothing is written
+        plan(clients, stream, until)
+    whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
+    days, before = look_at_stream(clients, reader(gaps, limits), mapping, whole)
+    return BackfillSource(
+        books, stream, sum(days.values()), sum(days.values()), gaps, days, reader, days_before=before, warnings=warnings
+    )

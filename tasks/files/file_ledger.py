@@ -1,0 +1,133 @@
+"""What the ledger knows of files: which are loaded, which in part, and which are not what they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import psycopg
+
+from infra.errors.kinds import Terminal
+from infra.mapping import JSON, Mapping, Mappings
+from tasks.base.addresses import IdRange
+from tasks.files.file_reader import rows_in
+from tasks.files.scan import FILE, ScannedFile, fitted, is_file
+from tasks.ledger.names import original_name
+from tasks.ledger.plan import REMAINING
+
+_NAME_SHOWN = len(FILE) + 12
+
+# By the name of the file's books, those of a second time left out.
+_FOUND = """
+    SELECT s.name, f.reading, f.rows, f.path,
+           (SELECT coalesce(sum(l.read), 0) FROM spillway.ledger AS l WHERE l.stream = s.id)::bigint AS read
+      FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream
+     WHERE (s.name = %(name)s OR f.path = %(path)s) AND s.name NOT LIKE '%%@again-%%'
+     ORDER BY s.name = %(name)s DESC, s.id DESC"""
+_REGISTER = "INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0) ON CONFLICT (name) DO NOTHING"
+_DESCRIBE = """
+    INSERT INTO spillway.files (stream, path, mapping, reading, rows, own, skipped)
+    SELECT id, %(path)s, %(mapping)s, %(reading)s, %(rows)s, %(own)s,
+           CASE WHEN %(stop)s::numeric IS NOT NULL THEN numrange(%(start)s, %(stop)s) END
+      FROM spillway.streams WHERE name = %(name)s
+    ON CONFLICT (stream) DO UPDATE SET path = EXCLUDED.path, mapping = EXCLUDED.mapping, reading = EXCLUDED.reading,
+                                       own = EXCLUDED.own, skipped = EXCLUDED.skipped"""
+# What was left out before is loaded now: until all of it is, the file is not settled.
+_UNSETTLE = """
+    UPDATE spillway.streams SET settled_id = NULL, settled_entries_added = NULL, settled_at = NULL
+     WHERE name = %s AND settled_id IS NOT NULL"""
+_MAPPING = """
+    SELECT f.mapping, f.reading, f.own
+      FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
+_PATH = """
+    SELECT f.path FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
+# The second law holds of a file as of a stream: what was added up to the settled tail was read.
+_SETTLE = """
+    UPDATE spillway.streams AS s
+       SET settled_id = %(last)s, settled_entries_added = %(added)s, settled_at = now()
+     WHERE s.name = %(name)s AND coalesce(s.settled_entries_added, -1) < %(added)s"""
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """What is left of a file: the address ranges that the ledger does not have, and how many rows they hold."""
+
+    gaps: tuple[IdRange, ...]
+    rows: int
+
+
+def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remaining:
+    """What the ledger does not have of a file; all of it where it is not known yet.
+
+    Raises `Terminal` where the ledger knows the path with other content, or the content by other times.
+    """
+    books = connection.execute(_FOUND, {"name": scanned.name, "path": scanned.file.shown}).fetchall()
+    if books and books[0][0] != scanned.name:
+        name, _, rows, path, read = books[0]
+        if name == f"{FILE}{scanned.sha256}":
+            columns = ", ".join(column for column, _ in scanned.file.pairs)
+            raise Terminal(
+                f"{path} was loaded without the columns of its path ({columns}) by an earlier version: its {read} rows"
+                " have defaults for them, or nothing; nothing was loaded: delete these rows and load it with --again"
+            )
+        raise Terminal(
+            f"{path} has changed since it was loaded: expected {rows} rows, known as {name[:_NAME_SHOWN]}…"
+            f" ({read} of them loaded), found {scanned.rows} rows, known as {scanned.name[:_NAME_SHOWN]}…; nothing was"
+            " loaded: bring the former file back, or give the new one another name (what is in the table already counts"
+            " as duplicates)"
+        )
+    rows = connection.execute(REMAINING, {"stream": scanned.name, "stop": scanned.end}).fetchall()
+    free = [IdRange(int(low), int(high)) for *_, low, high in rows if low is not None]
+    gaps = tuple(free) if rows else (IdRange(0, scanned.end),)
+    if gaps and books and books[0][1] != scanned.reading and books[0][4]:
+        raise Terminal(
+            f"{scanned.file.shown}: {books[0][4]} of its {scanned.rows} rows were loaded with times from"
+            f" {books[0][1]!r}, expected the same for the rest, found {scanned.reading!r}: bring the former mapping"
+            " back, or load all of it once more (--again)"
+        )
+    return Remaining(gaps, rows_in(scanned.section, gaps))
+
+
+def register(connection: psycopg.Connection, scanned: ScannedFile, name: str, skipped: IdRange | None) -> None:
+    """Make the books `name` of a file of which rows are to be loaded, where they are not there. `skipped`: addresses
+    that are left out on purpose."""
+    values = {
+        "name": name,
+        "path": scanned.file.shown,
+        "mapping": scanned.mapping.name,
+        "reading": scanned.reading,
+        "rows": scanned.rows,
+        "own": list(scanned.mapping.own) or None,
+        "start": skipped and skipped.start,
+        "stop": skipped and skipped.stop,
+    }
+    with connection.transaction():
+        connection.execute(_REGISTER, [name])
+        connection.execute(_DESCRIBE, values)
+        connection.execute(_UNSETTLE, [name])
+
+
+def settle(connection: psycopg.Connection, scanned: ScannedFile, name: str, skipped: int) -> None:
+    """Note that all of a file is loaded but `skipped` rows, so that `reconcile` can hold its books against it."""
+    values = {"name": name, "last": scanned.end - 1, "added": scanned.rows - skipped}
+    connection.execute(_SETTLE, values)
+
+
+def mapping_of(connection: psycopg.Connection, stream: str, mappings: Mappings) -> Mapping | None:
+    """The mapping by which the entries of a stream go, or the rows of a file; None: the two known layouts."""
+    if not is_file(stream):
+        return mappings.of(original_name(stream))
+    row = connection.execute(_MAPPING, [stream]).fetchone()
+    if row is None:
+        return None
+    name, reading, own = row
+    keys = (JSON.field,) if reading.startswith("json|") else ()
+    mapping = mappings.of(name) if name else None
+    if mapping is not None and mapping.layout == "json" and keys:
+        return mapping
+    return replace(fitted(mapping, keys), own=tuple(own or ()))
+
+
+def path_of(connection: psycopg.Connection, stream: str) -> str | None:
+    """Where the file lay whose books these are; None for a stream."""
+    row = connection.execute(_PATH, [stream]).fetchone()
+    return None if row is None else str(row[0])

@@ -1,0 +1,149 @@
+"""The rows of a file as batches that are loaded like those of a stream: slices by time, in the order of time.
+
+A row's address is `ms-row`: the start of its event's day (UTC) in ms since 1970, and its number in the file. A row
+whose time cannot be read, or lies before 1970, has the day 0. So the order of the addresses is that of the days, a
+slice is a gapless range of them, and what the ledger knows of streams holds of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.mapping import Mapping
+from tasks.base.addresses import IdRange
+from tasks.columns.batch import Batch
+from tasks.columns.decode import TimeWindow
+from tasks.columns.entries import EntryColumns
+from tasks.files.spool import SpooledPiece, SpoolSection
+from tasks.streams.reader import Limits
+
+DAY_MS = 86_400_000
+_DAYS_OF_A_SLICE = 200  # each may be a chunk of its own, and the chunks of a transaction are locked together
+
+
+def address(day: int, row: int) -> int:
+    """The number of the address `day-row`."""
+    return (day << 64) | row
+
+
+class FileReader:
+    """Goes through the address ranges of a file that are left, a slice at a time.
+
+    `borders`: days (ms since 1970) that no slice reaches over. A `read` that fails has moved nothing: call it again.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        section: SpoolSection,
+        gaps: Sequence[IdRange],
+        limits: Limits,
+        mapping: Mapping,
+        window: TimeWindow,
+        borders: Sequence[int] = (),
+    ) -> None:
+        self.stream = stream
+        self._section = section
+        self._gaps = list(gaps)
+        self._limits = limits
+        self._mapping = mapping
+        self._window = window
+        self._borders = np.array(sorted(borders), np.int64)
+        self._at = 0  # the next piece
+
+    def read(self) -> Batch | None:
+        """The next slice, or None when all is read. A range without rows gives a batch without rows."""
+        if not self._gaps:
+            return None
+        gap = self._gaps[0]
+        parts: list[tuple[int, pa.RecordBatch]] = []
+        rows = size = days = 0
+        start, at, stop = gap.start, self._at, gap.stop
+        while at < len(self._section.pieces):
+            piece = self._section.pieces[at]
+            if address(piece.day, piece.last) < start:
+                at += 1
+                continue
+            if address(piece.day, piece.first) >= gap.stop:
+                break
+            if parts and self._is_full(parts, piece, rows, size, days):
+                stop = address(parts[-1][0], parts[-1][1].column(0)[-1].as_py()) + 1
+                break
+            part = _between(self._section.read(piece), piece, start, gap.stop)
+            left = self._limits.rows - rows
+            if len(part):
+                days += not parts or parts[-1][0] != piece.day
+                parts.append((piece.day, part.slice(0, left)))
+                rows += min(len(part), left)
+                size += part.nbytes
+            if len(part) > left:
+                stop = address(piece.day, part.column(0)[left - 1].as_py()) + 1
+                break
+            if address(piece.day, piece.last) >= gap.stop:
+                break  # the next range may begin in the same piece
+            at += 1
+        batch = Batch(self.stream, IdRange(gap.start, stop), self._groups(parts), self._mapping, self._window)
+        self._at = at
+        if stop < gap.stop:
+            self._gaps[0] = IdRange(stop, gap.stop)
+        else:
+            del self._gaps[0]
+        return batch
+
+    def _is_full(
+        self, parts: list[tuple[int, pa.RecordBatch]], piece: SpooledPiece, rows: int, size: int, days: int
+    ) -> bool:
+        if rows >= self._limits.rows or size >= self._limits.bytes:
+            return True
+        last = parts[-1][0]
+        if piece.day == last:
+            return False
+        crosses = np.searchsorted(self._borders, last, "right") != np.searchsorted(self._borders, piece.day, "right")
+        return days >= _DAYS_OF_A_SLICE or bool(crosses)
+
+    def _groups(self, parts: list[tuple[int, pa.RecordBatch]]) -> list[EntryColumns]:
+        if not parts:
+            return []
+        ids = [pc.binary_join_element_wise(pa.scalar(f"{day}"), _texts(part), "-") for day, part in parts]
+        columns = zip(*(part.columns[1:] for _, part in parts), strict=True)
+        values = tuple(pa.concat_arrays(list(column)) for column in columns)
+        return [EntryColumns(pa.concat_arrays(ids).cast(pa.binary()), self._section.keys, values)]
+
+
+def _texts(part: pa.RecordBatch) -> pa.Array:
+    return part.column(0).cast(pa.string())
+
+
+def _between(rows: pa.RecordBatch, piece: SpooledPiece, start: int, stop: int) -> pa.RecordBatch:
+    """The rows of a piece whose addresses are from `start` to before `stop`."""
+    if start <= address(piece.day, piece.first) and address(piece.day, piece.last) < stop:
+        return rows
+    numbers = np.asarray(rows.column(0))
+    first, beyond = start - address(piece.day, 0), stop - address(piece.day, 0)
+    low = int(np.searchsorted(numbers, max(0, first))) if first < 1 << 63 else len(numbers)
+    high = int(np.searchsorted(numbers, beyond)) if beyond < 1 << 63 else len(numbers)
+    return rows.slice(low, max(0, high - low))
+
+
+def cut(gaps: Sequence[IdRange], start: int, stop: int) -> tuple[IdRange, ...]:
+    """The parts of `gaps` from `start` to before `stop`."""
+    parts = (IdRange(max(gap.start, start), min(gap.stop, stop)) for gap in gaps)
+    return tuple(part for part in parts if part.start < part.stop)
+
+
+def rows_in(section: SpoolSection, gaps: Sequence[IdRange]) -> int:
+    """How many rows have addresses in `gaps`. Pieces that are cut by a gap are read: the numbers in one have holes,
+    where rows of other days lie in the file."""
+    total = 0
+    for piece in section.pieces:
+        first, last = address(piece.day, piece.first), address(piece.day, piece.last)
+        for gap in gaps:
+            low, high = max(first, gap.start), min(last + 1, gap.stop)
+            if low < high:
+                whole = (low, high) == (first, last + 1)
+                total += piece.rows if whole else len(_between(section.read(piece), piece, low, high))
+    return total

@@ -1,0 +1,102 @@
+"""Parquet as columns of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.errors.kinds import Terminal, one_line
+from tasks.archive.column_forms import PG_TYPE
+from tasks.files.find import SourceFile
+from tasks.files.formats import parquet_int96
+from tasks.files.formats.as_text import as_text
+from tasks.files.formats.blocks import MOST_ROWS, Rows
+from tasks.files.stored_bytes import intact, reachable
+
+_BLOCK_BYTES = 4 * 1024 * 1024
+_READ_BYTES = 1024 * 1024  # of each column at once, instead of all of it in a row group
+# Decoded at once, and joined into blocks: what a row takes is known only then, since a value that comes again and again
+# is stored once.
+_BATCH_ROWS = 4096
+
+
+def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
+    """The names of the columns, and the rows.
+
+    Raises `Terminal` for what is no Parquet file, has no columns or several of one name, or (while the rows are read)
+    is broken, has a column that cannot become text, or times that `check_int96` refuses.
+    """
+    parquet = _open(file)
+    names = parquet.schema_arrow.names
+    if len(set(names)) < max(1, len(names)):
+        raise Terminal(
+            f"backfill: {file.shown}: expected columns with different names, found"
+            f" {', '.join(map(repr, names)) or 'none'}; write the file with others"
+        )
+    keys = tuple(name.encode() for name in names)
+    return keys, _rows(file, parquet, keys)
+
+
+def _open(file: SourceFile, int96_unit: str = parquet_int96.UNIT) -> Any:
+    with reachable(file):
+        source = file.files.open_input_file(file.path)
+    with intact(file, "Parquet"):
+        parquet = pq.ParquetFile(
+            source, pre_buffer=False, buffer_size=_READ_BYTES, coerce_int96_timestamp_unit=int96_unit
+        )
+        assert parquet.schema_arrow is not None  # read here, where a broken one is explained
+        return parquet
+
+
+def _rows(file: SourceFile, parquet: Any, keys: tuple[bytes, ...]) -> Iterator[Rows]:
+    parquet_int96.check_int96(file, parquet, partial(_open, file))
+    count = held = size = 0
+    columns: list[list[pa.Array]] = [[] for _ in keys]
+    with parquet:
+        for batch in chain(_batches(file, parquet), (None,)):
+            if held and (batch is None or size >= _BLOCK_BYTES or held + len(batch) > MOST_ROWS):
+                row = np.arange(count + 1, count + 1 + held)
+                yield Rows(row, keys, tuple(pa.concat_arrays(parts) for parts in columns))
+                count, held, size = count + held, 0, 0
+                columns = [[] for _ in keys]
+            if batch is not None:
+                texts = [_text(file, batch, number) for number in range(len(keys))]
+                for parts, text in zip(columns, texts, strict=True):
+                    parts.append(text)
+                held += len(batch)
+                size += sum(text.nbytes for text in texts)
+
+
+def _batches(file: SourceFile, parquet: Any) -> Iterator[Any]:
+    groups = [parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+    rows = max(1, min(_BATCH_ROWS, MOST_ROWS, _BLOCK_BYTES // max(1, widest)))
+    with intact(file, "Parquet"):
+        yield from parquet.iter_batches(rows)
+
+
+def text_of(field: pa.Field, column: pa.Array) -> pa.Array:
+    """A column as binary, n, with the same nulls; of an archive (`column_forms.py`) as PostgreSQL reads it."""
+    texts = as_text(column)
+    if PG_TYPE in (field.metadata or {}) and pa.types.is_binary(field.type):
+        return pa.array(
+            [None if value is None else b"\\x" + value.hex().encode() for value in texts.to_pylist()], pa.binary()
+        )
+    return texts
+
+
+def _text(file: SourceFile, batch: Any, number: int) -> pa.Array:
+    try:
+        return text_of(batch.schema.field(number), batch.column(number))
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        field = batch.schema.field(number)
+        raise Terminal(
+            f"backfill: {file.shown}: expected columns that can be text, found {field.name!r} of type {field.type}:"
+            f" {one_line(error)}; write the file without it, or as text"
+        ) from error

@@ -1,0 +1,63 @@
+"""Timestamps of Parquet's old type INT96, as Spark, Impala and Hive write them: they reach further than any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from infra.errors.kinds import Terminal
+from tasks.files.find import SourceFile
+from tasks.files.stored_bytes import intact
+
+# By default INT96 becomes nanoseconds, which wrap outside 1677 to 2262: the year 2611 would be stored as 2026.
+UNIT = "us"
+_WIDER = "s"  # holds every day that INT96 has: microseconds wrap outside the years -290308 to 294247
+_BATCH_ROWS = 4096
+
+
+def check_int96(file: SourceFile, parquet: Any, reopen: Callable[[str], Any]) -> None:
+    """Raise `Terminal` if a timestamp of INT96 is not in the years that microseconds reach.
+
+    `reopen`: opens the file with its INT96 in a unit. Only columns of that type are read, twice.
+    """
+    columns = [parquet.schema.column(number) for number in range(len(parquet.schema))]
+    paths = [column.path for column in columns if column.physical_type == "INT96"]
+    if not paths:
+        return
+    with intact(file, "Parquet"), reopen(UNIT) as narrow, reopen(_WIDER) as wide:
+        row = 1
+        pairs = zip(*(one.iter_batches(_BATCH_ROWS, columns=paths) for one in (narrow, wide)), strict=True)
+        for micros, seconds in pairs:
+            for number, column in enumerate(micros.columns):
+                if not _agree(column, seconds.column(number)):
+                    raise Terminal(
+                        f"backfill: {file.shown}: expected timestamps of the years -290308 to 294247, found others in"
+                        f" column {micros.schema.names[number]!r} (INT96), rows {row} to {row + len(micros) - 1};"
+                        " nothing was loaded: write the file without them"
+                    )
+            row += len(micros)
+
+
+def _agree(micros: pa.Array, seconds: pa.Array) -> bool:
+    """Whether the same times are there: one that has wrapped is another one in seconds."""
+    return all(
+        np.array_equal(np.asarray(fine) // 1_000_000, np.asarray(coarse))
+        for fine, coarse in zip(_numbers(micros), _numbers(seconds), strict=True)
+    )
+
+
+def _numbers(array: pa.Array) -> Iterator[pa.Array]:
+    """All timestamps in a column, nested ones too, as numbers of its unit."""
+    if pa.types.is_map(array.type):
+        yield from _numbers(array.keys)
+        yield from _numbers(array.items)
+    elif pa.types.is_struct(array.type):
+        for part in array.flatten():
+            yield from _numbers(part)
+    elif pa.types.is_nested(array.type):
+        yield from _numbers(array.flatten())
+    elif pa.types.is_timestamp(array.type):
+        yield array.view(pa.int64()).fill_null(0)

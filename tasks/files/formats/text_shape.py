@@ -1,0 +1,125 @@
+"""What a text is by its beginning: its encoding, and how JSON documents follow each other in it."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from infra.errors.kinds import Terminal
+from tasks.files.formats.blocks import Rows
+from tasks.files.formats.json_brackets import signs_of
+from tasks.files.formats.read_buffer import ReadBuffer
+
+Shape = Literal["lines", "array", "objects"]
+
+_LOOKED_AT_BYTES = 1 << 20  # at least, for the end of the first line
+_RECORD_SEPARATOR = b"\x1e"
+# The longer marks first: those of UTF-32 begin like those of UTF-16.
+_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_UTF16_BYTES = range(8, 65)  # so many are enough, and looked at, to know UTF-16 without a mark: every other one is 0
+# How a line of a pretty-printed document ends, and the next one begins: no line of NDJSON does.
+_GOES_ON = (b"{", b"[", b",", b":")
+_INNER = (b'"', b"}", b"]", b"")
+_LATIN1 = re.compile(rb"[A-Za-z][\xc0-\xff]")
+
+
+def check_encoding(window: ReadBuffer, shown: str) -> None:
+    """Raise `Terminal` if a text begins as UTF-16 or UTF-32 does."""
+    head = bytes(window.buffer[: min(window.size, _UTF16_BYTES[-1])])
+    found = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+    if found is None and len(head) >= _UTF16_BYTES[0]:
+        even, odd = head[::2], head[1::2]
+        found = "UTF-16LE" if all(even) and not any(odd) else "UTF-16BE" if all(odd) and not any(even) else None
+    if found:
+        raise Terminal(
+            f"backfill: {shown}: expected UTF-8, found {found}; nothing was loaded: convert the file (iconv -f {found}"
+            " -t UTF-8)"
+        )
+
+
+def check_utf8(rows: Rows, shown: str) -> None:
+    """Raise `Terminal` if rows have letters of Latin-1 or Windows-1252, and no UTF-8 beyond ASCII.
+
+    Other bytes that are not UTF-8 are a matter of their rows: these go to quarantine.
+    """
+    if all(_decodes(column) for column in rows.values):
+        return
+    suspect: tuple[int, int] | None = None
+    for column in rows.values:
+        for row, value in zip(rows.row.tolist(), column.to_pylist(), strict=True):
+            if not value or value.isascii():
+                continue
+            if _decodes(pa.array([value])):
+                return
+            if suspect is None and (found := _LATIN1.search(value)):
+                suspect = row, found[0][1]
+    if suspect is not None:
+        raise Terminal(
+            f"backfill: {shown}, row {suspect[0]}: expected UTF-8, found a letter and the byte 0x{suspect[1]:02x} after"
+            " it, and no UTF-8 in the rows around: Latin-1 or Windows-1252; nothing was loaded: convert the file (iconv"
+            " -f WINDOWS-1252 -t UTF-8)"
+        )
+
+
+def _decodes(values: pa.Array) -> bool:
+    try:
+        values.cast(pa.string())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def shape_of(window: ReadBuffer, shown: str) -> tuple[Shape, bool]:
+    """How the documents in a text follow each other, and whether there may be more of it than the window has.
+
+    `lines`: one in each line; also for what is no JSON: each line is judged for itself. `array`: they are the elements
+    of one array of objects. `objects`: over several lines, each of which begins on a line of its own.
+    Raises `Terminal`, without quoting the text, for what may be meant in more than one way.
+    """
+    more = window.more()
+    while more and not _is_enough(window):
+        more = window.more()
+    check_encoding(window, shown)
+    text = bytes(window.buffer[: window.size])
+    start = len(text) - len(text.lstrip())
+    first, inner = text[start : start + 1], text[start + 1 :].lstrip()[:1]
+    if first == _RECORD_SEPARATOR:
+        raise _refused(shown, "JSON text sequences of RFC 7464 (byte 0x1e before each)", "tr -d '\\036' < FILE")
+    if first == b"[" and inner in (b"{", b"]"):
+        return "array", more
+    if first != b"{":
+        return "lines", more
+    line, ended, rest = text[start:].partition(b"\n")
+    signs = signs_of(np.frombuffer(line, np.uint8))
+    ends = signs.at[signs.depth == 0]
+    if len(ends):
+        _check_alone(line[int(ends[0]) + 1 :].strip(), shown)
+    elif ended and line.rstrip().endswith(_GOES_ON) and rest.lstrip()[:1] in _INNER:
+        return "objects", more
+    return "lines", more
+
+
+def _is_enough(window: ReadBuffer) -> bool:
+    """Whether the first line is there, and the beginning of the next one."""
+    if window.size >= _LOOKED_AT_BYTES:
+        return True
+    _, ended, rest = bytes(window.buffer[: window.size]).lstrip().partition(b"\n")
+    return bool(ended and rest.strip())
+
+
+def _check_alone(rest: bytes, shown: str) -> None:
+    """Raise `Terminal` if the first line has more than one document, of which each line of the file may have some."""
+    if rest.startswith(b"{"):
+        raise _refused(shown, "several documents in the first line")
+    if rest == b",":
+        raise _refused(shown, "a comma after the first document, and no array around it")
+
+
+def _refused(shown: str, found: str, how: str = "jq -c . FILE") -> Terminal:
+    return Terminal(
+        f"backfill: {shown}: expected one JSON document in each line, an array of documents, or documents that begin on"
+        f" a line of their own, found {found}; nothing was loaded: convert the file ({how})"
+    )

@@ -1,0 +1,131 @@
+"""The bytes of a file: as they are stored, counted and hashed on their way, and unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from infra import locations
+from infra.errors.kinds import SpillwayError, Terminal, one_line
+from tasks.files.find import SourceFile
+from tasks.files.formats.read_buffer import Fill
+
+_DRAINED_BYTES = 1024 * 1024  # at once
+_OF_THE_PLACE = (FileNotFoundError, PermissionError)  # fsspec gives them no number
+
+
+class Stored(io.RawIOBase):
+    """A file as it is stored, from its start to its end. `size` and `sha256` are of what has been read.
+
+    Errors of the place are `Transient` or `Terminal`.
+    """
+
+    def __init__(self, file: SourceFile, hashed: bool = True) -> None:
+        super().__init__()
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._hashed = hashed
+        self.size = 0
+        with reachable(file):
+            # Not by its name: what is hashed is what is stored.
+            self._stream = file.files.open_input_stream(file.path, compression=None)
+
+    @property
+    def sha256(self) -> str:
+        """In hex."""
+        return self._digest.hexdigest()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """As much as there is room for, or less; 0 at the end."""
+        with memoryview(buffer) as view, reachable(self._file):
+            count: int = self._stream.readinto(view)
+            if self._hashed:
+                self._digest.update(view[:count])
+        self.size += count
+        return count
+
+    def drain(self) -> None:
+        """Read what is left."""
+        buffer = bytearray(_DRAINED_BYTES)
+        while self.readinto(buffer):
+            pass
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+def unpacked(file: SourceFile, stored: Stored) -> Fill:
+    """What reads the content of a file. At its end all of `stored` has been read.
+
+    Calling it raises `Terminal` where the file is not packed as its name says, or cut.
+    """
+    kind = file.compression
+    if kind is None:
+        return stored.readinto
+    stream = pa.CompressedInputStream(pa.PythonFile(stored, "r"), kind)
+
+    def fill(buffer: memoryview) -> int:
+        with intact(file, kind):
+            count: int = stream.readinto(buffer)
+        if not count:
+            stored.drain()
+            if not stored.size:
+                raise Terminal(f"backfill: {file.shown}: expected {kind}, found an empty file; fetch it again")
+        return count
+
+    return fill
+
+
+def look(file: SourceFile) -> tuple[int | None, int | None]:
+    """Size in bytes and time of the last change in ns, each None where the place does not know it."""
+    with reachable(file):
+        info = file.files.get_file_info(file.path)
+        if info.type != fs.FileType.File:
+            raise FileNotFoundError(file.path)
+        return info.size, info.mtime_ns
+
+
+@contextmanager
+def reachable(file: SourceFile) -> Iterator[None]:
+    """Errors of the place where a file is as `Transient` or `Terminal`."""
+    with locations.translate_errors("backfill", file.shown, "look at the file and at the source"):
+        try:
+            yield
+        except FileNotFoundError:
+            raise Terminal(
+                f"backfill: {file.shown}: expected the file that was there, found none any more; put it back, or start"
+                " the backfill again"
+            ) from None
+        except PermissionError:
+            raise Terminal(
+                f"backfill: {file.shown}: expected a file that may be read, found that it may not; mend its rights"
+                " (chmod +r), or run as its owner"
+            ) from None
+
+
+@contextmanager
+def intact(file: SourceFile, kind: str) -> Iterator[None]:
+    """Errors of what is in a file as `Terminal`, of its place as `reachable` does."""
+    try:
+        yield
+    except SpillwayError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if getattr(error, "errno", None) or isinstance(error, _OF_THE_PLACE) or locations.is_passing(error):
+            with reachable(file):
+                raise
+        raise Terminal(
+            f"backfill: {file.shown}: expected {kind}, found it cut or broken: {one_line(error)}; fetch or write the"
+            " file again"
+        ) from error

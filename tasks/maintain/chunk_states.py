@@ -1,0 +1,151 @@
+"""What the server knows of each chunk: rows, bytes, whether and how it is compressed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import psycopg
+
+from infra.errors.kinds import Transient
+from infra.table import events_name
+from infra.timescaledb import CHUNK_ID, CHUNK_STATUS, COMPRESSED, COMPRESSED_SIZES, FROZEN, PARTIAL
+from tasks.maintain.compression_layout import CompressionLayout
+from tasks.table.chunks import Chunk, count
+
+State = Literal["rows", "compressed", "partial", "frozen"]
+
+
+@dataclass(frozen=True)
+class ChunkState:
+    """What the server knows of a chunk. `bytes` on disk, indexes and the compressed part included.
+
+    `rows`: an estimate, unless `exact`. `bytes_as_rows`: what it was when it was compressed, and `layout` how it was;
+    None where it is not. `partial`: compressed, and rows came later. `frozen`: nobody may write to it. `created`: when
+    its first row came.
+    """
+
+    chunk: Chunk
+    rows: int
+    bytes: int
+    state: State
+    created: datetime
+    bytes_as_rows: int | None = None
+    layout: CompressionLayout | None = None
+    exact: bool = False
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times smaller it is than it was as rows."""
+        return self.bytes_as_rows / self.bytes if self.bytes_as_rows and self.bytes else None
+
+
+def some_chunks(number: int) -> str:
+    """`1 chunk`, `2 chunks` …, for people."""
+    return f"{number:,} chunk{'s' * (number != 1)}"
+
+
+# The sizes, which wait for whoever holds the chunk alone, come from the server's own functions.
+_STATES = f"""
+    SELECT c.chunk_schema, c.chunk_name, c.range_start, c.range_end, {CHUNK_STATUS}(r.oid), c.chunk_creation_time,
+           coalesce(d.total_bytes, 0)::bigint, z.before_compression_total_bytes,
+           coalesce(n.numrows_pre_compression, 0)::bigint, greatest(r.reltuples, 0)::bigint, s.segmentby, s.orderby
+      FROM timescaledb_information.chunks AS c
+      JOIN pg_class AS h ON h.oid = %(table)s::regclass AND h.relname = c.hypertable_name
+                        AND h.relnamespace = to_regnamespace(quote_ident(c.hypertable_schema))
+      JOIN pg_class AS r ON r.oid = to_regclass(format('%%I.%%I', c.chunk_schema, c.chunk_name))
+      LEFT JOIN chunks_detailed_size(%(table)s::regclass) AS d
+             ON d.chunk_schema = c.chunk_schema AND d.chunk_name = c.chunk_name
+      LEFT JOIN chunk_columnstore_stats(%(table)s::regclass) AS z
+             ON z.chunk_schema = c.chunk_schema AND z.chunk_name = c.chunk_name
+      LEFT JOIN {COMPRESSED_SIZES} AS n ON c.is_compressed AND n.chunk_id = {CHUNK_ID}(r.oid)
+      LEFT JOIN timescaledb_information.chunk_columnstore_settings AS s ON s.chunk = r.oid
+     ORDER BY c.range_start, c.chunk_name"""  # noqa: S608
+
+
+# What the server says when a chunk that its own views listed is dropped before its functions come to it.
+_DROPPED_MEANWHILE = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedObject,  # «chunk not found»
+    psycopg.errors.LockNotAvailable,  # «chunk deleted by other transaction», 2.18
+    psycopg.errors.DeadlockDetected,
+)
+_LOOK_SECONDS = 30.0  # of dropping without a gap that is long enough for one look
+_PAUSE_SECONDS = 0.02
+
+
+def chunk_states(connection: psycopg.Connection) -> list[ChunkState]:
+    """All chunks of `events`, the oldest first, with rows as the server estimates them.
+
+    Looks again while others drop chunks. Raises `Transient` if they go on doing so, and `psycopg.Error`.
+    """
+    deadline = time.monotonic() + _LOOK_SECONDS
+    while True:
+        try:
+            with connection.transaction():  # a savepoint, in a transaction of the caller's
+                return [_chunk_state(*row) for row in connection.execute(_STATES, {"table": events_name()})]
+        except _DROPPED_MEANWHILE as error:
+            there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [events_name()]).fetchone()
+            if there is None or not there[0]:
+                raise
+            if time.monotonic() > deadline:
+                raise Transient(
+                    f"chunks of {events_name()}: expected a moment without a drop, found none in {_LOOK_SECONDS:.0f} s;"
+                    " nothing was changed: try again when the drops are done (pg_stat_activity shows them)"
+                ) from error
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _chunk_state(
+    schema: str, table: str, start: datetime, end: datetime, status: int, created: datetime, size: int,
+    bytes_as_rows: int | None, compressed_rows: int, loose_rows: int, segmentby: str | None, orderby: str | None,
+) -> ChunkState:  # fmt: skip
+    return ChunkState(
+        Chunk(schema, table, start, end),
+        rows=compressed_rows + loose_rows,
+        bytes=size,
+        state=_state(status),
+        created=created,
+        bytes_as_rows=bytes_as_rows,
+        layout=None if bytes_as_rows is None else CompressionLayout.parse(segmentby or "", orderby or ""),
+    )
+
+
+def _state(status: int) -> State:
+    if status & FROZEN:
+        return "frozen"
+    if status & PARTIAL:
+        return "partial"
+    return "compressed" if status & COMPRESSED else "rows"
+
+
+# Not longer than the session allows: the client gives up a server that is silent for longer.
+_LIMIT = """
+    SELECT set_config('statement_timeout', least(%s, nullif(setting::int, 0)) || 'ms', true)
+      FROM pg_settings WHERE name = 'statement_timeout'"""
+
+
+def count_rows(connection: psycopg.Connection, chunks: Sequence[Chunk], seconds: float) -> Iterator[tuple[Chunk, int]]:
+    """Count the rows of each chunk, in the order given, as long as all of them together take no longer than `seconds`,
+    and none longer than a statement may.
+
+    A statement a chunk: each sees what is committed by then, and none holds a lock longer than it runs. A chunk that
+    was dropped meanwhile has none.
+    """
+    deadline = time.monotonic() + seconds
+    for chunk in chunks:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        try:
+            with connection.transaction():
+                connection.execute(_LIMIT, [max(1, round(left * 1000))])
+                rows = count(connection, chunk)
+        except psycopg.errors.QueryCanceled:
+            return
+        except psycopg.errors.UndefinedTable:
+            rows = 0
+        yield chunk, rows

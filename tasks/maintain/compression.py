@@ -1,0 +1,270 @@
+"""Compression: make the server agree with the settings, and see that it does what it is set to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import psycopg
+from psycopg import sql
+
+from infra.connections.clients import Clients
+from infra.errors.kinds import Transient
+from infra.table import events_name, events_table
+from tasks.base.clock import server_now
+from tasks.base.step import step
+from tasks.maintain.chunk_states import ChunkState, chunk_states
+from tasks.maintain.compression_layout import CompressionLayout
+from tasks.maintain.contention import ChunkBusy, ChunkGone, exclusive_lock, retry_on_contention
+from tasks.maintain.jobs import Change, Job, apply, days, enabled_again, is_community, jobs
+
+
+@dataclass(frozen=True)
+class DesiredPolicy:
+    """Chunks of which all is older than `after` are compressed like `layout`."""
+
+    after: timedelta
+    layout: CompressionLayout
+
+
+@dataclass(frozen=True)
+class CurrentPolicy:
+    """What the server is set to. `layout`: None where the table is not ready for compression."""
+
+    layout: CompressionLayout | None
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class ColumnstoreSql:
+    """The SQL for compression: it has new names from TimescaleDB 2.18 on, and the old ones work on."""
+
+    set_layout: str
+    add: str
+    remove: str
+    convert: str
+
+
+NEW = ColumnstoreSql(
+    "ALTER TABLE {table} SET (timescaledb.enable_columnstore, timescaledb.segmentby = {segmentby},"
+    " timescaledb.orderby = {orderby})",
+    "CALL add_columnstore_policy({name}, after => {after}::interval)",
+    "CALL remove_columnstore_policy({name}, if_exists => true)",
+    "CALL convert_to_columnstore({chunk}::regclass, recompress => {whole})",
+)
+OLD = ColumnstoreSql(
+    "ALTER TABLE {table} SET (timescaledb.compress, timescaledb.compress_segmentby = {segmentby},"
+    " timescaledb.compress_orderby = {orderby})",
+    "SELECT add_compression_policy({name}, compress_after => {after}::interval)",
+    "SELECT remove_compression_policy({name}, if_exists => true)",
+    "SELECT compress_chunk({chunk}::regclass, recompress => {whole})",
+)
+
+_FOUND = """
+    SELECT h.compression_enabled, s.segmentby, s.orderby
+      FROM timescaledb_information.hypertables AS h
+      JOIN timescaledb_information.hypertable_compression_settings AS s ON s.hypertable = %(table)s::regclass
+      JOIN pg_class AS r ON r.oid = s.hypertable AND r.relname = h.hypertable_name
+                        AND r.relnamespace = to_regnamespace(quote_ident(h.hypertable_schema))"""
+
+
+# The server packs what compression has made once more: by lz4 in two thirds of the time, to the same size.
+_QUICKLY = """
+    SELECT set_config(name, 'lz4', true)
+      FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)"""
+
+
+def columnstore_sql(connection: psycopg.Connection) -> ColumnstoreSql:
+    """The newest names that the server has."""
+    row = connection.execute("SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'add_columnstore_policy')").fetchone()
+    return NEW if row is not None and row[0] else OLD
+
+
+def read_current_policy(connection: psycopg.Connection) -> CurrentPolicy:
+    """What the server is set to. Raises `psycopg.Error`."""
+    row = connection.execute(_FOUND, {"table": events_name()}).fetchone()
+    enabled, segmentby, orderby = row or (False, None, None)
+    layout = CompressionLayout.parse(segmentby or "", orderby) if enabled and orderby else None
+    return CurrentPolicy(layout, tuple(jobs(connection, "compression")))
+
+
+def compression_changes(found: CurrentPolicy, wanted: DesiredPolicy | None, words: ColumnstoreSql) -> list[Change]:
+    """What makes the server agree with `wanted`, in order; nothing where it does. None: no compression."""
+    remove = _statement(words.remove)
+    if wanted is None:
+        return [Change("compression policy removed: SPILLWAY_COMPRESS_AFTER is empty", remove)] * bool(found.jobs)
+    todo = []
+    if found.layout != wanted.layout:
+        before = f" instead of {found.layout}" if found.layout else ""
+        statement = _statement(
+            words.set_layout,
+            segmentby=", ".join(wanted.layout.segmentby),
+            orderby=", ".join(wanted.layout.orderby),
+        )
+        todo.append(Change(f"compression set: {wanted.layout}{before}", statement))
+    add = _statement(words.add, after=wanted.after)
+    if not found.jobs:
+        todo.append(Change(f"compression policy added: after {days(wanted.after)}", add))
+    elif len(found.jobs) > 1 or found.jobs[0].after != wanted.after:
+        # Adding with `if_not_exists` would keep the old one.
+        before = ", ".join(days(job.after) if job.after else "another condition" for job in found.jobs)
+        todo += [Change(f"compression policy after {before}: removed", remove)] * len(found.jobs)
+        todo.append(Change(f"compression policy added: after {days(wanted.after)}", add))
+    elif not found.jobs[0].enabled:
+        todo.append(enabled_again(found.jobs[0]))
+    return todo
+
+
+@dataclass(frozen=True)
+class Recompression:
+    """A chunk that is to be compressed again, and why. `whole`: all of it, not only what came late."""
+
+    state: ChunkState
+    why: str
+    whole: bool
+
+
+def to_compress_again(states: Sequence[ChunkState], wanted: DesiredPolicy, now: datetime) -> list[Recompression]:
+    """Of the compressed chunks past the age: those that rows were added to, and those of another layout."""
+    found = []
+    for state in states:
+        if state.chunk.range_end > now - wanted.after or state.state not in ("compressed", "partial"):
+            continue
+        if state.layout != wanted.layout:
+            found.append(Recompression(state, f"it had {state.layout}", whole=True))
+        elif state.state == "partial":
+            found.append(Recompression(state, "late rows", whole=False))
+    return found
+
+
+def compress_again(connection: psycopg.Connection, again: Recompression, words: ColumnstoreSql) -> None:
+    """Compress one chunk again, in a transaction of its own. Raises `ChunkBusy` where others use it all the time.
+
+    Those who read it wait meanwhile: with a lock that is made stronger at its end, as the server's own job has it, a
+    load that has read the chunk and wants to write would be in a deadlock with it.
+    """
+    chunk = again.state.chunk
+    name = sql.Identifier(chunk.schema, chunk.table).as_string(connection)
+
+    def work() -> None:
+        with exclusive_lock(connection, chunk):
+            connection.execute(_QUICKLY)
+            connection.execute(_statement(words.convert, chunk=name, whole=again.whole))
+
+    retry_on_contention(connection, work)
+    if again.state.state != "rows":  # the server has emptied those
+        _give_back(connection, again.state)
+
+
+def _give_back(connection: psycopg.Connection, state: ChunkState) -> None:
+    """What was moved out of the chunk has left room in its table and indexes: more, in the end, than all that is in it.
+
+    Where others are in the way, autovacuum and the next run do it.
+    """
+    table = sql.Identifier(state.chunk.schema, state.chunk.table)
+
+    def work() -> None:
+        with exclusive_lock(connection, state.chunk):
+            connection.execute(sql.SQL("REINDEX TABLE {}").format(table))
+
+    with suppress(ChunkBusy, psycopg.errors.UndefinedTable):
+        # By a cursor: `execute` would begin a transaction, in which there is no VACUUM.
+        connection.cursor().execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(table))
+        retry_on_contention(connection, work)
+
+
+def why_not_compressed(state: ChunkState, jobs: Sequence[Job], wanted: DesiredPolicy, now: datetime) -> str | None:
+    """Why a chunk past the age is not compressed, or not wholly; None where it is, or is not to be yet."""
+    if state.chunk.range_end + wanted.after > now or state.state == "compressed":
+        return None
+    if state.state == "frozen":
+        return "it is frozen: nobody may write to it"
+    if not jobs:
+        return "there is no policy yet"
+    job = jobs[0]
+    if not job.enabled:
+        return f"job {job.id} is disabled"
+    if job.running:
+        return str(job)
+    if not was_there(state, job, wanted):
+        return f"job {job.id} has not run since it is due; it will {_when(job)}"
+    if job.failed:
+        return str(job)
+    if state.state == "partial":
+        return f"rows came late; job {job.id} takes them in {_when(job)}"
+    return f"job {job.id} has run and left it: see the log of the database server"
+
+
+def due_since(state: ChunkState, wanted: DesiredPolicy) -> datetime:
+    """Since when, or from when on, the chunk is to be compressed: late events make old chunks anew."""
+    return max(state.chunk.range_end + wanted.after, state.created)
+
+
+def failed_by_job(state: ChunkState, jobs: Sequence[Job], wanted: DesiredPolicy) -> bool:
+    """Whether a job that failed, or was put to sleep, has left the chunk as rows. Late rows are this flow's to do."""
+    return state.state == "rows" and any(
+        not job.enabled or (job.failed and not job.running and was_there(state, job, wanted)) for job in jobs
+    )
+
+
+def was_there(state: ChunkState, job: Job, wanted: DesiredPolicy) -> bool:
+    """Whether the job has begun a run since the chunk was to be compressed."""
+    return job.last_start is not None and job.last_start >= due_since(state, wanted)
+
+
+def _when(job: Job) -> str:
+    return f"at {job.next_start:%Y-%m-%d %H:%M}" if job.next_start else "at any moment"
+
+
+def _statement(text: str, **values: object) -> sql.Composed:
+    literals = {name: sql.Literal(value) for name, value in values.items()}
+    return sql.SQL(text).format(table=events_table(), name=sql.Literal(events_name()), **literals)
+
+
+def desired_policy(clients: Clients) -> DesiredPolicy | None:
+    """What the settings want. Raises `Terminal` for columns that are none."""
+    config = clients.settings
+    if config.compress_after is None:
+        return None
+    return DesiredPolicy(
+        config.compress_after, CompressionLayout.parse(config.compress_segmentby, config.compress_orderby)
+    )
+
+
+@step("agree on compression")
+def agree_on_compression(clients: Clients, dry_run: bool) -> list[str]:
+    """Set the server to what the settings want; returns what was changed, or would be."""
+    with clients.explained("agree on compression"), clients.postgres() as connection:
+        if not is_community(connection):
+            return []
+        todo = compression_changes(
+            read_current_policy(connection), desired_policy(clients), columnstore_sql(connection)
+        )
+        if not dry_run:
+            apply(connection, todo)
+        return [change.what for change in todo]
+
+
+@step("chunks to compress again")
+def find_late(clients: Clients) -> list[Recompression]:
+    """`to_compress_again`, as a task; none where nothing is to be compressed, or nothing can be."""
+    wanted = desired_policy(clients)
+    with clients.explained("chunks to compress again"), clients.postgres() as connection:
+        if wanted is None or not is_community(connection):
+            return []
+        return to_compress_again(chunk_states(connection), wanted, server_now(connection))
+
+
+@step("compress again", retries=1)
+def compress(clients: Clients, again: Recompression) -> None:
+    """`compress_again`, as a task; nothing where it is gone. Raises `Transient` where others use it all the time."""
+    doing = f"compress {again.state.chunk.table} again ({again.why})"
+    with clients.explained(doing), clients.postgres() as connection:
+        try:
+            compress_again(connection, again, columnstore_sql(connection))
+        except ChunkBusy:
+            raise Transient(f"{doing}: others use it all the time; the next run tries again") from None
+        except ChunkGone:
+            return

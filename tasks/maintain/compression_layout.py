@@ -1,0 +1,60 @@
+"""How a chunk is compressed: by which columns its rows are put together, and in which order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from infra.errors.kinds import WrongUse
+
+TIME = "time"
+_COLUMN = re.compile(r'"?(\w+)"?')
+_ORDER = re.compile(r'"?(\w+)"?(?:\s+(ASC|DESC))?(?:\s+NULLS\s+(FIRST|LAST))?', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CompressionLayout:
+    """`segmentby`: columns of which each compressed batch has one value; `orderby`: the order of rows in it.
+
+    Both as the server writes them, without quotes and without what is the default: `time DESC`, `user_id`.
+    """
+
+    segmentby: tuple[str, ...] = ()
+    orderby: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, segmentby: str, orderby: str) -> CompressionLayout:
+        """From lists with commas. The time, where it is nowhere, comes last: so does the server see it.
+
+        Raises `WrongUse` for what is no such list.
+        """
+        segments = tuple(_column(part) for part in _parts(segmentby))
+        orders = tuple(_order(part) for part in _parts(orderby))
+        if TIME not in segments and TIME not in (order.split()[0] for order in orders):
+            orders += (f"{TIME} DESC",)
+        return cls(segments, orders)
+
+    def __str__(self) -> str:
+        return f"segmentby {', '.join(self.segmentby) or '–'}, orderby {', '.join(self.orderby)}"
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text.strip() else []
+
+
+def _column(text: str) -> str:
+    if (found := _COLUMN.fullmatch(text)) is None:
+        raise WrongUse(f"SPILLWAY_COMPRESS_SEGMENTBY: expected columns such as event_type, found {text!r}; mend it")
+    return found[1]
+
+
+def _order(text: str) -> str:
+    if (found := _ORDER.fullmatch(text)) is None:
+        raise WrongUse(f"SPILLWAY_COMPRESS_ORDERBY: expected columns such as time DESC, found {text!r}; mend it")
+    column, direction, nulls = found[1], (found[2] or "ASC").upper(), (found[3] or "").upper()
+    default_nulls = "FIRST" if direction == "DESC" else "LAST"
+    return (
+        column
+        + (" DESC" if direction == "DESC" else "")
+        + (f" NULLS {nulls}" if nulls and nulls != default_nulls else "")
+    )

@@ -1,0 +1,118 @@
+"""Which rows that are not there went with a chunk that retention dropped, as far as that can be known."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from tasks.base.addresses import IdRange
+from tasks.base.clock import server_now
+from tasks.maintain.drops import policy_reached
+from tasks.maintain.jobs import jobs
+from tasks.table.chunks import chunks
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Of a row that was loaded nobody knows when: before every drop. And of the database's own job, which comes at any time:
+# after every load.
+UNKNOWN = -(2**63)
+_ANY_TIME = 2**63 - 1
+
+_DROPS = "SELECT range_start, range_end, dropped_at, rows IS NOT NULL FROM spillway.drops"
+# Ranges that were merged know only when the last of them was loaded.
+_LOADED = """
+    SELECT lower(ids)::text, upper(ids)::text, CASE WHEN ranges = 1 THEN loaded_at END FROM spillway.ledger
+     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) AND ids && numrange(%s, %s)
+     ORDER BY ids"""
+_REDRIVEN = """
+    SELECT entry_id, resolved_at FROM spillway.quarantine
+     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) AND entry_id = ANY(%s)
+       AND outcome = 'redriven' AND replayed IS NULL"""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Chunks with times from `start` to before `end` were dropped by `at`; all in microseconds since 1970.
+
+    Not `counted`: the database's own job did it, to whole chunks that ended by `end`, and to which is not known.
+    """
+
+    start: int
+    end: int
+    at: int
+    counted: bool
+
+
+@dataclass(frozen=True)
+class Retention:
+    """All drops, and the chunks that are there: start, end, and when each was made, in microseconds since 1970."""
+
+    drops: tuple[Drop, ...]
+    chunks: tuple[tuple[int, int, int], ...]
+
+    def took(self, times: NDArray[np.int64], loaded: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Of rows that are not there, by their times and when their loads began: which ones retention took, shape (n,).
+
+        A row can have gone with a drop only where it was loaded before; and none has that was loaded after the chunk
+        was made which is there now: late events make it anew.
+        """
+        ordered = sorted(self.chunks)
+        bounds = np.array([*ordered, (_ANY_TIME, _ANY_TIME, _ANY_TIME)], np.int64)
+        place = np.searchsorted(bounds[:-1, 0], times, side="right") - 1
+        _, end, made = bounds[place].T  # of those before the first chunk: of the last row, which has no times
+        inside = (place >= 0) & (times < end)
+        gone = np.zeros(len(times), bool)
+        for drop in self.drops:
+            took = (times >= drop.start) & (times < drop.end) & (loaded <= drop.at)
+            gone |= took if drop.counted else took & ~(inside & (end > drop.end))
+        found: NDArray[np.bool_] = gone & ~(inside & (loaded > made))
+        return found
+
+
+def retention(connection: psycopg.Connection) -> Retention:
+    """What is on record, and what the database's own job may do at any moment. Raises `psycopg.Error`."""
+    drops = [
+        Drop(_us(start) if start else UNKNOWN, _us(end), _us(at), counted)
+        for start, end, at, counted in connection.execute(_DROPS).fetchall()
+    ]
+    if (until := policy_reached(jobs(connection, "retention"), server_now(connection))) is not None:
+        drops.append(Drop(UNKNOWN, _us(until), _ANY_TIME, counted=False))
+    there = chunks(connection).items() if drops else ()
+    return Retention(
+        tuple(drops), tuple((_us(chunk.range_start), _us(chunk.range_end), _us(made)) for chunk, made in there)
+    )
+
+
+def dropped_rows(
+    connection: psycopg.Connection, stream: str, ids: IdRange, entries: Sequence[tuple[int, str]], times: Sequence[int]
+) -> list[bool]:
+    """Which drained entries of `stream` that are not in the table retention took.
+
+    `entries`: their ids, within `ids`, as number and as text; `times`: of their events, in microseconds since 1970.
+    Asked after the table: what is dropped in between is on record by then. Raises `psycopg.Error`.
+    """
+    found = retention(connection) if entries else Retention((), ())
+    if not found.drops:
+        return [False] * len(entries)
+    ranges = connection.execute(_LOADED, [stream, ids.start, ids.stop]).fetchall()
+    starts = [int(start) for start, _, _ in ranges]
+    stops = [int(stop) for _, stop, _ in ranges]
+    resolved = connection.execute(_REDRIVEN, [stream, [text for _, text in entries]])
+    redriven = {text: _us(moment) for text, moment in resolved}
+
+    def loaded(entry: int, text: str) -> int:
+        place = bisect_right(starts, entry) - 1
+        at = ranges[place][2] if place >= 0 and entry < stops[place] else None
+        return max(_us(at) if at else UNKNOWN, redriven.get(text, UNKNOWN))
+
+    began = np.array([loaded(*entry) for entry in entries], np.int64)
+    return [bool(gone) for gone in found.took(np.array(times, np.int64), began)]
+
+
+def _us(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,222 @@
+"""What a run of maintenance did and found, as one object and as a table that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from prefect.events import emit_event
+
+from infra.display import markdown
+from tasks.base.artifacts import publish
+from tasks.base.step import step
+from tasks.maintain.check import Check
+from tasks.maintain.chunk_states import ChunkState, some_chunks
+from tasks.maintain.jobs import days
+from tasks.maintain.retention import DroppedChunk
+from tasks.table.chunks import Chunk
+
+VIOLATION_EVENT = "spillway.maintain.violation"
+_MOST_ROWS = 100  # of the table of chunks: the oldest and the newest, half each
+
+
+@dataclass(frozen=True)
+class MaintainOutcome:
+    """What a run changed, or in a dry run would: settings in words, chunks compressed again, archived, dropped.
+
+    `failed`: steps that did not come to their end; `refused`: chunks that were left for the next run, and why.
+    """
+
+    dry_run: bool
+    changes: list[str] = field(default_factory=list)
+    compressed_again: list[Chunk] = field(default_factory=list)
+    archived: list[Chunk] = field(default_factory=list)
+    dropped: list[DroppedChunk] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def violations(done: MaintainOutcome, found: Check) -> list[str]:
+    """What makes the run fail."""
+    return [*done.failed, *found.violations]
+
+
+def result(done: MaintainOutcome, found: Check) -> dict[str, Any]:
+    """All of it, for `--json` and for whoever calls the flow."""
+    return {
+        "ok": not violations(done, found),
+        "dry_run": done.dry_run,
+        "edition": "Community" if found.community else "Apache",
+        "changes": list(done.changes),
+        "compressed_again": [chunk.table for chunk in done.compressed_again],
+        "archived": [chunk.table for chunk in done.archived],
+        "dropped": [
+            {"chunk": one.chunk.table, "start": one.chunk.range_start, "end": one.chunk.range_end}
+            | {"rows": one.rows, "bytes": one.bytes}
+            for one in _dropped(done, found)
+        ],
+        "compression": _compression(found),
+        "retention": {
+            "keep_seconds": found.keep.total_seconds() if found.keep else None,
+            "horizon": found.horizon,
+            "dropping_after_seconds": found.dropping_after.total_seconds() if found.dropping_after else None,
+            "oldest": found.oldest,
+            "overdue": list(found.overdue),
+            "job": str(found.retention_job) if found.retention_job else None,
+            "next_run": asdict(found.next_drop) if found.next_drop else None,
+        },
+        "account": asdict(found.row_audit) | {"missing": found.row_audit.missing},
+        "slowest_load_seconds": found.slowest_load,
+        "summary": sentences(done, found),
+        "chunks": [_chunk(state, after, found) for state, after in zip(found.chunks, found.next, strict=True)],
+        "warnings": [*done.refused, *found.warnings],
+        "violations": violations(done, found),
+    }
+
+
+def _dropped(done: MaintainOutcome, found: Check) -> list[DroppedChunk]:
+    """What was dropped; in a dry run it is there still, and the check has counted it."""
+    if not done.dry_run:
+        return done.dropped
+    rows = {state.chunk: state.rows for state in found.chunks}
+    return [replace(one, rows=rows.get(one.chunk, one.rows)) for one in done.dropped]
+
+
+def _compression(found: Check) -> dict[str, Any]:
+    compressed = [state for state in found.chunks if state.bytes_as_rows]
+    return {
+        "layout": str(found.compression.layout) if found.compression.layout else None,
+        "jobs": [str(job) for job in found.compression.jobs],
+        "chunks": len(found.chunks),
+        "compressed": sum(state.state == "compressed" for state in found.chunks),
+        "partial": sum(state.state == "partial" for state in found.chunks),
+        "bytes_as_rows": sum(state.bytes_as_rows or 0 for state in compressed),
+        "bytes": sum(state.bytes for state in compressed),
+        "ratio": _rounded(found.ratio),
+    }
+
+
+def _chunk(state: ChunkState, after: str, found: Check) -> dict[str, Any]:
+    chunk = state.chunk
+    return {
+        "chunk": chunk.table,
+        "start": chunk.range_start,
+        "end": chunk.range_end,
+        "age_days": round((found.now - chunk.range_end).total_seconds() / 86400, 1),
+        "rows": state.rows,
+        "exact": state.exact,
+        "bytes": state.bytes,
+        "bytes_as_rows": state.bytes_as_rows,
+        "ratio": _rounded(state.ratio),
+        "state": state.state,
+        "next": after,
+    }
+
+
+def shown(chunk: dict[str, Any]) -> dict[str, str]:
+    """One of the `chunks` of `result` as a row for people."""
+    return {
+        "chunk": chunk["chunk"].strip("_"),
+        "from": f"{chunk['start']:%Y-%m-%d}",
+        "to": f"{chunk['end']:%Y-%m-%d}",
+        "age": f"{chunk['age_days']:,.0f} days" if chunk["age_days"] >= 0 else "current",
+        "rows": f"{'' if chunk['exact'] else '~'}{chunk['rows']:,}",
+        "size": size(chunk["bytes"]),
+        "state": chunk["state"] + (f", {chunk['ratio']:.1f} × smaller" if chunk["ratio"] else ""),
+        "next": chunk["next"],
+    }
+
+
+def size(count: int) -> str:
+    """Bytes, for people."""
+    found = float(count)
+    for unit, digits in (("B", 0), ("kB", 0), ("MB", 1), ("GB", 1)):
+        if found < 1000:
+            return f"{found:.{digits}f} {unit}"
+        found /= 1000
+    return f"{found:,.1f} TB"
+
+
+def summary_lines(done: MaintainOutcome) -> list[str]:
+    """What was done, or would be, a sentence a line."""
+    would = "would be " if done.dry_run else ""
+    lines = [f"{'to do: ' if done.dry_run else ''}{change}" for change in done.changes]
+    if done.dropped:
+        rows, gone = sum(one.rows for one in done.dropped), sum(one.bytes for one in done.dropped)
+        span = f"{done.dropped[0].chunk.range_start:%Y-%m-%d} to {done.dropped[-1].chunk.range_end:%Y-%m-%d}"
+        lines.append(f"{some_chunks(len(done.dropped))} {would}dropped: {rows:,} rows, {size(gone)}, {span}")
+    lines += [f"{some_chunks(len(done.archived))} {would}archived"] * bool(done.archived)
+    lines += [f"{some_chunks(len(done.compressed_again))} {would}compressed again"] * bool(done.compressed_again)
+    return lines
+
+
+def sentences(done: MaintainOutcome, found: Check) -> list[str]:
+    """What stands above the table, a sentence a line."""
+    lines = summary_lines(replace(done, dropped=_dropped(done, found)))
+    compression = _compression(found)
+    if found.ratio:
+        lines.append(
+            f"{compression['compressed'] + compression['partial']} of {some_chunks(len(found.chunks))} are compressed:"
+            f" {size(compression['bytes_as_rows'])} became {size(compression['bytes'])}, {found.ratio:.1f} × smaller"
+        )
+    lines += [f"compression after {days(job.after) if job.after else '?'}: {job}" for job in found.compression.jobs]
+    if found.slowest_load is not None:
+        lines.append(f"slowest load beside this run or the last one of the compression: {found.slowest_load:.2f} s")
+    lines.append(_retention(found))
+    if found.retention_job is not None and found.dropping_after is not None:
+        lines.append(f"the database drops after {days(found.dropping_after)}: {found.retention_job}")
+    if found.row_audit.checked:
+        lines.append(
+            f"ledger: {found.row_audit.inserted:,} inserted {_since(found)}, {found.row_audit.rows:,} rows there,"
+            f" {found.row_audit.dropped:,} dropped, {found.row_audit.missing:,} missing"
+        )
+    return lines
+
+
+def _retention(found: Check) -> str:
+    oldest = f"the oldest event is of {found.oldest:%Y-%m-%d %H:%M}" if found.oldest else "there is no event"
+    if found.horizon is None or found.next_drop is None:
+        return f"nothing is ever dropped (SPILLWAY_KEEP is empty); {oldest}"
+    coming = found.next_drop
+    what = "nothing"
+    if coming.chunks:
+        what = f"{some_chunks(coming.chunks)}, {coming.rows:,} rows, {size(coming.bytes)}"
+        what += f", {coming.start:%Y-%m-%d} to {coming.end:%Y-%m-%d}"
+    return (
+        f"kept since {found.horizon:%Y-%m-%d %H:%M}; {oldest}; the run of {coming.at:%Y-%m-%d %H:%M} will drop {what}"
+    )
+
+
+def _since(found: Check) -> str:
+    return f"from {found.row_audit.since:%Y-%m-%d %H:%M} on" if found.row_audit.since else "in all"
+
+
+def _rounded(ratio: float | None) -> float | None:
+    return None if ratio is None else round(ratio, 2)
+
+
+@step("report")
+def report_maintenance(done: MaintainOutcome, found: Check) -> None:
+    """Publish the Prefect table artifact `maintain`, and every violation as an event."""
+    lines = [f"- **error: {markdown(text)}**" for text in violations(done, found)]
+    lines += [f"- warning: {markdown(text)}" for text in (*done.refused, *found.warnings)]
+    lines += [f"- {markdown(line)}" for line in sentences(done, found)]
+    rows = [shown(chunk) for chunk in result(done, found)["chunks"]]
+    if len(rows) > _MOST_ROWS:
+        lines.append(f"- of {len(rows)} chunks the oldest and the newest {_MOST_ROWS // 2} are shown")
+        rows = [*rows[: _MOST_ROWS // 2], *rows[-_MOST_ROWS // 2 :]]
+    errors, warnings = len(violations(done, found)), len(done.refused) + len(found.warnings)
+    verdict = f"**errors: {errors}**, warnings: {warnings}" if errors or warnings else "all is well"
+    heading = f"a dry run, nothing was changed; {verdict}" if done.dry_run else verdict
+    publish("maintain", rows, f"{heading}\n\n" + "\n".join(lines))
+    _emit(violations(done, found))
+
+
+def _emit(problems: Sequence[str]) -> None:
+    for problem in problems:
+        emit_event(
+            event=VIOLATION_EVENT,
+            resource={"prefect.resource.id": "spillway.table.events", "prefect.resource.name": "events"},
+            payload={"violation": problem},
+        )

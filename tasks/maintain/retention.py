@@ -1,0 +1,143 @@
+"""Retention: drop chunks of which all is older than the time to keep, in one of three ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+
+from infra.connections.clients import Clients
+from infra.errors.kinds import Terminal, Transient
+from infra.table import events_name
+from tasks.base.clock import server_now
+from tasks.base.step import step
+from tasks.maintain.chunk_states import ChunkState, chunk_states
+from tasks.maintain.contention import ChunkBusy, ChunkGone, block_writers, retry_on_contention, yield_to_writers
+from tasks.maintain.drops import drop_alone, policy_reached, record_uncounted
+from tasks.maintain.jobs import Change, Job, apply, days, enabled_again, is_community, jobs
+from tasks.table.chunks import Chunk, count, days_of
+
+Way = Literal["policy", "flow", "archive"]
+
+_ADD = "SELECT add_retention_policy({name}, drop_after => {after}::interval)"
+_REMOVE = "SELECT remove_retention_policy({name}, if_exists => true)"
+
+
+@dataclass(frozen=True)
+class DroppedChunk:
+    """What was dropped, or in a dry run would be: a chunk and its rows (an estimate in a dry run)."""
+
+    chunk: Chunk
+    rows: int
+    bytes: int
+
+
+def retention_changes(found: Sequence[Job], keep: timedelta | None, way: Way) -> list[Change]:
+    """What makes the database's own job agree with the settings: there is one only where it is to drop."""
+    remove = _statement(_REMOVE)
+    if keep is None or way != "policy":
+        why = "SPILLWAY_KEEP is empty, nothing is to be dropped" if keep is None else f"SPILLWAY_RETENTION is {way}"
+        return [Change(f"retention policy after {_after(job)}: removed, {why}", remove) for job in found]
+    add = Change(f"retention policy added: after {days(keep)}", _statement(_ADD, after=keep))
+    if not found:
+        return [add]
+    if len(found) > 1 or found[0].after != keep:
+        return [*(Change(f"retention policy after {_after(job)}: removed", remove) for job in found), add]
+    return [] if found[0].enabled else [enabled_again(found[0])]
+
+
+def due(states: Sequence[ChunkState], keep: timedelta | None, now: datetime) -> list[ChunkState]:
+    """The chunks of which all is older than `keep`, the oldest first."""
+    return [] if keep is None else [state for state in states if state.chunk.range_end <= now - keep]
+
+
+def drop_chunk(connection: psycopg.Connection, state: ChunkState) -> int | None:
+    """Count and drop one chunk, in a transaction of its own that also puts it on record; None where it is gone.
+
+    Loads go first: they wait no longer than a day's rows are counted, and none is brought into a deadlock. Raises
+    `ChunkBusy` where others use the chunk all the time, and `psycopg.Error`.
+    """
+    chunk = state.chunk
+
+    def work() -> int:
+        block_writers(connection, chunk)
+        rows = _count(connection, state)
+        drop_alone(connection, chunk, rows, state.bytes, "maintain")
+        return rows
+
+    try:
+        return retry_on_contention(connection, work)
+    except ChunkGone:
+        return None
+
+
+def _count(connection: psycopg.Connection, state: ChunkState) -> int:
+    """The rows of a chunk that is locked: a day at a time, unless the columnstore knows its number without reading."""
+    if state.state != "rows":
+        return count(connection, state.chunk)
+    rows = 0
+    for start, stop in days_of(state.chunk):
+        rows += count(connection, state.chunk, start, stop)
+        yield_to_writers(connection, state.chunk)
+    return rows
+
+
+def _after(job: Job) -> str:
+    return days(job.after) if job.after else "another condition"
+
+
+def _statement(text: str, **values: object) -> sql.Composed:
+    literals = {name: sql.Literal(value) for name, value in values.items()}
+    return sql.SQL(text).format(name=sql.Literal(events_name()), **literals)
+
+
+@step("agree on retention")
+def agree_on_retention(clients: Clients, dry_run: bool) -> list[str]:
+    """Set or remove the database's own job as the settings want; returns what was changed, or would be.
+
+    Raises `Terminal` where the settings want a job and the edition has none, or an archive and there is no place.
+    """
+    config = clients.settings
+    if config.keep is not None and config.retention == "archive" and not config.archive_url:
+        raise Terminal(
+            "SPILLWAY_RETENTION is archive, which needs a place, found none; name a folder or a URL in"
+            " SPILLWAY_ARCHIVE_URL"
+        )
+    with clients.explained("agree on retention"), clients.postgres() as connection:
+        if config.keep is not None and config.retention == "policy" and not is_community(connection):
+            raise Terminal(
+                "SPILLWAY_RETENTION is policy, which needs the Community edition of TimescaleDB, found Apache;"
+                " set it to flow"
+            )
+        found = jobs(connection, "retention")
+        todo = retention_changes(found, config.keep, config.retention)
+        if not dry_run:
+            if (until := policy_reached(found, server_now(connection))) is not None:
+                record_uncounted(connection, until, "policy")
+            apply(connection, todo)
+        return [change.what for change in todo]
+
+
+@step("chunks to drop")
+def find_due(clients: Clients) -> list[ChunkState]:
+    """The chunks that are this flow's to drop, the oldest first; none where the database's own job does it."""
+    config = clients.settings
+    if config.keep is None or config.retention == "policy":
+        return []
+    with clients.explained("chunks to drop"), clients.postgres() as connection:
+        return due(chunk_states(connection), config.keep, server_now(connection))
+
+
+@step("drop", retries=1)
+def drop(clients: Clients, state: ChunkState) -> int | None:
+    """`drop_chunk`, as a task. Raises `Transient` where others use the chunk all the time."""
+    name = state.chunk.table
+    with clients.explained(f"drop {name}"), clients.postgres() as connection:
+        try:
+            return drop_chunk(connection, state)
+        except ChunkBusy:
+            raise Transient(f"drop {name}: others use it all the time; the next run tries again") from None

@@ -1,0 +1,105 @@
+"""Can rows go into `events` as it is? Users alter that table; all that stands in the way is reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+
+from infra.errors.kinds import Terminal
+from infra.table import events_name
+from tasks.table.triggers import modify_rows
+
+_TABLE = """
+    SELECT c.relkind, row_security_active(c.oid), current_user,
+           (SELECT d.column_name FROM timescaledb_information.dimensions AS d
+             WHERE d.hypertable_schema = n.nspname AND d.hypertable_name = c.relname AND d.dimension_number = 1)
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = %s::regclass"""
+# The type below a domain, and below a domain over that one.
+_COLUMNS = """
+    SELECT a.attname, format_type(a.atttypid, a.atttypmod), coalesce(b2.typname, b1.typname, t.typname),
+           coalesce(b2.typtype, b1.typtype, t.typtype), a.atttypmod, a.attgenerated <> '' OR a.attidentity = 'a',
+           (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL
+      FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+      LEFT JOIN pg_type AS b1 ON b1.oid = t.typbasetype LEFT JOIN pg_type AS b2 ON b2.oid = b1.typbasetype
+     WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+_KEY = """
+    SELECT EXISTS (
+        SELECT FROM pg_index AS i
+         WHERE i.indrelid = %s::regclass AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+           AND i.indexprs IS NULL AND i.indnkeyatts = 2
+           AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute AS a
+                 WHERE a.attrelid = i.indrelid AND a.attnum = ANY((i.indkey::int2[])[0:1])) = '{event_id,time}')"""
+
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "p": "a partitioned table"}
+_TEXTS = ("text", "varchar", "bpchar", "citext")
+# Of each column the types that take what a binary COPY sends, and what is to be typed if it has another one.
+_TYPES = {
+    "time": (("timestamptz",), "timestamptz"),
+    "event_id": (("uuid",), "uuid"),
+    "event_type": (_TEXTS, "text"),
+    "user_id": (_TEXTS, "text"),
+    "properties": (("jsonb",), "jsonb"),
+}
+
+
+def check_table(connection: psycopg.Connection) -> None:
+    """Raise `Terminal` with every problem that `events` has. Raises `psycopg.Error`."""
+    if problems := list(_problems(connection)):
+        raise Terminal(f"{_shown()}: {'; '.join(problems)}; nothing was read or written: then try again")
+
+
+def _problems(connection: psycopg.Connection) -> Iterator[str]:
+    name = events_name()
+    row = connection.execute(_TABLE, [name]).fetchone()
+    assert row is not None  # `regclass` has raised an error otherwise
+    kind, row_security, role, dimension = row
+    if kind != "r":
+        found = _KINDS.get(kind, "something else")
+        yield f"expected a table, found {found}: rename it, and apply the schema (spillway schema)"
+        return
+    if dimension is None:
+        yield f"it is not a hypertable: SELECT create_hypertable('{_shown()}', 'time', migrate_data => true)"
+    elif dimension != "time":
+        yield f"expected chunks by time, found chunks by {dimension}: make the table again, and copy its rows"
+    if row_security:
+        yield (
+            f"row security applies to the role {role}, so rows may be hidden from it: ALTER TABLE {_shown()} DISABLE"
+            f" ROW LEVEL SECURITY, or ALTER ROLE {role} BYPASSRLS"
+        )
+    yield from _columns(connection, name)
+
+
+def _columns(connection: psycopg.Connection, name: str) -> Iterator[str]:
+    found = {row[0]: row[1:] for row in connection.execute(_COLUMNS, [name]).fetchall()}
+    for column, (types, wanted) in _TYPES.items():
+        if column not in found:
+            yield f"the column {column} is missing: ALTER TABLE {_shown()} ADD COLUMN {column} {wanted}"
+            continue
+        shown, base, kind, modifier, generated, _ = found[column]
+        fits = base in types or (types is _TEXTS and kind == "e")
+        if not fits or (column == "time" and modifier != -1):
+            yield (
+                f"the column {column} is {shown}, expected {wanted}: ALTER TABLE {_shown()} ALTER COLUMN {column} TYPE"
+                f" {wanted}"
+            )
+        if generated:
+            yield f"the server generates the column {column}, so it takes no value: make it an ordinary column"
+    if {"event_id", "time"} <= found.keys():
+        row = connection.execute(_KEY, [name]).fetchone()
+        if row != (True,):
+            yield (
+                "no unique index on (event_id, time) that is valid, not partial and not deferrable: CREATE UNIQUE INDEX"
+                f" ON {_shown()} (event_id, time)"
+            )
+    needed = [column for column, row in found.items() if row[-1] and column not in _TYPES]
+    if needed and not modify_rows(connection):  # a trigger may fill them in
+        for column in needed:
+            yield (
+                f'the column "{column}" takes no null and has no default: ALTER TABLE {_shown()} ALTER COLUMN'
+                f' "{column}" SET DEFAULT …'
+            )
+
+
+def _shown() -> str:
+    return events_name().replace('"', "")

@@ -1,0 +1,78 @@
+"""Look at both servers before anything is touched: what cannot work is said now, what is unwise is a warning."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+import redis
+
+from infra.errors.kinds import Terminal
+from infra.table import events_name
+from infra.timescaledb import check_catalog
+from infra.versions import unfit_database
+from tasks.preflight.clocks import Clock, clock, compare_clocks
+
+_SERVER = """
+    SELECT current_setting('server_version_num')::int,
+           (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
+           to_regclass(%s) IS NOT NULL AND to_regclass('spillway.instance') IS NOT NULL,
+           extract(epoch FROM clock_timestamp())::float8"""
+_UNKNOWN = (redis.exceptions.NoPermissionError, redis.exceptions.ResponseError)  # managed servers do not say all
+
+
+def check_servers(client: redis.Redis | None, connection: psycopg.Connection) -> list[str]:
+    """Warnings about the servers, about PostgreSQL alone if `client` is None.
+
+    Raises `Terminal` for a server that Spillway cannot work with.
+    """
+    warnings, clocks = ([], []) if client is None else _ask_redis(client)
+    asked = time.time()
+    row = connection.execute(_SERVER, [events_name()]).fetchone()
+    assert row is not None  # a SELECT without FROM has one row
+    postgres, timescale, schema, now = row
+    clocks.insert(0, clock("PostgreSQL", now, asked, time.time()))
+    if unfit := unfit_database(postgres, timescale):
+        raise Terminal(f"the database: {unfit}")
+    if not schema or timescale is None:
+        raise Terminal("the database has no Spillway tables; apply the schema: spillway schema")
+    return check_catalog(connection) + warnings + compare_clocks(*clocks)
+
+
+def _ask_redis(client: redis.Redis) -> tuple[list[str], list[Clock]]:
+    """Warnings about Redis, and its clock if it shows that; in one round trip. Raises `redis.RedisError`."""
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.info()
+        pipeline.config_get("save")
+        pipeline.time()
+        asked = time.time()
+        info, save, now = pipeline.execute(raise_on_error=False)
+        answered = time.time()
+    if isinstance(info, Exception):
+        raise info
+    for reply in (save, now):
+        if isinstance(reply, Exception) and not isinstance(reply, _UNKNOWN):
+            raise reply
+    # Whether it saves itself now and then is taken for granted if it does not say.
+    snapshots = isinstance(save, Exception) or bool(save.get("save", "unknown"))
+    clocks = [] if isinstance(now, Exception) else [clock("Redis", now[0] + now[1] / 1e6, asked, answered)]
+    return _redis_warnings(info, snapshots), clocks
+
+
+def _redis_warnings(info: dict[str, Any], snapshots: bool) -> list[str]:
+    warnings = []
+    if info.get("role") == "slave":
+        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        warnings.append(
+            f"Redis is a replica of {primary}: entries that have not reached it are not seen, progress is not published"
+            " and nothing is trimmed; point SPILLWAY_REDIS_URL at the primary"
+        )
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        warnings.append(f"Redis evicts ({policy}): a whole stream can vanish; set maxmemory-policy noeviction")
+    if not info.get("aof_enabled") and not snapshots:
+        warnings.append(
+            "Redis keeps nothing on disk: entries not yet drained are lost when it stops; set appendonly yes"
+        )
+    return warnings

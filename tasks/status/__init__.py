@@ -1,1 +1,0 @@
-"""What `spillway status` shows of the streams and of the schedule. Nothing here changes anything."""

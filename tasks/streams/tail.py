@@ -1,0 +1,181 @@
+"""What Redis says of a stream: its tail, and single entries."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import redis
+
+from infra.display import display_name
+from infra.errors.kinds import Terminal
+from tasks.base.addresses import id_text, parse_id
+
+
+@dataclass(frozen=True)
+class Tail:
+    """A stream at one moment. All entries up to `last` are there for good: new ones get greater ids.
+
+    `last`: the last id ever given out, 0 for none. `added`: entries ever added. `length`: entries still there.
+    `first`: the id of the first of them, 0 for none. `max_deleted`: the greatest id ever deleted by XDEL, 0 for none;
+    XTRIM does not move it. `last_hash`: SHA-256 of the entry `last`, None if it is not there any more. `groups`: how
+    many consumer groups it has.
+    """
+
+    last: int
+    added: int
+    length: int
+    first: int = 0
+    max_deleted: int = 0
+    last_hash: bytes | None = None
+    groups: int = 0
+
+    @property
+    def gone(self) -> int:
+        """Entries that were added and are not there any more."""
+        return self.added - self.length
+
+
+# Between looks at a stream that is away, or another one, for a moment: renamed, restored, swapped.
+ABSENCE_SECONDS = (0.2, 0.3, 0.5)
+_LONGEST_NAME = 1_000  # bytes: an index row of PostgreSQL has 2,704, and a stream that went back gets a longer name
+# What the names of files (their SHA-256) and of earlier lives of a stream are made with. `file:uploads` is a stream.
+_OURS = re.compile(r"file:[0-9a-f]{64}(@.*)?|.*@(again|until)-.*", re.DOTALL)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for others: it has a `*`, `?` or `[` without a backslash before it."""
+    return re.search(r"(?<!\\)[*?\[]", name) is not None
+
+
+def literal(name: str) -> str:
+    """The name itself, without the backslashes that keep it from being a pattern."""
+    return re.sub(r"\\([*?\[])", r"\1", name)
+
+
+def name_fault(key: bytes) -> str | None:
+    """Why a stream of this name cannot be drained; None if it can."""
+    try:
+        name = key.decode()
+    except UnicodeDecodeError:
+        return "expected a name in UTF-8"
+    if "\0" in name:
+        return "its name has a NUL, which a text of PostgreSQL cannot hold"
+    if len(key) > _LONGEST_NAME:
+        return f"its name has {len(key):,} bytes, expected at most {_LONGEST_NAME:,}"
+    if _OURS.fullmatch(name):
+        return "Spillway gives names like this to files and to earlier lives of a stream"
+    return None
+
+
+def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], list[str]]:
+    """The streams that the names and patterns (`*`, `?`, `[…]`) of `wanted` stand for, sorted, each once; and warnings.
+
+    A pattern may fit none, and leaves out streams whose names the tables cannot hold. `a\\*` is the stream `a*`. Raises
+    `Terminal` for a name that no stream has.
+    """
+    found: set[str] = set()
+    warnings = []
+    for name in wanted:
+        if is_pattern(name):
+            keys: Any = client.scan_iter(match=name, count=1000, _type="stream")
+            for key in keys:
+                if (fault := name_fault(key)) is None:
+                    found.add(key.decode())
+                else:
+                    shown = display_name(key.decode(errors="backslashreplace"))
+                    warnings.append(f"stream '{shown}' is left out: {fault}; rename it (RENAME)")
+            continue
+        name = literal(name)
+        if fault := name_fault(name.encode(errors="surrogateescape")):
+            raise Terminal(f"stream '{display_name(name)}': {fault}; rename it (RENAME)")
+        kind = _kind(client, name)
+        if kind == b"none":
+            raise absent_stream(name)
+        if kind != b"stream":
+            raise Terminal(f"{name!r} in Redis is a {kind.decode()}, expected a stream; check the name")
+        found.add(name)
+    return sorted(found), warnings
+
+
+def absent_stream(stream: str) -> Terminal:
+    """The error of a stream that is not there."""
+    return Terminal(f"stream {stream!r} does not exist in Redis; check the name (redis-cli --scan --type stream)")
+
+
+def _kind(client: redis.Redis, name: str) -> bytes:
+    """The type of a key, `none` if it is not there and does not come back within about a second."""
+    for pause in (*ABSENCE_SECONDS, None):
+        kind: Any = client.type(name)
+        if kind != b"none" or pause is None:
+            break
+        time.sleep(pause)
+    found: bytes = kind
+    return found
+
+
+def inspect_stream(
+    client: redis.Redis, stream: str, entry: int | None = None, *commands: Sequence[str | bytes | int]
+) -> tuple[Tail | None, bytes | None, list[Any]]:
+    """The tail of `stream`, the hash of its entry `entry`, and the replies to `commands`, all of the same moment.
+
+    One transaction (MULTI/EXEC) in one round trip. The tail is None if there is no such stream at that moment, the hash
+    if there is no such entry. An error of one of the commands is its reply. Raises `redis.RedisError`, `Terminal` for a
+    key of another type.
+    """
+    with client.pipeline(transaction=True) as transaction:
+        for command in commands:
+            transaction.execute_command(*command)
+        transaction.execute_command("TYPE", stream)
+        transaction.execute_command("XINFO", "STREAM", stream)
+        if entry is not None:
+            transaction.execute_command("XRANGE", stream, id_text(entry), id_text(entry), "COUNT", 1)
+        replies: list[Any] = transaction.execute(raise_on_error=False)
+    answers, replies = replies[: len(commands)], replies[len(commands) :]
+    kind, info, *rest = replies
+    if kind == b"none":  # by the type and not by the words of an error
+        return None, None, answers
+    if isinstance(kind, bytes) and kind != b"stream":
+        raise Terminal(f"{stream!r} in Redis is not a stream; check the name")
+    for answer in replies:
+        if isinstance(answer, Exception):
+            raise answer
+    found = rest[0] if rest else None
+    return _tail(info), _hash(found[0][1]) if found else None, answers
+
+
+def read_tail(client: redis.Redis, stream: str) -> Tail:
+    """The tail of `stream` now. Raises `Terminal` if it does not exist (any more)."""
+    tail, _, _ = inspect_stream(client, stream)
+    if tail is None:
+        raise absent_stream(stream)
+    return tail
+
+
+def _tail(reply: Any) -> Tail:
+    """What XINFO STREAM replies: names and values in turn, or a dict from a client of protocol 3."""
+    info: dict[bytes, Any] = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+    last, newest = parse_id(info[b"last-generated-id"]), info[b"last-entry"]
+    return Tail(
+        last,
+        info[b"entries-added"],
+        info[b"length"],
+        parse_id(info[b"recorded-first-entry-id"]) if info[b"length"] else 0,
+        parse_id(info[b"max-deleted-entry-id"]),
+        _hash(newest[1]) if newest and parse_id(newest[0]) == last else None,
+        info[b"groups"],
+    )
+
+
+def _hash(fields: Any) -> bytes:
+    """SHA-256 of the fields of an entry: names and values in turn, or a dict from a client with callbacks."""
+    digest = hashlib.sha256()
+    for part in chain.from_iterable(fields.items()) if isinstance(fields, dict) else fields:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.digest()

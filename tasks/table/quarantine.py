@@ -1,0 +1,133 @@
+"""Keep every entry that cannot become a row: as it came, with the field at fault and the reason. And look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from tasks.columns.decode import Fault
+
+if TYPE_CHECKING:
+    from tasks.columns.batch import Batch
+
+_KEEP = """
+    INSERT INTO spillway.quarantine (stream, entry_id, fields, kind, field, reason)
+    SELECT id, %s, %s, %s, %s, %s FROM spillway.streams WHERE name = %s"""
+
+
+def quarantine_entries(connection: psycopg.Connection, batch: Batch, faults: Sequence[Fault]) -> None:
+    """Insert the entries at fault into the quarantine, in the caller's transaction."""
+    if not faults:
+        return
+    rows = []
+    for fault in faults:
+        entry_id, fields = batch.raw(fault.entry)
+        rows.append((entry_id, fields, kind(fault), storable(fault.field), storable(fault.reason), batch.stream))
+    with connection.cursor() as cursor:
+        cursor.executemany(_KEEP, rows)
+
+
+def kind(fault: Fault) -> str:
+    """`conflict` or `refused`."""
+    return "conflict" if fault.conflict else "refused"
+
+
+def storable(text: str) -> str:
+    """`text` without what a text column cannot hold, and a reason may quote: NUL, lone surrogates."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which entries of the quarantine are meant. `streams` (or paths of files) and `entries` empty, `kind` and `field`
+    None: all of them.
+
+    `waiting`: only those that were neither redriven nor discarded.
+    """
+
+    streams: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()
+    kind: str | None = None
+    field: str | None = None
+    waiting: bool = True
+
+    def condition(self) -> tuple[sql.Composed, Mapping[str, Any]]:
+        """A condition on `q` (quarantine) and `s` (streams), and its parameters."""
+        parts = [sql.SQL("true")]
+        if self.streams:
+            of_files = "s.id IN (SELECT stream FROM spillway.files WHERE path = ANY(%(streams)s))"
+            parts.append(sql.SQL(f"(s.name = ANY(%(streams)s) OR {of_files})"))
+        if self.entries:
+            parts.append(sql.SQL("q.entry_id = ANY(%(entries)s)"))
+        if self.kind is not None:
+            parts.append(sql.SQL("q.kind = %(kind)s"))
+        if self.field is not None:
+            parts.append(sql.SQL("q.field = %(field)s"))
+        if self.waiting:
+            parts.append(sql.SQL("q.outcome IS NULL"))
+        values = {"streams": list(self.streams), "entries": list(self.entries), "kind": self.kind, "field": self.field}
+        return sql.SQL(" AND ").join(parts), values
+
+
+@dataclass(frozen=True)
+class QuarantinedEntry:
+    """An entry in the quarantine. `fields`: names and values in turn; `replayed`: the same as edited for a redrive.
+
+    `path`: of a row of a file, where that was; its number is the second part of `entry_id`.
+    """
+
+    stream: str
+    path: str | None
+    entry_id: str
+    kind: str
+    field: str
+    reason: str
+    quarantined_at: datetime
+    outcome: str | None
+    resolved_by: str | None
+    resolved_at: datetime | None
+    fields: list[bytes]
+    replayed: list[bytes] | None
+
+
+_SOURCE = sql.SQL("FROM spillway.quarantine AS q JOIN spillway.streams AS s ON s.id = q.stream WHERE")
+
+
+def list_entries(connection: psycopg.Connection, selection: Selection, limit: int) -> list[QuarantinedEntry]:
+    """The selected entries, the newest first, `limit` at most."""
+    condition, values = selection.condition()
+    query = sql.SQL("""
+        SELECT s.name AS stream, q.entry_id, q.kind,
+               (SELECT path FROM spillway.files AS f WHERE f.stream = s.id) AS path,
+               coalesce(q.field, '') AS field, q.reason, q.quarantined_at, q.outcome, q.resolved_by, q.resolved_at,
+               q.fields, q.replayed
+        {source} {condition} ORDER BY q.quarantined_at DESC, q.entry_id DESC LIMIT %(limit)s
+        """).format(source=_SOURCE, condition=condition)
+    with connection.cursor(row_factory=class_row(QuarantinedEntry)) as cursor:
+        return cursor.execute(query, {**values, "limit": limit}).fetchall()
+
+
+def count_entries(connection: psycopg.Connection, selection: Selection) -> int:
+    """How many entries are selected."""
+    condition, values = selection.condition()
+    query = sql.SQL("SELECT count(*) {source} {condition}").format(source=_SOURCE, condition=condition)
+    row = connection.execute(query, values).fetchone()
+    assert row is not None  # an aggregate has one row
+    number: int = row[0]
+    return number
+
+
+def discard_entries(connection: psycopg.Connection, selection: Selection, by: str) -> int:
+    """Mark the selected entries that wait as discarded by `by`; they stay on record. Returns how many."""
+    condition, values = selection.condition()
+    query = sql.SQL("""
+        UPDATE spillway.quarantine AS q SET outcome = 'discarded', resolved_by = %(by)s, resolved_at = now()
+          FROM spillway.streams AS s WHERE s.id = q.stream AND q.outcome IS NULL AND {condition}
+        """).format(condition=condition)
+    return connection.execute(query, {**values, "by": by}).rowcount

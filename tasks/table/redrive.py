@@ -1,0 +1,160 @@
+"""Replay entries of the quarantine, each once: into the table, or back with the reason of today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+import infra.mapping
+from infra.connections.clients import Clients
+from infra.mapping import Mappings
+from tasks.base.addresses import IdRange, parse_id
+from tasks.base.artifacts import publish
+from tasks.base.step import step
+from tasks.columns.batch import Batch
+from tasks.columns.decode import TimeWindow
+from tasks.columns.entries import columns_of_page
+from tasks.files.file_ledger import mapping_of
+from tasks.table.insert import InsertRoute, insert
+from tasks.table.new_chunks import NewChunkLimit
+from tasks.table.quarantine import Selection, kind, storable
+
+# The largest replay of one transaction; an entry is never split.
+_ENTRIES, _BYTES = 1_000, 8 << 20
+
+_WAITING = """
+    SELECT s.name, q.entry_id, pg_column_size(q.fields)
+      FROM spillway.quarantine AS q JOIN spillway.streams AS s ON s.id = q.stream
+     WHERE {condition}
+     ORDER BY s.name, split_part(q.entry_id, '-', 1)::numeric, split_part(q.entry_id, '-', 2)::numeric"""
+# Locked: of two redrives of an entry the second waits, and then finds it redriven.
+_TAKE = """
+    SELECT q.entry_id, q.fields FROM spillway.quarantine AS q
+     WHERE q.stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)
+       AND q.entry_id = ANY(%(entries)s) AND q.outcome IS NULL
+     ORDER BY q.entry_id FOR UPDATE"""
+_REDRIVEN = """
+    UPDATE spillway.quarantine SET outcome = 'redriven', replayed = %(replayed)s, resolved_by = %(run)s,
+           resolved_at = now()
+     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s) AND entry_id = %(entry)s"""
+_STILL_BAD = """
+    UPDATE spillway.quarantine SET kind = %(kind)s, field = %(field)s, reason = %(reason)s
+     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s) AND entry_id = %(entry)s"""
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Entries of one stream that are replayed in one transaction."""
+
+    stream: str
+    entries: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Redriven:
+    """What became of the entries of a portion: tried = inserted + duplicates + still_bad."""
+
+    stream: str
+    tried: int
+    inserted: int
+    duplicates: int
+    still_bad: int
+
+
+def portions(connection: psycopg.Connection, selection: Selection) -> list[Portion]:
+    """The selected entries that wait, in the order of their streams, cut into portions."""
+    condition, values = selection.condition()
+    query = sql.SQL(_WAITING).format(condition=condition)
+    found: list[Portion] = []
+    entries: list[str] = []
+    size, of = 0, ""
+    for stream, entry, nbytes in connection.execute(query, values):
+        if entries and (stream != of or len(entries) == _ENTRIES or size + nbytes > _BYTES):
+            found.append(Portion(of, tuple(entries)))
+            entries, size = [], 0
+        entries.append(entry)
+        size, of = size + nbytes, stream
+    if entries:
+        found.append(Portion(of, tuple(entries)))
+    return found
+
+
+def edited(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[bytes]:
+    """`fields` (names and values in turn) with the changed ones set: the last of a repeated name, or a new one."""
+    result = list(fields)
+    for name, value in changes.items():
+        at = next((i for i in range(len(result) - 2, -1, -2) if result[i] == name.encode()), None)
+        if at is None:
+            result += [name.encode(), value.encode()]
+        else:
+            result[at + 1] = value.encode()
+    return result
+
+
+def replay(
+    connection: psycopg.Connection, portion: Portion, mapping: infra.mapping.Mapping | None, window: TimeWindow,
+    changes: Mapping[str, str], run: str, new_chunks: NewChunkLimit | None = None,
+) -> Redriven:  # fmt: skip
+    """Replay what still waits of `portion`, whole, or nothing of it. Raises `psycopg.Error` with nothing done."""
+    with connection.transaction():
+        key = {"stream": portion.stream, "entries": list(portion.entries), "run": run}
+        taken = sorted(connection.execute(_TAKE, key).fetchall(), key=lambda row: parse_id(row[0]))
+        if not taken:
+            return Redriven(portion.stream, 0, 0, 0, 0)
+        page = [(entry.encode(), edited(fields, changes)) for entry, fields in taken]
+        ids = IdRange(parse_id(page[0][0]), parse_id(page[-1][0]) + 1)
+        batch = Batch(portion.stream, ids, columns_of_page(page), mapping, window)
+        if new_chunks is not None:
+            new_chunks.admit(connection, batch)
+        outcome = insert(connection, batch, InsertRoute(merge=True))
+        faults = {batch.raw(fault.entry)[0]: fault for fault in (*batch.faults, *outcome.faults)}
+        replayed = {entry.decode(): fields for entry, fields in page}
+        with connection.cursor() as cursor:
+            good = [(entry, came, replayed[entry]) for entry, came in taken if entry not in faults]
+            cursor.executemany(
+                _REDRIVEN,
+                [key | {"entry": e, "replayed": None if fields == list(came) else fields} for e, came, fields in good],
+            )
+            cursor.executemany(
+                _STILL_BAD,
+                [
+                    key | {"entry": e, "kind": kind(f), "field": storable(f.field), "reason": storable(f.reason)}
+                    for e, f in faults.items()
+                ],
+            )
+        return Redriven(portion.stream, len(taken), outcome.inserted, outcome.duplicates, len(faults))
+
+
+@step("select")
+def select(clients: Clients, selection: Selection) -> list[Portion]:
+    """`portions`, as a task."""
+    with clients.explained("select entries of the quarantine"), clients.postgres() as connection:
+        return portions(connection, selection)
+
+
+@step("replay")
+def replay_portion(
+    clients: Clients, portion: Portion, mappings: Mappings, changes: Mapping[str, str], run: str,
+    new_chunks: NewChunkLimit | None = None,
+) -> Redriven:  # fmt: skip
+    """`replay`, as a task. `new_chunks` bounds the chunks that it may make; None: as many as it needs."""
+    window = TimeWindow.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
+    doing = f"redrive {portion.stream} {portion.entries[0]}..{portion.entries[-1]}"
+    with clients.explained(doing), clients.postgres() as connection:
+        mapping = mapping_of(connection, portion.stream, mappings)
+        return replay(connection, portion, mapping, window, changes, run, new_chunks)
+
+
+@step("report")
+def report_redrive(done: list[Redriven]) -> None:
+    """Publish what a redrive did as the Prefect table artifact `redrive`, one row a stream."""
+    names = ("tried", "inserted", "duplicates", "still_bad")
+    streams = dict.fromkeys(part.stream for part in done)
+    rows = [
+        {"stream": stream} | {name: sum(getattr(p, name) for p in done if p.stream == stream) for name in names}
+        for stream in streams
+    ]
+    publish("redrive", rows, "tried = inserted + duplicates + still_bad")

@@ -1,0 +1,162 @@
+"""The temporary table through which rows go that cannot be copied straight into `events`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import sql
+
+from infra.table import events_table, on_events
+from tasks.columns.batch import Batch
+from tasks.columns.decode import Fault
+from tasks.columns.encode import HEADER, TRAILER, payload
+from tasks.table.blame import Blame, blame
+from tasks.table.row_columns import RowColumns
+
+STAGE = sql.Identifier("pg_temp", "spillway_stage")
+_COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT {format})")
+# The columns with the types that they have in `events` today, and nothing else of the user's: no NOT NULL, no default,
+# no name. So nothing can collide with `number`. For one transaction only: a pooler gives the session to somebody else.
+# It is to stay in memory, unless another client of the pool used temporary tables here: then their size is fixed.
+_MAKE: LiteralString = """
+    DO $$ BEGIN
+        PERFORM set_config('temp_buffers', '32MB', true);
+    EXCEPTION WHEN invalid_parameter_value THEN NULL;
+    END $$;
+    DROP TABLE IF EXISTS {stage};
+    CREATE TEMP TABLE spillway_stage ON COMMIT DROP AS SELECT {columns} FROM {events} WITH NO DATA;
+    ALTER TABLE {stage} ADD COLUMN number BIGINT GENERATED ALWAYS AS IDENTITY;
+    """
+_EMPTY = sql.SQL("TRUNCATE {}").format(STAGE)
+# A row number grows by one with each row, and by some more with a COPY that failed.
+_LAST_NUMBER = "SELECT currval(pg_get_serial_sequence('pg_temp.spillway_stage', 'number'))"
+
+# In the context of an error of COPY: its line, and the column if one is to blame. In any language, since only the names
+# and the number are looked at. Where a language puts the number first, halves are tried.
+_LINE = r"\bspillway_stage\b\D*(\d+)(?:.*?\b({names})\b)?"
+_REASON_LENGTH = 2_000  # characters: a trigger may raise anything
+
+
+def copy_events(connection: psycopg.Connection, batch: Batch, rows: Any, table: sql.Identifier | None = None) -> int:
+    """Copy encoded rows of a batch straight into `events`, or another table with its columns; returns how many the
+    server took. Raises `psycopg.Error`."""
+    columns = RowColumns(batch.own)
+    return _copy(connection, columns, table or events_table(), columns.listed, rows)
+
+
+def _copy(
+    connection: psycopg.Connection, columns: RowColumns, table: sql.Identifier, listed: sql.Composed, rows: Any
+) -> int:
+    statement = _COPY.format(table=table, columns=listed, format=columns.copy_format)
+    with connection.cursor() as cursor:
+        with cursor.copy(statement) as copy:
+            if not columns.own:
+                copy.write(HEADER)
+            copy.write(payload(rows))
+            if not columns.own:
+                copy.write(TRAILER)
+        return cursor.rowcount
+
+
+@dataclass(frozen=True)
+class RejectedRow(Fault):
+    """A row that the server rejects. `reason` has its words, which may quote the row: they belong into the quarantine
+    and nowhere else. `state`: the SQLSTATE."""
+
+    state: str = ""
+
+
+def rejected_row(entry: int, column: str, words: str, detail: str, state: str) -> RejectedRow:
+    """The fault of an entry whose row the server rejects."""
+    reason = words + (f": {detail}" if detail else "")
+    if len(reason) > _REASON_LENGTH:
+        reason = reason[:_REASON_LENGTH] + "…"
+    return RejectedRow(entry, column, f"{reason} [{state}]", state=state)
+
+
+class Stage:
+    """Rows of a batch in the temporary table, each with a number. `refused`: by row, why the server does not take
+    it."""
+
+    def __init__(self, connection: psycopg.Connection, batch: Batch) -> None:
+        self._connection = connection
+        self._batch = batch
+        self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._made = False
+        self.columns = RowColumns(batch.own)
+        self.refused: dict[int, Fault] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def fill(self, start: int, stop: int) -> None:
+        """Replace what is staged by all rows from `start` to before `stop` that their types admit.
+
+        In the caller's transaction; raises `psycopg.Error`. All rows at first, fewer after a refusal, more after a
+        success, so that a batch in which many are refused costs each of them a short COPY and not the rest of the
+        batch.
+        """
+        make = on_events(_MAKE, stage=STAGE, columns=self.columns.named_as_staged)
+        self._connection.execute(_EMPTY if self._made else make)
+        self._made = True
+        rows, numbers = [], []
+        size, bad = stop - start, stop  # `bad`: the row that COPY has named
+        while start < stop:
+            if start in self.refused:
+                start, bad = start + 1, stop
+                continue
+            end = min(start + size, bad)
+            try:
+                with self._connection.transaction():
+                    _copy(self._connection, self.columns, STAGE, self.columns.staged, self._batch.rows[start:end])
+            except psycopg.Error as error:
+                if blame(error) is not Blame.ROW:
+                    raise
+                bad = self._blame(error, start, end)
+                size = max(1, 2 * (bad - start)) if bad < end else (end - start + 1) // 2
+                bad = bad if bad < end else stop
+            else:
+                found = self._connection.execute(_LAST_NUMBER).fetchone()
+                assert found is not None  # a function has one row
+                rows.append(np.arange(start, end))
+                numbers.append(np.arange(found[0] - (end - start), found[0]) + 1)
+                start, size = end, 2 * size
+        self._rows = np.concatenate([np.zeros(0, np.int64), *rows])
+        self._numbers = np.concatenate([np.zeros(0, np.int64), *numbers])
+
+    def row(self, number: int) -> int:
+        """The row of the batch that has this number in the temporary table."""
+        return int(self._rows[np.searchsorted(self._numbers, number)])
+
+    def numbers(self, rows: Sequence[int]) -> list[int]:
+        """The numbers of rows of the batch, all of which are staged."""
+        found: list[int] = self._numbers[np.searchsorted(self._rows, np.array(rows, np.int64))].tolist()
+        return found
+
+    def entry(self, number: int) -> int:
+        """The place in the batch of the entry whose row has this number."""
+        return int(self._batch.row_entry[self.row(number)])
+
+    def _blame(self, error: psycopg.Error, start: int, end: int) -> int:
+        """Note the row that COPY names, and return it; `end` if it names none of these."""
+        names = self.columns.names
+        line = re.search(_LINE.format(names="|".join(names)), error.diag.context or "")
+        row = start if end - start == 1 else start + int(line[1]) - 1 if line else end
+        if not start <= row < end:
+            return end
+        column = names[line[2]] if line and line[2] else error.diag.column_name or ""
+        self.refused[row] = rejected_row(
+            int(self._batch.row_entry[row]),
+            column,
+            error.diag.message_primary or "",
+            error.diag.message_detail or "",
+            error.sqlstate or "",
+        )
+        return row

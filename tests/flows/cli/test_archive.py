@@ -1,0 +1,109 @@
+"""`spillway archive` as typed: what it prints, its exit code, and that it needs no Prefect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra.settings import Settings
+from tasks.archive.archive_root import open_root
+from tasks.archive.manifest import Manifest, manifest_path
+from tasks.archive.write_chunk import archive_chunk
+from tests.flows.conftest import Spillway
+from tests.support.archives import THURSDAY, chunks, event, insert, many
+
+
+@pytest.fixture
+def spillway(command_line: Spillway) -> Spillway:
+    """Without a Prefect server."""
+    return command_line
+
+
+@pytest.fixture
+def archives(database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]) -> list[Manifest]:
+    """Two archives, 1,200 rows and one, below `tmp_path`, which is the one that is set."""
+    configure(archive_url=tmp_path)
+    insert(database, [*many(1_200), event(1, THURSDAY.replace(month=3))])
+    return [archive_chunk(database, chunk, open_root(str(tmp_path))) for chunk in chunks(database)]
+
+
+def test_list_shows_times_rows_and_sizes(spillway: Spillway, archives: list[Manifest]) -> None:
+    code, out, _ = spillway("archive", "list")
+    assert code == 0
+    assert "1,200" in out
+    assert "2024-01-04 00:00" in out
+    assert "2 archives" in out
+    assert "1,201 rows" in out
+    assert all(manifest.name in out for manifest in archives)
+
+
+def test_json_is_one_object_a_line(spillway: Spillway, archives: list[Manifest]) -> None:
+    code, out, _ = spillway("archive", "list", "--json")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert (code, [(one["name"], one["rows"]) for one in found]) == (0, [(m.name, m.rows) for m in archives])
+    code, out, _ = spillway("archive", "verify", "--json")
+    assert (code, [json.loads(line)["whole"] for line in out.splitlines()]) == (0, [True, True])
+
+
+def test_verify_reads_all_and_tells_of_files_that_nobody_lists(
+    spillway: Spillway, archives: list[Manifest], tmp_path: Path
+) -> None:
+    assert spillway("archive", "verify") == (0, "2 whole, 1,201 rows; 0 not\n", "")
+    (tmp_path / "events" / "day=2024-01-04" / "mine.txt").write_text("x")
+    code, _, err = spillway("archive", "verify")
+    assert code == 0
+    assert "warning: no manifest lists" in err
+    assert "events/day=2024-01-04/mine.txt" in err
+
+
+def test_a_damaged_archive_is_named_with_its_file_and_the_others_are_verified(
+    spillway: Spillway, archives: list[Manifest], tmp_path: Path
+) -> None:
+    bad = archives[0].files[2].path
+    (tmp_path / bad).write_bytes((tmp_path / bad).read_bytes()[:-1])
+    code, out, err = spillway("archive", "verify")
+    assert (code, out) == (1, "1 whole, 1 rows; 1 not\n")
+    (line,) = err.splitlines()
+    assert line.startswith("error: archive ")
+    assert bad in line
+    assert spillway("archive", "verify", archives[1].name)[0] == 0
+    assert spillway("archive", "verify", archives[0].name)[0] == 1
+    assert spillway("archive", "list")[0] == 0
+
+
+def test_a_manifest_that_cannot_be_read_is_named(spillway: Spillway, archives: list[Manifest], tmp_path: Path) -> None:
+    path = manifest_path(archives[1].name)
+    (tmp_path / path).write_text("{")
+    for command in ("list", "verify"):
+        code, out, err = spillway("archive", command)
+        assert code == 1
+        assert path in err
+        assert "1,200" in out
+    code, out, _ = spillway("archive", "verify", "--json")
+    assert (code, {one["name"]: one["whole"] for one in map(json.loads, out.splitlines())}) == (
+        1,
+        {archives[0].name: True, archives[1].name: False},
+    )
+
+
+def test_an_archive_that_is_not_there_is_an_error(spillway: Spillway, archives: list[Manifest]) -> None:
+    code, _, err = spillway("archive", "verify", "no-such-archive")
+    assert code == 1
+    assert "no-such-archive" in err
+    assert "found no file" in err
+
+
+def test_without_a_place_the_setting_is_named(spillway: Spillway) -> None:
+    code, _, err = spillway("archive", "list")
+    assert code == 2
+    assert "SPILLWAY_ARCHIVE_URL" in err
+
+
+def test_a_place_without_archives_is_an_empty_list(spillway: Spillway, tmp_path: Path) -> None:
+    code, out, _ = spillway("archive", "list", "--url", str(tmp_path / "nothing"))
+    assert code == 0
+    assert "0 archives" in out

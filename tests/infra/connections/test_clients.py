@@ -1,0 +1,149 @@
+"""Connections: what a URL asks for reaches the client, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+import pytest
+import redis
+from pydantic import SecretStr
+
+from infra.connections.clients import Clients, postgres_connection, redis_client
+from infra.errors.kinds import PasswordMissing, Terminal, Transient, UnknownHost
+from infra.errors.next_steps import next_step
+from infra.settings import Settings, host_of
+from tests.conftest import Servers
+from tests.infra.errors.test_kinds import PASSING_STATES, of_state
+from tests.support.proxy import Proxy
+
+
+def test_a_rediss_url_asks_for_tls_and_a_redis_url_does_not() -> None:
+    plain = redis_client(Settings(redis_url="redis://h:1/0", _env_file=None))
+    tls = redis_client(Settings(redis_url="rediss://h:1/0?ssl_cert_reqs=none", _env_file=None))
+    assert not issubclass(plain.connection_pool.connection_class, redis.SSLConnection)
+    assert issubclass(tls.connection_pool.connection_class, redis.SSLConnection)
+    assert tls.connection_pool.connection_kwargs["ssl_cert_reqs"] == "none"
+
+
+def test_sslmode_reaches_the_server(servers: Servers) -> None:
+    """The test servers have no TLS, so asking for it must fail for that reason."""
+    settings = Settings(database_url=servers.settings.database + "?sslmode=require", _env_file=None)
+    refused = pytest.raises(Terminal, match="does not support SSL")
+    with Clients(settings) as clients, refused, clients.explained("connect"), clients.postgres():
+        pass
+
+
+def test_statements_locks_and_idle_transactions_are_bounded(servers: Servers) -> None:
+    bounded = servers.settings.model_copy(update={"statement_timeout": 0.2, "lock_timeout": 0.1})
+    with postgres_connection(bounded) as connection:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("SELECT pg_sleep(30)")
+        row = connection.execute(
+            "SELECT current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')"
+        ).fetchone()
+    assert row == ("100ms", "200ms")
+
+
+def test_a_connection_is_lent_again_unless_its_step_failed(servers: Servers) -> None:
+    with Clients(servers.settings) as clients:
+        with clients.postgres() as first:
+            pass
+        with clients.postgres() as second, clients.postgres() as third:
+            assert second is first
+            assert third is not first
+        with pytest.raises(Terminal, match="syntax error"), clients.explained("ask"), clients.postgres() as failed:
+            failed.execute("SELEKT 1")
+        assert failed.closed
+    assert first.closed
+    assert third.closed
+
+
+def test_an_error_names_the_step_the_server_and_the_next_step() -> None:
+    settings = Settings(database_url="postgresql://u:hush@127.0.0.1:1/d", _env_file=None)
+    refused = pytest.raises(Transient)
+    with Clients(settings) as clients, refused as error, clients.explained("load s 1-0..2-0"), clients.postgres():
+        pass
+    said = str(error.value)
+    assert said.startswith("load s 1-0..2-0: PostgreSQL at 127.0.0.1:1: ")
+    assert "spillway up" in said
+    assert "hush" not in said
+
+
+def test_a_server_that_is_silent_is_given_up_and_another_attempt_may_work(servers: Servers) -> None:
+    """The other end of the stalled network is still there, so that neither keepalives nor the server help."""
+    host, port = host_of(servers.settings.database).rsplit(":", 1)
+    with Proxy(host, int(port)) as net:
+        url = servers.settings.database.replace(f"{host}:{port}", f"127.0.0.1:{net.port}")
+        settings = servers.settings.model_copy(update={"database_url": SecretStr(url), "statement_timeout": 0.5})
+        with Clients(settings) as clients:
+            began = time.monotonic()
+            silent = pytest.raises(
+                Transient, match=r"no answer for .* s: .* given up; see why it or the network stands"
+            )
+            with silent, clients.explained("load s 1-0..2-0"), clients.postgres() as connection:
+                stall_in_copy(connection, net)
+            assert time.monotonic() - began < 15
+            net.pass_on()
+            with clients.explained("load s 1-0..2-0"), clients.postgres() as connection:
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def stall_in_copy(connection: psycopg.Connection, net: Proxy) -> None:
+    with connection.transaction():
+        connection.execute("CREATE TEMP TABLE rows (n int)")
+        with connection.cursor().copy("COPY rows FROM STDIN") as copy:
+            copy.write("1\n")
+            net.stall()
+
+
+def test_a_slow_answer_that_keeps_coming_is_waited_for(servers: Servers) -> None:
+    """Patience is for silence: rows that come bit by bit for longer are not given up."""
+    with postgres_connection(servers.settings.model_copy(update={"statement_timeout": 10})) as connection:
+        connection.patience = 0.5  # type: ignore[attr-defined]
+        with connection.cursor() as cursor:
+            rows = cursor.stream("SELECT repeat('x', 9000), pg_sleep(0.1) FROM generate_series(1, 12)")
+            assert len(list(rows)) == 12
+        with pytest.raises(psycopg.OperationalError, match="no answer"):
+            connection.execute("SELECT pg_sleep(3)")
+        assert connection.closed
+
+
+def test_the_server_notices_within_a_minute_that_a_client_has_vanished(servers: Servers) -> None:
+    """In the midst of a COPY none of its timeouts works."""
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+    with postgres_connection(servers.settings) as connection:
+        found = [connection.execute(f"SELECT current_setting('{name}')::int").fetchone() for name in names]
+    idle, interval, count = (row[0] for row in found if row)
+    assert 0 < idle + interval * count <= 60
+
+
+@pytest.mark.parametrize("state", PASSING_STATES)
+def test_every_passing_error_of_postgresql_ends_with_a_next_step_of_its_own(state: str) -> None:
+    step = next_step(of_state(state))
+    assert step != "see docs/operations.md"
+    assert ("start it" in step) == (state[:2] == "08"), "a server that answers need not be started"
+
+
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [
+        (psycopg.OperationalError("connection refused"), "start it"),
+        (UnknownHost("no such host"), "fix the host"),
+        (PasswordMissing("fe_sendauth: no password supplied"), "fix user and password"),
+        (psycopg.OperationalError("server does not support SSL, but SSL was required"), "TLS options"),
+        (psycopg.errors.ConnectionTimeout("connection timeout expired"), "see why it or the network"),
+        (psycopg.errors.InvalidPassword("no"), "fix user and password"),
+        (psycopg.errors.ProgramLimitExceeded("index row too large"), "see docs/operations.md"),
+        (psycopg.errors.UndefinedTable("no table"), "spillway schema"),
+        (redis.exceptions.ConnectionError("refused"), "start it"),
+        (redis.exceptions.TimeoutError("no answer"), "SPILLWAY_REDIS_TIMEOUT"),
+        (redis.exceptions.BusyLoadingError("LOADING"), "loaded its data"),
+        (redis.exceptions.MaxConnectionsError("max number of clients reached"), "maxclients"),
+        (redis.exceptions.MasterDownError("MASTERDOWN"), "primary"),
+        (redis.exceptions.AuthenticationError("WRONGPASS"), "mend user and password"),
+        (redis.exceptions.NoPermissionError("NOPERM"), "ACL SETUSER"),
+    ],
+)
+def test_the_next_step_fits_the_error(error: psycopg.Error | redis.RedisError, step: str) -> None:
+    assert step in next_step(error)

@@ -1,0 +1,98 @@
+"""TLS as people run it: an authority of their own, client certificates, and what is said if it does not fit."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.connections.clients import redis_client
+from infra.errors.kinds import Terminal
+from tests.infra.servers.conftest import free_port
+from tests.support.redis_by_hand import REDIS, plain, refusal, run, settings_of
+
+pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority `ca.pem` and what it signed: `server` for 127.0.0.1 and localhost, `client`. `other`: not known."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    for authority in ("ca", "other"):
+        openssl(*f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={authority} -keyout".split(),
+                f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
+    for name in ("server", "client"):
+        openssl(*f"req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr".split())
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        signed = f"-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {name}.pem"
+        openssl(*f"x509 -req -in {name}.csr {signed}".split())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tls_port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+    """The ports of a Redis that asks for no certificate: TLS, and plain."""
+    folder, tls = tmp_path_factory.mktemp("tls"), free_port()
+    options = ["--tls-port", str(tls), "--tls-cert-file", f"{certificates}/server.pem", "--tls-key-file"]
+    options += [
+        f"{certificates}/server.key",
+        "--tls-ca-cert-file",
+        f"{certificates}/ca.pem",
+        "--tls-auth-clients",
+        "no",
+    ]
+    with plain(folder, *options) as port:
+        yield tls, port
+
+
+def test_a_private_authority_and_its_options_work_here_and_in_redis_cli(
+    certificates: Path, tls_port: tuple[int, int]
+) -> None:
+    for query in (f"ssl_ca_certs={certificates}/ca.pem", "ssl_cert_reqs=none&ssl_check_hostname=false"):
+        url = f"rediss://127.0.0.1:{tls_port[0]}/3?{query}"
+        with redis_client(settings_of(url)) as client:
+            client.set("key", query)
+        done = run(url, "redis-cli", "GET", "key")
+        assert (done.returncode, done.stdout.strip()) == (0, query), done.stderr
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_at_once_with_what_to_set(
+    certificates: Path, tls_port: tuple[int, int]
+) -> None:
+    began = time.monotonic()
+    for query in ("", f"?ssl_ca_certs={certificates}/other.pem"):
+        said = str(refusal(f"rediss://127.0.0.1:{tls_port[0]}/0{query}"))
+        assert "certificate verify failed" in said.lower()
+        assert "?ssl_ca_certs=FILE" in said
+    assert time.monotonic() - began < 5
+
+
+def test_tls_to_a_plain_port_is_refused_at_once_and_says_so(tls_port: tuple[int, int]) -> None:
+    began = time.monotonic()
+    assert "does not speak TLS" in str(refusal(f"rediss://127.0.0.1:{tls_port[1]}/0?ssl_cert_reqs=none"))
+    assert time.monotonic() - began < 10, "the connect timeout, once"
+
+
+def test_a_server_that_wants_a_certificate_gets_it_here_and_in_redis_cli(certificates: Path, tmp_path: Path) -> None:
+    tls = free_port()
+    options = ["--tls-port", str(tls), "--tls-cert-file", f"{certificates}/server.pem", "--tls-key-file"]
+    options += [f"{certificates}/server.key", "--tls-ca-cert-file", f"{certificates}/ca.pem"]
+    with plain(tmp_path / "mutual", *options):
+        url = f"rediss://localhost:{tls}/0?ssl_ca_certs={certificates}/ca.pem"
+        assert "ssl_certfile=FILE" in str(refusal(url))
+        url += f"&ssl_certfile={certificates}/client.pem&ssl_keyfile={certificates}/client.key"
+        with redis_client(settings_of(url)) as client:
+            assert client.ping()
+        assert run(url, "redis-cli", "ping").stdout == "PONG\n"
+
+
+def test_a_file_of_certificates_that_is_not_there_is_named_by_its_parameter() -> None:
+    with pytest.raises(Terminal, match="the ssl_ca_certs of SPILLWAY_REDIS_URL is not there"):
+        redis_client(settings_of("rediss://127.0.0.1:1/0?ssl_ca_certs=/no/such/file"))

@@ -1,0 +1,222 @@
+"""Which errors are tried again, and that no message holds a password."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import psycopg
+import pytest
+import redis
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from infra.errors.kinds import AlreadyDrained, Terminal, Transient, is_transient, one_line, redact
+from tasks.streams.tail import inspect_stream
+
+PASSING_STATES = {
+    "08000": "connection exception",
+    "08006": "connection failure",
+    "40001": "serialization failure",
+    "40P01": "deadlock detected",
+    "53100": "disk full",
+    "53200": "out of memory",
+    "53300": "too many connections",
+    "55P03": "lock not available",
+    "57014": "query canceled",
+    "57P01": "admin shutdown",
+    "57P02": "crash shutdown",
+    "57P03": "cannot connect now",
+    "57P05": "idle session timeout",
+    "25006": "read only transaction",
+    "25P03": "idle in transaction session timeout",
+    "58030": "I/O error",
+}
+LASTING_STATES = {
+    "22P02": "invalid text representation",
+    "22021": "character not in repertoire",
+    "23505": "unique violation",
+    "23P01": "exclusion violation",
+    "23514": "check violation",
+    "25P02": "in failed transaction",
+    "28P01": "invalid password",
+    "28000": "invalid authorization",
+    "3D000": "no such database",
+    "42501": "insufficient privilege",
+    "42P01": "undefined table",
+    "54001": "statement too complex",
+    "55000": "object not in prerequisite state",
+    "57P04": "database dropped",
+    "XX000": "internal error",
+}
+
+
+def of_state(state: str) -> psycopg.Error:
+    return type("Refused", (psycopg.errors.lookup(state),), {"sqlstate": state})("words")
+
+
+@pytest.mark.parametrize("state", PASSING_STATES)
+def test_a_state_that_passes_is_tried_again(state: str) -> None:
+    assert is_transient(of_state(state))
+
+
+@pytest.mark.parametrize("state", LASTING_STATES)
+def test_a_state_that_stays_is_not_tried_again(state: str) -> None:
+    assert not is_transient(of_state(state))
+
+
+@pytest.mark.parametrize(
+    ("words", "passing"),
+    [
+        ("connection refused", True),
+        ("server closed the connection unexpectedly", True),
+        ("timeout expired", True),
+        ("server does not support SSL, but SSL was required", False),
+        ("SSL error: certificate verify failed", False),
+    ],
+)
+def test_what_libpq_itself_refuses_is_judged_by_its_words_which_are_english(words: str, passing: bool) -> None:
+    assert is_transient(psycopg.OperationalError(words)) is passing
+    assert not is_transient(psycopg.ProgrammingError(words))
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (redis.exceptions.ConnectionError("refused"), True),
+        (redis.exceptions.TimeoutError("no answer"), True),
+        (redis.exceptions.BusyLoadingError("LOADING"), True),
+        (redis.exceptions.MaxConnectionsError("max number of clients reached"), True),
+        (redis.exceptions.TryAgainError("TRYAGAIN"), True),
+        (redis.exceptions.ReadOnlyError("READONLY"), True),
+        (redis.exceptions.OutOfMemoryError("OOM"), True),
+        (redis.exceptions.MasterDownError("MASTERDOWN Link with MASTER is down"), True),
+        (redis.exceptions.ClusterDownError("CLUSTERDOWN"), True),
+        (redis.exceptions.AuthenticationError("WRONGPASS"), False),
+        (redis.exceptions.AuthorizationError("no"), False),
+        (redis.exceptions.NoPermissionError("NOPERM"), False),
+        (redis.exceptions.ResponseError("WRONGTYPE"), False),
+        (redis.exceptions.ResponseError("ERR unknown command"), False),
+        (redis.exceptions.InvalidResponse("protocol"), False),
+        (redis.exceptions.DataError("not bytes"), False),
+        (Transient("again"), True),
+        (Terminal("never"), False),
+        (AlreadyDrained("done"), False),
+        (OSError("unknown here"), False),
+        (ValueError("a bug"), False),
+        (KeyboardInterrupt(), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_an_error_is_tried_again_by_its_class_and_the_unknown_is_not(error: BaseException, passing: bool) -> None:
+    assert is_transient(error) is passing
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://h:6379/0", "redis://h:6379/0"),
+        ("redis://:secret@h:6379/0", "redis://:***@h:6379/0"),
+        ("rediss://u:secret@h/0", "rediss://u:***@h/0"),
+        ("unix://u:secret@/run/redis.sock", "unix://u:***@/run/redis.sock"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://u:secret@h:5432/d?sslmode=require", "postgresql://u:***@h:5432/d?sslmode=require"),
+        ("postgresql://u:secret@[::1]:5432/d", "postgresql://u:***@[::1]:5432/d"),
+        ("postgresql://us%40er:secret@h/d", "postgresql://us%40er:***@h/d"),
+        ("postgresql://us@er:secret@h/d", "postgresql://us@er:***@h/d"),
+        ("postgresql://u:se%40cret%2F@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:s@secret@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:s:secret:@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:s/secret#?@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:s secret@h/d", "postgresql://u:***@h/d"),
+        (
+            "postgresql://h/d?user=u&password=secret&sslmode=require",
+            "postgresql://h/d?user=u&password=***&sslmode=require",
+        ),
+        ("postgresql://h:5432/d?password=s@secret", "postgresql://h:5432/d?password=***"),
+        ("redis://h/0?password=secret&db=1", "redis://h/0?password=***&db=1"),
+        ("host=h password=secret dbname=d", "host=h password=*** dbname=d"),
+        ("host=h PASSWORD = secret dbname=d", "host=h PASSWORD = *** dbname=d"),
+        ("host=h password='s secret' dbname=d", "host=h password=*** dbname=d"),
+        (r"host=h password='it\'s secret' dbname=d", "host=h password=*** dbname=d"),
+        (r"host=h password=s\ secret dbname=d", "host=h password=*** dbname=d"),
+        ("host=h sslpassword=secret", "host=h sslpassword=***"),
+        ("PGPASSWORD=secret psql", "PGPASSWORD=*** psql"),
+        (
+            "tried redis://:secret@a/0 and postgresql://u:secret@b/d",
+            "tried redis://:***@a/0 and postgresql://u:***@b/d",
+        ),
+        ("no secret: mail a@b.org about http://h:80/x", "no secret: mail a@b.org about http://h:80/x"),
+    ],
+)
+def test_a_password_is_never_shown_and_the_rest_is(text: str, shown: str) -> None:
+    assert redact(text) == shown
+    assert redact(shown) == shown, "and twice is as good as once"
+    assert one_line(RuntimeError(f"before\n  {text}\nafter")) == f"before {shown} after"
+
+
+PASSWORD = st.text(st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_categories=("Z", "C")), min_size=1)
+
+
+@settings(deadline=None)
+@given(PASSWORD, st.sampled_from(["", "u", "us.er"]))
+def test_no_password_of_any_letters_passes_encoded_or_not(password: str, user: str) -> None:
+    assume("password" not in password.lower())  # a pair inside a password: hidden further than need be
+    for written in (password, quote(password, safe="")):
+        shown = redact(f"cannot reach postgresql://{user}:{written}@host:5432/d today")
+        assert shown == f"cannot reach postgresql://{user}:***@host:5432/d today"
+    quoted = password.replace("\\", "\\\\").replace("'", "\\'")
+    assert redact(f"host=h password='{quoted}' user=u") == "host=h password=*** user=u"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s%zzsecret@h/d",
+        "postgresql://u:s secret@h/d",
+        "postgresql://u:s@secret@h.invalid/d",
+        "postgresql://u:secret@h.invalid:port/d",
+        "postgresql://u:secret@127.0.0.1:1/d",
+    ],
+)
+def test_no_word_of_libpq_about_a_url_holds_its_password(url: str) -> None:
+    with pytest.raises(psycopg.Error) as refused:
+        psycopg.connect(url, connect_timeout=2)
+    assert "secret" not in one_line(refused.value)
+
+
+def test_an_error_without_words_is_shown_by_its_name() -> None:
+    assert one_line(KeyError()) == "KeyError"
+    assert one_line(RuntimeError("two\n\tlines ")) == "two lines"
+
+
+def test_an_internal_error_is_judged_by_its_place_in_the_server_s_source(database: psycopg.Connection) -> None:
+    """Real ones without a SQLSTATE of their own: what a dropped chunk gives passes, what a function raises does not."""
+    with pytest.raises(psycopg.errors.InternalError_) as dropped:
+        database.execute("SELECT gin_clean_pending_list(2147483647::oid::regclass)")
+    assert (dropped.value.sqlstate, is_transient(dropped.value)) == ("XX000", True)
+    with pytest.raises(psycopg.errors.InternalError_) as raised:
+        database.execute(
+            "DO $$ BEGIN RAISE EXCEPTION 'could not open relation with OID 1' USING ERRCODE = 'XX000'; END $$"
+        )
+    assert (raised.value.sqlstate, is_transient(raised.value)) == ("XX000", False)
+
+
+def test_an_absent_stream_is_told_from_another_key_and_from_a_refusal(redis_client: redis.Redis, stream: str) -> None:
+    assert inspect_stream(redis_client, stream)[:2] == (None, None)
+    redis_client.set(stream, "x")
+    with pytest.raises(Terminal, match="is not a stream"):
+        inspect_stream(redis_client, stream, 1)
+    redis_client.delete(stream)
+    redis_client.xadd(stream, {"a": "no such key"}, id="1-0")
+    tail, found, _ = inspect_stream(redis_client, stream, 1 << 64)
+    assert tail is not None
+    assert (tail.length, found) == (1, tail.last_hash)
+    redis_client.acl_setuser("blind", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-xinfo"], reset=True)
+    try:
+        pool = redis_client.connection_pool.connection_kwargs
+        with redis.Redis(host=pool["host"], port=pool["port"], username="blind", password="x") as blind:
+            with pytest.raises(redis.exceptions.RedisError) as refused:
+                inspect_stream(blind, stream)
+            assert not is_transient(refused.value)
+    finally:
+        redis_client.acl_deluser("blind")

@@ -1,0 +1,73 @@
+"""Entries and columns for the tests of `tasks.columns`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from infra.mapping import Mapping
+from tasks.columns.decode import Events, TimeWindow, decode
+from tasks.columns.entries import EntryColumns, RawEntry, columns_of_page
+
+ID = "0123abcd-4567-89ab-cdef-0123456789ab"
+TIME = "2024-01-02T03:04:05Z"
+TIME_US = 1_704_164_645_000_000
+ANY_TIME = TimeWindow(-(10**18), 10**18)
+
+
+def texts(values: Iterable[str]) -> pa.Array:
+    return pa.array(list(values), pa.string())
+
+
+def entry(number: int, *fields: bytes) -> RawEntry:
+    return b"%d-0" % number, list(fields)
+
+
+def flat(**changes: str | bytes | None) -> list[bytes]:
+    """The fields of a good flat entry; None leaves a field out."""
+    fields: dict[str, str | bytes | None] = {
+        "event_id": ID,
+        "event_type": "click",
+        "user_id": "u",
+        "time": TIME,
+        "properties": "{}",
+    }
+    out = []
+    for name, value in (fields | changes).items():
+        if value is not None:
+            out += [name.encode(), value if isinstance(value, bytes) else value.encode()]
+    return out
+
+
+def document(**changes: Any) -> bytes:
+    """A good document in the known JSON layout."""
+    fields = {"event_id": ID, "event_type": "click", "user_id": "u", "time": TIME, "properties": {"n": 1}}
+    return json.dumps(fields | changes).encode()
+
+
+def groups_of(entries: Sequence[Sequence[bytes]]) -> list[EntryColumns]:
+    return columns_of_page([entry(i, *fields) for i, fields in enumerate(entries, 1)])
+
+
+def decoded(
+    entries: Sequence[Sequence[bytes]], mapping: Mapping | None = None, window: TimeWindow = ANY_TIME
+) -> Events:
+    """The events of entries that came as one page, with the places that the entries have in `entries`."""
+    groups = groups_of(entries)
+    events = decode(groups, mapping, window)
+    came = np.array([int(i.partition(b"-")[0]) - 1 for group in groups for i in group.ids.to_pylist()], np.int64)
+    faults = sorted((replace(fault, entry=int(came[fault.entry])) for fault in events.faults), key=lambda f: f.entry)
+    events = replace(events, entry=came[events.entry], faults=faults)
+    places = sorted([*events.entry.tolist(), *(fault.entry for fault in events.faults)])
+    assert places == list(range(len(entries))), "every entry is an event or a fault, once"
+    assert all(0 < len(fault.reason) < 300 for fault in events.faults)
+    return events
+
+
+def decoded_json(documents: Sequence[bytes], mapping: Mapping | None = None, window: TimeWindow = ANY_TIME) -> Events:
+    return decoded([[b"data", text] for text in documents], mapping, window)

@@ -1,0 +1,196 @@
+"""Drains in processes of their own, that can be killed without taking the tests with them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.support.points import Point
+
+# Forked from a process that has imported the flow already: a kill then falls into the drain, not into its imports.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["flows.drain", "flows.redrive", "flows.backfill", "tests.support.points"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a drain ended. `hung`: it had not, and was killed. `result` is empty where the process told nothing."""
+
+    exitcode: int | None
+    hung: bool
+    seconds: float
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def error(self) -> str | None:
+        """What the flow raised, as `Class: words`; None where it raised nothing, or ended without a word."""
+        return self.result.get("error")
+
+    @property
+    def said(self) -> list[str]:
+        """All that a person reads of it: the error, warnings, and why steps were tried again."""
+        return [*([self.error] if self.error else []), *self.result.get("retries", [])]
+
+
+@dataclass(frozen=True)
+class Harness:
+    """What a test wants of a drain's process. `point`: where to stop. `delays`: between attempts, for those in a hurry.
+
+    `api`: the Prefect server to use instead of the one in the environment. `name`: of the flow run. `log`: a file for
+    what the process prints. `flow`: which of Spillway's, by its module. `prefect_retries`: of each request to
+    Prefect's server, after 2, 4, 8 … s.
+    """
+
+    point: Point | None = None
+    delays: list[float] | None = None
+    api: str | None = None
+    name: str | None = None
+    log: Path | None = None
+    flow: str = "drain"
+    prefect_retries: int | None = None
+
+
+class Drain:
+    """A drain of `stream` in a process of its own, started at once."""
+
+    def __init__(
+        self, stream: str | list[str], /, env: Mapping[str, str], harness: Harness = Harness(), **parameters: Any
+    ) -> None:
+        self.harness = harness
+        self._results, sender = _CONTEXT.Pipe(duplex=False)
+        arguments = (stream, dict(env), harness, parameters, sender)
+        self.process: ForkServerProcess = _CONTEXT.Process(target=_drain, args=arguments)
+        self._began = time.monotonic()
+        self.process.start()
+        sender.close()  # so that the end of the process is the end of the pipe
+
+    @property
+    def pid(self) -> int:
+        pid = self.process.pid
+        assert pid is not None  # it was started
+        return pid
+
+    def finished(self, seconds: float = 120) -> dict[str, Any]:
+        """Wait for the result: the drain's own, `peak_bytes` of resident memory, and `error` where it failed."""
+        outcome = self.outcome(seconds)
+        assert outcome.exitcode == 0, f"the drain did not end by itself: {outcome}"
+        return outcome.result
+
+    def outcome(self, seconds: float, after_told: float | None = None) -> Outcome:
+        """Wait `seconds` for the process to end, then kill it; where given, only so long after it told its result."""
+        deadline = time.monotonic() + seconds
+        result: dict[str, Any] = {}
+        if self._results.poll(seconds):
+            with contextlib.suppress(EOFError):  # it ended without a word
+                result = self._results.recv()
+        left = max(0, deadline - time.monotonic())
+        self.process.join(left if after_told is None else min(left, after_told))
+        hung = self.process.exitcode is None
+        self.kill()
+        return Outcome(self.process.exitcode, hung, time.monotonic() - self._began, result)
+
+    def reached(self, seconds: float) -> bool:
+        """Wait until it stands still at its point; False where it ended, or did not come by in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.is_alive():
+            if self.state() == "T":
+                return True
+            time.sleep(0.005)
+        return False
+
+    def told(self) -> bool:
+        """Whether it has told its result, or ended."""
+        return self._results.poll(0)
+
+    def state(self) -> str:
+        """The letter of /proc: R and S where it runs, T where it is stopped; empty where it has ended."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return ""
+
+    def stop(self) -> None:
+        """SIGSTOP: it stands still until `go_on`."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT. Harmless where it runs."""
+        self._signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """SIGTERM, as a service manager or a worker would. It comes through when the process goes on."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL. Harmless where the drain has ended."""
+        self.process.kill()
+        self.process.join()
+
+    def _signal(self, number: signal.Signals) -> None:
+        # By `is_alive` first: a number that is free may be somebody else's.
+        if self.process.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+def _drain(
+    stream: str | list[str], env: dict[str, str], harness: Harness, parameters: dict[str, Any], results: Connection
+) -> None:
+    # All of it, and nothing else: the fork server has kept that of the test which happened to be the first to ask it.
+    os.environ.clear()
+    os.environ.update(env)
+    if harness.log:
+        with harness.log.open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
+
+    from flows.cli.prefect_api import translate_prefect_errors
+    from infra.settings import settings
+    from tasks.base.progress import ProgressEvent, Retry, subscribe
+    from tests.support import points
+
+    settings.cache_clear()
+    if harness.delays:
+        points.hurry(harness.delays)
+    if harness.point:
+        points.stop_at(harness.point)
+    retries: list[str] = []
+
+    def note(news: ProgressEvent) -> None:
+        if isinstance(news, Retry):
+            retries.append(news.reason)
+
+    run = getattr(importlib.import_module(f"flows.{harness.flow}"), harness.flow)
+    if harness.name:
+        run = run.with_options(flow_run_name=harness.name)
+    wanted: dict[Any, Any] = {PREFECT_API_URL: harness.api} if harness.api else {}
+    if harness.delays:
+        wanted[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None  # its thread is waited for at the end, up to a second
+    if harness.prefect_retries is not None:
+        wanted[PREFECT_CLIENT_MAX_RETRIES] = harness.prefect_retries
+    with temporary_settings(wanted), subscribe(note):
+        try:
+            with translate_prefect_errors():
+                result = run(stream, **parameters)
+        except Exception as error:
+            result = getattr(error, "result", {}) | {"error": f"{type(error).__name__}: {error}"}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    results.send(result | {"peak_bytes": peak, "retries": retries})

@@ -1,0 +1,74 @@
+"""A Redis with options of a test's own, and the command line against it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from infra.connections.clients import Clients
+from infra.errors.kinds import Terminal
+from infra.settings import Settings
+from tests.conftest import BIN
+from tests.infra.servers.conftest import free_port
+
+REDIS = shutil.which("redis-server")
+
+
+def await_answer(ask: Callable[[], object]) -> None:
+    """Ask a server that was just started until it answers."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            ask()
+            return
+        except redis.ConnectionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@contextmanager
+def running(*options: str, answers: Callable[[], object]) -> Iterator[None]:
+    """A Redis of these options, from when it answers."""
+    command = [str(REDIS), "--save", "", "--appendonly", "no", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    try:
+        await_answer(answers)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextmanager
+def plain(folder: Path, *options: str) -> Iterator[int]:
+    """The port of a Redis with these options."""
+    port = free_port()
+    folder.mkdir(exist_ok=True)
+    common = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder))
+    with redis.Redis(port=port) as client, running(*common, *options, answers=client.ping):
+        yield port
+
+
+def settings_of(url: str, **values: object) -> Settings:
+    return Settings(redis_url=url, connect_timeout=5, redis_timeout=5, _env_file=None, **values)  # type: ignore[arg-type]
+
+
+def run(url: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"SPILLWAY_REDIS_URL": url, "SPILLWAY_CONNECT_TIMEOUT": "5"} | variables
+    return subprocess.run(
+        [BIN / "spillway", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def refusal(url: str) -> Terminal:
+    with pytest.raises(Terminal) as refused, Clients(settings_of(url)) as clients, clients.explained("look"):
+        clients.redis.ping()
+    return refused.value

@@ -1,0 +1,244 @@
+"""A chunk is dropped only as it is in its archive, and nobody who works on the table is harmed by it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra.errors.kinds import Terminal, Transient
+from tasks.archive.archive_root import ArchiveRoot
+from tasks.archive.drop_archived import drop_archived
+from tasks.archive.manifest import names
+from tasks.archive.verify import unlisted, verify
+from tasks.archive.write_chunk import archive_chunk
+from tasks.base.progress import ProgressEvent, Reached, subscribe
+from tasks.maintain import contention
+from tasks.table.chunks import Chunk
+from tests.conftest import Servers
+from tests.support.archives import (
+    MICROSECOND,
+    THURSDAY,
+    awkward_events,
+    by_pandas,
+    chunks,
+    compress,
+    compression,
+    event,
+    in_order,
+    insert,
+    many,
+    the_chunk,
+)
+
+WEEK = timedelta(days=7)
+
+
+@contextmanager
+def session(servers: Servers) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(servers.settings.database, autocommit=True) as connection:
+        yield connection
+
+
+def test_only_the_archived_chunk_goes(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> None:
+    neighbours = [event(1, THURSDAY - MICROSECOND), event(2, THURSDAY + WEEK)]
+    insert(database, [*neighbours, *awkward_events()])
+    before, chunk, rows = chunks(database)[0], chunks(database)[1], in_order(database)
+    manifest = archive_chunk(database, chunk, root)
+    assert drop_archived(database, chunk, manifest, root) == "dropped"
+    assert in_order(database) == [rows[0], rows[-1]]
+    assert before in chunks(database)
+    assert chunk not in chunks(database)
+    assert by_pandas(folder, [manifest]) == rows[1:-1]
+
+
+def test_a_compressed_chunk_goes_too_with_all_that_belongs_to_it(
+    servers: Servers, database: psycopg.Connection, root: ArchiveRoot
+) -> None:
+    if servers.edition != "Community":
+        pytest.skip("compression needs the Community edition")
+    with compression(database):
+        insert(database, many(500))
+        compress(database, the_chunk(database))
+        insert(database, many(10, first=1_000))
+        manifest = archive_chunk(database, the_chunk(database), root)
+        assert drop_archived(database, the_chunk(database), manifest, root) == "dropped"
+        assert in_order(database) == []
+        left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'compress\\_hyper\\_%\\_chunk'"
+        assert database.execute(left).fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO events VALUES ('2024-01-05 12:00Z', gen_random_uuid(), 'late', 'u', null)",
+        "INSERT INTO events VALUES ('2024-01-10 23:59:59.999999Z', gen_random_uuid(), 'late', 'u', null)",
+        "DELETE FROM events WHERE event_type = 'type-3'",
+        "UPDATE events SET properties = 'null' WHERE event_type = 'type-3'",
+        "UPDATE events SET user_id = event_type, event_type = user_id WHERE event_type = 'type-3'",
+    ],
+)
+def test_what_changed_since_the_archive_keeps_the_chunk_until_it_is_archived_anew(
+    change: str, database: psycopg.Connection, root: ArchiveRoot, folder: Path
+) -> None:
+    # None on the last two days, so that a late row can have a day of its own.
+    insert(database, many(400, span=timedelta(days=5)))
+    chunk = the_chunk(database)
+    manifest = archive_chunk(database, chunk, root)
+    database.execute(change)
+    rows = in_order(database)
+    assert drop_archived(database, chunk, manifest, root) == "changed"
+    assert in_order(database) == rows
+    again = archive_chunk(database, chunk, root)
+    assert again.name != manifest.name
+    assert drop_archived(database, chunk, again, root) == "dropped"
+    assert chunks(database) == []
+    assert by_pandas(folder, [again]) == rows
+
+
+def test_a_chunk_that_is_not_there_any_more_is_gone(database: psycopg.Connection, root: ArchiveRoot) -> None:
+    """So that a run which lost the answer to its commit can ask again."""
+    insert(database, many(50))
+    chunk = the_chunk(database)
+    manifest = archive_chunk(database, chunk, root)
+    assert drop_archived(database, chunk, manifest, root) == "dropped"
+    assert drop_archived(database, chunk, manifest, root) == "gone"
+    insert(database, many(5))  # of the same range, in a new chunk
+    assert drop_archived(database, chunk, manifest, root) == "gone"
+    assert len(in_order(database)) == 5
+
+
+def test_the_archive_of_another_range_drops_nothing(database: psycopg.Connection, root: ArchiveRoot) -> None:
+    insert(database, [event(1, THURSDAY), event(2, THURSDAY + WEEK)])
+    one, other = chunks(database)
+    manifest = archive_chunk(database, one, root)
+    with pytest.raises(Terminal, match="another range"):
+        drop_archived(database, other, manifest, root)
+    with pytest.raises(Terminal, match="this chunk alone"):  # a range that is not that of the table
+        drop_archived(database, Chunk(other.schema, other.table, one.range_start, one.range_end), manifest, root)
+    assert len(in_order(database)) == 2
+
+
+def test_who_reads_the_chunk_is_waited_for_and_at_last_left_alone(
+    servers: Servers, database: psycopg.Connection, root: ArchiveRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(database, many(50))
+    chunk = the_chunk(database)
+    manifest = archive_chunk(database, chunk, root)
+    monkeypatch.setattr(contention, "_ATTEMPTS", 2)
+    monkeypatch.setattr(contention, "_ALONE_SECONDS", 0.3)
+    with session(servers) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events")
+        with pytest.raises(Transient, match="others read or wrote it"):
+            drop_archived(database, chunk, manifest, root)
+        monkeypatch.setattr(contention, "_ALONE_SECONDS", 20)
+        threading.Timer(0.5, reader.execute, ["COMMIT"]).start()
+        assert drop_archived(database, chunk, manifest, root) == "dropped"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("step", ["locked", "compared", "dropping"])
+def test_whoever_wants_to_write_meanwhile_can_do_so_and_loses_nothing(
+    step: str, servers: Servers, database: psycopg.Connection, root: ArchiveRoot, folder: Path
+) -> None:
+    """At each step of the drop: it lets the writer go first, or the row goes into a chunk of its own afterwards."""
+    insert(database, many(400))
+    chunk, rows = the_chunk(database), in_order(database)
+    manifest = archive_chunk(database, chunk, root)
+    writers: list[threading.Thread] = []
+    failed: list[Exception] = []
+
+    def write() -> None:
+        try:
+            with session(servers) as writer, writer.transaction():
+                insert(writer, [event(90_000, THURSDAY + WEEK), event(90_001, THURSDAY + timedelta(hours=1))])
+        except psycopg.Error as error:
+            failed.append(error)
+
+    def begin(news: ProgressEvent) -> None:
+        if isinstance(news, Reached) and news.step == step and not writers:
+            writers.append(threading.Thread(target=write))
+            writers[0].start()
+            _wait_for_lock(servers, writers[0])
+
+    with subscribe(begin):
+        outcome = drop_archived(database, chunk, manifest, root)
+    writers[0].join()
+    assert failed == []
+    late = [row for row in in_order(database) if row[1].endswith(("5f90", "5f91"))]
+    assert len(late) == 2
+    if outcome == "dropped":
+        assert in_order(database) == late
+        assert by_pandas(folder, [manifest]) == rows
+    else:
+        assert len(in_order(database)) == len(rows) + 2
+
+
+def _wait_for_lock(servers: Servers, thread: threading.Thread) -> None:
+    """Until somebody waits for a lock; the server may also let the writer through."""
+    deadline = time.monotonic() + 5
+    with session(servers) as watcher:
+        while time.monotonic() < deadline and thread.is_alive():
+            if watcher.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+                return
+            time.sleep(0.005)
+
+
+def test_a_second_drop_at_the_same_time_does_not_disturb_the_first(
+    servers: Servers, database: psycopg.Connection, root: ArchiveRoot
+) -> None:
+    insert(database, many(50))
+    chunk = the_chunk(database)
+    manifest = archive_chunk(database, chunk, root)
+
+    def again(news: ProgressEvent) -> None:
+        if isinstance(news, Reached) and news.step == "compared":
+            with session(servers) as other, pytest.raises(Transient, match="another run is at it"):
+                drop_archived(other, chunk, manifest, root)
+
+    with subscribe(again):
+        assert drop_archived(database, chunk, manifest, root) == "dropped"
+
+
+def test_an_archive_whose_rows_are_all_in_the_later_one_is_removed(
+    database: psycopg.Connection, root: ArchiveRoot, folder: Path
+) -> None:
+    """Rows came between archiving and dropping, on old days and on a new one; nothing was dropped in between."""
+    insert(database, many(300, span=timedelta(days=3)))
+    chunk = the_chunk(database)
+    stale = archive_chunk(database, chunk, root)
+    insert(database, many(300, THURSDAY + MICROSECOND, first=5_000, span=timedelta(days=6)))
+    rows = in_order(database)
+    manifest = archive_chunk(database, chunk, root)
+    assert names(root) == sorted([stale.name, manifest.name])
+    assert drop_archived(database, chunk, manifest, root) == "dropped"
+    assert names(root) == [manifest.name]
+    assert unlisted(root, [manifest]) == []
+    assert by_pandas(folder, [manifest]) == rows
+
+
+@pytest.mark.parametrize(
+    "lacking", ["DELETE FROM events WHERE event_id = %s", "UPDATE events SET user_id = '' WHERE event_id = %s"]
+)
+def test_an_archive_with_a_row_that_the_later_one_has_not_stays(
+    lacking: str, database: psycopg.Connection, root: ArchiveRoot, folder: Path
+) -> None:
+    insert(database, many(300))
+    chunk, rows = the_chunk(database), in_order(database)
+    older = archive_chunk(database, chunk, root)
+    database.execute(lacking, [rows[-1][1]])
+    later = in_order(database)
+    insert(database, many(10, first=5_000))
+    manifest = archive_chunk(database, chunk, root)
+    assert drop_archived(database, chunk, manifest, root) == "dropped"
+    assert names(root) == sorted([older.name, manifest.name])
+    verify(root, older)
+    assert by_pandas(folder, [older]) == rows
+    assert len(by_pandas(folder, [manifest])) == len(later) + 10

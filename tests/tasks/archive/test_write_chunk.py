@@ -1,0 +1,313 @@
+"""An archive holds the rows of its chunk as they were at one moment, and says so itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import psycopg
+import pyarrow.parquet as pq
+import pytest
+
+from infra.errors.kinds import Terminal, Transient
+from tasks.archive.archive_root import ArchiveRoot, open_root
+from tasks.archive.manifest import Manifest, load, names
+from tasks.archive.verify import read_archive, unlisted, verify
+from tasks.archive.write_chunk import archive_chunk
+from tasks.base.progress import ProgressEvent, Reached, subscribe
+from tests.conftest import Servers
+from tests.support.archives import (
+    MICROSECOND,
+    THURSDAY,
+    Event,
+    as_rows,
+    awkward_events,
+    by_pandas,
+    chunks,
+    compress,
+    compression,
+    content_hash,
+    event,
+    in_order,
+    insert,
+    many,
+    the_chunk,
+)
+from tests.support.oracle import table_rows
+
+
+def restored(root: ArchiveRoot, manifest: Manifest) -> list[Event]:
+    """The rows that `read_archive` gives, in its order."""
+    return [
+        (row["time"], str(row["event_id"]), row["event_type"], row["user_id"], row["properties"])
+        for batch in read_archive(root, manifest)
+        for row in batch.to_pylist()
+    ]
+
+
+def holds_the_table(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest) -> None:
+    """Every row of the table is in the archive, with the same text to the byte; counts, times and hash are right."""
+    rows = in_order(connection)
+    assert by_pandas(Path(root.base), [manifest]) == rows
+    assert restored(root, manifest) == rows
+    times = [row[0] for row in rows]
+    assert (manifest.rows, manifest.min_time, manifest.max_time) == (len(rows), min(times), max(times))
+    assert manifest.content_hash == content_hash(rows)
+    verify(root, manifest)
+
+
+def test_what_pandas_reads_is_what_the_table_has(database: psycopg.Connection, root: ArchiveRoot) -> None:
+    events = awkward_events()
+    insert(database, events)
+    manifest = archive_chunk(database, the_chunk(database), root)
+    holds_the_table(database, root, manifest)
+    assert as_rows(by_pandas(Path(root.base), [manifest])) == table_rows(database)
+    assert len(in_order(database)) == len(events)
+
+
+def test_a_compressed_chunk_with_late_rows_is_archived_as_any_other(
+    servers: Servers, database: psycopg.Connection, root: ArchiveRoot
+) -> None:
+    if servers.edition != "Community":
+        pytest.skip("compression needs the Community edition")
+    events = awkward_events()
+    with compression(database):
+        insert(database, events[5:])
+        compress(database, the_chunk(database))
+        insert(database, events[:5])
+        manifest = archive_chunk(database, the_chunk(database), root)
+        holds_the_table(database, root, manifest)
+        assert manifest.rows == len(events)
+
+
+def test_only_the_rows_of_the_chunk_are_in_it(database: psycopg.Connection, root: ArchiveRoot) -> None:
+    neighbours = [event(1, THURSDAY - MICROSECOND), event(2, THURSDAY + timedelta(days=7))]
+    mine = [event(3, THURSDAY), event(4, THURSDAY + timedelta(days=7) - MICROSECOND)]
+    insert(database, [*neighbours, *mine])
+    manifest = archive_chunk(database, chunks(database)[1], root)
+    assert by_pandas(Path(root.base), [manifest]) == mine
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(1, 1, 10, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC),
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime(9999, 12, 20, 23, 59, 59, 999_999, UTC),
+    ],
+)
+def test_a_chunk_of_any_year_that_a_date_can_have(
+    moment: datetime, database: psycopg.Connection, root: ArchiveRoot
+) -> None:
+    insert(database, [event(1, moment)])
+    manifest = archive_chunk(database, the_chunk(database), root)
+    assert [file.day for file in manifest.files] == [moment.date()]
+    holds_the_table(database, root, manifest)
+    assert load(root, manifest.name) == manifest
+
+
+def test_the_session_of_the_caller_does_not_matter(database: psycopg.Connection, root: ArchiveRoot) -> None:
+    """Neither its time zone, nor its encoding, nor how it shows numbers, dates and bytes."""
+    insert(database, awkward_events())
+    chunk = the_chunk(database)
+    for setting in ("TimeZone = 'Pacific/Kiritimati'", "client_encoding = 'LATIN1'", "DateStyle = 'German'",
+                    "bytea_output = 'escape'", "extra_float_digits = -5"):  # fmt: skip
+        database.execute(f"SET {setting}")
+    manifest = archive_chunk(database, chunk, root)
+    database.execute("RESET ALL")
+    holds_the_table(database, root, manifest)
+
+
+def test_files_are_of_one_day_sorted_by_time_in_zstd_and_pruned_by_row_group(
+    database: psycopg.Connection, root: ArchiveRoot, folder: Path
+) -> None:
+    database.execute(
+        "INSERT INTO events SELECT %s + i * interval '1 s', gen_random_uuid(), 't', 'u'"
+        " FROM generate_series(0, 119999) i",
+        [THURSDAY],
+    )
+    manifest = archive_chunk(database, the_chunk(database), root)
+    assert [(file.day, file.rows) for file in manifest.files] == [
+        (date(2024, 1, 4), 86_400),
+        (date(2024, 1, 5), 33_600),
+    ]
+    found = pq.ParquetFile(folder / manifest.files[0].path).metadata
+    groups = [found.row_group(n) for n in range(found.num_row_groups)]
+    assert [group.num_rows for group in groups] == [50_000, 36_400]
+    assert {group.column(n).compression for group in groups for n in range(5)} == {"ZSTD"}
+    spans = [(group.column(0).statistics.min, group.column(0).statistics.max) for group in groups]
+    assert spans[0][1] < spans[1][0]
+    # Any reader of such folders sees the rows and not what Spillway keeps beside them.
+    frame = pd.read_parquet(folder / "events", filters=[("day", "=", "2024-01-05")])
+    assert len(frame) == 33_600
+    assert set(frame["day"].astype(str)) == {"2024-01-05"}
+    assert frame["time"].is_monotonic_increasing
+
+
+def test_rows_that_come_after_the_count_are_not_in_the_files(
+    servers: Servers, database: psycopg.Connection, root: ArchiveRoot
+) -> None:
+    insert(database, many(500))
+    before = in_order(database)
+
+    def come(news: ProgressEvent) -> None:
+        if isinstance(news, Reached) and news.step in ("counted", "written 2024-01-06"):
+            with psycopg.connect(servers.settings.database) as other:
+                insert(
+                    other, many(100, THURSDAY + MICROSECOND, first=1_000_000 if news.step == "counted" else 2_000_000)
+                )
+
+    with subscribe(come):
+        manifest = archive_chunk(database, the_chunk(database), root)
+    assert len(in_order(database)) == 700
+    assert by_pandas(Path(root.base), [manifest]) == before
+    verify(root, manifest)
+
+
+def test_the_same_rows_again_have_the_same_name_and_are_not_written_again(
+    database: psycopg.Connection, root: ArchiveRoot, folder: Path
+) -> None:
+    insert(database, many(300))
+    chunk = the_chunk(database)
+    first = archive_chunk(database, chunk, root)
+    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert archive_chunk(database, chunk, root) == first
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == written
+    # Even where they come in another order, into another chunk of the same range.
+    rows = in_order(database)
+    database.execute("TRUNCATE events")
+    insert(database, reversed(rows))
+    assert the_chunk(database).table != chunk.table
+    assert archive_chunk(database, the_chunk(database), root).name == first.name
+
+
+def test_a_damaged_archive_is_written_anew_while_the_rows_are_there(
+    database: psycopg.Connection, root: ArchiveRoot, folder: Path
+) -> None:
+    insert(database, many(300))
+    first = archive_chunk(database, the_chunk(database), root)
+    os.truncate(folder / first.files[2].path, 100)
+    again = archive_chunk(database, the_chunk(database), root)
+    assert again.name == first.name
+    holds_the_table(database, root, again)
+
+
+def test_late_rows_after_the_drop_have_an_archive_of_their_own_beside_the_older_one(
+    database: psycopg.Connection, root: ArchiveRoot
+) -> None:
+    insert(database, many(300))
+    first, old = archive_chunk(database, the_chunk(database), root), in_order(database)
+    database.execute("TRUNCATE events")
+    insert(database, many(20, first=1_000))
+    second, late = archive_chunk(database, the_chunk(database), root), in_order(database)
+    assert names(root) == sorted([first.name, second.name])
+    for manifest, rows in ((first, old), (second, late)):
+        verify(root, manifest)
+        assert restored(root, manifest) == rows
+
+
+def test_a_chunk_without_rows_is_a_manifest_without_files(database: psycopg.Connection, root: ArchiveRoot) -> None:
+    insert(database, many(10))
+    database.execute("DELETE FROM events")
+    manifest = archive_chunk(database, the_chunk(database), root)
+    assert (manifest.rows, manifest.files, manifest.min_time) == (0, (), None)
+    verify(root, manifest)
+    assert list(read_archive(root, manifest)) == []
+
+
+@pytest.mark.parametrize("step", ["writing 2024-01-06", "moved 2024-01-06", "manifest written"])
+def test_what_a_broken_run_left_is_no_archive_and_is_removed_by_the_next(
+    step: str, database: psycopg.Connection, root: ArchiveRoot, folder: Path
+) -> None:
+    insert(database, many(300))
+    chunk = the_chunk(database)
+
+    def stop(news: ProgressEvent) -> None:
+        if isinstance(news, Reached) and news.step == step:
+            raise KeyboardInterrupt
+
+    with subscribe(stop), pytest.raises(KeyboardInterrupt):
+        archive_chunk(database, chunk, root)
+    assert names(root) == []
+    assert unlisted(root, []) != []
+    insert(database, many(10, first=5_000))  # so that the next one has another name
+    manifest = archive_chunk(database, chunk, root)
+    holds_the_table(database, root, manifest)
+    assert unlisted(root, [manifest]) == []
+    assert list((folder / "events" / "_writing").iterdir()) == []
+
+
+def test_two_runs_do_not_archive_one_chunk_at_the_same_time(
+    servers: Servers, database: psycopg.Connection, root: ArchiveRoot
+) -> None:
+    insert(database, many(50))
+    chunk, met = the_chunk(database), []
+
+    def again(news: ProgressEvent) -> None:
+        if isinstance(news, Reached) and news.step == "counted":
+            with (
+                psycopg.connect(servers.settings.database, autocommit=True) as other,
+                pytest.raises(Transient) as error,
+            ):
+                archive_chunk(other, chunk, root)
+            met.append(str(error.value))
+
+    with subscribe(again):
+        holds_the_table(database, root, archive_chunk(database, chunk, root))
+    (said,) = met
+    assert "another run is at it" in said
+
+
+def test_a_file_system_of_fsspec_holds_an_archive_as_well(database: psycopg.Connection) -> None:
+    root = open_root("memory://archives/of/test")
+    insert(database, awkward_events())
+    manifest = archive_chunk(database, the_chunk(database), root)
+    assert archive_chunk(database, the_chunk(database), root) == manifest
+    assert restored(root, manifest) == in_order(database)
+    assert names(root) == [manifest.name]
+    assert unlisted(root, [manifest]) == []
+
+
+def test_a_url_of_files_is_the_folder(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> None:
+    insert(database, many(10))
+    manifest = archive_chunk(database, the_chunk(database), open_root(folder.as_uri()))
+    assert load(root, manifest.name) == manifest
+
+
+def test_a_place_that_takes_no_files_is_named(database: psycopg.Connection, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    insert(database, many(10))
+    with pytest.raises(Terminal, match=r"archive .*_chunk: .*/file: .*SPILLWAY_ARCHIVE_URL"):
+        archive_chunk(database, the_chunk(database), open_root(str(tmp_path / "file")))
+    assert len(in_order(database)) == 10
+
+
+@pytest.mark.parametrize(
+    "url", ["nothing://key:geheim@bucket/x?sig=geheim", "s3://key:geheim@bucket/x?no_such_option=geheim"]
+)
+def test_a_url_that_nobody_knows_is_refused_without_its_secrets(url: str) -> None:
+    with pytest.raises(Terminal, match="SPILLWAY_ARCHIVE_URL") as error:
+        open_root(url)
+    assert "geheim" not in str(error.value)
+
+
+def test_the_manifest_is_json_that_others_can_read(
+    database: psycopg.Connection, root: ArchiveRoot, folder: Path
+) -> None:
+    insert(database, many(30))
+    chunk = the_chunk(database)
+    manifest = archive_chunk(database, chunk, root)
+    found = json.loads((folder / "events/_manifests" / f"{manifest.name}.json").read_text())
+    assert (found["format"], found["hypertable"], found["rows"]) == (1, "events", 30)
+    assert found["chunk"] == {
+        "schema": chunk.schema,
+        "table": chunk.table,
+        "range_start": "2024-01-04T00:00:00+00:00",
+        "range_end": "2024-01-11T00:00:00+00:00",
+    }
+    for file in found["files"]:
+        assert (folder / file["path"]).stat().st_size == file["bytes"]

@@ -1,0 +1,78 @@
+"""A backfill makes room while a session of a drain is at work on the server, and only then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from infra.connections.clients import DRAIN, Clients, postgres_connection
+from infra.settings import settings
+from tasks.backfill import throttle
+from tasks.backfill.throttle import LoadThrottle
+
+
+@pytest.fixture
+def room(database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadThrottle]:
+    """Of three loads, with a look at every question, and a drain that is gone as soon as it idles."""
+    monkeypatch.setattr(throttle, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(throttle, "_LINGER_SECONDS", 0.05)
+    with Clients(settings(), "backfill") as clients:
+        yield LoadThrottle(clients, 3)
+
+
+@contextmanager
+def working(role: str) -> Iterator[threading.Event]:
+    """A session of this role with a statement that goes on until the event is set, or the block is left."""
+    stop, began = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with postgres_connection(settings(), role) as connection:
+            while not stop.is_set():
+                connection.execute("SELECT pg_sleep(0.05)")
+                began.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert began.wait(30)
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_all_loads_are_the_backfills_own_while_no_drain_works(room: LoadThrottle) -> None:
+    with working("backfill"):
+        assert (room.loads(), room.is_shared()) == (3, False)
+    before = time.monotonic()
+    room.give_way(60)
+    assert time.monotonic() - before < 30  # it did not wait
+
+
+def test_one_load_while_a_drain_works(room: LoadThrottle) -> None:
+    with working(DRAIN):
+        assert (room.loads(), room.is_shared()) == (1, True)
+
+
+def test_it_waits_as_long_as_it_has_worked_and_not_beyond_the_end_of_the_drain(room: LoadThrottle) -> None:
+    with working(DRAIN) as stop:
+        before = time.monotonic()
+        room.give_way(0.5)
+        assert time.monotonic() - before >= 0.5
+        threading.Timer(0.3, stop.set).start()
+        room.give_way(4)
+        assert stop.is_set()
+        assert time.monotonic() - before >= 0.8
+
+
+def test_a_look_that_fails_makes_no_room_and_no_noise(room: LoadThrottle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> bool:
+        raise psycopg.OperationalError("the server is away")
+
+    monkeypatch.setattr(throttle, "is_draining", refused)
+    assert room.loads() == 3

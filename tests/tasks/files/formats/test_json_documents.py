@@ -1,0 +1,160 @@
+"""Arrays and pretty-printed documents: every document arrives; what may be meant in several ways is refused."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.errors.kinds import Terminal
+from tasks.files.formats import read_buffer
+from tasks.files.formats.ndjson import read_lines
+from tests.support.make_files import blocks_of, fields_of, filling
+
+
+def read(data: bytes, size: int = 1 << 20, scanned: int = 1 << 20, rows: int = 1 << 16) -> list[bytes]:
+    """The documents, whose numbers have no gap."""
+    with blocks_of(size, scanned, rows):
+        found = fields_of(read_lines(filling(data, 5), b"f", "x.json"))
+    assert list(found) == list(range(1, len(found) + 1))
+    return [fields[b"f"] for fields in found.values()]
+
+
+a_text = st.text(st.sampled_from(list('ab{}[],:"\\ \nü\x1e')), max_size=8)
+a_value = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | a_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(a_text, inner, max_size=3),
+    max_leaves=6,
+)
+a_document = st.dictionaries(a_text, a_value, max_size=4)
+a_style = st.fixed_dictionaries({"indent": st.none() | st.integers(0, 4), "ensure_ascii": st.booleans()})
+
+
+@settings(deadline=None)
+@given(
+    st.lists(a_document, max_size=6), a_style, st.sampled_from(["", " ", "\n", "\r\n  "]), st.booleans(),
+    st.integers(3, 60), st.integers(1, 9), st.integers(1, 4),
+)  # fmt: skip
+def test_every_element_of_an_array_arrives(
+    documents: list[Any], style: dict[str, Any], room: str, marked: bool, size: int, scanned: int, most: int
+) -> None:
+    whole = room + json.dumps(documents, **style) + room
+    apart = f"{room}[{room}" + f"{room},{room}".join(json.dumps(one, **style) for one in documents) + f"{room}]{room}"
+    for text in (whole, apart):
+        assert [
+            json.loads(one) for one in read(b"\xef\xbb\xbf" * marked + text.encode(), size, scanned, most)
+        ] == documents
+
+
+@settings(deadline=None)
+@given(
+    st.lists(a_document.filter(bool), min_size=1, max_size=6), st.integers(0, 4), st.booleans(),
+    st.sampled_from(["\n", "\r\n", "\n\n  \t\n", " \n"]), st.integers(3, 60), st.integers(1, 9), st.integers(1, 4),
+)  # fmt: skip
+def test_every_pretty_printed_document_arrives(
+    documents: list[Any], indent: int, ascii: bool, end: str, size: int, scanned: int, most: int
+) -> None:
+    text = end.join(json.dumps(one, indent=indent, ensure_ascii=ascii) for one in documents) + end
+    for spelled in (text, end + text.rstrip()):
+        assert [json.loads(one) for one in read(spelled.encode(), size, scanned, most)] == documents
+
+
+def test_elements_that_are_no_documents_and_broken_ones_are_judged_each_for_itself() -> None:
+    assert read(b'[{"a":1}, null, "x,]", {"a" 2}, [1,{}], 5.10]') == [
+        b'{"a":1}', b"null", b'"x,]"', b'{"a" 2}', b"[1,{}]", b"5.10",
+    ]  # fmt: skip
+    assert read(b'{\n"a":1}\n{"a" 2}\n{\n}') == [b'{\n"a":1}', b'{"a" 2}', b"{\n}"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a": 1,\n{"b":2}\n',
+        b'{"a": "x\n{"b":2}\n',
+        b'{"a": 1}}\n{"b":2}\n',
+        b'{"a": 1} x\n{"b":2}\n',
+        b'[1,2]\n{"b":2}\n',
+        b'[2026-11-26] started\n{"b":2}\n',
+        b'x\n{\n"b":2}\n',
+        b'{"b":2}\n{\n"a": 1\n}\n',
+        b"{",
+        b"[",
+    ],
+)
+@pytest.mark.parametrize("size", [3, 1000])
+def test_lines_of_which_the_first_is_broken_are_lines(data: bytes, size: int) -> None:
+    assert read(data, size) == data.splitlines()
+
+
+def test_an_array_without_elements_has_no_rows() -> None:
+    assert read(b"[]") == read(b" [ \n ] \n") == []
+
+
+ALONE = "one JSON document in each line, an array of documents, or documents that begin on a line of their own, found "
+REFUSED = {
+    b'{"a":"secret"}{"a":2}\n': ALONE + "several documents in the first line; nothing was loaded: convert",
+    b'{"a":"secret"} {"a":2}': ALONE + "several documents in the first line",
+    b'{"a":"secret"},\n{"a":2},\n': ALONE + "a comma after the first document, and no array around it",
+    b'\x1e{"a":"secret"}\n\x1e{"a":2}\n': ALONE + r"JSON text sequences of RFC 7464 \(byte 0x1e before each\)",
+    b'[{"a":"secret"},]': "document 2: expected a document, found nothing between two commas or at the end",
+    b'[{"a":1},,{"a":"secret"}]': "document 2: expected a document, found nothing",
+    b'[{"a":"secret"}': "document 2: expected the end of the array, found the end of the file"
+    "|document 1: expected the end of the array, found the end of the file",
+    b'[{"a":"secret"}]\n[{"a":2}]': "document 1: expected nothing after the array, found more",
+    b'[{"a":"secret"}}': "document 1: expected the end of the array, found another bracket",
+    b'{\n"a":1}{\n"a":"secret"}': "document 2: expected a line end before it, found another document on the same line",
+    b'{\n"a":1},\n{\n"a":"secret"}': "document [12]: expected documents and line ends, found a comma or a bracket",
+    b'{\n"a":1}\nsecret\n{\n"a":2}': "document 2: expected a line end before it, found other text",
+    b'{\n"a":1}\n{\n"a":"secret"': "document 2: expected its end, found the end of the file",
+    '{"a":"secret"}\n'.encode("utf-16"): "expected UTF-8, found UTF-16; nothing was loaded: convert the file",
+    '{"a":"secret"}\n'.encode("utf-16-le"): "expected UTF-8, found UTF-16LE",
+    '{"a":"secret"}\n'.encode("utf-16-be"): "expected UTF-8, found UTF-16BE",
+    '{"a":"secret"}\n'.encode("utf-32"): "expected UTF-8, found UTF-32",
+}
+
+
+@pytest.mark.parametrize("data", REFUSED)
+@pytest.mark.parametrize("size", [3, 7, 1000])
+def test_what_may_be_meant_in_several_ways_is_refused_without_a_word_of_it(data: bytes, size: int) -> None:
+    with pytest.raises(Terminal, match=f"^backfill: x.json.*({REFUSED[data]})") as refused:
+        read(data, size)
+    assert "secret" not in str(refused.value)
+
+
+def test_an_element_that_is_too_long_is_refused_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_buffer, "LONGEST_BYTES", 40)
+    long = b'{"a":"%s"}' % (b"x" * 60)
+    for data in (b'[\n{"a":1},' + long + b"]", b'{\n"a":1}\n' + long + b"\n"):
+        with pytest.raises(
+            Terminal, match=r"x\.json, document 2: expected its end within 40 bytes, found none; is a br"
+        ):
+            read(data, 4)
+
+
+WRITE: dict[str, Callable[[int], bytes]] = {
+    "array": lambda n: b"[" + b",\n".join(b'{"n": %d, "text": "%s"}' % (i, b"x" * 900) for i in range(n)) + b"]",
+    "objects": lambda n: b"".join(b'{\n  "n": %d,\n  "text": "%s"\n}\n' % (i, b"x" * 900) for i in range(n)),
+}
+
+
+@pytest.mark.parametrize("form", WRITE)
+def test_a_large_file_goes_through_in_bounded_memory_and_at_once(form: str) -> None:
+    data = WRITE[form](40_000)
+    fill = filling(data)
+    tracemalloc.start()
+    try:
+        count = sum(len(rows) for rows in read_lines(fill, b"f", "x.json"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 40_000
+    assert peak < 32 << 20  # of 37 MB
+    began = time.monotonic()
+    assert sum(len(rows) for rows in read_lines(filling(data), b"f", "x.json")) == 40_000
+    assert time.monotonic() - began < 5

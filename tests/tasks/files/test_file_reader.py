@@ -1,0 +1,198 @@
+"""The rows of a file as slices: each once, in the order of day and row, gapless, within limits and borders."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.mapping import FLAT, JSON
+from tasks.base.addresses import IdRange, parse_id
+from tasks.columns.batch import Batch
+from tasks.columns.decode import TimeWindow
+from tasks.files import file_reader as module
+from tasks.files import spool as spool_module
+from tasks.files.file_reader import DAY_MS, FileReader, address, cut, rows_in
+from tasks.files.formats.blocks import Rows
+from tasks.files.spool import Spool, SpoolSection
+from tasks.streams.reader import Limits
+
+EVERY_TIME = TimeWindow(-(2**62), 2**62)
+MUCH = Limits(1_000_000, 1 << 40)
+FIRST_DAY = 1_600_000_000_000 // DAY_MS * DAY_MS
+
+
+def document(row: int, day: int) -> bytes:
+    """An event of that day, with its row number in it; of the day 0 one without a time."""
+    moment = datetime.fromtimestamp(day / 1000, UTC) + timedelta(seconds=row % 86_400)
+    fields = {"event_id": str(uuid.UUID(int=row)), "event_type": "t", "user_id": "u", "properties": {"row": row}}
+    return json.dumps(fields | ({"time": moment.isoformat()} if day else {})).encode()
+
+
+def filled(spool: Spool, days: Sequence[int], block_rows: int = 1_000) -> SpoolSection:
+    """A sealed section of rows from 1 on, of these days, that came in blocks of so many rows."""
+    section = SpoolSection(spool)
+    for start in range(0, len(days), block_rows):
+        part = days[start : start + block_rows]
+        numbers = range(start + 1, start + 1 + len(part))
+        texts = pa.array([document(row, day) for row, day in zip(numbers, part, strict=True)], pa.binary())
+        section.add(Rows(np.array(numbers, np.int64), (b"data",), (texts,)), np.array(part, np.int64))
+    section.seal()
+    return section
+
+
+def reader(
+    section: SpoolSection, gaps: Sequence[IdRange], limits: Limits = MUCH, borders: Sequence[int] = ()
+) -> FileReader:
+    return FileReader("file:x", section, gaps, limits, JSON, EVERY_TIME, borders)
+
+
+def batches(found: FileReader) -> Iterator[Batch]:
+    while (batch := found.read()) is not None:
+        yield batch
+
+
+def addresses(batch: Batch) -> list[int]:
+    """Of a batch's rows, checked: the number in the content is the one in the address."""
+    found = []
+    for entry in range(batch.read):
+        entry_id, (_, data) = batch.raw(entry)
+        assert json.loads(data)["properties"]["row"] == parse_id(entry_id) & (1 << 64) - 1
+        found.append(parse_id(entry_id))
+    return found
+
+
+@contextmanager
+def small_pieces(rows: int, run_bytes: int, memory_bytes: int) -> Iterator[None]:
+    """Runs, pieces and memory so small that a few rows need many of them, and the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spool_module, "_PIECE_ROWS", rows)
+        patch.setattr(spool_module, "_RUN_BYTES", run_bytes)
+        patch.setattr(spool_module, "_MEMORY_BYTES", memory_bytes)
+        yield
+
+
+def days_of(numbers: list[int]) -> list[int]:
+    return [0 if number == 0 else FIRST_DAY + number * DAY_MS for number in numbers]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_every_row_comes_once_in_the_order_of_day_and_row_whatever_the_sizes_gaps_and_borders(
+    data: st.DataObject,
+) -> None:
+    days = days_of(data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=60)))
+    rows = data.draw(st.integers(1, 9))
+    with (
+        small_pieces(rows, data.draw(st.sampled_from([1, 900, 1 << 20])), data.draw(st.sampled_from([0, 2_000]))),
+        closing(Spool()) as spool,
+    ):
+        section = filled(spool, days, data.draw(st.integers(1, 30)))
+        everything = sorted(address(day, row) for row, day in enumerate(days, 1))
+        end = everything[-1] + 1
+        # Edges at rows, just beside them, and at days: the holes of what another run has loaded.
+        near = [edge + step for edge in everything for step in (0, 1)] + [address(day, 0) for day in days_of([0, 3, 5])]
+        edges = sorted({*data.draw(st.lists(st.sampled_from(near), max_size=8)), 0, end})
+        spans = [IdRange(low, high) for low, high in pairwise(edges) if high <= end]
+        gaps = [span for span in spans if data.draw(st.booleans())]
+        limits = Limits(data.draw(st.integers(1, 20)), data.draw(st.sampled_from([1, 1_500, 1 << 30])))
+        borders = [FIRST_DAY + n * DAY_MS for n in data.draw(st.lists(st.integers(0, 7), max_size=3))]
+        found = list(batches(reader(section, gaps, limits, borders)))
+
+    wanted = [one for one in everything if any(gap.start <= one < gap.stop for gap in gaps)]
+    assert [one for batch in found for one in addresses(batch)] == wanted
+    for batch in found:
+        inside = addresses(batch)
+        assert len(inside) <= limits.rows
+        assert all(batch.ids.start <= one < batch.ids.stop for one in inside)
+        for border in borders:
+            assert len({one >= address(border, 0) for one in inside}) <= 1
+    # Together the slices are the gaps, each slice within one of them.
+    at = 0
+    for gap in gaps:
+        reached = gap.start
+        while reached < gap.stop:
+            assert found[at].ids.start == reached
+            reached = found[at].ids.stop
+            at += 1
+        assert reached == gap.stop
+    assert at == len(found)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=40))
+def test_the_halves_of_a_batch_are_its_rows_and_its_range(numbers: list[int]) -> None:
+    with closing(Spool()) as spool:
+        section = filled(spool, days_of(numbers))
+        (batch,) = batches(reader(section, [IdRange(0, 1 << 120)]))
+        first, second = batch.split()
+    assert (first.ids.start, first.ids.stop, second.ids.stop) == (batch.ids.start, second.ids.start, batch.ids.stop)
+    assert addresses(first) + addresses(second) == addresses(batch)
+    assert abs(first.read - second.read) <= 1
+    assert (len(first.faults) + len(second.faults), first.read + second.read) == (len(batch.faults), len(numbers))
+    assert sorted(first.rows.to_pylist() + second.rows.to_pylist()) == sorted(batch.rows.to_pylist())
+
+
+def test_a_range_without_rows_is_a_batch_without_rows() -> None:
+    with closing(Spool()) as spool:
+        section = filled(spool, days_of([1, 3]))
+        empty = IdRange(address(days_of([2])[0], 0), address(days_of([2])[0], 9))
+        (batch,) = batches(reader(section, [empty]))
+    assert (batch.ids, batch.read, len(batch.rows)) == (empty, 0, 0)
+
+
+def test_two_ranges_may_begin_in_one_piece() -> None:
+    with closing(Spool()) as spool:
+        section = filled(spool, days_of([1] * 10))
+        day = days_of([1])[0]
+        gaps = [IdRange(address(day, 3), address(day, 5)), IdRange(address(day, 8), address(day, 10))]
+        assert len(section.pieces) == 1
+        found = [addresses(batch) for batch in batches(reader(section, gaps))]
+    assert found == [[address(day, 3), address(day, 4)], [address(day, 8), address(day, 9)]]
+
+
+def test_a_slice_has_so_many_days_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DAYS_OF_A_SLICE", 4)
+    with closing(Spool()) as spool:
+        section = filled(spool, days_of([0, *range(1, 11)]))
+        assert [batch.read for batch in batches(reader(section, [IdRange(0, 1 << 120)]))] == [4, 4, 3]
+
+
+def test_fields_that_are_columns_stay_the_columns_that_they_are() -> None:
+    with closing(Spool()) as spool:
+        section = SpoolSection(spool)
+        keys = (b"time", b"event_id", b"event_type", b"user_id", b"properties")
+        values = [b"2020-09-14T00:00:00Z", str(uuid.UUID(int=1)).encode(), b"t", b"u", None]
+        columns = tuple(pa.array([value], pa.binary()) for value in values)
+        section.add(Rows(np.array([1]), keys, columns), np.array([FIRST_DAY]))
+        section.seal()
+        (batch,) = batches(FileReader("file:x", section, [IdRange(0, 1 << 120)], MUCH, FLAT, EVERY_TIME))
+    entry_id, fields = batch.raw(0)
+    assert entry_id == f"{FIRST_DAY}-1"
+    assert fields == [part for pair in zip(keys[:4], values[:4], strict=True) for part in pair]
+    assert (len(batch.rows), list(batch.faults)) == (1, [])
+
+
+def test_cut_leaves_what_lies_within() -> None:
+    gaps = [IdRange(0, 10), IdRange(20, 30), IdRange(40, 50)]
+    assert cut(gaps, 5, 45) == (IdRange(5, 10), IdRange(20, 30), IdRange(40, 45))
+    assert cut(gaps, 10, 20) == ()
+
+
+def test_the_rows_in_gaps_are_counted() -> None:
+    day = days_of([1])[0]
+    with closing(Spool()) as spool:
+        section = filled(spool, days_of([1, 2, 2] * 5))
+        assert rows_in(section, [IdRange(0, 1 << 120)]) == 15
+        assert rows_in(section, [IdRange(0, address(day, 5))]) == 2
+        assert rows_in(section, [IdRange(address(day, 2), address(day, 4)), IdRange(address(day, 7), 1 << 120)]) == 13
+        assert rows_in(section, []) == 0

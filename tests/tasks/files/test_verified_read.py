@@ -1,0 +1,252 @@
+"""A file from end to end: packed or not, known by its hash, broken, or changed under way."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import fs
+
+from infra.errors.kinds import Terminal, Transient
+from tasks.columns.entries import MALFORMED
+from tasks.files.find import SourceFile, find_files
+from tasks.files.formats import parquet, read_buffer
+from tasks.files.formats.read_rows import read_rows
+from tasks.files.stored_bytes import Stored, unpacked
+from tasks.files.verified_read import Reading
+from tests.support.make_files import PACKED, as_nobody, fields_of, written
+
+DOCUMENTS = [{"id": i, "text": "ünï\n" * (i % 5)} for i in range(300)]
+NDJSON = b"".join(orjson.dumps(document) + b"\n" for document in DOCUMENTS)
+LINES = {number: {b"data": line} for number, line in enumerate(NDJSON.splitlines(), 1)}
+
+
+def as_csv() -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ["id", "text"])
+    writer.writeheader()
+    writer.writerows(DOCUMENTS)
+    return text.getvalue().encode()
+
+
+def as_parquet() -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(DOCUMENTS), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_buffer, "_BLOCK_BYTES", 512)
+    monkeypatch.setattr(parquet, "_BLOCK_BYTES", 512)
+    monkeypatch.setattr(parquet, "_BATCH_ROWS", 64)
+
+
+def contents(path: Path) -> list[dict[str, str]]:
+    """What a file gives, spelled alike for all formats; empty texts and none are the same."""
+    found = fields_of(read_rows(find_files(str(path))[0]))
+    assert list(found) == list(range(1, len(found) + 1))
+    fields = [orjson.loads(row[b"data"]) if b"data" in row else row for row in found.values()]
+    return [
+        {
+            str(k, "utf-8") if isinstance(k, bytes) else k: v.decode() if isinstance(v, bytes) else str(v)
+            for k, v in row.items()
+            if v != ""
+        }
+        for row in fields
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "packing"),
+    [
+        *(("x.ndjson", lambda: NDJSON, packing) for packing in PACKED),
+        *(("x.csv", as_csv, packing) for packing in PACKED),
+        ("x.parquet", as_parquet, ""),
+    ],
+)
+def test_all_formats_give_the_same_and_are_known_by_their_bytes(
+    tmp_path: Path, name: str, make: Callable[[], bytes], packing: str
+) -> None:
+    data = PACKED[packing](make())
+    file = written(tmp_path / (name + packing), data)
+    expected = [{k: str(v) for k, v in document.items() if v != ""} for document in DOCUMENTS]
+    if name == "x.parquet":  # has empty texts
+        expected = [{"id": str(d["id"]), "text": str(d["text"])} for d in DOCUMENTS]
+    assert contents(tmp_path / (name + packing)) == expected
+    reading = Reading(file)
+    assert reading.keys == {"x.ndjson": (b"data",), "x.csv": (b"id", b"text", MALFORMED)}.get(name, (b"id", b"text"))
+    assert fields_of(reading) == fields_of(read_rows(file)) == fields_of(reading)
+    assert (reading.size, reading.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+
+
+@settings(deadline=None)  # the first one imports pandas
+@given(st.lists(st.binary(max_size=3000), min_size=1, max_size=4), st.sampled_from([".gz", ".zst"]))
+def test_packed_files_may_be_joined(parts: list[bytes], packing: str) -> None:
+    """Several gzip members or zstd frames one behind the other are one file, as for gunzip and zstd."""
+    path = f"memory://joined/x.ndjson{packing}"
+    with fsspec.open(path, "wb") as out:
+        out.write(b"".join(map(PACKED[packing], parts)))
+    (file,) = find_files(path)
+    expected = b"".join(parts)
+    buffer = bytearray(len(expected) + 1)
+    stored = Stored(file)
+    fill = unpacked(file, stored)
+    count = 0
+    while more := fill(memoryview(buffer)[count:]):
+        count += more
+    assert buffer[:count] == expected
+    assert stored.size == sum(len(PACKED[packing](part)) for part in parts)
+
+
+def test_the_field_of_a_line_is_the_one_asked_for(tmp_path: Path) -> None:
+    (rows,) = read_rows(written(tmp_path / "x.json", b"{}"), b"document")
+    assert rows.keys == (b"document",)
+
+
+def test_a_url_is_read_like_a_path() -> None:
+    with fsspec.open("memory://reading/x.ndjson.gz", "wb") as out:
+        out.write(gzip.compress(NDJSON))
+    (file,) = find_files("memory://reading/x.ndjson.gz")
+    reading = Reading(file)
+    assert fields_of(reading) == LINES
+    assert reading.size == len(gzip.compress(NDJSON))
+    with fsspec.open("memory://reading/x.parquet", "wb") as out:
+        out.write(as_parquet())
+    (file,) = find_files("memory://reading/x.parquet")
+    assert len(fields_of(Reading(file))) == len(DOCUMENTS)
+
+
+BROKEN = {
+    "cut.ndjson.gz": (
+        gzip.compress(NDJSON)[:-20],
+        "expected gzip, found it cut or broken: .*; fetch or write the file",
+    ),
+    "plain.ndjson.gz": (NDJSON, "expected gzip, found it cut or broken"),
+    "empty.ndjson.gz": (b"", "expected gzip, found an empty file"),
+    "flipped.csv.gz": (
+        gzip.compress(as_csv())[:-6] + b"\0" + gzip.compress(as_csv())[-5:],
+        "expected gzip, found it cut",
+    ),
+    "cut.csv.zst": (PACKED[".zst"](as_csv())[:-20], "expected zstd, found it cut or broken"),
+    "plain.csv.zst": (as_csv(), "expected zstd, found it cut or broken"),
+    "empty.csv.zst": (b"", "expected zstd, found an empty file"),
+    "cut.parquet": (as_parquet()[:-20], "expected Parquet, found it cut or broken"),
+    "plain.parquet": (NDJSON, "expected Parquet, found it cut or broken"),
+    "empty.parquet": (b"", "expected Parquet, found it cut or broken"),
+    "pages.parquet": (
+        as_parquet()[:100] + b"\xff" * 400 + as_parquet()[500:],
+        "expected Parquet, found it cut or broken",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+    data, message = BROKEN[name]
+    file = written(tmp_path / name, data)
+    for read in (lambda: list(read_rows(file)), lambda: list(Reading(file))):
+        with pytest.raises(Terminal, match=f"^backfill: {tmp_path}/{name}: {message}"):
+            read()
+
+
+def test_what_was_whole_before_a_break_has_been_given(tmp_path: Path) -> None:
+    path = tmp_path / "x.ndjson.gz"
+    file = written(path, gzip.compress(NDJSON)[:-20])
+    seen = []
+    with pytest.raises(Terminal):
+        seen.extend(read_rows(file))
+    found = fields_of(seen)
+    assert found
+    assert found.items() <= LINES.items()
+
+
+@pytest.mark.parametrize("name", ["x.ndjson", "x.csv.gz", "x.parquet"])
+def test_a_file_that_may_not_be_read_is_said(open_folder: Path, name: str) -> None:
+    file = written(open_folder / name, b"")
+    (open_folder / name).chmod(0)
+    for read in (lambda: list(read_rows(file)), lambda: list(Reading(file))):
+        with as_nobody(), pytest.raises(Terminal, match=f"{name}: expected a file that may be read, .*chmod"):
+            read()
+
+
+@pytest.mark.parametrize("name", ["x.ndjson", "x.csv.gz", "x.parquet"])
+def test_a_file_that_is_gone_is_said(tmp_path: Path, name: str) -> None:
+    file = written(tmp_path / name, b"")
+    (tmp_path / name).unlink()
+    for read in (lambda: list(read_rows(file)), lambda: list(Reading(file))):
+        with pytest.raises(
+            Terminal, match=f"{name}: expected the file that was there, found none any more; put it back"
+        ):
+            read()
+
+
+def test_a_place_that_may_answer_later_is_tried_again() -> None:
+    """The memory of a process is a file whose first page cannot be read: EIO, as of a disk that fails."""
+    path = f"/proc/{os.getpid()}/mem"
+    file = SourceFile(fs.LocalFileSystem(), path, path, "ndjson", None)
+    with pytest.raises(Transient, match=f"^backfill: {path}: .*; it is tried again"):
+        list(read_rows(file))
+
+
+def grow(path: Path) -> None:
+    with path.open("ab") as out:
+        out.write(b"\n")
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def replace(path: Path) -> None:
+    """By another one of the same size."""
+    data = path.read_bytes()
+    (path.parent / "new").write_bytes(data)
+    os.utime(path.parent / "new", ns=(1, 1))
+    (path.parent / "new").replace(path)
+
+
+@pytest.mark.parametrize("harm", [grow, cut, replace])
+@pytest.mark.parametrize("name", ["x.ndjson", "x.ndjson.gz", "x.csv", "x.parquet"])
+def test_a_file_that_changes_under_way_is_said(tmp_path: Path, name: str, harm: Callable[[Path], None]) -> None:
+    path = tmp_path / name
+    noise = b"".join(b"%s\n" % os.urandom(40).hex().encode() for _ in range(5000))
+    data = {"x.csv": b"x\n" + noise, "x.parquet": as_parquet(), "x.ndjson.gz": gzip.compress(noise)}.get(name, noise)
+    file = written(path, data)
+    reading = Reading(file)
+    blocks = iter(reading)
+    next(blocks)
+    harm(path)
+    with pytest.raises(Terminal, match=f"{name}: expected a file that nobody writes to, found that it changed"):
+        list(blocks)
+    assert reading.sha256 == ""
+
+
+def test_a_file_that_changed_before_it_was_iterated_is_said(tmp_path: Path) -> None:
+    file = written(tmp_path / "x.ndjson", NDJSON)
+    reading = Reading(file)
+    grow(tmp_path / "x.ndjson")
+    with pytest.raises(Terminal, match="found that it changed"):
+        list(reading)
+
+
+def test_a_file_that_is_removed_under_way_is_said(tmp_path: Path) -> None:
+    file = written(tmp_path / "x.ndjson", NDJSON)
+    blocks = iter(Reading(file))
+    next(blocks)
+    (tmp_path / "x.ndjson").unlink()
+    with pytest.raises(Terminal, match="found none any more"):
+        list(blocks)

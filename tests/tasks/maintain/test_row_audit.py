@@ -1,0 +1,173 @@
+"""What the ledger says was inserted is there, or was dropped and is on record: what tells a loss, and what is none."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from tasks.ledger.merge_ranges import merge_ranges
+from tasks.maintain.chunk_states import chunk_states, count_rows
+from tasks.maintain.drops import record_drop, record_uncounted
+from tasks.maintain.retention import drop_chunk
+from tasks.maintain.row_audit import audit_rows
+from tests.support.chunked import MONDAY, fill
+
+WEEK = timedelta(days=7)
+ROWS = 100  # a week, in `weeks` of them
+
+
+def book(connection: psycopg.Connection, ranges: list[tuple[datetime, datetime, int]], loaded_at: str = "now") -> int:
+    """Ledger rows of one stream: first time, last time, inserted."""
+    connection.execute("INSERT INTO spillway.streams (name, baseline) VALUES ('s', 0)")
+    for number, (first, last, inserted) in enumerate(ranges):
+        connection.execute(
+            "INSERT INTO spillway.ledger (stream, ids, read, inserted, min_time, max_time, loaded_by, loaded_at)"
+            " SELECT id, numrange(%s, %s), %s, %s, %s, %s, 'test', %s FROM spillway.streams",
+            [number, number + 1, inserted, inserted, first, last, loaded_at],
+        )
+    ((stream,),) = connection.execute("SELECT id FROM spillway.streams").fetchall()
+    return int(stream)
+
+
+def weekly(weeks: int) -> list[tuple[datetime, datetime, int]]:
+    """One range a week, that inserted its hundred rows."""
+    return [(MONDAY + n * WEEK, MONDAY + (n + 1) * WEEK - timedelta(minutes=1), ROWS) for n in range(weeks)]
+
+
+@pytest.fixture
+def six_weeks(database: psycopg.Connection) -> psycopg.Connection:
+    """Six weeks of a hundred rows each, all of them in the ledger."""
+    fill(database, weeks=6, rows=ROWS)
+    return database
+
+
+def missing(connection: psycopg.Connection, horizon: datetime | None = None) -> tuple[int, datetime | None]:
+    found, _ = audit_rows(connection, horizon)
+    assert found.checked
+    return found.missing, found.since
+
+
+def test_nothing_is_missing_where_all_is_there_with_and_without_a_horizon(six_weeks: psycopg.Connection) -> None:
+    book(six_weeks, weekly(6))
+    found, counted = audit_rows(six_weeks, None)
+    assert (found.missing, found.inserted, found.rows, found.since) == (0, 600, 600, None)
+    assert sum(counted.values()) == 600
+    assert missing(six_weeks, MONDAY + 2 * WEEK) == (0, None)
+
+
+def test_one_row_that_is_gone_is_seen_wherever_it_was(six_weeks: psycopg.Connection) -> None:
+    book(six_weeks, weekly(6))
+    six_weeks.execute("DELETE FROM events WHERE time = (SELECT min(time) FROM events)")
+    assert missing(six_weeks)[0] == 1
+
+
+def test_where_the_databases_job_drops_only_what_is_gone_behind_its_horizon_is_missing(
+    six_weeks: psycopg.Connection,
+) -> None:
+    book(six_weeks, weekly(6))
+    horizon = MONDAY + 3 * WEEK
+    six_weeks.execute("SELECT drop_chunks('events', older_than => %s::timestamptz)", [horizon])
+    assert missing(six_weeks, horizon)[0] > 0
+    record_uncounted(six_weeks, horizon, "policy")
+    record_uncounted(six_weeks, horizon - WEEK, "policy")  # what was reached stays so
+    # Chunks go as a whole: that of the horizon, which begins on the Thursday before it, must be there.
+    thursday = horizon - timedelta(days=4)
+    assert missing(six_weeks, horizon) == (0, thursday)
+    assert missing(six_weeks, None)[0] == 0
+    six_weeks.execute("DELETE FROM events WHERE time >= %s AND time < %s", [horizon + WEEK, horizon + 2 * WEEK])
+    found, since = missing(six_weeks, horizon)
+    assert found == 100
+    assert since is not None
+    assert horizon <= since <= horizon + WEEK
+
+
+def test_in_the_chunk_that_the_horizon_of_the_databases_job_cuts_every_loss_is_seen(
+    six_weeks: psycopg.Connection,
+) -> None:
+    """It is not dropped before all of it is older; and the clock goes on between two looks at it."""
+    day = timedelta(days=1)
+    book(six_weeks, [(MONDAY + n * day, MONDAY + (n + 1) * day - timedelta(seconds=1), 0) for n in range(42)])
+    six_weeks.execute(
+        """UPDATE spillway.ledger SET inserted = n, read = n FROM (
+               SELECT l.ids, count(*) AS n FROM events JOIN spillway.ledger AS l ON time BETWEEN min_time AND max_time
+                GROUP BY l.ids) AS counted WHERE counted.ids = ledger.ids"""
+    )
+    horizon = MONDAY + 3 * WEEK + day
+    six_weeks.execute("SELECT drop_chunks('events', older_than => %s::timestamptz)", [horizon])
+    record_uncounted(six_weeks, horizon + timedelta(seconds=1), "policy")
+    assert missing(six_weeks, horizon)[0] == 0
+    six_weeks.execute("DELETE FROM events WHERE time >= %s AND time < %s", [horizon + day, horizon + 2 * day])
+    assert missing(six_weeks, horizon)[0] > 0
+
+
+def test_an_old_schema_without_the_record_of_drops_is_told_and_drops_nothing(six_weeks: psycopg.Connection) -> None:
+    """It must not pass for a chunk that is gone."""
+    state = chunk_states(six_weeks)[0]
+    six_weeks.execute("ALTER TABLE spillway.drops RENAME TO other")
+    try:
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            drop_chunk(six_weeks, state)
+    finally:
+        six_weeks.execute("ALTER TABLE spillway.other RENAME TO drops")
+    assert drop_chunk(six_weeks, state) is not None
+    assert drop_chunk(six_weeks, state) is None
+
+
+def test_rows_are_counted_no_longer_than_a_statement_may_take(six_weeks: psycopg.Connection) -> None:
+    """The client gives up a server that is silent for longer: what is not counted in time is not checked."""
+    book(six_weeks, weekly(6))
+    with psycopg.connect(six_weeks.info.dsn, password=six_weeks.info.password) as other:
+        newest = chunk_states(six_weeks)[-1].chunk
+        other.execute(f"LOCK TABLE {newest.schema}.{newest.table} IN ACCESS EXCLUSIVE MODE")
+        six_weeks.execute("SET statement_timeout = '300ms'")
+        began = time.monotonic()
+        assert list(count_rows(six_weeks, [newest], 60)) == []
+        assert time.monotonic() - began < 10
+
+
+def test_what_was_dropped_and_counted_is_not_missing_even_where_the_time_to_keep_grows(
+    six_weeks: psycopg.Connection,
+) -> None:
+    book(six_weeks, weekly(6))
+    with six_weeks.transaction():
+        for chunk in audit_rows(six_weeks, None)[1].items():
+            if chunk[0].range_end <= MONDAY + 3 * WEEK:
+                record_drop(six_weeks, chunk[0], chunk[1], None, "test")
+        six_weeks.execute("SELECT drop_chunks('events', older_than => %s::timestamptz)", [MONDAY + 3 * WEEK])
+    assert missing(six_weeks, MONDAY + 3 * WEEK) == (0, None)
+    assert missing(six_weeks, MONDAY + WEEK) == (0, None)
+    six_weeks.execute("DELETE FROM events WHERE time > %s", [MONDAY + 6 * WEEK - timedelta(days=1)])
+    assert missing(six_weeks, MONDAY + WEEK)[0] > 0
+
+
+def test_merged_ranges_are_accounted_for_all_together(six_weeks: psycopg.Connection) -> None:
+    parts = [(first, last, 1) for first, last, inserted in weekly(6) for _ in range(inserted)]
+    stream = book(six_weeks, parts, "2020-01-01")
+    merge_ranges(six_weeks, stream)
+    assert six_weeks.execute("SELECT count(*) FROM spillway.ledger").fetchone() == (1,)
+    assert missing(six_weeks, MONDAY + 3 * WEEK) == (0, None)
+    six_weeks.execute("DELETE FROM events WHERE time = (SELECT max(time) FROM events)")
+    assert missing(six_weeks, MONDAY + 3 * WEEK)[0] == 1
+
+
+def test_rows_that_nobody_drained_hide_no_loss_after_them(six_weeks: psycopg.Connection) -> None:
+    """Somebody else's rows of the first week are more than are gone of the last."""
+    book(six_weeks, weekly(6))
+    six_weeks.execute(
+        "INSERT INTO events SELECT %s::timestamptz + n * interval '1 second', gen_random_uuid(), 'x', 'y'"
+        " FROM generate_series(1, 90) AS n",
+        [MONDAY],
+    )
+    six_weeks.execute("DELETE FROM events WHERE time >= %s", [MONDAY + 5 * WEEK + timedelta(days=1)])
+    gone, since = missing(six_weeks)
+    assert gone > 20
+    assert since is not None
+    assert since > MONDAY + 4 * WEEK
+
+
+def test_an_empty_database_lacks_nothing(database: psycopg.Connection) -> None:
+    assert missing(database) == (0, None)
+    assert missing(database, datetime(2026, 1, 1, tzinfo=UTC))[0] == 0

@@ -1,0 +1,100 @@
+"""What keeps rows out of `events` is reported before anything is read, all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from infra.errors.kinds import Terminal
+from tasks.preflight.events_table import check_table
+from tests.tasks.table.test_columns import CHANGES
+
+Alter = Callable[[str], None]
+
+_PLAIN = """
+    DROP TABLE events; CREATE TABLE events (time timestamptz NOT NULL, event_id uuid NOT NULL, event_type text,
+    user_id text, properties jsonb {key}); {then}"""
+PROBLEMS = {
+    "a plain table": (
+        _PLAIN.format(key=", PRIMARY KEY (event_id, time)", then=""),
+        ["not a hypertable", "create_hypertable"],
+    ),
+    "another dimension": (
+        "DROP TABLE events; CREATE TABLE events (time timestamptz NOT NULL, event_id uuid, event_type text,"
+        " user_id text, properties jsonb, at timestamptz NOT NULL DEFAULT now());"
+        " SELECT create_hypertable('events', 'at')",
+        ["found chunks by at", "no unique index"],
+    ),
+    "no key": (
+        "ALTER TABLE events DROP CONSTRAINT events_pkey",
+        ["no unique index on (event_id, time)"],
+    ),
+    "a wider key": (
+        "ALTER TABLE events DROP CONSTRAINT events_pkey; CREATE UNIQUE INDEX ON events (event_id, time, user_id)",
+        ["no unique index"],
+    ),
+    "a partial key": (
+        "ALTER TABLE events DROP CONSTRAINT events_pkey;"
+        " CREATE UNIQUE INDEX ON events (event_id, time) WHERE user_id <> ''",
+        ["no unique index"],
+    ),
+    "a deferrable key": (
+        _PLAIN.format(key=", UNIQUE (event_id, time) DEFERRABLE", then="SELECT create_hypertable('events', 'time')"),
+        ["no unique index"],
+    ),
+    "several": (
+        "ALTER TABLE events DROP COLUMN properties, ADD COLUMN tenant text NOT NULL, ALTER COLUMN user_id TYPE bytea"
+        " USING user_id::bytea",
+        ["properties is missing", "user_id is bytea, expected text", '"tenant" takes no null and has no default'],
+    ),
+    "a shorter time": (
+        "ALTER TABLE events ALTER COLUMN time TYPE timestamptz(0)",
+        ["time is timestamp(0) with time zone"],
+    ),
+    "a view": ("DROP TABLE events; CREATE VIEW events AS SELECT 1 AS time", ["expected a table, found a view"]),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), PROBLEMS.values(), ids=PROBLEMS)
+def test_a_problem_is_reported_with_the_next_command(
+    database: psycopg.Connection, alter: Alter, change: str, words: list[str]
+) -> None:
+    try:
+        alter(change)
+    except psycopg.errors.FeatureNotSupported as error:
+        pytest.skip(f"TimescaleDB itself refuses that: {error}")
+    with pytest.raises(Terminal) as refused:
+        check_table(database)
+    for word in words:
+        assert word in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_row_security_is_reported_to_the_role_that_it_applies_to(database: psycopg.Connection, alter: Alter) -> None:
+    try:
+        alter(
+            "ALTER TABLE events ENABLE ROW LEVEL SECURITY; CREATE ROLE spillway_mere;"
+            " GRANT ALL ON events TO spillway_mere"
+        )
+        check_table(database)  # a superuser and the owner see all rows
+        database.execute("SET ROLE spillway_mere")
+        with pytest.raises(Terminal, match="row security applies to the role spillway_mere"):
+            check_table(database)
+    finally:
+        database.execute("RESET ROLE; DROP OWNED BY spillway_mere; DROP ROLE spillway_mere")
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_disturbs_nothing_is_no_problem(database: psycopg.Connection, alter: Alter, change: str) -> None:
+    alter(change)
+    check_table(database)
+
+
+def test_a_column_that_a_trigger_fills_in_is_no_problem(database: psycopg.Connection, alter: Alter) -> None:
+    alter("""ALTER TABLE events ADD COLUMN tenant text NOT NULL;
+             CREATE FUNCTION users.fill() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN NEW.tenant := 'acme'; RETURN NEW; END $$;
+             CREATE TRIGGER fill BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION users.fill()""")
+    check_table(database)

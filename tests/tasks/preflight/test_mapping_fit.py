@@ -1,0 +1,102 @@
+"""Whether a mapping fits entries: what is refused, what is not, and the mapping proposed instead."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.errors.kinds import Terminal
+from infra.mapping import FLAT, JSON, ColumnSource, Mapping, load_mappings
+from tasks.columns.decode import decode
+from tasks.preflight.mapping_fit import check_mapping
+from tasks.preflight.propose_mapping import proposal
+from tests.support.make_entries import ANY_TIME, document, flat, groups_of
+
+GARBAGE = [b"data", b"{not json"]
+READINGS = [
+    [b"ts", b"%d" % (1_764_000_000_000 + n), b"sensorId", b"s%d" % (n % 3), b"kind", b"temp", b"celsius", b"20.5"]
+    for n in range(9)
+]
+NAMED = Mapping(**{**JSON.__dict__, "name": "clicks*", "user_id": ColumnSource(("", "who", ""))})
+
+
+def test_unreadable_entries_are_not_entries_without_a_key() -> None:
+    assert check_mapping("s", JSON, groups_of([GARBAGE] * 20)) == []
+    assert check_mapping("s", None, groups_of([GARBAGE] * 20)) == []
+    assert check_mapping("s", JSON, groups_of([*[GARBAGE] * 20, [b"data", document()]])) == []
+    assert check_mapping("s", JSON, []) == []
+
+
+def test_a_key_that_no_readable_entry_has_is_refused_with_the_keys_found() -> None:
+    entries = [*[GARBAGE] * 20, *[[b"data", document()]] * 3]
+    with pytest.raises(Terminal) as refused:
+        check_mapping("s", NAMED, groups_of(entries))
+    said = str(refused.value)
+    assert "streams.\"clicks*\".user_id names 'who', which none of the first 3 entries that can be read has" in said
+    assert "'event_id', 'event_type', 'user_id', 'time', 'properties'; nothing was written" in said
+
+
+def test_entries_without_the_field_of_the_document_are_refused() -> None:
+    with pytest.raises(Terminal, match=r"which none of the first 9 entries.*they have: 'ts', 'sensorId', 'kind'"):
+        check_mapping("s", NAMED, groups_of(READINGS))
+
+
+def test_later_entries_that_fit_make_a_stream_one_that_is_drained() -> None:
+    assert check_mapping("s", None, groups_of(READINGS), lambda: groups_of([flat()])) == []
+    with pytest.raises(Terminal):
+        check_mapping("s", None, groups_of(READINGS), lambda: groups_of(READINGS))
+
+
+def test_either_of_the_known_layouts_fits_without_a_mapping() -> None:
+    assert check_mapping("s", None, groups_of([flat(), [b"data", document()], *READINGS])) == []
+    assert check_mapping("s", FLAT, groups_of([[*flat(time=None), b"timestamp", b"1"]])) == []
+
+
+def test_a_default_that_stands_in_every_entry_is_a_warning_and_one_in_some_is_none() -> None:
+    mapping = Mapping(**{**FLAT.__dict__, "name": "x", "user_id": ColumnSource(("", "who", ""), default="nobody")})
+    (warning,) = check_mapping("s", mapping, groups_of([flat()] * 7))
+    assert warning.startswith("s: streams.\"x\".user_id is its default 'nobody' in all of the first 7 entries")
+    assert check_mapping("s", mapping, groups_of([flat(), flat(who="me")])) == []
+
+
+SHAPES = {
+    "numbers and a sensor": READINGS,
+    "a document": [
+        [b"payload", json.dumps({"id": n, "createdAt": "2026-01-01", "type": "x"}).encode()] for n in range(3)
+    ],
+    "no id, no type": [[b"date", b"2026-01-01", b"value", b"%d" % n] for n in range(3)],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_proposal_pasted_into_the_file_makes_events_of_all_entries(shape: str, tmp_path: Path) -> None:
+    entries = SHAPES[shape]
+    with pytest.raises(Terminal) as refused:
+        check_mapping("my stream", None, groups_of(entries))
+    line = "streams." + str(refused.value).rpartition(" streams.")[2]
+    path = tmp_path / "spillway.toml"
+    path.write_text(
+        f'{line}\n[streams."other"]\nlayout = "flat"\ntime = "t"\nevent_id = "i"\nevent_type = "e"\nuser_id = "u"\n'
+    )
+    mapping = load_mappings(path).of("my stream")
+    assert mapping is not None
+    assert check_mapping("my stream", mapping, groups_of(entries)) is not None
+    events = decode(groups_of(entries), mapping, ANY_TIME)
+    assert (len(events), list(events.faults)) == (len(entries), [])
+    assert len({bytes(event_id) for event_id in events.event_id}) == len(entries)
+
+
+@settings(deadline=None)
+@given(st.text(), st.lists(st.lists(st.binary(max_size=9), min_size=2, max_size=8), min_size=1, max_size=5))
+def test_the_proposal_is_valid_and_one_printable_line_whatever_the_names_are(
+    name: str, many: list[list[bytes]]
+) -> None:
+    line = proposal(name, groups_of([fields[: len(fields) // 2 * 2] for fields in many]))
+    assert line.isprintable()
+    (table,) = tomllib.loads(line)["streams"].values()
+    assert table["layout"] in ("flat", "json")

@@ -1,0 +1,294 @@
+"""A stream that is away, or another one, for a moment: between any two commands of a reader, on a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Any
+
+import pytest
+import redis
+
+import tasks.streams.reader
+from infra.connections.clients import redis_client as connect
+from infra.settings import Settings
+from tasks.base.addresses import IdRange, parse_id
+from tasks.columns.batch import Batch
+from tasks.columns.decode import TimeWindow
+from tasks.streams.pages import Absence, StreamAway
+from tasks.streams.reader import Limits, Reader
+from tasks.streams.tail import read_tail
+from tests.flows.test_drain import event
+
+ALWAYS = TimeWindow(-(2**62), 2**62)
+OTHER_DB = 9
+MS = 1_700_000_000_000
+ENTRIES = 45
+Harm = Callable[[redis.Redis, str], None]
+Read = dict[bytes, list[bytes]]  # fields by id
+
+
+class Interrupted:
+    """Plays harm before the command number `at` that a client sends from now on, and undoes it before `until`."""
+
+    def __init__(self, client: redis.Redis, at: int, until: int, harm: Callable[[], None], undo: Callable[[], None]):
+        self.sent = 0
+        self._plan = {at: harm, until: undo}
+        execute, pipeline = client.execute_command, client.pipeline
+
+        def execute_command(*args: Any, **kwargs: Any) -> Any:
+            self._count()
+            return execute(*args, **kwargs)
+
+        def counted_pipeline(*args: Any, **kwargs: Any) -> Any:
+            made = pipeline(*args, **kwargs)
+            run = made.execute
+
+            def execute_pipeline(*args: Any, **kwargs: Any) -> Any:
+                self._count()
+                return run(*args, **kwargs)
+
+            made.execute = execute_pipeline
+            return made
+
+        client.execute_command = execute_command  # type: ignore[method-assign]
+        client.pipeline = counted_pipeline  # type: ignore[method-assign]
+
+    def _count(self) -> None:
+        self.sent += 1
+        if step := self._plan.pop(self.sent, None):
+            step()
+
+    def finish(self) -> None:
+        """Undo what was done and is not undone yet."""
+        if len(self._plan) == 1:
+            self._plan.popitem()[1]()
+
+
+@pytest.fixture
+def control(redis_client: redis.Redis, configure: Callable[..., Settings]) -> Iterator[redis.Redis]:
+    """A client of the same kind as the reader's, for the harm."""
+    with connect(configure()) as client:
+        yield client
+
+
+@pytest.fixture
+def reading(configure: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    """The reader's own client, with small pages."""
+    monkeypatch.setattr(tasks.streams.reader, "_FIRST_PAGE_ENTRIES", 5)
+    monkeypatch.setattr(tasks.streams.reader, "_PAGE_ENTRIES", 7)
+    with connect(configure()) as client:
+        yield client
+
+
+def fill(client: redis.Redis, stream: str, first: int = 0, stop: int = ENTRIES, other: int = 0) -> None:
+    with client.pipeline() as pipeline:
+        for n in range(first, stop):
+            pipeline.xadd(stream, event(n + other), id=f"{MS + n}-0")  # type: ignore[arg-type]
+        pipeline.execute()
+
+
+def entries(client: redis.Redis, stream: str) -> Read:
+    found: Any = client.execute_command("XRANGE", stream, "-", "+")
+    return {entry: dict(fields) if isinstance(fields, dict) else fields for entry, fields in found}
+
+
+def plain(fields: Any) -> dict[bytes, bytes]:
+    return fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def rename(client: redis.Redis, stream: str) -> None:
+    client.rename(stream, f"{stream}-away")
+
+
+def rename_back(client: redis.Redis, stream: str) -> None:
+    client.rename(f"{stream}-away", stream)
+
+
+def swap(client: redis.Redis, stream: str) -> None:
+    client.swapdb(0, OTHER_DB)
+
+
+class Copies:
+    """Dumps of a stream, to restore them: the whole one, and an older one."""
+
+    def __init__(self, client: redis.Redis, stream: str) -> None:
+        self.stream = stream
+        self.client = client
+        fill(client, stream, stop=30)
+        self.older: Any = client.dump(stream)
+        fill(client, stream, 30)
+        self.whole: Any = client.dump(stream)
+
+    def delete(self) -> None:
+        self.client.delete(self.stream)
+
+    def restore(self) -> None:
+        self.client.restore(self.stream, 0, self.whole, replace=True)
+
+    def restore_older(self) -> None:
+        self.client.restore(self.stream, 0, self.older, replace=True)
+
+    def empty_with_producers(self) -> None:
+        self.delete()
+        fill(self.client, self.stream, 2 * ENTRIES, 2 * ENTRIES + 3)
+
+    def empty_with_producers_of_many(self) -> None:
+        self.delete()
+        fill(self.client, self.stream, 2 * ENTRIES, 4 * ENTRIES)
+
+    def others_with_the_same_ids(self) -> None:
+        self.delete()
+        fill(self.client, self.stream, other=1000)
+
+    def others_in_between(self) -> None:
+        self.delete()
+        fill(self.client, self.stream, 0, ENTRIES - 1, other=1000)
+
+    def rename(self) -> None:
+        rename(self.client, self.stream)
+
+    def rename_back(self) -> None:
+        rename_back(self.client, self.stream)
+
+    def swap(self) -> None:
+        self.client.swapdb(0, OTHER_DB)
+
+    def trim(self) -> None:
+        self.client.xtrim(self.stream, maxlen=20, approximate=False)
+
+    def trim_all(self) -> None:
+        self.client.xtrim(self.stream, maxlen=0, approximate=False)
+
+    def delete_some(self) -> None:
+        self.client.xdel(self.stream, *(f"{MS + n}-0" for n in (*range(0, ENTRIES, 3), ENTRIES - 1)))
+
+    def nothing(self) -> None:
+        pass
+
+
+AWAY = [
+    ("rename", "rename_back"),
+    ("delete", "restore"),
+    ("swap", "swap"),
+    ("restore_older", "restore"),
+    ("empty_with_producers", "restore"),
+    ("empty_with_producers_of_many", "restore"),
+    ("others_with_the_same_ids", "restore"),
+    ("others_in_between", "restore"),
+]
+
+
+def read_all(reader: Reader, attempts: int) -> tuple[list[Batch], bool]:
+    """All batches, trying again a few times when the stream is away, and whether it was read to its end."""
+    batches = []
+    while True:
+        try:
+            batch = reader.read()
+        except StreamAway:
+            attempts -= 1
+            if not attempts:
+                return batches, False
+            continue
+        if batch is None:
+            return batches, True
+        batches.append(batch)
+
+
+def told(batches: list[Batch]) -> dict[str, dict[bytes, bytes]]:
+    return {batch.raw(i)[0]: plain(batch.raw(i)[1]) for batch in batches for i in range(batch.read)}
+
+
+def commands_of(client: redis.Redis, stream: str) -> int:
+    """How many commands the reader sends if nothing happens."""
+    tail = read_tail(client, stream)
+    watch = Interrupted(client, -1, -2, lambda: None, lambda: None)
+    reader = Reader(client, stream, [ALL], tail, Limits(20, 1 << 20), None, ALWAYS)
+    assert read_all(reader, 1)[1]
+    return watch.sent
+
+
+ALL = IdRange(0, parse_id(f"{MS + ENTRIES}-0"))
+
+
+@pytest.mark.parametrize(("harm", "undo"), AWAY)
+def test_away_between_any_two_commands_no_range_is_returned_that_was_not_read(
+    harm: str, undo: str, control: redis.Redis, reading: redis.Redis, stream: str, configure: Callable[..., Settings]
+) -> None:
+    copies = Copies(control, stream)
+    truth = {entry.decode(): plain(fields) for entry, fields in entries(control, stream).items()}
+    tail = read_tail(control, stream)
+    commands = commands_of(reading, stream)
+    for at, until in combinations(range(1, commands + 3), 2):
+        with connect(configure()) as client:
+            play = Interrupted(client, at, until, getattr(copies, harm), getattr(copies, undo))
+            reader = Reader(client, stream, [ALL], tail, Limits(20, 1 << 20), None, ALWAYS)
+            batches, whole = read_all(reader, attempts=100)
+            play.finish()
+        covered = {entry: truth[entry] for entry in truth if any(within(entry, batch.ids) for batch in batches)}
+        assert told(batches) == covered, f"harm before command {at}, undone before {until}"
+        assert whole
+        assert covered == truth
+
+
+@pytest.mark.parametrize("harm", [harm for harm, _ in AWAY])
+def test_away_for_good_nothing_is_returned_from_then_on(
+    harm: str, control: redis.Redis, reading: redis.Redis, stream: str, configure: Callable[..., Settings]
+) -> None:
+    copies = Copies(control, stream)
+    truth = {entry.decode(): plain(fields) for entry, fields in entries(control, stream).items()}
+    tail = read_tail(control, stream)
+    commands = commands_of(reading, stream)
+    for at in range(1, commands + 1):
+        with connect(configure()) as client:
+            play = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
+            absence = Absence()
+            reader = Reader(client, stream, [ALL], tail, Limits(20, 1 << 20), None, ALWAYS, absence=absence)
+            batches, whole = read_all(reader, attempts=3)
+            play.finish()
+        assert not whole, f"harm before command {at}"
+        assert absence.met
+        covered = {entry: truth[entry] for entry in truth if any(within(entry, batch.ids) for batch in batches)}
+        assert told(batches) == covered
+        if harm == "rename":
+            copies.rename_back()
+        elif harm == "swap":
+            copies.swap()
+        copies.restore()
+
+
+@pytest.mark.parametrize("harm", ["trim", "trim_all", "delete_some"])
+def test_what_is_really_deleted_meanwhile_is_no_obstacle(
+    harm: str, control: redis.Redis, reading: redis.Redis, stream: str, configure: Callable[..., Settings]
+) -> None:
+    copies = Copies(control, stream)
+    truth = {entry.decode(): plain(fields) for entry, fields in entries(control, stream).items()}
+    tail = read_tail(control, stream)
+    commands = commands_of(reading, stream)
+    for at in range(1, commands + 1):
+        with connect(configure()) as client:
+            play = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
+            reader = Reader(client, stream, [ALL], tail, Limits(20, 1 << 20), None, ALWAYS)
+            batches, whole = read_all(reader, attempts=1)
+            play.finish()
+        assert whole, f"harm before command {at}"
+        left = {entry.decode() for entry in entries(control, stream)}
+        found = told(batches)
+        assert left <= found.keys()
+        assert all(truth[entry] == fields for entry, fields in found.items())
+        assert [batch.ids.start for batch in batches[1:]] == [batch.ids.stop for batch in batches[:-1]]
+        copies.restore()
+
+
+def test_a_range_costs_no_round_trip_more_than_its_last_page(
+    control: redis.Redis, reading: redis.Redis, stream: str
+) -> None:
+    fill(control, stream)
+    # 5 + 5 * 7 entries, then a batch of 20 that is cut to its size: by hand.
+    pages = [5, 7, 7, 1, 7, 7, 6, 5]
+    assert sum(pages) == ENTRIES
+    assert commands_of(reading, stream) == len(pages) + 1  # the last page once more, with proof
+
+
+def within(entry: str, ids: IdRange) -> bool:
+    return ids.start <= parse_id(entry) < ids.stop

@@ -1,0 +1,139 @@
+"""Trimming that cannot lose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import psycopg
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.drain import drain
+from infra.errors.kinds import Terminal
+from infra.producers.send import send
+from infra.settings import Settings, settings
+from tasks.streams.trim import Group, first_to_keep
+from tests.flows.test_drain import counts, event
+from tests.support.oracle import flat_rows, table_rows
+
+IDS = st.integers(0, 1 << 80)
+GROUPS = st.lists(st.builds(Group, IDS, st.none() | IDS), max_size=4)
+
+
+@given(IDS, GROUPS, st.integers(0, 1 << 20), st.timedeltas(timedelta(0), timedelta(days=365)))
+def test_what_goes_is_drained_read_and_acknowledged_by_all_groups_and_old_enough(
+    watermark: int, groups: list[Group], now_ms: int, keep: timedelta
+) -> None:
+    first = first_to_keep(watermark, groups, now_ms, keep)
+    last_gone = first - 1
+    assert last_gone < watermark
+    for group in groups:
+        assert last_gone <= group.delivered
+        assert group.pending is None or last_gone < group.pending
+    assert last_gone < 0 or (last_gone >> 64) < now_ms - keep.total_seconds() * 1000 + 1
+
+
+@pytest.fixture
+def exact(redis_client: redis.Redis) -> redis.Redis:
+    """A Redis that keeps each entry in a node of its own, so that trimming by nodes is trimming by entries."""
+    redis_client.config_set("stream-node-max-entries", 1)
+    yield redis_client  # type: ignore[misc]
+    redis_client.config_set("stream-node-max-entries", 100)
+
+
+def left(client: redis.Redis, stream: str) -> list[bytes]:
+    return [entry_id for entry_id, _ in client.xrange(stream)]  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_drain_trims_what_is_drained_and_older_than_the_time_to_keep(
+    exact: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
+) -> None:
+    now = int(exact.time()[0]) * 1000  # type: ignore[index]
+    days = [0, 1, 5, 8, 20]
+    for day in sorted(days, reverse=True):
+        exact.xadd(stream, event(day), id=f"{now - day * 86_400_000}-0")  # type: ignore[arg-type]
+    configure(trim_keep="7d")
+    assert counts(drain(stream)) == (5, 5, 0, 0, 0)
+    assert left(exact, stream) == [b"%d-0" % (now - day * 86_400_000) for day in (5, 1, 0)]
+    assert table_rows(database) == flat_rows(event(day) for day in days)
+    exact.xadd(stream, event(30))  # type: ignore[arg-type]
+    configure(trim_keep="0s")
+    assert counts(drain(stream)) == (1, 1, 0, 0, 0)
+    assert counts(drain(stream)) == (0, 0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_nothing_is_trimmed_that_is_not_drained_or_that_another_group_still_needs(
+    exact: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
+) -> None:
+    configure(trim_keep="0s")
+    for n in range(10):
+        exact.xadd(stream, event(n), id=f"{1_000 + n}-0")  # type: ignore[arg-type]
+    exact.xgroup_create(stream, "other", id="0")
+    drain(stream, max_events=8)
+    assert len(left(exact, stream)) == 10  # the other group has read nothing
+    exact.xreadgroup("other", "me", {stream: ">"}, count=6)
+    drain(stream, max_events=1)
+    assert len(left(exact, stream)) == 10  # and now it has acknowledged nothing
+    exact.xack(stream, "other", *left(exact, stream)[:4])
+    drain(stream)
+    assert left(exact, stream)[0] == b"1004-0"
+    exact.xack(stream, "other", *left(exact, stream)[:2])
+    drain(stream)
+    assert left(exact, stream)[0] == b"1006-0"
+    exact.xgroup_destroy(stream, "other")
+    exact.xadd(stream, event(11), id="2000-0")  # type: ignore[arg-type]
+    drain(stream)
+    assert left(exact, stream) == []
+    assert table_rows(database) == flat_rows(event(n) for n in [*range(10), 11])
+    assert counts(drain(stream)) == (0, 0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_entries_behind_a_gap_stay(
+    exact: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
+) -> None:
+    """Where a range before them could not be loaded, what is drained after it may not carry the trim past it."""
+    configure(trim_keep="0s")
+    for n in range(4):
+        exact.xadd(stream, event(n), id=f"{1_000 + n}-0")  # type: ignore[arg-type]
+    drain(stream, max_events=1)
+    database.execute(
+        "INSERT INTO spillway.ledger (stream, ids, loaded_by) SELECT id, numrange(1002 * 18446744073709551616,"
+        " 1003 * 18446744073709551616), 'somebody' FROM spillway.streams WHERE name = %s", [stream]
+    )  # fmt: skip
+    drain(stream, until="000001000-0")
+    assert left(exact, stream)[0] == b"1001-0"
+
+
+def test_without_the_setting_nothing_is_trimmed(
+    prefect_server: str, exact: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    send(exact, stream, [event(n) for n in range(5)])
+    drain(stream)
+    assert len(left(exact, stream)) == 5
+
+
+@pytest.mark.parametrize("value", ["7", "7 days", "d", "-1d", "1w"])
+def test_a_time_to_keep_that_is_none_is_refused(value: str, configure: Callable[..., Settings]) -> None:
+    with pytest.raises(Terminal, match=r"SPILLWAY_TRIM_KEEP.*such as 7d, 36h, 90m or 30s"):
+        configure(trim_keep=value)
+    settings.cache_clear()
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize(("keep", "warned"), [("0s", True), ("23h", True), ("1d", False), ("7d", False), ("", False)])
+def test_a_time_to_keep_below_a_day_is_a_warning_once_a_run(
+    keep: str, warned: bool, redis_client: redis.Redis, database: psycopg.Connection,
+    configure: Callable[..., Settings],
+) -> None:  # fmt: skip
+    configure(trim_keep=keep)
+    for name in ("some:a", "some:b"):
+        send(redis_client, name, [event(1)])
+    warnings = [said for said in drain("some:*")["warnings"] if "SPILLWAY_TRIM_KEEP" in said]
+    assert len(warnings) == warned
+    assert all("less than a day" in said and "recovery point" in said for said in warnings)

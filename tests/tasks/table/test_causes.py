@@ -1,0 +1,48 @@
+"""Why entries went to quarantine, grouped: the same fact is one cause, and no cause has content of an entry."""
+
+from __future__ import annotations
+
+from tasks.columns.decode import Fault
+from tasks.table.causes import are_too_many, causes_of, listed
+from tasks.table.stage import rejected_row
+
+
+def test_one_fact_is_one_cause_wherever_and_in_what_value_it_is() -> None:
+    faults = [
+        Fault(0, "time", "expected ISO 8601 or a number of s, ms or µs since 1970, found 'geheim'"),
+        Fault(1, "time", "expected ISO 8601 or a number of s, ms or µs since 1970, found 'x, found y'"),
+        Fault(2, "user_id", "missing field user_id"),
+        Fault(3, "data", "JSON is malformed: invalid character (byte 7)"),
+        Fault(4, "data", "JSON is malformed: invalid character (byte 12)"),
+        Fault(5, "data", "'utf-8' codec can't decode byte 0xe9 in position 3: invalid continuation byte"),
+        Fault(6, "data", "'utf-8' codec can't decode byte 0xff in position 40: invalid continuation byte"),
+        Fault(7, "user_id", "conflict: the table has this event_id and time with another user_id", conflict=True),
+        rejected_row(8, "user_id", "value too long", "geheim", "22001"),
+        rejected_row(9, "user_id", "value too long", "other", "22001"),
+        rejected_row(10, "", "geheim", "", "P0001"),
+        Fault(11, "a\x1b]", "expected UTF-8, found byte 0xe9 at 3"),
+        Fault(12, "", "a trigger on events skipped the row (it returned NULL), so the entry is not in the table"),
+    ]
+    assert causes_of(faults) == {
+        "time: expected ISO 8601 or a number of s, ms or µs since 1970": 2,
+        "user_id: missing field user_id": 1,
+        "data: JSON is malformed: invalid character": 2,
+        "data: 'utf-8' codec can't decode invalid continuation byte": 2,
+        "conflict: the table has this event_id and time with another user_id": 1,
+        "user_id: refused by the table [SQLSTATE 22001]": 2,
+        "refused by the table [SQLSTATE P0001]": 1,
+        r"a\x1b]: expected UTF-8": 1,
+        "a trigger on events skipped the row (it returned NULL), so the entry is not in the table": 1,
+    }
+
+
+def test_the_most_frequent_are_listed_first_and_the_rest_counted() -> None:
+    assert listed({"b": 2, "a": 2, "c": 1_000}) == "1,000 × c; 2 × a; 2 × b"
+    assert listed({str(n): n for n in range(1, 9)}) == "8 × 8; 7 × 7; 6 × 6; 5 × 5; 4 × 4; 6 × 3 other causes"
+
+
+def test_a_few_are_never_too_many() -> None:
+    assert not are_too_many(9, 9, 0.5)
+    assert not are_too_many(10, 20, 0.5)
+    assert are_too_many(11, 20, 0.5)
+    assert not are_too_many(0, 0, 0)

@@ -1,0 +1,157 @@
+"""Loads of one stream that meet: one does the range, the other finds it done, and neither is ended by the server."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from infra.errors.kinds import AlreadyDrained, Terminal
+from tasks.base.addresses import IdRange
+from tasks.columns.batch import Batch
+from tasks.columns.decode import TimeWindow
+from tasks.columns.entries import columns_of_page
+from tasks.table.insert import InsertRoute
+from tasks.table.load import Loaded, load_batch, load_in_parts
+from tests.conftest import Servers
+from tests.flows.test_drain import event
+from tests.support.oracle import table_rows
+
+EVER = TimeWindow(-(2**62), 2**62)
+STREAM = "met"
+
+
+def batch(start: int, stop: int, stream: str = STREAM) -> Batch:
+    """The entries of these milliseconds, one each."""
+    page = [
+        (b"%d-0" % n, [part for pair in event(n).items() for part in pair])  # names and values in turn
+        for n in range(start, stop)
+    ]
+    return Batch(stream, IdRange(start << 64, stop << 64), columns_of_page(page), None, EVER)
+
+
+@pytest.fixture
+def database(database: psycopg.Connection) -> psycopg.Connection:
+    database.execute("INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0)", [STREAM])
+    return database
+
+
+def deadlocks(connection: psycopg.Connection) -> int:
+    connection.execute("SELECT pg_stat_clear_snapshot()")
+    row = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_loads_of_overlapping_ranges_at_the_same_moment_are_in_no_deadlock(
+    servers: Servers, database: psycopg.Connection
+) -> None:
+    """Each would otherwise put its ledger row in and then wait for the other's."""
+    rounds, workers = 150, 3
+    before = deadlocks(database)
+    barrier = threading.Barrier(workers)
+
+    def run(worker: int) -> list[str]:
+        said = []
+        with psycopg.connect(servers.settings.database, autocommit=True) as connection:
+            for number in range(rounds):
+                mine = batch(number * 10 + worker, number * 10 + 8)  # each from another id on
+                barrier.wait(60)
+                try:
+                    load_batch(connection, mine, f"run-{worker}", InsertRoute())
+                    said.append("loaded")
+                except AlreadyDrained:
+                    said.append("drained")
+                except psycopg.Error as error:
+                    said.append(f"{type(error).__name__}: {error}")
+        return said
+
+    with ThreadPoolExecutor(workers) as pool:
+        told = list(pool.map(run, range(workers)))
+    for outcomes in zip(*told, strict=True):
+        assert sorted(outcomes) == ["drained", "drained", "loaded"]
+    assert deadlocks(database) == before
+    (loaded,) = database.execute("SELECT count(*) FROM spillway.ledger").fetchone() or (0,)
+    assert loaded == rounds
+
+
+def test_a_load_that_waits_for_another_goes_on_where_that_one_is_rolled_back(
+    servers: Servers, database: psycopg.Connection
+) -> None:
+    with psycopg.connect(servers.settings.database) as other:
+        other.execute(
+            "INSERT INTO spillway.ledger (stream, ids, loaded_by)"
+            " SELECT id, numrange(0, %s), 'x' FROM spillway.streams",
+            [5 << 64],
+        )
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(load_batch, database, batch(3, 8), "run", InsertRoute())
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+            other.rollback()
+            assert waiting.result(30) == Loaded(5, 5, 0, 0, batch(3, 8).bytes)
+    assert len(table_rows(database)) == 5
+    assert database.execute("SELECT read, inserted FROM spillway.ledger").fetchall() == [(5, 5)]
+
+
+def test_what_this_run_has_committed_is_told_again_and_another_run_is_refused(database: psycopg.Connection) -> None:
+    first = load_batch(database, batch(0, 9), "run", InsertRoute())
+    assert load_batch(database, batch(0, 9), "run", InsertRoute()) == first
+    with pytest.raises(AlreadyDrained, match=f"{STREAM} .*: drained by another run"):
+        load_batch(database, batch(0, 9), "another", InsertRoute())
+    with pytest.raises(AlreadyDrained):
+        load_batch(database, batch(4, 20), "run", InsertRoute())
+    assert len(table_rows(database)) == 9
+
+
+def test_a_stream_without_books_is_told(database: psycopg.Connection) -> None:
+    with pytest.raises(Terminal, match=r"stream nobody is not in spillway\.streams any more; drain it again"):
+        load_batch(database, batch(0, 3, "nobody"), "run", InsertRoute())
+    assert table_rows(database) == {}
+
+
+def test_a_second_attempt_counts_the_parts_that_the_first_has_committed(
+    servers: Servers, database: psycopg.Connection
+) -> None:
+    """A limit on temporary files, hit by a trigger, stands for the limit on decompression, four rows; and a lock
+    timeout for a deadlock that happens once. Raised by the trigger itself, both would be about the row: see
+    tests/tasks/table/test_rejections.py."""
+    database.execute(f"""
+        CREATE SEQUENCE public.stumbles;
+        CREATE TABLE public.locked ();
+        CREATE FUNCTION public.stumble() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE met int := coalesce(nullif(current_setting('test.met', true), ''), '0')::int + 1;
+        BEGIN
+            PERFORM set_config('test.met', met::text, true);
+            IF met > 4 THEN
+                SET LOCAL work_mem = '64kB';
+                SET LOCAL temp_file_limit = '64kB';
+                PERFORM count(*) FROM (SELECT n FROM generate_series(1, 50000) AS n ORDER BY -n) AS sorted;
+            END IF;
+            IF NEW.event_id = '{event(6)[b"event_id"].decode()}' AND nextval('public.stumbles') = 1 THEN
+                SET LOCAL lock_timeout = '10ms';
+                LOCK TABLE public.locked;
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER stumble BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.stumble()""")
+    try:
+        with psycopg.connect(servers.settings.database) as other:
+            other.execute("LOCK TABLE public.locked")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                load_in_parts(database, batch(0, 8), "mine", InsertRoute())
+        assert len(table_rows(database)) == 4
+        with pytest.raises(AlreadyDrained):
+            load_in_parts(database, batch(0, 8), "another", InsertRoute())
+        loaded = load_in_parts(database, batch(0, 8), "mine", InsertRoute())
+    finally:
+        database.execute(
+            "DROP TRIGGER stumble ON events; DROP FUNCTION public.stumble(); DROP SEQUENCE public.stumbles;"
+            "DROP TABLE public.locked"
+        )
+    assert (loaded.read, loaded.inserted, loaded.duplicates) == (8, 8, 0)
+    assert len(table_rows(database)) == 8
+    parts = database.execute("SELECT read, loaded_by FROM spillway.ledger ORDER BY ids").fetchall()
+    assert parts == [(4, "mine"), (4, "mine")]
