@@ -18,7 +18,7 @@ import psycopg
 import typer
 
 from infra.connections.clients import postgres_connection
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import settings
 from tasks.table.chunks import Chunk

@@ -22,7 +22,7 @@ from benchmarks.contenders import COPY_EVENTS, Workload, plain_drain
 from benchmarks.measure import Spread
 from benchmarks.workloads import REAL, documents
 from flows.cli.prefect_api import demand_prefect
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings, settings

@@ -26,7 +26,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.measure import Spread
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers

@@ -27,7 +27,7 @@ import psycopg
 import typer
 
 from benchmarks.contenders import COPY_EVENTS
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings, settings
 from tasks.base.addresses import IdRange

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.contenders import Workload, plain_drain
 from benchmarks.workloads import REAL, documents
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings

@@ -14,7 +14,7 @@ import psycopg
 import redis
 
 from infra.connections.clients import Clients, postgres_connection
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.mapping import Mapping, load_mappings
 from infra.settings import PROJECT_ROOT, Settings, settings
 from tasks.base.addresses import IdRange

@@ -17,7 +17,7 @@ import typer
 
 from benchmarks.contenders import Workload
 from benchmarks.workloads import flat
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.throwaway import throwaway_servers
 
 MB = 1_000_000

@@ -13,7 +13,7 @@ from benchmarks.alternatives import ALTERNATIVES
 from benchmarks.contenders import Workload, cleaned, client_alone, flow_drain, limit, plain_drain, unguarded_drain
 from benchmarks.measure import Run, Spread, timed
 from benchmarks.workloads import REAL, documents, flat
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
 

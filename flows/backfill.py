@@ -15,7 +15,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.backfill_loads import Loads
 from infra.connections.clients import Clients
 from infra.display import printable
-from infra.errors.kinds import SpillwayError, Terminal, WrongUse, one_line
+from infra.errors.exceptions import SpillwayError, Terminal, WrongUse
+from infra.errors.redact import one_line
 from infra.mapping import Mapping, mappings_of
 from infra.settings import Settings, settings
 from tasks.backfill.backfill_plan import BackfillPlan, expire, make_plan

@@ -12,7 +12,8 @@ from prefect.futures import PrefectFuture
 
 from flows.collect_load import collect_load
 from infra.connections.clients import Clients
-from infra.errors.kinds import SpillwayError, one_line
+from infra.errors.exceptions import SpillwayError
+from infra.errors.redact import one_line
 from tasks.backfill.chunk_map import ChunkMap, NewChunks, reaches_compressed
 from tasks.backfill.progress_artifact import ProgressArtifact
 from tasks.backfill.recompress import Compressor

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from prefect.futures import PrefectFuture
 
-from infra.errors.kinds import SpillwayError, one_line
+from infra.errors.exceptions import SpillwayError
+from infra.errors.redact import one_line
 from tasks.base.progress import Advanced, emit
 from tasks.columns.batch import Batch
 from tasks.table.load import Loaded, demand_good

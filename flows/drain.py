@@ -16,8 +16,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.collect_load import collect_load
 from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
+from infra.errors.exceptions import SpillwayError, Unsuccessful
 from infra.errors.exit_codes import ExitCode
-from infra.errors.kinds import SpillwayError, Unsuccessful, one_line
+from infra.errors.redact import one_line
 from infra.mapping import Mapping, mappings_of
 from infra.settings import settings
 from tasks.base.addresses import parse_until

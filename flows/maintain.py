@@ -11,7 +11,9 @@ from prefect import flow, get_run_logger
 
 from infra.connections.clients import Clients
 from infra.display import printable
-from infra.errors.kinds import SpillwayError, Terminal, Unsuccessful, is_transient, one_line
+from infra.errors.classify import is_transient
+from infra.errors.exceptions import SpillwayError, Terminal, Unsuccessful
+from infra.errors.redact import one_line
 from infra.settings import settings
 from tasks.archive.due import find_unarchived
 from tasks.archive.steps import archive_and_drop, archive_and_keep

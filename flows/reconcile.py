@@ -10,8 +10,8 @@ from prefect import flow, get_run_logger
 
 from infra.connections.clients import Clients
 from infra.display import printable
+from infra.errors.exceptions import Unsuccessful, WrongUse
 from infra.errors.exit_codes import ExitCode
-from infra.errors.kinds import Unsuccessful, WrongUse
 from infra.mapping import mappings_of
 from infra.settings import settings
 from tasks.base.addresses import parse_from, parse_until

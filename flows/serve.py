@@ -15,7 +15,7 @@ from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 
 _INTERVAL_SECONDS = 60
 # A run that died before it started holds its place for so long.

@@ -14,7 +14,8 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from infra.errors.kinds import SpillwayError, Terminal, Transient, one_line
+from infra.errors.exceptions import SpillwayError, Terminal, Transient
+from infra.errors.redact import one_line
 
 # Of a local file system; what an object store says of itself stands in its message.
 _TRANSIENT_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE}

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from infra.errors.kinds import WrongUse
+from infra.errors.exceptions import WrongUse
 from infra.settings import PROJECT_ROOT, Settings
 
 

@@ -8,7 +8,9 @@ import psycopg
 from psycopg import sql
 
 from infra.connections.session import open_session
-from infra.errors.kinds import Terminal, Transient, is_transient, one_line
+from infra.errors.classify import is_transient
+from infra.errors.exceptions import Terminal, Transient
+from infra.errors.redact import one_line
 from infra.settings import SCHEMA_SQL, host_of, settings
 from infra.table import events_name
 from infra.timescaledb import check_catalog

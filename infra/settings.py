@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from infra.errors.kinds import WrongUse
+from infra.errors.exceptions import WrongUse
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent

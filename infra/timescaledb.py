@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 
 NEWEST_TESTED = (2, 29, 2)
 

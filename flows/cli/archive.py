@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.display import printable, printable_json
+from infra.errors.exceptions import SpillwayError
 from infra.errors.exit_codes import ExitCode
-from infra.errors.kinds import SpillwayError, one_line
+from infra.errors.redact import one_line
 from infra.settings import settings
 
 if TYPE_CHECKING:

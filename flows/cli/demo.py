@@ -21,7 +21,7 @@ from rich.table import Table
 
 from flows.cli.main import fail
 from infra.connections.clients import postgres_connection
-from infra.errors.kinds import SpillwayError, Terminal
+from infra.errors.exceptions import SpillwayError, Terminal
 from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT, settings
 from infra.table import on_events

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from psycopg.conninfo import conninfo_to_dict
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import DATABASE, settings
 from tasks.preflight.rights import NEEDS, rights, statements
 

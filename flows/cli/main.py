@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from infra.errors.exceptions import PrefectUnreachable, SpillwayError, WrongUse
 from infra.errors.exit_codes import ExitCode, exit_code_lines
-from infra.errors.kinds import PrefectGone, SpillwayError, WrongUse, one_line
+from infra.errors.redact import one_line
 
 
 def gather() -> typer.Typer:
@@ -56,7 +57,7 @@ def fail(error: SpillwayError) -> NoReturn:
         raise error
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(f"[red]error:[/red] {escape(one_line(error))}")
-    if isinstance(error, PrefectGone):
+    if isinstance(error, PrefectUnreachable):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(error.exit_code)

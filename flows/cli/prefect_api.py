@@ -15,7 +15,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.settings import get_current_settings
 
-from infra.errors.kinds import PrefectGone, Terminal, Unsuccessful, one_line
+from infra.errors.exceptions import PrefectUnreachable, Terminal, Unsuccessful
+from infra.errors.redact import one_line
 from infra.locations import without_credentials
 from infra.settings import settings
 
@@ -41,14 +42,14 @@ def demand_prefect(needs_redis: bool = True) -> None:
 
 @contextmanager
 def translate_prefect_errors() -> Iterator[None]:
-    """Raise `PrefectGone` where the Prefect server goes away while a flow runs. What the flow committed stays."""
+    """Raise `PrefectUnreachable` if the Prefect server stops answering in a run. What was committed stays."""
     try:
         yield
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         # Of the RuntimeErrors only Prefect's own, which has no class.
         if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
             raise
-        raise PrefectGone(
+        raise PrefectUnreachable(
             f"the Prefect server ({_url()}) went away during the run: {_reason(error)}; what was loaded is committed:"
             " start the server (prefect server start), then run this again"
         ) from error

@@ -17,7 +17,7 @@ from rich.text import Text
 from flows.environment import set_prefect_defaults
 from infra.connections.clients import Clients
 from infra.display import printable, printable_json
-from infra.errors.kinds import Terminal, WrongUse
+from infra.errors.exceptions import Terminal, WrongUse
 from infra.settings import settings
 
 app = typer.Typer(no_args_is_help=True, help="Entries that could not be loaded: look, replay, put away.")

@@ -17,8 +17,9 @@ from flows.cli.stream_status import StreamStatus, quarantine_waiting, stream_sta
 from flows.environment import set_prefect_defaults
 from infra.connections.clients import Clients
 from infra.display import display_name, printable, printable_json
+from infra.errors.exceptions import SpillwayError
 from infra.errors.exit_codes import ExitCode
-from infra.errors.kinds import SpillwayError, one_line
+from infra.errors.redact import one_line
 from infra.servers.commands import known_engine
 from infra.servers.engine import ServiceStatus
 from infra.settings import settings

@@ -14,8 +14,10 @@ from redis import Redis
 from infra.connections.group_name import group_name
 from infra.connections.redis_client import UnfitServer, open_redis
 from infra.connections.session import Session, open_session
-from infra.errors.kinds import Terminal, Transient, WrongUse, is_transient, may_quote_a_row, one_line
+from infra.errors.classify import is_transient
+from infra.errors.exceptions import Terminal, Transient, WrongUse
 from infra.errors.next_steps import next_step
+from infra.errors.redact import may_quote_a_row, one_line
 from infra.settings import Settings, host_of
 
 APPLICATION = "spillway"  # what the names of our sessions begin with

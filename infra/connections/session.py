@@ -18,7 +18,7 @@ from psycopg.abc import Params
 from psycopg.pq import TransactionStatus
 
 from infra.errors.connect_sqlstate import with_sqlstate
-from infra.errors.kinds import NoAnswer, Terminal
+from infra.errors.exceptions import NoAnswer, Terminal
 from infra.settings import host_of
 
 R = TypeVar("R")

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from infra.errors.kinds import PasswordMissing, UnknownHost
+from infra.errors.exceptions import PasswordMissing, UnknownHost
 
 # As libpq writes the message: fields by their letters. C is the SQLSTATE, V the severity in English.
 _REFUSAL = re.compile(rb'\tErrorResponse\t[^\n]*? C "([0-9A-Z]{5})"')

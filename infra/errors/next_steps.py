@@ -8,15 +8,8 @@ import psycopg
 import redis
 from redis import exceptions
 
-from infra.errors.kinds import (
-    NoAnswer,
-    PasswordMissing,
-    UnknownHost,
-    client_refuses,
-    is_transient,
-    redis_code,
-    tls_fault,
-)
+from infra.errors.classify import client_refuses, is_transient, redis_code, tls_fault
+from infra.errors.exceptions import NoAnswer, PasswordMissing, UnknownHost
 
 _CONNECTIONS = "raise max_connections or lower SPILLWAY_PARALLEL_LOADS"
 _WAIT = "wait until it is up again (spillway status), then drain again"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.fields import as_data, as_fields
 from infra.producers.lines import InputFault, Lines, open_lines
 from infra.producers.progress import Meter, meter

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from infra.errors.kinds import WrongUse
+from infra.errors.exceptions import WrongUse
 from infra.producers.broken import WAYS, Entry, broken
 from infra.producers.fields import DATA
 from infra.producers.repeats import Repeats

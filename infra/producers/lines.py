@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 
 STDIN = "-"
 

@@ -14,8 +14,10 @@ from redis import exceptions
 
 from infra.connections.clients import redis_client
 from infra.connections.redis_client import UnfitServer
-from infra.errors.kinds import SpillwayError, Terminal, Transient, is_transient, one_line, redis_code, tls_fault
+from infra.errors.classify import is_transient, redis_code, tls_fault
+from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.errors.next_steps import next_step
+from infra.errors.redact import one_line
 from infra.settings import settings
 
 # One write to the socket: real events have up to 4 kB, and 5,000 of them should not become 20 MB at once.

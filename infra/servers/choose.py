@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers import marker
 from infra.servers.debian import ROOT_NAME, DebianEngine
 from infra.servers.docker import DockerEngine

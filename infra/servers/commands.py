@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.schema import apply_schema
 from infra.servers.choose import engines, known, pick, running
 from infra.servers.engine import Engine, Service

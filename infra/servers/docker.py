@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import psycopg
 import redis
 
-from infra.errors.kinds import Terminal, one_line
+from infra.errors.exceptions import Terminal
+from infra.errors.redact import one_line
 from infra.servers import marker, ports, probe
 from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus
 from infra.servers.host import interact

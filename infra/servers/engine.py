@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import Settings
 
 Service = Literal["timescaledb", "redis"]
@@ -37,7 +37,7 @@ class ServiceStatus:
 class Engine(ABC):
     """A way to run the servers of one instance. Making one starts nothing and touches no file.
 
-    Every method raises `infra.errors.kinds.Terminal` with the next step where it cannot do its work.
+    Every method raises `infra.errors.exceptions.Terminal` with the next step where it cannot do its work.
     """
 
     name: str

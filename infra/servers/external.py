@@ -11,7 +11,9 @@ from psycopg import pq
 
 from infra.connections.clients import postgres_connection
 from infra.connections.redis_client import UnfitServer
-from infra.errors.kinds import SpillwayError, Terminal, Transient, is_transient, one_line
+from infra.errors.classify import is_transient
+from infra.errors.exceptions import SpillwayError, Terminal, Transient
+from infra.errors.redact import one_line
 from infra.schema import schema_is_there
 from infra.servers import probe
 from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus, State

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.lock import make_open_folder
 
 RUN_TIMEOUT = 180  # seconds for initdb, or for pg_ctl with its own shorter limit

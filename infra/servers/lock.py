@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.output import progress
 from infra.settings import Settings
 

@@ -8,7 +8,7 @@ import socket
 import time
 from pathlib import Path
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.engine import Service
 
 VARIABLE: dict[Service, str] = {"redis": "SPILLWAY_REDIS_PORT", "timescaledb": "SPILLWAY_POSTGRES_PORT"}

@@ -13,7 +13,8 @@ import psycopg
 from psycopg import sql
 
 from infra.connections.session import open_session
-from infra.errors.kinds import Terminal, one_line
+from infra.errors.exceptions import Terminal
+from infra.errors.redact import one_line
 from infra.servers import probe
 from infra.servers.engine import How
 from infra.servers.host import SOCKET_PATH_LIMIT, Host, User

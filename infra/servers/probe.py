@@ -11,7 +11,8 @@ import redis
 
 from infra.connections.redis_client import open_redis
 from infra.connections.session import open_session
-from infra.errors.kinds import is_transient, one_line
+from infra.errors.classify import is_transient
+from infra.errors.redact import one_line
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
 from infra.versions import unfit_database
 

@@ -8,7 +8,7 @@ import re
 import signal
 from pathlib import Path
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers import probe
 from infra.servers.engine import How
 from infra.servers.host import Host, User

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from infra.errors.kinds import Transient
+from infra.errors.exceptions import Transient
 from tasks.archive.manifest import range_name
 from tasks.table.chunks import Chunk
 

@@ -12,7 +12,7 @@ from typing import Any
 from pyarrow import fs
 
 from infra import locations
-from infra.errors.kinds import WrongUse
+from infra.errors.exceptions import WrongUse
 from infra.locations import open_location
 
 _READ_BYTES = 1024 * 1024

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from infra.connections.session import fixed_texts
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.table import on_events, parameter_safe
 from tasks.archive.column_forms import MOST_DIGITS, OURS, Column
 from tasks.table.chunks import Chunk

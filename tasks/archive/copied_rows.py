@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.archive.column_forms import OURS, Column, Form, form_of, schema_of
 from tasks.files.formats.as_text import as_text
 from tasks.files.formats.blocks import cut_out

@@ -8,7 +8,7 @@ from typing import Literal
 
 import psycopg
 
-from infra.errors.kinds import Terminal, Transient
+from infra.errors.exceptions import Terminal, Transient
 from tasks.archive.archive_lock import demand_alone
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
 from tasks.archive.chunk_columns import chunk_shape, shape_of

@@ -21,7 +21,8 @@ from typing import Any
 
 import orjson
 
-from infra.errors.kinds import Terminal, one_line
+from infra.errors.exceptions import Terminal
+from infra.errors.redact import one_line
 from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.column_forms import OURS, Column, schema_of
 from tasks.table.chunks import Chunk

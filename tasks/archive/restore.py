@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from infra.connections.session import fixed_texts
-from infra.errors.kinds import Terminal, WrongUse
+from infra.errors.exceptions import Terminal, WrongUse
 from infra.table import as_written, events_name
 from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.column_forms import OURS, Column

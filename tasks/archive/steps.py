@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import Transient
+from infra.errors.exceptions import Transient
 from tasks.archive.archive_root import open_root
 from tasks.archive.drop_archived import DropOutcome, drop_archived
 from tasks.archive.manifest import Manifest

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from infra.errors.kinds import one_line
+from infra.errors.redact import one_line
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
 from tasks.archive.column_forms import schema_of
 from tasks.archive.content_hash import Content, day_bounds, of_batch, total

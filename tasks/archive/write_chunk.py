@@ -10,7 +10,7 @@ import psycopg
 import pyarrow.parquet as pq
 
 from infra.connections.session import fixed_texts
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.table import on_events
 from tasks.archive.archive_lock import demand_alone
 from tasks.archive.archive_root import ArchiveRoot, translate_errors

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.table import on_events
 from tasks.backfill.chunk_map import ChunkCounts, ChunkMap, count_chunks
 from tasks.backfill.source import BackfillSource

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import psycopg
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import Terminal, WrongUse
+from infra.errors.exceptions import Terminal, WrongUse
 from infra.mapping import FLAT, Mapping, Mappings, why_none
 from infra.settings import Settings, settings
 from tasks.archive.archive_root import open_root, translate_errors

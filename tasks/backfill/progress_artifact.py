@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
-from infra.errors.kinds import one_line
+from infra.errors.redact import one_line
 
 _EVERY_SECONDS = 5.0
 

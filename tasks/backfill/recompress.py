@@ -10,7 +10,7 @@ from threading import Event
 from prefect.futures import PrefectFuture
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import SpillwayError
+from infra.errors.exceptions import SpillwayError
 from tasks.backfill.chunk_map import find_to_compress
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.throttle import LoadThrottle

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from infra.errors.kinds import WrongUse
+from infra.errors.exceptions import WrongUse
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEQ_BITS = 64

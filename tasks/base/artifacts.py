@@ -10,7 +10,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.exceptions import PrefectException
 
 from infra.display import cell
-from infra.errors.kinds import one_line
+from infra.errors.redact import one_line
 
 
 def publish(key: str, rows: list[dict[str, Any]], description: str) -> None:

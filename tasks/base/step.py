@@ -10,7 +10,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from infra.errors.kinds import Transient, is_transient, one_line
+from infra.errors.classify import is_transient
+from infra.errors.exceptions import Transient
+from infra.errors.redact import one_line
 from infra.settings import settings
 from tasks.base.progress import Retry, emit
 

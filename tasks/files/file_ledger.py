@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.mapping import JSON, Mapping, Mappings
 from tasks.base.addresses import IdRange
 from tasks.files.file_reader import rows_in

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pyarrow import fs
 
-from infra.errors.kinds import Terminal, WrongUse
+from infra.errors.exceptions import Terminal, WrongUse
 from infra.locations import Location, open_location, translate_errors
 from tasks.files.partition import Pairs, pairs_of
 

@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.archive.manifest import is_archived
 from tasks.columns.entries import MALFORMED
 from tasks.files.formats.blocks import Rows

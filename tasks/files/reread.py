@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import SpillwayError, one_line
+from infra.errors.exceptions import SpillwayError
+from infra.errors.redact import one_line
 from infra.mapping import Mappings
 from tasks.base.addresses import IdRange
 from tasks.base.step import step

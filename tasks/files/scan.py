@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.mapping import FLAT, JSON, Mapping, why_none
 from infra.settings import settings
 from tasks.archive.column_forms import OURS

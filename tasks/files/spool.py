@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.errors.kinds import Terminal, one_line
+from infra.errors.exceptions import Terminal
+from infra.errors.redact import one_line
 from tasks.files.formats.blocks import Rows
 
 _RUN_BYTES = 16 << 20  # sorted at once: three times as much is in memory meanwhile

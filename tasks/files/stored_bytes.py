@@ -12,7 +12,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from infra import locations
-from infra.errors.kinds import SpillwayError, Terminal, one_line
+from infra.errors.exceptions import SpillwayError, Terminal
+from infra.errors.redact import one_line
 from tasks.files.find import SourceFile
 from tasks.files.formats.read_buffer import Fill
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.files.find import SourceFile
 from tasks.files.formats.blocks import Rows
 from tasks.files.formats.read_rows import open_rows

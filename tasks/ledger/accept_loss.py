@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 
 # Locked: a drain that settles at the same moment has recorded its loss before, or does so afterwards.
 _STREAM = "SELECT lost, accepted FROM spillway.streams WHERE name = %s FOR NO KEY UPDATE"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 
 _MARK = "@until-"
 _AGAIN = "@again-"

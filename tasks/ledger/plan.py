@@ -11,7 +11,7 @@ import redis
 
 from infra.connections.clients import Clients
 from infra.connections.group_name import group_name
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
 from tasks.streams.consumer_group import reserve

@@ -10,7 +10,8 @@ import redis
 
 from infra.connections.clients import Clients
 from infra.connections.group_name import group_name
-from infra.errors.kinds import Terminal, one_line
+from infra.errors.exceptions import Terminal
+from infra.errors.redact import one_line
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
 from tasks.ledger.merge_ranges import merge_ranges

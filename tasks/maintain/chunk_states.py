@@ -10,7 +10,7 @@ from typing import Literal
 
 import psycopg
 
-from infra.errors.kinds import Transient
+from infra.errors.exceptions import Transient
 from infra.table import events_name
 from infra.timescaledb import CHUNK_ID, CHUNK_STATUS, COMPRESSED, COMPRESSED_SIZES, FROZEN, PARTIAL
 from tasks.maintain.compression_layout import CompressionLayout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from infra.errors.kinds import WrongUse
+from infra.errors.exceptions import WrongUse
 
 TIME = "time"
 _COLUMN = re.compile(r'"?(\w+)"?')

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import psycopg
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.table import events_name
 from tasks.maintain.contention import exclusive_lock
 from tasks.maintain.jobs import Job

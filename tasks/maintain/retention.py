@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import Terminal, Transient
+from infra.errors.exceptions import Terminal, Transient
 from infra.table import events_name
 from tasks.base.clock import server_now
 from tasks.base.step import step

@@ -14,7 +14,7 @@ from itertools import combinations
 
 import psycopg
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 
 _WARN_SECONDS = 60
 _REFUSE_SECONDS = 30 * 60

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.table import events_name
 from tasks.table.triggers import modify_rows
 

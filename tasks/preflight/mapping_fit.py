@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.mapping import ColumnSource, Mapping, why_none
 from infra.settings import settings
 from tasks.columns.entries import EntryColumns

@@ -13,7 +13,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import settings
 from infra.table import EVENTS
 

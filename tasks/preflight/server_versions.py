@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import redis
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.table import events_name
 from infra.timescaledb import check_catalog
 from infra.versions import unfit_database

@@ -16,7 +16,7 @@ import psycopg
 import redis
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.mapping import Mapping, mappings_of
 from tasks.base.addresses import IdRange, id_text, parse_id
 from tasks.ledger.plan import check_stream

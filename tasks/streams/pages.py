@@ -45,7 +45,7 @@ from typing import Any
 
 import redis
 
-from infra.errors.kinds import Transient
+from infra.errors.exceptions import Transient
 from tasks.base.addresses import id_text, parse_id
 from tasks.columns.entries import EntryColumns, RawEntry, columns_of_page
 from tasks.streams.continuity import why_not_continued

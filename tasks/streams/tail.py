@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from infra.display import display_name
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.base.addresses import id_text, parse_id
 
 

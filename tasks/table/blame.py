@@ -6,7 +6,7 @@ from enum import Enum
 
 import psycopg
 
-from infra.errors.kinds import is_transient, value_too_large
+from infra.errors.classify import is_transient, value_too_large
 
 
 class Blame(Enum):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import AlreadyDrained, Terminal
+from infra.errors.exceptions import AlreadyDrained, Terminal
 from tasks.base.step import step
 from tasks.columns.batch import Batch
 from tasks.table.causes import UNKNOWN, are_too_many, causes_of, listed

@@ -12,7 +12,7 @@ import time
 
 import psycopg
 
-from infra.errors.kinds import Transient
+from infra.errors.exceptions import Transient
 from tasks.archive.archive_root import ArchiveRoot, open_root
 from tasks.archive.drop_archived import drop_archived
 from tasks.archive.write_chunk import archive_chunk

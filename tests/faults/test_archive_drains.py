@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import redis
 
-from infra.errors.kinds import Transient
+from infra.errors.exceptions import Transient
 from infra.producers.send import send
 from tasks.archive.archive_root import open_root
 from tasks.archive.drop_archived import drop_archived

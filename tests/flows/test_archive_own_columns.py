@@ -16,7 +16,7 @@ from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors.kinds import SpillwayError, Terminal, WrongUse
+from infra.errors.exceptions import SpillwayError, Terminal, WrongUse
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.conftest import Servers

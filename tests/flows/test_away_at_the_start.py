@@ -13,7 +13,7 @@ import redis
 
 from flows.drain import drain
 from flows.reconcile import reconcile
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import Settings
 from tests.flows.test_drain import counts, event
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows

@@ -16,7 +16,7 @@ from flows.backfill import backfill
 from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.test_backfill import counts

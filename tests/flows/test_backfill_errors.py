@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from flows.backfill import backfill
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.cli.test_commands import nothing_was_written, one_line

@@ -16,7 +16,7 @@ import redis
 from flows.backfill import backfill
 from flows.drain import drain
 from flows.reconcile import reconcile
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tasks.base.progress import answer_with

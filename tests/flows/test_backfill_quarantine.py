@@ -13,7 +13,7 @@ import pytest
 from flows.backfill import backfill
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import Settings
 from tests.flows.conftest import Spillway
 from tests.flows.test_backfill import counts

@@ -13,7 +13,7 @@ from flows.backfill import backfill
 from flows.drain import drain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.conftest import Spillway

@@ -15,7 +15,7 @@ import pytest
 
 from flows.backfill import backfill
 from flows.reconcile import reconcile
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import Settings
 from tests.flows.conftest import Spillway
 from tests.flows.test_backfill import counts

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from flows.drain import drain
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import settings
 from tests.conftest import Servers
 from tests.flows.test_drain import event

@@ -15,8 +15,8 @@ import redis
 
 from flows.drain import drain
 from infra.connections.group_name import group_name
+from infra.errors.exceptions import Terminal, Unsuccessful
 from infra.errors.exit_codes import ExitCode
-from infra.errors.kinds import Terminal, Unsuccessful
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings

@@ -16,7 +16,7 @@ from prefect.artifacts import Artifact
 
 from flows.drain import drain
 from flows.maintain import maintain
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.conftest import Servers, real_events

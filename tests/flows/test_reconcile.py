@@ -14,7 +14,7 @@ import redis
 from flows.drain import drain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings

@@ -8,7 +8,7 @@ import redis
 
 from flows.drain import drain
 from flows.reconcile import reconcile
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import settings
 from tasks.base.addresses import parse_id
 from tests.flows.conftest import Spillway

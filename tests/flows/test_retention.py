@@ -17,7 +17,7 @@ from prefect.client.orchestration import get_client
 import tasks.maintain.contention
 from flows.drain import drain
 from flows.maintain import maintain
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tasks.maintain.check import _slowest_load

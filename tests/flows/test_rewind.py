@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from flows.drain import drain
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from tests.flows.conftest import Spillway
 from tests.flows.test_drain import counts, event

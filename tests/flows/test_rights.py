@@ -22,7 +22,7 @@ from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
 from infra.connections.clients import postgres_connection
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.schema import apply_schema
 from infra.settings import Settings

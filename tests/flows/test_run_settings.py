@@ -12,7 +12,7 @@ import redis
 
 from flows.drain import drain
 from infra import settings as module
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.conftest import Spillway

@@ -23,7 +23,7 @@ from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
 from infra.connections.clients import Clients
-from infra.errors.kinds import Transient
+from infra.errors.exceptions import Transient
 from infra.schema import apply_schema
 from infra.settings import Settings
 from tasks.ledger.plan import plan

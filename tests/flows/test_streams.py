@@ -11,7 +11,7 @@ import redis
 
 from flows.drain import drain
 from infra.connections.group_name import group_name
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings, settings

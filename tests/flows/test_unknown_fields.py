@@ -12,7 +12,7 @@ import redis
 
 from flows.backfill import backfill
 from flows.drain import drain
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.flows.test_drain import event

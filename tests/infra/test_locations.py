@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors.kinds import SpillwayError, Terminal, Transient
+from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.locations import open_location, translate_errors
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.mapping import FLAT, JSON, ColumnSource, Mapping, load_mappings
 from infra.settings import PROJECT_ROOT
 from tests.support.make_entries import decoded_json

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import PROJECT_ROOT, Settings, host_of, settings
 
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from infra import timescaledb
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import PROJECT_ROOT
 from infra.timescaledb import check_catalog
 

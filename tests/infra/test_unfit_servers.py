@@ -15,7 +15,7 @@ import redis
 
 from infra.connections.clients import Clients
 from infra.connections.redis_client import UnfitServer, open_redis
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.external import External
 from infra.versions import unfit_database, unfit_redis
 from tasks.preflight.server_versions import check_servers

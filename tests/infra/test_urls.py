@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import SpillwayError, Terminal, WrongUse
+from infra.errors.exceptions import SpillwayError, Terminal, WrongUse
 from infra.locations import open_location, without_credentials
 from infra.settings import Settings, host_of, settings
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import Settings
 from tests.conftest import BIN
 from tests.infra.servers.conftest import free_port

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.columns.entries import MALFORMED
 from tasks.files.formats.blocks import Rows, cut_out, parts
 from tasks.files.formats.csv_header import column_names

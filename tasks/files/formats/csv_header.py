@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.columns.entries import MALFORMED
 
 INDEX = b"index"  # what pandas calls an index without a name, which `to_csv` writes first, without a name

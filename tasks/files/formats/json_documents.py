@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.files.formats.blocks import Rows, cut_out, parts
 from tasks.files.formats.json_brackets import signs_of
 from tasks.files.formats.read_buffer import ReadBuffer

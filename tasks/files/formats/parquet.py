@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.errors.kinds import Terminal, one_line
+from infra.errors.exceptions import Terminal
+from infra.errors.redact import one_line
 from tasks.archive.column_forms import PG_TYPE
 from tasks.files.find import SourceFile
 from tasks.files.formats import parquet_int96

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.files.find import SourceFile
 from tasks.files.stored_bytes import intact
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 
 LONGEST_BYTES = 256 * 1024 * 1024  # of one row: a file without line ends must not fill the memory
 _BLOCK_BYTES = 4 * 1024 * 1024  # below it the work for each block shows, above it the memory

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.files.formats.blocks import Rows
 from tasks.files.formats.json_brackets import signs_of
 from tasks.files.formats.read_buffer import ReadBuffer

@@ -36,7 +36,7 @@ def wrong_text(text: str, places: Iterable[str]) -> str | None:
         return "it shows a password"
     if "\n" in text:
         return "it has several lines"
-    if kind not in ("Transient", "Terminal", "Unsuccessful", "PrefectGone", "StreamAway"):
+    if kind not in ("Transient", "Terminal", "Unsuccessful", "PrefectUnreachable", "StreamAway"):
         return f"it is not written for people: {kind}"
     if _PREFECT.fullmatch(words):
         return None

@@ -10,7 +10,7 @@ import redis
 from pydantic import SecretStr
 
 from infra.connections.clients import Clients, postgres_connection, redis_client
-from infra.errors.kinds import PasswordMissing, Terminal, Transient, UnknownHost
+from infra.errors.exceptions import PasswordMissing, Terminal, Transient, UnknownHost
 from infra.errors.next_steps import next_step
 from infra.settings import Settings, host_of
 from tests.conftest import Servers

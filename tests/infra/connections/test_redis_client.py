@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from infra.connections.clients import Clients, redis_client
-from infra.errors.kinds import Terminal, Transient
+from infra.errors.exceptions import Terminal, Transient
 from infra.producers.send import send
 from infra.servers.external import External
 from infra.settings import Settings

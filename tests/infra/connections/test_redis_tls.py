@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.connections.clients import redis_client
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tests.infra.servers.conftest import free_port
 from tests.support.redis_by_hand import REDIS, plain, refusal, run, settings_of
 

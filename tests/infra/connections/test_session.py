@@ -13,7 +13,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra.connections.clients import postgres_connection
 from infra.connections.session import open_session
-from infra.errors.kinds import Terminal, is_transient
+from infra.errors.classify import is_transient
+from infra.errors.exceptions import Terminal
 from infra.errors.next_steps import next_step
 from infra.schema import apply_schema
 from tests.conftest import Servers

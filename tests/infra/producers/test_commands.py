@@ -14,7 +14,7 @@ import redis
 from click.testing import Result
 from typer.testing import CliRunner
 
-from infra.errors.kinds import SpillwayError
+from infra.errors.exceptions import SpillwayError
 from infra.producers.commands import app
 from infra.producers.generate import as_document, batches
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.broken import WAYS, Entry, broken
 from infra.producers.generate import GeneratedEntries, as_document, batches
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from infra.connections import clients
-from infra.errors.kinds import Terminal, Transient
+from infra.errors.exceptions import Terminal, Transient
 from infra.producers import send as module
 from infra.producers.send import Pace, send
 from infra.settings import Settings, host_of

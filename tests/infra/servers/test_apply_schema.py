@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from infra import schema
-from infra.errors.kinds import Terminal, Transient
+from infra.errors.exceptions import Terminal, Transient
 from infra.schema import apply_schema, schema_is_there, statements
 
 from .conftest import Instance, free_port

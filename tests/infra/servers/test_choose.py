@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers import debian, marker
 from infra.servers.choose import ENGINES, known, pick, running
 from infra.servers.external import External

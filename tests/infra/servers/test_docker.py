@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import redis
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.engine import SERVICES, Service
 from infra.servers.server import children
 from infra.settings import DATABASE_PASSWORD

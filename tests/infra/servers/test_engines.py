@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import redis
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.choose import known, pick, running
 from infra.servers.engine import SERVICES, Service
 from infra.servers.ports import _listening

@@ -7,7 +7,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.schema import apply_schema
 from infra.servers.external import External, libpq_variables
 from infra.urls import read_redis_url

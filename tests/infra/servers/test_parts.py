@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.servers.host import Host
 from infra.servers.lock import locked
 from infra.servers.ports import demand_free, holder

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.drop_archived import drop_archived
 from tasks.archive.due import to_archive

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from infra.errors.kinds import Terminal, Transient
+from infra.errors.exceptions import Terminal, Transient
 from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import names

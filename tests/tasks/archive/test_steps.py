@@ -10,7 +10,7 @@ import pytest
 from prefect import flow
 
 from infra.connections.clients import Clients
-from infra.errors.kinds import Terminal, Transient
+from infra.errors.exceptions import Terminal, Transient
 from infra.settings import Settings, settings
 from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import load, names

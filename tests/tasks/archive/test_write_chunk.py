@@ -12,7 +12,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
-from infra.errors.kinds import Terminal, Transient
+from infra.errors.exceptions import Terminal, Transient
 from tasks.archive.archive_root import ArchiveRoot, open_root
 from tasks.archive.manifest import Manifest, load, names
 from tasks.archive.verify import read_archive, unlisted, verify

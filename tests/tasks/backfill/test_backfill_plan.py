@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.mapping import JSON
 from tasks.backfill.backfill_plan import expire, horizon_day, planned
 from tasks.backfill.chunk_map import ChunkMap

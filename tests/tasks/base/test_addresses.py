@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.base.addresses import IdRange, id_text, parse_id, parse_until
 
 PART = st.integers(0, 2**64 - 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.files.find import find_files
 from tests.support.make_files import as_nobody
 

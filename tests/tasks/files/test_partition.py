@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.archive.manifest import archive_name, data_path
 from tasks.columns.entries import MALFORMED
 from tasks.files.find import find_files

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from infra.errors.kinds import Terminal, Transient
+from infra.errors.exceptions import Terminal, Transient
 from tasks.columns.entries import MALFORMED
 from tasks.files.find import SourceFile, find_files
 from tasks.files.formats import parquet, read_buffer

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from flows.drain import drain
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.settings import Settings
 from tasks.base.addresses import id_text, parse_id
 from tasks.ledger.plan import DrainPlan, make_plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.maintain.compression_layout import CompressionLayout
 
 

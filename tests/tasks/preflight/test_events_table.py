@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.preflight.events_table import check_table
 from tests.tasks.table.test_columns import CHANGES
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.mapping import FLAT, JSON, ColumnSource, Mapping, load_mappings
 from tasks.columns.decode import decode
 from tasks.preflight.mapping_fit import check_mapping

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.drain import drain
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings, settings
 from tasks.streams.trim import Group, first_to_keep

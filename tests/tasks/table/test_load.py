@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from infra.errors.kinds import AlreadyDrained, Terminal
+from infra.errors.exceptions import AlreadyDrained, Terminal
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-from infra.errors.kinds import one_line
+from infra.errors.redact import one_line
 from tasks.reconcile.compare import Comparison, compare
 from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.columns.entries import MALFORMED
 from tasks.files.formats import read_buffer
 from tasks.files.formats.csv import read_records

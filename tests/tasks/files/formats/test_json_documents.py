@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.files.formats import read_buffer
 from tasks.files.formats.ndjson import read_lines
 from tests.support.make_files import blocks_of, fields_of, filling

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.files.formats import read_buffer
 from tasks.files.formats.blocks import Rows
 from tasks.files.formats.ndjson import read_lines

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.errors.kinds import Terminal
+from infra.errors.exceptions import Terminal
 from tasks.archive.column_forms import OURS, schema_of
 from tasks.files.find import SourceFile, find_files
 from tasks.files.formats import parquet

@@ -10,7 +10,9 @@ import redis
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from infra.errors.kinds import AlreadyDrained, Terminal, Transient, is_transient, one_line, redact
+from infra.errors.classify import is_transient
+from infra.errors.exceptions import AlreadyDrained, Terminal, Transient
+from infra.errors.redact import one_line, redact
 from tasks.streams.tail import inspect_stream
 
 PASSING_STATES = {

@@ -1,76 +1,14 @@
-"""Two kinds of error decide everything: `Transient` is tried again, `Terminal` is not.
-
-What is not known is terminal: retrying what nobody understands hides it.
-"""
+"""Which errors of the two servers are transient. Unknown errors are terminal: retrying them would hide them."""
 
 from __future__ import annotations
 
 import re
 import ssl
-from typing import Any
 
 import psycopg
 import redis
 
-from infra.display import printable
-from infra.errors.exit_codes import ExitCode
-
-
-class SpillwayError(Exception):
-    """An error written for the person who reads it: what, where, expected, found, next step, in one line."""
-
-    exit_code = ExitCode.FAILED  # of a command that ends with it
-
-    def __init__(self, message: str) -> None:
-        # Prefect logs what a flow raises and shows it as the state of the run, whatever names the message quotes.
-        super().__init__("\n".join(map(printable, message.split("\n"))))
-
-
-class Transient(SpillwayError):
-    """The same step may succeed later with nothing changed by anybody's hand."""
-
-
-class Terminal(SpillwayError):
-    """The same step will fail again until somebody changes something."""
-
-
-class WrongUse(Terminal):
-    """Arguments, settings or a mapping file that cannot be meant. Nothing was done."""
-
-    exit_code = ExitCode.WRONG_USE
-
-
-class Unsuccessful(Terminal):
-    """A run that has done and reported what it could, and still must not pass for a success.
-
-    `result`: what the flow returns otherwise, for its command to print.
-    """
-
-    def __init__(self, message: str, result: dict[str, Any], exit_code: ExitCode = ExitCode.FAILED) -> None:
-        super().__init__(message)
-        self.result = result
-        self.exit_code = exit_code
-
-
-class PrefectGone(Terminal):
-    """The Prefect server went away. At the end of the process Prefect waits for it, minutes to hours: leave at once."""
-
-
-class AlreadyDrained(SpillwayError):
-    """The ledger holds a part of this id range already: somebody else did it, so it is done."""
-
-
-class UnknownHost(psycopg.OperationalError):
-    """The name of the database's host stands for no address."""
-
-
-class NoAnswer(psycopg.OperationalError):
-    """The server was silent for longer than a statement may take."""
-
-
-class PasswordMissing(psycopg.OperationalError):
-    """The server asks for a password, and none is set."""
-
+from infra.errors.exceptions import PasswordMissing, SpillwayError, Transient, UnknownHost
 
 # SQLSTATEs (or their two-character class) of which the server itself says that another attempt may work.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -183,51 +121,3 @@ def value_too_large(error: psycopg.Error) -> bool:
 
 def _source(error: psycopg.Error) -> tuple[str | None, str | None]:
     return error.diag.source_file, error.diag.source_function
-
-
-# In this order: what an earlier one hides, a later one does not look at.
-_SECRETS = (
-    re.compile(r"([?&]\w*password=)[^&\s]*", re.IGNORECASE),
-    # libpq's pairs: blanks around the =, and in quotes a backslash before a quote.
-    re.compile(r"(password\s*=\s*)(?!\*\*\*)(?:'(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)", re.IGNORECASE),
-    # To the last @: a password that nobody percent-encoded may hold @, : and /, and even blanks.
-    re.compile(r"(://[^\s:]*:)(?:\S*|[^/\n]*)(?=@)"),
-    # What libpq, psycopg and urllib quote of a URL that they cannot read. No host and no port has an @.
-    re.compile(r"""((?:percent-encoded token: |spaces found in |integer value (?:as )?)["'])[^"']*"""),
-    re.compile(r"""(["'])[^"'\s]*(?=@[^"'\s]*\1)"""),
-)
-
-
-def redact(text: str) -> str:
-    """`text` with every password of a URL or a `password=` pair replaced by `***`."""
-    for secret in _SECRETS:
-        text = secret.sub(r"\1***", text)
-    return text
-
-
-# RAISE and ASSERT of PL/pgSQL report from here, in any language of the server.
-_RAISED = {"exec_stmt_raise", "exec_stmt_assert"}
-
-
-def may_quote_a_row(error: psycopg.Error) -> bool:
-    """Whether the server's words may quote a row: of a value that it rejects, or raised by a function."""
-    state = error.sqlstate or ""
-    return state[:2] in ("22", "23", "P0") or error.diag.source_function in _RAISED
-
-
-def _server_words(error: psycopg.Error) -> str:
-    """What the server said, without what may quote a row. Of an integrity error the message has names only, its detail
-    has the row. 22023 is about a parameter."""
-    words = error.diag.message_primary or ""
-    names_only = error.sqlstate is not None and (error.sqlstate[:2] == "23" or error.sqlstate == "22023")
-    if names_only and error.diag.source_function not in _RAISED:
-        return words
-    return f"{type(error).__name__} [{error.sqlstate}]; the server's words may quote a row: they are in its log"
-
-
-def one_line(error: BaseException) -> str:
-    """The message of `error` as one line without passwords, and without the content of rows."""
-    quotes = isinstance(error, psycopg.Error) and bool(error.diag.message_primary) and may_quote_a_row(error)
-    said = _server_words(error) if quotes and isinstance(error, psycopg.Error) else str(error)
-    text = " ".join(said.split()).removesuffix(".") or type(error).__name__
-    return printable(redact(text))
