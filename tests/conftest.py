@@ -8,15 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
-import sys
-import tempfile
-import time
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +17,15 @@ import psycopg
 import pytest
 import redis
 
-from flows.environment import prefect_defaults
+import tests.environment  # noqa: F401
 from infra.schema import apply_schema
 from infra.servers.engine import Engine
-from infra.servers.ports import free_port
 from infra.servers.throwaway import throwaway_servers
-from infra.settings import PROJECT_ROOT, Settings, settings
-
-# Before Prefect is imported anywhere: it reads its environment once.
-_PREFECT_PORT = free_port()
-_HOME = tempfile.TemporaryDirectory(prefix="spillway-test-")
-os.environ |= {
-    **prefect_defaults(),
-    "PREFECT_HOME": _HOME.name,
-    "PREFECT_API_URL": f"http://127.0.0.1:{_PREFECT_PORT}/api",
-    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # s for a lock of its SQLite; what takes longer ends as a 503
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",
-    "DO_NOT_TRACK": "1",
-}
-for _name in [name for name in os.environ if name.startswith("SPILLWAY_") and not name.startswith("SPILLWAY_TEST_")]:
-    del os.environ[_name]  # the developer's own servers are none of the tests' business
-
-DATA = PROJECT_ROOT.parent / "shared" / "data" / "crossref"
-BIN = Path(sys.executable).parent
-
-
-@dataclass(frozen=True)
-class Servers:
-    """The servers of this session. `engine` is None where they were given by URL and cannot be stopped here."""
-
-    settings: Settings
-    engine: Engine | None
-    edition: str
-    version: str
-
+from infra.settings import Settings, settings
+from tests.support.own_table import STREAM
+from tests.support.prefect_server import running_prefect, running_worker
+from tests.support.real_data import real_events
+from tests.support.servers import Servers
 
 _used: list[str] = []  # said at the end of the run
 
@@ -153,6 +121,33 @@ def database(servers: Servers, env: dict[str, str]) -> Iterator[psycopg.Connecti
         forked.join()
 
 
+# What users add lies in a schema of their own, found by its name alone.
+_RESTORE = (
+    "DROP TABLE IF EXISTS events CASCADE; DROP VIEW IF EXISTS events CASCADE; DROP SCHEMA IF EXISTS users CASCADE"
+)
+
+
+@pytest.fixture
+def alter(servers: Servers, database: psycopg.Connection) -> Iterator[Callable[[str], None]]:
+    """Run SQL as a user who changes the table `events`. Afterwards the table is as schema.sql makes it."""
+
+    def run(statements: str) -> None:
+        database.execute(statements.encode())
+
+    database.execute("CREATE SCHEMA users")
+    database.execute("INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0)", [STREAM])
+    try:
+        yield run
+    finally:
+        with psycopg.connect(servers.settings.database, autocommit=True) as connection:
+            connection.execute("SET client_min_messages = error; SET statement_timeout = '30s'")
+            try:
+                connection.execute(_RESTORE)
+            except psycopg.errors.WrongObjectType:
+                connection.execute("DROP VIEW events CASCADE; DROP SCHEMA users CASCADE")
+        apply_schema(servers.settings.database)
+
+
 @pytest.fixture
 def community(servers: Servers) -> None:
     """For the tests with the marker `community`: skipped on another edition."""
@@ -201,60 +196,10 @@ def prefect_server() -> Iterator[str]:
         yield url
 
 
-@contextmanager
-def running_prefect() -> Iterator[str]:
-    """A Prefect server, for pytest and for what runs without it."""
-    url = os.environ["PREFECT_API_URL"]
-    log = Path(_HOME.name) / "server.log"
-    with log.open("wb") as output:
-        command = [str(BIN / "prefect"), "server", "start", "--port", str(_PREFECT_PORT)]
-        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                with urllib.request.urlopen(f"{url}/health", timeout=2):
-                    break
-            except OSError:
-                time.sleep(0.2)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
-
-
 @pytest.fixture
 def sample() -> Path:
     """2,737 real events of which 2,654 differ; see ../shared/data/README.md."""
     return real_events("test_sample.ndjson")
-
-
-def real_events(name: str) -> Path:
-    """A file of real events; the test is skipped where it is not there."""
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"the real events are not here: {path}")
-    return path
-
-
-def deploy(environment: Mapping[str, str]) -> None:
-    """Register the deployments of prefect.yaml, with their schedules paused: tests say when something runs."""
-    for command in (
-        "work-pool create spillway --type process --overwrite",
-        "deploy --all",
-        "deployment schedule pause --all",
-    ):
-        done = subprocess.run(
-            [BIN / "prefect", *command.split()],
-            env=environment,
-            cwd=PROJECT_ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -262,25 +207,3 @@ def worker(servers: Servers, prefect_server: str) -> Iterator[str]:
     """The deployments of prefect.yaml and a worker that runs them; returns the name of the scheduled drain."""
     with running_worker(servers.settings) as name:
         yield name
-
-
-@contextmanager
-def running_worker(config: Settings) -> Iterator[str]:
-    """The same, where there is no pytest."""
-    environment = os.environ | {
-        "SPILLWAY_REDIS_URL": config.redis,
-        "SPILLWAY_DATABASE_URL": config.database,
-        "PREFECT_LOGGING_LEVEL": "INFO",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-    }
-
-    deploy(environment)
-    log = Path(_HOME.name) / "worker.log"
-    with log.open("wb") as output:
-        command = [str(BIN / "prefect"), "worker", "start", "--pool", "spillway"]
-        process = subprocess.Popen(command, env=environment, cwd=PROJECT_ROOT, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        yield "drain/scheduled"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)

@@ -12,8 +12,8 @@ import redis
 from benchmarks.contenders import Workload
 from infra.producers.generate import batches
 from infra.producers.send import send
-from tests.conftest import Servers
 from tests.support.oracle import crossref_rows, flat_rows, table_rows
+from tests.support.servers import Servers
 
 for _module in ("polars", "adbc_driver_postgresql", "dlt"):
     pytest.importorskip(_module, reason=f"{_module} is not here: make .venv/.bench")

@@ -11,15 +11,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+import tests.environment  # noqa: F401
 from infra.servers.choose import ENGINES
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
-from tests.conftest import running_prefect, running_worker  # first: it sets Prefect's environment
 from tests.faults.campaign.kinds import KINDS
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.play import Result, play
 from tests.faults.campaign.summary import summary
 from tests.faults.campaign.world import World, made_world
+from tests.support.prefect_server import running_prefect, running_worker
 
 _LEG = 8  # faults on the same streams
 _SLOW_EVERY = 3  # of so many rounds through all kinds, one has the slow ones too

@@ -13,8 +13,8 @@ import psycopg
 import typer
 from rich.console import Console
 
+import tests.environment  # noqa: F401
 from infra.servers.throwaway import throwaway_servers
-from tests.conftest import running_prefect  # first: it sets Prefect's environment
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.kinds import KINDS
 from tests.faults.campaign.leg import Leg
@@ -22,6 +22,7 @@ from tests.faults.campaign.play import wrong_texts
 from tests.faults.campaign.produce import endless
 from tests.faults.campaign.verdict import judge
 from tests.faults.campaign.world import DELAYS, World, made_world
+from tests.support.prefect_server import running_prefect
 from tests.support.processes import Drain, Harness, Outcome
 
 _TICK_SECONDS = 0.1

@@ -20,10 +20,10 @@ from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import load, names
 from tasks.archive.verify import verify
 from tasks.archive.write_chunk import archive_chunk
-from tests.conftest import BIN
 from tests.faults.archiving import archive_and_drop
 from tests.support.archives import THURSDAY, as_rows, by_pandas, chunks
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.programs import BIN
 
 EVENTS = 20_000
 OLD_WEEKS = 3

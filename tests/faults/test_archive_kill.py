@@ -24,10 +24,10 @@ from tasks.archive.manifest import Manifest, load, names
 from tasks.archive.verify import BadArchive, unlisted, verify
 from tasks.archive.write_chunk import archive_chunk
 from tasks.base.progress import ProgressEvent, Reached, subscribe
-from tests.conftest import Servers
 from tests.faults.archiving import archive_and_drop_all
 from tests.support.archives import THURSDAY, as_rows, by_pandas, chunks, compress, compression, in_order, insert, many
 from tests.support.oracle import Key, Row, table_rows
+from tests.support.servers import Servers
 
 KILLS = int(os.environ.get("SPILLWAY_TEST_KILLS", "16"))
 ROWS = 700

@@ -17,11 +17,11 @@ import pytest
 
 from flows.reconcile import reconcile
 from infra.producers.generate import batches
-from tests.conftest import Servers
 from tests.faults.histories import Entry, books, events_of, shuffled_days, stage, write
 from tests.support.chunked import statuses
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.processes import Drain, Harness
+from tests.support.servers import Servers
 
 KILLS = int(os.environ.get("SPILLWAY_TEST_KILLS", "12"))
 EVENTS = 12_000

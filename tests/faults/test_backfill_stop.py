@@ -18,10 +18,11 @@ from flows.reconcile import reconcile
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.servers.engine import How, Service
-from tests.conftest import BIN, Servers
 from tests.faults.histories import Entry, books, shuffled_days, write
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.processes import Drain, Harness
+from tests.support.programs import BIN
+from tests.support.servers import Servers
 
 EVENTS = 20_000
 LATEST = datetime(2024, 3, 1, tzinfo=UTC)

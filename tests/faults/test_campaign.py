@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Servers
 from tests.faults.campaign.kinds import KINDS
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.play import play
 from tests.faults.campaign.world import World, made_world
+from tests.support.servers import Servers
 
 
 @pytest.fixture(scope="module")

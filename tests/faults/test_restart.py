@@ -11,9 +11,9 @@ import redis
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.servers.engine import How, Service
-from tests.conftest import Servers
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.processes import Drain
+from tests.support.servers import Servers
 
 EVENTS = 60_000
 

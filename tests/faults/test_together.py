@@ -10,9 +10,9 @@ import redis
 
 from infra.producers.generate import batches
 from infra.producers.send import send
-from tests.conftest import BIN
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.processes import Drain
+from tests.support.programs import BIN
 
 EVENTS = 30_000
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import psycopg
 import pytest
 import redis
@@ -12,14 +10,14 @@ from flows.cli import main
 from infra.producers.send import send
 from infra.settings import settings
 from tests.support.aged import events
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import Key, Row, flat_rows, table_rows
-from tests.tasks.table.conftest import alter  # noqa: F401
-
-Spillway = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def command_line(env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Spillway:
+def command_line(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> RunSpillway:
     """Run the command line in this process: exit code, standard output, standard error."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -34,7 +32,7 @@ def command_line(env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: py
 
 
 @pytest.fixture
-def spillway(prefect_server: str, command_line: Spillway) -> Spillway:
+def spillway(prefect_server: str, command_line: RunSpillway) -> RunSpillway:
     """The same, with a Prefect server."""
     return command_line
 

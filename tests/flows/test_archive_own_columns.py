@@ -19,12 +19,12 @@ from flows.redrive import redrive
 from infra.errors.exceptions import SpillwayError, Terminal, WrongUse
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.conftest import Servers
-from tests.flows.test_backfill import counts
-from tests.flows.test_drain import event
 from tests.support.archives import THURSDAY, chunks, compress, in_order, insert, many
 from tests.support.archives import event as event_row
 from tests.support.own_columns import COLUMNS, add_columns, dump, insert_weather
+from tests.support.results import backfill_counts
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -59,10 +59,10 @@ def test_every_column_of_every_row_comes_back_to_the_byte(
     assert dump(database) == []
     assert backfill(archive=True, expired="load", dry_run=True)["estimated_seconds"] is not None
     result = backfill(archive=True, expired="load")
-    assert (counts(result), result["warnings"]) == ((ROWS, ROWS, 0, 0), [])
+    assert (backfill_counts(result), result["warnings"]) == ((ROWS, ROWS, 0, 0), [])
     assert dump(database) == before
     again = backfill(archive=True, expired="load", again=True)
-    assert counts(again) == (ROWS, 0, ROWS, 0)
+    assert backfill_counts(again) == (ROWS, 0, ROWS, 0)
     assert dump(database) == before
     # Among rows that are there they go through the temporary table.
     database.execute("DELETE FROM events WHERE seq % 3 = 0")
@@ -93,7 +93,7 @@ def test_an_archive_of_an_earlier_version_goes_into_a_table_with_more_columns_wh
           " IDENTITY, ADD COLUMN twice text GENERATED ALWAYS AS (user_id || user_id) STORED")  # fmt: skip
     configure(archive_url=tmp_path / "archive")
     result = backfill(archive=True)
-    assert counts(result) == (6, 6, 0, 0)
+    assert backfill_counts(result) == (6, 6, 0, 0)
     assert result["warnings"] == [
         'restore: the column "n" was added after 1 of 1 archives were made: their 6 rows get its default',
         'restore: the column "tenant" was added after 1 of 1 archives were made: their 6 rows get its default',
@@ -121,7 +121,7 @@ def test_a_column_that_is_gone_is_refused_until_it_is_back_or_left_out(
     with pytest.raises(SpillwayError, match="no archive with it: 'tennant'"):
         backfill(archive=True, expired="load", without=["tennant"])
     result = backfill(archive=True, expired="load", without=["tenant"])
-    assert counts(result) == (100, 100, 0, 0)
+    assert backfill_counts(result) == (100, 100, 0, 0)
     assert result["warnings"] == ['restore: the archived values of the column "tenant" are left out, as asked']
     assert [line.split(b"\t")[5] for line in dump(database)] == [line.split(b"\t")[6] for line in tenants]
     database.execute("TRUNCATE events")
@@ -148,7 +148,7 @@ def test_a_retyped_column_is_cast_if_no_value_changes_and_refused_otherwise(
     alter("ALTER TABLE events DROP COLUMN tenant, ADD COLUMN tenant varchar(40) NOT NULL DEFAULT 'acme';"
           "ALTER TABLE events DROP COLUMN n, ADD COLUMN n numeric DEFAULT -1;"
           "ALTER TABLE events DROP COLUMN mood, ADD COLUMN mood text; DROP TYPE users.mood")  # fmt: skip
-    assert counts(backfill(archive=True, expired="load")) == (100, 100, 0, 0)
+    assert backfill_counts(backfill(archive=True, expired="load")) == (100, 100, 0, 0)
     assert dump(database) == tenants
 
 
@@ -168,7 +168,7 @@ def test_a_row_that_is_there_with_another_value_of_a_users_column_is_a_conflict(
     backfill(archive=True, expired="load")
     database.execute("UPDATE events SET tenant = 'other' WHERE user_id = 'user-7'")
     result = backfill(archive=True, expired="load", again=True)
-    assert counts(result) == (100, 0, 98, 2)
+    assert backfill_counts(result) == (100, 0, 98, 2)
     found = database.execute("SELECT kind, field, reason FROM spillway.quarantine").fetchall()
     assert {(kind, field) for kind, field, _ in found} == {("conflict", "tenant")}
     assert all("another tenant" in reason for *_, reason in found)
@@ -183,7 +183,7 @@ def test_a_restored_row_that_the_table_rejects_keeps_its_values_until_it_is_redr
 ) -> None:
     assert archive(configure, tmp_path) == 100
     alter("ALTER TABLE events ADD CONSTRAINT no_seven CHECK (tenant <> 'user-7-private')")
-    assert counts(backfill(archive=True, expired="load")) == (100, 98, 0, 2)
+    assert backfill_counts(backfill(archive=True, expired="load")) == (100, 98, 0, 2)
     alter("ALTER TABLE events DROP CONSTRAINT no_seven")
     assert redrive()["inserted"] == 2
     assert dump(database) == tenants

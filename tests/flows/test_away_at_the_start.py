@@ -15,10 +15,10 @@ from flows.drain import drain
 from flows.reconcile import reconcile
 from infra.errors.exceptions import Terminal
 from infra.settings import Settings
-from tests.flows.test_drain import counts, event
+from tests.support.interrupted import OTHER_DB
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
-from tests.tasks.ledger.test_settle import MS, fill
-from tests.tasks.streams.test_pages import OTHER_DB
+from tests.support.results import drain_counts
+from tests.support.stream_entries import FIRST_MS, add_entries, event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -30,11 +30,11 @@ def grown(redis_client: redis.Redis, database: psycopg.Connection, stream: str) 
     """Of a stream with 50 drained and 30 new entries the copy that was made when it had 20. Each has a node of its own,
     so that trimming by nodes is trimming by entries."""
     redis_client.config_set("stream-node-max-entries", 1)
-    fill(redis_client, stream, 0, 20)
+    add_entries(redis_client, stream, 0, 20)
     older: Any = redis_client.dump(stream)
-    fill(redis_client, stream, 20, 50)
+    add_entries(redis_client, stream, 20, 50)
     drain(stream)
-    fill(redis_client, stream, 50, 80)
+    add_entries(redis_client, stream, 50, 80)
     yield older
     redis_client.config_set("stream-node-max-entries", 100)
 
@@ -82,7 +82,7 @@ def test_it_is_drained_when_it_is_back_and_that_run_trims_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "preflight", preflight_and_harm)
-        assert counts(drain(stream)) == (30, 30, 0, 0, 0)
+        assert drain_counts(drain(stream)) == (30, 30, 0, 0, 0)
     for timer in timers:
         timer.join()
     assert redis_client.xlen(stream) == 80
@@ -97,7 +97,7 @@ def test_a_named_stream_that_comes_back_during_the_preflight_is_drained(
     grown: bytes, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     timer = back_after_a_moment(renamed(redis_client, stream, grown))
-    assert counts(drain(stream)) == (30, 30, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (30, 30, 0, 0, 0)
     timer.join()
     assert table_rows(database) == flat_rows(event(n) for n in range(80))
 
@@ -107,7 +107,7 @@ def test_an_older_copy_that_stays_is_refused_within_seconds(
 ) -> None:
     older_copy(redis_client, stream, grown)
     began = time.monotonic()
-    with pytest.raises(Terminal, match=rf"its last id is {MS + 19}-0.*nothing was read.*accept-rewind"):
+    with pytest.raises(Terminal, match=rf"its last id is {FIRST_MS + 19}-0.*nothing was read.*accept-rewind"):
         drain(stream)
     assert time.monotonic() - began < 20
     assert table_rows(database) == flat_rows(event(n) for n in range(50))

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -19,7 +18,6 @@ from flows.drain import drain
 from flows.reconcile import reconcile
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.test_drain import event
 from tests.support.backfill_sources import (
     COLUMNS,
     CROSSREF,
@@ -31,21 +29,14 @@ from tests.support.backfill_sources import (
     written,
 )
 from tests.support.oracle import crossref_rows, flat_rows, ledger_sums, table_digest, table_rows
+from tests.support.results import backfill_counts, ledger_of_file
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 Configure = Callable[..., Settings]
 STREAM = "crossref-test"
 KINDS = [*CROSSREF, STREAM]
-
-
-def counts(result: dict[str, Any]) -> tuple[int, int, int, int]:
-    return tuple(result[name] for name in ("read", "inserted", "duplicates", "quarantined"))  # type: ignore[return-value]
-
-
-def books_of(result: dict[str, Any]) -> str:
-    (source,) = result["sources"]
-    return str(source["books"])
 
 
 ORDERS = [
@@ -65,9 +56,9 @@ def test_the_same_events_in_any_form_and_order_are_loaded_once(
     for number, kind in enumerate(order):
         path = None if kind == STREAM else written(tmp_path, kind, CROSSREF[kind](lines))
         result = backfill(path, stream=None if path else STREAM)
-        assert counts(result) == ((2_737, 0, 2_737, 0) if number else (2_737, 2_654, 83, 0)), kind
+        assert backfill_counts(result) == ((2_737, 0, 2_737, 0) if number else (2_737, 2_654, 83, 0)), kind
         assert (result["rows"], result["left"], result["sources"][0]["state"]) == (2_737, 2_737, "new")
-        assert ledger_sums(database, books_of(result)) == counts(result)
+        assert ledger_sums(database, ledger_of_file(result)) == backfill_counts(result)
         if not number:
             assert table_rows(database) == crossref_rows(lines)
             digest = table_digest(database)
@@ -104,7 +95,7 @@ def test_slices_are_in_the_order_of_time_whatever_the_order_in_the_file(
     entries = [event(n, time=f"2026-10-{1 + n % 28:02}T00:00:{n % 60:02}Z") for n in range(100)]
     random.Random(1).shuffle(entries)
     result = backfill(written(tmp_path, "x.ndjson", ndjson(map(as_document, entries))), parallel=1)
-    assert counts(result) == (100, 100, 0, 0)
+    assert backfill_counts(result) == (100, 100, 0, 0)
     assert table_rows(database) == flat_rows(entries)
     spans = database.execute(
         "SELECT min_time, max_time, read FROM spillway.ledger WHERE read > 0 ORDER BY loaded_at"
@@ -123,7 +114,7 @@ def test_an_empty_file_of_each_kind_is_no_error_and_leaves_nothing(
     written(tmp_path, "a.ndjson", b"\n\n")
     written(tmp_path, "b.csv", csv_text([]))
     result = backfill(str(tmp_path))
-    assert counts(result) == (0, 0, 0, 0)
+    assert backfill_counts(result) == (0, 0, 0, 0)
     assert [one["state"] for one in result["sources"]] == ["known"] * 3
     assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (0,)
 
@@ -150,7 +141,7 @@ def test_a_slice_that_is_too_much_for_the_server_goes_in_parts(database: psycopg
         result = backfill(written(tmp_path, "x.csv", csv_text(map(flat_columns, [*entries, *entries[:9]]))))
     finally:
         database.execute("DROP TRIGGER limit_rows ON events; DROP FUNCTION public.limit_rows()")
-    assert counts(result) == (109, 100, 9, 0)
+    assert backfill_counts(result) == (109, 100, 9, 0)
     assert table_rows(database) == flat_rows(entries)
     parts = database.execute("SELECT read FROM spillway.ledger WHERE read > 0").fetchall()
     # 109 rows, halved three times at least: of duplicates the trigger is asked once more what it makes of them.
@@ -166,5 +157,5 @@ def test_files_are_loaded_without_a_redis(
     configure(redis_url="redis://127.0.0.1:1/0", retries=0)
     lines = sample.read_bytes().splitlines()
     result = backfill(written(tmp_path, "crossref.ndjson", ndjson(lines)))
-    assert counts(result) == (2_737, 2_654, 83, 0)
+    assert backfill_counts(result) == (2_737, 2_654, 83, 0)
     assert table_rows(database) == crossref_rows(lines)

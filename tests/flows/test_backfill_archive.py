@@ -19,10 +19,10 @@ from flows.reconcile import reconcile
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.test_backfill import counts
-from tests.flows.test_retention import events
+from tests.support.aged import events
 from tests.support.archives import AWKWARD, DOCUMENTS
 from tests.support.oracle import crossref_rows, flat_rows, table_digest, table_rows
+from tests.support.results import backfill_counts
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -62,14 +62,14 @@ def test_what_was_archived_and_dropped_comes_back_to_the_byte_and_once(
 ) -> None:
     gone = 60 * 8 - len(table_rows(database))
     result = backfill(archive=True, expired="load")
-    assert counts(result) == (gone, gone, 0, 0)
+    assert backfill_counts(result) == (gone, gone, 0, 0)
     assert table_digest(database) == archived
     again = backfill(archive=True, expired="load")
-    assert (counts(again), {one["state"] for one in again["sources"]}) == ((0, 0, 0, 0), {"known"})
+    assert (backfill_counts(again), {one["state"] for one in again["sources"]}) == ((0, 0, 0, 0), {"known"})
     assert table_digest(database) == archived
     assert reconcile("*", deep=True)["balanced"]
     twice = backfill(archive=True, expired="load", again=True)
-    assert counts(twice) == (gone, 0, gone, 0)
+    assert backfill_counts(twice) == (gone, 0, gone, 0)
     assert table_digest(database) == archived
 
 
@@ -81,7 +81,7 @@ def test_after_a_second_drop_again_brings_it_back_a_second_time(archived: str, d
     assert (second["ok"], second["account"]["missing"]) == (True, 0)
     assert table_digest(database) == left
     result = backfill(archive=True, expired="load", again=True)
-    assert counts(result)[:2] == (gone, gone)
+    assert backfill_counts(result)[:2] == (gone, gone)
     assert table_digest(database) == archived
     third = maintain()
     assert (third["ok"], third["account"]["missing"], table_digest(database)) == (True, 0, left)
@@ -146,7 +146,7 @@ def test_real_events_come_back_to_the_byte(
         backfill(archive=True)
     assert table_rows(database) == {}
     result = backfill(archive=True, expired="load")
-    assert counts(result) == (len(lines), len(lines), 0, 0)
+    assert backfill_counts(result) == (len(lines), len(lines), 0, 0)
     assert table_digest(database) == digest
     assert table_rows(database) == weeks
     assert len(weeks) > 200

@@ -17,11 +17,11 @@ from flows.maintain import maintain
 from flows.reconcile import reconcile
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.test_backfill import counts
-from tests.flows.test_drain import event
 from tests.support.backfill_sources import CROSSREF, csv_text, flat_columns, ndjson, written
 from tests.support.chunked import asleep, statuses
 from tests.support.oracle import crossref_rows, flat_rows, table_rows
+from tests.support.results import backfill_counts
+from tests.support.stream_entries import event
 
 pytestmark = [
     pytest.mark.usefixtures("prefect_server", "community"),
@@ -55,7 +55,7 @@ def test_real_late_events_go_into_compressed_and_new_chunks_and_all_are_compress
     expected = crossref_rows([*first, *late])
     assert table_rows(database) == expected
     fresh = len(expected) - len(crossref_rows(first))
-    assert counts(result) == (len(late), fresh, len(late) - fresh, 0)
+    assert backfill_counts(result) == (len(late), fresh, len(late) - fresh, 0)
     assert result["chunks"] == dry["chunks"]
     assert len(statuses(database)) == before + result["chunks"]["new"]
     assert set(statuses(database)) == {1}
@@ -89,7 +89,7 @@ def test_the_limit_of_the_server_on_decompression_is_kept(
     late = [event(1_000 + n, time=f"2026-0{1 + n % 6}-10T00:00:{n % 60:02}Z") for n in range(300)]
     rows = [*late, *old[::10]]
     result = backfill(written(tmp_path, "late.csv", csv_text(map(flat_columns, rows))))
-    assert counts(result) == (360, 300, 60, 0)
+    assert backfill_counts(result) == (360, 300, 60, 0)
     assert table_rows(database) == flat_rows([*old, *late])
     assert set(statuses(database)) == {1}
     assert reconcile("*", deep=True)["balanced"]
@@ -122,6 +122,6 @@ def test_what_a_run_before_has_loaded_of_a_stream_is_compressed_with_the_rest(
     assert set(statuses(database)) == {0}
     send(redis_client, stream, old[40:])
     result = backfill(stream=stream)
-    assert (counts(result), result["compressed"]) == ((20, 20, 0, 0), len(statuses(database)))
+    assert (backfill_counts(result), result["compressed"]) == ((20, 20, 0, 0), len(statuses(database)))
     assert set(statuses(database)) == {1}
     assert table_rows(database) == flat_rows(old)

@@ -23,12 +23,12 @@ from flows.reconcile import reconcile
 from infra.display import markdown
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.conftest import BIN
-from tests.flows.test_deployments import prefect
-from tests.flows.test_drain import event
-from tests.flows.test_retention import events
+from tests.support.aged import events
 from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, parquet, written
 from tests.support.oracle import flat_rows, table_digest, table_rows
+from tests.support.prefect_server import run_prefect
+from tests.support.programs import BIN
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -43,7 +43,7 @@ FORMS: dict[str, Callable[[], bytes]] = {
 def run(env: dict[str, str], *parameters: str) -> str:
     """Run the deployment with `name=value` parameters to its end."""
     given = [argument for parameter in parameters for argument in ("--param", parameter)]
-    return prefect(env, "deployment", "run", "backfill/ad-hoc", *given, "--watch")
+    return run_prefect(env, "deployment", "run", "backfill/ad-hoc", *given, "--watch")
 
 
 def artifact(key: str) -> Any:
@@ -109,7 +109,7 @@ def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_goes_o
     entries = [event(n) for n in range(3_000)]
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
     parameters = ["--param", f"source={path}", "--param", "rate=50"]
-    out = prefect(env, "deployment", "run", "backfill/ad-hoc", *parameters)
+    out = run_prefect(env, "deployment", "run", "backfill/ad-hoc", *parameters)
     run_id = run_in(out)
 
     def state() -> str:
@@ -129,7 +129,7 @@ def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_goes_o
     told = artifact("backfill-progress")
     assert 0 < float(str(told.data)) < 100
     assert "of 3,000 rows" in str(told.description)
-    prefect(env, "flow-run", "cancel", str(run_id))
+    run_prefect(env, "flow-run", "cancel", str(run_id))
     wait_until(lambda: state() == "CANCELLED")
     part = table_rows(database)
     assert 300 <= len(part) < 3_000

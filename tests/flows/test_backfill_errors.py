@@ -15,13 +15,13 @@ from flows.backfill import backfill
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.cli.test_commands import nothing_was_written, one_line
-from tests.flows.conftest import Spillway
-from tests.flows.test_backfill import counts
-from tests.flows.test_drain import event
 from tests.support.backfill_sources import COLUMNS, as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.support.command_line import RunSpillway, assert_one_error
 from tests.support.make_files import as_nobody
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.results import backfill_counts
+from tests.support.stream_entries import event
+from tests.support.tables import nothing_was_written
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -54,23 +54,23 @@ BROKEN: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_file_is_named_and_nothing_of_it_is_loaded(
-    case: str, spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+    case: str, spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     name, data, parts = BROKEN[case]
     code, out, err = spillway("backfill", written(tmp_path, name, data))
     assert (code, out) == (1, "")
-    one_line(err, name, *parts)
+    assert_one_error(err, name, *parts)
     assert nothing_was_written(database)
 
 
 def test_one_broken_file_among_good_ones_keeps_all_from_being_loaded(
-    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     written(tmp_path, "a.csv", csv_text(ROWS[:10]))
     written(tmp_path, "b.ndjson.gz", gzip.compress(LINES)[:-2_000])
     code, _, err = spillway("backfill", str(tmp_path))
     assert code == 1
-    one_line(err, "b.ndjson.gz")
+    assert_one_error(err, "b.ndjson.gz")
     assert nothing_was_written(database)
     written(tmp_path, "b.ndjson.gz", gzip.compress(LINES))
     assert spillway("backfill", str(tmp_path))[0] == 0
@@ -87,11 +87,11 @@ def test_one_broken_file_among_good_ones_keeps_all_from_being_loaded(
     ],
 )
 def test_a_source_that_stands_for_nothing_is_named(
-    source: str, parts: tuple[str, ...], spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+    source: str, parts: tuple[str, ...], spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     code, _, err = spillway("backfill", source if "://" in source else str(tmp_path / source))
     assert code == 1
-    one_line(err, *parts)
+    assert_one_error(err, *parts)
     assert nothing_was_written(database)
 
 
@@ -109,7 +109,7 @@ def test_a_file_that_may_not_be_read_is_named(database: psycopg.Connection, tmp_
             find_files(path)
     assert nothing_was_written(database)
     Path(path).chmod(0o600)
-    assert counts(backfill(path)) == (10, 10, 0, 0)
+    assert backfill_counts(backfill(path)) == (10, 10, 0, 0)
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv", "parquet"])
@@ -154,7 +154,7 @@ def test_a_file_that_changes_after_it_was_read_is_loaded_as_it_was(
         return really(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "make_plan", cut_then_plan)
-    assert counts(backfill(path)) == (50, 50, 0, 0)
+    assert backfill_counts(backfill(path)) == (50, 50, 0, 0)
     assert table_rows(database) == flat_rows(ENTRIES[:50])
 
 
@@ -173,25 +173,27 @@ def test_a_file_that_changes_after_it_was_read_is_loaded_as_it_was(
     ],
 )
 def test_arguments_that_do_not_go_together_are_refused(
-    arguments: tuple[str, ...], parts: tuple[str, ...], spillway: Spillway, redis_client: object,
+    arguments: tuple[str, ...], parts: tuple[str, ...], spillway: RunSpillway, redis_client: object,
     database: psycopg.Connection,
 ) -> None:  # fmt: skip
     code, _, err = spillway("backfill", *arguments)
     assert code == (1 if "no-such-stream" in arguments else 2)
-    one_line(err, *parts)
+    assert_one_error(err, *parts)
     assert nothing_was_written(database)
 
 
-def test_a_mapping_that_is_not_there_is_named(spillway: Spillway, database: psycopg.Connection, tmp_path: Path) -> None:
+def test_a_mapping_that_is_not_there_is_named(
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
+) -> None:
     path = written(tmp_path, "x.csv", csv_text(ROWS[:10]))
     code, _, err = spillway("backfill", path, "--mapping", "nobody-knows")
     assert code == 2
-    one_line(err, "--mapping nobody-knows: no table of")
+    assert_one_error(err, "--mapping nobody-knows: no table of")
     assert nothing_was_written(database)
 
 
 def test_a_mapping_that_fits_the_name_but_not_the_file_shows_the_columns(
-    spillway: Spillway, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
 ) -> None:
     mapping = tmp_path / "spillway.toml"
     mapping.write_text(
@@ -201,10 +203,10 @@ def test_a_mapping_that_fits_the_name_but_not_the_file_shows_the_columns(
     configure(mappings=mapping)
     code, _, err = spillway("backfill", written(tmp_path, "clicks.parquet", parquet(ROWS[:10])))
     assert code == 1
-    one_line(err, "expected a column 'at' for time", 'streams."clicks*"', "event_id, event_type, user_id, time")
+    assert_one_error(err, "expected a column 'at' for time", 'streams."clicks*"', "event_id, event_type, user_id, time")
     code, _, err = spillway("backfill", written(tmp_path, "clicks.ndjson", LINES))
     assert code == 1
-    one_line(err, "'at'", "'event_id', 'event_type', 'user_id', 'time'")
+    assert_one_error(err, "'at'", "'event_id', 'event_type', 'user_id', 'time'")
     assert nothing_was_written(database)
     assert spillway("backfill", written(tmp_path, "other.parquet", parquet(ROWS[:10])))[0] == 0
     assert table_rows(database) == flat_rows(ENTRIES[:10])

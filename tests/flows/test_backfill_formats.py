@@ -18,8 +18,8 @@ from infra.producers.send import send
 from infra.settings import Settings
 from tasks.columns.uuids import NAMESPACE
 from tests.support.backfill_sources import written
+from tests.support.measurements import FORMATS, Measured
 from tests.support.oracle import table_rows
-from tests.tasks.files.test_one_text import FORMATS, Measured
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

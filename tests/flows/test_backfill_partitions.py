@@ -22,11 +22,10 @@ from flows.reconcile import reconcile
 from infra.errors.exceptions import Terminal
 from infra.settings import Settings
 from tasks.columns.uuids import NAMESPACE
-from tests.flows.test_backfill import counts
-from tests.flows.test_backfill_resume import digests, stumbling
-from tests.flows.test_reconcile import told
-from tests.support.backfill_sources import csv_text, ndjson, parquet, written
+from tests.support.backfill_sources import csv_text, file_sha256, ndjson, parquet, written
 from tests.support.oracle import Key, Row, ledger_sums, table_rows
+from tests.support.rejections import stumbling
+from tests.support.results import backfill_counts, findings_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -96,17 +95,17 @@ def test_values_of_the_path_are_in_the_table_and_each_file_is_known(
 ) -> None:
     split(tmp_path / "data", form, READINGS)
     result = backfill(str(tmp_path / "data"))
-    assert counts(result) == (120, 120, 0, 0)
+    assert backfill_counts(result) == (120, 120, 0, 0)
     assert table_rows(database) == rows_of(READINGS)
     assert len(result["sources"]) == 6
     for source in ("data", "data/year=2024", "data/year=2024/month=02/*/*", "data/year=2024/month=01/tenant=t0"):
         again = backfill(str(tmp_path / source))
-        assert counts(again) == (0, 0, 0, 0), source
+        assert backfill_counts(again) == (0, 0, 0, 0), source
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"], found["notes"]) == (True, 120, [])
     database.execute("DELETE FROM events WHERE user_id = 't1' AND event_type = '2024-02'")
     gone = 120 - len(table_rows(database))
-    assert told(reconcile("*", deep=True, fail=False)) == [("missing", gone)]
+    assert findings_of(reconcile("*", deep=True, fail=False)) == [("missing", gone)]
     assert reconcile("*", deep=True, repair=True)["repaired"] == gone
     assert table_rows(database) == rows_of(READINGS)
 
@@ -117,7 +116,7 @@ def test_the_same_bytes_in_two_folders_are_other_rows(form: str, database: psyco
         split(tmp_path / tenant, form, [reading(n, tenant) for n in range(10)])
     split(tmp_path / "copy", form, [reading(n, "b") for n in range(10)])
     result = backfill([str(tmp_path / folder) for folder in ("a", "b", "copy")])
-    assert counts(result) == (20, 20, 0, 0)
+    assert backfill_counts(result) == (20, 20, 0, 0)
     assert table_rows(database) == rows_of([reading(n, tenant) for n in range(10) for tenant in "ab"])
     assert len({one["books"] for one in result["sources"]}) == 2
 
@@ -125,7 +124,7 @@ def test_the_same_bytes_in_two_folders_are_other_rows(form: str, database: psyco
 def test_a_file_alone_has_the_columns_of_its_path_too(database: psycopg.Connection, tmp_path: Path) -> None:
     split(tmp_path, "csv", READINGS[:5])
     (path,) = (tmp_path / "year=2024/month=01/tenant=t0").iterdir()
-    assert counts(backfill(str(path))) == (3, 3, 0, 0)
+    assert backfill_counts(backfill(str(path))) == (3, 3, 0, 0)
     assert table_rows(database) == rows_of(READINGS[:5:2])
     assert backfill(str(tmp_path / "year=2024"))["read"] == 2
     assert table_rows(database) == rows_of(READINGS[:5])
@@ -154,7 +153,7 @@ def test_a_file_that_contradicts_its_path_is_refused_and_nothing_is_loaded(
         backfill(str(tmp_path))
     assert table_rows(database) == {}
     written(folder, "x.csv", csv_text(rows[:58], list(rows[0])))
-    assert counts(backfill(str(tmp_path))) == (58, 58, 0, 0)
+    assert backfill_counts(backfill(str(tmp_path))) == (58, 58, 0, 0)
     assert table_rows(database) == rows_of([reading(n, "a") for n in range(58)])
 
 
@@ -162,7 +161,7 @@ def test_a_record_that_cannot_be_taken_apart_waits_as_what_it_is(database: psyco
     split(tmp_path, "csv", READINGS[:1])
     (path,) = tmp_path.glob("year=*/*/*/*.csv")
     path.write_bytes(path.read_bytes() + b"x,y\n")
-    assert counts(backfill(str(tmp_path))) == (2, 1, 0, 1)
+    assert backfill_counts(backfill(str(tmp_path))) == (2, 1, 0, 1)
     (reason,) = database.execute("SELECT field FROM spillway.quarantine").fetchall()
     assert reason == ("(malformed record)",)
 
@@ -171,14 +170,14 @@ def test_what_an_earlier_version_loaded_without_its_path_is_told(database: psyco
     split(tmp_path, "csv", READINGS[:1])
     (path,) = tmp_path.glob("year=*/*/*/*.csv")
     books = str(backfill(str(path))["sources"][0]["books"])
-    plain = f"file:{digests(str(path))}"
+    plain = f"file:{file_sha256(str(path))}"
     assert books != plain
     database.execute("UPDATE spillway.streams SET name = %s", [plain])
     with pytest.raises(Terminal, match=r"loaded without the columns of its path \(year, month, tenant\) .*--again"):
         backfill(str(path))
     (note,) = reconcile("*", deep=True)["notes"]
     assert "without the columns of its path" in note
-    assert counts(backfill(str(path), again=True)) == (1, 0, 1, 0)
+    assert backfill_counts(backfill(str(path), again=True)) == (1, 0, 1, 0)
 
 
 @pytest.fixture
@@ -204,13 +203,13 @@ def test_what_arrow_has_split_is_the_same_table_as_what_it_has_not(
     ds.write_dataset(table, tmp_path / "split", format=form, partitioning=by)
     (tmp_path / "spillway.toml").write_text(MAPPING.replace("|{tenant}", ""))
     result = backfill(str(tmp_path / "split"))
-    assert counts(result) == (60, 60, 0, 0)
+    assert backfill_counts(result) == (60, 60, 0, 0)
     assert table_rows(database) == rows_of(readings, "{sensor}|{at}")
     url, files = in_memory
     files.put(str(tmp_path / "split"), "/partitions/data", recursive=True)
-    assert counts(backfill(url)) == (0, 0, 0, 0)
+    assert backfill_counts(backfill(url)) == (0, 0, 0, 0)
     pq.write_table(table, tmp_path / "whole.parquet")
-    assert counts(backfill(str(tmp_path / "whole.parquet"))) == (60, 0, 60, 0)
+    assert backfill_counts(backfill(str(tmp_path / "whole.parquet"))) == (60, 0, 60, 0)
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"], found["notes"]) == (True, 120, [])
 
@@ -220,7 +219,7 @@ def test_a_place_elsewhere_is_read_like_a_folder(database: psycopg.Connection, i
     rows = [{name: str(row[name]) for name in ("sensor", "at", "more")} for row in READINGS[:5]]
     files.pipe("/partitions/data/year=2024/month=01/tenant=a%2Fb/x.csv", csv_text(rows, list(rows[0])))
     result = backfill(url)
-    assert counts(result) == (5, 5, 0, 0)
+    assert backfill_counts(result) == (5, 5, 0, 0)
     assert table_rows(database) == rows_of([row | {"tenant": "a/b"} for row in READINGS[:5]])
     assert ledger_sums(database, result["sources"][0]["books"]) == (5, 5, 0, 0)
     found = reconcile("*", deep=True)

@@ -20,12 +20,12 @@ from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tasks.base.progress import answer_with
-from tests.flows.conftest import Spillway
-from tests.flows.test_backfill import counts
-from tests.flows.test_backfill_resume import stumbling
-from tests.flows.test_drain import event
 from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, written
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, table_digest, table_rows
+from tests.support.rejections import stumbling
+from tests.support.results import backfill_counts
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -72,19 +72,19 @@ def test_rows_past_the_horizon_are_refused_with_their_count_and_the_choice(
 
 def test_skip_leaves_them_out_and_balances_and_load_brings_the_rest(path: str, database: psycopg.Connection) -> None:
     result = backfill(path, expired="skip")
-    assert (counts(result), result["expired"]) == ((52, 50, 0, 2), 30)
+    assert (backfill_counts(result), result["expired"]) == ((52, 50, 0, 2), 30)
     assert table_rows(database) == flat_rows(NEW)
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 52)
-    assert counts(backfill(path, expired="skip")) == (0, 0, 0, 0)
+    assert backfill_counts(backfill(path, expired="skip")) == (0, 0, 0, 0)
     with pytest.raises(Terminal, match="30 of 30 rows are older"):
         backfill(path)
     rest = backfill(path, expired="load")
-    assert (counts(rest), rest["sources"][0]["state"]) == ((30, 30, 0, 0), "in part")
+    assert (backfill_counts(rest), rest["sources"][0]["state"]) == ((30, 30, 0, 0), "in part")
     assert table_rows(database) == flat_rows([*OLD, *NEW])
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 82)
-    assert counts(backfill(path)) == (0, 0, 0, 0)
+    assert backfill_counts(backfill(path)) == (0, 0, 0, 0)
 
 
 def test_while_what_was_skipped_is_loaded_the_books_are_open_and_not_wrong(
@@ -108,7 +108,7 @@ def test_a_file_of_which_all_is_skipped_leaves_nothing(
     configure(keep="30d")
     before = books(database)
     result = backfill(written(tmp_path, "x.csv", csv_text(map(flat_columns, OLD))), expired="skip")
-    assert (counts(result), result["expired"]) == ((0, 0, 0, 0), 30)
+    assert (backfill_counts(result), result["expired"]) == ((0, 0, 0, 0), 30)
     assert books(database) == before
     assert reconcile("*")["balanced"]
 
@@ -123,7 +123,7 @@ def test_entries_of_a_stream_are_not_left_out_one_by_one(
     with pytest.raises(Terminal, match=r"cannot be left out one by one: begin later \(--from\)"):
         backfill(stream=stream, expired="skip")
     assert table_rows(database) == {}
-    assert counts(backfill(stream=stream, expired="load")) == (80, 80, 0, 0)
+    assert backfill_counts(backfill(stream=stream, expired="load")) == (80, 80, 0, 0)
     assert table_rows(database) == flat_rows([*OLD, *NEW])
     assert drain(stream)["read"] == 0
 
@@ -149,13 +149,13 @@ def test_many_new_chunks_are_made_only_where_somebody_says_yes(
     assert books(database) == before
     with answer_with(lambda _: True):
         result = backfill(path)
-    assert (counts(result), result["chunks"]["new"]) == ((10, 10, 0, 0), 10)
+    assert (backfill_counts(result), result["chunks"]["new"]) == ((10, 10, 0, 0), 10)
     assert table_rows(database) == flat_rows(entries)
     assert len(books(database)["chunks"]) == 10
 
 
 def test_yes_is_not_asked(
-    spillway: Spillway, database: psycopg.Connection, tmp_path: Path, configure: Configure
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
     configure(max_new_chunks=3)
     path, entries = scattered(tmp_path, 5)
@@ -171,7 +171,7 @@ def test_yes_is_not_asked(
 
 
 def test_a_dry_run_tells_the_plan_and_changes_nothing(
-    spillway: Spillway, redis_client: redis.Redis, path: str, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, path: str, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(20)])
     drain(stream)
@@ -199,7 +199,7 @@ def test_a_dry_run_has_no_estimate_where_the_sample_has_a_row_that_the_server_re
     path = written(tmp_path, "x.ndjson", ndjson(map(as_document, rows)))
     result = backfill(path, dry_run=True)
     assert (result["left"], result["estimated_seconds"]) == (11, None)
-    assert counts(backfill(path)) == (11, 10, 0, 1)
+    assert backfill_counts(backfill(path)) == (11, 10, 0, 1)
 
 
 def test_a_dry_run_of_a_stream_that_is_not_known_yet_changes_nothing(
@@ -223,9 +223,9 @@ def test_times_that_are_not_believed_are_no_part_of_the_plan_and_go_to_quarantin
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, rows)))
     dry = backfill(path, dry_run=True)
     result = backfill(path)
-    assert counts(result) == (24, 20, 0, 4)
+    assert backfill_counts(result) == (24, 20, 0, 4)
     assert (dry["chunks"]["new"], result["chunks"]["new"]) == (1, 1)
     assert (result["first_day"], result["last_day"]) == ("2026-11-20", "2026-11-20")
     send(redis_client, stream, rows)
-    assert counts(backfill(stream=stream)) == (24, 0, 20, 4)
+    assert backfill_counts(backfill(stream=stream)) == (24, 0, 20, 4)
     assert table_rows(database) == flat_rows(good)

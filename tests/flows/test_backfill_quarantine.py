@@ -15,12 +15,13 @@ from flows.reconcile import reconcile
 from flows.redrive import redrive
 from infra.errors.exceptions import Terminal
 from infra.settings import Settings
-from tests.flows.conftest import Spillway
-from tests.flows.test_backfill import counts
-from tests.flows.test_drain import event
-from tests.flows.test_redrive import in_vain, outcomes, tried
 from tests.support.backfill_sources import COLUMNS, as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.results import backfill_counts, redrive_counts
+from tests.support.runs import failed_redrive
+from tests.support.stream_entries import event
+from tests.support.tables import redrive_outcomes
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -55,14 +56,14 @@ def mapping(folder: Path, layout: str, user: str) -> Path:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_bad_rows_are_kept_by_file_and_row_and_replayed_when_the_mapping_is_mended(
-    form: str, spillway: Spillway, database: psycopg.Connection, configure: Configure, tmp_path: Path
+    form: str, spillway: RunSpillway, database: psycopg.Connection, configure: Configure, tmp_path: Path
 ) -> None:
     layout = "json" if form.endswith("ndjson") else "flat"
     configure(batch_rows=15, mappings=mapping(tmp_path, layout, '"user_id"'))
     path = written(tmp_path, form, FORMS[form]())
-    assert counts(backfill(path)) == (43, 40, 0, 3)
+    assert backfill_counts(backfill(path)) == (43, 40, 0, 3)
     assert table_rows(database) == flat_rows(GOOD)
-    assert counts(backfill(path)) == (0, 0, 0, 0)
+    assert backfill_counts(backfill(path)) == (0, 0, 0, 0)
     code, out, _ = spillway("quarantine", "list", "--stream", path)
     assert code == 0
     assert path in out
@@ -78,17 +79,17 @@ def test_bad_rows_are_kept_by_file_and_row_and_replayed_when_the_mapping_is_mend
     assert fields["data" if layout == "json" else "event_id"] == came
     assert reconcile("*", deep=True)["balanced"]
 
-    assert in_vain(path) == (3, 0, 0, 3)
+    assert failed_redrive(path) == (3, 0, 0, 3)
     configure(mappings=mapping(tmp_path, layout, '{ key = "user_id", default = "nobody" }'))
-    assert tried(redrive(path)) == (3, 3, 0, 0)
+    assert redrive_counts(redrive(path)) == (3, 3, 0, 0)
     assert table_rows(database) == flat_rows([*GOOD, *MENDED])
-    assert outcomes(database) == {"redriven": 3}
+    assert redrive_outcomes(database) == {"redriven": 3}
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 43)
 
 
 def test_a_row_is_edited_shown_and_put_away_by_its_file(
-    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = written(tmp_path, "x.csv", FORMS["clicks.csv"]())
     backfill(path)
@@ -97,7 +98,7 @@ def test_a_row_is_edited_shown_and_put_away_by_its_file(
     assert (code, json.loads(out)) == (0, {"tried": 1, "inserted": 1, "duplicates": 0, "still_bad": 0}), err
     assert spillway("quarantine", "discard", "--stream", path, "--all")[:2] == (0, "2 discarded\n")
     assert len(table_rows(database)) == 41
-    assert outcomes(database) == {"redriven": 1, "discarded": 2}
+    assert redrive_outcomes(database) == {"redriven": 1, "discarded": 2}
     code, out, _ = spillway("quarantine", "show", ids[0], "--stream", path)
     shown = json.loads(out)
     assert (code, shown["path"], dict(shown["replayed"])["user_id"]) == (0, path, "anna")
@@ -109,7 +110,7 @@ def test_what_is_no_row_at_all_is_kept_as_it_came(database: psycopg.Connection, 
     written(tmp_path, "a.ndjson", ndjson(broken))
     text = csv_text(map(flat_columns, GOOD[5:8])) + b"one,two\r\n" + b"1,2,3,4,5,6,7\r\n"
     written(tmp_path, "b.csv", text)
-    assert counts(backfill(str(tmp_path))) == (13, 8, 0, 5)
+    assert backfill_counts(backfill(str(tmp_path))) == (13, 8, 0, 5)
     assert table_rows(database) == flat_rows(GOOD[:8])
     kept = database.execute(
         "SELECT f.path, q.entry_id, q.fields FROM spillway.quarantine AS q JOIN spillway.files AS f USING (stream)"
@@ -132,7 +133,7 @@ def test_conflicts_with_the_table_and_within_a_file_are_kept(database: psycopg.C
     backfill(written(tmp_path, "a.csv", csv_text(map(flat_columns, GOOD[:10]))))
     other = [event(3, user_id="other"), event(50), event(50, user_id="other"), event(50)]
     result = backfill(written(tmp_path, "b.csv", csv_text(map(flat_columns, other))))
-    assert counts(result) == (4, 1, 1, 2)
+    assert backfill_counts(result) == (4, 1, 1, 2)
     assert table_rows(database) == flat_rows([*GOOD[:10], event(50)])
     found = database.execute("SELECT split_part(entry_id, '-', 2), kind FROM spillway.quarantine ORDER BY 1").fetchall()
     assert found == [("1", "conflict"), ("3", "conflict")]
@@ -159,12 +160,12 @@ def test_a_file_of_mostly_bad_rows_fails_with_the_commands_that_mend_it(
     configure(max_bad_share=1)
     backfill(path)
     assert table_rows(database) == flat_rows(entries[::4])
-    assert outcomes(database) == {"waits": 75}
+    assert redrive_outcomes(database) == {"waits": 75}
     assert reconcile("*", deep=True)["balanced"]
 
 
 def test_bad_rows_are_judged_of_the_whole_run_and_not_of_a_slice_or_a_file(
-    spillway: Spillway, database: psycopg.Connection, tmp_path: Path, configure: Configure
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
     """All rows of the first slices, and of the first file, are bad: a fifth of all."""
     configure(batch_rows=20)
@@ -176,7 +177,7 @@ def test_bad_rows_are_judged_of_the_whole_run_and_not_of_a_slice_or_a_file(
     assert code == 0, err
     assert "60 rows wait in quarantine: 60 × user_id: missing field user_id" in out
     assert table_rows(database) == flat_rows([event(999), *good])
-    assert outcomes(database) == {"waits": 60}
+    assert redrive_outcomes(database) == {"waits": 60}
 
 
 def test_what_went_wrong_is_listed_by_its_cause_and_without_what_is_in_the_rows(
@@ -214,14 +215,14 @@ def test_what_went_wrong_is_listed_by_its_cause_and_without_what_is_in_the_rows(
 
 
 def test_a_malformed_record_is_replayed_with_the_values_that_somebody_gives_it(
-    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, GOOD[:5])) + b"one,two\r\n")
-    assert counts(backfill(path)) == (6, 5, 0, 1)
-    assert in_vain(path) == (1, 0, 0, 1)
+    assert backfill_counts(backfill(path)) == (6, 5, 0, 1)
+    assert failed_redrive(path) == (1, 0, 0, 1)
     values = [part for name, value in flat_columns(GOOD[5]).items() for part in ("--set", f"{name}={value}")]
     code, out, err = spillway("quarantine", "redrive", "--stream", path, "0-6", *values, "--json")
     assert (code, json.loads(out)) == (0, {"tried": 1, "inserted": 1, "duplicates": 0, "still_bad": 0}), err
     assert table_rows(database) == flat_rows(GOOD[:6])
-    assert outcomes(database) == {"redriven": 1}
+    assert redrive_outcomes(database) == {"redriven": 1}
     assert reconcile("*", deep=True)["balanced"]

@@ -16,12 +16,11 @@ from flows.redrive import redrive
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.conftest import Spillway
-from tests.flows.test_backfill import books_of
-from tests.flows.test_drain import event
-from tests.flows.test_reconcile import told
 from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.results import findings_of, ledger_of_file
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -37,12 +36,12 @@ FORMS = {
 def test_what_was_done_to_the_table_is_found_and_where_it_is_missing_put_back(
     form: str, database: psycopg.Connection, tmp_path: Path
 ) -> None:
-    books = books_of(backfill(written(tmp_path, form, FORMS[form])))
+    books = ledger_of_file(backfill(written(tmp_path, form, FORMS[form])))
     for n in (3, 44):
         database.execute("DELETE FROM events WHERE event_id = %s", [ENTRIES[n][b"event_id"].decode()])
     database.execute("UPDATE events SET user_id = 'x' WHERE event_id = %s", [ENTRIES[10][b"event_id"].decode()])
     result = reconcile(books, deep=True, fail=False)
-    assert told(result) == [("different", 1), ("missing", 2)]
+    assert findings_of(result) == [("different", 1), ("missing", 2)]
     different, missing = result["findings"]
     assert [one.split("-")[1] for one in missing["ids"].split(", ")] == ["4", "45"]  # rows of the file
     assert different["ids"].split("-")[1] == "11"
@@ -52,10 +51,10 @@ def test_what_was_done_to_the_table_is_found_and_where_it_is_missing_put_back(
 
 
 def test_a_file_that_has_gone_or_changed_is_a_note_and_no_finding(
-    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = Path(written(tmp_path, "x.csv", FORMS["x.csv"]))
-    books = books_of(backfill(str(path)))
+    books = ledger_of_file(backfill(str(path)))
     path.write_bytes(FORMS["x.csv"] + b"\n,,,,\n")
     found = reconcile("file:*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 0)
@@ -72,14 +71,14 @@ def test_a_file_that_has_gone_or_changed_is_a_note_and_no_finding(
 
 
 def test_books_of_a_file_that_somebody_edited_do_not_balance(
-    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = written(tmp_path, "x.csv", FORMS["x.csv"])
-    books = books_of(backfill(path))
+    books = ledger_of_file(backfill(path))
     database.execute("UPDATE spillway.ledger SET read = 50, inserted = 50")
-    assert told(reconcile(books, fail=False)) == [("stream does not balance", 1)]
+    assert findings_of(reconcile(books, fail=False)) == [("stream does not balance", 1)]
     database.execute("DELETE FROM spillway.ledger")
-    assert told(reconcile(books, fail=False)) != []
+    assert findings_of(reconcile(books, fail=False)) != []
     assert backfill(path)["duplicates"] == 60
     assert reconcile(books, deep=True)["balanced"]
     assert spillway("reconcile", "--stream", books)[0] == 0

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,35 +19,15 @@ from flows.reconcile import reconcile
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.test_backfill import books_of, counts
-from tests.flows.test_drain import event
-from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, written
+from tests.support.backfill_sources import as_document, csv_text, file_sha256, flat_columns, ndjson, written
 from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.rejections import stumbling
+from tests.support.results import backfill_counts, ledger_of_file
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 Configure = Callable[..., Settings]
-
-
-@contextmanager
-def stumbling(connection: psycopg.Connection, event_id: str) -> Iterator[None]:
-    """While the block runs, the server fails at this one event, and with it at every slice that has it. A value that it
-    rejects would be in quarantine; this is a state of the server's, which no further attempt changes."""
-    connection.execute(
-        "CREATE SEQUENCE public.stumbled; CREATE FUNCTION public.stumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        f" IF NEW.event_id = '{event_id}' THEN PERFORM currval('public.stumbled'); END IF; RETURN NEW; END $$"
-    )
-    connection.execute("CREATE TRIGGER stumble BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.stumble()")
-    try:
-        yield
-    finally:
-        connection.execute(
-            "DROP TRIGGER stumble ON events; DROP FUNCTION public.stumble(); DROP SEQUENCE public.stumbled"
-        )
-
-
-def digests(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def test_a_file_given_again_is_known_at_any_place_and_nothing_is_read(
@@ -57,15 +35,15 @@ def test_a_file_given_again_is_known_at_any_place_and_nothing_is_read(
 ) -> None:
     path = str(shutil.copy(sample, tmp_path / "crossref.ndjson"))
     first = backfill(path)
-    assert counts(first) == (2_737, 2_654, 83, 0)
-    assert books_of(first) == f"file:{digests(path)}"
+    assert backfill_counts(first) == (2_737, 2_654, 83, 0)
+    assert ledger_of_file(first) == f"file:{file_sha256(path)}"
     for again in (path, str(shutil.copy(path, tmp_path / "crossref-copy.ndjson"))):
         result = backfill(again)
-        assert counts(result) == (0, 0, 0, 0)
+        assert backfill_counts(result) == (0, 0, 0, 0)
         assert (result["left"], result["rows"], result["sources"][0]["state"]) == (0, 2_737, "known")
     assert table_rows(database) == crossref_rows(sample.read_bytes().splitlines())
     assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (1,)
-    assert ledger_is_whole(database, books_of(first))
+    assert ledger_is_whole(database, ledger_of_file(first))
 
 
 def test_a_file_and_its_copy_in_one_backfill_are_loaded_once(database: psycopg.Connection, tmp_path: Path) -> None:
@@ -84,15 +62,15 @@ def test_a_file_that_changed_is_refused_with_both_hashes_and_counts(
     entries = [event(n) for n in range(40)]
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries[:30])))
     backfill(path)
-    old = digests(path)
+    old = file_sha256(path)
     written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
     with pytest.raises(Terminal) as refused:
         backfill(path)
-    for part in (path, "30 rows", old[:12], "40 rows", digests(path)[:12], "nothing was loaded", "another name"):
+    for part in (path, "30 rows", old[:12], "40 rows", file_sha256(path)[:12], "nothing was loaded", "another name"):
         assert part in str(refused.value)
     assert table_rows(database) == flat_rows(entries[:30])
     moved = str(shutil.move(path, tmp_path / "y.csv"))
-    assert counts(backfill(moved)) == (40, 10, 30, 0)
+    assert backfill_counts(backfill(moved)) == (40, 10, 30, 0)
     assert table_rows(database) == flat_rows(entries)
 
 
@@ -117,9 +95,9 @@ def test_one_that_failed_in_the_middle_goes_on_and_is_exact(
     result = backfill(path, parallel=parallel)
     assert table_rows(database) == expected
     assert result["sources"][0]["state"] == ("in part" if part else "new")
-    assert ledger_sums(database, books_of(result)) == (510, 500, 10, 0)
-    assert ledger_is_whole(database, books_of(result))
-    assert counts(backfill(path)) == (0, 0, 0, 0)
+    assert ledger_sums(database, ledger_of_file(result)) == (510, 500, 10, 0)
+    assert ledger_is_whole(database, ledger_of_file(result))
+    assert backfill_counts(backfill(path)) == (0, 0, 0, 0)
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 510)
 
@@ -199,12 +177,12 @@ def test_again_loads_a_file_that_is_known_and_counts_what_is_there(
     database.execute("DELETE FROM events WHERE user_id = 'user-3'")
     gone = 50 - len(table_rows(database))
     result = backfill(path, again=True)
-    assert counts(result) == (50, gone, 50 - gone, 0)
+    assert backfill_counts(result) == (50, gone, 50 - gone, 0)
     assert table_rows(database) == flat_rows(entries)
-    assert books_of(result).startswith(f"file:{digests(path)}@again-")
-    assert counts(backfill(path)) == (0, 0, 0, 0)
+    assert ledger_of_file(result).startswith(f"file:{file_sha256(path)}@again-")
+    assert backfill_counts(backfill(path)) == (0, 0, 0, 0)
     found = reconcile("*", deep=True)
-    assert (found["balanced"], [one["stream"] for one in found["streams"]]) == (True, [f"file:{digests(path)}"])
+    assert (found["balanced"], [one["stream"] for one in found["streams"]]) == (True, [f"file:{file_sha256(path)}"])
 
 
 def test_a_range_of_a_stream_is_loaded_once_whoever_comes_first(
@@ -215,20 +193,20 @@ def test_a_range_of_a_stream_is_loaded_once_whoever_comes_first(
     ids = [entry_id.decode() for entry_id, _ in redis_client.xrange(stream)]  # type: ignore[union-attr]
     drain(stream, max_events=100)
     result = backfill(stream=stream, start=ids[80], stop=ids[199])
-    assert (counts(result), result["left"]) == ((100, 100, 0, 0), 100)
+    assert (backfill_counts(result), result["left"]) == ((100, 100, 0, 0), 100)
     assert table_rows(database) == flat_rows(entries[:200])
     assert reconcile(stream, deep=True)["balanced"]
     ahead = backfill(stream=stream, start=ids[250], stop=ids[259])
-    assert counts(ahead) == (10, 10, 0, 0)
+    assert backfill_counts(ahead) == (10, 10, 0, 0)
     again = backfill(stream=stream, start=ids[50], stop=ids[259], again=True)
-    assert counts(again) == (210, 50, 160, 0)
+    assert backfill_counts(again) == (210, 50, 160, 0)
     last = drain(stream)
     assert (last["read"], last["inserted"], last["duplicates"], last["lost"], last["lag"]) == (90, 40, 50, 0, 0)
     assert table_rows(database) == flat_rows(entries)
     assert ledger_is_whole(database, stream)
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 300)
-    assert counts(backfill(stream=stream)) == (0, 0, 0, 0)
+    assert backfill_counts(backfill(stream=stream)) == (0, 0, 0, 0)
 
 
 def test_a_stream_that_was_never_drained_may_be_backfilled_from_its_middle(
@@ -237,7 +215,7 @@ def test_a_stream_that_was_never_drained_may_be_backfilled_from_its_middle(
     entries = [event(n) for n in range(100)]
     send(redis_client, stream, entries)
     ids = [entry_id.decode() for entry_id, _ in redis_client.xrange(stream)]  # type: ignore[union-attr]
-    assert counts(backfill(stream=stream, start=ids[40], stop=ids[59])) == (20, 20, 0, 0)
+    assert backfill_counts(backfill(stream=stream, start=ids[40], stop=ids[59])) == (20, 20, 0, 0)
     assert table_rows(database) == flat_rows(entries[40:60])
     last = drain(stream)
     assert (last["read"], last["lost"], last["lag"]) == (80, 0, 0)
@@ -265,6 +243,6 @@ def test_skipped_rows_of_a_day_that_was_begun_before_the_horizon_passed_it_are_c
     assert (found["findings"], found["compared"]) == ([], 60 - skipped)
     assert (result["expired"], result["left"]) == (skipped, 60 - loaded - skipped)
     rest = backfill(path, expired="load")
-    assert counts(rest) == (skipped, skipped, 0, 0)
+    assert backfill_counts(rest) == (skipped, skipped, 0, 0)
     assert table_rows(database) == flat_rows(entries)
     assert reconcile("file:*", deep=True)["balanced"]

@@ -17,11 +17,11 @@ from flows.backfill import backfill
 from flows.reconcile import reconcile
 from infra.errors.exceptions import Terminal
 from infra.settings import Settings
-from tests.flows.conftest import Spillway
-from tests.flows.test_backfill import counts
-from tests.flows.test_drain import event
 from tests.support.backfill_sources import COLUMNS, as_document, crossref_columns, csv_text, flat_columns, written
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import crossref_rows, flat_rows, table_rows
+from tests.support.results import backfill_counts
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -51,9 +51,9 @@ def test_what_is_clear_is_loaded(
     configure(batch_rows=600)
     lines = sample.read_bytes().splitlines()
     path = written(tmp_path, name, ACCEPTED[name](lines))
-    assert counts(backfill(path)) == (2_737, 2_654, 83, 0)
+    assert backfill_counts(backfill(path)) == (2_737, 2_654, 83, 0)
     assert table_rows(database) == crossref_rows(lines)
-    assert counts(backfill(path)) == (0, 0, 0, 0)
+    assert backfill_counts(backfill(path)) == (0, 0, 0, 0)
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"], found["notes"]) == (True, 2_737, [])
 
@@ -100,7 +100,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_clear_is_refused_with_its_cause_and_no_word_of_it(
-    name: str, spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+    name: str, spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     data, message = REFUSED[name]
     path = written(tmp_path, name, data)
@@ -119,7 +119,7 @@ def test_a_few_bytes_that_are_no_utf8_are_a_matter_of_their_rows(
 ) -> None:
     entries = [event(n, user_id=f"{other}-{n}") for n in range(20)]
     data = csv_text(map(flat_columns, entries)).replace(f"{other}-2,".encode(), broken + b",")
-    assert counts(backfill(written(tmp_path, "x.csv", data))) == (20, 19, 0, 1)
+    assert backfill_counts(backfill(written(tmp_path, "x.csv", data))) == (20, 19, 0, 1)
     assert table_rows(database) == flat_rows(entries[:2] + entries[3:])
 
 

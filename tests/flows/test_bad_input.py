@@ -18,9 +18,9 @@ import redis
 from flows.drain import drain
 from infra.errors.exceptions import Terminal
 from infra.settings import settings
-from tests.conftest import Servers
-from tests.flows.test_drain import event
 from tests.support.oracle import Key, Row, flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
 
 BEFORE = 7  # good entries that stand before the other one
 CASE = 1_000  # how far the ids of two cases are apart

@@ -18,10 +18,10 @@ from prefect.artifacts import Artifact
 
 from infra.producers.send import send
 from infra.servers.ports import free_port
-from tests.conftest import BIN
-from tests.flows.test_drain import event
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.programs import BIN
 from tests.support.redis_by_hand import await_answer
+from tests.support.stream_entries import event
 
 _LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 _REDIS = shutil.which("redis-server")

@@ -12,8 +12,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.drain import drain as drain_flow
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.test_drain import counts, event
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.support.results import drain_counts
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -50,16 +51,16 @@ def test_the_first_stays_and_the_later_one_is_kept_as_a_conflict(
     around = [event(n) for n in range(2, 6)]
     if path == "in a batch":
         send(redis_client, stream, [around[0], FIRST, around[1], other, FIRST, *around[2:]])
-        assert counts(drain(stream)) == (7, 5, 1, 1, 0)
+        assert drain_counts(drain(stream)) == (7, 5, 1, 1, 0)
     elif path == "straight":  # the key is met by a COPY into the table itself
         send(redis_client, stream, [FIRST, *around[:2]])
         drain(stream)
         send(redis_client, stream, [other, *around[2:], FIRST])
-        assert counts(drain(stream)) == (4, 2, 1, 1, 0)
+        assert drain_counts(drain(stream)) == (4, 2, 1, 1, 0)
     else:  # the batch before met a duplicate, so this one goes through the temporary table at once
         configure(batch_rows=3, parallel_loads=1)
         send(redis_client, stream, [FIRST, around[0], around[1], FIRST, around[2], around[3], other, FIRST, around[0]])
-        assert counts(drain(stream)) == (9, 5, 3, 1, 0)
+        assert drain_counts(drain(stream)) == (9, 5, 3, 1, 0)
     assert table_rows(database) == flat_rows([FIRST, *around])
     assert kept(database) == [("conflict", column, other)]
     assert ledger_is_whole(database, stream)
@@ -71,9 +72,9 @@ def test_the_same_content_in_another_spelling_is_a_duplicate(
     """As the server compares jsonb: the order of keys, white space and 1 or 1.0 make no difference."""
     spellings = ['{"a": 1, "b": [true, null]}', '{"b":[true,null],"a":1.0}', ' { "a" : 1e0, "b":[ true,null ] } ']
     send(redis_client, stream, [event(1, properties=spelling) for spelling in spellings])
-    assert counts(drain(stream)) == (3, 1, 2, 0, 0)
+    assert drain_counts(drain(stream)) == (3, 1, 2, 0, 0)
     send(redis_client, stream, [event(1, properties=spelling) for spelling in reversed(spellings)])
-    assert counts(drain(stream)) == (3, 0, 3, 0, 0)
+    assert drain_counts(drain(stream)) == (3, 0, 3, 0, 0)
     assert kept(database) == []
 
 
@@ -84,7 +85,7 @@ def test_no_properties_are_other_properties_than_empty_ones(
     configure(batch_rows=batch_rows)
     without, empty = event(1, properties=""), event(1, properties="{}")
     send(redis_client, stream, [without, empty, without, empty])
-    assert counts(drain(stream)) == (4, 1, 1, 2, 0)
+    assert drain_counts(drain(stream)) == (4, 1, 1, 2, 0)
     assert [row[2] for row in table_rows(database).values()] == [None]
     assert kept(database) == [("conflict", "properties", empty)] * 2
 
@@ -96,7 +97,7 @@ def test_where_the_server_refuses_the_first_a_later_good_one_becomes_the_row(
     configure(batch_rows=batch_rows)
     bad, good, third = event(1, properties='"\\u0000"'), event(1), event(1, user_id="third")
     send(redis_client, stream, [event(2), bad, bad, good, third, good, bad])
-    assert counts(drain(stream)) == (7, 2, 1, 4, 0)
+    assert drain_counts(drain(stream)) == (7, 2, 1, 4, 0)
     assert table_rows(database) == flat_rows([event(2), good])
     refused = ("refused", "properties", bad)
     assert kept(database) == [refused, refused, ("conflict", "user_id", third), refused]
@@ -108,7 +109,7 @@ def test_the_same_key_from_two_streams_is_a_conflict_of_the_later_one(
     send(redis_client, f"{stream}-a", [FIRST])
     send(redis_client, f"{stream}-b", [OTHERS["user_id"], event(3)])
     drain(f"{stream}-a")
-    assert counts(drain(f"{stream}-b")) == (2, 1, 0, 1, 0)
+    assert drain_counts(drain(f"{stream}-b")) == (2, 1, 0, 1, 0)
     assert table_rows(database) == flat_rows([FIRST, event(3)])
 
 
@@ -119,5 +120,5 @@ def test_a_conflict_that_comes_twice_in_a_batch_is_kept_twice(
     drain(stream)
     other = OTHERS["user_id"]
     send(redis_client, stream, [event(2), other, other])
-    assert counts(drain(stream)) == (3, 1, 0, 2, 0)
+    assert drain_counts(drain(stream)) == (3, 1, 0, 2, 0)
     assert kept(database) == [("conflict", "user_id", other)] * 2

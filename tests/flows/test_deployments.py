@@ -13,22 +13,16 @@ import redis
 
 from flows.drain import drain
 from infra.producers.send import send
-from tests.conftest import BIN, deploy
-from tests.flows.cli.test_exit_codes import failed_with, last_run
-from tests.flows.test_drain import event
-from tests.flows.test_losses import fill
+from tests.support.flow_runs import failed_with, last_run
 from tests.support.oracle import flat_rows, table_rows
-
-
-def prefect(env: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run([BIN / "prefect", *arguments], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+from tests.support.prefect_server import deploy_all, run_prefect
+from tests.support.programs import BIN
+from tests.support.stream_entries import add_entries, event
 
 
 def inspect(env: dict[str, str]) -> dict[str, object]:
     found: dict[str, object] = orjson.loads(
-        prefect(env, "deployment", "inspect", "drain/scheduled", "--output", "json")
+        run_prefect(env, "deployment", "inspect", "drain/scheduled", "--output", "json")
     )
     return found
 
@@ -46,7 +40,7 @@ def test_a_deployment_run_on_a_worker_drains_the_stream(
 ) -> None:
     entries = [event(n) for n in range(300)]
     send(redis_client, stream, entries)
-    prefect(env, "deployment", "run", worker, "--param", f"stream={stream}", "--watch")
+    run_prefect(env, "deployment", "run", worker, "--param", f"stream={stream}", "--watch")
     assert table_rows(database) == flat_rows(entries)
     runs_every_minute_one_at_a_time(inspect(env))
 
@@ -61,9 +55,9 @@ def test_a_failed_run_fails_the_command(worker: str, env: dict[str, str], databa
 def test_a_run_of_a_worker_that_has_recorded_a_loss_is_failed_with_the_loss_as_message(
     worker: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    fill(redis_client, stream, 0, 10)
+    add_entries(redis_client, stream, 0, 10)
     drain(stream)
-    fill(redis_client, stream, 10, 20)
+    add_entries(redis_client, stream, 10, 20)
     redis_client.xtrim(stream, maxlen=4, approximate=False)
     command = [BIN / "prefect", "deployment", "run", worker, "--param", f"stream={stream}", "--watch"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -82,7 +76,7 @@ def test_serve_runs_the_deployment_in_one_process_unless_a_work_pool_has_it(
     refused = subprocess.run(serve, env=env, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "deployed to the work pool 'spillway'" in refused.stderr
-    prefect(env, "deployment", "delete", worker)
+    run_prefect(env, "deployment", "delete", worker)
     entries = [event(n) for n in range(200)]
     send(redis_client, stream, entries)
     log = tmp_path / "serve.log"
@@ -96,14 +90,14 @@ def test_serve_runs_the_deployment_in_one_process_unless_a_work_pool_has_it(
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.3)
         runs_every_minute_one_at_a_time(inspect(env))
-        prefect(env, "deployment", "run", worker, "--param", f"stream={stream}", "--watch")
+        run_prefect(env, "deployment", "run", worker, "--param", f"stream={stream}", "--watch")
         assert table_rows(database) == flat_rows(entries)
     finally:
         serving.terminate()
         serving.wait(timeout=60)
         # As the other tests expect it.
-        prefect(env, "deployment", "delete", worker)
-        deploy(env)
+        run_prefect(env, "deployment", "delete", worker)
+        deploy_all(env)
 
 
 @pytest.mark.usefixtures("prefect_server")

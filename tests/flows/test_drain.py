@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,39 +14,17 @@ import redis
 
 from flows.drain import drain
 from infra.connections.group_name import group_name
-from infra.errors.exceptions import Terminal, Unsuccessful
-from infra.errors.exit_codes import ExitCode
+from infra.errors.exceptions import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.conftest import real_events
 from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.real_data import real_events
+from tests.support.results import drain_counts
+from tests.support.runs import drain_with_loss
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-def counts(result: dict[str, Any]) -> tuple[int, int, int, int, int]:
-    return tuple(result[name] for name in ("read", "inserted", "duplicates", "quarantined", "lost"))  # type: ignore[return-value]
-
-
-def drain_with_loss(stream: str) -> dict[str, Any]:
-    """What a drain returns that has recorded a loss, and so fails after all is committed."""
-    with pytest.raises(Unsuccessful, match="were trimmed or deleted before they were drained") as failed:
-        drain(stream)
-    assert failed.value.exit_code == ExitCode.LOST
-    return failed.value.result
-
-
-def event(number: int, **changes: str) -> dict[bytes, bytes]:
-    """A good flat entry; a change to "" leaves the field out."""
-    fields = {
-        "event_id": str(uuid.UUID(int=number)),
-        "event_type": "click",
-        "user_id": f"user-{number % 7}",
-        "time": f"2026-11-20T10:{number // 60 % 60:02}:{number % 60:02}Z",
-        "properties": json.dumps({"n": number, "text": "né ✓"}),
-    } | changes
-    return {name.encode(): value.encode() for name, value in fields.items() if value}
 
 
 def test_real_events_arrive_field_by_field_and_a_second_drain_reads_nothing(
@@ -56,11 +33,11 @@ def test_real_events_arrive_field_by_field_and_a_second_drain_reads_nothing(
     lines = sample.read_bytes().splitlines()
     send(redis_client, "crossref-test", ({b"data": line} for line in lines))
     result = drain("crossref-test")
-    assert counts(result) == (2737, 2654, 83, 0, 0)
+    assert drain_counts(result) == (2737, 2654, 83, 0, 0)
     assert table_rows(database) == crossref_rows(lines)
     assert ledger_is_whole(database, "crossref-test")
     again = drain("crossref-test")
-    assert counts(again) == (0, 0, 0, 0, 0)
+    assert drain_counts(again) == (0, 0, 0, 0, 0)
     assert len(table_rows(database)) == 2654
 
 
@@ -69,7 +46,7 @@ def test_a_real_feed_of_118_162_events_balances(redis_client: redis.Redis, datab
     with gzip.open(path) as file:
         send(redis_client, "crossref-feed", ({b"data": line.rstrip(b"\n")} for line in file))
     result = drain("crossref-feed")
-    assert counts(result) == (118_162, 115_946, 2_216, 0, 0)
+    assert drain_counts(result) == (118_162, 115_946, 2_216, 0, 0)
     with gzip.open(path) as file:
         assert table_rows(database) == crossref_rows(file)
     assert ledger_sums(database, "crossref-feed") == (118_162, 115_946, 2_216, 0)
@@ -90,7 +67,7 @@ def test_duplicates_and_bad_entries_are_told_apart_whatever_the_batches(
     expected = flat_rows(e for e, bad in entries if not bad)
     bad = sum(bad for _, bad in entries)
     result = drain(stream)
-    assert counts(result) == (6_000, len(expected), 6_000 - bad - len(expected), bad, 0)
+    assert drain_counts(result) == (6_000, len(expected), 6_000 - bad - len(expected), bad, 0)
     assert table_rows(database) == expected
     ids = [entry_id for entry_id, _ in redis_client.xrange(stream)]
     expected_ids = {ids[i].decode() for i, (_, is_bad) in enumerate(entries) if is_bad}
@@ -132,13 +109,13 @@ def test_entries_deleted_before_they_were_drained_are_counted_as_lost(
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(100)])
     redis_client.xtrim(stream, maxlen=90, approximate=False)  # before Spillway ever saw the stream: not its loss
-    assert counts(drain(stream)) == (90, 90, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (90, 90, 0, 0, 0)
     send(redis_client, stream, [event(n) for n in range(100, 200)])
     redis_client.xtrim(stream, maxlen=70, approximate=False)
     middle = redis_client.xrange(stream)[40][0]
     redis_client.xdel(stream, middle)
-    assert counts(drain_with_loss(stream)) == (69, 69, 0, 0, 31)
-    assert counts(drain(stream)) == (0, 0, 0, 0, 0)
+    assert drain_counts(drain_with_loss(stream)) == (69, 69, 0, 0, 31)
+    assert drain_counts(drain(stream)) == (0, 0, 0, 0, 0)
     row = database.execute("SELECT lost, settled_entries_added - baseline FROM spillway.streams").fetchone()
     assert row == (31, 190)
     assert ledger_is_whole(database, stream)

@@ -12,11 +12,11 @@ import pytest
 from prefect.artifacts import Artifact
 
 from infra.settings import Settings
-from tests.flows.cli.test_exit_codes import last_run
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
 from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson
+from tests.support.command_line import RunSpillway
+from tests.support.flow_runs import last_run
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -54,7 +54,7 @@ def artifact(key: str) -> tuple[str, str]:
 
 
 def test_files_of_any_name_are_loaded_and_shown_without_being_obeyed(
-    spillway: Spillway, database: psycopg.Connection, folder: Path
+    spillway: RunSpillway, database: psycopg.Connection, folder: Path
 ) -> None:
     code, out, err = spillway("backfill", str(folder))
     assert code == 0, err
@@ -74,7 +74,7 @@ def test_files_of_any_name_are_loaded_and_shown_without_being_obeyed(
 
 
 def test_warnings_and_errors_about_them_are_not_obeyed_either(
-    spillway: Spillway, database: psycopg.Connection, folder: Path, configure: Callable[..., Settings],
+    spillway: RunSpillway, database: psycopg.Connection, folder: Path, configure: Callable[..., Settings],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:  # fmt: skip
     mapping = tmp_path_factory.mktemp("mapping") / "spillway.toml"
@@ -106,7 +106,7 @@ def test_warnings_and_errors_about_them_are_not_obeyed_either(
 
 
 def test_rows_of_them_in_quarantine_are_listed_without_being_obeyed(
-    spillway: Spillway, database: psycopg.Connection, folder: Path
+    spillway: RunSpillway, database: psycopg.Connection, folder: Path
 ) -> None:
     bad = [flat_columns(event(n, user_id="")) for n in range(3)]
     (folder / NAMES[2]).write_bytes(csv_text([flat_columns(event(9)), *bad]))
@@ -119,7 +119,7 @@ def test_rows_of_them_in_quarantine_are_listed_without_being_obeyed(
 
 
 def test_a_name_that_is_no_text_harms_itself_only(
-    spillway: Spillway, database: psycopg.Connection, folder: Path
+    spillway: RunSpillway, database: psycopg.Connection, folder: Path
 ) -> None:
     (folder / os.fsdecode(b"odd\xff.csv")).write_bytes(csv_text([flat_columns(event(50))]))
     code, out, err = spillway("backfill", str(folder))
@@ -135,7 +135,7 @@ def test_a_name_that_is_no_text_harms_itself_only(
 
 
 def test_an_archive_in_a_folder_of_any_name_is_listed_without_being_obeyed(
-    spillway: Spillway, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
 ) -> None:
     place = tmp_path / "arch\x1b]0;t\x07[" / "x]"
     (place / "events" / "_manifests").mkdir(parents=True)

@@ -11,9 +11,9 @@ import redis
 from infra.display import markdown, printable, printable_json
 from infra.producers.send import send
 from tasks.reconcile.balance import known_streams
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.stream_entries import event
 
 ODD = [
     "mk[/x]",
@@ -30,7 +30,7 @@ BAD = ["nul\0", "x" * 10_000, "was@again-1", f"file:{9:064x}"]
 
 
 def test_a_pattern_drains_all_streams_but_those_whose_names_the_tables_cannot_hold(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
     events = [event(n) for n in range(len(ODD) + len(BAD) + 1)]
     for name, one in zip([*ODD, *BAD], events, strict=False):
@@ -54,7 +54,7 @@ def test_a_pattern_drains_all_streams_but_those_whose_names_the_tables_cannot_ho
 
 
 def test_an_escaped_name_is_the_stream_of_that_name_and_no_other(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
     send(redis_client, "a*", [event(1)])
     send(redis_client, "ab", [event(2)])

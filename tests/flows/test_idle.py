@@ -11,8 +11,8 @@ import redis
 
 from flows.drain import drain
 from infra.producers.send import send
-from tests.flows.test_drain import event
 from tests.support.oracle import ledger_sums
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -15,16 +15,13 @@ from flows.drain import drain
 from infra.producers.send import send
 from tasks.base.addresses import parse_id
 from tasks.ledger.drain_report import LOST_EVENT
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import counts, drain_with_loss, event
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.support.results import drain_counts
+from tests.support.runs import drain_with_loss
+from tests.support.stream_entries import add_entries, event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-def fill(client: redis.Redis, stream: str, first: int, stop: int) -> None:
-    for n in range(first, stop):
-        client.xadd(stream, event(n), id=f"{1_700_000_000_000 + n}-0")  # type: ignore[arg-type]
 
 
 def number(n: int) -> int:
@@ -43,9 +40,9 @@ def losses(connection: psycopg.Connection) -> list[tuple[int, int, int]]:
 def test_they_are_in_the_ledger_with_the_ids_among_which_they_were_and_the_rest_is_drained(
     what: str, lost: int, last_gone: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    fill(redis_client, stream, 1, 101)
+    add_entries(redis_client, stream, 1, 101)
     drain(stream)
-    fill(redis_client, stream, 101, 201)
+    add_entries(redis_client, stream, 101, 201)
     if what in ("trimmed", "both"):
         redis_client.xtrim(stream, minid=f"{1_700_000_000_131}-0", approximate=False)
     if what in ("deleted", "both"):
@@ -53,7 +50,7 @@ def test_they_are_in_the_ledger_with_the_ids_among_which_they_were_and_the_rest_
     if what == "all":
         redis_client.xtrim(stream, maxlen=0, approximate=False)
     result = drain_with_loss(stream)
-    assert counts(result) == (100 - lost, 100 - lost, 0, 0, lost)
+    assert drain_counts(result) == (100 - lost, 100 - lost, 0, 0, lost)
     ((entries, first, last),) = losses(database)
     assert entries == lost
     assert number(100) < first <= number(101)
@@ -62,8 +59,8 @@ def test_they_are_in_the_ledger_with_the_ids_among_which_they_were_and_the_rest_
     gone["both"] = gone["trimmed"] | gone["deleted"]
     assert table_rows(database) == flat_rows(event(n) for n in range(1, 201) if n not in gone[what])
     assert ledger_is_whole(database, stream)
-    fill(redis_client, stream, 201, 211)
-    assert counts(drain(stream)) == (10, 10, 0, 0, 0)
+    add_entries(redis_client, stream, 201, 211)
+    assert drain_counts(drain(stream)) == (10, 10, 0, 0, 0)
     assert len(losses(database)) == 1
 
 
@@ -72,7 +69,7 @@ def test_entries_trimmed_while_the_drain_reads_are_lost_and_counted(
 ) -> None:
     import flows.drain as module
 
-    fill(redis_client, stream, 0, 100)
+    add_entries(redis_client, stream, 0, 100)
     really_plan = module.plan
 
     def plan_and_trim(*args: Any, **options: Any) -> Any:
@@ -82,7 +79,7 @@ def test_entries_trimmed_while_the_drain_reads_are_lost_and_counted(
         return planned
 
     monkeypatch.setattr(module, "plan", plan_and_trim)
-    assert counts(drain_with_loss(stream)) == (60, 60, 0, 0, 40)
+    assert drain_counts(drain_with_loss(stream)) == (60, 60, 0, 0, 40)
     ((entries, first, last),) = losses(database)
     assert (entries, first, last) == (40, 0, number(40) - 1)
 
@@ -90,9 +87,9 @@ def test_entries_trimmed_while_the_drain_reads_are_lost_and_counted(
 def test_the_report_has_an_error_and_prefect_an_event(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    fill(redis_client, stream, 0, 10)
+    add_entries(redis_client, stream, 0, 10)
     drain(stream)
-    fill(redis_client, stream, 10, 20)
+    add_entries(redis_client, stream, 10, 20)
     redis_client.xtrim(stream, maxlen=4, approximate=False)
     drain_with_loss(stream)
     artifact = Artifact.get("drain")
@@ -144,11 +141,11 @@ def test_a_redis_that_may_forget_is_warned_of_in_every_report(
 
 
 def test_the_terminal_says_what_was_lost(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    fill(redis_client, stream, 0, 10)
+    add_entries(redis_client, stream, 0, 10)
     drain(stream)
-    fill(redis_client, stream, 10, 20)
+    add_entries(redis_client, stream, 10, 20)
     redis_client.xtrim(stream, maxlen=4, approximate=False)
     code, _, err = spillway("drain", "--stream", stream)
     assert code == 3

@@ -19,10 +19,11 @@ from flows.maintain import maintain
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.conftest import Servers, real_events
-from tests.flows.conftest import Spillway
-from tests.support.chunked import asleep, fill, statuses
+from tests.support.chunked import asleep, fill, run_job, statuses
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import crossref_rows, table_digest, table_rows
+from tests.support.real_data import real_events
+from tests.support.servers import Servers
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -47,17 +48,6 @@ def answers(connection: psycopg.Connection) -> list[list[tuple[Any, ...]]]:
     found = [connection.execute(question).fetchall() for question in QUESTIONS]
     assert all(found)
     return found
-
-
-def run_job(connection: psycopg.Connection, procedure: str) -> None:
-    """Run the database's job here and now, with the scheduler's own run, which may have begun, out of the way."""
-    job = asleep(connection, procedure)
-    deadline = time.monotonic() + 60
-    query = "SELECT job_status FROM timescaledb_information.job_stats WHERE job_id = %s"
-    while connection.execute(query, [job]).fetchone() == ("Running",):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    connection.execute("CALL run_job(%s)", [job])
 
 
 @pytest.mark.community
@@ -233,7 +223,7 @@ def test_the_report_is_a_table_of_chunks_that_a_person_can_read(
 
 
 def test_the_command_prints_the_same_as_a_table_or_as_json_and_its_exit_code_is_the_verdict(
-    spillway: Spillway, database: psycopg.Connection
+    spillway: RunSpillway, database: psycopg.Connection
 ) -> None:
     fill(database, weeks=1, rows=10)
     code, out, _ = spillway("maintain", "--dry-run", "--json")

@@ -20,9 +20,10 @@ from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import columns_of_page
 from tasks.table.new_chunks import NewChunkLimit
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import counts, event
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.support.results import drain_counts
+from tests.support.stream_entries import event
 
 Configure = Callable[..., Settings]
 
@@ -52,7 +53,7 @@ def test_entries_beyond_the_new_chunks_of_a_run_wait_and_the_nearest_to_the_pres
     recent = [event(n, time=(NOW - WEEK * n / 10).isoformat()) for n in range(20)]
     send(redis_client, stream, [*old, *recent])
     result = drain(stream)
-    assert counts(result) == (420, 70, 0, 350, 0)
+    assert drain_counts(result) == (420, 70, 0, 350, 0)
     assert table_rows(database) == flat_rows([*old[-50:], *recent])
     assert chunk_count(database) <= 50 + RECENT
     assert ledger_is_whole(database, stream)
@@ -79,12 +80,12 @@ def test_the_present_goes_in_after_batches_of_the_past_and_even_where_no_chunk_m
     configure(max_new_chunks=0, max_bad_share=1, batch_rows=10)
     recent = [event(n, time=(NOW - timedelta(hours=n)).isoformat()) for n in range(20)]
     send(redis_client, stream, [*weekly(30), *recent])
-    assert counts(drain(stream)) == (50, 20, 0, 30, 0)
+    assert drain_counts(drain(stream)) == (50, 20, 0, 30, 0)
     assert table_rows(database) == flat_rows(recent)
 
 
 def test_the_command_for_it_puts_in_what_waits(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Configure
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Configure
 ) -> None:
     configure(max_new_chunks=2)
     send(redis_client, stream, weekly(8))

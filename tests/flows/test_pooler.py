@@ -17,7 +17,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from infra.connections.session import open_session
 from infra.servers.ports import free_port
-from tests.conftest import BIN, Servers
+from tests.support.programs import BIN
+from tests.support.servers import Servers
 
 # What our settings would be seen in. Those of PL/pgSQL appear when a session first uses it.
 _SETTINGS = """

@@ -18,15 +18,12 @@ from infra.errors.exceptions import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.results import findings_of
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-def told(result: dict[str, Any]) -> list[tuple[str, int]]:
-    return [(finding["what"], finding["count"]) for finding in result["findings"]]
 
 
 def look(stream: str, **options: Any) -> dict[str, Any]:
@@ -45,10 +42,10 @@ def test_a_drained_stream_with_duplicates_bad_entries_and_conflicts_balances(
     send(redis_client, stream, [*entries, *conflicts])
     drain(stream)
     result = look(stream)
-    assert told(result) == []
+    assert findings_of(result) == []
     assert result["compared"] == 3_060
     redrive(stream, changes={"user_id": "later"})
-    assert told(look(stream)) == []
+    assert findings_of(look(stream)) == []
 
 
 def test_real_events_balance(sample: Path, redis_client: redis.Redis, database: psycopg.Connection) -> None:
@@ -72,13 +69,13 @@ def test_what_was_done_to_the_table_is_found_named_and_where_it_is_missing_put_b
     with pytest.raises(Terminal, match=r"4 missing \(no row has its key\), repair: spillway reconcile .* --repair"):
         reconcile(stream, deep=True)
     result = look(stream)
-    assert told(result) == [("missing", 4), ("different", 1)]  # entry 3 came twice: the books say both are there
+    assert findings_of(result) == [("missing", 4), ("different", 1)]  # entry 3 came twice: the books say both are there
     different = result["findings"][1]
     assert different["detail"] == "its row has another user_id"
     (entry_id,) = [i.decode() for i, fields in redis_client.xrange(stream) if fields == entries[100]]  # type: ignore[union-attr]
     assert different["ids"] == entry_id
     repaired = look(stream, repair=True)
-    assert (repaired["repaired"], told(repaired)) == (4, [("different", 1)])
+    assert (repaired["repaired"], findings_of(repaired)) == (4, [("different", 1)])
     rows = table_rows(database)
     expected = flat_rows(entries) | flat_rows([event(100, user_id="x")])
     assert rows == expected
@@ -95,7 +92,7 @@ def test_a_span_is_compared_and_nothing_beyond_it(
     drain(stream)
     database.execute("DELETE FROM events")
     result = look(stream, start="1700000000010-0", stop="1700000000019")
-    assert (result["compared"], told(result)) == (10, [("missing", 10)])
+    assert (result["compared"], findings_of(result)) == (10, [("missing", 10)])
     assert look(stream, start="2030-01-01T00:00:00Z")["balanced"]
 
 
@@ -109,7 +106,7 @@ def test_a_row_that_is_there_twice_is_found(
         database.execute("ALTER TABLE events DROP CONSTRAINT events_pkey")
         database.execute("INSERT INTO events SELECT * FROM events WHERE user_id = 'user-3'")
         result = look(stream)
-        assert told(result) == [("doubled", 1)]
+        assert findings_of(result) == [("doubled", 1)]
         assert result["findings"][0]["detail"] == "2 rows have its key"
     finally:
         database.execute("TRUNCATE events")
@@ -181,7 +178,7 @@ def test_a_gap_is_drained_by_the_command_that_is_named(
 
 
 def test_the_command_says_what_is_wrong_and_its_exit_code_too(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(12)])
     drain(stream)

@@ -18,11 +18,11 @@ from flows.reconcile import reconcile
 from infra.producers.send import send
 from infra.settings import Settings
 from tasks.ledger.merge_ranges import merge_ranges
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
-from tests.flows.test_maintain import run_job
 from tests.support.aged import events
+from tests.support.chunked import run_job
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -149,7 +149,7 @@ def test_what_the_databases_own_job_dropped_uncounted_is_no_loss_either(
 
 
 def test_the_command_says_how_many_are_gone_and_that_all_balances(
-    sent: list[dict[bytes, bytes]], spillway: Spillway, database: psycopg.Connection, stream: str,
+    sent: list[dict[bytes, bytes]], spillway: RunSpillway, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
     configure(keep="30d", compress_after="")

@@ -10,60 +10,35 @@ from flows.drain import drain
 from flows.reconcile import reconcile
 from infra.errors.exceptions import Terminal
 from infra.settings import settings
-from tasks.base.addresses import parse_id
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import counts, event
+from tests.support.command_line import RunSpillway
+from tests.support.old_releases import record_as_lost
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
-from tests.tasks.ledger.test_settle import MS, fill
+from tests.support.results import drain_counts
+from tests.support.stream_entries import FIRST_MS, add_entries, event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-def number(n: int) -> int:
-    return parse_id(f"{MS + n}-0")
-
-
-def damage(database: psycopg.Connection, client: redis.Redis, stream: str, read: int, upto: int, how: str) -> None:
-    """What the first release wrote when a stream of `upto` entries was away from the entry number `read` on.
-
-    `how`: the rest is in the row of those that were read, in a row of its own, or not settled any more.
-    """
-    drain(stream, max_events=read)
-    name = {"stream": stream, "read": number(read - 1) + 1, "stop": number(upto - 1) + 1, "lost": upto - read}
-    if how == "a row of its own":
-        database.execute(
-            "INSERT INTO spillway.ledger (stream, ids, loaded_by) SELECT id, numrange(%(read)s, %(stop)s), 'x'"
-            " FROM spillway.streams WHERE name = %(stream)s",
-            name,
-        )
-    else:
-        database.execute("UPDATE spillway.ledger SET ids = numrange(lower(ids), %(stop)s) WHERE upper(ids) = %(read)s",
-                         name)  # fmt: skip
-    if how == "not settled":
-        return
-    database.execute("UPDATE spillway.ledger SET lost = %(lost)s, lost_ids = numrange(0, %(stop)s)"
-                     " WHERE upper(ids) = %(stop)s", name)  # fmt: skip
-    database.execute(
-        "UPDATE spillway.streams SET lost = %(lost)s, settled_id = %(stop)s - 1, settled_entries_added = baseline"
-        " + %(lost)s + (SELECT sum(read) FROM spillway.ledger), settled_at = now()", name
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("how", ["the same row", "a row of its own", "not settled"])
 @pytest.mark.parametrize("added_later", [0, 25])
 def test_entries_recorded_as_lost_that_are_there_are_drained_once(
-    how: str, added_later: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: Spillway
+    how: str,
+    added_later: int,
+    redis_client: redis.Redis,
+    database: psycopg.Connection,
+    stream: str,
+    spillway: RunSpillway,
 ) -> None:
-    fill(redis_client, stream, 0, 100)
-    damage(database, redis_client, stream, 40, 100, how)
+    add_entries(redis_client, stream, 0, 100)
+    record_as_lost(database, redis_client, stream, 40, 100, how)
     if added_later:
-        fill(redis_client, stream, 100, 100 + added_later)
+        add_entries(redis_client, stream, 100, 100 + added_later)
         if how != "not settled":
             drain(stream)
     code, out, err = spillway("stream", "recover", stream)
     assert code == 0, err
     assert f"60 entries will be drained (spillway drain --stream {stream}); 0 stay lost" in out
-    drained = counts(drain(stream))
+    drained = drain_counts(drain(stream))
     assert drained[0] == 60 + (added_later if how == "not settled" else 0)
     assert drained[2:] == (0, 0, 0)
     assert table_rows(database) == flat_rows(event(n) for n in range(100 + added_later))
@@ -77,16 +52,16 @@ def test_entries_recorded_as_lost_that_are_there_are_drained_once(
 
 @pytest.mark.parametrize("how", ["the same row", "a row of its own"])
 def test_entries_that_are_gone_by_now_stay_lost(
-    how: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: Spillway
+    how: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: RunSpillway
 ) -> None:
-    fill(redis_client, stream, 0, 100)
-    damage(database, redis_client, stream, 40, 100, how)
-    redis_client.xtrim(stream, minid=f"{MS + 50}-0", approximate=False)
+    add_entries(redis_client, stream, 0, 100)
+    record_as_lost(database, redis_client, stream, 40, 100, how)
+    redis_client.xtrim(stream, minid=f"{FIRST_MS + 50}-0", approximate=False)
     code, out, err = spillway("stream", "recover", stream)
     assert code == 0, err
     assert "50 entries will be drained" in out
     assert "10 stay lost" in out
-    assert counts(drain(stream)) == (50, 50, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (50, 50, 0, 0, 0)
     assert table_rows(database) == flat_rows(event(n) for n in (*range(40), *range(50, 100)))
     assert ledger_is_whole(database, stream)
     lost = database.execute("SELECT lost, (SELECT sum(lost) FROM spillway.ledger) FROM spillway.streams").fetchone()
@@ -95,24 +70,24 @@ def test_entries_that_are_gone_by_now_stay_lost(
 
 
 def test_drained_entries_that_were_trimmed_meanwhile_do_not_disturb(
-    redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: Spillway
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: RunSpillway
 ) -> None:
-    fill(redis_client, stream, 0, 100)
-    damage(database, redis_client, stream, 40, 100, "the same row")
-    redis_client.xtrim(stream, minid=f"{MS + 30}-0", approximate=False)
+    add_entries(redis_client, stream, 0, 100)
+    record_as_lost(database, redis_client, stream, 40, 100, "the same row")
+    redis_client.xtrim(stream, minid=f"{FIRST_MS + 30}-0", approximate=False)
     assert "60 entries will be drained" in spillway("stream", "recover", stream)[1]
-    assert counts(drain(stream)) == (60, 60, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (60, 60, 0, 0, 0)
     assert table_rows(database) == flat_rows(event(n) for n in range(100))
     assert reconcile(stream, deep=True)["balanced"]
 
 
 def test_a_true_loss_stays_and_a_stream_that_is_away_changes_nothing(
-    redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: Spillway
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: RunSpillway
 ) -> None:
-    fill(redis_client, stream, 0, 10)
+    add_entries(redis_client, stream, 0, 10)
     drain(stream)
-    fill(redis_client, stream, 10, 20)
-    redis_client.xtrim(stream, minid=f"{MS + 15}-0", approximate=False)
+    add_entries(redis_client, stream, 10, 20)
+    redis_client.xtrim(stream, minid=f"{FIRST_MS + 15}-0", approximate=False)
     try:
         drain(stream)
     except Terminal as loss:

@@ -15,34 +15,19 @@ import redis
 
 from flows.drain import drain
 from flows.redrive import redrive
-from infra.errors.exceptions import Terminal, Unsuccessful
-from infra.errors.exit_codes import ExitCode
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, ledger_sums, table_rows
+from tests.support.results import redrive_counts
+from tests.support.runs import failed_redrive
+from tests.support.stream_entries import event
+from tests.support.tables import redrive_outcomes
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 Configure = Callable[..., Settings]
-
-
-def outcomes(connection: psycopg.Connection) -> dict[str, int]:
-    query = "SELECT coalesce(outcome, 'waits'), count(*) FROM spillway.quarantine GROUP BY 1"
-    return dict(connection.execute(query).fetchall())
-
-
-def tried(result: dict[str, Any]) -> tuple[int, int, int, int]:
-    return tuple(result[name] for name in ("tried", "inserted", "duplicates", "still_bad"))  # type: ignore[return-value]
-
-
-def in_vain(*selected: Any, **options: Any) -> tuple[int, int, int, int]:
-    """Counts of a redrive of which no entry succeeds, so that its run fails."""
-    with pytest.raises(Unsuccessful, match="none of the") as failed:
-        redrive(*selected, **options)
-    assert failed.value.exit_code == ExitCode.NOTHING_REDRIVEN
-    return tried(failed.value.result)
 
 
 BAD = [event(n, user_id="") for n in range(10, 15)]
@@ -54,8 +39,8 @@ def test_after_the_mapping_is_mended_all_is_replayed_once(
 ) -> None:
     send(redis_client, stream, [*GOOD, *BAD])
     drain(stream)
-    assert in_vain(stream) == (5, 0, 0, 5)  # nothing was mended yet
-    assert outcomes(database) == {"waits": 5}
+    assert failed_redrive(stream) == (5, 0, 0, 5)  # nothing was mended yet
+    assert redrive_outcomes(database) == {"waits": 5}
     mapping = tmp_path / "spillway.toml"
     mapping.write_text(f"""
         [streams.{stream}]
@@ -67,16 +52,16 @@ def test_after_the_mapping_is_mended_all_is_replayed_once(
         properties = "properties"
         """)
     configure(mappings=mapping)
-    assert tried(redrive(stream)) == (5, 5, 0, 0)
-    assert tried(redrive(stream)) == (0, 0, 0, 0)
+    assert redrive_counts(redrive(stream)) == (5, 5, 0, 0)
+    assert redrive_counts(redrive(stream)) == (0, 0, 0, 0)
     mended = [entry | {b"user_id": b"nobody"} for entry in BAD]
     assert table_rows(database) == flat_rows([*GOOD, *mended])
-    assert outcomes(database) == {"redriven": 5}
+    assert redrive_outcomes(database) == {"redriven": 5}
     assert ledger_sums(database, stream) == (10, 5, 0, 5)  # what the drain did stays what it did
 
 
 def test_a_change_of_a_field_is_replayed_and_stays_on_record_beside_what_came(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [*GOOD, *BAD])
     drain(stream)
@@ -90,25 +75,25 @@ def test_a_change_of_a_field_is_replayed_and_stays_on_record_beside_what_came(
     assert (code, shown["outcome"]) == (0, "redriven")
     assert dict(shown["fields"]) == {name.decode(): value.decode() for name, value in BAD[0].items()}
     assert dict(shown["replayed"])["user_id"] == "anna"
-    assert outcomes(database) == {"redriven": 1, "waits": 4}
+    assert redrive_outcomes(database) == {"redriven": 1, "waits": 4}
 
 
 def test_a_conflict_stays_one_until_it_is_edited_or_discarded(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(1), event(1, user_id="a"), event(1, user_id="b")])
     drain(stream)
-    assert in_vain(stream, kind="conflict") == (2, 0, 0, 2)
+    assert failed_redrive(stream, kind="conflict") == (2, 0, 0, 2)
     first, second = (row[0] for row in database.execute("SELECT entry_id FROM spillway.quarantine ORDER BY fields"))
     other_id = str(uuid.UUID(int=9))
-    assert tried(redrive(stream, [first], changes={"event_id": other_id})) == (1, 1, 0, 0)
-    assert tried(redrive(stream, [second], changes={"user_id": "user-1"})) == (1, 0, 1, 0)
+    assert redrive_counts(redrive(stream, [first], changes={"event_id": other_id})) == (1, 1, 0, 0)
+    assert redrive_counts(redrive(stream, [second], changes={"user_id": "user-1"})) == (1, 0, 1, 0)
     assert table_rows(database) == flat_rows([event(1), event(1, user_id="a", event_id=other_id)])
-    assert outcomes(database) == {"redriven": 2}
+    assert redrive_outcomes(database) == {"redriven": 2}
 
 
 def test_what_is_discarded_stays_on_record_and_is_replayed_no_more(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [*GOOD, *BAD])
     drain(stream)
@@ -116,15 +101,15 @@ def test_what_is_discarded_stays_on_record_and_is_replayed_no_more(
     assert (code, out) == (2, "")
     assert "say --all" in err
     assert spillway("quarantine", "discard", "--stream", stream, "--all")[:2] == (0, "5 discarded\n")
-    assert tried(redrive(stream, changes={"user_id": "x"})) == (0, 0, 0, 0)
-    assert outcomes(database) == {"discarded": 5}
+    assert redrive_counts(redrive(stream, changes={"user_id": "x"})) == (0, 0, 0, 0)
+    assert redrive_outcomes(database) == {"discarded": 5}
     (by,) = database.execute("SELECT DISTINCT resolved_by FROM spillway.quarantine").fetchone() or ("",)
     assert by
     assert table_rows(database) == flat_rows(GOOD)
 
 
 def test_the_list_shows_what_waits_and_why(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [*GOOD, *BAD, event(20, time="[red]never")])
     drain(stream)
@@ -160,7 +145,7 @@ def test_redrives_that_meet_replay_every_entry_once(
         3_500, 3_000, 500, 0,
     ]  # fmt: skip
     assert table_rows(database) == flat_rows([*GOOD, *(entry | {b"user_id": b"late"} for entry in bad)])
-    assert outcomes(database) == {"redriven": 3_500}
+    assert redrive_outcomes(database) == {"redriven": 3_500}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +159,7 @@ def test_redrives_that_meet_replay_every_entry_once(
     ],
 )
 def test_a_wrong_use_is_told_in_one_line(
-    arguments: list[str], told: str, spillway: Spillway, database: psycopg.Connection
+    arguments: list[str], told: str, spillway: RunSpillway, database: psycopg.Connection
 ) -> None:
     code, out, err = spillway("quarantine", *arguments)
     assert (code, out) == (1 if arguments[0] == "show" else 2, "")
@@ -201,5 +186,5 @@ def test_a_drain_with_too_many_bad_entries_in_a_range_fails_after_it_has_kept_th
     else:
         drain(stream)
     assert table_rows(database) == flat_rows(good)
-    assert outcomes(database) == {"waits": bad}
+    assert redrive_outcomes(database) == {"waits": bad}
     assert drain(stream)["read"] == 0

@@ -22,12 +22,11 @@ from infra.producers.send import send
 from infra.settings import Settings
 from tasks.maintain.check import _slowest_load
 from tasks.maintain.maintain_report import VIOLATION_EVENT
-from tests.conftest import Servers
-from tests.flows.test_maintain import run_job
 from tests.support.aged import chunk_ends, events, kept, on_record
-from tests.support.chunked import only_job
+from tests.support.chunked import only_job, run_job
 from tests.support.oracle import Key, Row, flat_rows, ledger_sums, table_rows
 from tests.support.processes import Drain
+from tests.support.servers import Servers
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -17,10 +17,10 @@ from infra.settings import Settings
 from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import load, names
 from tasks.archive.verify import unlisted
-from tests.flows.test_drain import event
 from tests.support.aged import chunk_ends, on_record
 from tests.support.archives import as_rows, by_pandas
 from tests.support.oracle import Key, Row, table_digest, table_rows
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

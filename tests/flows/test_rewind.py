@@ -12,9 +12,10 @@ import redis
 from flows.drain import drain
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import counts, event
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.results import drain_counts
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -69,10 +70,15 @@ def failed_over_with_a_lost_tail_whose_id_was_used_again(client: redis.Redis, st
     ],
 )
 def test_it_is_refused_with_the_choices_and_accepted_it_is_drained_whole(
-    rewind: Rewind, told: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: Spillway
+    rewind: Rewind,
+    told: str,
+    redis_client: redis.Redis,
+    database: psycopg.Connection,
+    stream: str,
+    spillway: RunSpillway,
 ) -> None:
     entries = add(redis_client, stream, *range(20), ms=1_700_000_000_000)
-    assert counts(drain(stream)) == (20, 20, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (20, 20, 0, 0, 0)
     there = rewind(redis_client, stream)
     for _ in range(2):
         with pytest.raises(Terminal, match=f"{told}.*nothing was read: .*accept-rewind {stream}"):
@@ -84,12 +90,12 @@ def test_it_is_refused_with_the_choices_and_accepted_it_is_drained_whole(
     assert code == 0
     old_books = out.split()[-1]
     known = len([entry for entry in there if entry in entries])
-    assert counts(drain(stream)) == (len(there), len(there) - known, known, 0, 0)
+    assert drain_counts(drain(stream)) == (len(there), len(there) - known, known, 0, 0)
     assert table_rows(database) == flat_rows([*entries, *there])
     assert ledger_is_whole(database, stream)
     assert ledger_sums(database, old_books) == (20, 20, 0, 0)
     add(redis_client, stream, 300)
-    assert counts(drain(stream)) == (1, 1, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (1, 1, 0, 0, 0)
 
 
 def test_redis_brought_back_to_the_newer_state_is_drained_again_without_a_hand(
@@ -103,7 +109,7 @@ def test_redis_brought_back_to_the_newer_state_is_drained_again_without_a_hand(
         drain(stream)
     redis_client.restore(stream, 0, saved, replace=True)
     entries += add(redis_client, stream, 7)
-    assert counts(drain(stream)) == (1, 1, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (1, 1, 0, 0, 0)
     assert table_rows(database) == flat_rows(entries)
 
 
@@ -127,12 +133,12 @@ def test_what_ordinary_trimming_and_deleting_leaves_is_no_rewind(
             redis_client.xdel(stream, *ids)
     for number in (20, 21):
         entries += add(redis_client, stream, number)
-        assert counts(drain(stream)) == (1, 1, 0, 0, 0)
+        assert drain_counts(drain(stream)) == (1, 1, 0, 0, 0)
     assert table_rows(database) == flat_rows(entries)
 
 
 def test_a_stream_that_nobody_knows_cannot_be_accepted(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(1)])
     drain(stream)

@@ -27,10 +27,10 @@ from infra.producers.send import send
 from infra.schema import apply_schema
 from infra.settings import Settings
 from tasks.preflight.rights import NEEDS, Privilege, check_rights, rights, statements
-from tests.conftest import Servers
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, table_rows
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -277,7 +277,7 @@ def test_maintain_needs_the_owner_of_the_table(
     assert table_rows(owner) == {}
 
 
-def test_the_command_prints_the_same_statements(command_line: Spillway, as_least: Callable[..., Settings]) -> None:
+def test_the_command_prints_the_same_statements(command_line: RunSpillway, as_least: Callable[..., Settings]) -> None:
     as_least()
     code, out, _ = command_line("grants", ROLE)
     assert code == 0

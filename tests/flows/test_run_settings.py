@@ -15,10 +15,10 @@ from infra import settings as module
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.conftest import Spillway
-from tests.flows.test_unknown_fields import READINGS
 from tests.support.backfill_sources import written
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import crossref_rows, table_rows
+from tests.support.stream_entries import SENSOR_READINGS
 
 Configure = Callable[..., Settings]
 
@@ -35,7 +35,7 @@ Configure = Callable[..., Settings]
     ],
 )
 def test_a_misspelled_variable_stops_every_command(
-    command: str, spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, sample: Path,
+    command: str, spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, sample: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     send(redis_client, "events-x", ({b"data": line} for line in sample.read_bytes().splitlines()[:10]))
@@ -64,9 +64,9 @@ def test_mappings_are_those_of_the_project_wherever_a_run_starts(
 
 
 def test_a_mapping_file_that_is_named_must_be_there(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, configure: Configure, tmp_path: Path
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, configure: Configure, tmp_path: Path
 ) -> None:
-    send(redis_client, "events-x", READINGS[:3])
+    send(redis_client, "events-x", SENSOR_READINGS[:3])
     for name, place in ((str(tmp_path / "none.toml"), tmp_path), ("none.toml", module.PROJECT_ROOT)):
         configure(mappings=name)
         code, _, err = spillway("drain", "--stream", "events-x")
@@ -83,7 +83,7 @@ def test_a_project_without_mappings_is_said_where_one_is_missed(
     monkeypatch.setattr(Settings.model_fields["mappings"], "default", tmp_path / "spillway.toml")
     Settings.model_rebuild(force=True)
     module.settings.cache_clear()
-    send(redis_client, "events-x", READINGS[:3])
+    send(redis_client, "events-x", SENSOR_READINGS[:3])
     try:
         with pytest.raises(Terminal, match=f"events-x: there is no {tmp_path}/spillway.toml, and without a mapping"):
             drain("events-x")

@@ -30,9 +30,10 @@ from prefect.states import Pending, Scheduled
 from infra.producers.send import send
 from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT
-from tests.conftest import BIN, Servers
-from tests.flows.test_drain import event
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.programs import BIN
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
 
 # Each waits for a minute or two, on one server that they share.
 pytestmark = pytest.mark.timeout(420)

@@ -28,9 +28,9 @@ from infra.schema import apply_schema
 from infra.settings import Settings
 from tasks.ledger.plan import plan
 from tasks.preflight.rights import NEEDS, rights, statements
-from tests.conftest import Servers
-from tests.flows.test_drain import event
 from tests.support.oracle import crossref_rows, flat_rows, table_rows
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

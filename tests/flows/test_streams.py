@@ -15,8 +15,8 @@ from infra.errors.exceptions import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings, settings
-from tests.flows.test_drain import event
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -15,9 +15,10 @@ import pytest
 import redis
 
 from infra.producers.send import send
-from tests.conftest import BIN, Servers
-from tests.flows.test_drain import event
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.programs import BIN
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from infra.producers.send import send
 from infra.schema import apply_schema
 from infra.settings import Settings
 from tasks.streams.consumer_group import FIRST_RELEASE
-from tests.conftest import Servers
-from tests.flows.test_drain import event
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -15,15 +15,10 @@ from flows.drain import drain
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.test_drain import event
 from tests.support.oracle import flat_rows, ledger_sums, table_rows
+from tests.support.stream_entries import SENSOR_READINGS, event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-READINGS = [
-    {b"ts": b"%d" % (1_764_000_000_000 + n), b"sensorId": b"s%d" % (n % 3), b"kind": b"temp", b"celsius": b"20.5"}
-    for n in range(1_200)
-]
 
 
 def streams(database: psycopg.Connection) -> list[str]:
@@ -33,7 +28,7 @@ def streams(database: psycopg.Connection) -> list[str]:
 def test_a_stream_of_unknown_fields_is_refused_unwritten_and_the_others_of_the_pattern_are_drained(
     redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    send(redis_client, "odd:b", READINGS)
+    send(redis_client, "odd:b", SENSOR_READINGS)
     good = [event(n) for n in range(10)]
     send(redis_client, "odd:a", good[:5])
     send(redis_client, "odd:c", good[5:])

@@ -14,11 +14,11 @@ from flows.drain import drain
 from flows.maintain import maintain
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
-from tests.flows.test_retention import events
+from tests.support.aged import events
 from tests.support.backfill_sources import csv_text, flat_columns, written
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, table_digest, table_rows
+from tests.support.stream_entries import event
 
 Configure = Callable[..., Settings]
 
@@ -36,7 +36,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_file_is_loaded_its_bad_rows_are_replayed_and_the_table_is_maintained(
-    url: str, spillway: Spillway, database: psycopg.Connection, configure: Configure, tmp_path: Path
+    url: str, spillway: RunSpillway, database: psycopg.Connection, configure: Configure, tmp_path: Path
 ) -> None:
     configure(redis_url=url, retries=0, compress_after="")
     entries = [event(n) for n in range(50)]
@@ -57,7 +57,7 @@ def test_a_file_is_loaded_its_bad_rows_are_replayed_and_the_table_is_maintained(
 
 
 def test_an_archive_comes_back(
-    url: str, spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    url: str, spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Configure, tmp_path: Path,
 ) -> None:  # fmt: skip
     send(redis_client, stream, events())
@@ -83,7 +83,7 @@ def test_an_archive_comes_back(
     "command", ["drain --stream x", "backfill --stream x", "reconcile --stream x", "status", "serve"]
 )
 def test_what_needs_redis_refuses_a_url_that_cannot_be_read_before_anything_else(
-    command: str, spillway: Spillway, database: psycopg.Connection, configure: Configure
+    command: str, spillway: RunSpillway, database: psycopg.Connection, configure: Configure
 ) -> None:
     configure(redis_url=URLS["malformed"])
     code, _, err = spillway(*command.split())

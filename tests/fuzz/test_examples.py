@@ -15,13 +15,13 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from infra.connections.clients import Clients
-from tests.conftest import Servers
 from tests.fuzz.books import Met, differences
 from tests.fuzz.layouts import LAYOUTS, MAPPINGS
 from tests.fuzz.prediction import FLAT, JSON, Layout, Oracle
 from tests.fuzz.seed import SEED
 from tests.fuzz.spoiling import BAD_IDS, BAD_TIMES, BEYOND_NUMERIC, LONE_SURROGATES, NOT_JSON, NOT_UTF8
 from tests.fuzz.streams import EARLIEST, LATEST, add, drain_plainly, forget, ids
+from tests.support.servers import Servers
 
 # Few of each, so that keys come again, with the same content or other, in this spelling or another.
 IDS = ["00000000-0000-4000-8000-000000000001", "{00000000000040008000000000000001}", "0" * 31 + "2", "order-17"]

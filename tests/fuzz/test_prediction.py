@@ -10,11 +10,11 @@ from random import Random
 import psycopg
 import pytest
 
-from tests.conftest import Servers
 from tests.fuzz.jsonb import BEYOND_DEPTH, SURE_DEPTH, Refused, compared, parse, stored
 from tests.fuzz.seed import SEED
 from tests.fuzz.spelling import any_tree, spell_tree
 from tests.fuzz.spoiling import BEYOND_NUMERIC, LONE_SURROGATES, NOT_JSON, TOO_DEEP, WITHIN_NUMERIC, with_noise
+from tests.support.servers import Servers
 
 _TRY = """
     CREATE FUNCTION pg_temp.as_jsonb(document text) RETURNS jsonb LANGUAGE plpgsql AS $$

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from infra.schema import apply_schema
 from infra.settings import SCHEMA_SQL
-from tests.conftest import Servers
+from tests.support.servers import Servers
 
 _CATALOG = """
     SELECT 'column', c.table_schema || '.' || c.table_name, c.column_name,

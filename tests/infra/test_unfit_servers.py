@@ -20,9 +20,9 @@ from infra.servers.external import External
 from infra.versions import unfit_database, unfit_redis
 from tasks.preflight.server_versions import check_servers
 from tasks.streams.tail import find_streams
-from tests.conftest import Servers
-from tests.infra.servers.conftest import free_port
+from tests.support.instances import free_port
 from tests.support.redis_by_hand import REDIS, await_answer, plain, refusal, run, settings_of
+from tests.support.servers import Servers
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
 

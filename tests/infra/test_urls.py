@@ -16,7 +16,7 @@ from infra.errors.exceptions import SpillwayError, Terminal, WrongUse
 from infra.locations import open_location, without_credentials
 from infra.settings import Settings, host_of, settings
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
-from tests.conftest import BIN
+from tests.support.programs import BIN
 
 # Letters that stand in no message of ours, so that any four of them in an output come from the secret.
 _SECRET = st.text("JKQXZ789", min_size=6, max_size=14)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from tests.flows.test_drain import event
 from tests.support.oracle import Key, Row
+from tests.support.stream_entries import event
 
 DAYS = 60  # back from today, some events each
 PER_DAY = 8

@@ -16,8 +16,8 @@ import redis
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal
 from infra.settings import Settings
-from tests.conftest import BIN
-from tests.infra.servers.conftest import free_port
+from tests.support.instances import free_port
+from tests.support.programs import BIN
 
 REDIS = shutil.which("redis-server")
 

@@ -13,12 +13,12 @@ from infra.settings import Settings
 from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import Manifest, manifest_path
 from tasks.archive.write_chunk import archive_chunk
-from tests.flows.conftest import Spillway
 from tests.support.archives import THURSDAY, chunks, event, insert, many
+from tests.support.command_line import RunSpillway
 
 
 @pytest.fixture
-def spillway(command_line: Spillway) -> Spillway:
+def spillway(command_line: RunSpillway) -> RunSpillway:
     """Without a Prefect server."""
     return command_line
 
@@ -31,7 +31,7 @@ def archives(database: psycopg.Connection, tmp_path: Path, configure: Callable[.
     return [archive_chunk(database, chunk, open_root(str(tmp_path))) for chunk in chunks(database)]
 
 
-def test_list_shows_times_rows_and_sizes(spillway: Spillway, archives: list[Manifest]) -> None:
+def test_list_shows_times_rows_and_sizes(spillway: RunSpillway, archives: list[Manifest]) -> None:
     code, out, _ = spillway("archive", "list")
     assert code == 0
     assert "1,200" in out
@@ -41,7 +41,7 @@ def test_list_shows_times_rows_and_sizes(spillway: Spillway, archives: list[Mani
     assert all(manifest.name in out for manifest in archives)
 
 
-def test_json_is_one_object_a_line(spillway: Spillway, archives: list[Manifest]) -> None:
+def test_json_is_one_object_a_line(spillway: RunSpillway, archives: list[Manifest]) -> None:
     code, out, _ = spillway("archive", "list", "--json")
     found = [json.loads(line) for line in out.splitlines()]
     assert (code, [(one["name"], one["rows"]) for one in found]) == (0, [(m.name, m.rows) for m in archives])
@@ -50,7 +50,7 @@ def test_json_is_one_object_a_line(spillway: Spillway, archives: list[Manifest])
 
 
 def test_verify_reads_all_and_tells_of_files_that_nobody_lists(
-    spillway: Spillway, archives: list[Manifest], tmp_path: Path
+    spillway: RunSpillway, archives: list[Manifest], tmp_path: Path
 ) -> None:
     assert spillway("archive", "verify") == (0, "2 whole, 1,201 rows; 0 not\n", "")
     (tmp_path / "events" / "day=2024-01-04" / "mine.txt").write_text("x")
@@ -61,7 +61,7 @@ def test_verify_reads_all_and_tells_of_files_that_nobody_lists(
 
 
 def test_a_damaged_archive_is_named_with_its_file_and_the_others_are_verified(
-    spillway: Spillway, archives: list[Manifest], tmp_path: Path
+    spillway: RunSpillway, archives: list[Manifest], tmp_path: Path
 ) -> None:
     bad = archives[0].files[2].path
     (tmp_path / bad).write_bytes((tmp_path / bad).read_bytes()[:-1])
@@ -75,7 +75,9 @@ def test_a_damaged_archive_is_named_with_its_file_and_the_others_are_verified(
     assert spillway("archive", "list")[0] == 0
 
 
-def test_a_manifest_that_cannot_be_read_is_named(spillway: Spillway, archives: list[Manifest], tmp_path: Path) -> None:
+def test_a_manifest_that_cannot_be_read_is_named(
+    spillway: RunSpillway, archives: list[Manifest], tmp_path: Path
+) -> None:
     path = manifest_path(archives[1].name)
     (tmp_path / path).write_text("{")
     for command in ("list", "verify"):
@@ -90,20 +92,20 @@ def test_a_manifest_that_cannot_be_read_is_named(spillway: Spillway, archives: l
     )
 
 
-def test_an_archive_that_is_not_there_is_an_error(spillway: Spillway, archives: list[Manifest]) -> None:
+def test_an_archive_that_is_not_there_is_an_error(spillway: RunSpillway, archives: list[Manifest]) -> None:
     code, _, err = spillway("archive", "verify", "no-such-archive")
     assert code == 1
     assert "no-such-archive" in err
     assert "found no file" in err
 
 
-def test_without_a_place_the_setting_is_named(spillway: Spillway) -> None:
+def test_without_a_place_the_setting_is_named(spillway: RunSpillway) -> None:
     code, _, err = spillway("archive", "list")
     assert code == 2
     assert "SPILLWAY_ARCHIVE_URL" in err
 
 
-def test_a_place_without_archives_is_an_empty_list(spillway: Spillway, tmp_path: Path) -> None:
+def test_a_place_without_archives_is_an_empty_list(spillway: RunSpillway, tmp_path: Path) -> None:
     code, out, _ = spillway("archive", "list", "--url", str(tmp_path / "nothing"))
     assert code == 0
     assert "0 archives" in out

@@ -12,11 +12,11 @@ import pytest
 import redis
 
 from infra.producers.send import send
-from tests.conftest import BIN
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
 from tests.support.backfill_sources import csv_text, flat_columns, parquet, written
+from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.programs import BIN
+from tests.support.stream_entries import event
 
 ENTRIES = [event(n) for n in range(1_200)]
 
@@ -45,7 +45,7 @@ def test_json_is_one_object_on_the_last_line(
 
 
 def test_the_books_are_a_table_for_people(
-    path: str, spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+    path: str, spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     more = [event(2_000 + n) for n in range(5)]
     written(tmp_path, "y.parquet", parquet(map(flat_columns, more)))
@@ -62,7 +62,7 @@ def test_the_books_are_a_table_for_people(
 
 
 def test_a_stream_is_named_by_its_option(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, ENTRIES[:30])
     ids = [entry_id.decode() for entry_id, _ in redis_client.xrange(stream)]  # type: ignore[union-attr]
@@ -75,7 +75,7 @@ def test_a_stream_is_named_by_its_option(
     assert table_rows(database) == flat_rows(ENTRIES[5:20])
 
 
-def test_a_rate_is_kept(path: str, spillway: Spillway, database: psycopg.Connection) -> None:
+def test_a_rate_is_kept(path: str, spillway: RunSpillway, database: psycopg.Connection) -> None:
     """1,210 rows at 300/s: slices of two seconds' worth, and never faster."""
     began = time.monotonic()
     code, out, _ = spillway("backfill", path, "--rate", "300", "--json")
@@ -89,7 +89,7 @@ def test_a_rate_is_kept(path: str, spillway: Spillway, database: psycopg.Connect
 
 
 def test_one_load_at_a_time_is_in_the_order_of_the_rows(
-    spillway: Spillway, database: psycopg.Connection, tmp_path: Path
+    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, ENTRIES[:60])))
     code, out, _ = spillway("backfill", path, "--parallel", "1", "--rate", "10", "--json")
@@ -102,7 +102,7 @@ def test_one_load_at_a_time_is_in_the_order_of_the_rows(
     assert spillway("backfill", path, "--parallel", "0")[0] != 0
 
 
-def test_help_names_what_there_is(command_line: Spillway) -> None:
+def test_help_names_what_there_is(command_line: RunSpillway) -> None:
     code, out, _ = command_line("backfill", "--help")
     assert code == 0
     for option in ("--stream", "--archive", "--mapping", "--again", "--expired", "--dry-run", "--rate", "--parallel"):

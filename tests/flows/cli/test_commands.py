@@ -13,10 +13,12 @@ import redis
 
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.conftest import BIN, Servers
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
+from tests.support.command_line import RunSpillway, assert_one_error
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.programs import BIN
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
+from tests.support.tables import nothing_was_written
 
 
 def test_json_is_one_object_on_the_last_line(
@@ -39,7 +41,7 @@ def test_json_is_one_object_on_the_last_line(
 
 
 def test_the_books_are_a_table_for_people(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(1234)])
     code, out, _ = spillway("drain", "--stream", stream)
@@ -49,7 +51,7 @@ def test_the_books_are_a_table_for_people(
 
 
 def test_an_empty_stream_is_no_error(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     redis_client.xadd(stream, event(1))
     redis_client.xtrim(stream, maxlen=0)
@@ -58,62 +60,50 @@ def test_an_empty_stream_is_no_error(
     assert table_rows(database) == {}
 
 
-def nothing_was_written(database: psycopg.Connection) -> bool:
-    query = "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM spillway.ledger)"
-    return database.execute(query).fetchone() == (0,)
-
-
-def one_line(err: str, *parts: str) -> None:
-    """Exactly one error line, with all of `parts`, no traceback, no password."""
-    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    for part in parts:
-        assert part in line
-    assert "Traceback" not in err
-    assert "analytics_pass" not in err
-
-
-def test_a_missing_stream_is_named(spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection) -> None:
+def test_a_missing_stream_is_named(
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
     code, _, err = spillway("drain", "--stream", "no-such-stream")
     assert code == 1
-    one_line(err, "'no-such-stream' does not exist in Redis", "check the name")
+    assert_one_error(err, "'no-such-stream' does not exist in Redis", "check the name")
     assert nothing_was_written(database)
 
 
 def test_a_key_that_is_no_stream_is_named(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
     redis_client.set("a-string", "x")
     code, _, err = spillway("drain", "--stream", "a-string")
     assert code == 1
-    one_line(err, "'a-string' in Redis is a string, expected a stream")
+    assert_one_error(err, "'a-string' in Redis is a string, expected a stream")
 
 
 def test_a_wrong_password_of_postgres(
-    spillway: Spillway, servers: Servers, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    spillway: RunSpillway, servers: Servers, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
     redis_client.xadd(stream, event(1))
     configure(database_url=servers.settings.database.replace("analytics_pass", "geheim-wrong"))
     code, _, err = spillway("drain", "--stream", stream)
     assert code == 1
-    one_line(err, "password authentication failed", "SPILLWAY_DATABASE_URL")
+    assert_one_error(err, "password authentication failed", "SPILLWAY_DATABASE_URL")
     assert "geheim-wrong" not in err
     assert nothing_was_written(database)
 
 
 def test_a_wrong_password_of_redis(
-    spillway: Spillway, servers: Servers, database: psycopg.Connection, configure: Callable[..., Settings]
+    spillway: RunSpillway, servers: Servers, database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
     configure(redis_url=servers.settings.redis.replace("redis://", "redis://:geheim-wrong@"))
     code, _, err = spillway("drain", "--stream", "events")
     assert code == 1
-    one_line(err, "Redis at 127.0.0.1:", "SPILLWAY_REDIS_URL")
+    assert_one_error(err, "Redis at 127.0.0.1:", "SPILLWAY_REDIS_URL")
     assert "geheim-wrong" not in err
 
 
 @pytest.mark.parametrize(("server", "variable"), [("Redis", "redis_url"), ("PostgreSQL", "database_url")])
 def test_a_server_that_is_down_is_tried_again_and_then_named(
-    server: str, variable: str, spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection,
+    server: str, variable: str, spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection,
     stream: str, configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
     redis_client.xadd(stream, event(1))
@@ -121,13 +111,13 @@ def test_a_server_that_is_down_is_tried_again_and_then_named(
     configure(**{variable: f"{scheme}://127.0.0.1:1/0"})
     code, _, err = spillway("drain", "--stream", stream)
     assert code == 1
-    one_line(err, f"{server} at 127.0.0.1:1", "spillway up", f"SPILLWAY_{variable.upper()}")
+    assert_one_error(err, f"{server} at 127.0.0.1:1", "spillway up", f"SPILLWAY_{variable.upper()}")
     assert "trying again" in err
     assert nothing_was_written(database)
 
 
 def test_a_mapping_that_names_a_missing_key_is_refused_before_anything_is_written(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path,
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
     mapping = tmp_path / "spillway.toml"
@@ -140,12 +130,12 @@ def test_a_mapping_that_names_a_missing_key_is_refused_before_anything_is_writte
     code, _, err = spillway("drain", "--stream", stream)
     assert code == 1
     fields = "'event_id', 'event_type', 'user_id', 'time', 'properties'"
-    one_line(err, f'streams."{stream}".time', "'occured_at'", fields)
+    assert_one_error(err, f'streams."{stream}".time', "'occured_at'", fields)
     assert nothing_was_written(database)
 
 
 def test_a_mapping_with_an_unknown_key_is_refused_at_start(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path,
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
     mapping = tmp_path / "spillway.toml"
@@ -154,7 +144,7 @@ def test_a_mapping_with_an_unknown_key_is_refused_at_start(
     redis_client.xadd(stream, event(1))
     code, _, err = spillway("drain", "--stream", stream)
     assert code == 2
-    one_line(err, str(mapping), "tiem")
+    assert_one_error(err, str(mapping), "tiem")
     assert nothing_was_written(database)
 
 
@@ -164,15 +154,15 @@ def test_a_prefect_server_that_is_down_is_named(command: tuple[str, ...], env: d
     env = env | {"PREFECT_API_URL": "http://127.0.0.1:1/api"}
     done = subprocess.run([BIN / "spillway", *command], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    one_line(done.stderr, "the Prefect server (http://127.0.0.1:1/api) does not answer", "prefect server start")
+    assert_one_error(done.stderr, "the Prefect server (http://127.0.0.1:1/api) does not answer", "prefect server start")
 
 
 def test_an_absent_schema_is_named_with_the_command_that_makes_it(
-    spillway: Spillway, servers: Servers, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    spillway: RunSpillway, servers: Servers, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
     redis_client.xadd(stream, event(1))
     configure(database_url=servers.settings.database.rpartition("/")[0] + "/postgres")
     code, _, err = spillway("drain", "--stream", stream)
     assert code == 1
-    one_line(err, "spillway schema")
+    assert_one_error(err, "spillway schema")

@@ -10,52 +10,35 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.drain import drain
 from infra.errors.exit_codes import ExitCode, exit_code_lines
 from infra.producers.send import send
 from infra.settings import PROJECT_ROOT
-from tests.conftest import BIN
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
-from tests.flows.test_losses import fill
-from tests.flows.test_recover import damage
+from tests.support.command_line import RunSpillway
+from tests.support.flow_runs import failed_with, last_run
+from tests.support.old_releases import record_as_lost
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
-from tests.tasks.ledger import test_settle
+from tests.support.programs import BIN
+from tests.support.stream_entries import add_entries, event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def last_run() -> FlowRun:
-    with get_client(sync_client=True) as client:
-        (run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
-    return run
-
-
-def failed_with(run: FlowRun, message: str) -> bool:
-    state = run.state
-    assert state is not None
-    assert state.type == StateType.FAILED, state
-    return message in str(state.message)
-
-
 def lose(client: redis.Redis, stream: str, first: int = 10) -> None:
     """Add ten entries of which six go before they are drained."""
-    fill(client, stream, first, first + 10)
+    add_entries(client, stream, first, first + 10)
     client.xtrim(stream, maxlen=4, approximate=False)
 
 
 def test_a_drain_that_records_a_loss_drains_all_else_prints_its_books_and_exits_with_3(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
     for name in ("a:lossy", "b:whole"):
-        fill(redis_client, name, 0, 10)
+        add_entries(redis_client, name, 0, 10)
     drain("?:*")
     lose(redis_client, "a:lossy")
-    fill(redis_client, "b:whole", 20, 30)
+    add_entries(redis_client, "b:whole", 20, 30)
     code, out, err = spillway("drain", "--stream", "?:*", "--json")
     assert code == 3
     books = json.loads(out)
@@ -78,7 +61,7 @@ def test_prefect_does_not_try_again_a_drain_that_has_recorded_a_loss(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, env: dict[str, str]
 ) -> None:
     """A second run would find nothing lost, and be Completed."""
-    fill(redis_client, stream, 0, 10)
+    add_entries(redis_client, stream, 0, 10)
     drain(stream)
     lose(redis_client, stream)
     environment = env | {"PREFECT_FLOWS_DEFAULT_RETRIES": "2", "PREFECT_FLOWS_DEFAULT_RETRY_DELAY_SECONDS": "0"}
@@ -91,9 +74,9 @@ def test_prefect_does_not_try_again_a_drain_that_has_recorded_a_loss(
 
 
 def test_reconcile_exits_with_3_until_the_loss_is_accepted_and_shows_it_from_then_on(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    fill(redis_client, stream, 0, 10)
+    add_entries(redis_client, stream, 0, 10)
     drain(stream)
     assert spillway("reconcile", "--stream", stream)[0] == 0
     lose(redis_client, stream)
@@ -135,11 +118,11 @@ def test_reconcile_exits_with_3_until_the_loss_is_accepted_and_shows_it_from_the
 
 
 def test_an_accepted_loss_that_is_recovered_is_not_accepted_any_more(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     """Otherwise it would hide the next loss."""
-    test_settle.fill(redis_client, stream, 0, 20)
-    damage(database, redis_client, stream, 10, 20, "the same row")
+    add_entries(redis_client, stream, 0, 20)
+    record_as_lost(database, redis_client, stream, 10, 20, "the same row")
     assert spillway("stream", "accept-loss", stream)[0] == 0
     assert "10 entries will be drained" in spillway("stream", "recover", stream)[1]
     assert database.execute("SELECT lost, accepted FROM spillway.streams").fetchone() == (0, 0)
@@ -148,7 +131,7 @@ def test_an_accepted_loss_that_is_recovered_is_not_accepted_any_more(
 
 
 def test_a_redrive_of_which_nothing_succeeds_exits_with_4(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(1), event(2), event(3), event(4, user_id=""), event(5, user_id="")])
     drain(stream)
@@ -164,7 +147,7 @@ def test_a_redrive_of_which_nothing_succeeds_exits_with_4(
 
 
 def test_a_failure_is_1_and_a_wrong_use_or_setting_is_2(
-    spillway: Spillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str, env: dict[str, str],
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str, env: dict[str, str],
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
     send(redis_client, stream, [event(1)])

@@ -13,7 +13,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from flows.cli.schedule_status import Run, deployment_statuses, judge
 from flows.cli.stream_status import quarantine_waiting, stream_statuses
 from infra.producers.send import send
-from tests.flows.test_drain import event
+from tests.support.stream_entries import event
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 

@@ -13,17 +13,17 @@ from prefect.states import Scheduled
 
 from infra.producers.send import send
 from infra.settings import settings
-from tests.conftest import deploy
-from tests.flows.conftest import Spillway
-from tests.flows.test_drain import event
+from tests.support.command_line import RunSpillway
+from tests.support.prefect_server import deploy_all
+from tests.support.stream_entries import event
 
 
 def test_status_shows_servers_schedule_streams_and_quarantine(
-    spillway: Spillway, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
+    spillway: RunSpillway, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     from flows.drain import drain
 
-    deploy(env)
+    deploy_all(env)
     due = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=5)
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("drain/scheduled").id
@@ -47,7 +47,7 @@ def test_status_shows_servers_schedule_streams_and_quarantine(
 
 
 def test_status_without_a_prefect_server_says_so_and_goes_on(
-    spillway: Spillway, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    spillway: RunSpillway, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -60,7 +60,7 @@ def test_status_without_a_prefect_server_says_so_and_goes_on(
     assert settings().database not in out + err
 
 
-def test_the_credentials_of_prefects_url_are_not_shown(spillway: Spillway, database: psycopg.Connection) -> None:
+def test_the_credentials_of_prefects_url_are_not_shown(spillway: RunSpillway, database: psycopg.Connection) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     for url in ("http://admin:Kq7#xW9z@127.0.0.1:9/api", "http://admin:Kq7xW9z@127.0.0.1:9/api"):

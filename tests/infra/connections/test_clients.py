@@ -13,9 +13,9 @@ from infra.connections.clients import Clients, postgres_connection, redis_client
 from infra.errors.exceptions import PasswordMissing, Terminal, Transient, UnknownHost
 from infra.errors.next_steps import next_step
 from infra.settings import Settings, host_of
-from tests.conftest import Servers
-from tests.infra.errors.test_kinds import PASSING_STATES, of_state
 from tests.support.proxy import Proxy
+from tests.support.servers import Servers
+from tests.support.sqlstates import TRANSIENT_STATES, error_of_state
 
 
 def test_a_rediss_url_asks_for_tls_and_a_redis_url_does_not() -> None:
@@ -118,9 +118,9 @@ def test_the_server_notices_within_a_minute_that_a_client_has_vanished(servers: 
     assert 0 < idle + interval * count <= 60
 
 
-@pytest.mark.parametrize("state", PASSING_STATES)
+@pytest.mark.parametrize("state", TRANSIENT_STATES)
 def test_every_passing_error_of_postgresql_ends_with_a_next_step_of_its_own(state: str) -> None:
-    step = next_step(of_state(state))
+    step = next_step(error_of_state(state))
     assert step != "see docs/operations.md"
     assert ("start it" in step) == (state[:2] == "08"), "a server that answers need not be started"
 

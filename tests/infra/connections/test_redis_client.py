@@ -15,8 +15,8 @@ from infra.servers.external import External
 from infra.settings import Settings
 from infra.urls import read_redis_url
 from tasks.streams.tail import find_streams
-from tests.conftest import Servers
 from tests.support.redis_by_hand import REDIS, plain, run, settings_of
+from tests.support.servers import Servers
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
 

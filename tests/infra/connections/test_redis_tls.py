@@ -11,7 +11,7 @@ import pytest
 
 from infra.connections.clients import redis_client
 from infra.errors.exceptions import Terminal
-from tests.infra.servers.conftest import free_port
+from tests.support.instances import free_port
 from tests.support.redis_by_hand import REDIS, plain, refusal, run, settings_of
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")

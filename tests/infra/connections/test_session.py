@@ -17,7 +17,7 @@ from infra.errors.classify import is_transient
 from infra.errors.exceptions import Terminal
 from infra.errors.next_steps import next_step
 from infra.schema import apply_schema
-from tests.conftest import Servers
+from tests.support.servers import Servers
 
 
 @pytest.fixture

@@ -14,25 +14,8 @@ from infra.errors.classify import is_transient
 from infra.errors.exceptions import AlreadyDrained, Terminal, Transient
 from infra.errors.redact import one_line, redact
 from tasks.streams.tail import inspect_stream
+from tests.support.sqlstates import TRANSIENT_STATES, error_of_state
 
-PASSING_STATES = {
-    "08000": "connection exception",
-    "08006": "connection failure",
-    "40001": "serialization failure",
-    "40P01": "deadlock detected",
-    "53100": "disk full",
-    "53200": "out of memory",
-    "53300": "too many connections",
-    "55P03": "lock not available",
-    "57014": "query canceled",
-    "57P01": "admin shutdown",
-    "57P02": "crash shutdown",
-    "57P03": "cannot connect now",
-    "57P05": "idle session timeout",
-    "25006": "read only transaction",
-    "25P03": "idle in transaction session timeout",
-    "58030": "I/O error",
-}
 LASTING_STATES = {
     "22P02": "invalid text representation",
     "22021": "character not in repertoire",
@@ -52,18 +35,14 @@ LASTING_STATES = {
 }
 
 
-def of_state(state: str) -> psycopg.Error:
-    return type("Refused", (psycopg.errors.lookup(state),), {"sqlstate": state})("words")
-
-
-@pytest.mark.parametrize("state", PASSING_STATES)
+@pytest.mark.parametrize("state", TRANSIENT_STATES)
 def test_a_state_that_passes_is_tried_again(state: str) -> None:
-    assert is_transient(of_state(state))
+    assert is_transient(error_of_state(state))
 
 
 @pytest.mark.parametrize("state", LASTING_STATES)
 def test_a_state_that_stays_is_not_tried_again(state: str) -> None:
-    assert not is_transient(of_state(state))
+    assert not is_transient(error_of_state(state))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ import pytest
 from infra import schema
 from infra.errors.exceptions import Terminal, Transient
 from infra.schema import apply_schema, schema_is_there, statements
-
-from .conftest import Instance, free_port
+from tests.support.instances import Instance, free_port
 
 
 def test_meta_commands_are_left_out() -> None:

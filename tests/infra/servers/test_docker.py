@@ -18,10 +18,9 @@ from infra.errors.exceptions import Terminal
 from infra.servers.engine import SERVICES, Service
 from infra.servers.server import children
 from infra.settings import DATABASE_PASSWORD
+from tests.support.instances import Instance
 from tests.support.oracle import flat_rows, table_rows
-
-from .conftest import Instance
-from .stand_ins import Podman, containers, why_not
+from tests.support.stand_ins import Podman, containers, why_not
 
 VERSIONS = {"v1": "1.29.", "v2": "2."}
 

@@ -15,8 +15,7 @@ from infra.servers.choose import known, pick, running
 from infra.servers.engine import SERVICES, Service
 from infra.servers.ports import _listening
 from infra.settings import DATABASE_PASSWORD
-
-from .conftest import Instance
+from tests.support.instances import Instance
 
 
 def pids(instance: Instance) -> list[int | None]:

@@ -11,8 +11,7 @@ from infra.errors.exceptions import Terminal
 from infra.schema import apply_schema
 from infra.servers.external import External, libpq_variables
 from infra.urls import read_redis_url
-
-from .conftest import Instance, free_port
+from tests.support.instances import Instance, free_port
 
 SECRET = "s3cret-word"
 

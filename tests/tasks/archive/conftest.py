@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from tasks.archive.archive_root import ArchiveRoot, open_root
-from tests.tasks.table.conftest import alter  # noqa: F401
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from tasks.archive.write_chunk import archive_chunk
 from tasks.base.progress import ProgressEvent, Reached, subscribe
 from tasks.maintain import contention
 from tasks.table.chunks import Chunk
-from tests.conftest import Servers
 from tests.support.archives import (
     MICROSECOND,
     THURSDAY,
@@ -36,6 +35,7 @@ from tests.support.archives import (
     many,
     the_chunk,
 )
+from tests.support.servers import Servers
 
 WEEK = timedelta(days=7)
 

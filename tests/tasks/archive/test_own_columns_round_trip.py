@@ -33,7 +33,7 @@ from tasks.table.insert import insert
 from tests.support.archives import THURSDAY, the_chunk
 from tests.support.own_columns import dump
 from tests.support.own_table import EVER
-from tests.tasks.columns.test_round_trip import TEXT
+from tests.support.strategies import TEXT
 
 Alter = Callable[[str], None]
 

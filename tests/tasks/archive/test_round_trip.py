@@ -25,7 +25,7 @@ from tests.support.archives import (
     insert,
     the_chunk,
 )
-from tests.tasks.columns.test_round_trip import DOCUMENT, TEXT
+from tests.support.strategies import DOCUMENT, TEXT
 
 WEEK = timedelta(days=7)
 DAYS = st.integers(0, 7).map(lambda day: THURSDAY + timedelta(days=day) - (MICROSECOND if day == 7 else timedelta(0)))

@@ -16,8 +16,8 @@ from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import load, names
 from tasks.archive.steps import archive_and_drop, archive_and_keep
 from tasks.base.progress import ProgressEvent, Reached, subscribe
-from tests.conftest import Servers
 from tests.support.archives import THURSDAY, by_pandas, chunks, event, in_order, insert, many, the_chunk
+from tests.support.servers import Servers
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -18,7 +18,6 @@ from tasks.archive.manifest import Manifest, load, names
 from tasks.archive.verify import read_archive, unlisted, verify
 from tasks.archive.write_chunk import archive_chunk
 from tasks.base.progress import ProgressEvent, Reached, subscribe
-from tests.conftest import Servers
 from tests.support.archives import (
     MICROSECOND,
     THURSDAY,
@@ -37,6 +36,7 @@ from tests.support.archives import (
     the_chunk,
 )
 from tests.support.oracle import table_rows
+from tests.support.servers import Servers
 
 
 def restored(root: ArchiveRoot, manifest: Manifest) -> list[Event]:

@@ -21,7 +21,7 @@ from tasks.columns.decode import TimeWindow
 from tasks.files.file_reader import DAY_MS, address
 from tasks.files.scan import ScannedFile
 from tasks.files.spool import Spool, SpoolSection
-from tests.tasks.files.test_file_reader import filled
+from tests.support.spooled import spooled_section
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOW = EPOCH + timedelta(days=100, hours=13)
@@ -60,7 +60,7 @@ def test_rows_past_the_horizon_are_left_out_and_no_others(numbers: list[int], ke
     kept = [day for day in days if day not in past]
     with closing(Spool()) as spool:
         for way in ("fail", "skip", "load"):
-            found = source(days, filled(spool, days))
+            found = source(days, spooled_section(spool, days))
             expire(found, timedelta(days=keep), LAYOUT, way)  # type: ignore[arg-type]
             assert found.expired == len(past)
             left = kept if way == "skip" else days

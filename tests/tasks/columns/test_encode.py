@@ -17,13 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.columns.decode import Events
-from tasks.columns.encode import COLUMNS, HEADER, TRAILER, encode, payload, repeats
-from tests.conftest import Servers
+from tasks.columns.encode import encode, repeats
+from tests.support.copied_rows import EARLIEST_US, LATEST_US, copy_rows, rows_held
 from tests.support.make_entries import decoded, decoded_json, document, flat
-
-# PostgreSQL's timestamptz begins at 4714-11-24 BC and ends in 294276, past what int64 microseconds since 1970 hold.
-# https://www.postgresql.org/docs/current/datatype-datetime.html
-EARLIEST, LATEST = -210_866_803_200_000_000, 9_200_000_000_000_000_000
+from tests.support.servers import Servers
 
 Row = tuple[int, uuid.UUID, str, str, str | None]
 
@@ -49,24 +46,6 @@ def events_of(rows: list[Row]) -> Events:
     )
 
 
-def copy(connection: psycopg.Connection, *slices: pa.Array) -> int:
-    connection.execute("TRUNCATE rows")
-    with connection.cursor() as cursor:
-        with cursor.copy(f"COPY rows ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)") as out:
-            out.write(HEADER)
-            for rows in slices:
-                out.write(payload(rows))
-            out.write(TRAILER)
-        return cursor.rowcount
-
-
-def held(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
-    query = """
-        SELECT (extract(epoch FROM time) * 1000000)::bigint, event_id, event_type, user_id, properties::text
-          FROM rows ORDER BY ctid"""
-    return connection.execute(query).fetchall()
-
-
 def as_held(rows: list[Row]) -> list[tuple[Any, ...]]:
     return [(*row[:4], None if row[4] is None else json.loads(row[4])) for row in rows]
 
@@ -82,7 +61,7 @@ JSON_VALUE = st.recursive(
     max_leaves=5,
 )
 ROW = st.tuples(
-    st.integers(EARLIEST, LATEST) | st.sampled_from([EARLIEST, LATEST, 0, -1, 946_684_800_000_000]),
+    st.integers(EARLIEST_US, LATEST_US) | st.sampled_from([EARLIEST_US, LATEST_US, 0, -1, 946_684_800_000_000]),
     st.uuids(),
     TEXT,
     TEXT,
@@ -96,19 +75,19 @@ def test_any_events_are_in_the_table_as_they_were_whole_or_in_slices(
     table: psycopg.Connection, rows: list[Row], data: st.DataObject
 ) -> None:
     encoded = encode(events_of(rows))
-    assert copy(table, encoded) == len(rows)
-    assert parsed(held(table)) == as_held(rows)
+    assert copy_rows(table, encoded) == len(rows)
+    assert parsed(rows_held(table)) == as_held(rows)
     cut = data.draw(st.integers(0, len(rows)))
-    assert copy(table, encoded[:cut], encoded[cut:]) == len(rows)
-    assert parsed(held(table)) == as_held(rows)
+    assert copy_rows(table, encoded[:cut], encoded[cut:]) == len(rows)
+    assert parsed(rows_held(table)) == as_held(rows)
     if cut < len(rows):
-        assert copy(table, encoded[cut:]) == len(rows) - cut
-        assert parsed(held(table)) == as_held(rows[cut:])
+        assert copy_rows(table, encoded[cut:]) == len(rows) - cut
+        assert parsed(rows_held(table)) == as_held(rows[cut:])
 
 
 def test_documents_reach_the_table_with_their_big_numbers_and_decimals(table: psycopg.Connection) -> None:
     text = '{"big": 123456789012345678901234567890, "one": 1.0, "four": "\U0001f600"}'
-    copy(table, encode(decoded_json([document().replace(b'{"n": 1}', text.encode())])))
+    copy_rows(table, encode(decoded_json([document().replace(b'{"n": 1}', text.encode())])))
     stored = table.execute("SELECT properties->>'big', properties->>'one', properties->>'four' FROM rows").fetchone()
     assert stored == ("123456789012345678901234567890", "1.0", "\U0001f600")
 
@@ -117,21 +96,21 @@ def test_a_document_of_a_megabyte_between_small_ones(table: psycopg.Connection) 
     large = json.dumps({"text": "é\U0001f600" * 170_000}, ensure_ascii=False)
     assert len(large.encode()) > 1_000_000
     rows: list[Row] = [(i, uuid.UUID(int=i), "t", "u", text) for i, text in enumerate(["{}", large, None])]
-    assert copy(table, encode(events_of(rows))) == 3
-    assert parsed(held(table)) == as_held(rows)
+    assert copy_rows(table, encode(events_of(rows))) == 3
+    assert parsed(rows_held(table)) == as_held(rows)
 
 
 def test_decoded_slices_of_columns_are_encoded_as_their_own_rows(table: psycopg.Connection) -> None:
     """Columns that come out of `take`, with offsets and nulls of their own."""
     events = decoded_json([document(user_id=i, properties=None if i % 2 else i) for i in range(10)])
-    copy(table, encode(events.take(np.array([7, 2, 4]))))
-    assert [(row[3], row[4]) for row in held(table)] == [("7", None), ("2", "2"), ("4", "4")]
+    copy_rows(table, encode(events.take(np.array([7, 2, 4]))))
+    assert [(row[3], row[4]) for row in rows_held(table)] == [("7", None), ("2", "2"), ("4", "4")]
 
 
 def test_no_events_are_no_bytes(table: psycopg.Connection) -> None:
     rows = encode(decoded([flat(time="bad")]))
     assert len(rows) == 0
-    assert copy(table, encode(events_of([(0, uuid.UUID(int=1), "", "", None)]))[:0]) == 0
+    assert copy_rows(table, encode(events_of([(0, uuid.UUID(int=1), "", "", None)]))[:0]) == 0
 
 
 @pytest.mark.parametrize(
@@ -152,10 +131,10 @@ def test_what_only_the_server_can_refuse_it_refuses_with_a_data_exception_and_th
     """`tasks.table.load` sets such rows apart by the class of the SQLSTATE and the line."""
     encoded = encode(decoded([flat(), flat(**changes), flat()]))
     with pytest.raises(psycopg.DataError) as refused:
-        copy(table, encoded)
+        copy_rows(table, encoded)
     assert refused.value.sqlstate == state
     assert "line 2" in (refused.value.diag.context or "")
-    assert copy(table, encoded[:1], encoded[2:]) == 2
+    assert copy_rows(table, encoded[:1], encoded[2:]) == 2
 
 
 def first_of_each_key_naively(events: Events) -> dict[int, int]:

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from tasks.columns.decode import Events
 from tasks.columns.encode import COLUMNS, HEADER, TRAILER, encode, payload
-from tests.conftest import Servers
-from tests.tasks.columns.test_encode import EARLIEST, copy, held
+from tests.support.copied_rows import EARLIEST_US, copy_rows, rows_held
+from tests.support.servers import Servers
+from tests.support.strategies import DOCUMENT, TEXT
 
 # timestamptz goes on for another 29 years. Of 2**63 - 1 itself the server's extract(epoch) shows only 17 digits.
 LATEST = 2**63 - 2
@@ -39,35 +40,8 @@ def table(servers: Servers) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-# What breaks those who count characters, or take bytes for text: combining marks, right-to-left text and overrides, a
-# family of five code points, the ends of the planes and of the UTF-8 lengths, control characters, JSON's own signs.
-ODD = ["e\u0301", "\u05e9\u05dc\u05d5\u05dd", "\u202eabc\u202c", "\U0001f468\u200d\U0001f469\u200d\U0001f467"]
-ODD += ["\x7f", "\x80", "\u07ff", "\u0800", "\ufeff", "\uffff", "\U00010000", "\U0010ffff"]
-ODD += ["\x01", "\x1f", "\r\n", "\t", '"', "\\", "\\N", "\\."]
-TEXT = st.lists(
-    st.sampled_from(ODD) | st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=12
-).map("".join)
-# jsonb keeps every digit, as numeric does.
-DIGITS = st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?", fullmatch=True)
-BLANKS = st.text(" \t\r\n", max_size=2)
-JSON = st.recursive(
-    st.sampled_from(["null", "true", "false", '""', "[]", "{}", "-0", "0.0"])
-    | DIGITS
-    | st.builds(json.dumps, TEXT, ensure_ascii=st.booleans()),
-    lambda inner: (
-        st.builds("[{}]".format, st.lists(inner, max_size=3).map(" ,".join))
-        | st.builds(
-            "{{{}}}".format,
-            st.dictionaries(TEXT.map(json.dumps), inner, max_size=3).map(
-                lambda members: ",\n".join(f"{key} : {value}" for key, value in members.items())
-            ),
-        )
-    ),
-    max_leaves=6,
-)
-DOCUMENT = st.builds("{}{}{}".format, BLANKS, JSON, BLANKS)
-TIME = st.integers(EARLIEST, LATEST) | st.sampled_from(
-    [EARLIEST, LATEST, -1, 0, 946_684_799_999_999, 946_684_800_000_000]
+TIME = st.integers(EARLIEST_US, LATEST) | st.sampled_from(
+    [EARLIEST_US, LATEST, -1, 0, 946_684_799_999_999, 946_684_800_000_000]
 )
 UUID = st.binary(min_size=16, max_size=16) | st.sampled_from([bytes(16), b"\xff" * 16])
 
@@ -152,8 +126,8 @@ def check(connection: psycopg.Connection, rows: list[Row], events: Events, cut: 
     """Copy `events` in, in two pieces, and compare what the table then has with `rows`."""
     encoded = encode(events)
     assert len(encoded) == len(rows)
-    assert copy(connection, encoded[:cut], encoded[cut:]) == len(rows)
-    found = held(connection)
+    assert copy_rows(connection, encoded[:cut], encoded[cut:]) == len(rows)
+    found = rows_held(connection)
     assert [(row[0], row[1].bytes, row[2].encode(), row[3].encode()) for row in found] == [row[:4] for row in rows]
     assert [row[4] for row in found] == as_server_reads(connection, rows)
     assert [exact(row[4]) for row in found] == [exact(row[4]) for row in rows]

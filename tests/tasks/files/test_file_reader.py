@@ -6,7 +6,6 @@ import json
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
@@ -25,29 +24,11 @@ from tasks.files.file_reader import DAY_MS, FileReader, address, cut, rows_in
 from tasks.files.formats.blocks import Rows
 from tasks.files.spool import Spool, SpoolSection
 from tasks.streams.reader import Limits
+from tests.support.spooled import spooled_section
 
 EVERY_TIME = TimeWindow(-(2**62), 2**62)
 MUCH = Limits(1_000_000, 1 << 40)
 FIRST_DAY = 1_600_000_000_000 // DAY_MS * DAY_MS
-
-
-def document(row: int, day: int) -> bytes:
-    """An event of that day, with its row number in it; of the day 0 one without a time."""
-    moment = datetime.fromtimestamp(day / 1000, UTC) + timedelta(seconds=row % 86_400)
-    fields = {"event_id": str(uuid.UUID(int=row)), "event_type": "t", "user_id": "u", "properties": {"row": row}}
-    return json.dumps(fields | ({"time": moment.isoformat()} if day else {})).encode()
-
-
-def filled(spool: Spool, days: Sequence[int], block_rows: int = 1_000) -> SpoolSection:
-    """A sealed section of rows from 1 on, of these days, that came in blocks of so many rows."""
-    section = SpoolSection(spool)
-    for start in range(0, len(days), block_rows):
-        part = days[start : start + block_rows]
-        numbers = range(start + 1, start + 1 + len(part))
-        texts = pa.array([document(row, day) for row, day in zip(numbers, part, strict=True)], pa.binary())
-        section.add(Rows(np.array(numbers, np.int64), (b"data",), (texts,)), np.array(part, np.int64))
-    section.seal()
-    return section
 
 
 def reader(
@@ -96,7 +77,7 @@ def test_every_row_comes_once_in_the_order_of_day_and_row_whatever_the_sizes_gap
         small_pieces(rows, data.draw(st.sampled_from([1, 900, 1 << 20])), data.draw(st.sampled_from([0, 2_000]))),
         closing(Spool()) as spool,
     ):
-        section = filled(spool, days, data.draw(st.integers(1, 30)))
+        section = spooled_section(spool, days, data.draw(st.integers(1, 30)))
         everything = sorted(address(day, row) for row, day in enumerate(days, 1))
         end = everything[-1] + 1
         # Edges at rows, just beside them, and at days: the holes of what another run has loaded.
@@ -132,7 +113,7 @@ def test_every_row_comes_once_in_the_order_of_day_and_row_whatever_the_sizes_gap
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=40))
 def test_the_halves_of_a_batch_are_its_rows_and_its_range(numbers: list[int]) -> None:
     with closing(Spool()) as spool:
-        section = filled(spool, days_of(numbers))
+        section = spooled_section(spool, days_of(numbers))
         (batch,) = batches(reader(section, [IdRange(0, 1 << 120)]))
         first, second = batch.split()
     assert (first.ids.start, first.ids.stop, second.ids.stop) == (batch.ids.start, second.ids.start, batch.ids.stop)
@@ -144,7 +125,7 @@ def test_the_halves_of_a_batch_are_its_rows_and_its_range(numbers: list[int]) ->
 
 def test_a_range_without_rows_is_a_batch_without_rows() -> None:
     with closing(Spool()) as spool:
-        section = filled(spool, days_of([1, 3]))
+        section = spooled_section(spool, days_of([1, 3]))
         empty = IdRange(address(days_of([2])[0], 0), address(days_of([2])[0], 9))
         (batch,) = batches(reader(section, [empty]))
     assert (batch.ids, batch.read, len(batch.rows)) == (empty, 0, 0)
@@ -152,7 +133,7 @@ def test_a_range_without_rows_is_a_batch_without_rows() -> None:
 
 def test_two_ranges_may_begin_in_one_piece() -> None:
     with closing(Spool()) as spool:
-        section = filled(spool, days_of([1] * 10))
+        section = spooled_section(spool, days_of([1] * 10))
         day = days_of([1])[0]
         gaps = [IdRange(address(day, 3), address(day, 5)), IdRange(address(day, 8), address(day, 10))]
         assert len(section.pieces) == 1
@@ -163,7 +144,7 @@ def test_two_ranges_may_begin_in_one_piece() -> None:
 def test_a_slice_has_so_many_days_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_DAYS_OF_A_SLICE", 4)
     with closing(Spool()) as spool:
-        section = filled(spool, days_of([0, *range(1, 11)]))
+        section = spooled_section(spool, days_of([0, *range(1, 11)]))
         assert [batch.read for batch in batches(reader(section, [IdRange(0, 1 << 120)]))] == [4, 4, 3]
 
 
@@ -191,7 +172,7 @@ def test_cut_leaves_what_lies_within() -> None:
 def test_the_rows_in_gaps_are_counted() -> None:
     day = days_of([1])[0]
     with closing(Spool()) as spool:
-        section = filled(spool, days_of([1, 2, 2] * 5))
+        section = spooled_section(spool, days_of([1, 2, 2] * 5))
         assert rows_in(section, [IdRange(0, 1 << 120)]) == 15
         assert rows_in(section, [IdRange(0, address(day, 5))]) == 2
         assert rows_in(section, [IdRange(address(day, 2), address(day, 4)), IdRange(address(day, 7), 1 << 120)]) == 13

@@ -16,30 +16,14 @@ from flows.drain import drain
 from infra.errors.exceptions import Terminal
 from infra.settings import Settings
 from tasks.base.addresses import id_text, parse_id
-from tasks.ledger.plan import DrainPlan, make_plan
+from tasks.ledger.plan import make_plan
 from tasks.ledger.settle import settle
 from tasks.streams.pages import StreamAway
-from tests.flows.test_drain import counts, event
+from tests.support.old_releases import record_as_settled
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
 from tests.support.points import hurry
-
-MS = 1_700_000_000_000
-
-
-def fill(client: redis.Redis, stream: str, first: int, stop: int) -> None:
-    with client.pipeline() as pipeline:
-        for n in range(first, stop):
-            pipeline.xadd(stream, event(n), id=f"{MS + n}-0")  # type: ignore[arg-type]
-        pipeline.execute()
-
-
-def record(database: psycopg.Connection, plan: DrainPlan, read: int) -> None:
-    """A ledger row for all that is planned, in which so many entries were read: what the first release recorded."""
-    database.execute(
-        "INSERT INTO spillway.ledger (stream, ids, read, inserted, loaded_by) SELECT id, numrange(%s, %s), %s, %s, 'x'"
-        " FROM spillway.streams WHERE name = %s",
-        [plan.gaps[0].start, plan.gaps[-1].stop, read, read, plan.stream],
-    )
+from tests.support.results import drain_counts
+from tests.support.stream_entries import FIRST_MS, add_entries, event
 
 
 def state(database: psycopg.Connection) -> list[Any]:
@@ -50,10 +34,10 @@ def state(database: psycopg.Connection) -> list[Any]:
 def test_a_loss_that_the_stream_does_not_explain_is_an_error_and_nothing_is_recorded_published_or_trimmed(
     trimmed_before: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    fill(redis_client, stream, 0, 20)
-    redis_client.xtrim(stream, minid=f"{MS + trimmed_before}-0", approximate=False)
+    add_entries(redis_client, stream, 0, 20)
+    redis_client.xtrim(stream, minid=f"{FIRST_MS + trimmed_before}-0", approximate=False)
     plan = make_plan(redis_client, database, stream)
-    record(database, plan, 5)
+    record_as_settled(database, plan, 5)
     before = state(database), redis_client.xinfo_stream(stream)
     with pytest.raises(Terminal, match=r"not read, but only 0 are gone from it.*spillway stream recover"):
         settle(redis_client, database, plan, timedelta(0))
@@ -63,16 +47,16 @@ def test_a_loss_that_the_stream_does_not_explain_is_an_error_and_nothing_is_reco
 def test_entries_that_are_gone_but_lay_elsewhere_do_not_explain_a_loss(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    fill(redis_client, stream, 0, 20)
+    add_entries(redis_client, stream, 0, 20)
     plan = make_plan(redis_client, database, stream)
-    record(database, plan, 20)
+    record_as_settled(database, plan, 20)
     settle(redis_client, database, plan)
-    redis_client.xtrim(stream, minid=f"{MS + 10}-0", approximate=False)  # drained ones
-    fill(redis_client, stream, 20, 30)
+    redis_client.xtrim(stream, minid=f"{FIRST_MS + 10}-0", approximate=False)  # drained ones
+    add_entries(redis_client, stream, 20, 30)
     plan = make_plan(redis_client, database, stream)
-    record(database, plan, 3)
+    record_as_settled(database, plan, 3)
     with pytest.raises(
-        Terminal, match=rf"7 entries .* not read, but it has {MS + 10}-0, and none was deleted after 0-0"
+        Terminal, match=rf"7 entries .* not read, but it has {FIRST_MS + 10}-0, and none was deleted after 0-0"
     ):
         settle(redis_client, database, plan)
 
@@ -81,33 +65,37 @@ def test_entries_that_are_gone_but_lay_elsewhere_do_not_explain_a_loss(
 def test_a_loss_that_it_explains_is_recorded(
     how: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    fill(redis_client, stream, 0, 20)
+    add_entries(redis_client, stream, 0, 20)
     plan = make_plan(redis_client, database, stream)
     if how == "trimmed":
-        redis_client.xtrim(stream, minid=f"{MS + 4}-0", approximate=False)
+        redis_client.xtrim(stream, minid=f"{FIRST_MS + 4}-0", approximate=False)
     else:
-        redis_client.xdel(stream, *(f"{MS + n}-0" for n in (3, 5, 8, 11)))
-    record(database, plan, 16)
+        redis_client.xdel(stream, *(f"{FIRST_MS + n}-0" for n in (3, 5, 8, 11)))
+    record_as_settled(database, plan, 16)
     settled = settle(redis_client, database, plan)
     assert settled.lost == 4
     assert settled.lost_ids is not None
-    assert id_text(settled.lost_ids.stop - 1).split("-")[0] == f"{MS + 3}" if how == "trimmed" else f"{MS + 11}"
+    assert (
+        id_text(settled.lost_ids.stop - 1).split("-")[0] == f"{FIRST_MS + 3}"
+        if how == "trimmed"
+        else f"{FIRST_MS + 11}"
+    )
 
 
 @pytest.mark.parametrize("away", ["deleted", "made again", "older"])
 def test_a_stream_that_is_away_or_another_one_when_it_is_settled_is_tried_again(
     away: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    fill(redis_client, stream, 0, 10)
+    add_entries(redis_client, stream, 0, 10)
     older: Any = redis_client.dump(stream)
-    fill(redis_client, stream, 10, 20)
+    add_entries(redis_client, stream, 10, 20)
     whole: Any = redis_client.dump(stream)
     plan = make_plan(redis_client, database, stream)
-    record(database, plan, 20)
+    record_as_settled(database, plan, 20)
     before = state(database)
     redis_client.delete(stream)
     if away == "made again":
-        fill(redis_client, stream, 30, 60)
+        add_entries(redis_client, stream, 30, 60)
     elif away == "older":
         redis_client.restore(stream, 0, older)
     there = redis_client.dump(stream)
@@ -122,9 +110,9 @@ def test_a_stream_that_is_away_or_another_one_when_it_is_settled_is_tried_again(
 def test_the_group_never_says_that_more_was_read_than_was_added(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    fill(redis_client, stream, 0, 20)
-    plan = make_plan(redis_client, database, stream, until=parse_id(f"{MS + 9}-0"))
-    record(database, plan, 20)
+    add_entries(redis_client, stream, 0, 20)
+    plan = make_plan(redis_client, database, stream, until=parse_id(f"{FIRST_MS + 9}-0"))
+    record_as_settled(database, plan, 20)
     database.execute("UPDATE spillway.streams SET lost = 998")
     settle(redis_client, database, plan)
     (group,) = cast("list[dict[str, Any]]", redis_client.xinfo_groups(stream))
@@ -137,7 +125,7 @@ def test_a_stream_that_comes_and_goes_all_the_time_is_drained_whole_and_not_trim
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
     number = 20_000
-    fill(redis_client, stream, 0, number)
+    add_entries(redis_client, stream, 0, number)
     configure(trim_keep="0s", batch_rows=2_000)
     hurry([0.05] * 6)
     stop = threading.Event()
@@ -163,7 +151,7 @@ def test_a_stream_that_comes_and_goes_all_the_time_is_drained_whole_and_not_trim
     finally:
         stop.set()
         other.join()
-    assert counts(drain(stream))[4] == 0
+    assert drain_counts(drain(stream))[4] == 0
     assert table_rows(database) == flat_rows(event(n) for n in range(number))
     assert ledger_is_whole(database, stream)
     assert database.execute("SELECT lost FROM spillway.streams").fetchone() == (0,)

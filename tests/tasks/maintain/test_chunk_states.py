@@ -11,8 +11,8 @@ import psycopg
 
 from tasks.backfill.chunk_map import read_chunk_map
 from tasks.table.chunks import chunks
-from tests.conftest import Servers
 from tests.support.chunked import MONDAY, fill
+from tests.support.servers import Servers
 
 
 def test_chunks_are_looked_at_again_while_others_drop_them(servers: Servers, database: psycopg.Connection) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from infra.errors.exceptions import Terminal
 from tasks.preflight.events_table import check_table
-from tests.tasks.table.test_columns import CHANGES
+from tests.support.own_table import TABLE_CHANGES
 
 Alter = Callable[[str], None]
 
@@ -86,7 +86,7 @@ def test_row_security_is_reported_to_the_role_that_it_applies_to(database: psyco
         database.execute("RESET ROLE; DROP OWNED BY spillway_mere; DROP ROLE spillway_mere")
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("change", TABLE_CHANGES.values(), ids=TABLE_CHANGES)
 def test_what_disturbs_nothing_is_no_problem(database: psycopg.Connection, alter: Alter, change: str) -> None:
     alter(change)
     check_table(database)

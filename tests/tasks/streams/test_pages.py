@@ -18,51 +18,13 @@ from tasks.columns.decode import TimeWindow
 from tasks.streams.pages import Absence, StreamAway
 from tasks.streams.reader import Limits, Reader
 from tasks.streams.tail import read_tail
-from tests.flows.test_drain import event
+from tests.support.interrupted import OTHER_DB, Interrupted
+from tests.support.stream_entries import FIRST_MS, add_entries
 
 ALWAYS = TimeWindow(-(2**62), 2**62)
-OTHER_DB = 9
-MS = 1_700_000_000_000
 ENTRIES = 45
 Harm = Callable[[redis.Redis, str], None]
 Read = dict[bytes, list[bytes]]  # fields by id
-
-
-class Interrupted:
-    """Plays harm before the command number `at` that a client sends from now on, and undoes it before `until`."""
-
-    def __init__(self, client: redis.Redis, at: int, until: int, harm: Callable[[], None], undo: Callable[[], None]):
-        self.sent = 0
-        self._plan = {at: harm, until: undo}
-        execute, pipeline = client.execute_command, client.pipeline
-
-        def execute_command(*args: Any, **kwargs: Any) -> Any:
-            self._count()
-            return execute(*args, **kwargs)
-
-        def counted_pipeline(*args: Any, **kwargs: Any) -> Any:
-            made = pipeline(*args, **kwargs)
-            run = made.execute
-
-            def execute_pipeline(*args: Any, **kwargs: Any) -> Any:
-                self._count()
-                return run(*args, **kwargs)
-
-            made.execute = execute_pipeline
-            return made
-
-        client.execute_command = execute_command  # type: ignore[method-assign]
-        client.pipeline = counted_pipeline  # type: ignore[method-assign]
-
-    def _count(self) -> None:
-        self.sent += 1
-        if step := self._plan.pop(self.sent, None):
-            step()
-
-    def finish(self) -> None:
-        """Undo what was done and is not undone yet."""
-        if len(self._plan) == 1:
-            self._plan.popitem()[1]()
 
 
 @pytest.fixture
@@ -79,13 +41,6 @@ def reading(configure: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tasks.streams.reader, "_PAGE_ENTRIES", 7)
     with connect(configure()) as client:
         yield client
-
-
-def fill(client: redis.Redis, stream: str, first: int = 0, stop: int = ENTRIES, other: int = 0) -> None:
-    with client.pipeline() as pipeline:
-        for n in range(first, stop):
-            pipeline.xadd(stream, event(n + other), id=f"{MS + n}-0")  # type: ignore[arg-type]
-        pipeline.execute()
 
 
 def entries(client: redis.Redis, stream: str) -> Read:
@@ -115,9 +70,9 @@ class Copies:
     def __init__(self, client: redis.Redis, stream: str) -> None:
         self.stream = stream
         self.client = client
-        fill(client, stream, stop=30)
+        add_entries(client, stream, 0, 30)
         self.older: Any = client.dump(stream)
-        fill(client, stream, 30)
+        add_entries(client, stream, 30, ENTRIES)
         self.whole: Any = client.dump(stream)
 
     def delete(self) -> None:
@@ -131,19 +86,19 @@ class Copies:
 
     def empty_with_producers(self) -> None:
         self.delete()
-        fill(self.client, self.stream, 2 * ENTRIES, 2 * ENTRIES + 3)
+        add_entries(self.client, self.stream, 2 * ENTRIES, 2 * ENTRIES + 3)
 
     def empty_with_producers_of_many(self) -> None:
         self.delete()
-        fill(self.client, self.stream, 2 * ENTRIES, 4 * ENTRIES)
+        add_entries(self.client, self.stream, 2 * ENTRIES, 4 * ENTRIES)
 
     def others_with_the_same_ids(self) -> None:
         self.delete()
-        fill(self.client, self.stream, other=1000)
+        add_entries(self.client, self.stream, 0, ENTRIES, offset=1000)
 
     def others_in_between(self) -> None:
         self.delete()
-        fill(self.client, self.stream, 0, ENTRIES - 1, other=1000)
+        add_entries(self.client, self.stream, 0, ENTRIES - 1, offset=1000)
 
     def rename(self) -> None:
         rename(self.client, self.stream)
@@ -161,7 +116,7 @@ class Copies:
         self.client.xtrim(self.stream, maxlen=0, approximate=False)
 
     def delete_some(self) -> None:
-        self.client.xdel(self.stream, *(f"{MS + n}-0" for n in (*range(0, ENTRIES, 3), ENTRIES - 1)))
+        self.client.xdel(self.stream, *(f"{FIRST_MS + n}-0" for n in (*range(0, ENTRIES, 3), ENTRIES - 1)))
 
     def nothing(self) -> None:
         pass
@@ -208,7 +163,7 @@ def commands_of(client: redis.Redis, stream: str) -> int:
     return watch.sent
 
 
-ALL = IdRange(0, parse_id(f"{MS + ENTRIES}-0"))
+ALL = IdRange(0, parse_id(f"{FIRST_MS + ENTRIES}-0"))
 
 
 @pytest.mark.parametrize(("harm", "undo"), AWAY)
@@ -283,7 +238,7 @@ def test_what_is_really_deleted_meanwhile_is_no_obstacle(
 def test_a_range_costs_no_round_trip_more_than_its_last_page(
     control: redis.Redis, reading: redis.Redis, stream: str
 ) -> None:
-    fill(control, stream)
+    add_entries(control, stream, 0, ENTRIES)
     # 5 + 5 * 7 entries, then a batch of 20 that is cut to its size: by hand.
     pages = [5, 7, 7, 1, 7, 7, 6, 5]
     assert sum(pages) == ENTRIES

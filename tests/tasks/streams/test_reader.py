@@ -14,7 +14,7 @@ from tasks.base.addresses import IdRange
 from tasks.columns.decode import TimeWindow
 from tasks.streams.reader import Limits, Reader
 from tasks.streams.tail import read_tail
-from tests.flows.test_drain import event
+from tests.support.stream_entries import event
 
 ALL = IdRange(0, 1 << 127)
 ALWAYS = TimeWindow(-(2**62), 2**62)

@@ -16,8 +16,9 @@ from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings, settings
 from tasks.streams.trim import Group, first_to_keep
-from tests.flows.test_drain import counts, event
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.results import drain_counts
+from tests.support.stream_entries import event
 
 IDS = st.integers(0, 1 << 80)
 GROUPS = st.lists(st.builds(Group, IDS, st.none() | IDS), max_size=4)
@@ -57,13 +58,13 @@ def test_a_drain_trims_what_is_drained_and_older_than_the_time_to_keep(
     for day in sorted(days, reverse=True):
         exact.xadd(stream, event(day), id=f"{now - day * 86_400_000}-0")  # type: ignore[arg-type]
     configure(trim_keep="7d")
-    assert counts(drain(stream)) == (5, 5, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (5, 5, 0, 0, 0)
     assert left(exact, stream) == [b"%d-0" % (now - day * 86_400_000) for day in (5, 1, 0)]
     assert table_rows(database) == flat_rows(event(day) for day in days)
     exact.xadd(stream, event(30))  # type: ignore[arg-type]
     configure(trim_keep="0s")
-    assert counts(drain(stream)) == (1, 1, 0, 0, 0)
-    assert counts(drain(stream)) == (0, 0, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (1, 1, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (0, 0, 0, 0, 0)
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -90,7 +91,7 @@ def test_nothing_is_trimmed_that_is_not_drained_or_that_another_group_still_need
     drain(stream)
     assert left(exact, stream) == []
     assert table_rows(database) == flat_rows(event(n) for n in [*range(10), 11])
-    assert counts(drain(stream)) == (0, 0, 0, 0, 0)
+    assert drain_counts(drain(stream)) == (0, 0, 0, 0, 0)
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -17,8 +17,9 @@ from tasks.ledger.settle import settle
 from tasks.streams.pages import Absence, StreamAway
 from tasks.streams.tail import read_tail
 from tasks.streams.trim import trim
-from tests.tasks.ledger.test_settle import record
-from tests.tasks.streams.test_pages import OTHER_DB, Interrupted, fill
+from tests.support.interrupted import OTHER_DB, Interrupted
+from tests.support.old_releases import record_as_settled
+from tests.support.stream_entries import add_entries
 
 NOTHING = timedelta(0)
 ENTRIES = 250  # with one entry in each node Redis trims 100 at a time
@@ -38,13 +39,13 @@ class Others:
     def __init__(self, client: redis.Redis, stream: str) -> None:
         self.client = client
         self.stream = stream
-        fill(client, stream, stop=ENTRIES // 2)
+        add_entries(client, stream, 0, ENTRIES // 2)
         self.older: Any = client.dump(stream)
         client.delete(stream)
-        fill(client, stream, stop=ENTRIES, other=1_000)
+        add_entries(client, stream, 0, ENTRIES, offset=1_000)
         self.foreign: Any = client.dump(stream)
         client.delete(stream)
-        fill(client, stream, stop=ENTRIES)
+        add_entries(client, stream, 0, ENTRIES)
 
     def foreign_stream(self) -> int:
         self.client.restore(self.stream, 0, self.foreign, replace=True)
@@ -92,7 +93,7 @@ def test_a_drain_says_that_it_has_not_trimmed_and_trims_nothing_else(
     others = Others(exact, stream)
     exact.xtrim(stream, minid=f"{1_700_000_000_000 + ENTRIES - 50}-0", approximate=False)
     plan = make_plan(exact, database, stream)
-    record(database, plan, 50)
+    record_as_settled(database, plan, 50)
     whole: Any = exact.dump(stream)
     with connect(configure()) as client:
         watch = Interrupted(client, -1, -2, lambda: None, lambda: None)

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tasks.table.chunks import chunks, open_chunks
-from tests.conftest import Servers
+from tests.support.servers import Servers
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -15,9 +15,9 @@ from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import columns_of_page
 from tasks.table.insert import InsertRoute
 from tasks.table.load import Loaded, load_batch, load_in_parts
-from tests.conftest import Servers
-from tests.flows.test_drain import event
 from tests.support.oracle import table_rows
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
 
 EVER = TimeWindow(-(2**62), 2**62)
 STREAM = "met"

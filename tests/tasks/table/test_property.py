@@ -9,8 +9,8 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.flows.test_drain import event
 from tests.support.own_table import load, quarantined
+from tests.support.stream_entries import event
 
 Alter = Callable[[str], None]
 

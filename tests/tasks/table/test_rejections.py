@@ -15,10 +15,10 @@ from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch
 from tasks.table.quarantine import Selection
 from tasks.table.redrive import portions, replay
-from tests.conftest import Servers
-from tests.flows.test_drain import event
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.own_table import EVER, WAYS, batch_of, load, quarantined
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
 
 Alter = Callable[[str], None]
 BAD = 4  # the number of the event that every rule here rejects, by its user

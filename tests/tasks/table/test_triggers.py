@@ -9,9 +9,9 @@ import pytest
 
 from infra.schema import apply_schema
 from tasks.reconcile.compare import Comparison, compare
-from tests.conftest import Servers
-from tests.flows.test_drain import event
 from tests.support.own_table import WAYS, batch_of, load, quarantined
+from tests.support.servers import Servers
+from tests.support.stream_entries import event
 
 Alter = Callable[[str], None]
 ENTRIES = [event(n, user_id=f"User-{n}") for n in range(1, 6)]

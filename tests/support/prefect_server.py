@@ -1,0 +1,84 @@
+"""A Prefect server and worker for the tests, and its command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from infra.settings import PROJECT_ROOT, Settings
+from tests.environment import PREFECT_HOME, PREFECT_PORT
+from tests.support.programs import BIN
+
+
+@contextmanager
+def running_prefect() -> Iterator[str]:
+    """A Prefect server, for pytest and for what runs without it."""
+    url = os.environ["PREFECT_API_URL"]
+    log = PREFECT_HOME / "server.log"
+    with log.open("wb") as output:
+        command = [str(BIN / "prefect"), "server", "start", "--port", str(PREFECT_PORT)]
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=2):
+                    break
+            except OSError:
+                time.sleep(0.2)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def deploy_all(environment: Mapping[str, str]) -> None:
+    """Register the deployments of prefect.yaml, with their schedules paused: tests say when something runs."""
+    for command in (
+        "work-pool create spillway --type process --overwrite",
+        "deploy --all",
+        "deployment schedule pause --all",
+    ):
+        done = subprocess.run(
+            [BIN / "prefect", *command.split()],
+            env=environment,
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def running_worker(config: Settings) -> Iterator[str]:
+    """The same, where there is no pytest."""
+    environment = os.environ | {
+        "SPILLWAY_REDIS_URL": config.redis,
+        "SPILLWAY_DATABASE_URL": config.database,
+        "PREFECT_LOGGING_LEVEL": "INFO",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+
+    deploy_all(environment)
+    log = PREFECT_HOME / "worker.log"
+    with log.open("wb") as output:
+        command = [str(BIN / "prefect"), "worker", "start", "--pool", "spillway"]
+        process = subprocess.Popen(command, env=environment, cwd=PROJECT_ROOT, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield "drain/scheduled"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def run_prefect(env: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run([BIN / "prefect", *arguments], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
