@@ -34,7 +34,7 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
     failed, unless `fail` is false. Safe to repeat, and beside drains.
     """
     began = time.monotonic()
-    with Clients(settings()) as clients:
+    with Clients(settings(), "maintain") as clients:
         if not dry_run:
             demand_rights(clients, "maintain")
         done = _maintain(clients, dry_run)

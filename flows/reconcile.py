@@ -56,7 +56,7 @@ def reconcile(
     findings: list[Finding] = []
     notes: list[str] = []
     compared = repaired = dropped = 0
-    with Clients(config) as clients, closing(Spool()) as spool:
+    with Clients(config, "reconcile") as clients, closing(Spool()) as spool:
         demand_rights(clients, "reconcile" + " --deep" * deep + " --repair" * repair)
         for name in find_known(clients, [stream] if isinstance(stream, str) else stream):
             ledger, found = reconcile_stream(clients, name)

@@ -46,7 +46,7 @@ def redrive(
     run = f"{flow_run.name or 'redrive'} {uuid4()}"
     selection = Selection(tuple(name for name in names if name), tuple(entries or ()), kind, field)
     new_chunks = None if yes else NewChunkLimit(config.max_new_chunks)
-    with Clients(config) as clients:
+    with Clients(config, "quarantine redrive") as clients:
         demand_rights(clients, "quarantine redrive")
         warnings = check_clocks(clients)
         done: list[Redriven] = []

@@ -40,7 +40,11 @@ def list_command(
     """List what waits, the newest first."""
     from tasks.table.quarantine import count_entries, list_entries
 
-    with Clients(settings()) as clients, clients.explained("list the quarantine"), clients.postgres() as connection:
+    with (
+        Clients(settings(), "quarantine list") as clients,
+        clients.explained("list the quarantine"),
+        clients.postgres() as connection,
+    ):
         selection = _selection(stream, None, kind, field, waiting=not everything)
         kept = list_entries(connection, selection, limit)
         total = count_entries(connection, selection)
@@ -67,7 +71,11 @@ def show_command(entry: Annotated[str, typer.Argument(help="The entry's id.")], 
     """Show one entry as one JSON object: its raw fields, the reason, and what became of it."""
     from tasks.table.quarantine import list_entries
 
-    with Clients(settings()) as clients, clients.explained("show an entry"), clients.postgres() as connection:
+    with (
+        Clients(settings(), "quarantine show") as clients,
+        clients.explained("show an entry"),
+        clients.postgres() as connection,
+    ):
         kept = list_entries(connection, _selection(stream, [entry], None, None, waiting=False), 2)
     if len(kept) != 1:
         found = "several streams have it: name one (--stream)" if kept else "spillway quarantine list --all shows all"
@@ -124,7 +132,11 @@ def discard_command(
 
     if not (entries or everything):
         raise WrongUse("quarantine discard: name the entries, or say --all for every one that is selected")
-    with Clients(settings()) as clients, clients.explained("discard entries"), clients.postgres() as connection:
+    with (
+        Clients(settings(), "quarantine discard") as clients,
+        clients.explained("discard entries"),
+        clients.postgres() as connection,
+    ):
         selection = _selection(stream, entries, kind, field)
         gone = discard_entries(connection, selection, getpass.getuser())
     print(f"{gone:,} discarded")

@@ -23,7 +23,11 @@ def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream
     """
     from tasks.ledger.names import accept_rewind
 
-    with Clients(settings()) as clients, clients.explained("accept-rewind"), clients.postgres() as connection:
+    with (
+        Clients(settings(), "stream accept-rewind") as clients,
+        clients.explained("accept-rewind"),
+        clients.postgres() as connection,
+    ):
         old = accept_rewind(connection, stream)
     shown = display_name(stream)
     print(f"{shown} will be drained from its start; its books so far are now those of {display_name(old)}")
@@ -37,7 +41,11 @@ def accept_loss_command(stream: Annotated[str, typer.Argument(help="The stream t
     """
     from tasks.ledger.accept_loss import accept_loss
 
-    with Clients(settings()) as clients, clients.explained("accept-loss"), clients.postgres() as connection:
+    with (
+        Clients(settings(), "stream accept-loss") as clients,
+        clients.explained("accept-loss"),
+        clients.postgres() as connection,
+    ):
         newly, total = accept_loss(connection, stream, getpass.getuser())
     print(f"{newly:,} lost entries of {display_name(stream)} are now accepted, {total:,} in all")
 
@@ -58,7 +66,7 @@ def recover_command(
     ids = None
     if start or stop:
         ids = IdRange(parse_from(start) if start else 0, parse_until(stop, "to") + 1 if stop else 1 << 128)
-    with Clients(settings()) as clients:
+    with Clients(settings(), "stream recover") as clients:
         found = recover_stream(clients, stream, ids)
     shown = display_name(stream)
     for part in found.ranges:

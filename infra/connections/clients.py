@@ -20,18 +20,17 @@ from infra.errors.next_steps import next_step
 from infra.errors.redact import may_quote_a_row, one_line
 from infra.settings import Settings, host_of
 
-APPLICATION = "spillway"  # what the names of our sessions begin with
-DRAIN = "drain"  # the role whose work a backfill makes room for
+APPLICATION = "spillway"  # the first word of the `application_name` of our sessions
+DRAIN = "drain"  # the command that a backfill yields to
 
-# Each list of entries that a GIN index has put off stays below this. What a query on `properties` costs more: 26 ms.
-# See docs/design.md for what it wins.
+# The size of a GIN index's list of pending entries. Gains and costs are in docs/design.md.
 _GIN_PENDING_LIST_LIMIT = "64MB"
 
 
 def redis_client(settings: Settings) -> redis.Redis:
-    """A client that makes one attempt a command (steps are retried, not commands) and returns bytes.
+    """A client that returns bytes and tries each command once: steps are retried, not commands.
 
-    Raises `Terminal` for a URL that cannot be read.
+    Raises `WrongUse` for an invalid URL, `Terminal` for a TLS file that does not exist.
     """
     try:
         client = open_redis(settings.redis, settings.redis_timeout, settings.connect_timeout)
@@ -39,21 +38,21 @@ def redis_client(settings: Settings) -> redis.Redis:
         raise WrongUse(f"SPILLWAY_REDIS_URL: {error}") from None
     except UnfitServer as error:
         raise Terminal(f"Redis at {host_of(settings.redis)}: {error}") from None
-    # The reply as hiredis gives it: parsing it into pairs and dicts would cost as much as reading it.
+    # The reply stays as hiredis returns it: converting it to pairs and dicts would cost as much as reading it.
     client.set_response_callback("XRANGE", lambda reply, **_: reply)
     client.set_response_callback("XREVRANGE", lambda reply, **_: reply)
     return client
 
 
-def postgres_connection(settings: Settings, role: str = "") -> Session:
-    """A connection in autocommit mode whose statements, locks and idle transactions are bounded in time.
+def postgres_connection(settings: Settings, command: str = "") -> Session:
+    """A connection in autocommit mode, with time limits for statements, locks and idle transactions.
 
-    Raises `psycopg.Error`; see `Clients.explained`.
+    Its `application_name` is `spillway COMMAND`. Raises `psycopg.Error`; see `Clients.explained`.
     """
     return open_session(
         settings.database,
         connect_timeout=settings.connect_timeout,
-        application_name=f"{APPLICATION} {role}".strip(),
+        application_name=f"{APPLICATION} {command}".strip(),
         statement_timeout=settings.statement_timeout,
         lock_timeout=settings.lock_timeout,
         settings={"gin_pending_list_limit": _GIN_PENDING_LIST_LIMIT},
@@ -61,26 +60,27 @@ def postgres_connection(settings: Settings, role: str = "") -> Session:
 
 
 class Clients:
-    """The clients of one run, closed with it: one for Redis, and PostgreSQL connections lent to one step at a time.
-    `role` is what the server's list of sessions shows behind the name of Spillway.
+    """The clients of one run: one for Redis, and PostgreSQL connections, each used by one step at a time.
 
-    Not a `psycopg_pool`: that hides why a connection is refused behind a timeout of its own, and a step here wants
-    the server's words at once.
+    `command`: the one that the run belongs to, such as `drain` or `quarantine list`. Errors name it as what to repeat,
+    and the server's list of sessions shows it.
+
+    Not a `psycopg_pool`: that hides the reason of a refused connection behind its own timeout.
     """
 
-    def __init__(self, settings: Settings, role: str = "") -> None:
+    def __init__(self, settings: Settings, command: str = "") -> None:
         self.settings = settings
-        self._role = role
+        self.command = command
         self._idle: LifoQueue[psycopg.Connection] = LifoQueue()
         self._group: str | None = None
 
     @cached_property
     def redis(self) -> Redis:
-        """Made when it is first asked for: a backfill of files needs no Redis."""
+        """Created at its first use: a backfill of files needs no Redis."""
         return redis_client(self.settings)
 
     def group(self, connection: psycopg.Connection) -> str:
-        """The name of this database's consumer group. It cannot change in a run, so it is asked for once."""
+        """The name of this database's consumer group, queried once in a run."""
         if self._group is None:
             self._group = group_name(connection)
         return self._group
@@ -99,15 +99,15 @@ class Clients:
 
     @contextmanager
     def postgres(self) -> Iterator[psycopg.Connection]:
-        """A connection that no other step uses. One that comes back broken, or in a transaction, is closed."""
+        """A connection that no other step uses. It is closed if it comes back broken or in a transaction."""
         try:
             connection = self._idle.get_nowait()
         except Empty:
-            connection = postgres_connection(self.settings, self._role)
+            connection = postgres_connection(self.settings, self.command)
         try:
             yield connection
         except BaseException:
-            # Whatever went wrong may have been the connection: the next attempt starts with a new one.
+            # The connection itself may be the cause: the next attempt uses a new one.
             connection.close()
             raise
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
@@ -116,23 +116,24 @@ class Clients:
             connection.close()
 
     def explained(self, doing: str) -> AbstractContextManager[None]:
-        """Errors of the two servers as `Transient` or `Terminal`, naming the step, the server and what to do.
+        """Raise errors of the two servers as `Transient` or `Terminal`, with the step, the server and the next step.
 
         `doing` names the step and its object, such as `load crossref 1-0..9-0`.
         """
-        return _explained(doing, self.settings)
+        return _explained(doing, self)
 
 
 @contextmanager
-def _explained(doing: str, settings: Settings) -> Iterator[None]:
+def _explained(doing: str, clients: Clients) -> Iterator[None]:
     try:
         yield
     except (psycopg.Error, redis.exceptions.RedisError) as error:
         postgres = isinstance(error, psycopg.Error)
-        server = f"PostgreSQL at {host_of(settings.database)}" if postgres else f"Redis at {host_of(settings.redis)}"
+        config = clients.settings
+        server = f"PostgreSQL at {host_of(config.database)}" if postgres else f"Redis at {host_of(config.redis)}"
         if isinstance(error, UnfitServer):
             raise Terminal(f"{doing}: {server}: {one_line(error)}") from error
         kind = Transient if is_transient(error) else Terminal
-        # Whoever logs an exception logs its cause too, with the server's detail: «Failing row contains (…)».
+        # A logged exception comes with its cause, and that with the server's detail: «Failing row contains (…)».
         cause = None if isinstance(error, psycopg.Error) and may_quote_a_row(error) else error
-        raise kind(f"{doing}: {server}: {one_line(error)}; {next_step(error)}") from cause
+        raise kind(f"{doing}: {server}: {one_line(error)}; {next_step(error, clients.command)}") from cause

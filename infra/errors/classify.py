@@ -9,34 +9,18 @@ import psycopg
 import redis
 
 from infra.errors.exceptions import PasswordMissing, SpillwayError, Transient, UnknownHost
+from infra.errors.sqlstates import INTERNAL_ERROR, ErrorScope, sqlstate_rule
 
-# SQLSTATEs (or their two-character class) of which the server itself says that another attempt may work.
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
-_TRANSIENT_SQLSTATES = {
-    "08": "connection exception",
-    "40": "transaction rollback: serialization failure, deadlock",
-    "53": "insufficient resources: disk full, out of memory, too many connections",
-    "55P03": "lock not available: lock_timeout",
-    "57014": "query canceled: statement_timeout",
-    "57P01": "admin shutdown",
-    "57P02": "crash shutdown",
-    "57P03": "cannot connect now: starting up or shutting down",
-    "57P05": "idle session timeout",
-    "25006": "read-only transaction: a standby, or a full disk that made the server read-only",
-    "25P03": "idle in transaction session timeout",
-    "58030": "I/O error",
-}
-
-# An internal error (XX000) has no code of its own, but the place in the server's source that it comes from, which the
-# server always sends and never translates.
-_INTERNAL = "XX000"
-# The chunk that a statement was about to write to has just been dropped. The next attempt makes a new one. TimescaleDB
-# 2.19 says so; later ones look again by themselves.
+# The code of an internal error (XX000) says nothing, but the server also sends the place in its source, untranslated.
+# This one: the chunk that a statement was about to write to was just dropped. The next attempt creates a new one.
+# TimescaleDB 2.19 reports this; later versions retry by themselves.
 _DROPPED_MEANWHILE = ("relation.c", "relation_open")
-_TOO_LARGE_FILE = "mcxt.c"  # a value needs more than a gigabyte: no memory context gives that
+_TOO_LARGE_FILE = "mcxt.c"  # a value needs more than a gigabyte, which no memory context provides
+# The source of what a PL/pgSQL function raises by RAISE or ASSERT, with any SQLSTATE and in any language. A bare RAISE
+# keeps the source of the error that it passes on. PL/Python has one source for both, so it is not here.
+_RAISED = {"exec_stmt_raise", "exec_stmt_assert"}
 
-# What libpq itself refuses, before or instead of the server, in its own words. They are English: libpq translates them
-# only in a process that asks for it, and Python does not.
+# What libpq itself refuses. Its messages are English: it translates them only if the process asks, and Python does not.
 _CLIENT_REFUSES = re.compile(
     r"certificate verify failed|does not support SSL|invalid (connection option|sslmode)|root certificate file"
     r"|server certificate for|certificate .* does not exist|private key file"
@@ -48,13 +32,13 @@ _REDIS_TRANSIENT: tuple[type[Exception], ...] = (
     redis.exceptions.TryAgainError,
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ClusterDownError,  # a replica that lost its primary (MASTERDOWN) too
+    redis.exceptions.ClusterDownError,  # includes MASTERDOWN: a replica without its primary
 )
-# Codes, the first word of a reply, that redis-py has no class for, and of which another attempt may work.
+# Transient codes (the first word of a reply) that redis-py has no class for.
 REDIS_TRANSIENT_CODES = {
-    "MISCONF": "it cannot save to its disk and takes no writes",
-    "BUSY": "a script runs",
-    "NOREPLICAS": "too few replicas are there for a write",
+    "MISCONF": "Redis cannot save to its disk and accepts no writes",
+    "BUSY": "a script is running",
+    "NOREPLICAS": "too few replicas are connected for a write",
 }
 _REDIS_TERMINAL: tuple[type[Exception], ...] = (
     redis.exceptions.AuthenticationError,
@@ -70,23 +54,44 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, SpillwayError):
         return isinstance(error, Transient)
     if isinstance(error, psycopg.Error):
-        state = error.sqlstate
-        if state is not None:
-            if state == "53400":  # a limit that somebody has set
-                return False
-            if state == _INTERNAL:
-                return _source(error) == _DROPPED_MEANWHILE
-            return state in _TRANSIENT_SQLSTATES or state[:2] in _TRANSIENT_SQLSTATES
-        if isinstance(error, UnknownHost | PasswordMissing):
-            return False
-        return isinstance(error, psycopg.OperationalError) and not client_refuses(error)
+        return _is_transient_in_postgres(error)
     if isinstance(error, _REDIS_TERMINAL) or tls_fault(error) is not None:
         return False
     return isinstance(error, _REDIS_TRANSIENT) or redis_code(error) in REDIS_TRANSIENT_CODES
 
 
+def _is_transient_in_postgres(error: psycopg.Error) -> bool:
+    state = error.sqlstate
+    if state == INTERNAL_ERROR:
+        return _source(error) == _DROPPED_MEANWHILE
+    if state is not None:
+        return sqlstate_rule(state).transient
+    if isinstance(error, UnknownHost | PasswordMissing):
+        return False
+    return isinstance(error, psycopg.OperationalError) and not client_refuses(error)
+
+
+def error_scope(error: psycopg.Error) -> ErrorScope:
+    """What `error` concerns: one row, the statement or the server.
+
+    Never decided by the message, which the server translates.
+    """
+    if was_raised(error):
+        return ErrorScope.ROW
+    if error.sqlstate is None:
+        return ErrorScope.SERVER
+    if value_too_large(error):  # a document with more parts than fit in a gigabyte
+        return ErrorScope.ROW
+    return sqlstate_rule(error.sqlstate).scope
+
+
+def was_raised(error: psycopg.Error) -> bool:
+    """Whether a function, such as a trigger's, raised the error itself, whatever its SQLSTATE."""
+    return error.diag.source_function in _RAISED
+
+
 def redis_code(error: BaseException) -> str | None:
-    """The code of a reply that is an error (`WRONGTYPE`, `MISCONF`, …); None for anything else."""
+    """The code of an error reply (`WRONGTYPE`, `MISCONF`, …); None for anything else."""
     if not isinstance(error, redis.exceptions.RedisError):
         return None
     code = getattr(error, "status_code", None)
@@ -96,9 +101,9 @@ def redis_code(error: BaseException) -> str | None:
 
 
 def tls_fault(error: BaseException | None) -> ssl.SSLError | None:
-    """What TLS refused and would refuse again, if that is why a connection to Redis failed; else None.
+    """The TLS error that made a connection to Redis fail, if it would fail again; else None.
 
-    redis-py wraps it in a `ConnectionError`. A connection that only ended early may work the next time.
+    redis-py wraps it in a `ConnectionError`. A connection that was merely closed early may work the next time.
     """
     while error is not None:
         if isinstance(error, ssl.SSLError):
@@ -109,14 +114,13 @@ def tls_fault(error: BaseException | None) -> ssl.SSLError | None:
 
 
 def client_refuses(error: psycopg.Error) -> bool:
-    """Whether libpq itself does not want this connection, whatever the server does: TLS, certificates, options."""
+    """Whether libpq itself refused the connection (TLS, certificates, options), whatever the server does."""
     return error.sqlstate is None and bool(_CLIENT_REFUSES.search(str(error)))
 
 
 def value_too_large(error: psycopg.Error) -> bool:
-    """Whether the server failed at a value that needs more memory than any may take, an internal error without a code
-    of its own."""
-    return error.sqlstate == _INTERNAL and _source(error)[0] == _TOO_LARGE_FILE
+    """Whether a value needs more memory than the server can give to any: an internal error by its code."""
+    return error.sqlstate == INTERNAL_ERROR and _source(error)[0] == _TOO_LARGE_FILE
 
 
 def _source(error: psycopg.Error) -> tuple[str | None, str | None]:

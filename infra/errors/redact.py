@@ -7,6 +7,8 @@ import re
 import psycopg
 
 from infra.display import printable
+from infra.errors.classify import was_raised
+from infra.errors.sqlstates import sqlstate_rule
 
 # In this order: what an earlier one hides, a later one does not look at.
 _SECRETS = (
@@ -28,29 +30,26 @@ def redact(text: str) -> str:
     return text
 
 
-# RAISE and ASSERT of PL/pgSQL report from here, in any language of the server.
-_RAISED = {"exec_stmt_raise", "exec_stmt_assert"}
-
-
 def may_quote_a_row(error: psycopg.Error) -> bool:
-    """Whether the server's words may quote a row: of a value that it rejects, or raised by a function."""
-    state = error.sqlstate or ""
-    return state[:2] in ("22", "23", "P0") or error.diag.source_function in _RAISED
+    """Whether the server's message or detail may quote a row."""
+    return was_raised(error) or (error.sqlstate is not None and sqlstate_rule(error.sqlstate).quotes_row is not None)
 
 
-def _server_words(error: psycopg.Error) -> str:
-    """What the server said, without what may quote a row. Of an integrity error the message has names only, its detail
-    has the row. 22023 is about a parameter."""
-    words = error.diag.message_primary or ""
-    names_only = error.sqlstate is not None and (error.sqlstate[:2] == "23" or error.sqlstate == "22023")
-    if names_only and error.diag.source_function not in _RAISED:
-        return words
-    return f"{type(error).__name__} [{error.sqlstate}]; the server's words may quote a row: they are in its log"
+def _server_message(error: psycopg.Error) -> str:
+    """The server's message, unless it may quote a row."""
+    quotes = "message" if was_raised(error) else sqlstate_rule(error.sqlstate or "").quotes_row
+    if quotes != "message":
+        return error.diag.message_primary or ""
+    return (
+        f"{type(error).__name__} [{error.sqlstate}]; the server's message may quote a row: read it in the server's log"
+    )
 
 
 def one_line(error: BaseException) -> str:
-    """The message of `error` as one line without passwords, and without the content of rows."""
-    quotes = isinstance(error, psycopg.Error) and bool(error.diag.message_primary) and may_quote_a_row(error)
-    said = _server_words(error) if quotes and isinstance(error, psycopg.Error) else str(error)
-    text = " ".join(said.split()).removesuffix(".") or type(error).__name__
+    """The message of `error` in one line, without passwords and without the content of rows."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary and may_quote_a_row(error):
+        message = _server_message(error)
+    else:
+        message = str(error)
+    text = " ".join(message.split()).removesuffix(".") or type(error).__name__
     return printable(redact(text))

@@ -12,7 +12,9 @@ import psycopg
 from psycopg import sql
 
 from infra.connections.clients import Clients
+from infra.errors.classify import error_scope
 from infra.errors.exceptions import Terminal
+from infra.errors.sqlstates import ErrorScope
 from infra.table import on_events
 from tasks.backfill.chunk_map import ChunkCounts, ChunkMap, count_chunks
 from tasks.backfill.source import BackfillSource
@@ -22,7 +24,6 @@ from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.files.file_reader import DAY_MS, cut, rows_in
 from tasks.streams.reader import Limits
-from tasks.table.blame import Blame, blame
 from tasks.table.stage import copy_events
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -117,7 +118,7 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
             copy_events(connection, batch, batch.rows[: batch.unique], _TABLE)
             return batch.unique / max(1e-6, time.monotonic() - began)
     except psycopg.Error as error:
-        if blame(error) is Blame.SERVER:
+        if error_scope(error) is ErrorScope.SERVER:
             raise
         return None  # a row that will go to quarantine
 

@@ -10,10 +10,11 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from infra.errors.classify import error_scope
+from infra.errors.sqlstates import ErrorScope
 from infra.table import on_events
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
-from tasks.table.blame import Blame, blame
 from tasks.table.isolate import Isolated, insert_each
 from tasks.table.stage import STAGE, Stage, copy_events
 from tasks.table.triggers import dry_run, modify_rows
@@ -113,7 +114,7 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: Inse
                 raise psycopg.Rollback
             connection.execute(_NOW)
     except psycopg.Error as error:
-        if blame(error) is Blame.SERVER:
+        if error_scope(error) is ErrorScope.SERVER:
             raise
         return False
     if inserted == batch.unique:
@@ -172,7 +173,7 @@ class _Merging:
                 assert found is not None  # an aggregate has one row
                 self._connection.execute(_NOW)
         except psycopg.Error as error:
-            if blame(error) is Blame.SERVER:
+            if error_scope(error) is ErrorScope.SERVER:
                 raise
             return insert_each(self._connection, self.stage, cause=error)
         return Isolated(*found)

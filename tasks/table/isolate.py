@@ -12,8 +12,9 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from infra.errors.classify import error_scope
+from infra.errors.sqlstates import QUERY_CANCELED, ErrorScope, classes_of
 from infra.table import events_table
-from tasks.table.blame import SERVER_CLASSES, STATEMENT_CLASSES, Blame, blame
 from tasks.table.row_columns import RowColumns
 from tasks.table.stage import STAGE, RejectedRow, Stage, rejected_row
 
@@ -120,7 +121,7 @@ def insert_each(
     """Put into `events` what is staged, or the rows with the numbers `only`, in the caller's transaction. `cause`: what
     they met before, all together.
 
-    Raises `psycopg.Error` for what is not about a row; see `tasks.table.blame`.
+    Raises `psycopg.Error` for what is not about a row; see `infra.errors.classify.error_scope`.
     """
     # `ON CONFLICT` names our key: a conflict with any other unique index is an error, and no duplicate of ours.
     conflict: LiteralString = "ON CONFLICT (event_id, time) DO NOTHING"
@@ -135,7 +136,7 @@ def put_each(
     """Put staged rows into any table, and note those left out. As `insert_each`."""
     raised: set[str] = set()
     while True:
-        if cause is not None and cause.sqlstate and blame(cause) is Blame.ROW:
+        if cause is not None and cause.sqlstate and error_scope(cause) is ErrorScope.ROW:
             raised.add(cause.sqlstate)
         try:
             with connection.transaction():
@@ -145,7 +146,7 @@ def put_each(
         except psycopg.Error as error:
             # A trigger may raise a deadlock or a timeout, too. That one came from a trigger can be seen from here only,
             # so from now on this SQLSTATE is taken for a row's fault.
-            if blame(error) is not Blame.ROW or error.sqlstate in raised:
+            if error_scope(error) is not ErrorScope.ROW or error.sqlstate in raised:
                 raise
             cause = error
 
@@ -154,7 +155,7 @@ def _statement(target: Target, only: Sequence[int] | None, raised: set[str]) -> 
     which = sql.SQL("") if only is None else sql.SQL("WHERE number = ANY({}::bigint[])").format(list(only))
     # OTHERS has neither of the two. A cancellation is a statement's timeout or a person's wish, unless a trigger raised
     # it.
-    caught = "others OR assert_failure" + (" OR query_canceled" if "57014" in raised else "")
+    caught = "others OR assert_failure" + (" OR query_canceled" if QUERY_CANCELED in raised else "")
     return sql.SQL(_PUT).format(
         stage=STAGE,
         target=target.table,
@@ -167,8 +168,8 @@ def _statement(target: Target, only: Sequence[int] | None, raised: set[str]) -> 
         staged=target.columns.staged,
         which=which,
         caught=sql.SQL(caught),
-        server_classes=list(SERVER_CLASSES),
-        statement_classes=list(STATEMENT_CLASSES),
+        server_classes=classes_of(ErrorScope.SERVER),
+        statement_classes=classes_of(ErrorScope.STATEMENT),
         raised=sorted(raised),
         hopeless=_HOPELESS,
     )

@@ -12,11 +12,12 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
+from infra.errors.classify import error_scope
+from infra.errors.sqlstates import ErrorScope
 from infra.table import events_table, on_events
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
 from tasks.columns.encode import HEADER, TRAILER, payload
-from tasks.table.blame import Blame, blame
 from tasks.table.row_columns import RowColumns
 
 STAGE = sql.Identifier("pg_temp", "spillway_stage")
@@ -117,7 +118,7 @@ class Stage:
                 with self._connection.transaction():
                     _copy(self._connection, self.columns, STAGE, self.columns.staged, self._batch.rows[start:end])
             except psycopg.Error as error:
-                if blame(error) is not Blame.ROW:
+                if error_scope(error) is not ErrorScope.ROW:
                     raise
                 bad = self._blame(error, start, end)
                 size = max(1, 2 * (bad - start)) if bad < end else (end - start + 1) // 2

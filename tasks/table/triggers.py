@@ -10,9 +10,10 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from infra.errors.classify import error_scope
+from infra.errors.sqlstates import ErrorScope
 from infra.table import events_name, on_events
 from infra.timescaledb import TRIGGER_SCHEMAS
-from tasks.table.blame import Blame, blame
 from tasks.table.isolate import Target, put_each
 from tasks.table.row_columns import RowColumns
 
@@ -79,7 +80,7 @@ def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequen
                 if column is not None:
                     made.different[row] = column
     except psycopg.Error as error:
-        if blame(error) is Blame.SERVER:
+        if error_scope(error) is ErrorScope.SERVER:
             raise
         return None
     return made

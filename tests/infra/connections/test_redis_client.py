@@ -63,7 +63,7 @@ def test_status_says_the_same_of_a_database(servers: Servers) -> None:
     ("reply", "passing", "step"),
     [
         ("NOAUTH Authentication required.", False, "put user and password"),
-        ("WRONGPASS invalid username-password pair or user is disabled.", False, "mend user and password"),
+        ("WRONGPASS invalid username-password pair or user is disabled.", False, "fix user and password"),
         ("NOPERM this user has no permissions to run the 'xinfo' command", False, "ACL SETUSER"),
         ("LOADING Redis is loading the dataset in memory", True, "loaded its data"),
         ("MISCONF Redis is configured to save RDB snapshots, but it's unable to persist to disk.", True, "free space"),

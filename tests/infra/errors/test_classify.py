@@ -16,7 +16,7 @@ from infra.errors.redact import one_line, redact
 from tasks.streams.tail import inspect_stream
 from tests.support.sqlstates import TRANSIENT_STATES, error_of_state
 
-LASTING_STATES = {
+TERMINAL_STATES = {
     "22P02": "invalid text representation",
     "22021": "character not in repertoire",
     "23505": "unique violation",
@@ -40,7 +40,7 @@ def test_a_state_that_passes_is_tried_again(state: str) -> None:
     assert is_transient(error_of_state(state))
 
 
-@pytest.mark.parametrize("state", LASTING_STATES)
+@pytest.mark.parametrize("state", TERMINAL_STATES)
 def test_a_state_that_stays_is_not_tried_again(state: str) -> None:
     assert not is_transient(error_of_state(state))
 
