@@ -1,4 +1,4 @@
-"""What becomes of every entry of a stream, from docs/mappings.md and from what PostgreSQL documents.
+"""What becomes of every entry of a stream, from docs/reference/mapping.md and from what PostgreSQL documents.
 
 Nothing here is Spillway's: no import, and none of its ways. Where the documents are silent, it is what a user would
 expect: an entry is refused only where a column that it reads cannot be filled with it.

@@ -39,7 +39,7 @@ Event = tuple[int, bytes, bytes, bytes, Any]
 
 
 def expected(row: Measured) -> Event:
-    """What docs/mappings.md says of the row, by nothing of Spillway's."""
+    """What docs/reference/mapping.md says of the row, by nothing of Spillway's."""
     fraction = row.at % 1_000_000
     digits = f".{fraction:06}" if fraction % 1000 else f".{fraction // 1000:03}" if fraction else ""
     at = f"{row.moment:%Y-%m-%dT%H:%M:%S}{digits}Z"
