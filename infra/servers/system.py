@@ -8,22 +8,21 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import Version
+
 from infra.errors.exceptions import Terminal
 from infra.servers.host import Host
 from infra.servers.process import ProcessEngine
+from infra.versions import MIN_POSTGRES, MIN_REDIS, MIN_TIMESCALEDB, parse_version
 
-MIN_POSTGRES = 15
-MIN_TIMESCALEDB = (2, 18, 1)  # schema.sql says why
-MIN_REDIS = 7
-
-_PLACES = (
+_POSTGRES_FOLDERS = (
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
     "/usr/local/pgsql*/bin",
     "/opt/homebrew/opt/postgresql@*/bin",
     "/usr/local/opt/postgresql@*/bin",
 )
-_REDIS_PLACES = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
+_REDIS_FOLDERS = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Installed:
     @property
     def fits(self) -> bool:
         """Whether Spillway's schema can be applied to it."""
-        return self.major >= MIN_POSTGRES and version_tuple(self.timescaledb) >= MIN_TIMESCALEDB
+        return self.major >= MIN_POSTGRES and parse_version(self.timescaledb) >= MIN_TIMESCALEDB
 
     def __str__(self) -> str:
         extension = f"TimescaleDB {self.timescaledb}" if self.timescaledb else "no TimescaleDB"
@@ -61,16 +60,15 @@ class SystemEngine(ProcessEngine):
         found = installed()
         if not any(one.fits for one in found):
             has = f"it has {'; '.join(map(str, found))}" if found else "it has no PostgreSQL"
-            wanted = ".".join(map(str, MIN_TIMESCALEDB))
             return (
-                f"this machine lacks PostgreSQL {MIN_POSTGRES} or later with TimescaleDB {wanted} or later:"
+                f"this machine lacks PostgreSQL {MIN_POSTGRES} or later with TimescaleDB {MIN_TIMESCALEDB} or later:"
                 f" {has}; install the extension"
             )
         program = find_redis()
         if program is None:
             return "this machine has no redis-server: install it (Debian: redis-server)"
-        if redis_major(program) < MIN_REDIS:
-            return f"{program} is older than Redis {MIN_REDIS}"
+        if (version := redis_version(program)) < MIN_REDIS:
+            return f"{program} is version {version}, expected {MIN_REDIS} or later: upgrade it"
         return None
 
     def postgres_bin(self) -> Path:
@@ -101,7 +99,7 @@ class SystemEngine(ProcessEngine):
 
 def installed() -> list[Installed]:
     """The PostgreSQL servers of this machine, newest first."""
-    folders = [path for pattern in _PLACES for path in Path("/").glob(pattern.removeprefix("/"))]
+    folders = [path for pattern in _POSTGRES_FOLDERS for path in Path("/").glob(pattern.removeprefix("/"))]
     if config := shutil.which("pg_config"):
         folders.insert(0, Path(_output(config, "--bindir")))
     if server := shutil.which("postgres"):
@@ -126,24 +124,18 @@ def _timescaledb(bin_dir: Path, major: int) -> str:
     return ""
 
 
-def version_tuple(version: str) -> tuple[int, ...]:
-    """`2.28.3-dev` as (2, 28, 3); what is no version as ()."""
-    digits = re.match(r"[\d.]+", version)
-    return tuple(int(part) for part in digits[0].split(".") if part) if digits else ()
-
-
 def find_redis() -> Path | None:
     """redis-server of this machine."""
-    for folder in (None, *_REDIS_PLACES):
+    for folder in (None, *_REDIS_FOLDERS):
         if found := shutil.which("redis-server", path=folder):
             return Path(found)
     return None
 
 
-def redis_major(program: Path) -> int:
-    """The major version that a redis-server says it has; 0 if it says none."""
-    version = re.search(r"v=(\d+)", _output(program, "--version"))
-    return int(version[1]) if version else 0
+def redis_version(program: Path) -> Version:
+    """The version that redis-server reports; 0 if it reports none."""
+    found = re.search(r"v=([\d.]+)", _output(program, "--version"))
+    return parse_version(found[1] if found else "")
 
 
 def _output(program: str | Path, option: str) -> str:

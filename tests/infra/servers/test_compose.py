@@ -14,6 +14,7 @@ import yaml
 from infra.servers.docker import COMPOSE_FILE, DockerEngine
 from infra.servers.server import STOP_LIMIT
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER, SCHEMA_SQL, Settings
+from infra.versions import NEWEST_TESTED_TIMESCALEDB
 
 CLIENTS = [["docker", "compose"], ["docker-compose"]]
 
@@ -43,7 +44,7 @@ def test_redis_is_durable_and_refuses_rather_than_evicts(content: dict[str, Any]
 
 def test_timescaledb_is_the_one_that_the_settings_expect(content: dict[str, Any]) -> None:
     timescaledb = content["services"]["timescaledb"]
-    assert timescaledb["image"] == "timescale/timescaledb:2.29.2-pg16"
+    assert timescaledb["image"] == f"timescale/timescaledb:{NEWEST_TESTED_TIMESCALEDB}-pg16"
     assert defaults(timescaledb["container_name"]) == "analytics-timescaledb"
     assert [defaults(port) for port in timescaledb["ports"]] == ["127.0.0.1:5432:5432"]
     environment = timescaledb["environment"]

@@ -13,7 +13,6 @@ from infra.servers.host import Host
 from infra.servers.lock import locked
 from infra.servers.ports import demand_free, holder
 from infra.servers.server import children, step_for, telling
-from infra.servers.system import version_tuple
 
 POSTGRES_LOG = """\
 2026-01-01 00:00:00.000 UTC [1] LOG:  starting PostgreSQL 17.1
@@ -43,13 +42,6 @@ def test_the_telling_line_of_a_log(log: str, line: str) -> None:
 def test_a_full_disk_has_a_next_step() -> None:
     assert "free some space" in step_for('could not write "postmaster.pid": No space left on device')
     assert step_for("bind: Permission denied") == ""
-
-
-@pytest.mark.parametrize(
-    ("version", "numbers"), [("2.28.3", (2, 28, 3)), ("2.18.1-dev", (2, 18, 1)), ("", ()), ("dev", ())]
-)
-def test_versions_are_compared_by_number(version: str, numbers: tuple[int, ...]) -> None:
-    assert version_tuple(version) == numbers
 
 
 def test_the_holder_of_a_port_is_named() -> None:
