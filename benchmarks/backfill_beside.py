@@ -31,6 +31,7 @@ from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
+from tests.support.tables import empty_tables
 
 BACKLOG = 200_000
 RATE = 4_000  # events/s of the steady stream
@@ -131,9 +132,7 @@ class Bench:
             client.flushdb()
         with psycopg.connect(self._settings.database, autocommit=True) as connection:
             connection.execute("SET statement_timeout = '60s'")
-            connection.execute(
-                "TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams"
-            )
+            empty_tables(connection)
             connection.execute("CHECKPOINT")
 
 

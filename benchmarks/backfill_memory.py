@@ -39,6 +39,7 @@ from tasks.files.find import find_files
 from tasks.files.scan import scan
 from tasks.files.spool import Spool
 from tasks.streams.reader import Limits
+from tests.support.tables import empty_tables
 
 MB = 1_000_000
 EVENTS = 5_000_000
@@ -153,7 +154,7 @@ def copied(config: Settings, path: Path) -> dict[str, Any]:
     """The rates of the tenths of the same slices as prepared buffers, into the emptied table."""
     slices = _prepared(config, path)
     with psycopg.connect(config.database, autocommit=True) as connection:
-        connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+        empty_tables(connection)
         connection.execute("CHECKPOINT")
     local = threading.local()
     connections: list[psycopg.Connection] = []

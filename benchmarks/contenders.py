@@ -27,6 +27,7 @@ from tasks.streams.reader import Limits, Reader
 from tasks.streams.tail import read_tail
 from tasks.table.insert import InsertRoute as LoadPath
 from tasks.table.load import load_batch
+from tests.support.tables import empty_tables
 
 COPY_EVENTS: LiteralString = "COPY events (time, event_id, event_type, user_id, properties) FROM STDIN (FORMAT BINARY)"
 # Every event of the data sets, however old.
@@ -54,15 +55,13 @@ class Workload:
     def forget(self) -> None:
         """Empty the ledger only, so that all is drained again onto what is there."""
         with psycopg.connect(self.settings.database, autocommit=True) as connection:
-            connection.execute("TRUNCATE spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+            empty_tables(connection, keep=["public.events"])
             connection.execute("CHECKPOINT")
 
     def empty(self) -> None:
         """Empty the tables, and let the server finish what it has put off, so that no run pays for another."""
         with psycopg.connect(self.settings.database, autocommit=True) as connection:
-            connection.execute(
-                "TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams"
-            )
+            empty_tables(connection)
             connection.execute("CHECKPOINT")
 
     def count(self) -> int:

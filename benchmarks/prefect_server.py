@@ -30,6 +30,7 @@ from infra.producers.send import send
 from infra.servers.ports import free_port
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
+from tests.support.tables import empty_tables
 
 console = Console(width=120, highlight=False)
 _STREAM = "bench-prefect"
@@ -192,7 +193,7 @@ def measure(engine: str | None = None, days: int = 14, runs: int = 20, loads: in
 def _empty(config: Settings) -> None:
     with redis.Redis.from_url(config.redis) as client, closing(postgres_connection(config)) as connection:
         client.flushdb()
-        connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.streams, spillway.files")
+        empty_tables(connection)
         connection.commit()
 
 

@@ -22,6 +22,7 @@ from tests.support.chunked import statuses
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.processes import Drain, Harness
 from tests.support.servers import Servers
+from tests.support.tables import empty_tables
 
 KILLS = int(os.environ.get("SPILLWAY_TEST_KILLS", "12"))
 EVENTS = 12_000
@@ -115,7 +116,7 @@ def test_killed_again_and_again_it_loads_every_row_once(
     rounds = 0
     while len(killed_at) < KILLS:
         rounds += 1
-        database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+        empty_tables(database)
         killed_at += _kill_until_done(history, env, database, chance, seconds / KILLS)
         assert books(database)[1] == events_of(database)
         history.is_whole(database)
@@ -135,7 +136,7 @@ def test_into_chunks_that_are_compressed_too_and_are_so_again_at_the_end(
     chance = random.Random(SEED)
     killed_at: list[str] = []
     while len(killed_at) < KILLS:
-        database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+        empty_tables(database)
         database.execute(_COMPRESSED)
         with database.cursor().copy("COPY events (event_id, time, event_type, user_id, properties) FROM STDIN") as copy:
             for entry in history.live:

@@ -12,6 +12,7 @@ from infra.producers.generate import batches
 from infra.producers.send import send
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_digest, table_rows
 from tests.support.processes import Drain
+from tests.support.tables import empty_tables
 
 KILLS = 20
 EVENTS = 40_000
@@ -30,7 +31,7 @@ def test_twenty_kills_in_a_row_leave_the_table_of_an_undisturbed_drain(
     seconds = time.monotonic() - began
     expected = table_digest(database)
     assert table_rows(database) == flat_rows(produced)
-    database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+    empty_tables(database)
 
     seed = random.randrange(1 << 32)
     print(f"seed {seed}; an undisturbed drain takes {seconds:.1f} s")

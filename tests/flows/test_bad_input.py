@@ -21,6 +21,7 @@ from infra.settings import settings
 from tests.support.oracle import Key, Row, flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
+from tests.support.tables import empty_tables
 
 BEFORE = 7  # good entries that stand before the other one
 CASE = 1_000  # how far the ids of two cases are apart
@@ -160,7 +161,7 @@ def drained(servers: Servers, prefect_server: str) -> Iterator[psycopg.Connectio
 
 def forget(client: redis.Redis, connection: psycopg.Connection) -> None:
     client.flushdb()
-    connection.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+    empty_tables(connection)
 
 
 def produce(client: redis.Redis, number: int, fields: list[bytes]) -> None:

@@ -22,6 +22,7 @@ from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.results import findings_of
 from tests.support.stream_entries import event
+from tests.support.tables import empty_tables
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -154,7 +155,7 @@ def test_a_ledger_that_somebody_edited_is_found_out(
         assert [finding["what"] for finding in result["findings"]] == expected
         assert all(finding["repair"] for finding in result["findings"])
     finally:
-        database.execute("TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams")
+        empty_tables(database)
         database.execute("DROP TABLE spillway.ledger CASCADE")
         from infra.schema import apply_schema
         from infra.settings import settings

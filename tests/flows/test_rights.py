@@ -31,6 +31,7 @@ from tests.support.command_line import RunSpillway
 from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, table_rows
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
+from tests.support.tables import empty_tables
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -39,7 +40,6 @@ ROLE, DATABASE = "spillway_least", "rights"
 _NOTHING_FOR_ALL = """
     REVOKE ALL ON DATABASE rights FROM PUBLIC; GRANT CONNECT ON DATABASE rights TO PUBLIC;
     REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE ALL ON spillway.instance FROM PUBLIC"""
-_TABLES = "spillway.ledger, spillway.quarantine, spillway.streams, spillway.files, spillway.drops"
 # Rows that the table rejects, and a trigger that may change rows: the way through all temporary tables.
 _USER_TABLE = """
     ALTER TABLE public.events ADD CONSTRAINT not_marked CHECK (event_type <> 'marked.marked');
@@ -69,7 +69,7 @@ def owner_url(servers: Servers) -> Iterator[str]:
 def owner(owner_url: str) -> Iterator[psycopg.Connection]:
     """The owner's session; empty tables, and a role without any right."""
     with psycopg.connect(owner_url, autocommit=True) as connection:
-        connection.execute(f"TRUNCATE public.events, {_TABLES}")  # type: ignore[call-overload]
+        empty_tables(connection)
         connection.execute("DROP OWNED BY spillway_least")
         connection.execute(_NOTHING_FOR_ALL)
         yield connection

@@ -31,12 +31,12 @@ from tasks.preflight.rights import NEEDS, rights, statements
 from tests.support.oracle import crossref_rows, flat_rows, table_rows
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
+from tests.support.tables import empty_tables
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 ROLE, DATABASE = "zoë", "sessions"
 REAL, FLAT = "crossref-Zoë", "Zoë"
-_TABLES = "public.events, spillway.ledger, spillway.quarantine, spillway.streams, spillway.files, spillway.drops"
 _DECOYS = sql.SQL("""
     CREATE SCHEMA {s};
     CREATE TABLE {s}.events (LIKE public.events);
@@ -180,7 +180,7 @@ def flat_entries() -> tuple[list[dict[bytes, bytes]], list[dict[bytes, bytes]]]:
 def run_all(owner: psycopg.Connection, client: redis.Redis, lines: list[bytes], folder: Path) -> str:
     """Drain, replay one entry, load a file, reconcile; a digest of every byte that is stored then."""
     client.flushdb()
-    owner.execute(f"TRUNCATE {_TABLES}".encode())
+    empty_tables(owner)
     good, bad = flat_entries()
     for number, line in enumerate(lines, 1):
         client.xadd(REAL, {b"data": line}, id=f"{number}-0")
@@ -261,7 +261,7 @@ def test_a_session_that_may_only_read_is_a_clear_error_and_nothing_is_written(
     place: str, owner: psycopg.Connection, as_zoe: Settings, redis_client: redis.Redis
 ) -> None:
     """Managed servers set that when their disk is full, and mean it: so it is not overridden."""
-    owner.execute(f"TRUNCATE {_TABLES}".encode())
+    empty_tables(owner)
     redis_client.xadd(FLAT, event(1))
     chosen = {"default_transaction_read_only": ("on", place)}
     refused = pytest.raises(Transient, match=r"read-only.*wait for the primary")

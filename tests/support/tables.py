@@ -1,15 +1,45 @@
-"""Spillway's tables as a whole."""
+"""The tables that runs write: `events` and those of the schema `spillway`, as the server's catalog lists them."""
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import psycopg
 
+# What the installation of the schema writes, and no run.
+_INSTALLED = ["instance", "version", "schema_version"]
 
-def nothing_was_written(database: psycopg.Connection) -> bool:
-    query = "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM spillway.ledger)"
-    return database.execute(query).fetchone() == (0,)
+
+def ledger_tables(connection: psycopg.Connection) -> list[str]:
+    """Qualified names of all tables of the schema `spillway` that runs write, referencing tables first."""
+    query = """
+        SELECT c.relname FROM pg_class c
+         WHERE c.relnamespace = 'spillway'::regnamespace AND c.relkind = 'r' AND c.relname <> ALL (%s)
+         ORDER BY EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = c.oid), c.relname"""
+    return [f"spillway.{name}" for (name,) in connection.execute(query, [_INSTALLED])]
+
+
+def empty_tables(connection: psycopg.Connection, keep: Container[str] = ()) -> None:
+    """TRUNCATE `events` and all ledger tables but those to `keep`."""
+    tables = ["public.events", *ledger_tables(connection)]
+    connection.execute(f"TRUNCATE {', '.join(name for name in tables if name not in keep)}".encode())
+
+
+def delete_ledger_rows(connection: psycopg.Connection) -> None:
+    """Empty the ledger tables by DELETE: 2 ms if they hold little, while a TRUNCATE takes 60."""
+    for table in ledger_tables(connection):
+        connection.execute(f"DELETE FROM {table}".encode())
+
+
+def nothing_was_written(connection: psycopg.Connection) -> bool:
+    """Whether `events` and all ledger tables are empty."""
+    for table in ["public.events", *ledger_tables(connection)]:
+        if connection.execute(f"SELECT EXISTS (SELECT FROM {table})".encode()).fetchone() != (False,):
+            return False
+    return True
 
 
 def redrive_outcomes(connection: psycopg.Connection) -> dict[str, int]:
+    """Quarantined entries by the outcome of their redrive; those not redriven yet are under "waits"."""
     query = "SELECT coalesce(outcome, 'waits'), count(*) FROM spillway.quarantine GROUP BY 1"
     return dict(connection.execute(query).fetchall())

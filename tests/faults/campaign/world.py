@@ -22,6 +22,7 @@ from redis.retry import Retry
 from infra.servers.engine import Engine, How, Service
 from infra.settings import Settings, host_of
 from tests.support.proxy import Proxy
+from tests.support.tables import empty_tables
 
 # Short, so that a fault is over in seconds; see docs of SPILLWAY_* for what is usual.
 _LIMITS = {
@@ -116,9 +117,7 @@ class World:
         """Empty tables, and a Redis without streams."""
         with self.sql() as connection:
             connection.execute("SET statement_timeout = '60s'")
-            connection.execute(
-                "TRUNCATE events, spillway.ledger, spillway.quarantine, spillway.files, spillway.streams"
-            )
+            empty_tables(connection)
         with self.redis_client() as client:
             client.flushdb()
 
