@@ -25,6 +25,7 @@ from tests.support.own_columns import COLUMNS, add_columns, dump, insert_weather
 from tests.support.results import backfill_counts
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
+from tests.support.triggers import trigger_sql
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -162,8 +163,7 @@ def test_a_row_that_is_there_with_another_value_of_a_users_column_is_a_conflict(
     tmp_path: Path,
 ) -> None:
     if trigger:
-        alter("""CREATE FUNCTION users.same() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-                 CREATE TRIGGER same BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION users.same()""")
+        alter(trigger_sql("RETURN NEW;"))
     assert archive(configure, tmp_path) == 100
     backfill(archive=True, expired="load")
     database.execute("UPDATE events SET tenant = 'other' WHERE user_id = 'user-7'")

@@ -31,6 +31,7 @@ from tests.support.backfill_sources import (
 from tests.support.oracle import crossref_rows, flat_rows, ledger_sums, table_digest, table_rows
 from tests.support.results import backfill_counts, ledger_of_file
 from tests.support.stream_entries import event
+from tests.support.triggers import row_limit, trigger
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -121,26 +122,9 @@ def test_an_empty_file_of_each_kind_is_no_error_and_leaves_nothing(
 
 def test_a_slice_that_is_too_much_for_the_server_goes_in_parts(database: psycopg.Connection, tmp_path: Path) -> None:
     """A limit on temporary files stands for the limit on decompression: no transaction takes more than 20 rows."""
-    database.execute("""
-        CREATE FUNCTION public.limit_rows() RETURNS trigger LANGUAGE plpgsql AS $$
-        DECLARE met int := coalesce(nullif(current_setting('test.met', true), ''), '0')::int + 1;
-        BEGIN
-            PERFORM set_config('test.met', met::text, true);
-            IF met > 20 THEN
-                SET LOCAL work_mem = '64kB';
-                SET LOCAL temp_file_limit = '64kB';
-                PERFORM count(*) FROM (SELECT n FROM generate_series(1, 50000) AS n ORDER BY -n) AS sorted;
-            END IF;
-            RETURN NEW;
-        END $$""")
-    database.execute(
-        "CREATE TRIGGER limit_rows BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.limit_rows()"
-    )
     entries = [event(n) for n in range(100)]
-    try:
+    with trigger(database, row_limit(20)):
         result = backfill(written(tmp_path, "x.csv", csv_text(map(flat_columns, [*entries, *entries[:9]]))))
-    finally:
-        database.execute("DROP TRIGGER limit_rows ON events; DROP FUNCTION public.limit_rows()")
     assert backfill_counts(result) == (109, 100, 9, 0)
     assert table_rows(database) == flat_rows(entries)
     parts = database.execute("SELECT read FROM spillway.ledger WHERE read > 0").fetchall()

@@ -24,8 +24,8 @@ from infra.settings import Settings
 from tasks.columns.uuids import NAMESPACE
 from tests.support.backfill_sources import csv_text, file_sha256, ndjson, parquet, written
 from tests.support.oracle import Key, Row, ledger_sums, table_rows
-from tests.support.rejections import stumbling
 from tests.support.results import backfill_counts, findings_of
+from tests.support.triggers import failing_at, trigger
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -133,7 +133,7 @@ def test_a_file_alone_has_the_columns_of_its_path_too(database: psycopg.Connecti
 def test_one_that_failed_in_the_middle_goes_on_and_is_exact(database: psycopg.Connection, tmp_path: Path) -> None:
     split(tmp_path / "data", "parquet", READINGS)
     ids = sorted(event_id for event_id, _ in rows_of(READINGS))
-    with stumbling(database, ids[60]), pytest.raises(Terminal, match="stumbled"):
+    with trigger(database, failing_at(ids[60])), pytest.raises(Terminal, match="untouched"):
         backfill(str(tmp_path / "data"))
     part = table_rows(database)
     assert part.items() < rows_of(READINGS).items()

@@ -23,9 +23,9 @@ from tasks.base.progress import answer_with
 from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, written
 from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, table_digest, table_rows
-from tests.support.rejections import stumbling
 from tests.support.results import backfill_counts
 from tests.support.stream_entries import event
+from tests.support.triggers import failing_at, trigger
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -93,7 +93,7 @@ def test_while_what_was_skipped_is_loaded_the_books_are_open_and_not_wrong(
     """As after a kill: what is left is a gap, which the same backfill closes."""
     configure(batch_rows=4)
     backfill(path, expired="skip")
-    with stumbling(database, OLD[9][b"event_id"].decode()), pytest.raises(Terminal, match="stumbled"):
+    with trigger(database, failing_at(OLD[9][b"event_id"].decode())), pytest.raises(Terminal, match="untouched"):
         backfill(path, expired="load", parallel=1)
     assert 50 < len(table_rows(database)) < 80
     assert {finding["what"] for finding in reconcile("file:*", fail=False)["findings"]} == {"gap"}

@@ -22,6 +22,7 @@ from tests.support.results import backfill_counts, redrive_counts
 from tests.support.runs import failed_redrive
 from tests.support.stream_entries import event
 from tests.support.tables import redrive_outcomes
+from tests.support.triggers import constraint
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -189,19 +190,13 @@ def test_what_went_wrong_is_listed_by_its_cause_and_without_what_is_in_the_rows(
     kinds = [{"user_id": "geheim-other"}, {"user_id": ""}, {"event_id": "geheim-id"}, {"event_type": "geheim"}]
     rows = [event(n if n < 20 else 100 + n, **kinds[n // 20]) for n in range(80)]
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, [*rows, event(999)])))
-    database.execute("ALTER TABLE events ADD CONSTRAINT no_secret CHECK (event_type <> 'geheim')")
-    try:
-        with pytest.raises(Terminal) as refused:
-            backfill(path, parallel=2)
-    finally:
-        database.execute("ALTER TABLE events DROP CONSTRAINT no_secret")
+    rule = "event_type <> 'geheim'"
+    with constraint(database, rule), pytest.raises(Terminal) as refused:
+        backfill(path, parallel=2)
     message = str(refused.value)
     configure(max_bad_share=1)
-    database.execute("ALTER TABLE events ADD CONSTRAINT no_secret CHECK (event_type <> 'geheim')")
-    try:
+    with constraint(database, rule):
         result = backfill(written(tmp_path, "y.csv", csv_text(map(flat_columns, [event(998), *rows]))))
-    finally:
-        database.execute("ALTER TABLE events DROP CONSTRAINT no_secret")
     assert result["causes"] == {
         "conflict: the table has this event_id and time with another user_id": 20,
         "user_id: missing field user_id": 20,

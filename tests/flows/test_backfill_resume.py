@@ -21,9 +21,9 @@ from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.backfill_sources import as_document, csv_text, file_sha256, flat_columns, ndjson, written
 from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
-from tests.support.rejections import stumbling
 from tests.support.results import backfill_counts, ledger_of_file
 from tests.support.stream_entries import event
+from tests.support.triggers import failing_at, trigger
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -86,7 +86,7 @@ def test_one_that_failed_in_the_middle_goes_on_and_is_exact(
     random.Random(at).shuffle(rows)
     data = csv_text(map(flat_columns, rows)) if form == "csv" else ndjson(map(as_document, rows))
     path = written(tmp_path, f"x.{form}", data)
-    with stumbling(database, entries[at][b"event_id"].decode()), pytest.raises(Terminal, match="stumbled"):
+    with trigger(database, failing_at(entries[at][b"event_id"].decode())), pytest.raises(Terminal, match="untouched"):
         backfill(path, parallel=parallel)
     part = table_rows(database)
     assert len(part) < 500
@@ -109,7 +109,7 @@ def test_one_source_that_fails_does_not_keep_the_others_from_being_loaded(
     bad = [event(100 + n) for n in range(20)]
     written(tmp_path, "a.csv", csv_text(map(flat_columns, bad)))
     written(tmp_path, "b.csv", csv_text(map(flat_columns, good)))
-    with stumbling(database, bad[7][b"event_id"].decode()), pytest.raises(Terminal, match=r"a\.csv|file:"):
+    with trigger(database, failing_at(bad[7][b"event_id"].decode())), pytest.raises(Terminal, match=r"a\.csv|file:"):
         backfill(str(tmp_path))
     assert table_rows(database) == flat_rows(good)
     assert backfill(str(tmp_path))["inserted"] == 20
@@ -129,7 +129,10 @@ def test_where_the_end_fails_too_what_a_source_failed_of_is_told_first(
     monkeypatch.setattr(module, "report_backfill", reported.append)
     entries = [event(n) for n in range(20)]
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
-    with stumbling(database, entries[7][b"event_id"].decode()), pytest.raises(Terminal, match=r"stumbled.*; compress:"):
+    with (
+        trigger(database, failing_at(entries[7][b"event_id"].decode())),
+        pytest.raises(Terminal, match=r"untouched.*; compress:"),
+    ):
         backfill(path)
     with pytest.raises(Terminal, match=r"^compress: no room$"):
         backfill(path)
@@ -153,7 +156,7 @@ def test_a_mapping_with_another_time_is_refused_while_a_part_is_loaded(
     entries = [event(n) for n in range(60)]
     rows = [flat_columns(entry) | {"sent": "2026-11-21T00:00:00Z"} for entry in entries]
     path = written(tmp_path, "clicks.csv", csv_text(rows, list(rows[0])))
-    with stumbling(database, entries[45][b"event_id"].decode()), pytest.raises(Terminal, match="stumbled"):
+    with trigger(database, failing_at(entries[45][b"event_id"].decode())), pytest.raises(Terminal, match="untouched"):
         backfill(path, parallel=1)
     loaded = table_rows(database)
     assert 0 < len(loaded) < 60
@@ -232,7 +235,7 @@ def test_skipped_rows_of_a_day_that_was_begun_before_the_horizon_passed_it_are_c
     entries = [event(n, time=(new if n % 3 else old).isoformat()) for n in range(60)]
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
     configure(batch_rows=3)
-    with stumbling(database, entries[30][b"event_id"].decode()), pytest.raises(Terminal, match="stumbled"):
+    with trigger(database, failing_at(entries[30][b"event_id"].decode())), pytest.raises(Terminal, match="untouched"):
         backfill(path, parallel=parallel)
     loaded = len(table_rows(database))
     assert loaded

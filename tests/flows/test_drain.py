@@ -23,6 +23,7 @@ from tests.support.real_data import real_events
 from tests.support.results import drain_counts
 from tests.support.runs import drain_with_loss
 from tests.support.stream_entries import event
+from tests.support.triggers import trigger
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -189,18 +190,12 @@ def test_rows_that_vanish_in_a_merge_are_no_duplicates_and_the_range_is_not_book
     cannot balance. (A row that a trigger skips is in quarantine: see tests/tasks/table/test_rejections.py.)"""
     send(redis_client, stream, [event(1)])
     drain(stream)
-    database.execute(
-        "CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN DELETE FROM events WHERE user_id = ''user-1''; RETURN NULL; END'"
-    )
-    database.execute("CREATE TRIGGER lose AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION public.lose()")
-    try:
+    lose = "DELETE FROM events WHERE user_id = 'user-1'; RETURN NULL;"
+    with trigger(database, lose, "AFTER INSERT", each="STATEMENT"):
         send(redis_client, stream, [event(n) for n in range(1, 10)])  # the first is a duplicate: it takes the merge
         with pytest.raises(Terminal, match="ledger_balances"):
             drain(stream)
         assert len(table_rows(database)) == 1
         assert ledger_sums(database, stream) == (1, 1, 0, 0)
-    finally:
-        database.execute("DROP TRIGGER lose ON events; DROP FUNCTION public.lose()")
     drain(stream)
     assert table_rows(database) == flat_rows(event(n) for n in range(1, 10))

@@ -32,6 +32,7 @@ from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, tabl
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 from tests.support.tables import empty_tables
+from tests.support.triggers import trigger_sql
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -43,11 +44,10 @@ _NOTHING_FOR_ALL = """
 # Rows that the table rejects, and a trigger that may change rows: the way through all temporary tables.
 _USER_TABLE = """
     ALTER TABLE public.events ADD CONSTRAINT not_marked CHECK (event_type <> 'marked.marked');
-    CREATE FUNCTION public.leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
-    CREATE TRIGGER leave BEFORE INSERT ON public.events FOR EACH ROW EXECUTE FUNCTION public.leave()"""
+    """ + trigger_sql("RETURN NEW;", schema="public")
 _PLAIN_TABLE = """
     ALTER TABLE public.events DROP CONSTRAINT IF EXISTS not_marked;
-    DROP TRIGGER IF EXISTS leave ON public.events; DROP FUNCTION IF EXISTS public.leave"""
+    DROP TRIGGER IF EXISTS on_events ON public.events; DROP FUNCTION IF EXISTS public.on_events"""
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from infra.producers.send import send
 from infra.settings import Settings, settings
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.stream_entries import event
+from tests.support.triggers import failing_at, trigger
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -55,18 +56,11 @@ def test_a_stream_whose_loads_fail_keeps_no_other_from_being_drained(
     configure(batch_rows=300, parallel_loads=2)
     entries = filled(redis_client, {"events:a": 200, "events:b": 1_500, "events:c": 900})
     poison = entries["events:b"][700]
-    database.execute(
-        # No value to be rejected, but a state of the server's, and one that no further attempt changes.
-        "CREATE SEQUENCE public.untouched; CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        f" IF NEW.event_id = '{poison[b'event_id'].decode()}' THEN PERFORM currval('public.untouched'); END IF;"
-        " RETURN NEW; END $$"
-    )
-    database.execute("CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.refuse()")
-    try:
-        with pytest.raises(Terminal, match=r"load events:b .*untouched"):
-            drain("events:*")
-    finally:
-        database.execute("DROP TRIGGER refuse ON events; DROP FUNCTION public.refuse(); DROP SEQUENCE public.untouched")
+    with (
+        trigger(database, failing_at(poison[b"event_id"].decode())),
+        pytest.raises(Terminal, match=r"load events:b .*untouched"),
+    ):
+        drain("events:*")
     assert ledger_sums(database, "events:a") == (200, 200, 0, 0)
     assert ledger_sums(database, "events:c") == (900, 900, 0, 0)
     assert ledger_is_whole(database, "events:c")

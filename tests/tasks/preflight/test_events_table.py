@@ -10,6 +10,7 @@ import pytest
 from infra.errors.exceptions import Terminal
 from tasks.preflight.events_table import check_table
 from tests.support.own_table import TABLE_CHANGES
+from tests.support.triggers import trigger_sql
 
 Alter = Callable[[str], None]
 
@@ -93,8 +94,6 @@ def test_what_disturbs_nothing_is_no_problem(database: psycopg.Connection, alter
 
 
 def test_a_column_that_a_trigger_fills_in_is_no_problem(database: psycopg.Connection, alter: Alter) -> None:
-    alter("""ALTER TABLE events ADD COLUMN tenant text NOT NULL;
-             CREATE FUNCTION users.fill() RETURNS trigger LANGUAGE plpgsql AS
-                 $$ BEGIN NEW.tenant := 'acme'; RETURN NEW; END $$;
-             CREATE TRIGGER fill BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION users.fill()""")
+    alter("ALTER TABLE events ADD COLUMN tenant text NOT NULL")
+    alter(trigger_sql("NEW.tenant := 'acme';"))
     check_table(database)

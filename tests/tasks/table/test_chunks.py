@@ -9,6 +9,7 @@ import pytest
 
 from tasks.table.chunks import chunks, open_chunks
 from tests.support.servers import Servers
+from tests.support.triggers import trigger
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -62,26 +63,14 @@ def test_a_time_that_no_chunk_can_have_opens_none(database: psycopg.Connection) 
 
 def test_nothing_is_opened_where_a_trigger_of_the_users_would_see_it(database: psycopg.Connection) -> None:
     database.execute("CREATE TABLE seen (id uuid)")
-    database.execute(
-        "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN INSERT INTO seen VALUES (NEW.event_id); RETURN NEW; END $$"
-    )
-    database.execute("CREATE TRIGGER watch AFTER INSERT ON events FOR EACH ROW EXECUTE FUNCTION see()")
-    try:
+    with trigger(database, "INSERT INTO seen VALUES (NEW.event_id);", "AFTER INSERT"):
         open_chunks(database, [us(2020, 1, 7)])
         assert chunks(database) == {}
         assert database.execute("SELECT count(*) FROM seen").fetchall() == [(0,)]
-    finally:
-        database.execute("DROP TRIGGER watch ON events; DROP FUNCTION see; DROP TABLE seen")
+    database.execute("DROP TABLE seen")
 
 
 def test_where_nothing_may_be_deleted_nothing_is_put_in(database: psycopg.Connection) -> None:
-    database.execute(
-        "CREATE FUNCTION public.keep_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
-        "CREATE TRIGGER keep_all BEFORE DELETE ON events FOR EACH ROW EXECUTE FUNCTION public.keep_all()"
-    )
-    try:
+    with trigger(database, "RETURN NULL;", "BEFORE DELETE"):
         open_chunks(database, [us(2020, 1, 7)])
         assert (rows(database), chunks(database)) == (0, {})
-    finally:
-        database.execute("DROP TRIGGER keep_all ON events; DROP FUNCTION public.keep_all()")

@@ -18,6 +18,7 @@ from tasks.table.load import Loaded, load_batch, load_in_parts
 from tests.support.oracle import table_rows
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
+from tests.support.triggers import row_limit, trigger
 
 EVER = TimeWindow(-(2**62), 2**62)
 STREAM = "met"
@@ -118,26 +119,10 @@ def test_a_second_attempt_counts_the_parts_that_the_first_has_committed(
     """A limit on temporary files, hit by a trigger, stands for the limit on decompression, four rows; and a lock
     timeout for a deadlock that happens once. Raised by the trigger itself, both would be about the row: see
     tests/tasks/table/test_rejections.py."""
-    database.execute(f"""
-        CREATE SEQUENCE public.stumbles;
-        CREATE TABLE public.locked ();
-        CREATE FUNCTION public.stumble() RETURNS trigger LANGUAGE plpgsql AS $$
-        DECLARE met int := coalesce(nullif(current_setting('test.met', true), ''), '0')::int + 1;
-        BEGIN
-            PERFORM set_config('test.met', met::text, true);
-            IF met > 4 THEN
-                SET LOCAL work_mem = '64kB';
-                SET LOCAL temp_file_limit = '64kB';
-                PERFORM count(*) FROM (SELECT n FROM generate_series(1, 50000) AS n ORDER BY -n) AS sorted;
-            END IF;
-            IF NEW.event_id = '{event(6)[b"event_id"].decode()}' AND nextval('public.stumbles') = 1 THEN
-                SET LOCAL lock_timeout = '10ms';
-                LOCK TABLE public.locked;
-            END IF;
-            RETURN NEW;
-        END $$;
-        CREATE TRIGGER stumble BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION public.stumble()""")
-    try:
+    once = f"""IF NEW.event_id = '{event(6)[b"event_id"].decode()}' AND nextval('public.untouched') = 1 THEN
+                   SET LOCAL lock_timeout = '10ms'; LOCK TABLE public.locked; END IF;"""
+    database.execute("CREATE TABLE public.locked ()")
+    with trigger(database, row_limit(4, once)):
         with psycopg.connect(servers.settings.database) as other:
             other.execute("LOCK TABLE public.locked")
             with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -146,11 +131,7 @@ def test_a_second_attempt_counts_the_parts_that_the_first_has_committed(
         with pytest.raises(AlreadyDrained):
             load_in_parts(database, batch(0, 8), "another", InsertRoute())
         loaded = load_in_parts(database, batch(0, 8), "mine", InsertRoute())
-    finally:
-        database.execute(
-            "DROP TRIGGER stumble ON events; DROP FUNCTION public.stumble(); DROP SEQUENCE public.stumbles;"
-            "DROP TABLE public.locked"
-        )
+    database.execute("DROP TABLE public.locked")
     assert (loaded.read, loaded.inserted, loaded.duplicates) == (8, 8, 0)
     assert len(table_rows(database)) == 8
     parts = database.execute("SELECT read, loaded_by FROM spillway.ledger ORDER BY ids").fetchall()

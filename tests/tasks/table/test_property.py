@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.support.own_table import load, quarantined
 from tests.support.stream_entries import event
 from tests.support.tables import empty_tables
+from tests.support.triggers import trigger_sql
 
 Alter = Callable[[str], None]
 
@@ -20,12 +21,8 @@ _REJECTING = {
     "a": "ALTER TABLE events ADD CONSTRAINT no_a CHECK (user_id <> 'a')",
     "b": "CREATE INDEX no_b ON events (time) WHERE 1 / (length(user_id) - 2 * (user_id = 'b')::int + 1) < 0",
     "c": "ALTER TABLE events ADD COLUMN no_c int GENERATED ALWAYS AS (1 / (user_id <> 'c')::int) STORED",
-    "d": """CREATE FUNCTION users.no_d() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                IF NEW.user_id = 'd' THEN RAISE 'no' USING ERRCODE = '40001'; END IF; RETURN NEW; END $$;
-            CREATE TRIGGER no_d BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION users.no_d()""",
-    "e": """CREATE FUNCTION users.no_e() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                IF NEW.user_id = 'e' THEN RETURN NULL; END IF; RETURN NEW; END $$;
-            CREATE TRIGGER no_e BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION users.no_e()""",
+    "d": trigger_sql("IF NEW.user_id = 'd' THEN RAISE 'no' USING ERRCODE = '40001'; END IF;", name="no_d"),
+    "e": trigger_sql("IF NEW.user_id = 'e' THEN RETURN NULL; END IF;", name="no_e"),
     "f": """CREATE TABLE users.known AS SELECT unnest('{a,b,c,d,e,g,h}'::text[]) AS id;
             ALTER TABLE users.known ADD PRIMARY KEY (id);
             ALTER TABLE events ADD CONSTRAINT no_f FOREIGN KEY (user_id) REFERENCES users.known
@@ -34,11 +31,8 @@ _REJECTING = {
 _HARMLESS = [
     "ALTER TABLE events ADD COLUMN place text NOT NULL DEFAULT 'x'",
     "ALTER TABLE events ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY",
-    """CREATE FUNCTION users.shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-           NEW.event_type := upper(NEW.event_type); RETURN NEW; END $$;
-       CREATE TRIGGER shout BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION users.shout()""",
-    """CREATE FUNCTION users.after() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
-       CREATE TRIGGER after_it AFTER INSERT ON events FOR EACH ROW EXECUTE FUNCTION users.after()""",
+    trigger_sql("NEW.event_type := upper(NEW.event_type);", name="shout"),
+    trigger_sql("RETURN NULL;", "AFTER INSERT", name="after_it"),
 ]
 _UNDO = """
     DROP TRIGGER IF EXISTS no_d ON events; DROP TRIGGER IF EXISTS no_e ON events;

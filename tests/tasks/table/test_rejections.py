@@ -19,23 +19,15 @@ from tests.support.oracle import flat_rows, table_rows
 from tests.support.own_table import EVER, WAYS, batch_of, load, quarantined
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
+from tests.support.triggers import raising, trigger_sql
 
 Alter = Callable[[str], None]
 BAD = 4  # the number of the event that every rule here rejects, by its user
 SECRET = "secret-4"
 
-_ROW_TRIGGER = """
-    CREATE FUNCTION users.check() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        IF NEW.user_id LIKE 'secret-%%' THEN {action} END IF; RETURN NEW; END $$;
-    CREATE {kind} TRIGGER check_it {when} INSERT ON events {timing} FOR EACH ROW EXECUTE FUNCTION users.check()"""
 
-
-def row_trigger(action: str, when: str = "BEFORE", kind: str = "", timing: str = "") -> str:
-    return _ROW_TRIGGER.replace("%%", "%").format(action=action, when=when, kind=kind, timing=timing)
-
-
-def raising(state: str, when: str = "BEFORE") -> str:
-    return row_trigger(f"RAISE EXCEPTION 'user % is not welcome', NEW.user_id USING ERRCODE = '{state}';", when)
+def row_trigger(action: str, when: str = "BEFORE INSERT") -> str:
+    return trigger_sql(f"IF NEW.user_id LIKE 'secret-%' THEN {action} END IF;", when)
 
 
 @dataclass(frozen=True)
@@ -83,28 +75,29 @@ RULES = {
     "index expression": Rule(
         "CREATE INDEX ON events ((1 / (position('secret' in user_id) - 1)))", "22012", "division by zero"
     ),
-    "trigger": Rule(raising("P0001"), "P0001", "not welcome"),
-    "trigger, a SQLSTATE of its own": Rule(raising("ACME1"), "ACME1", "not welcome"),
-    "trigger, as a duplicate key": Rule(raising("23505"), "23505", "not welcome"),
-    "trigger, as a lost connection": Rule(raising("08006"), "08006", "not welcome"),
-    "trigger, as a deadlock": Rule(raising("40P01"), "40P01", "not welcome"),
-    "trigger, as a full disk": Rule(raising("53100"), "53100", "not welcome"),
-    "trigger, as a limit": Rule(raising("53400"), "53400", "not welcome"),
-    "trigger, as a timeout": Rule(raising("57014"), "57014", "not welcome"),
-    "trigger, as a shutdown": Rule(raising("57P01"), "57P01", "not welcome"),
-    "trigger, as a missing table": Rule(raising("42P01"), "42P01", "not welcome"),
-    "trigger, as an internal error": Rule(raising("XX000"), "XX000", "not welcome"),
+    "trigger": Rule(row_trigger(raising("P0001")), "P0001", "not welcome"),
+    "trigger, a SQLSTATE of its own": Rule(row_trigger(raising("ACME1")), "ACME1", "not welcome"),
+    "trigger, as a duplicate key": Rule(row_trigger(raising("23505")), "23505", "not welcome"),
+    "trigger, as a lost connection": Rule(row_trigger(raising("08006")), "08006", "not welcome"),
+    "trigger, as a deadlock": Rule(row_trigger(raising("40P01")), "40P01", "not welcome"),
+    "trigger, as a full disk": Rule(row_trigger(raising("53100")), "53100", "not welcome"),
+    "trigger, as a limit": Rule(row_trigger(raising("53400")), "53400", "not welcome"),
+    "trigger, as a timeout": Rule(row_trigger(raising("57014")), "57014", "not welcome"),
+    "trigger, as a shutdown": Rule(row_trigger(raising("57P01")), "57P01", "not welcome"),
+    "trigger, as a missing table": Rule(row_trigger(raising("42P01")), "42P01", "not welcome"),
+    "trigger, as an internal error": Rule(row_trigger(raising("XX000")), "XX000", "not welcome"),
     "trigger that asserts": Rule(row_trigger("ASSERT false, 'not welcome';"), "P0004", "not welcome"),
     "trigger that reads a missing table": Rule(row_trigger("PERFORM * FROM users.nowhere;"), "42P01", "users.nowhere"),
-    "trigger after the row": Rule(raising("P0001", "AFTER"), "P0001", "not welcome"),
-    "trigger after the row, as a deadlock": Rule(raising("40P01", "AFTER"), "40P01", "not welcome"),
+    "trigger after the row": Rule(row_trigger(raising("P0001"), "AFTER INSERT"), "P0001", "not welcome"),
+    "trigger after the row, as a deadlock": Rule(row_trigger(raising("40P01"), "AFTER INSERT"), "40P01", "not welcome"),
     "trigger that skips": Rule(row_trigger("RETURN NULL;"), "", "skipped"),
     "trigger after the statement": Rule(
-        """CREATE FUNCTION users.check() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-               IF EXISTS (SELECT FROM events WHERE user_id LIKE 'secret-%') THEN
-                   RAISE EXCEPTION 'not welcome'; END IF;
-               RETURN NULL; END $$;
-           CREATE TRIGGER check_all AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION users.check()""",
+        trigger_sql(
+            """IF EXISTS (SELECT FROM events WHERE user_id LIKE 'secret-%') THEN RAISE EXCEPTION 'not welcome'; END IF;
+               RETURN NULL;""",
+            "AFTER INSERT",
+            each="STATEMENT",
+        ),
         "P0001",
         "not welcome",
     ),
@@ -149,7 +142,7 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_no
     (finding,) = found.findings("s")
     assert SECRET not in repr(finding)
     load(database, [entries[1]], first=30)
-    alter("DROP TRIGGER IF EXISTS check_it ON events; ALTER TABLE events DROP CONSTRAINT IF EXISTS no_secret")
+    alter("DROP TRIGGER IF EXISTS on_events ON events; ALTER TABLE events DROP CONSTRAINT IF EXISTS no_secret")
     (portion,) = portions(database, Selection())
     done = replay(database, portion, None, EVER, {}, "test")
     assert (done.tried, done.inserted, done.still_bad) == (1, 1, 0)
@@ -205,7 +198,7 @@ def test_what_is_about_the_server_is_no_rows_fault(
     database.execute("SET lock_timeout = 0; SET statement_timeout = '500ms'")
     with pytest.raises(psycopg.errors.QueryCanceled):
         load(database, entries)
-    database.execute("SET statement_timeout = 0; DROP TRIGGER check_it ON events")
+    database.execute("SET statement_timeout = 0; DROP TRIGGER on_events ON events")
     alter("REVOKE ALL ON events FROM PUBLIC; CREATE ROLE spillway_reader; GRANT SELECT ON events TO spillway_reader")
     alter(
         "GRANT ALL ON SCHEMA spillway TO spillway_reader; GRANT ALL ON ALL TABLES IN SCHEMA spillway TO spillway_reader"

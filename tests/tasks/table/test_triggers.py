@@ -12,6 +12,7 @@ from tasks.reconcile.compare import Comparison, compare
 from tests.support.own_table import WAYS, batch_of, load, quarantined
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
+from tests.support.triggers import trigger_sql
 
 Alter = Callable[[str], None]
 ENTRIES = [event(n, user_id=f"User-{n}") for n in range(1, 6)]
@@ -24,18 +25,12 @@ CHANGING = {
 }
 
 
-def trigger(body: str) -> str:
-    return f"""
-        CREATE FUNCTION users.change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$;
-        CREATE TRIGGER change BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION users.change()"""
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("body", "made"), CHANGING.values(), ids=CHANGING)
 def test_an_entry_that_a_trigger_changed_is_a_duplicate_when_it_comes_again(
     database: psycopg.Connection, alter: Alter, body: str, made: str, way: str
 ) -> None:
-    alter(trigger(body))
+    alter(trigger_sql(body))
     other = event(3, event_type="other")
     assert load(database, [*ENTRIES, other, ENTRIES[0]], WAYS[way]) == (5, 1, 1)
     assert load(database, [*ENTRIES[1:], event(9, user_id="User-9")], WAYS[way], first=20) == (1, 4, 0)
@@ -47,14 +42,14 @@ def test_an_entry_that_a_trigger_changed_is_a_duplicate_when_it_comes_again(
 
 
 def test_a_row_that_a_trigger_moves_out_of_its_chunk_is_kept(database: psycopg.Connection, alter: Alter) -> None:
-    alter(trigger("IF NEW.user_id = 'User-3' THEN NEW.time := NEW.time - interval '1 year'; END IF;"))
+    alter(trigger_sql("IF NEW.user_id = 'User-3' THEN NEW.time := NEW.time - interval '1 year'; END IF;"))
     assert load(database, ENTRIES) == (4, 0, 1)
     assert list(quarantined(database)) == [3]
 
 
 def test_what_the_triggers_do_while_rows_are_compared_is_undone(database: psycopg.Connection, alter: Alter) -> None:
     alter("CREATE TABLE users.seen (id uuid)")
-    alter(trigger("INSERT INTO users.seen VALUES (NEW.event_id);"))
+    alter(trigger_sql("INSERT INTO users.seen VALUES (NEW.event_id);"))
     load(database, ENTRIES[:2])
     before = database.execute("SELECT count(*) FROM users.seen").fetchall()
     compare(database, batch_of(ENTRIES[:2]), Comparison(), repair=False)
