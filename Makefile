@@ -1,12 +1,15 @@
-# make demo: from nothing to the result.   make test: all tests.   The rest is for working on Spillway.
+# make demo: from nothing to the result.   make quick: a minute of checks.   make test: all tests, with real servers.
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
-.PHONY: demo test lint types bench chaos soak env lock clean
+.PHONY: demo quick test lint types bench chaos soak env lock clean
 
 demo: env
 	$(BIN)/python -m flows.cli.demo
+
+quick: lint types ## and every test that needs no server
+	$(BIN)/pytest -q -n 2 -m 'not server' $(PYTEST_ARGS)
 
 # Two at a time, each with servers of its own: most of a test is waiting for one. In the order of the folders, where the
 # long tests come first: no worker waits for the other's last file.

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import types
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,31 @@ def _look(config: Settings, engine: Engine | None) -> Servers:
     found = Servers(config, engine, {"timescale": "Community", "apache": "Apache"}[row[0]], row[1])
     _used.append(f"{engine.name if engine else 'given by URL'}; TimescaleDB {found.version} {found.edition}")
     return found
+
+
+# Every fixture that gives servers depends on one of these.
+_SERVER_FIXTURES = {"servers", "prefect_server", "make_instance"}
+_PROCESS_MODULES = {
+    *("subprocess", "multiprocessing", "pexpect", "infra.servers.throwaway"),
+    *(f"tests.support.{name}" for name in ("instances", "prefect_server", "processes", "redis_by_hand")),
+}
+
+
+def _starts_processes(module: types.ModuleType) -> bool:
+    """Whether a test module imports what starts processes, or something from there."""
+    return any(
+        (value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None))
+        in _PROCESS_MODULES
+        for value in vars(module).values()
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark the tests that `make quick` leaves out."""
+    starts_processes = cache(_starts_processes)
+    for item in items:
+        if _SERVER_FIXTURES & set(item.fixturenames) or starts_processes(item.module):
+            item.add_marker("server")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

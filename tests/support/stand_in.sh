@@ -1,5 +1,5 @@
 #!/bin/bash
-# The entrypoint of the stand-ins of stand_ins.py: what the official images promise of theirs, in the same order.
+# The entrypoint of the stand-ins of stand_in_images.py: what the official images promise of theirs, in the same order.
 set -euo pipefail
 
 run_as() { exec setpriv --reuid="$1" --regid="$1" --init-groups "${@:2}"; }

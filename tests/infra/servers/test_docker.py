@@ -1,4 +1,4 @@
-"""The `docker` engine with real containers, by docker-compose 1.29 and by Compose v2: see stand_ins.py."""
+"""The `docker` engine with real containers, by docker-compose 1.29 and by Compose v2: see stand_in_images.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from infra.servers.server import children
 from infra.settings import DATABASE_PASSWORD
 from tests.support.instances import Instance
 from tests.support.oracle import flat_rows, table_rows
-from tests.support.stand_ins import Podman, containers, why_not
+from tests.support.stand_in_images import Podman, containers, why_not
 
 VERSIONS = {"v1": "1.29.", "v2": "2."}
 
