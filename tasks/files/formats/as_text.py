@@ -26,9 +26,9 @@ _JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 def as_text(array: pa.Array) -> pa.Array:
     """A column, n, as binary, n, with the same nulls.
 
-    A value has one text, whatever the width, unit or encoding of its column: see docs/reference/mapping.md. Times are those of
-    `time_texts`. A UUID or any 16 bytes of a fixed width are spelled as a UUID. Texts and bytes are as they are; lists,
-    structs and maps are JSON. Raises `TypeError` for what JSON cannot hold.
+    A value has one text, whatever the width, unit or encoding of its column: see docs/reference/mapping.md. Times are
+    those of `time_texts`. A UUID or any 16 bytes of a fixed width are spelled as a UUID. Texts and bytes are as they
+    are; lists, structs and maps are JSON. Raises `TypeError` for what JSON cannot hold.
     """
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
