@@ -12,7 +12,7 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.backfill_loads import Loads
+from flows.loads.backfill_loads import Loads
 from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import SpillwayError, Terminal, WrongUse

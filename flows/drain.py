@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.collect_load import collect_load
+from flows.loads.collect_load import collect_load
 from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
 from infra.errors.exceptions import SpillwayError, Unsuccessful

@@ -41,6 +41,6 @@ def drain_command(
 def serve() -> None:
     """Run the scheduled flows in this process: no work pool and no worker, for small set-ups."""
     set_prefect_defaults()
-    from flows.serve import serve_deployments
+    from flows.deployments import serve_deployments
 
     serve_deployments()

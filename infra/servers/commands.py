@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.errors.exceptions import Terminal
+from infra.output import progress, result, warn
 from infra.schema import apply_schema
 from infra.servers.choose import engines, known, pick, running
 from infra.servers.engine import Engine, Service
 from infra.servers.external import External
-from infra.servers.output import progress, result, warn
 from infra.settings import DATABASE, DATABASE_USER, Settings, host_of, settings
 
 app = typer.Typer()

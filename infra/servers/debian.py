@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from infra.errors.exceptions import Terminal
+from infra.output import progress
 from infra.servers.host import Host
 from infra.servers.lock import locked, said
-from infra.servers.output import progress
 from infra.servers.process import ProcessEngine
 from infra.servers.server import telling
 

@@ -13,11 +13,11 @@ import redis
 
 from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
+from infra.output import progress
 from infra.servers import marker, ports, probe
 from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus
 from infra.servers.host import interact
 from infra.servers.lock import working
-from infra.servers.output import progress
 from infra.servers.server import STOP_LIMIT, telling
 from infra.settings import DATABASE, DATABASE_USER, PROJECT_ROOT, Settings
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from infra.errors.exceptions import Terminal
-from infra.servers.output import progress
+from infra.output import progress
 from infra.settings import Settings
 
 PATIENCE = 900  # seconds: the longest that is waited for is a Debian root over a slow line

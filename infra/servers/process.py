@@ -13,11 +13,11 @@ import redis
 
 from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
+from infra.output import progress
 from infra.servers import logs, marker, ports, probe
 from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus
 from infra.servers.host import Host, User
 from infra.servers.lock import working
-from infra.servers.output import progress
 from infra.servers.postgres import Postgres
 from infra.servers.redis_server import RedisServer
 from infra.servers.server import Server, step_for

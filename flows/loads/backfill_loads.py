@@ -10,7 +10,7 @@ from itertools import accumulate
 import pyarrow as pa
 from prefect.futures import PrefectFuture
 
-from flows.collect_load import collect_load
+from flows.loads.collect_load import collect_load
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line

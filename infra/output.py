@@ -1,0 +1,100 @@
+"""What commands print: results on standard output; progress, warnings and errors on standard error.
+
+Everything printed is escaped first: names and reasons come from outside and may hold control characters or markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infra.display import printable, printable_json
+
+Color = Literal["red", "yellow", "dim"]
+
+_WIDE = 300  # columns of a table that goes into a pipe or a file: rows are not wrapped there
+_errors = Console(stderr=True, soft_wrap=True, highlight=False)
+_results = Console(soft_wrap=True, highlight=False)
+
+
+def result(text: str) -> None:
+    """Print a line of the result."""
+    _results.print(Text(printable(text)))
+
+
+def print_json(value: Any, indent: bool = False) -> None:
+    """Print a value as JSON: on one line, or with `indent` for people."""
+    import orjson
+
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
+    print(printable_json(text), flush=True)
+
+
+def progress(text: str) -> None:
+    """Report what is going on to a person who waits."""
+    _errors.print(Text(printable(text), style="dim"))
+
+
+def warn(text: str) -> None:
+    """Print a warning."""
+    labelled("warning", text, "yellow")
+
+
+def error(text: str) -> None:
+    """Print an error."""
+    labelled("error", text, "red")
+
+
+def labelled(label: str, text: str, color: Color) -> None:
+    """Print a text after a colored label, such as `attention: …`."""
+    _errors.print(Text.assemble((f"{label}:", color), " ", printable(text)))
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    total: Sequence[object] | None = None,
+    whole: Container[str] = (),
+    right: Container[str] = (),
+    rule: bool = True,
+) -> None:
+    """Print a table: as wide as the terminal, and unwrapped in a pipe or a file.
+
+    Numbers get thousands separators. Columns of numbers, and those in `right`, are aligned to the right and never
+    wrapped, like those in `whole`. `total`: a last row, set off from the others. `rule`: a line below the names.
+    """
+    body = [list(row) for row in rows]
+    table = Table(box=SIMPLE_HEAD if rule else None, pad_edge=rule)
+    for at, name in enumerate(columns):
+        number = name in right or (bool(body) and all(_is_number(row[at]) for row in body))
+        table.add_column(
+            Text(name), justify="right" if number else "left", no_wrap=number or name in whole, overflow="fold"
+        )
+    for row in body:
+        table.add_row(*map(_cell, row))
+    if total is not None:
+        table.add_section()
+        table.add_row(*map(_cell, total))
+    Console(width=None if _results.is_terminal else _WIDE, highlight=False).print(table)
+
+
+def moment(time: datetime | None) -> str:
+    """A time for people: in the zone of their machine, to the second; empty for None."""
+    return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _cell(value: object) -> Text:
+    if value is None:
+        return Text("")
+    return Text(f"{value:,}" if _is_number(value) else printable(str(value)))
