@@ -26,7 +26,7 @@ from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings, settings
-from tasks.base.progress import ProgressEvent, Reached, subscribe
+from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tasks.columns.encode import HEADER, TRAILER, payload
 from tasks.maintain.chunk_states import chunk_states
 
@@ -70,7 +70,7 @@ def backfill_all(config: Settings) -> float:
     ends: list[float] = []
 
     def note(news: ProgressEvent) -> None:
-        if isinstance(news, Reached):
+        if isinstance(news, StepReached):
             ends.append(time.perf_counter())
 
     with subscribe(note):

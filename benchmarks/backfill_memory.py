@@ -38,7 +38,7 @@ from tasks.files.file_reader import FileReader
 from tasks.files.find import find_files
 from tasks.files.scan import scan
 from tasks.files.spool import Spool
-from tasks.streams.reader import Limits
+from tasks.streams.reader import BatchLimits
 from tests.support.tables import empty_tables
 
 MB = 1_000_000
@@ -185,7 +185,7 @@ def _prepared(config: Settings, path: Path) -> list[tuple[int, bytes]]:
     (file,) = find_files(str(path))
     with closing(Spool()) as spool:
         scanned = scan(file, None, spool)
-        limits = Limits(config.batch_rows, config.batch_bytes)
+        limits = BatchLimits(config.batch_rows, config.batch_bytes)
         gaps = [IdRange(0, scanned.end)]
         reader = FileReader(scanned.name, scanned.section, gaps, limits, scanned.mapping, _EVER)
         batches: Iterable[Batch] = iter(reader.read, None)

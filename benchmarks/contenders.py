@@ -23,7 +23,7 @@ from tasks.columns.decode import TimeWindow
 from tasks.columns.encode import HEADER, TRAILER, payload
 from tasks.ledger.plan import make_plan
 from tasks.ledger.settle import settle
-from tasks.streams.reader import Limits, Reader
+from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import read_tail
 from tasks.table.insert import InsertRoute as LoadPath
 from tasks.table.load import load_batch
@@ -49,7 +49,7 @@ class Workload:
     def reader(self, client: redis.Redis, connection: psycopg.Connection) -> Reader:
         """A reader of all that is left."""
         planned = make_plan(client, connection, self.stream)
-        limits = Limits(self.settings.batch_rows, self.settings.batch_bytes)
+        limits = BatchLimits(self.settings.batch_rows, self.settings.batch_bytes)
         return Reader(client, self.stream, planned.gaps, planned.tail, limits, self.mapping, _WINDOW)
 
     def forget(self) -> None:
@@ -115,7 +115,7 @@ def unguarded_drain(workload: Workload, connections: int) -> Callable[[], None]:
     """The same without all that makes it exactly once: no frozen tail, no ledger, no transaction around the COPY."""
     config = workload.settings
     everything = [IdRange(0, 1 << 128)]
-    limits = Limits(config.batch_rows, config.batch_bytes)
+    limits = BatchLimits(config.batch_rows, config.batch_bytes)
 
     def run() -> None:
         with Clients(config) as clients:

@@ -27,7 +27,7 @@ from tasks.backfill.recompress import Compressor
 from tasks.backfill.registration import settle_sources
 from tasks.backfill.source import leave_out_copies
 from tasks.backfill.throttle import LoadThrottle
-from tasks.base.progress import Reached, Started, ask, emit
+from tasks.base.progress import Started, StepReached, ask, emit
 from tasks.files.find import SourceFile
 from tasks.files.spool import Spool
 from tasks.preflight.preflight import preflight
@@ -110,7 +110,7 @@ def backfill(
                 try:
                     settle_sources(clients, sources)
                     compressor.finish(room)
-                    emit(Reached("backfill", "compressed"))
+                    emit(StepReached("backfill", "compressed"))
                 except SpillwayError as error:  # what was loaded, and what went wrong with it, is told all the same
                     failed.append(one_line(error))
             planned = replace(planned, compressed=compressor.done)

@@ -27,13 +27,13 @@ from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.ledger.drain_report import DrainResult, report, summary
 from tasks.ledger.plan import DrainPlan, plan
-from tasks.ledger.settle import Settled, settle_stream
+from tasks.ledger.settle import Settlement, settle_stream
 from tasks.preflight.preflight import preflight
 from tasks.preflight.stream_sample import check_sample
 from tasks.streams.pages import Absence
-from tasks.streams.reader import Limits, Reader, read
+from tasks.streams.reader import BatchLimits, Reader, read
 from tasks.table.insert import InsertRoute
-from tasks.table.load import Loaded, load
+from tasks.table.load import LoadResult, load
 from tasks.table.new_chunks import NewChunkLimit
 
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=settings().parallel_loads)
@@ -75,16 +75,16 @@ def drain(
 
 @dataclass
 class _Stream:
-    """How far one run is with one stream. `loading`: batches on their way; `met`: another run was here too."""
+    """How far one run is with one stream. `loading`: batches on their way; `overtaken`: another run was here too."""
 
     name: str
     mapping: Mapping | None
     planned: DrainPlan | None = None
-    loaded: list[Loaded] = field(default_factory=list)
+    loaded: list[LoadResult] = field(default_factory=list)
     loading: int = 0
     all_read: bool = False
-    met: bool = False
-    settled: Settled | None = None
+    overtaken: bool = False
+    settled: Settlement | None = None
     error: str | None = None
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
@@ -116,7 +116,7 @@ class _Drain:
         self._max_events = max_events
         self._until = until
         self._run = f"{flow_run.name or 'drain'} {uuid4()}"
-        self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, _Stream]] = deque()
+        self._loading: deque[tuple[PrefectFuture[LoadResult | None], Batch, _Stream]] = deque()
         self._to_read: deque[_Stream] = deque()
         self._new_chunks = NewChunkLimit(clients.settings.max_new_chunks)
         self._absence = Absence()
@@ -139,10 +139,10 @@ class _Drain:
 
     def _read(self, stream: _Stream) -> None:
         """Read all that is left of a stream and hand it to the loads."""
-        stream.all_read = stream.met = False
+        stream.all_read = stream.overtaken = False
         try:
             reader, path = self._reader(stream), InsertRoute()
-            while not (stream.met or stream.error) and (batch := read(self._clients, reader)) is not None:
+            while not (stream.overtaken or stream.error) and (batch := read(self._clients, reader)) is not None:
                 future = load.submit(self._clients, batch, self._run, path, (), self._new_chunks)
                 self._loading.append((future, batch, stream))
                 stream.loading += 1
@@ -174,7 +174,7 @@ class _Drain:
     def _reader_of(self, stream: _Stream, planned: DrainPlan) -> Reader:
         config = self._clients.settings
         window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
-        limits = Limits(config.batch_rows, config.batch_bytes)
+        limits = BatchLimits(config.batch_rows, config.batch_bytes)
         left = None if self._max_events is None else self._max_events - stream.read
         return Reader(
             self._clients.redis, stream.name, planned.gaps, planned.tail, limits, stream.mapping, window, left,
@@ -192,7 +192,7 @@ class _Drain:
         """Settle a stream of which all is loaded; where another run has taken a part, look what that has left."""
         if stream.loading or not stream.all_read:
             return
-        if stream.met and not stream.error:
+        if stream.overtaken and not stream.error:
             self._to_read.append(stream)
             return
         try:

@@ -22,7 +22,7 @@ from tasks.maintain.chunk_states import ChunkState
 from tasks.maintain.compression import agree_on_compression, compress, find_late
 from tasks.maintain.maintain_report import MaintainOutcome, report_maintenance, result, summary_lines, violations
 from tasks.maintain.retention import DroppedChunk, agree_on_retention, drop, find_due
-from tasks.preflight.preflight import check_clocks, demand_rights
+from tasks.preflight.preflight import preflight_clocks, preflight_rights
 
 
 @flow(name="maintain", persist_result=False)
@@ -36,7 +36,7 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
     began = time.monotonic()
     with Clients(settings(), "maintain") as clients:
         if not dry_run:
-            demand_rights(clients, "maintain")
+            preflight_rights(clients, "maintain")
         done = _maintain(clients, dry_run)
         try:
             found = check(clients, time.monotonic() - began, dry_run)
@@ -56,7 +56,7 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
 def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
     """All that changes anything, chunk after chunk. What is to go is archived before, and is not compressed."""
     done = MaintainOutcome(dry_run)
-    done.refused.extend(check_clocks(clients))  # by a wrong clock nothing may be dropped
+    done.refused.extend(preflight_clocks(clients))  # by a wrong clock nothing may be dropped
     with _noted(done.failed):
         done.changes.extend(agree_on_retention(clients, dry_run))
     leaving: list[ChunkState] = []

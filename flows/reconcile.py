@@ -20,7 +20,7 @@ from tasks.files.file_reader import FileReader
 from tasks.files.reread import reread
 from tasks.files.scan import is_file
 from tasks.files.spool import Spool
-from tasks.preflight.preflight import demand_rights
+from tasks.preflight.preflight import preflight_rights
 from tasks.reconcile.balance import Finding, LedgerTotals, find_known, reconcile_stream
 from tasks.reconcile.compare import Comparison, compare_batch, drained_ranges, reader
 from tasks.reconcile.reconcile_report import report_reconciliation
@@ -57,7 +57,7 @@ def reconcile(
     notes: list[str] = []
     compared = repaired = dropped = 0
     with Clients(config, "reconcile") as clients, closing(Spool()) as spool:
-        demand_rights(clients, "reconcile" + " --deep" * deep + " --repair" * repair)
+        preflight_rights(clients, "reconcile" + " --deep" * deep + " --repair" * repair)
         for name in find_known(clients, [stream] if isinstance(stream, str) else stream):
             ledger, found = reconcile_stream(clients, name)
             books.append(ledger)

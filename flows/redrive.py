@@ -15,10 +15,10 @@ from infra.errors.exit_codes import ExitCode
 from infra.mapping import mappings_of
 from infra.settings import settings
 from tasks.base.progress import Advanced, Started, emit
-from tasks.preflight.preflight import check_clocks, demand_rights
+from tasks.preflight.preflight import preflight_clocks, preflight_rights
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection
-from tasks.table.redrive import Redriven, replay_portion, report_redrive, select
+from tasks.table.redrive import RedriveResult, replay_entries, report_redrive, select
 
 
 @flow(name="redrive", retries=0, persist_result=False)
@@ -47,13 +47,13 @@ def redrive(
     selection = Selection(tuple(name for name in names if name), tuple(entries or ()), kind, field)
     new_chunks = None if yes else NewChunkLimit(config.max_new_chunks)
     with Clients(config, "quarantine redrive") as clients:
-        demand_rights(clients, "quarantine redrive")
-        warnings = check_clocks(clients)
-        done: list[Redriven] = []
+        preflight_rights(clients, "quarantine redrive")
+        warnings = preflight_clocks(clients)
+        done: list[RedriveResult] = []
         chosen = select(clients, selection)
         emit(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
         for portion in chosen:
-            done.append(replay_portion(clients, portion, mappings, changes or {}, run, new_chunks))
+            done.append(replay_entries(clients, portion, mappings, changes or {}, run, new_chunks))
             emit(Advanced("quarantine", len(portion.entries)))
         if done:
             report_redrive(done)

@@ -42,7 +42,7 @@ def list_command(
 
     with (
         Clients(settings(), "quarantine list") as clients,
-        clients.explained("list the quarantine"),
+        clients.translate_errors("list the quarantine"),
         clients.postgres() as connection,
     ):
         selection = _selection(stream, None, kind, field, waiting=not everything)
@@ -73,7 +73,7 @@ def show_command(entry: Annotated[str, typer.Argument(help="The entry's id.")], 
 
     with (
         Clients(settings(), "quarantine show") as clients,
-        clients.explained("show an entry"),
+        clients.translate_errors("show an entry"),
         clients.postgres() as connection,
     ):
         kept = list_entries(connection, _selection(stream, [entry], None, None, waiting=False), 2)
@@ -134,7 +134,7 @@ def discard_command(
         raise WrongUse("quarantine discard: name the entries, or say --all for every one that is selected")
     with (
         Clients(settings(), "quarantine discard") as clients,
-        clients.explained("discard entries"),
+        clients.translate_errors("discard entries"),
         clients.postgres() as connection,
     ):
         selection = _selection(stream, entries, kind, field)

@@ -76,7 +76,7 @@ def _schedule() -> tuple[list[dict[str, Any]] | None, list[str]]:
 
 
 def _streams(schedule: list[dict[str, Any]]) -> tuple[list[StreamStatus], int]:
-    with Clients(settings(), "status") as clients, clients.explained("status"), clients.postgres() as connection:
+    with Clients(settings(), "status") as clients, clients.translate_errors("status"), clients.postgres() as connection:
         wanted = [pattern for one in schedule if one["scheduled"] for pattern in _patterns(one["stream"])]
         # A name that no stream has is an error of its drain; here it is only absent.
         expected = find_streams(clients.redis, [one for one in wanted if any(c in one for c in "*?[")])[0]

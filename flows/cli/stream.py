@@ -25,7 +25,7 @@ def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream
 
     with (
         Clients(settings(), "stream accept-rewind") as clients,
-        clients.explained("accept-rewind"),
+        clients.translate_errors("accept-rewind"),
         clients.postgres() as connection,
     ):
         old = accept_rewind(connection, stream)
@@ -43,7 +43,7 @@ def accept_loss_command(stream: Annotated[str, typer.Argument(help="The stream t
 
     with (
         Clients(settings(), "stream accept-loss") as clients,
-        clients.explained("accept-loss"),
+        clients.translate_errors("accept-loss"),
         clients.postgres() as connection,
     ):
         newly, total = accept_loss(connection, stream, getpass.getuser())

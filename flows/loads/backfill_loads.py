@@ -23,10 +23,10 @@ from tasks.backfill.throttle import LoadThrottle
 from tasks.base.addresses import IdRange
 from tasks.base.progress import Started, emit
 from tasks.columns.batch import Batch
-from tasks.streams.reader import BatchReader, Limits, read
-from tasks.table.causes import are_too_many
+from tasks.streams.reader import BatchLimits, BatchReader, read
+from tasks.table.causes import exceeds_bad_share
 from tasks.table.insert import InsertRoute
-from tasks.table.load import Loaded, load
+from tasks.table.load import LoadResult, load
 
 _NAME = "backfill"
 _NO_DAY = 1 << 62
@@ -55,14 +55,14 @@ class Loads:
         self._rate = rate
         config = clients.settings
         most = config.batch_rows if rate is None else round(rate * _SLICE_SECONDS)
-        self._limits = Limits(max(1, min(config.batch_rows, most)), config.batch_bytes)
+        self._limits = BatchLimits(max(1, min(config.batch_rows, most)), config.batch_bytes)
         self._openings = NewChunks(layout)
         self._open = InsertRoute()  # of slices without rows for compressed chunks
         self._compressor = compressor
         self._ahead = _NO_DAY  # the first day of the sources that come after
         self._room = room
         self._reading: BackfillSource | None = None
-        self._loading: deque[tuple[PrefectFuture[Loaded | None], Batch, BackfillSource, float]] = deque()
+        self._loading: deque[tuple[PrefectFuture[LoadResult | None], Batch, BackfillSource, float]] = deque()
         self._took = 0.0  # the last load, in seconds
         self._artifact = ProgressArtifact(0)
         self._next = time.monotonic()
@@ -71,7 +71,7 @@ class Loads:
     @property
     def too_many_bad(self) -> bool:
         """Whether so many rows went to quarantine that it is too many whatever becomes of the rest."""
-        return are_too_many(self._quarantined, self._total, self._clients.settings.max_bad_share)
+        return exceeds_bad_share(self._quarantined, self._total, self._clients.settings.max_bad_share)
 
     def run(self, sources: list[BackfillSource]) -> None:
         """Load all that is left of the sources. What goes wrong with one of them is put down in it."""
@@ -82,16 +82,16 @@ class Loads:
         left = [(source, source.gaps) for source in sources]
         while left and not self.too_many_bad:
             self._submit_all(left)
-            met = [source for source, _ in left if source.met and not source.error]
-            gaps = remaining_now(self._clients, met) if met else []
-            left = [(source, found) for source, found in zip(met, gaps, strict=True) if found]
+            overtaken = [source for source, _ in left if source.overtaken and not source.error]
+            gaps = remaining_now(self._clients, overtaken) if overtaken else []
+            left = [(source, found) for source, found in zip(overtaken, gaps, strict=True) if found]
         self._artifact.finish()
 
     def _submit_all(self, left: Sequence[tuple[BackfillSource, Sequence[IdRange]]]) -> None:
         firsts = [min(source.days, default=_NO_DAY) for source, _ in left]
         aheads = [*accumulate(reversed(firsts[1:]), min, initial=_NO_DAY)][::-1]
         for (source, gaps), self._ahead in zip(left, aheads, strict=True):
-            source.met = False
+            source.overtaken = False
             try:
                 self._submit(source, gaps)
             except SpillwayError as error:
@@ -108,7 +108,8 @@ class Loads:
         self._reading = source
         reader = source.reader(gaps, self._limits)
         while (
-            not (source.met or source.error or self.too_many_bad) and (batch := self._read(reader, source)) is not None
+            not (source.overtaken or source.error or self.too_many_bad)
+            and (batch := self._read(reader, source)) is not None
         ):
             self._pace(batch.read)
             merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)

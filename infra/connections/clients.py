@@ -47,7 +47,7 @@ def redis_client(settings: Settings) -> redis.Redis:
 def postgres_connection(settings: Settings, command: str = "") -> Session:
     """A connection in autocommit mode, with time limits for statements, locks and idle transactions.
 
-    Its `application_name` is `spillway COMMAND`. Raises `psycopg.Error`; see `Clients.explained`.
+    Its `application_name` is `spillway COMMAND`. Raises `psycopg.Error`; see `Clients.translate_errors`.
     """
     return open_session(
         settings.database,
@@ -115,16 +115,16 @@ class Clients:
         else:
             connection.close()
 
-    def explained(self, doing: str) -> AbstractContextManager[None]:
+    def translate_errors(self, doing: str) -> AbstractContextManager[None]:
         """Raise errors of the two servers as `Transient` or `Terminal`, with the step, the server and the next step.
 
         `doing` names the step and its object, such as `load crossref 1-0..9-0`.
         """
-        return _explained(doing, self)
+        return _translate_errors(doing, self)
 
 
 @contextmanager
-def _explained(doing: str, clients: Clients) -> Iterator[None]:
+def _translate_errors(doing: str, clients: Clients) -> Iterator[None]:
     try:
         yield
     except (psycopg.Error, redis.exceptions.RedisError) as error:

@@ -74,7 +74,7 @@ def send(
     if rate:
         batch = max(1, min(batch, int(rate * _BATCH_SECONDS)))
     under_way = _UnderWay(on_sent)
-    with _explained(client, stream, under_way), _connection(client) as connection:
+    with _translate_errors(client, stream, under_way), _connection(client) as connection:
         for commands in _packed(stream.encode(), entries, batch):
             under_way.settle(connection)
             if pace:
@@ -164,7 +164,7 @@ def _connection(client: redis.Redis) -> Iterator[redis.Connection]:
 
 
 @contextmanager
-def _explained(client: redis.Redis, stream: str, under_way: _UnderWay) -> Iterator[None]:
+def _translate_errors(client: redis.Redis, stream: str, under_way: _UnderWay) -> Iterator[None]:
     try:
         yield
     except exceptions.RedisError as error:

@@ -15,7 +15,7 @@ from tasks.archive.chunk_columns import chunk_shape, shape_of
 from tasks.archive.content_hash import Content, day_bounds, on_server, total
 from tasks.archive.manifest import ADVICE, BadArchive, Manifest, load
 from tasks.archive.supersede import supersede
-from tasks.base.progress import Reached, emit
+from tasks.base.progress import StepReached, emit
 from tasks.maintain.contention import ChunkBusy, ChunkGone, block_writers, retry_on_contention, yield_to_writers
 from tasks.maintain.drops import drop_alone
 from tasks.table.chunks import Chunk
@@ -47,7 +47,7 @@ def drop_archived(
         raise Transient(
             f"{doing}: others read or wrote it at each of several attempts; it is archived and stays until the next run"
         ) from None
-    emit(Reached(manifest.name, outcome))
+    emit(StepReached(manifest.name, outcome))
     return outcome
 
 
@@ -63,15 +63,15 @@ def _drop_if_same(
     block_writers(connection, chunk)
     if shape_of(manifest.columns) != chunk_shape(connection, chunk):
         return "changed"
-    emit(Reached(name, "locked"))
+    emit(StepReached(name, "locked"))
     for start, stop, expected in _slices(chunk, manifest):
         found = total(on_server(connection, start, stop, manifest.columns).values())
         if (found.rows, found.hash) != expected:
             return "changed"
         yield_to_writers(connection, chunk)
-    emit(Reached(name, "compared"))
+    emit(StepReached(name, "compared"))
     drop_alone(connection, chunk, manifest.rows, size, "archive")
-    emit(Reached(name, "dropping"))
+    emit(StepReached(name, "dropping"))
     return "dropped"
 
 

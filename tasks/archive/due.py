@@ -58,5 +58,5 @@ def find_unarchived(clients: Clients) -> list[Chunk]:
     if after is None:
         return []
     root = open_root(clients.settings.archive_url)
-    with clients.explained("chunks to archive"), clients.postgres() as connection:
+    with clients.translate_errors("chunks to archive"), clients.postgres() as connection:
         return to_archive(connection, root, after)

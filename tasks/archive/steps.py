@@ -20,7 +20,7 @@ _ROUNDS = 3
 def archive(clients: Clients, chunk: Chunk) -> Manifest | None:
     """`archive_chunk` below `SPILLWAY_ARCHIVE_URL`, as a task; None where the chunk is gone."""
     root = open_root(clients.settings.archive_url)
-    with clients.explained(f"archive {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
+    with clients.translate_errors(f"archive {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
         try:
             return archive_chunk(connection, chunk, root)
         except ChunkGone:
@@ -34,7 +34,7 @@ def archive_and_keep(clients: Clients, chunk: Chunk) -> Manifest | None:
     None where the chunk is gone. Without the last, a chunk that gets late rows would have an archive more each day.
     """
     root = open_root(clients.settings.archive_url)
-    with clients.explained(f"archive {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
+    with clients.translate_errors(f"archive {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
         try:
             manifest = archive_chunk(connection, chunk, root)
         except ChunkGone:
@@ -47,7 +47,7 @@ def archive_and_keep(clients: Clients, chunk: Chunk) -> Manifest | None:
 def drop(clients: Clients, chunk: Chunk, manifest: Manifest, size: int | None) -> DropOutcome:
     """`drop_archived`, as a task."""
     root = open_root(clients.settings.archive_url)
-    with clients.explained(f"drop {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
+    with clients.translate_errors(f"drop {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
         return drop_archived(connection, chunk, manifest, root, size)
 
 

@@ -12,7 +12,7 @@ from tasks.archive.column_forms import Column
 from tasks.archive.copied_rows import row_hashes
 from tasks.archive.manifest import ArchivedFile, BadArchive, Manifest, load, manifest_path, names, range_name
 from tasks.archive.verify import read_file, verify
-from tasks.base.progress import Reached, emit
+from tasks.base.progress import StepReached, emit
 from tasks.table.chunks import Chunk
 
 
@@ -22,12 +22,12 @@ def supersede(connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, 
     Raises `BadArchive`, `Transient` where another run is at this chunk, and `psycopg.Error`.
     """
     verify(root, manifest)
-    emit(Reached(manifest.name, "verified"))
+    emit(StepReached(manifest.name, "verified"))
     with translate_errors(f"archive {manifest.name}", root), connection.transaction():
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")  # the server waits for our reading
         demand_alone(connection, chunk)
         for _ in remove_contained(root, manifest):
-            emit(Reached(manifest.name, "removed"))
+            emit(StepReached(manifest.name, "removed"))
 
 
 def remove_contained(root: ArchiveRoot, manifest: Manifest) -> list[str]:

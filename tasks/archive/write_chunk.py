@@ -32,7 +32,7 @@ from tasks.archive.manifest import (
     range_name,
 )
 from tasks.archive.verify import verify
-from tasks.base.progress import Reached, emit
+from tasks.base.progress import StepReached, emit
 from tasks.maintain.contention import lock
 from tasks.table.chunks import Chunk
 
@@ -66,9 +66,9 @@ def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoo
         days = on_server(connection, chunk.range_start, chunk.range_end, columns)
         content = total(days.values())
         name = archive_name(chunk, content.hash, columns)
-        emit(Reached(name, "counted"))
+        emit(StepReached(name, "counted"))
         _clean(root, chunk)
-        emit(Reached(name, "cleaned"))
+        emit(StepReached(name, "cleaned"))
         if (there := _whole(root, name)) is not None:
             return there
         files = [_write_day(connection, chunk, root, name, day, columns, expected) for day, expected in days.items()]
@@ -115,7 +115,7 @@ def _write_day(
     """Write the rows of one day aside. Raises `Terminal` where COPY gives another number of rows than was counted."""
     aside = f"{WRITING}/{name}/{day.isoformat()}.parquet"
     root.make_folder(f"{WRITING}/{name}")
-    emit(Reached(name, f"writing {day}"))
+    emit(StepReached(name, f"writing {day}"))
     written = 0
     copy_day = on_events(_COPY_DAY, values=select_list(columns, "e"))
     with (
@@ -142,7 +142,7 @@ def _write_day(
             " again"
         )
     root.sync(aside)
-    emit(Reached(name, f"written {day}"))
+    emit(StepReached(name, f"written {day}"))
     size, sha256 = root.fingerprint(aside)
     return ArchivedFile(data_path(day, name), day, written, size, sha256, expected.hash)
 
@@ -166,13 +166,13 @@ def _publish(root: ArchiveRoot, manifest: Manifest) -> None:
     for file in manifest.files:
         root.make_folder(file.path.rpartition("/")[0])
         root.move(f"{WRITING}/{name}/{file.day.isoformat()}.parquet", file.path)
-        emit(Reached(name, f"moved {file.day}"))
+        emit(StepReached(name, f"moved {file.day}"))
     aside = f"{WRITING}/{name}/manifest.json"
     root.make_folder(f"{WRITING}/{name}")
     root.write(aside, manifest.to_json())
-    emit(Reached(name, "manifest written"))
+    emit(StepReached(name, "manifest written"))
     root.make_folder(manifest_path(name).rpartition("/")[0])
     root.move(aside, manifest_path(name))
-    emit(Reached(name, "archived"))
+    emit(StepReached(name, "archived"))
     root.remove_folder(f"{WRITING}/{name}")
-    emit(Reached(name, "tidied"))
+    emit(StepReached(name, "tidied"))

@@ -23,11 +23,11 @@ from tasks.base.step import step
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.files.file_reader import DAY_MS, cut, rows_in
-from tasks.streams.reader import Limits
+from tasks.streams.reader import BatchLimits
 from tasks.table.stage import copy_events
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SAMPLE = Limits(rows=5_000, bytes=4 << 20)
+_SAMPLE = BatchLimits(rows=5_000, bytes=4 << 20)
 # With the same indexes, and gone at the end: nothing is written into `events`.
 _TABLE = sql.Identifier("pg_temp", "spillway_sample")
 _MAKE: LiteralString = "CREATE TEMP TABLE spillway_sample (LIKE {events} INCLUDING ALL) ON COMMIT DROP"
@@ -131,7 +131,7 @@ def make_plan(clients: Clients, sources: Sequence[BackfillSource], layout: Chunk
     largest = max(sources, key=lambda source: source.left, default=None)
     if not sample or largest is None or not largest.left:
         return plan
-    with clients.explained("sample"), clients.postgres() as connection:
+    with clients.translate_errors("sample"), clients.postgres() as connection:
         batch = largest.reader(largest.gaps, _SAMPLE).read()
         rate = None if batch is None else sample_rate(connection, batch)
     seconds = None if rate is None else plan.left / rate / config.parallel_loads

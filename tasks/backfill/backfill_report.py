@@ -11,7 +11,7 @@ from tasks.backfill.backfill_plan import BackfillPlan
 from tasks.backfill.source import BackfillSource
 from tasks.base.artifacts import publish
 from tasks.base.step import step
-from tasks.table.causes import are_too_many, listed
+from tasks.table.causes import exceeds_bad_share, format_causes
 
 _COUNTS = ("read", "inserted", "duplicates", "quarantined")
 
@@ -29,15 +29,15 @@ def too_many_bad(sources: Sequence[BackfillSource], share: float) -> list[str]:
     bad = sum(loaded.quarantined for source in sources for loaded in source.loaded)
     read = sum(loaded.read for source in sources for loaded in source.loaded)
     left = sum(source.left for source in sources)
-    if not are_too_many(bad, left, share):
+    if not exceeds_bad_share(bad, left, share):
         return []
-    names = {source.books for source in sources if any(loaded.quarantined for loaded in source.loaded)}
+    names = {source.ledger_name for source in sources if any(loaded.quarantined for loaded in source.loaded)}
     of = f" --stream {next(iter(names))}" if len(names) == 1 else ""
     rest = f" {left - read:,} rows were not loaded: run the same backfill again for them" if read < left else ""
     return [
         f"backfill: {bad} of {left} rows went to quarantine, expected at most {share:.0%} (SPILLWAY_MAX_BAD_SHARE):"
-        f" {listed(causes(sources))}; all are kept: look (spillway quarantine list{of}), remove the cause, then replay"
-        f" them (spillway quarantine redrive{of});{rest or ' everything else is loaded'}"
+        f" {format_causes(causes(sources))}; all are kept: look (spillway quarantine list{of}), remove the cause, then"
+        f" replay them (spillway quarantine redrive{of});{rest or ' everything else is loaded'}"
     ]
 
 
@@ -78,7 +78,7 @@ def _source(source: BackfillSource) -> dict[str, Any]:
     counts = {name: sum(getattr(loaded, name) for loaded in source.loaded) for name in _COUNTS}
     return {
         "source": source.shown,
-        "books": source.books,
+        "books": source.ledger_name,
         "state": source.state,
         "rows": source.rows,
         "left": source.left,
@@ -100,7 +100,7 @@ def summary_lines(done: dict[str, Any]) -> list[str]:
     if done["expired"]:
         lines.append(f"{done['expired']:,} rows are past the retention horizon")
     if done["causes"]:
-        lines.append(f"{done['quarantined']:,} rows wait in quarantine: {listed(done['causes'])}")
+        lines.append(f"{done['quarantined']:,} rows wait in quarantine: {format_causes(done['causes'])}")
     if done["dry_run"]:
         estimate = done["estimated_seconds"]
         took = "nothing to load" if not done["left"] else "no sample" if estimate is None else f"about {estimate:,} s"

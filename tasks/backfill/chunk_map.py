@@ -145,14 +145,14 @@ def read_chunk_map(connection: psycopg.Connection) -> ChunkMap:
 @step("look at the chunks")
 def map_chunks(clients: Clients) -> ChunkMap:
     """`read_chunk_map`, as a task."""
-    with clients.explained("look at the chunks"), clients.postgres() as connection:
+    with clients.translate_errors("look at the chunks"), clients.postgres() as connection:
         return read_chunk_map(connection)
 
 
 @step("chunks to compress")
 def find_to_compress(clients: Clients, days: Sequence[int], before: int | None = None) -> list[Recompression]:
     """`to_compress` by the settings, as a task; none where nothing is to be, or can be, compressed."""
-    with clients.explained("chunks to compress"), clients.postgres() as connection:
+    with clients.translate_errors("chunks to compress"), clients.postgres() as connection:
         wanted = desired_policy(clients)
         if wanted is None or not is_community(connection) or read_current_policy(connection).layout is None:
             return []  # maintain sets the table up

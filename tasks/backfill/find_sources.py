@@ -29,10 +29,10 @@ from tasks.files.file_reader import FileReader, cut
 from tasks.files.find import SourceFile, find_files
 from tasks.files.scan import ScannedFile, scan
 from tasks.files.spool import Spool
-from tasks.ledger.names import name_again
+from tasks.ledger.names import ledger_name_again
 from tasks.ledger.plan import plan
 from tasks.preflight.stream_sample import check_sample
-from tasks.streams.reader import BatchReader, Limits, Reader
+from tasks.streams.reader import BatchLimits, BatchReader, Reader
 
 FILES = "files read"  # what the progress calls them
 
@@ -85,7 +85,7 @@ def find_archived(
         raise Terminal(f"restore: {root.shown} has no archive of those times: see spillway archive list")
     # Of two archives with one row the later one has more columns of it, if one has.
     manifests.sort(key=lambda manifest: manifest.archived_at, reverse=True)
-    with translate_errors("restore", root), clients.explained("restore"), clients.postgres() as connection:
+    with translate_errors("restore", root), clients.translate_errors("restore"), clients.postgres() as connection:
         found = restored_columns(connection, root, manifests, without)
     files = [
         (SourceFile(root.files, root.path(file.path), f"{root.shown}/{file.path}", "parquet", None), own)
@@ -104,7 +104,7 @@ def read_files(
     borders: Sequence[int],
 ) -> list[BackfillSource]:
     """`file_source` of each, with its mapping. Several at once: a step costs more than a small file."""
-    with clients.explained("read files"), clients.postgres() as connection:
+    with clients.translate_errors("read files"), clients.postgres() as connection:
         found = []
         for file, mapping in files:
             found.append(file_source(connection, clients.settings, file, mapping, spool, again, borders))
@@ -129,24 +129,32 @@ def file_source(
         left = Remaining((IdRange(0, scanned.end),), scanned.rows)
     else:
         left = remaining_of(connection, scanned)
-    books = name_again(scanned.name) if again else scanned.name
+    ledger_name = ledger_name_again(scanned.name) if again else scanned.name
     window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
     days = {day: n for day, n in scanned.days.items() if cut(left.gaps, day << 64, (day + 1) << 64)}
-    reader = partial(_file_reader, books, scanned, window, borders)
+    reader = partial(_file_reader, ledger_name, scanned, window, borders)
     return BackfillSource(
-        books, file.shown, scanned.rows, left.rows, left.gaps, days, reader, scanned=scanned, warnings=scanned.warnings
-    )
+        ledger_name,
+        file.shown,
+        scanned.rows,
+        left.rows,
+        left.gaps,
+        days,
+        reader,
+        scanned=scanned,
+        warnings=scanned.warnings,
+    )  # fmt: skip
 
 
 def _file_reader(
-    books: str,
+    ledger_name: str,
     scanned: ScannedFile,
     window: TimeWindow,
     borders: Sequence[int],
     gaps: Sequence[IdRange],
-    limits: Limits,
+    limits: BatchLimits,
 ) -> BatchReader:
-    return FileReader(books, scanned.section, gaps, limits, scanned.mapping, window, borders)
+    return FileReader(ledger_name, scanned.section, gaps, limits, scanned.mapping, window, borders)
 
 
 def stream_source(
@@ -163,20 +171,28 @@ def stream_source(
     first = parse_from(start) if start else 0
     until = parse_until(stop, "to") if stop else None
     planned = plan(clients, stream, until, register=False)
-    books = name_again(stream) if again else stream
+    ledger_name = ledger_name_again(stream) if again else stream
     gaps = (IdRange(first, planned.upto + 1),) if again else cut(planned.gaps, first, planned.upto + 1)
     gaps = tuple(gap for gap in gaps if gap.start < gap.stop)
     window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
 
-    def reader(gaps: Sequence[IdRange], limits: Limits) -> Reader:
-        return Reader(clients.redis, stream, gaps, planned.tail, limits, mapping, window, books=books)
+    def reader(gaps: Sequence[IdRange], limits: BatchLimits) -> Reader:
+        return Reader(clients.redis, stream, gaps, planned.tail, limits, mapping, window, ledger_name=ledger_name)
 
-    limits = Limits(config.batch_rows, config.batch_bytes)
+    limits = BatchLimits(config.batch_rows, config.batch_bytes)
     warnings = check_sample(clients, reader(gaps, limits), mapping, planned) if planned.fresh else []
     if not planned.known and not dry_run:  # only now: of a stream that is refused nothing is written
         plan(clients, stream, until)
     whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
     days, before = look_at_stream(clients, reader(gaps, limits), mapping, whole)
     return BackfillSource(
-        books, stream, sum(days.values()), sum(days.values()), gaps, days, reader, days_before=before, warnings=warnings
+        ledger_name,
+        stream,
+        sum(days.values()),
+        sum(days.values()),
+        gaps,
+        days,
+        reader,
+        days_before=before,
+        warnings=warnings,
     )

@@ -27,7 +27,7 @@ def compress_portion(clients: Clients, portion: Sequence[Recompression], stoppin
     """Compress some chunks, until `stopping` is set; returns how many. Those that others use all the time are left to
     the maintain flow."""
     done = 0
-    with clients.explained("compress"), clients.postgres() as connection:
+    with clients.translate_errors("compress"), clients.postgres() as connection:
         words = columnstore_sql(connection)
         for again in portion:
             if stopping.is_set():

@@ -26,21 +26,21 @@ _READ = """
 @step("begin")
 def register_sources(clients: Clients, sources: Sequence[BackfillSource]) -> None:
     """Make the books of the sources where they are not there."""
-    with clients.explained("begin"), clients.postgres() as connection:
+    with clients.translate_errors("begin"), clients.postgres() as connection:
         for source in sources:
             if source.scanned is not None:
-                register(connection, source.scanned, source.books, source.skipped_ids)
+                register(connection, source.scanned, source.ledger_name, source.skipped_ids)
             else:
-                connection.execute(_BEGIN, [source.books])
+                connection.execute(_BEGIN, [source.ledger_name])
 
 
 @step("look what is left")
 def remaining_now(clients: Clients, sources: Sequence[BackfillSource]) -> list[tuple[IdRange, ...]]:
     """What the ledger does not have of each source now, of what it was to load: another run has taken a part."""
     found = []
-    with clients.explained("look what is left"), clients.postgres() as connection:
+    with clients.translate_errors("look what is left"), clients.postgres() as connection:
         for source in sources:
-            free = _free(connection, source.books, max(gap.stop for gap in source.gaps))
+            free = _free(connection, source.ledger_name, max(gap.stop for gap in source.gaps))
             found.append(tuple(part for gap in source.gaps for part in cut(free, gap.start, gap.stop)))
     return found
 
@@ -51,34 +51,36 @@ def settle_sources(clients: Clients, sources: Sequence[BackfillSource]) -> None:
 
     A stream is settled by the drain that reaches its tail.
     """
-    with clients.explained("end"), clients.postgres() as connection:
+    with clients.translate_errors("end"), clients.postgres() as connection:
         for source in sources:
-            begun = connection.execute(_BEGUN, [source.books]).fetchone()  # where all is skipped there are no books
+            begun = connection.execute(
+                _BEGUN, [source.ledger_name]
+            ).fetchone()  # where all is skipped there are no books
             if begun is not None and source.scanned is not None:
                 _end(connection, source, source.scanned)
 
 
 def _end(connection: psycopg.Connection, source: BackfillSource, scanned: ScannedFile) -> None:
-    free = _free(connection, source.books, scanned.end)
+    free = _free(connection, source.ledger_name, scanned.end)
     skipped = source.skipped_ids
     if all(skipped is not None and skipped.start <= gap.start and gap.stop <= skipped.stop for gap in free):
-        settle(connection, scanned, source.books, rows_in(scanned.section, free))
+        settle(connection, scanned, source.ledger_name, rows_in(scanned.section, free))
     if not free:
         source.error = source.error or _why_not_all(connection, source, scanned.rows)
 
 
 def _why_not_all(connection: psycopg.Connection, source: BackfillSource, rows: int) -> str | None:
     """Why the ledger has every address of a file and yet not all of its rows; None where it has."""
-    row = connection.execute(_READ, [source.books]).fetchone()
+    row = connection.execute(_READ, [source.ledger_name]).fetchone()
     assert row is not None  # an aggregate has one row
     if row[0] == rows:
         return None
     return (
-        f"end {source.shown}: the file has {rows} rows, the ledger of {source.books} {row[0]}: the books do not"
-        f" balance; see what is missing (spillway reconcile --stream {source.books} --deep)"
+        f"end {source.shown}: the file has {rows} rows, the ledger of {source.ledger_name} {row[0]}: the books do not"
+        f" balance; see what is missing (spillway reconcile --stream {source.ledger_name} --deep)"
     )
 
 
-def _free(connection: psycopg.Connection, books: str, stop: int) -> list[IdRange]:
-    rows = connection.execute(REMAINING, {"stream": books, "stop": stop}).fetchall()
+def _free(connection: psycopg.Connection, ledger_name: str, stop: int) -> list[IdRange]:
+    rows = connection.execute(REMAINING, {"stream": ledger_name, "stop": stop}).fetchall()
     return [IdRange(int(low), int(high)) for *_, low, high in rows if low is not None]

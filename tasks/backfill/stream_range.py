@@ -46,5 +46,5 @@ def look_at_stream(
     clients: Clients, reader: Reader, mapping: Mapping | None, loaded: IdRange | None
 ) -> tuple[dict[int, int], set[int]]:
     """`days_of`, and where a range is given, its `days_loaded`, as a task."""
-    with clients.explained(f"look at {reader.stream}"), clients.postgres() as connection:
+    with clients.translate_errors(f"look at {reader.stream}"), clients.postgres() as connection:
         return days_of(reader, mapping), days_loaded(connection, reader.stream, loaded) if loaded else set()

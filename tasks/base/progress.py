@@ -33,14 +33,14 @@ class Retry:
 
 
 @dataclass(frozen=True)
-class Reached:
+class StepReached:
     """A work of several steps, such as an archive, is as far as `step`."""
 
     work: str
     step: str
 
 
-ProgressEvent = Started | Advanced | Retry | Reached
+ProgressEvent = Started | Advanced | Retry | StepReached
 _watchers: list[Callable[[ProgressEvent], None]] = []
 
 

@@ -19,7 +19,7 @@ from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import EntryColumns
 from tasks.files.spool import SpooledPiece, SpoolSection
-from tasks.streams.reader import Limits
+from tasks.streams.reader import BatchLimits
 
 DAY_MS = 86_400_000
 _DAYS_OF_A_SLICE = 200  # each may be a chunk of its own, and the chunks of a transaction are locked together
@@ -41,7 +41,7 @@ class FileReader:
         stream: str,
         section: SpoolSection,
         gaps: Sequence[IdRange],
-        limits: Limits,
+        limits: BatchLimits,
         mapping: Mapping,
         window: TimeWindow,
         borders: Sequence[int] = (),

@@ -18,8 +18,8 @@ from tasks.files.find import find_files
 from tasks.files.scan import FILE, scan
 from tasks.files.spool import Spool
 from tasks.ledger.names import original_name
-from tasks.streams.reader import Limits
-from tasks.table.row_columns import present
+from tasks.streams.reader import BatchLimits
+from tasks.table.row_columns import existing_columns
 
 _EVERY_TIME = TimeWindow(-(2**62), 2**62)  # what is too old or too new today may have been loaded before
 
@@ -29,11 +29,11 @@ def reread(
     clients: Clients, stream: str, mappings: Mappings, spool: Spool, ranges: Sequence[IdRange]
 ) -> FileReader | str:
     """A reader of the drained ranges of a file, or why there is none: it may have gone, or changed, since."""
-    with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
+    with clients.translate_errors(f"reconcile {stream}"), clients.postgres() as connection:
         path = path_of(connection, stream)
         mapping = mapping_of(connection, stream, mappings)
         if mapping is not None:  # what is no column any more cannot be compared
-            mapping = replace(mapping, own=present(connection, mapping.own))
+            mapping = replace(mapping, own=existing_columns(connection, mapping.own))
     if path is None:
         return f"{stream} is no file that the ledger describes"
     try:
@@ -47,5 +47,5 @@ def reread(
         return f"{path} is not compared: it was loaded without the columns of its path, by an earlier version"
     if scanned.name != original_name(stream):
         return f"{path} is not compared: it has changed since it was loaded"
-    limits = Limits(clients.settings.batch_rows, clients.settings.batch_bytes)
+    limits = BatchLimits(clients.settings.batch_rows, clients.settings.batch_bytes)
     return FileReader(stream, scanned.section, ranges, limits, scanned.mapping, _EVERY_TIME)

@@ -62,7 +62,7 @@ class Spool:
             return SpooledPiece(day, first, last, len(rows), rows)
         data = rows.serialize()
         stored = pa.compress(data, codec=_CODEC)
-        with _explained():
+        with _translate_errors():
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="spillway-")  # noqa: SIM115  # closed by close()
             self._file.seek(self._end)
@@ -84,7 +84,7 @@ class Spool:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -38,6 +38,6 @@ def original_name(name: str) -> str:
     return _KNOWN.sub("", name)
 
 
-def name_again(name: str) -> str:
+def ledger_name_again(name: str) -> str:
     """The name of the books of what is loaded a second time on purpose, beside those of the first time."""
     return f"{name}{_AGAIN}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

@@ -15,7 +15,7 @@ from infra.errors.exceptions import Terminal
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
 from tasks.streams.consumer_group import reserve
-from tasks.streams.continuity import Checkpoint, choices, why_not_the_same
+from tasks.streams.continuity import Checkpoint, rewind_message, why_rewound
 from tasks.streams.pages import Absence, stream_away
 from tasks.streams.tail import ABSENCE_SECONDS, Tail, absent_stream, inspect_stream
 
@@ -113,7 +113,7 @@ def _why_not(tail: Tail | None, memory: Checkpoint | None, hash_now: bytes | Non
     if tail is None:
         furthest = 0 if memory is None else max(0, memory.furthest)
         return f"there is no such stream at the moment, expected one whose last id is {id_text(furthest)} or later"
-    return None if memory is None else why_not_the_same(tail, memory, hash_now)
+    return None if memory is None else why_rewound(tail, memory, hash_now)
 
 
 def make_plan(
@@ -139,7 +139,7 @@ def make_plan(
             raise absent_stream(stream)
         raise stream_away(stream, "plan", str(found.reason))
     if found.reason is not None:
-        raise Terminal(choices(stream, found.reason))
+        raise Terminal(rewind_message(stream, found.reason))
     if memory is None and register:
         with suppress(redis.exceptions.ResponseError):  # it may not be allowed to: settling warns of that
             reserve(client, stream, group or group_name(connection))
@@ -160,5 +160,5 @@ def plan(
     clients: Clients, stream: str, until: int | None, register: bool = True, absence: Absence | None = None
 ) -> DrainPlan:
     """`make_plan`, as a task."""
-    with clients.explained(f"plan {stream}"), clients.postgres() as connection:
+    with clients.translate_errors(f"plan {stream}"), clients.postgres() as connection:
         return make_plan(clients.redis, connection, stream, until, register, absence, clients.group(connection))

@@ -46,7 +46,7 @@ _LOSE = """
 
 
 @dataclass(frozen=True)
-class Settled:
+class Settlement:
     """`lost`: entries found lost by this settlement, all of them among `lost_ids`.
 
     `lag`: entries of the stream not drained yet. `trimmed`: entries that are drained and gone from Redis.
@@ -66,7 +66,7 @@ def settle(
     trim_keep: timedelta | None = None,
     absence: Absence | None = None,
     group: str | None = None,
-) -> Settled:
+) -> Settlement:
     """Balance the ledger of a stream after a drain, publish its progress, and trim it if `trim_keep` is given.
 
     `absence`: whether a stream was away in this run, and where it is noted if this one is: then nothing is trimmed.
@@ -119,7 +119,7 @@ def settle(
         except (redis.exceptions.RedisError, StreamAway) as error:  # no reason for a drain to fail
             absence.met |= isinstance(error, StreamAway)
             warnings += (f"{plan.stream}: not trimmed: {one_line(error)}",)
-    return Settled(lost, max(0, now.added - passed), lost_ids, trimmed, warnings)
+    return Settlement(lost, max(0, now.added - passed), lost_ids, trimmed, warnings)
 
 
 def explain_loss(plan: DrainPlan, now: Tail, settled: int, lost: int, gone: int) -> IdRange:
@@ -165,7 +165,7 @@ def _publish(
 
 
 @step("settle")
-def settle_stream(clients: Clients, plan: DrainPlan, absence: Absence) -> Settled:
+def settle_stream(clients: Clients, plan: DrainPlan, absence: Absence) -> Settlement:
     """`settle`, as a task."""
-    with clients.explained(f"settle {plan.stream}"), clients.postgres() as connection:
+    with clients.translate_errors(f"settle {plan.stream}"), clients.postgres() as connection:
         return settle(clients.redis, connection, plan, clients.settings.trim_keep, absence, clients.group(connection))

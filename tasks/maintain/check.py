@@ -213,6 +213,6 @@ def _slowest_load(connection: psycopg.Connection, began: datetime, now: datetime
 @step("check")
 def check(clients: Clients, seconds: float, dry_run: bool) -> Check:
     """`gather_check`, as a task, for a run that began so many seconds ago."""
-    with clients.explained("check"), clients.postgres() as connection:
+    with clients.translate_errors("check"), clients.postgres() as connection:
         began = server_now(connection) - timedelta(seconds=seconds)
         return gather_check(connection, clients.settings, desired_policy(clients), began, dry_run)

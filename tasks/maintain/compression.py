@@ -236,7 +236,7 @@ def desired_policy(clients: Clients) -> DesiredPolicy | None:
 @step("agree on compression")
 def agree_on_compression(clients: Clients, dry_run: bool) -> list[str]:
     """Set the server to what the settings want; returns what was changed, or would be."""
-    with clients.explained("agree on compression"), clients.postgres() as connection:
+    with clients.translate_errors("agree on compression"), clients.postgres() as connection:
         if not is_community(connection):
             return []
         todo = compression_changes(
@@ -251,7 +251,7 @@ def agree_on_compression(clients: Clients, dry_run: bool) -> list[str]:
 def find_late(clients: Clients) -> list[Recompression]:
     """`to_compress_again`, as a task; none where nothing is to be compressed, or nothing can be."""
     wanted = desired_policy(clients)
-    with clients.explained("chunks to compress again"), clients.postgres() as connection:
+    with clients.translate_errors("chunks to compress again"), clients.postgres() as connection:
         if wanted is None or not is_community(connection):
             return []
         return to_compress_again(chunk_states(connection), wanted, server_now(connection))
@@ -261,7 +261,7 @@ def find_late(clients: Clients) -> list[Recompression]:
 def compress(clients: Clients, again: Recompression) -> None:
     """`compress_again`, as a task; nothing where it is gone. Raises `Transient` where others use it all the time."""
     doing = f"compress {again.state.chunk.table} again ({again.why})"
-    with clients.explained(doing), clients.postgres() as connection:
+    with clients.translate_errors(doing), clients.postgres() as connection:
         try:
             compress_again(connection, again, columnstore_sql(connection))
         except ChunkBusy:

@@ -107,7 +107,7 @@ def agree_on_retention(clients: Clients, dry_run: bool) -> list[str]:
             "SPILLWAY_RETENTION is archive, which needs a place, found none; name a folder or a URL in"
             " SPILLWAY_ARCHIVE_URL"
         )
-    with clients.explained("agree on retention"), clients.postgres() as connection:
+    with clients.translate_errors("agree on retention"), clients.postgres() as connection:
         if config.keep is not None and config.retention == "policy" and not is_community(connection):
             raise Terminal(
                 "SPILLWAY_RETENTION is policy, which needs the Community edition of TimescaleDB, found Apache;"
@@ -128,7 +128,7 @@ def find_due(clients: Clients) -> list[ChunkState]:
     config = clients.settings
     if config.keep is None or config.retention == "policy":
         return []
-    with clients.explained("chunks to drop"), clients.postgres() as connection:
+    with clients.translate_errors("chunks to drop"), clients.postgres() as connection:
         return due(chunk_states(connection), config.keep, server_now(connection))
 
 
@@ -136,7 +136,7 @@ def find_due(clients: Clients) -> list[ChunkState]:
 def drop(clients: Clients, state: ChunkState) -> int | None:
     """`drop_chunk`, as a task. Raises `Transient` where others use the chunk all the time."""
     name = state.chunk.table
-    with clients.explained(f"drop {name}"), clients.postgres() as connection:
+    with clients.translate_errors(f"drop {name}"), clients.postgres() as connection:
         try:
             return drop_chunk(connection, state)
         except ChunkBusy:

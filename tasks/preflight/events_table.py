@@ -8,7 +8,7 @@ import psycopg
 
 from infra.errors.exceptions import Terminal
 from infra.table import events_name
-from tasks.table.triggers import modify_rows
+from tasks.table.triggers import has_row_triggers
 
 _TABLE = """
     SELECT c.relkind, row_security_active(c.oid), current_user,
@@ -93,7 +93,7 @@ def _columns(connection: psycopg.Connection, name: str) -> Iterator[str]:
                 f" ON {_shown()} (event_id, time)"
             )
     needed = [column for column, row in found.items() if row[-1] and column not in _TYPES]
-    if needed and not modify_rows(connection):  # a trigger may fill them in
+    if needed and not has_row_triggers(connection):  # a trigger may fill them in
         for column in needed:
             yield (
                 f'the column "{column}" takes no null and has no default: ALTER TABLE {_shown()} ALTER COLUMN'

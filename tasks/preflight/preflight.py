@@ -25,7 +25,7 @@ def preflight(
     `needs_redis`: whether the run uses Redis. If not, no connection to it is made. `command`: whose rights are needed,
     a key of `tasks.preflight.rights.NEEDS`.
     """
-    with clients.explained("preflight"):
+    with clients.translate_errors("preflight"):
         client = clients.redis if needs_redis else None
         streams, warnings = find_streams(client, wanted) if client is not None else ([], [])
         with clients.postgres() as connection:
@@ -37,19 +37,19 @@ def preflight(
 
 
 @step("preflight", retries=2)
-def check_clocks(clients: Clients) -> list[str]:
+def preflight_clocks(clients: Clients) -> list[str]:
     """Warnings about the clocks of this machine and of PostgreSQL, for runs that need nothing else checked.
 
     Raises `Terminal` if they differ too much.
     """
-    with clients.explained("preflight"), clients.postgres() as connection:
+    with clients.translate_errors("preflight"), clients.postgres() as connection:
         return compare_clocks(database_clock(connection))
 
 
 @step("rights", retries=2)
-def demand_rights(clients: Clients, command: str) -> None:
+def preflight_rights(clients: Clients, command: str) -> None:
     """`check_rights`, as a task, for the flows that have no other preflight."""
-    with clients.explained("preflight"), clients.postgres() as connection:
+    with clients.translate_errors("preflight"), clients.postgres() as connection:
         check_rights(connection, command)
 
 

@@ -26,5 +26,5 @@ def check_sample(clients: Clients, reader: Reader, mapping: Mapping | None, plan
         )
         return columns_of_page(page) if page else []
 
-    with clients.explained(f"read {planned.stream}"):
+    with clients.translate_errors(f"read {planned.stream}"):
         return check_mapping(planned.stream, mapping, reader.sample(_ENTRIES), newest)

@@ -208,12 +208,12 @@ def _ids(row: dict[str, Any]) -> str:
 @step("known streams")
 def find_known(clients: Clients, wanted: list[str]) -> list[str]:
     """`known_streams`, as a task."""
-    with clients.explained("reconcile"), clients.postgres() as connection:
+    with clients.translate_errors("reconcile"), clients.postgres() as connection:
         return known_streams(connection, wanted)
 
 
 @step("reconcile")
 def reconcile_stream(clients: Clients, stream: str) -> tuple[LedgerTotals, list[Finding]]:
     """`reconcile`, as a task."""
-    with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
+    with clients.translate_errors(f"reconcile {stream}"), clients.postgres() as connection:
         return reconcile(clients.redis, connection, stream)

@@ -21,11 +21,11 @@ from tasks.ledger.plan import check_stream
 from tasks.maintain.dropped_rows import dropped_rows
 from tasks.reconcile.balance import Finding
 from tasks.streams.pages import stream_away
-from tasks.streams.reader import Limits, Reader
+from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import Tail
 from tasks.table.isolate import insert_each
-from tasks.table.stage import STAGE, RejectedRow, Stage
-from tasks.table.triggers import dry_run, modify_rows
+from tasks.table.stage import STAGING_TABLE, RejectedRow, StagingTable
+from tasks.table.triggers import dry_run, has_row_triggers
 
 EVERY_TIME = TimeWindow(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
 
@@ -43,7 +43,7 @@ _DIFFERENT: LiteralString = """
         OR bool_or(s.event_type <> e.event_type OR s.user_id <> e.user_id OR s.properties IS DISTINCT FROM e.properties
                    OR CASE WHEN false THEN NULL {own} END IS NOT NULL)
     """
-_STAGED = sql.SQL("SELECT number, (extract(epoch FROM time) * 1000000)::bigint FROM {}").format(STAGE)
+_STAGED = sql.SQL("SELECT number, (extract(epoch FROM time) * 1000000)::bigint FROM {}").format(STAGING_TABLE)
 # Entries whose absence from the table is on record. One that was redriven as it came must be in the table.
 _ON_RECORD = """
     SELECT entry_id, kind FROM spillway.quarantine
@@ -116,7 +116,7 @@ def compare(connection: psycopg.Connection, batch: Batch, so_far: Comparison, re
     What retention dropped is not missing. Raises `psycopg.Error`, with `so_far` as it was.
     """
     with connection.transaction():
-        stage = Stage(connection, batch)
+        stage = StagingTable(connection, batch)
         stage.fill(0, len(batch.rows))
         suspects = _suspects(connection, batch, stage)
         for fault in (*batch.faults, *stage.refused.values()):
@@ -139,17 +139,17 @@ def compare(connection: psycopg.Connection, batch: Batch, so_far: Comparison, re
             so_far.note(suspect.what, parse_id(batch.raw(entry)[0]), detail)
 
 
-def _suspects(connection: psycopg.Connection, batch: Batch, stage: Stage) -> dict[int, _Suspect]:
+def _suspects(connection: psycopg.Connection, batch: Batch, stage: StagingTable) -> dict[int, _Suspect]:
     """By entry, what seems wrong with the staged rows. Triggers of the user's may have changed a row before it went in:
     so what they make of it today is compared."""
     if not len(stage):
         return {}
     times: dict[int, int] = dict(connection.execute(_STAGED).fetchall())
-    made = dry_run(connection, stage.columns, list(times)) if modify_rows(connection) else None
+    made = dry_run(connection, stage.columns, list(times)) if has_row_triggers(connection) else None
     if made is None:
         values = {"first": batch.min_time, "last": batch.max_time}
         own = stage.columns.own_differs("s", "e")
-        found = connection.execute(on_events(_DIFFERENT, stage=STAGE, own=own), values).fetchall()
+        found = connection.execute(on_events(_DIFFERENT, stage=STAGING_TABLE, own=own), values).fetchall()
     else:
         found = [(n, made.present.get(n, 0), made.different.get(n)) for n in times]
         found = [(n, count, differs) for n, count, differs in found if count != 1 or differs]
@@ -187,7 +187,7 @@ def _dropped(connection: psycopg.Connection, batch: Batch, suspects: dict[int, _
     return set(compress(missing, gone))
 
 
-def _put_back(connection: psycopg.Connection, stage: Stage, rows: list[int]) -> dict[int, str]:
+def _put_back(connection: psycopg.Connection, stage: StagingTable, rows: list[int]) -> dict[int, str]:
     """Insert the rows that are missing. Returns why one did not go in, by row."""
     done = insert_each(connection, stage, stage.numbers(rows))
     left = {stage.row(number): "a trigger on events skips its row" for number in done.left}
@@ -196,7 +196,7 @@ def _put_back(connection: psycopg.Connection, stage: Stage, rows: list[int]) -> 
 
 def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: Mapping | None) -> Reader:
     """Reads the drained ranges again, in the batches of a drain. Raises `SpillwayError`; see `drained_tail`."""
-    limits = Limits(clients.settings.batch_rows, clients.settings.batch_bytes)
+    limits = BatchLimits(clients.settings.batch_rows, clients.settings.batch_bytes)
     tail = drained_tail(clients, stream)
     return Reader(clients.redis, stream, ranges, tail, limits, mapping, EVERY_TIME)
 
@@ -204,21 +204,21 @@ def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: Mappin
 @step("compare")
 def compare_batch(clients: Clients, batch: Batch, so_far: Comparison, repair: bool) -> None:
     """`compare`, as a task."""
-    with clients.explained(f"compare {batch.stream} {batch.ids}"), clients.postgres() as connection:
+    with clients.translate_errors(f"compare {batch.stream} {batch.ids}"), clients.postgres() as connection:
         compare(connection, batch, so_far, repair)
 
 
 @step("drained ranges")
 def drained_ranges(clients: Clients, stream: str, start: int, stop: int) -> list[IdRange]:
     """`drained`, as a task."""
-    with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
+    with clients.translate_errors(f"reconcile {stream}"), clients.postgres() as connection:
         return drained(connection, stream, start, stop)
 
 
 @step("look at the stream")
 def drained_tail(clients: Clients, stream: str) -> Tail:
     """The tail of a stream that was drained. Raises `StreamAway` if it is not there, or is another one, right now."""
-    with clients.explained(f"reconcile {stream}"), clients.postgres() as connection:
+    with clients.translate_errors(f"reconcile {stream}"), clients.postgres() as connection:
         found = check_stream(clients.redis, connection, stream)
         if found.tail is None or found.reason:
             raise stream_away(stream, "reconcile", str(found.reason))

@@ -22,11 +22,11 @@ from tasks.base.addresses import IdRange, id_text, parse_id
 from tasks.ledger.plan import check_stream
 from tasks.reconcile.compare import EVERY_TIME, Comparison, compare
 from tasks.streams.pages import Pages, stream_away
-from tasks.streams.reader import Limits, Reader
+from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import Tail
 
 _PAGE_ENTRIES = 250
-_LIMITS = Limits(50_000, 8 << 20)
+_LIMITS = BatchLimits(50_000, 8 << 20)
 
 # Locked like a settlement: of two at once, the second sees what the first has written.
 _STREAM = """
@@ -230,5 +230,5 @@ def _take_back(connection: psycopg.Connection, stream_id: int, back: list[tuple[
 def recover_stream(clients: Clients, stream: str, ids: IdRange | None) -> Recovered:
     """`recover`, with the stream's mapping, and the errors of the servers explained."""
     mapping = mappings_of(clients.settings).of(stream)
-    with clients.explained(f"recover {stream}"), clients.postgres() as connection:
+    with clients.translate_errors(f"recover {stream}"), clients.postgres() as connection:
         return recover(clients.redis, connection, stream, mapping, ids)

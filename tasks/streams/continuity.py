@@ -24,7 +24,7 @@ class Checkpoint:
     settled_hash: bytes | None = None
 
 
-def why_not_the_same(tail: Tail, memory: Checkpoint, hash_now: bytes | None) -> str | None:
+def why_rewound(tail: Tail, memory: Checkpoint, hash_now: bytes | None) -> str | None:
     """Why the stream with this `tail` cannot be the one of `memory` gone on, or None where it can.
 
     `hash_now`: of the entry that now has the id `settled_id`, None for no entry. A stream only grows at its end:
@@ -55,12 +55,12 @@ def why_not_continued(before: Tail, now: Tail | None, hash_now: bytes | None) ->
     """Why the stream with the tail `now` is not the one that had the tail `before`, a moment ago in the same run.
 
     `now` is None if there is no such stream. `hash_now`: of the entry that has the id `before.last` now. Stricter than
-    `why_not_the_same`: more is known of a stream that was just looked at.
+    `why_rewound`: more is known of a stream that was just looked at.
     """
     if now is None:
         return f"there is no such stream at the moment, expected one whose last id is {id_text(before.last)} or later"
     planned = Checkpoint(before.last, before.added, before.last, before.added, before.last_hash)
-    if reason := why_not_the_same(now, planned, hash_now):
+    if reason := why_rewound(now, planned, hash_now):
         return f"it is not the stream that was planned: {reason}"
     # These never go down, either.
     for name, then, found in (
@@ -74,7 +74,7 @@ def why_not_continued(before: Tail, now: Tail | None, hash_now: bytes | None) ->
     return None
 
 
-def choices(stream: str, reason: str) -> str:
+def rewind_message(stream: str, reason: str) -> str:
     """The explanation of a stream that went back, and what a person can do."""
     return (
         f"stream {stream}: {reason}; the stream was deleted and made anew, restored from an older copy, or lost its end"

@@ -33,7 +33,7 @@ _HOUR_US = 3_600_000_000
 
 
 @dataclass(frozen=True)
-class Limits:
+class BatchLimits:
     """What bounds a batch: entries, and bytes of their fields (passed by one page at most)."""
 
     rows: int
@@ -43,7 +43,7 @@ class Limits:
 class Reader:
     """Goes through the ranges of a stream that are left to drain, a batch at a time.
 
-    `tail`: of the stream when the ranges were planned, by which every page is proven (`pages.py`). `books`: the
+    `tail`: of the stream when the ranges were planned, by which every page is proven (`pages.py`). `ledger_name`: the
     name of the stream in the ledger, where it is another one. A `read` that fails has moved nothing: call it again.
     """
 
@@ -53,16 +53,16 @@ class Reader:
         stream: str,
         gaps: Sequence[IdRange],
         tail: Tail,
-        limits: Limits,
+        limits: BatchLimits,
         mapping: Mapping | None,
         window: TimeWindow,
         max_events: int | None = None,
-        books: str | None = None,
+        ledger_name: str | None = None,
         absence: Absence | None = None,
     ) -> None:
         self._pages = Pages(client, stream, tail, absence)
         self.stream = stream
-        self._books = books or stream
+        self._ledger_name = ledger_name or stream
         self._gaps = list(gaps)
         self._limits = limits
         self._mapping = mapping
@@ -92,7 +92,7 @@ class Reader:
                 size += bytes_read
                 fitting = met * _PAGE_BYTES // max(1, bytes_read)
                 self._page = max(1, min(_PAGE_ENTRIES, fitting, self._page * _PAGE_GROWTH))
-        batch = Batch(self._books, IdRange(gap.start, start), concat_entries(pages), self._mapping, self._window)
+        batch = Batch(self._ledger_name, IdRange(gap.start, start), concat_entries(pages), self._mapping, self._window)
         if start < gap.stop:
             self._gaps[0] = IdRange(start, gap.stop)
         else:
@@ -132,5 +132,5 @@ class BatchReader(Protocol):
 @step("read")
 def read(clients: Clients, reader: BatchReader) -> Batch | None:
     """`BatchReader.read`, as a task."""
-    with clients.explained(f"read {reader.stream}"):
+    with clients.translate_errors(f"read {reader.stream}"):
         return reader.read()

@@ -16,7 +16,7 @@ from tasks.streams.tail import Tail, inspect_stream
 
 
 @dataclass(frozen=True)
-class Group:
+class GroupPosition:
     """What a consumer group still needs: entries after `delivered`, and from `pending` on, where that is not None."""
 
     delivered: int
@@ -28,7 +28,7 @@ class Group:
         return self.delivered + 1 if self.pending is None else min(self.pending, self.delivered + 1)
 
 
-def first_to_keep(watermark: int, groups: Sequence[Group], now_ms: int, keep: timedelta) -> int:
+def first_to_keep(watermark: int, groups: Sequence[GroupPosition], now_ms: int, keep: timedelta) -> int:
     """The id before which all may go. `watermark`: the first id that is not drained, all before it are.
 
     `now_ms`: Redis's own clock, by which ids are given out.
@@ -76,6 +76,6 @@ def _named(reply: Any) -> dict[bytes, Any]:
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-def _group(group: dict[bytes, Any], pending: Any) -> Group:
+def _group(group: dict[bytes, Any], pending: Any) -> GroupPosition:
     oldest = pending["min"] if pending else None
-    return Group(parse_id(group[b"last-delivered-id"]), parse_id(oldest) if oldest else None)
+    return GroupPosition(parse_id(group[b"last-delivered-id"]), parse_id(oldest) if oldest else None)

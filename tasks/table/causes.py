@@ -10,13 +10,13 @@ from infra.display import printable
 from tasks.columns.decode import Fault
 from tasks.table.stage import RejectedRow
 
-FEWEST = 10  # bad entries: less are no sign of a wrong mapping, whatever their share of a few entries
+MIN_BAD_ENTRIES = 10  # bad entries: less are no sign of a wrong mapping, whatever their share of a few entries
 _LISTED = 5
 _POSITION = re.compile(r" \(byte \d+\)| byte 0x[0-9a-f]{2} in position [\d-]+:| in position [\d-]+|(?<=byte) 0x..")
-UNKNOWN = "refused by the table, or in conflict with it"
+UNKNOWN_CAUSE = "refused by the table, or in conflict with it"
 
 
-def causes_of(faults: Iterable[Fault]) -> Counter[str]:
+def count_causes(faults: Iterable[Fault]) -> Counter[str]:
     """How many entries each cause has."""
     return Counter(map(_cause, faults))
 
@@ -30,12 +30,12 @@ def _cause(fault: Fault) -> str:
     return printable(reason) if fault.conflict or not field else f"{field}: {printable(reason)}"
 
 
-def are_too_many(bad: int, entries: int, share: float) -> bool:
+def exceeds_bad_share(bad: int, entries: int, share: float) -> bool:
     """Whether so many bad ones of `entries` are a sign that something is wrong with all of them."""
-    return bad >= FEWEST and bad > share * entries
+    return bad >= MIN_BAD_ENTRIES and bad > share * entries
 
 
-def listed(causes: Mapping[str, int]) -> str:
+def format_causes(causes: Mapping[str, int]) -> str:
     """The causes with their counts, the most frequent first; of many only the first ones."""
     most = sorted(causes.items(), key=lambda one: (-one[1], one[0]))
     shown = [f"{count:,} × {cause}" for cause, count in most[:_LISTED]]

@@ -15,9 +15,9 @@ from infra.errors.sqlstates import ErrorScope
 from infra.table import on_events
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
-from tasks.table.isolate import Isolated, insert_each
-from tasks.table.stage import STAGE, Stage, copy_events
-from tasks.table.triggers import dry_run, modify_rows
+from tasks.table.isolate import RowOutcomes, insert_each
+from tasks.table.stage import STAGING_TABLE, StagingTable, copy_events
+from tasks.table.triggers import dry_run, has_row_triggers
 
 # How many went in, and the numbers of the rows whose key was there. The keys that come back show it: looking each key
 # up in the table would cost every row. A row that repeats the key of an earlier one of the stage did not go in. `ON
@@ -30,7 +30,7 @@ _MERGE: LiteralString = """
       FROM {numbered} AS s LEFT JOIN put USING (event_id, time) WHERE put.event_id IS NULL {or_repeated}"""
 _NUMBERED_KEYS = sql.SQL("""(SELECT number, event_id, time,
                                     row_number() OVER (PARTITION BY event_id, time ORDER BY number) > 1 AS repeated
-                               FROM {})""").format(STAGE)
+                               FROM {})""").format(STAGING_TABLE)
 # Of staged rows, those whose key is in the table: how many, which of them differ, and in what column first; and, if
 # asked, which are the same. The span of times, as constants, keeps it from looking into every chunk there is.
 _SAME_KEY = sql.SQL("""e.event_id = s.event_id AND e.time = s.time
@@ -71,7 +71,7 @@ class InsertRoute:
 
 
 @dataclass
-class InsertOutcome:
+class InsertResult:
     """Of the events of a batch: each is counted where it happens, so that the ledger's CHECK is one that can fail."""
 
     inserted: int = 0
@@ -79,14 +79,14 @@ class InsertOutcome:
     faults: list[Fault] = field(default_factory=list)
 
 
-def insert(connection: psycopg.Connection, batch: Batch, path: InsertRoute) -> InsertOutcome:
+def insert(connection: psycopg.Connection, batch: Batch, path: InsertRoute) -> InsertResult:
     """Insert what can be inserted of `batch`, in the caller's transaction. Raises `psycopg.Error`.
 
     Of events with one key the first in the stream that the server takes becomes the row, and counts as inserted even if
     a trigger changes it on its way. A later one with the same content is a duplicate; with other content it is a
     conflict.
     """
-    outcome = InsertOutcome()
+    outcome = InsertResult()
     merging = _Merging(connection, batch, outcome)
     if path.merge or not _insert_straight(connection, batch, outcome):
         merging.merge(0, batch.unique)
@@ -103,7 +103,7 @@ def insert(connection: psycopg.Connection, batch: Batch, path: InsertRoute) -> I
     return outcome
 
 
-def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: InsertOutcome) -> bool:
+def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: InsertResult) -> bool:
     """Copy the rows whose keys differ into `events`, all or none: False if one of them is there, refused or skipped."""
     if not batch.unique:
         return True
@@ -125,11 +125,11 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: Inse
 class _Merging:
     """Moves what is staged into `events` and counts it. `met`: rows whose key was there. `conflicts`: by row."""
 
-    def __init__(self, connection: psycopg.Connection, batch: Batch, outcome: InsertOutcome) -> None:
+    def __init__(self, connection: psycopg.Connection, batch: Batch, outcome: InsertResult) -> None:
         self._connection = connection
         self._batch = batch
         self._outcome = outcome
-        self.stage = Stage(connection, batch)
+        self.stage = StagingTable(connection, batch)
         self.met = 0
         self.conflicts: dict[int, Fault] = {}
 
@@ -140,7 +140,7 @@ class _Merging:
         self.stage.fill(start, stop)
         if not len(self.stage):
             return
-        triggers = modify_rows(self._connection)
+        triggers = has_row_triggers(self._connection)
         if triggers:  # what comes back does not tell which row it came from
             done = insert_each(self._connection, self.stage)
         else:
@@ -157,14 +157,14 @@ class _Merging:
         if done.refused:
             self._refuse(done, triggers)
 
-    def _insert_staged(self, repeated: bool) -> Isolated:
+    def _insert_staged(self, repeated: bool) -> RowOutcomes:
         """All in one statement; one span after the other if a row is refused."""
         merge = on_events(
             _MERGE,
             listed=self.stage.columns.listed,
             staged=self.stage.columns.staged,
-            stage=STAGE,
-            numbered=_NUMBERED_KEYS if repeated else STAGE,
+            stage=STAGING_TABLE,
+            numbered=_NUMBERED_KEYS if repeated else STAGING_TABLE,
             or_repeated=sql.SQL("OR s.repeated" if repeated else ""),
         )
         try:
@@ -176,7 +176,7 @@ class _Merging:
             if error_scope(error) is ErrorScope.SERVER:
                 raise
             return insert_each(self._connection, self.stage, cause=error)
-        return Isolated(*found)
+        return RowOutcomes(*found)
 
     def _compare(
         self, numbers: Sequence[int], others: int, list_same: bool = False
@@ -190,7 +190,7 @@ class _Merging:
             rows = on_events(_ALL)
             which = sql.SQL(" AND ").join([_SAME_KEY, _NUMBERED] if others else [_SAME_KEY])
         own = self.stage.columns.own_differs("s", "e")
-        query = sql.SQL(_COMPARE).format(stage=STAGE, rows=rows, which=which, own=own)
+        query = sql.SQL(_COMPARE).format(stage=STAGING_TABLE, rows=rows, which=which, own=own)
         row = self._connection.execute(query, times | {"numbers": numbers}).fetchone()
         assert row is not None  # an aggregate has one row
         found, different, columns, same = row
@@ -210,7 +210,7 @@ class _Merging:
             if number not in present:
                 self.stage.refused[self.stage.row(number)] = Fault(self.stage.entry(number), "", _SKIPPED)
 
-    def _refuse(self, done: Isolated, triggers: bool) -> None:
+    def _refuse(self, done: RowOutcomes, triggers: bool) -> None:
         """Refused rows are duplicates or conflicts all the same if the table has their keys."""
         _, different, same = self._compare(list(done.refused), 1, list_same=True)
         if triggers:

@@ -16,7 +16,7 @@ from infra.errors.classify import error_scope
 from infra.errors.sqlstates import QUERY_CANCELED, ErrorScope, classes_of
 from infra.table import events_table
 from tasks.table.row_columns import RowColumns
-from tasks.table.stage import STAGE, RejectedRow, Stage, rejected_row
+from tasks.table.stage import STAGING_TABLE, RejectedRow, StagingTable, rejected_row
 
 _LEFT = sql.Identifier("pg_temp", "spillway_left")
 # With a primary key, so that a span of few rows is found without reading all that is staged.
@@ -25,7 +25,7 @@ _PREPARE = sql.SQL("""
     ANALYZE {stage};
     DROP TABLE IF EXISTS {left};
     CREATE TEMP TABLE spillway_left (number BIGINT, state TEXT, words TEXT, detail TEXT, field TEXT) ON COMMIT DROP
-    """).format(stage=STAGE, left=_LEFT)
+    """).format(stage=STAGING_TABLE, left=_LEFT)
 
 # All rows at first. A span that fails, or of which only some rows go in, is undone and halved. It grows again after as
 # many successes as it has rows, four at most: where every other row is bad, most spans are of one row. Deferred
@@ -94,7 +94,7 @@ _HOPELESS = 32  # rows refused for a reason that is about the statement, before 
 
 
 @dataclass
-class Isolated:
+class RowOutcomes:
     """What became of staged rows: `inserted` of them went in. `left`: the numbers of those that the server neither put
     in nor refused, because their key is there or a trigger skipped them. `refused`: by number, why."""
 
@@ -104,7 +104,7 @@ class Isolated:
 
 
 @dataclass(frozen=True)
-class Target:
+class InsertTarget:
     """A table to put staged rows with these `columns` into. `number`: its column for their numbers, if it has one.
     `exact`: which rows went in is to be known, so a span of which only some did is undone and halved."""
 
@@ -116,8 +116,11 @@ class Target:
 
 
 def insert_each(
-    connection: psycopg.Connection, stage: Stage, only: Sequence[int] | None = None, cause: psycopg.Error | None = None
-) -> Isolated:
+    connection: psycopg.Connection,
+    stage: StagingTable,
+    only: Sequence[int] | None = None,
+    cause: psycopg.Error | None = None,
+) -> RowOutcomes:
     """Put into `events` what is staged, or the rows with the numbers `only`, in the caller's transaction. `cause`: what
     they met before, all together.
 
@@ -125,13 +128,13 @@ def insert_each(
     """
     # `ON CONFLICT` names our key: a conflict with any other unique index is an error, and no duplicate of ours.
     conflict: LiteralString = "ON CONFLICT (event_id, time) DO NOTHING"
-    target = Target(events_table(), stage.columns, on_conflict=conflict, exact=True)
+    target = InsertTarget(events_table(), stage.columns, on_conflict=conflict, exact=True)
     put_each(connection, target, only, cause)
     return _fetch(connection, stage, len(stage) if only is None else len(only))
 
 
 def put_each(
-    connection: psycopg.Connection, target: Target, only: Sequence[int] | None, cause: psycopg.Error | None = None
+    connection: psycopg.Connection, target: InsertTarget, only: Sequence[int] | None, cause: psycopg.Error | None = None
 ) -> None:
     """Put staged rows into any table, and note those left out. As `insert_each`."""
     raised: set[str] = set()
@@ -151,13 +154,13 @@ def put_each(
             cause = error
 
 
-def _statement(target: Target, only: Sequence[int] | None, raised: set[str]) -> sql.Composed:
+def _statement(target: InsertTarget, only: Sequence[int] | None, raised: set[str]) -> sql.Composed:
     which = sql.SQL("") if only is None else sql.SQL("WHERE number = ANY({}::bigint[])").format(list(only))
     # OTHERS has neither of the two. A cancellation is a statement's timeout or a person's wish, unless a trigger raised
     # it.
     caught = "others OR assert_failure" + (" OR query_canceled" if QUERY_CANCELED in raised else "")
     return sql.SQL(_PUT).format(
-        stage=STAGE,
+        stage=STAGING_TABLE,
         target=target.table,
         number=sql.SQL(", {}").format(target.number) if target.number else sql.SQL(""),
         staged_number=sql.SQL(", number" if target.number else ""),
@@ -175,8 +178,8 @@ def _statement(target: Target, only: Sequence[int] | None, raised: set[str]) -> 
     )
 
 
-def _fetch(connection: psycopg.Connection, stage: Stage, count: int) -> Isolated:
-    result = Isolated()
+def _fetch(connection: psycopg.Connection, stage: StagingTable, count: int) -> RowOutcomes:
+    result = RowOutcomes()
     for number, state, words, detail, column in connection.execute(_FETCH).fetchall():
         if state is None:
             result.left.append(number)

@@ -13,7 +13,7 @@ from infra.connections.clients import Clients
 from infra.errors.exceptions import AlreadyDrained, Terminal
 from tasks.base.step import step
 from tasks.columns.batch import Batch
-from tasks.table.causes import UNKNOWN, are_too_many, causes_of, listed
+from tasks.table.causes import UNKNOWN_CAUSE, count_causes, exceeds_bad_share, format_causes
 from tasks.table.chunks import open_chunks
 from tasks.table.insert import InsertRoute, insert
 from tasks.table.new_chunks import NewChunkLimit
@@ -46,7 +46,7 @@ _PARTS = """
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadResult:
     """What became of the entries of one range: read = inserted + duplicates + quarantined.
 
     `causes`: of those in quarantine, how many entries each cause has.
@@ -67,7 +67,7 @@ class _Taken(Exception):
     """The ledger did not take the range."""
 
 
-def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: InsertRoute) -> Loaded:
+def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: InsertRoute) -> LoadResult:
     """Commit `batch` for the run `run`, whole.
 
     Raises `AlreadyDrained` where the ledger has any of its ids, unless this very run committed this very range
@@ -82,8 +82,8 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Ins
             outcome = insert(connection, batch, path)
             faults = (*batch.faults, *outcome.faults)
             quarantine_entries(connection, batch, faults)
-            loaded = Loaded(
-                batch.read, outcome.inserted, outcome.duplicates, len(faults), batch.bytes, causes_of(faults)
+            loaded = LoadResult(
+                batch.read, outcome.inserted, outcome.duplicates, len(faults), batch.bytes, count_causes(faults)
             )
             counts = {name: getattr(loaded, name) for name in _COUNTS}
             connection.execute(_FILL_LEDGER, key | counts | {"min_time": batch.min_time, "max_time": batch.max_time})
@@ -95,26 +95,26 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Ins
         if row is None:
             raise AlreadyDrained(f"{batch.stream} {batch.ids}: drained by another run") from None
         inserted, duplicates, quarantined = row
-        causes = causes_of(batch.faults) + Counter({UNKNOWN: quarantined - len(batch.faults)})
-        return Loaded(batch.read, inserted, duplicates, quarantined, batch.bytes, causes)
+        causes = count_causes(batch.faults) + Counter({UNKNOWN_CAUSE: quarantined - len(batch.faults)})
+        return LoadResult(batch.read, inserted, duplicates, quarantined, batch.bytes, causes)
 
 
-def demand_good(batch: Batch, loaded: Loaded, max_bad_share: float) -> None:
+def check_bad_share(batch: Batch, loaded: LoadResult, max_bad_share: float) -> None:
     """Raise `Terminal` where more than `max_bad_share` of a stream's range went to quarantine: a mapping may be wrong.
 
     All of it is kept by then.
     """
-    if not are_too_many(loaded.quarantined, loaded.read, max_bad_share):
+    if not exceeds_bad_share(loaded.quarantined, loaded.read, max_bad_share):
         return
     raise Terminal(
         f"load {batch.stream} {batch.ids}: {loaded.quarantined} of {loaded.read} entries went to quarantine, expected"
-        f" at most {max_bad_share:.0%} (SPILLWAY_MAX_BAD_SHARE): {listed(loaded.causes)}; all are kept, and the next"
-        f" drain goes on after them: look (spillway quarantine list --stream {batch.stream}), remove the cause, then"
-        f" replay them (spillway quarantine redrive --stream {batch.stream})"
+        f" at most {max_bad_share:.0%} (SPILLWAY_MAX_BAD_SHARE): {format_causes(loaded.causes)}; all are kept, and the"
+        f" next drain goes on after them: look (spillway quarantine list --stream {batch.stream}), remove the cause,"
+        f" then replay them (spillway quarantine redrive --stream {batch.stream})"
     )
 
 
-def load_in_parts(connection: psycopg.Connection, batch: Batch, run: str, path: InsertRoute) -> Loaded:
+def load_in_parts(connection: psycopg.Connection, batch: Batch, run: str, path: InsertRoute) -> LoadResult:
     """`load_batch`, in halves and halves of them where the server would have to decompress more rows for it than it is
     allowed to in one transaction (`timescaledb.max_tuples_decompressed_per_dml_transaction`)."""
     try:
@@ -135,11 +135,11 @@ def _was_begun(connection: psycopg.Connection, batch: Batch, run: str) -> bool:
     return connection.execute(_PARTS, key).fetchone() is not None
 
 
-def sum_up(parts: Iterable[Loaded]) -> Loaded:
+def sum_up(parts: Iterable[LoadResult]) -> LoadResult:
     """All together."""
     done = list(parts)
     counts = {name: sum(getattr(part, name) for part in done) for name in _COUNTS}
-    return Loaded(**counts, causes=sum((Counter(part.causes) for part in done), Counter()))
+    return LoadResult(**counts, causes=sum((Counter(part.causes) for part in done), Counter()))
 
 
 @step("load")
@@ -150,13 +150,13 @@ def load(
     path: InsertRoute,
     opens: Sequence[int] = (),
     new_chunks: NewChunkLimit | None = None,
-) -> Loaded | None:
+) -> LoadResult | None:
     """`load_in_parts`, as a task; None where another run has drained a part of the range, which is no failure.
 
     `opens`: times (microseconds since 1970) whose chunks are likely not there yet, and are made beforehand.
     `new_chunks`: what bounds the chunks that the run may make; None where somebody has agreed to all of them.
     """
-    with clients.explained(f"load {batch.stream} {batch.ids}"), clients.postgres() as connection:
+    with clients.translate_errors(f"load {batch.stream} {batch.ids}"), clients.postgres() as connection:
         with suppress(psycopg.Error):  # it only spares others a wait; what is wrong the load tells
             open_chunks(connection, opens)
         if new_chunks is not None:

@@ -46,7 +46,7 @@ _STILL_BAD = """
 
 
 @dataclass(frozen=True)
-class Portion:
+class ReplayBatch:
     """Entries of one stream that are replayed in one transaction."""
 
     stream: str
@@ -54,7 +54,7 @@ class Portion:
 
 
 @dataclass(frozen=True)
-class Redriven:
+class RedriveResult:
     """What became of the entries of a portion: tried = inserted + duplicates + still_bad."""
 
     stream: str
@@ -64,25 +64,25 @@ class Redriven:
     still_bad: int
 
 
-def portions(connection: psycopg.Connection, selection: Selection) -> list[Portion]:
+def replay_batches(connection: psycopg.Connection, selection: Selection) -> list[ReplayBatch]:
     """The selected entries that wait, in the order of their streams, cut into portions."""
     condition, values = selection.condition()
     query = sql.SQL(_WAITING).format(condition=condition)
-    found: list[Portion] = []
+    found: list[ReplayBatch] = []
     entries: list[str] = []
     size, of = 0, ""
     for stream, entry, nbytes in connection.execute(query, values):
         if entries and (stream != of or len(entries) == _ENTRIES or size + nbytes > _BYTES):
-            found.append(Portion(of, tuple(entries)))
+            found.append(ReplayBatch(of, tuple(entries)))
             entries, size = [], 0
         entries.append(entry)
         size, of = size + nbytes, stream
     if entries:
-        found.append(Portion(of, tuple(entries)))
+        found.append(ReplayBatch(of, tuple(entries)))
     return found
 
 
-def edited(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[bytes]:
+def edit_fields(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[bytes]:
     """`fields` (names and values in turn) with the changed ones set: the last of a repeated name, or a new one."""
     result = list(fields)
     for name, value in changes.items():
@@ -95,16 +95,16 @@ def edited(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[bytes]:
 
 
 def replay(
-    connection: psycopg.Connection, portion: Portion, mapping: infra.mapping.Mapping | None, window: TimeWindow,
+    connection: psycopg.Connection, portion: ReplayBatch, mapping: infra.mapping.Mapping | None, window: TimeWindow,
     changes: Mapping[str, str], run: str, new_chunks: NewChunkLimit | None = None,
-) -> Redriven:  # fmt: skip
+) -> RedriveResult:  # fmt: skip
     """Replay what still waits of `portion`, whole, or nothing of it. Raises `psycopg.Error` with nothing done."""
     with connection.transaction():
         key = {"stream": portion.stream, "entries": list(portion.entries), "run": run}
         taken = sorted(connection.execute(_TAKE, key).fetchall(), key=lambda row: parse_id(row[0]))
         if not taken:
-            return Redriven(portion.stream, 0, 0, 0, 0)
-        page = [(entry.encode(), edited(fields, changes)) for entry, fields in taken]
+            return RedriveResult(portion.stream, 0, 0, 0, 0)
+        page = [(entry.encode(), edit_fields(fields, changes)) for entry, fields in taken]
         ids = IdRange(parse_id(page[0][0]), parse_id(page[-1][0]) + 1)
         batch = Batch(portion.stream, ids, columns_of_page(page), mapping, window)
         if new_chunks is not None:
@@ -125,31 +125,31 @@ def replay(
                     for e, f in faults.items()
                 ],
             )
-        return Redriven(portion.stream, len(taken), outcome.inserted, outcome.duplicates, len(faults))
+        return RedriveResult(portion.stream, len(taken), outcome.inserted, outcome.duplicates, len(faults))
 
 
 @step("select")
-def select(clients: Clients, selection: Selection) -> list[Portion]:
-    """`portions`, as a task."""
-    with clients.explained("select entries of the quarantine"), clients.postgres() as connection:
-        return portions(connection, selection)
+def select(clients: Clients, selection: Selection) -> list[ReplayBatch]:
+    """`replay_batches`, as a task."""
+    with clients.translate_errors("select entries of the quarantine"), clients.postgres() as connection:
+        return replay_batches(connection, selection)
 
 
 @step("replay")
-def replay_portion(
-    clients: Clients, portion: Portion, mappings: Mappings, changes: Mapping[str, str], run: str,
+def replay_entries(
+    clients: Clients, portion: ReplayBatch, mappings: Mappings, changes: Mapping[str, str], run: str,
     new_chunks: NewChunkLimit | None = None,
-) -> Redriven:  # fmt: skip
+) -> RedriveResult:  # fmt: skip
     """`replay`, as a task. `new_chunks` bounds the chunks that it may make; None: as many as it needs."""
     window = TimeWindow.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
     doing = f"redrive {portion.stream} {portion.entries[0]}..{portion.entries[-1]}"
-    with clients.explained(doing), clients.postgres() as connection:
+    with clients.translate_errors(doing), clients.postgres() as connection:
         mapping = mapping_of(connection, portion.stream, mappings)
         return replay(connection, portion, mapping, window, changes, run, new_chunks)
 
 
 @step("report")
-def report_redrive(done: list[Redriven]) -> None:
+def report_redrive(done: list[RedriveResult]) -> None:
     """Publish what a redrive did as the Prefect table artifact `redrive`, one row a stream."""
     names = ("tried", "inserted", "duplicates", "still_bad")
     streams = dict.fromkeys(part.stream for part in done)

@@ -73,7 +73,7 @@ class RowColumns:
         return [f"own_{number}" for number in range(1, len(self.own) + 1)]
 
 
-def present(connection: psycopg.Connection, own: tuple[str, ...]) -> tuple[str, ...]:
+def existing_columns(connection: psycopg.Connection, own: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the user's columns that the table still has, and that the server does not generate."""
     found = {name for (name,) in connection.execute(_PRESENT, [events_name(), list(own)])} if own else set()
     return tuple(name for name in own if name in found)

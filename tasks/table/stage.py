@@ -20,7 +20,7 @@ from tasks.columns.decode import Fault
 from tasks.columns.encode import HEADER, TRAILER, payload
 from tasks.table.row_columns import RowColumns
 
-STAGE = sql.Identifier("pg_temp", "spillway_stage")
+STAGING_TABLE = sql.Identifier("pg_temp", "spillway_stage")
 _COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT {format})")
 # The columns with the types that they have in `events` today, and nothing else of the user's: no NOT NULL, no default,
 # no name. So nothing can collide with `number`. For one transaction only: a pooler gives the session to somebody else.
@@ -34,7 +34,7 @@ _MAKE: LiteralString = """
     CREATE TEMP TABLE spillway_stage ON COMMIT DROP AS SELECT {columns} FROM {events} WITH NO DATA;
     ALTER TABLE {stage} ADD COLUMN number BIGINT GENERATED ALWAYS AS IDENTITY;
     """
-_EMPTY = sql.SQL("TRUNCATE {}").format(STAGE)
+_EMPTY = sql.SQL("TRUNCATE {}").format(STAGING_TABLE)
 # A row number grows by one with each row, and by some more with a COPY that failed.
 _LAST_NUMBER = "SELECT currval(pg_get_serial_sequence('pg_temp.spillway_stage', 'number'))"
 
@@ -81,7 +81,7 @@ def rejected_row(entry: int, column: str, words: str, detail: str, state: str) -
     return RejectedRow(entry, column, f"{reason} [{state}]", state=state)
 
 
-class Stage:
+class StagingTable:
     """Rows of a batch in the temporary table, each with a number. `refused`: by row, why the server does not take
     it."""
 
@@ -104,7 +104,7 @@ class Stage:
         success, so that a batch in which many are refused costs each of them a short COPY and not the rest of the
         batch.
         """
-        make = on_events(_MAKE, stage=STAGE, columns=self.columns.named_as_staged)
+        make = on_events(_MAKE, stage=STAGING_TABLE, columns=self.columns.named_as_staged)
         self._connection.execute(_EMPTY if self._made else make)
         self._made = True
         rows, numbers = [], []
@@ -116,7 +116,9 @@ class Stage:
             end = min(start + size, bad)
             try:
                 with self._connection.transaction():
-                    _copy(self._connection, self.columns, STAGE, self.columns.staged, self._batch.rows[start:end])
+                    _copy(
+                        self._connection, self.columns, STAGING_TABLE, self.columns.staged, self._batch.rows[start:end]
+                    )
             except psycopg.Error as error:
                 if error_scope(error) is not ErrorScope.ROW:
                     raise

@@ -14,7 +14,7 @@ from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
 from infra.table import events_name, on_events
 from infra.timescaledb import TRIGGER_SCHEMAS
-from tasks.table.isolate import Target, put_each
+from tasks.table.isolate import InsertTarget, put_each
 from tasks.table.row_columns import RowColumns
 
 # Those of the user's that run before an INSERT for each row: they may change the row, its key too, or skip it.
@@ -45,7 +45,7 @@ _LOOK: LiteralString = """
 
 
 @dataclass
-class Made:
+class TriggeredRows:
     """Rows as the triggers make them, by number. `present`: how many rows of the table have its key then. `different`:
     the first column in which that one is another."""
 
@@ -53,25 +53,25 @@ class Made:
     different: dict[int, str] = field(default_factory=dict)
 
 
-def modify_rows(connection: psycopg.Connection) -> bool:
+def has_row_triggers(connection: psycopg.Connection) -> bool:
     """Whether the user has triggers that may change or skip a row."""
     return bool(connection.execute(_TRIGGERS, [events_name()]).fetchall())
 
 
-def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequence[int]) -> Made | None:
+def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequence[int]) -> TriggeredRows | None:
     """What the triggers make of staged rows, and how the table compares with it; None if that cannot be found out.
 
     The triggers run in a temporary table with the columns of `events`, and all that they do is undone. Rows that they
     skip or reject are not `present`.
     """
-    made = Made()
+    made = TriggeredRows()
     try:
         with connection.transaction(force_rollback=True):
             number = _free_name(connection)
             connection.execute(on_events(_MAKE, made=_MADE, number=number))
             for _, definition, table in connection.execute(_TRIGGERS, [events_name()]).fetchall():
                 connection.execute(definition.replace(table, " ON pg_temp.spillway_made ", 1))
-            put_each(connection, Target(_MADE, columns, number), numbers)
+            put_each(connection, InsertTarget(_MADE, columns, number), numbers)
             first, last = connection.execute(sql.SQL(_TIMES).format(made=_MADE)).fetchone() or (None, None)
             own = columns.own_differs("s", "e", staged=False)
             query = on_events(_LOOK, made=_MADE, number=number, own=own)

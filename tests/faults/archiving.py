@@ -16,7 +16,7 @@ from infra.errors.exceptions import Transient
 from tasks.archive.archive_root import ArchiveRoot, open_root
 from tasks.archive.drop_archived import drop_archived
 from tasks.archive.write_chunk import archive_chunk
-from tasks.base.progress import ProgressEvent, Reached, subscribe
+from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tasks.table.chunks import Chunk
 from tests.support.archives import chunks
 
@@ -46,7 +46,7 @@ def main(url: str, folder: str, step: str) -> None:
     """Kill this process at `step`."""
 
     def reached(news: ProgressEvent) -> None:
-        if isinstance(news, Reached):
+        if isinstance(news, StepReached):
             print(news.step, flush=True)
             if news.step == step:
                 os.kill(os.getpid(), signal.SIGKILL)

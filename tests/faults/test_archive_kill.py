@@ -23,7 +23,7 @@ from tasks.archive.archive_root import ArchiveRoot, open_root
 from tasks.archive.manifest import Manifest, load, names
 from tasks.archive.verify import BadArchive, unlisted, verify
 from tasks.archive.write_chunk import archive_chunk
-from tasks.base.progress import ProgressEvent, Reached, subscribe
+from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tests.faults.archiving import archive_and_drop_all
 from tests.support.archives import THURSDAY, as_rows, by_pandas, chunks, compress, compression, in_order, insert, many
 from tests.support.oracle import Key, Row, table_rows
@@ -141,7 +141,7 @@ def _undisturbed(database: psycopg.Connection, folder: Path) -> tuple[list[str],
     steps: dict[str, float] = {}
 
     def note(news: ProgressEvent) -> None:
-        if isinstance(news, Reached):
+        if isinstance(news, StepReached):
             steps.setdefault(news.step, time.monotonic())
 
     one = Round(database, folder, 0)

@@ -16,7 +16,7 @@ from infra.connections.clients import Clients
 from infra.mapping import load_mappings
 from tasks.columns.decode import TimeWindow
 from tasks.ledger.plan import make_plan
-from tasks.streams.reader import Limits, Reader
+from tasks.streams.reader import BatchLimits, Reader
 from tasks.table.insert import InsertRoute as LoadPath
 from tasks.table.load import load_batch
 from tests.support.tables import delete_ledger_rows
@@ -53,7 +53,7 @@ def add(client: redis.Redis, stream: str, entries: Iterable[tuple[str, list[byte
 
 def drain_plainly(clients: Clients, stream: str, mappings: Path, batch_rows: int) -> None:
     """What the flow does with one stream, one batch after the other."""
-    limits = Limits(batch_rows, clients.settings.batch_bytes)
+    limits = BatchLimits(batch_rows, clients.settings.batch_bytes)
     window, path = TimeWindow(EARLIEST, LATEST), LoadPath()
     with clients.postgres() as connection:
         planned = make_plan(clients.redis, connection, stream)

@@ -72,7 +72,7 @@ def test_a_node_of_a_cluster_is_refused_by_every_command_before_anything_is_read
         assert "Traceback" not in done.stderr
     with Clients(settings_of(url, database_url=servers.settings.database)) as clients:
         for wanted in (["*"], ["{a}1"], ["{b}2"]):
-            with pytest.raises(Terminal, match="node of a Redis Cluster"), clients.explained("preflight"):
+            with pytest.raises(Terminal, match="node of a Redis Cluster"), clients.translate_errors("preflight"):
                 find_streams(clients.redis, wanted)
     assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (0,)
     with redis.Redis(port=cluster[0]) as client:

@@ -82,7 +82,7 @@ def test_no_four_letters_of_a_malformed_url_are_in_what_reading_it_says(
 
 
 def _ping(config: Settings) -> None:
-    with Clients(config) as clients, clients.explained("look"):
+    with Clients(config) as clients, clients.translate_errors("look"):
         clients.redis.ping()
 
 

@@ -69,6 +69,6 @@ def run(url: str, *arguments: str, **variables: str) -> subprocess.CompletedProc
 
 
 def refusal(url: str) -> Terminal:
-    with pytest.raises(Terminal) as refused, Clients(settings_of(url)) as clients, clients.explained("look"):
+    with pytest.raises(Terminal) as refused, Clients(settings_of(url)) as clients, clients.translate_errors("look"):
         clients.redis.ping()
     return refused.value

@@ -28,7 +28,7 @@ def test_sslmode_reaches_the_server(servers: Servers) -> None:
     """The test servers have no TLS, so asking for it must fail for that reason."""
     settings = Settings(database_url=servers.settings.database + "?sslmode=require", _env_file=None)
     refused = pytest.raises(Terminal, match="does not support SSL")
-    with Clients(settings) as clients, refused, clients.explained("connect"), clients.postgres():
+    with Clients(settings) as clients, refused, clients.translate_errors("connect"), clients.postgres():
         pass
 
 
@@ -50,7 +50,11 @@ def test_a_connection_is_lent_again_unless_its_step_failed(servers: Servers) -> 
         with clients.postgres() as second, clients.postgres() as third:
             assert second is first
             assert third is not first
-        with pytest.raises(Terminal, match="syntax error"), clients.explained("ask"), clients.postgres() as failed:
+        with (
+            pytest.raises(Terminal, match="syntax error"),
+            clients.translate_errors("ask"),
+            clients.postgres() as failed,
+        ):
             failed.execute("SELEKT 1")
         assert failed.closed
     assert first.closed
@@ -60,7 +64,12 @@ def test_a_connection_is_lent_again_unless_its_step_failed(servers: Servers) -> 
 def test_an_error_names_the_step_the_server_and_the_next_step() -> None:
     settings = Settings(database_url="postgresql://u:hush@127.0.0.1:1/d", _env_file=None)
     refused = pytest.raises(Transient)
-    with Clients(settings) as clients, refused as error, clients.explained("load s 1-0..2-0"), clients.postgres():
+    with (
+        Clients(settings) as clients,
+        refused as error,
+        clients.translate_errors("load s 1-0..2-0"),
+        clients.postgres(),
+    ):
         pass
     said = str(error.value)
     assert said.startswith("load s 1-0..2-0: PostgreSQL at 127.0.0.1:1: ")
@@ -79,11 +88,11 @@ def test_a_server_that_is_silent_is_given_up_and_another_attempt_may_work(server
             silent = pytest.raises(
                 Transient, match=r"no answer for .* s: .* given up; see why the server or the network is stalled"
             )
-            with silent, clients.explained("load s 1-0..2-0"), clients.postgres() as connection:
+            with silent, clients.translate_errors("load s 1-0..2-0"), clients.postgres() as connection:
                 stall_in_copy(connection, net)
             assert time.monotonic() - began < 15
             net.pass_on()
-            with clients.explained("load s 1-0..2-0"), clients.postgres() as connection:
+            with clients.translate_errors("load s 1-0..2-0"), clients.postgres() as connection:
                 assert connection.execute("SELECT 1").fetchone() == (1,)
 
 

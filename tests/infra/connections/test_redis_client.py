@@ -83,5 +83,5 @@ def test_each_code_of_an_error_is_of_the_right_kind_with_its_own_next_step(
 
     error = BaseParser.parse_error(reply)
     with pytest.raises(Transient if passing else Terminal, match=re.escape(step)):  # noqa: SIM117
-        with Clients(settings_of("redis://127.0.0.1:1/0")) as clients, clients.explained("look"):
+        with Clients(settings_of("redis://127.0.0.1:1/0")) as clients, clients.translate_errors("look"):
             raise error

@@ -43,7 +43,7 @@ def test_a_transient_error_advises_to_repeat_the_command_that_failed_and_no_othe
     command: str, error: psycopg.Error | redis.RedisError
 ) -> None:
     settings = Settings(database_url="postgresql://u@h:1/d", redis_url="redis://h:1/0", _env_file=None)
-    with pytest.raises(Transient) as raised, Clients(settings, command) as clients, clients.explained("a step"):
+    with pytest.raises(Transient) as raised, Clients(settings, command) as clients, clients.translate_errors("a step"):
         raise error
     text = str(raised.value)
     assert text.endswith(f"run `spillway {command}` again")

@@ -18,7 +18,7 @@ from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import names
 from tasks.archive.verify import unlisted, verify
 from tasks.archive.write_chunk import archive_chunk
-from tasks.base.progress import ProgressEvent, Reached, subscribe
+from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tasks.maintain import contention
 from tasks.table.chunks import Chunk
 from tests.support.archives import (
@@ -163,7 +163,7 @@ def test_whoever_wants_to_write_meanwhile_can_do_so_and_loses_nothing(
             failed.append(error)
 
     def begin(news: ProgressEvent) -> None:
-        if isinstance(news, Reached) and news.step == step and not writers:
+        if isinstance(news, StepReached) and news.step == step and not writers:
             writers.append(threading.Thread(target=write))
             writers[0].start()
             _wait_for_lock(servers, writers[0])
@@ -199,7 +199,7 @@ def test_a_second_drop_at_the_same_time_does_not_disturb_the_first(
     manifest = archive_chunk(database, chunk, root)
 
     def again(news: ProgressEvent) -> None:
-        if isinstance(news, Reached) and news.step == "compared":
+        if isinstance(news, StepReached) and news.step == "compared":
             with session(servers) as other, pytest.raises(Transient, match="another run is at it"):
                 drop_archived(other, chunk, manifest, root)
 

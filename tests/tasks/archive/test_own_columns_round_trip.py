@@ -27,7 +27,7 @@ from tasks.files.file_reader import FileReader
 from tasks.files.find import SourceFile
 from tasks.files.scan import scan
 from tasks.files.spool import Spool
-from tasks.streams.reader import Limits
+from tasks.streams.reader import BatchLimits
 from tasks.table.insert import InsertRoute as Way
 from tasks.table.insert import insert
 from tests.support.archives import THURSDAY, the_chunk
@@ -74,7 +74,7 @@ def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifes
         source = SourceFile(root.files, root.path(file.path), file.path, "parquet", None)
         spool = Spool()
         found = scan(source, replace(FLAT, own=own), spool)
-        reader = FileReader("f", found.section, [IdRange(0, found.end)], Limits(3, 1 << 20), found.mapping, EVER)
+        reader = FileReader("f", found.section, [IdRange(0, found.end)], BatchLimits(3, 1 << 20), found.mapping, EVER)
         while (batch := reader.read()) is not None:
             with connection.transaction():
                 outcome = insert(connection, batch, Way(merge))

@@ -15,7 +15,7 @@ from infra.settings import Settings, settings
 from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import load, names
 from tasks.archive.steps import archive_and_drop, archive_and_keep
-from tasks.base.progress import ProgressEvent, Reached, subscribe
+from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tests.support.archives import THURSDAY, by_pandas, chunks, event, in_order, insert, many, the_chunk
 from tests.support.servers import Servers
 
@@ -36,7 +36,7 @@ def late_rows(servers: Servers, times: int) -> Callable[[ProgressEvent], None]:
     numbers = iter(range(90_000, 90_000 + times))
 
     def come(news: ProgressEvent) -> None:
-        if isinstance(news, Reached) and news.step == "verified" and (number := next(numbers, None)):
+        if isinstance(news, StepReached) and news.step == "verified" and (number := next(numbers, None)):
             with psycopg.connect(servers.settings.database) as other:
                 insert(other, [event(number, THURSDAY)])
 

@@ -17,7 +17,7 @@ from tasks.archive.archive_root import ArchiveRoot, open_root
 from tasks.archive.manifest import Manifest, load, names
 from tasks.archive.verify import read_archive, unlisted, verify
 from tasks.archive.write_chunk import archive_chunk
-from tasks.base.progress import ProgressEvent, Reached, subscribe
+from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tests.support.archives import (
     MICROSECOND,
     THURSDAY,
@@ -155,7 +155,7 @@ def test_rows_that_come_after_the_count_are_not_in_the_files(
     before = in_order(database)
 
     def come(news: ProgressEvent) -> None:
-        if isinstance(news, Reached) and news.step in ("counted", "written 2024-01-06"):
+        if isinstance(news, StepReached) and news.step in ("counted", "written 2024-01-06"):
             with psycopg.connect(servers.settings.database) as other:
                 insert(
                     other, many(100, THURSDAY + MICROSECOND, first=1_000_000 if news.step == "counted" else 2_000_000)
@@ -227,7 +227,7 @@ def test_what_a_broken_run_left_is_no_archive_and_is_removed_by_the_next(
     chunk = the_chunk(database)
 
     def stop(news: ProgressEvent) -> None:
-        if isinstance(news, Reached) and news.step == step:
+        if isinstance(news, StepReached) and news.step == step:
             raise KeyboardInterrupt
 
     with subscribe(stop), pytest.raises(KeyboardInterrupt):
@@ -248,7 +248,7 @@ def test_two_runs_do_not_archive_one_chunk_at_the_same_time(
     chunk, met = the_chunk(database), []
 
     def again(news: ProgressEvent) -> None:
-        if isinstance(news, Reached) and news.step == "counted":
+        if isinstance(news, StepReached) and news.step == "counted":
             with (
                 psycopg.connect(servers.settings.database, autocommit=True) as other,
                 pytest.raises(Transient) as error,

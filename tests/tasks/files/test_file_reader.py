@@ -23,16 +23,16 @@ from tasks.files import spool as spool_module
 from tasks.files.file_reader import DAY_MS, FileReader, address, cut, rows_in
 from tasks.files.formats.blocks import Rows
 from tasks.files.spool import Spool, SpoolSection
-from tasks.streams.reader import Limits
+from tasks.streams.reader import BatchLimits
 from tests.support.spooled import spooled_section
 
 EVERY_TIME = TimeWindow(-(2**62), 2**62)
-MUCH = Limits(1_000_000, 1 << 40)
+MUCH = BatchLimits(1_000_000, 1 << 40)
 FIRST_DAY = 1_600_000_000_000 // DAY_MS * DAY_MS
 
 
 def reader(
-    section: SpoolSection, gaps: Sequence[IdRange], limits: Limits = MUCH, borders: Sequence[int] = ()
+    section: SpoolSection, gaps: Sequence[IdRange], limits: BatchLimits = MUCH, borders: Sequence[int] = ()
 ) -> FileReader:
     return FileReader("file:x", section, gaps, limits, JSON, EVERY_TIME, borders)
 
@@ -85,7 +85,7 @@ def test_every_row_comes_once_in_the_order_of_day_and_row_whatever_the_sizes_gap
         edges = sorted({*data.draw(st.lists(st.sampled_from(near), max_size=8)), 0, end})
         spans = [IdRange(low, high) for low, high in pairwise(edges) if high <= end]
         gaps = [span for span in spans if data.draw(st.booleans())]
-        limits = Limits(data.draw(st.integers(1, 20)), data.draw(st.sampled_from([1, 1_500, 1 << 30])))
+        limits = BatchLimits(data.draw(st.integers(1, 20)), data.draw(st.sampled_from([1, 1_500, 1 << 30])))
         borders = [FIRST_DAY + n * DAY_MS for n in data.draw(st.lists(st.integers(0, 7), max_size=3))]
         found = list(batches(reader(section, gaps, limits, borders)))
 

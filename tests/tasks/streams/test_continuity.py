@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.streams.continuity import Checkpoint, why_not_the_same
+from tasks.streams.continuity import Checkpoint, why_rewound
 from tasks.streams.tail import Tail
 
 # A life of a stream: entries are added (True), trimmed from the front, or deleted (its place among those left).
@@ -35,11 +35,11 @@ def test_whatever_is_added_trimmed_and_deleted_the_stream_stays_the_same(
     memory = Checkpoint(last, settled[1], last, settled[1], b"hash" if last in settled[0] else None)
     left, added, max_deleted = live(after, settled)
     tail = Tail(added, added, len(left), left[0] if left else 0, max_deleted)
-    assert why_not_the_same(tail, memory, b"hash" if last in left else None) is None
+    assert why_rewound(tail, memory, b"hash" if last in left else None) is None
 
 
 def test_a_stream_of_which_nothing_was_settled_yet_is_judged_by_what_was_drained() -> None:
     memory = Checkpoint(furthest=10, passed=10)
-    assert why_not_the_same(Tail(10, 10, 10, 1), memory, None) is None
-    assert "last id" in (why_not_the_same(Tail(9, 12, 10, 1), memory, None) or "")
-    assert "ever added" in (why_not_the_same(Tail(12, 9, 10, 1), memory, None) or "")
+    assert why_rewound(Tail(10, 10, 10, 1), memory, None) is None
+    assert "last id" in (why_rewound(Tail(9, 12, 10, 1), memory, None) or "")
+    assert "ever added" in (why_rewound(Tail(12, 9, 10, 1), memory, None) or "")

@@ -16,7 +16,7 @@ from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.streams.pages import Absence, StreamAway
-from tasks.streams.reader import Limits, Reader
+from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import read_tail
 from tests.support.interrupted import OTHER_DB, Interrupted
 from tests.support.stream_entries import FIRST_MS, add_entries
@@ -158,7 +158,7 @@ def commands_of(client: redis.Redis, stream: str) -> int:
     """How many commands the reader sends if nothing happens."""
     tail = read_tail(client, stream)
     watch = Interrupted(client, -1, -2, lambda: None, lambda: None)
-    reader = Reader(client, stream, [ALL], tail, Limits(20, 1 << 20), None, ALWAYS)
+    reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS)
     assert read_all(reader, 1)[1]
     return watch.sent
 
@@ -177,7 +177,7 @@ def test_away_between_any_two_commands_no_range_is_returned_that_was_not_read(
     for at, until in combinations(range(1, commands + 3), 2):
         with connect(configure()) as client:
             play = Interrupted(client, at, until, getattr(copies, harm), getattr(copies, undo))
-            reader = Reader(client, stream, [ALL], tail, Limits(20, 1 << 20), None, ALWAYS)
+            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS)
             batches, whole = read_all(reader, attempts=100)
             play.finish()
         covered = {entry: truth[entry] for entry in truth if any(within(entry, batch.ids) for batch in batches)}
@@ -198,7 +198,7 @@ def test_away_for_good_nothing_is_returned_from_then_on(
         with connect(configure()) as client:
             play = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
             absence = Absence()
-            reader = Reader(client, stream, [ALL], tail, Limits(20, 1 << 20), None, ALWAYS, absence=absence)
+            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, absence=absence)
             batches, whole = read_all(reader, attempts=3)
             play.finish()
         assert not whole, f"harm before command {at}"
@@ -223,7 +223,7 @@ def test_what_is_really_deleted_meanwhile_is_no_obstacle(
     for at in range(1, commands + 1):
         with connect(configure()) as client:
             play = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
-            reader = Reader(client, stream, [ALL], tail, Limits(20, 1 << 20), None, ALWAYS)
+            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS)
             batches, whole = read_all(reader, attempts=1)
             play.finish()
         assert whole, f"harm before command {at}"

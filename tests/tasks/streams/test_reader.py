@@ -12,7 +12,7 @@ from infra.connections.clients import redis_client as connect
 from infra.settings import Settings
 from tasks.base.addresses import IdRange
 from tasks.columns.decode import TimeWindow
-from tasks.streams.reader import Limits, Reader
+from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import read_tail
 from tests.support.stream_entries import event
 
@@ -30,7 +30,7 @@ def test_a_page_of_documents_that_are_suddenly_large_is_asked_for_again_with_few
     for n, size in enumerate(sizes):
         redis_client.xadd(stream, event(n, user_id="x" * size), id=f"{n + 1}-0")  # type: ignore[arg-type]
     with connect(configure()) as client:
-        reader = Reader(client, stream, [ALL], read_tail(client, stream), Limits(250, 1 << 20), None, ALWAYS)
+        reader = Reader(client, stream, [ALL], read_tail(client, stream), BatchLimits(250, 1 << 20), None, ALWAYS)
         batches = list(iter(reader.read, None))
     ids = [batch.raw(i)[0] for batch in batches for i in range(batch.read)]
     assert ids == [f"{n + 1}-0" for n in range(len(sizes))]

@@ -15,18 +15,18 @@ from flows.drain import drain
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings, settings
-from tasks.streams.trim import Group, first_to_keep
+from tasks.streams.trim import GroupPosition, first_to_keep
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.results import drain_counts
 from tests.support.stream_entries import event
 
 IDS = st.integers(0, 1 << 80)
-GROUPS = st.lists(st.builds(Group, IDS, st.none() | IDS), max_size=4)
+GROUPS = st.lists(st.builds(GroupPosition, IDS, st.none() | IDS), max_size=4)
 
 
 @given(IDS, GROUPS, st.integers(0, 1 << 20), st.timedeltas(timedelta(0), timedelta(days=365)))
 def test_what_goes_is_drained_read_and_acknowledged_by_all_groups_and_old_enough(
-    watermark: int, groups: list[Group], now_ms: int, keep: timedelta
+    watermark: int, groups: list[GroupPosition], now_ms: int, keep: timedelta
 ) -> None:
     first = first_to_keep(watermark, groups, now_ms, keep)
     last_gone = first - 1

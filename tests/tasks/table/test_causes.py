@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.columns.decode import Fault
-from tasks.table.causes import are_too_many, causes_of, listed
+from tasks.table.causes import count_causes, exceeds_bad_share, format_causes
 from tasks.table.stage import rejected_row
 
 
@@ -23,7 +23,7 @@ def test_one_fact_is_one_cause_wherever_and_in_what_value_it_is() -> None:
         Fault(11, "a\x1b]", "expected UTF-8, found byte 0xe9 at 3"),
         Fault(12, "", "a trigger on events skipped the row (it returned NULL), so the entry is not in the table"),
     ]
-    assert causes_of(faults) == {
+    assert count_causes(faults) == {
         "time: expected ISO 8601 or a number of s, ms or µs since 1970": 2,
         "user_id: missing field user_id": 1,
         "data: JSON is malformed: invalid character": 2,
@@ -37,12 +37,12 @@ def test_one_fact_is_one_cause_wherever_and_in_what_value_it_is() -> None:
 
 
 def test_the_most_frequent_are_listed_first_and_the_rest_counted() -> None:
-    assert listed({"b": 2, "a": 2, "c": 1_000}) == "1,000 × c; 2 × a; 2 × b"
-    assert listed({str(n): n for n in range(1, 9)}) == "8 × 8; 7 × 7; 6 × 6; 5 × 5; 4 × 4; 6 × 3 other causes"
+    assert format_causes({"b": 2, "a": 2, "c": 1_000}) == "1,000 × c; 2 × a; 2 × b"
+    assert format_causes({str(n): n for n in range(1, 9)}) == "8 × 8; 7 × 7; 6 × 6; 5 × 5; 4 × 4; 6 × 3 other causes"
 
 
 def test_a_few_are_never_too_many() -> None:
-    assert not are_too_many(9, 9, 0.5)
-    assert not are_too_many(10, 20, 0.5)
-    assert are_too_many(11, 20, 0.5)
-    assert not are_too_many(0, 0, 0)
+    assert not exceeds_bad_share(9, 9, 0.5)
+    assert not exceeds_bad_share(10, 20, 0.5)
+    assert exceeds_bad_share(11, 20, 0.5)
+    assert not exceeds_bad_share(0, 0, 0)

@@ -11,7 +11,7 @@ from tasks.backfill.backfill_plan import sample_rate
 from tasks.reconcile.compare import Comparison, compare
 from tasks.table.chunks import chunks, open_chunks
 from tasks.table.quarantine import Selection
-from tasks.table.redrive import portions, replay
+from tasks.table.redrive import replay, replay_batches
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.own_table import EVER, STREAM, TABLE_CHANGES, WAYS, batch_of, load, quarantined
 from tests.support.stream_entries import event
@@ -56,7 +56,7 @@ def test_reconciliation_finds_what_is_missing_and_puts_it_back(database: psycopg
 def test_an_entry_is_redriven(database: psycopg.Connection) -> None:
     entries = [event(1), event(2, time="never"), event(3)]
     assert load(database, entries) == (2, 0, 1)
-    (portion,) = portions(database, Selection())
+    (portion,) = replay_batches(database, Selection())
     when = event(2)[b"time"].decode()
     done = replay(database, portion, None, EVER, {"time": when}, "test")
     assert (done.tried, done.inserted, done.still_bad) == (1, 1, 0)

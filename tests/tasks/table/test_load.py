@@ -14,7 +14,7 @@ from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import columns_of_page
 from tasks.table.insert import InsertRoute
-from tasks.table.load import Loaded, load_batch, load_in_parts
+from tasks.table.load import LoadResult, load_batch, load_in_parts
 from tests.support.oracle import table_rows
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
@@ -92,7 +92,7 @@ def test_a_load_that_waits_for_another_goes_on_where_that_one_is_rolled_back(
             with pytest.raises(TimeoutError):
                 waiting.result(0.5)
             other.rollback()
-            assert waiting.result(30) == Loaded(5, 5, 0, 0, batch(3, 8).bytes)
+            assert waiting.result(30) == LoadResult(5, 5, 0, 0, batch(3, 8).bytes)
     assert len(table_rows(database)) == 5
     assert database.execute("SELECT read, inserted FROM spillway.ledger").fetchall() == [(5, 5)]
 

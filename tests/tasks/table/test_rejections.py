@@ -14,7 +14,7 @@ from tasks.reconcile.compare import Comparison, compare
 from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch
 from tasks.table.quarantine import Selection
-from tasks.table.redrive import portions, replay
+from tasks.table.redrive import replay, replay_batches
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.own_table import EVER, WAYS, batch_of, load, quarantined
 from tests.support.servers import Servers
@@ -132,7 +132,7 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_no
     alter(RULES[rule].sql)
     entries = [event(1), event(2, user_id=SECRET), event(3)]
     load(database, entries)
-    (portion,) = portions(database, Selection())
+    (portion,) = replay_batches(database, Selection())
     still = replay(database, portion, None, EVER, {}, "test")
     assert (still.tried, still.inserted, still.still_bad) == (1, 0, 1)
     database.execute("DELETE FROM spillway.quarantine")
@@ -143,7 +143,7 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_no
     assert SECRET not in repr(finding)
     load(database, [entries[1]], first=30)
     alter("DROP TRIGGER IF EXISTS on_events ON events; ALTER TABLE events DROP CONSTRAINT IF EXISTS no_secret")
-    (portion,) = portions(database, Selection())
+    (portion,) = replay_batches(database, Selection())
     done = replay(database, portion, None, EVER, {}, "test")
     assert (done.tried, done.inserted, done.still_bad) == (1, 1, 0)
     assert table_rows(database) == flat_rows(entries)
