@@ -26,7 +26,7 @@ from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings, settings
 from tests.support.own_table import STREAM
 from tests.support.prefect_server import running_prefect, running_worker
-from tests.support.real_data import real_events
+from tests.support.real_data import sample_events
 from tests.support.servers import Servers
 from tests.support.tables import delete_ledger_rows
 
@@ -222,10 +222,12 @@ def prefect_server() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def sample() -> Path:
-    """2,737 real events of which 2,654 differ; see ../shared/data/README.md."""
-    return real_events("test_sample.ndjson")
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 2,737 real events as NDJSON, 2,654 of them different: see tests/data/README.md."""
+    path = tmp_path_factory.mktemp("real") / "crossref.ndjson"
+    path.write_bytes(sample_events())
+    return path
 
 
 @pytest.fixture(scope="session")

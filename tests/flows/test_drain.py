@@ -19,7 +19,7 @@ from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
-from tests.support.real_data import real_events
+from tests.support.real_data import large_file
 from tests.support.results import drain_counts
 from tests.support.runs import drain_with_loss
 from tests.support.stream_entries import event
@@ -43,7 +43,7 @@ def test_real_events_arrive_field_by_field_and_a_second_drain_reads_nothing(
 
 
 def test_a_real_feed_of_118_162_events_balances(redis_client: redis.Redis, database: psycopg.Connection) -> None:
-    path = real_events("bench_arrival_2019-08_2019-12.ndjson.gz")
+    path = large_file("bench_arrival_2019-08_2019-12.ndjson.gz")
     with gzip.open(path) as file:
         send(redis_client, "crossref-feed", ({b"data": line.rstrip(b"\n")} for line in file))
     result = drain("crossref-feed")

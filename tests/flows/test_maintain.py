@@ -22,7 +22,7 @@ from infra.settings import Settings
 from tests.support.chunked import asleep, fill, run_job, statuses
 from tests.support.command_line import RunSpillway
 from tests.support.oracle import crossref_rows, table_digest, table_rows
-from tests.support.real_data import real_events
+from tests.support.real_data import large_file
 from tests.support.servers import Servers
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -55,7 +55,7 @@ def answers(connection: psycopg.Connection) -> list[list[tuple[Any, ...]]]:
 def test_real_events_are_compressed_answer_as_before_and_a_late_batch_is_compressed_again(
     redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
-    with gzip.open(real_events(ARRIVAL)) as file:
+    with gzip.open(large_file(ARRIVAL)) as file:
         lines = [line.rstrip(b"\n") for line in file]
     late = lines[::40]
     kept_back = set(range(0, len(lines), 40))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import itertools
 import json
 import uuid
 
 import psycopg
-import pytest
 from psycopg import sql
 
-from infra.settings import PROJECT_ROOT
-
-WEATHER = PROJECT_ROOT.parent / "shared" / "data" / "flights" / "weather.csv.gz"
+from tests.support.real_data import weather
 
 TYPES = """
     CREATE TYPE users.mood AS ENUM ('sad', 'it''s "ok"', 'ünï\\code', '');
@@ -103,15 +98,6 @@ def add_columns() -> str:
     return f"""
         ALTER TABLE events ADD COLUMN dropped text DEFAULT 'x'; {TYPES};
         ALTER TABLE events {", ".join(added)}, {GENERATED}; ALTER TABLE events DROP COLUMN dropped"""
-
-
-def weather(rows: int) -> list[dict[str, str]]:
-    """The first rows of the file; the test is skipped if it is not there."""
-    if not WEATHER.exists():
-        pytest.skip(f"the real rows are not here: {WEATHER}")
-    with gzip.open(WEATHER, "rt") as file:
-        found = sorted(csv.DictReader(file), key=lambda row: row["time_hour"])
-    return found[:rows]
 
 
 def insert_weather(connection: psycopg.Connection, rows: int) -> None:
