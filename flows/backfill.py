@@ -12,14 +12,14 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.loads.backfill_loads import Loads
+from flows.loads.backfill_loads import Loads, SourceProgress
 from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import SpillwayError, Terminal, WrongUse
 from infra.errors.redact import one_line
 from infra.mapping import Mapping, mappings_of
 from infra.settings import Settings, settings
-from tasks.backfill.backfill_plan import BackfillPlan, expire, make_plan
+from tasks.backfill.backfill_plan import BackfillPlan, apply_retention, make_plan
 from tasks.backfill.backfill_report import report_backfill, result, too_many_bad
 from tasks.backfill.chunk_map import borders, map_chunks
 from tasks.backfill.find_sources import FILES, find, find_archived, mapping_for, read_files, stream_source
@@ -92,34 +92,35 @@ def backfill(
             for start_at in range(0, len(mapped), _FILES_A_STEP):
                 sources += read_files(clients, mapped[start_at : start_at + _FILES_A_STEP], spool, again, edges)
         warnings += [warning for found in sources for warning in found.warnings]
-        leave_out_copies(sources)
-        for found in sources:
-            expire(found, config.keep, layout, expired)
+        sources = [apply_retention(one, config.keep, layout, expired) for one in leave_out_copies(sources)]
+        progress = [SourceProgress(one) for one in sources]
         planned = make_plan(clients, sources, layout, sample=dry_run)
         if not dry_run:
             _demand_agreement(planned, config, expired, yes)
-            sources.sort(key=lambda found: min(found.days, default=0))
+            progress.sort(key=lambda one: min(one.source.days, default=0))
             run = f"{flow_run.name or 'backfill'} {uuid4()}"
             room = LoadThrottle(clients, min(parallel or config.parallel_loads, _MOST_PARALLEL))
             with closing(Compressor(clients, sources)) as compressor:
                 loads = Loads(clients, layout, run, rate, room, compressor)
                 try:
-                    loads.run([found for found in sources if found.left])
+                    loads.run([one for one in progress if one.source.remaining])
                 finally:
                     loads.finish()
                 try:
-                    settle_sources(clients, sources)
+                    problems = settle_sources(clients, [one.source for one in progress])
+                    for one, problem in zip(progress, problems, strict=True):
+                        one.error = one.error or problem
                     compressor.finish(room)
                     emit(StepReached("backfill", "compressed"))
                 except SpillwayError as error:  # what was loaded, and what went wrong with it, is told all the same
                     failed.append(one_line(error))
             planned = replace(planned, compressed=compressor.done)
-            failed += too_many_bad(sources, config.max_bad_share)
-        done = result(planned, sources, warnings, dry_run, time.monotonic() - began)
+            failed += too_many_bad([one.result() for one in progress], config.max_bad_share)
+        done = result(planned, [one.result() for one in progress], warnings, dry_run, time.monotonic() - began)
         report_backfill(done)
     for warning in warnings:
         get_run_logger().warning(printable(warning))
-    if errors := [*(found.error for found in sources if found.error), *failed]:
+    if errors := [*(one.error for one in progress if one.error), *failed]:
         raise Terminal("; ".join(errors))
     return done
 
@@ -147,9 +148,9 @@ def _demand_agreement(planned: BackfillPlan, config: Settings, expired: str, yes
     """Raise `Terminal` where somebody has to decide first. Nothing was loaded."""
     if planned.expired and expired == "fail":
         raise Terminal(
-            f"backfill: {planned.expired} of {planned.left} rows are older than the retention horizon (SPILLWAY_KEEP),"
-            f" {planned.horizon:%Y-%m-%d}; nothing was loaded: leave them out (--expired skip), or load them until the"
-            " next maintain drops them (--expired load)"
+            f"backfill: {planned.expired} of {planned.remaining} rows are older than the retention horizon"
+            f" (SPILLWAY_KEEP), {planned.horizon:%Y-%m-%d}; nothing was loaded: leave them out"
+            " (--expired skip), or load them until the next maintain drops them (--expired load)"
         )
     if planned.chunk_counts.new <= config.max_new_chunks or yes:
         return

@@ -105,7 +105,7 @@ def backfill_command(
         _print(result)
 
 
-_NUMBERS = ("rows", "left", "read", "inserted", "duplicates", "quarantined")
+_NUMBERS = ("rows", "remaining", "read", "inserted", "duplicates", "quarantined")
 
 
 def _print(result: dict[str, Any]) -> None:

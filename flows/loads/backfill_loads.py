@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from tasks.backfill.chunk_map import ChunkMap, NewChunks, reaches_compressed
 from tasks.backfill.progress_artifact import ProgressArtifact
 from tasks.backfill.recompress import Compressor
 from tasks.backfill.registration import register_sources, remaining_now
-from tasks.backfill.source import BackfillSource
+from tasks.backfill.source import BackfillSource, SourceResult
 from tasks.backfill.throttle import LoadThrottle
 from tasks.base.addresses import IdRange
 from tasks.base.progress import Started, emit
@@ -31,6 +32,20 @@ from tasks.table.load import LoadResult, load
 _NAME = "backfill"
 _NO_DAY = 1 << 62
 _SLICE_SECONDS = 2  # of the rate: a slice is no larger than what may go in so long
+
+
+@dataclass
+class SourceProgress:
+    """What this run has loaded of a source. Only the flow's thread changes it. `overtaken`: see `LoadTarget`."""
+
+    source: BackfillSource
+    loaded: list[LoadResult] = field(default_factory=list)
+    overtaken: bool = False
+    error: str | None = None
+
+    def result(self) -> SourceResult:
+        """What was loaded up to now."""
+        return SourceResult(self.source, tuple(self.loaded), self.error)
 
 
 class Loads:
@@ -61,8 +76,8 @@ class Loads:
         self._compressor = compressor
         self._ahead = _NO_DAY  # the first day of the sources that come after
         self._room = room
-        self._reading: BackfillSource | None = None
-        self._loading: deque[tuple[PrefectFuture[LoadResult | None], Batch, BackfillSource, float]] = deque()
+        self._reading: SourceProgress | None = None
+        self._loading: deque[tuple[PrefectFuture[LoadResult | None], Batch, SourceProgress, float]] = deque()
         self._took = 0.0  # the last load, in seconds
         self._artifact = ProgressArtifact(0)
         self._next = time.monotonic()
@@ -73,29 +88,29 @@ class Loads:
         """Whether so many rows went to quarantine that it is too many whatever becomes of the rest."""
         return exceeds_bad_share(self._quarantined, self._total, self._clients.settings.max_bad_share)
 
-    def run(self, sources: list[BackfillSource]) -> None:
-        """Load all that is left of the sources. What goes wrong with one of them is put down in it."""
-        self._total = sum(source.left for source in sources)
+    def run(self, sources: list[SourceProgress]) -> None:
+        """Load all remaining rows of the sources. Each source's progress has its results, and its first error."""
+        self._total = sum(one.source.remaining for one in sources)
         self._artifact = ProgressArtifact(self._total)
         emit(Started(_NAME, self._total))
-        register_sources(self._clients, sources)
-        left = [(source, source.gaps) for source in sources]
-        while left and not self.too_many_bad:
-            self._submit_all(left)
-            overtaken = [source for source, _ in left if source.overtaken and not source.error]
-            gaps = remaining_now(self._clients, overtaken) if overtaken else []
-            left = [(source, found) for source, found in zip(overtaken, gaps, strict=True) if found]
+        register_sources(self._clients, [one.source for one in sources])
+        remaining = [(one, one.source.gaps) for one in sources]
+        while remaining and not self.too_many_bad:
+            self._submit_all(remaining)
+            overtaken = [one for one, _ in remaining if one.overtaken and not one.error]
+            gaps = remaining_now(self._clients, [one.source for one in overtaken]) if overtaken else []
+            remaining = [(one, found) for one, found in zip(overtaken, gaps, strict=True) if found]
         self._artifact.finish()
 
-    def _submit_all(self, left: Sequence[tuple[BackfillSource, Sequence[IdRange]]]) -> None:
-        firsts = [min(source.days, default=_NO_DAY) for source, _ in left]
+    def _submit_all(self, remaining: Sequence[tuple[SourceProgress, Sequence[IdRange]]]) -> None:
+        firsts = [min(one.source.days, default=_NO_DAY) for one, _ in remaining]
         aheads = [*accumulate(reversed(firsts[1:]), min, initial=_NO_DAY)][::-1]
-        for (source, gaps), self._ahead in zip(left, aheads, strict=True):
-            source.overtaken = False
+        for (one, gaps), self._ahead in zip(remaining, aheads, strict=True):
+            one.overtaken = False
             try:
-                self._submit(source, gaps)
+                self._submit(one, gaps)
             except SpillwayError as error:
-                source.error = source.error or one_line(error)
+                one.error = one.error or one_line(error)
         self.finish()
 
     def finish(self) -> None:
@@ -103,13 +118,13 @@ class Loads:
         while self._loading:
             self._finish_oldest()
 
-    def _submit(self, source: BackfillSource, gaps: Sequence[IdRange]) -> None:
+    def _submit(self, progress: SourceProgress, gaps: Sequence[IdRange]) -> None:
         """Read the gaps of a source and hand them to the loads."""
-        self._reading = source
-        reader = source.reader(gaps, self._limits)
+        self._reading = progress
+        reader = progress.source.open_reader(gaps, self._limits)
         while (
-            not (source.overtaken or source.error or self.too_many_bad)
-            and (batch := self._read(reader, source)) is not None
+            not (progress.overtaken or progress.error or self.too_many_bad)
+            and (batch := self._read(reader, progress.source)) is not None
         ):
             self._pace(batch.read)
             merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)
@@ -119,11 +134,11 @@ class Loads:
             self._room.give_way(self._took)
             opens = self._openings.of(batch.moments)
             future = load.submit(self._clients, batch, self._run, path, opens)
-            self._loading.append((future, batch, source, time.monotonic()))
+            self._loading.append((future, batch, progress, time.monotonic()))
 
     def _read(self, reader: BatchReader, source: BackfillSource) -> Batch | None:
         """Of a stream as a step, since Redis may be away for a moment; of a file, which is here, at once."""
-        return read(self._clients, reader) if source.scanned is None else reader.read()
+        return read(self._clients, reader) if source.file is None else reader.read()
 
     def _pace(self, rows: int) -> None:
         """Wait until so many more rows are within the rate."""
@@ -133,15 +148,15 @@ class Loads:
         self._next = max(self._next, time.monotonic()) + rows / self._rate
 
     def _finish_oldest(self) -> None:
-        future, batch, source, began = self._loading.popleft()
-        loaded = collect_load(future, batch, source, _NAME)
+        future, batch, progress, began = self._loading.popleft()
+        loaded = collect_load(future, batch, progress, _NAME)
         self._took = time.monotonic() - began
         # Its blocks are of many sizes: what lies free between others comes to 100 MB in 5,000,000 rows.
         pa.default_memory_pool().release_unused()
         if loaded is not None:
             self._artifact.advance(loaded.read)
             self._quarantined += loaded.quarantined
-        if source is self._reading and not source.error and batch.min_time is not None and self._room.loads() > 1:
+        if progress is self._reading and not progress.error and batch.min_time is not None and self._room.loads() > 1:
             # Slices of a file are in the order of days: what is left of it begins with this one. Those of a stream are
             # nearly: what comes late is compressed at the end.
             self._compressor.passed(min(batch.min_time // 1000, self._ahead))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, LiteralString
 
@@ -35,14 +35,15 @@ _MAKE: LiteralString = "CREATE TEMP TABLE spillway_sample (LIKE {events} INCLUDI
 
 @dataclass(frozen=True)
 class BackfillPlan:
-    """Of all sources together: rows in them, left to load, of those past the retention `horizon`; the chunks touched.
+    """All sources of a backfill together.
 
-    The times are of days, None where there is nothing left to become a row; `seconds`: about how long it takes, where
-    that was sampled; `compressed`: how many chunks were compressed, beside the loads and at the end.
+    `rows`: all rows in them, of which `remaining` are to be loaded; `expired` of these are older than the retention
+    `horizon`. `first_day`, `last_day`: of the remaining rows, None if no row has a time in the accepted range.
+    `seconds`: the estimated duration, None unless it was sampled. `compressed`: chunks compressed by this run.
     """
 
     rows: int
-    left: int
+    remaining: int
     expired: int
     horizon: datetime | None
     chunk_counts: ChunkCounts
@@ -57,32 +58,39 @@ def horizon_day(keep: timedelta | None, now: datetime) -> int | None:
     return None if keep is None else (now - keep - _EPOCH) // timedelta(milliseconds=1) // DAY_MS * DAY_MS
 
 
-def expire(
+def apply_retention(
     source: BackfillSource, keep: timedelta | None, layout: ChunkMap, way: Literal["fail", "skip", "load"]
-) -> None:
-    """Count the rows of a source that are past the retention horizon, and leave them out where `way` is skip.
+) -> BackfillSource:
+    """The source with its rows past the retention horizon counted, and left out if `way` is skip.
 
-    Raises `Terminal` for a stream of which such rows are to be left out: a range of a stream has no gaps.
+    Raises `Terminal` if such rows of a stream are to be skipped: a range of a stream has no gaps.
     """
     if (horizon := horizon_day(keep, layout.now)) is None:
-        return
+        return source
     past = {day: rows for day, rows in source.days.items() if 0 < day < horizon}
-    if source.scanned is None:
-        source.expired = sum(past.values())
+    if source.file is None:
+        expired = sum(past.values())
         if past and way == "skip":
             raise Terminal(
-                f"backfill: {source.expired} entries of {source.shown} are past the retention horizon, and those of a"
-                " stream cannot be left out one by one: begin later (--from), or load them (--expired load)"
+                f"backfill: {expired} entries of {source.display_name} are older than the retention horizon"
+                " (SPILLWAY_KEEP), and single entries of a stream cannot be skipped; nothing was loaded: start at a"
+                " later entry (--from), or load them (--expired load)"
             )
-        return
-    section = source.scanned.section
-    source.expired = rows_in(section, cut(source.gaps, 1 << 64, horizon << 64))  # what has no time has the day 0
-    if source.expired and way == "skip":
-        source.skipped_ids = IdRange(1 << 64, horizon << 64)
-        end = max(gap.stop for gap in source.gaps)
-        source.gaps = cut(source.gaps, 0, 1 << 64) + cut(source.gaps, horizon << 64, end)
-        source.days = {day: rows for day, rows in source.days.items() if day not in past}
-        source.left = rows_in(section, source.gaps)
+        return replace(source, expired=expired)
+    section = source.file.section
+    expired = rows_in(section, cut(source.gaps, 1 << 64, horizon << 64))  # rows without a time have the day 0
+    if not expired or way != "skip":
+        return replace(source, expired=expired)
+    end = max(gap.stop for gap in source.gaps)
+    gaps = cut(source.gaps, 0, 1 << 64) + cut(source.gaps, horizon << 64, end)
+    return replace(
+        source,
+        expired=expired,
+        skipped_ids=IdRange(1 << 64, horizon << 64),
+        gaps=gaps,
+        days={day: rows for day, rows in source.days.items() if day not in past},
+        remaining=rows_in(section, gaps),
+    )
 
 
 def planned(
@@ -94,7 +102,7 @@ def planned(
     horizon = horizon_day(keep, layout.now)
     return BackfillPlan(
         rows=sum(source.rows for source in sources),
-        left=sum(source.left for source in sources),
+        remaining=sum(source.remaining for source in sources),
         expired=sum(source.expired for source in sources),
         horizon=None if horizon is None else _moment(horizon),
         chunk_counts=count_chunks(dated, layout),
@@ -128,11 +136,11 @@ def make_plan(clients: Clients, sources: Sequence[BackfillSource], layout: Chunk
     """`planned`, with the time that it may take where a sample is to be measured."""
     config = clients.settings
     plan = planned(sources, layout, config.keep, TimeWindow.around_now(config.max_age_days, config.max_ahead_days))
-    largest = max(sources, key=lambda source: source.left, default=None)
-    if not sample or largest is None or not largest.left:
+    largest = max(sources, key=lambda source: source.remaining, default=None)
+    if not sample or largest is None or not largest.remaining:
         return plan
     with clients.translate_errors("sample"), clients.postgres() as connection:
-        batch = largest.reader(largest.gaps, _SAMPLE).read()
+        batch = largest.open_reader(largest.gaps, _SAMPLE).read()
         rate = None if batch is None else sample_rate(connection, batch)
-    seconds = None if rate is None else plan.left / rate / config.parallel_loads
-    return BackfillPlan(**(vars(plan) | {"seconds": seconds}))
+    seconds = None if rate is None else plan.remaining / rate / config.parallel_loads
+    return replace(plan, seconds=seconds)

@@ -8,7 +8,7 @@ from typing import Any
 
 from infra.display import markdown
 from tasks.backfill.backfill_plan import BackfillPlan
-from tasks.backfill.source import BackfillSource
+from tasks.backfill.source import SourceResult
 from tasks.base.artifacts import publish
 from tasks.base.step import step
 from tasks.table.causes import exceeds_bad_share, format_causes
@@ -16,46 +16,48 @@ from tasks.table.causes import exceeds_bad_share, format_causes
 _COUNTS = ("read", "inserted", "duplicates", "quarantined")
 
 
-def causes(sources: Sequence[BackfillSource]) -> Counter[str]:
+def causes(results: Sequence[SourceResult]) -> Counter[str]:
     """Why rows went to quarantine, and how many for each cause."""
-    return sum((Counter(loaded.causes) for source in sources for loaded in source.loaded), Counter())
+    return sum((Counter(loaded.causes) for one in results for loaded in one.loaded), Counter())
 
 
-def too_many_bad(sources: Sequence[BackfillSource], share: float) -> list[str]:
+def too_many_bad(results: Sequence[SourceResult], share: float) -> list[str]:
     """What is wrong if more than `share` of the rows of all sources went to quarantine; empty if nothing is.
 
     Where a run was stopped for it, the rows that were left count as good.
     """
-    bad = sum(loaded.quarantined for source in sources for loaded in source.loaded)
-    read = sum(loaded.read for source in sources for loaded in source.loaded)
-    left = sum(source.left for source in sources)
-    if not exceeds_bad_share(bad, left, share):
+    bad = sum(loaded.quarantined for one in results for loaded in one.loaded)
+    read = sum(loaded.read for one in results for loaded in one.loaded)
+    remaining = sum(one.source.remaining for one in results)
+    if not exceeds_bad_share(bad, remaining, share):
         return []
-    names = {source.ledger_name for source in sources if any(loaded.quarantined for loaded in source.loaded)}
+    names = {one.source.ledger_name for one in results if any(loaded.quarantined for loaded in one.loaded)}
     of = f" --stream {next(iter(names))}" if len(names) == 1 else ""
-    rest = f" {left - read:,} rows were not loaded: run the same backfill again for them" if read < left else ""
+    rest = (
+        f" {remaining - read:,} rows were not loaded: run the same backfill again for them" if read < remaining else ""
+    )
     return [
-        f"backfill: {bad} of {left} rows went to quarantine, expected at most {share:.0%} (SPILLWAY_MAX_BAD_SHARE):"
-        f" {format_causes(causes(sources))}; all are kept: look (spillway quarantine list{of}), remove the cause, then"
-        f" replay them (spillway quarantine redrive{of});{rest or ' everything else is loaded'}"
+        f"backfill: {bad} of {remaining} rows went to quarantine, expected at most {share:.0%}"
+        f" (SPILLWAY_MAX_BAD_SHARE): {format_causes(causes(results))}; all are kept: look (spillway quarantine"
+        f" list{of}), remove the cause, then replay them (spillway quarantine redrive{of});{rest}"
     ]
 
 
 def result(
-    plan: BackfillPlan, sources: Sequence[BackfillSource], warnings: list[str], dry_run: bool, seconds: float
+    plan: BackfillPlan, results: Sequence[SourceResult], warnings: list[str], dry_run: bool, seconds: float
 ) -> dict[str, Any]:
-    """Sums, and each source: `rows` in it, of those `left` at the start, and what became of them.
+    """Sums, and each source: `rows` in it, `remaining` of them at the start, and what became of them.
 
     read = inserted + duplicates + quarantined; `known`: rows that the ledger had before. `causes`: why rows went to
     quarantine, and how many for each. `seconds` from start to end.
     """
-    shown = [_source(source) for source in sources]
-    totals: dict[str, Any] = {name: sum(source[name] for source in shown) for name in _COUNTS}
+    sources = [_source(one) for one in results]
+    totals: dict[str, Any] = {name: sum(source[name] for source in sources) for name in _COUNTS}
     days = {"first_day": plan.first_day, "last_day": plan.last_day}
     return {
         **totals,
         "rows": plan.rows,
-        "left": plan.left,
+        "remaining": plan.remaining,
         "expired": plan.expired,
         **{name: day and day.date().isoformat() for name, day in days.items()},
         "chunks": {
@@ -68,30 +70,31 @@ def result(
         "seconds": round(seconds, 3),
         "events_per_second": round(totals["read"] / seconds) if seconds else 0,
         "dry_run": dry_run,
-        "causes": dict(causes(sources).most_common()),
+        "causes": dict(causes(results).most_common()),
         "warnings": warnings,
-        "sources": shown,
+        "sources": sources,
     }
 
 
-def _source(source: BackfillSource) -> dict[str, Any]:
-    counts = {name: sum(getattr(loaded, name) for loaded in source.loaded) for name in _COUNTS}
+def _source(one: SourceResult) -> dict[str, Any]:
+    source = one.source
+    counts = {name: sum(getattr(loaded, name) for loaded in one.loaded) for name in _COUNTS}
     return {
-        "source": source.shown,
-        "books": source.ledger_name,
+        "source": source.display_name,
+        "ledger_name": source.ledger_name,
         "state": source.state,
         "rows": source.rows,
-        "left": source.left,
+        "remaining": source.remaining,
         "expired": source.expired,
         **counts,
-        "error": source.error,
+        "error": one.error,
     }
 
 
 def summary_lines(done: dict[str, Any]) -> list[str]:
     """The plan, for people."""
     chunks = done["chunks"]
-    lines = [f"{done['rows']:,} rows, {done['left']:,} of them left to load"]
+    lines = [f"{done['rows']:,} rows, {done['remaining']:,} of them left to load"]
     if done["first_day"]:
         lines[0] += f", from {done['first_day']} to {done['last_day']}"
     lines.append(
@@ -103,7 +106,9 @@ def summary_lines(done: dict[str, Any]) -> list[str]:
         lines.append(f"{done['quarantined']:,} rows wait in quarantine: {format_causes(done['causes'])}")
     if done["dry_run"]:
         estimate = done["estimated_seconds"]
-        took = "nothing to load" if not done["left"] else "no sample" if estimate is None else f"about {estimate:,} s"
+        took = (
+            "nothing to load" if not done["remaining"] else "no sample" if estimate is None else f"about {estimate:,} s"
+        )
         lines.append(f"estimated from a sample: {took}; a dry run: nothing was loaded")
     elif done["compressed"]:
         lines.append(f"chunks compressed: {done['compressed']}")
@@ -113,7 +118,7 @@ def summary_lines(done: dict[str, Any]) -> list[str]:
 @step("report")
 def report_backfill(done: dict[str, Any]) -> None:
     """Publish the table artifact `backfill`."""
-    names = ("source", "state", "rows", "left", *_COUNTS)
+    names = ("source", "state", "rows", "remaining", *_COUNTS)
     rows = [{name: source[name] for name in names} | _error(source) for source in done["sources"]]
     notes = [f"- {markdown(line)}" for line in summary_lines(done)]
     notes += [f"- {done['events_per_second']:,} events/s from start to end"] if done["read"] else []

@@ -141,7 +141,7 @@ def file_source(
         left.gaps,
         days,
         reader,
-        scanned=scanned,
+        file=scanned,
         warnings=scanned.warnings,
     )  # fmt: skip
 
@@ -184,15 +184,8 @@ def stream_source(
     if not planned.known and not dry_run:  # only now: of a stream that is refused nothing is written
         plan(clients, stream, until)
     whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
-    days, before = look_at_stream(clients, reader(gaps, limits), mapping, whole)
+    days, loaded_days = look_at_stream(clients, reader(gaps, limits), mapping, whole)
+    rows = sum(days.values())
     return BackfillSource(
-        ledger_name,
-        stream,
-        sum(days.values()),
-        sum(days.values()),
-        gaps,
-        days,
-        reader,
-        days_before=before,
-        warnings=warnings,
+        ledger_name, stream, rows, rows, gaps, days, reader, loaded_days=loaded_days, warnings=warnings
     )

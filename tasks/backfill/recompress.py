@@ -52,7 +52,7 @@ class Compressor:
 
     def __init__(self, clients: Clients, sources: Sequence[BackfillSource]) -> None:
         self._clients = clients
-        self._days = sorted({day for source in sources for day in source.touched if day})
+        self._days = sorted({day for source in sources for day in source.all_days if day})
         self._behind: PrefectFuture[int] | None = None
         self._running: list[tuple[PrefectFuture[int], float]] = []
         self._stopping = Event()

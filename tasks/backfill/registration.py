@@ -1,4 +1,4 @@
-"""The books of what is backfilled: begun before the first slice, held against the source after the last."""
+"""The ledger of a backfill: sources are registered before the first load, and settled after the last one."""
 
 from __future__ import annotations
 
@@ -15,69 +15,68 @@ from tasks.files.file_reader import cut, rows_in
 from tasks.files.scan import ScannedFile
 from tasks.ledger.plan import REMAINING
 
-_BEGIN = "INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0) ON CONFLICT (name) DO NOTHING"
+_REGISTER_STREAM = "INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0) ON CONFLICT (name) DO NOTHING"
 
-_BEGUN = "SELECT FROM spillway.streams WHERE name = %s"
+_IS_REGISTERED = "SELECT FROM spillway.streams WHERE name = %s"
 _READ = """
     SELECT coalesce(sum(read), 0)::bigint FROM spillway.ledger
      WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""
 
 
-@step("begin")
+@step("register sources")
 def register_sources(clients: Clients, sources: Sequence[BackfillSource]) -> None:
-    """Make the books of the sources where they are not there."""
-    with clients.translate_errors("begin"), clients.postgres() as connection:
+    """Register in the ledger each source that is not yet there."""
+    with clients.translate_errors("register sources"), clients.postgres() as connection:
         for source in sources:
-            if source.scanned is not None:
-                register(connection, source.scanned, source.ledger_name, source.skipped_ids)
+            if source.file is not None:
+                register(connection, source.file, source.ledger_name, source.skipped_ids)
             else:
-                connection.execute(_BEGIN, [source.ledger_name])
+                connection.execute(_REGISTER_STREAM, [source.ledger_name])
 
 
-@step("look what is left")
+@step("find remaining rows")
 def remaining_now(clients: Clients, sources: Sequence[BackfillSource]) -> list[tuple[IdRange, ...]]:
-    """What the ledger does not have of each source now, of what it was to load: another run has taken a part."""
-    found = []
-    with clients.translate_errors("look what is left"), clients.postgres() as connection:
+    """For each source, the parts of its `gaps` that the ledger still lacks: another run may have loaded some."""
+    remaining = []
+    with clients.translate_errors("find remaining rows"), clients.postgres() as connection:
         for source in sources:
             free = _free(connection, source.ledger_name, max(gap.stop for gap in source.gaps))
-            found.append(tuple(part for gap in source.gaps for part in cut(free, gap.start, gap.stop)))
-    return found
+            remaining.append(tuple(part for gap in source.gaps for part in cut(free, gap.start, gap.stop)))
+    return remaining
 
 
-@step("end")
-def settle_sources(clients: Clients, sources: Sequence[BackfillSource]) -> None:
-    """Note of each file that all of it is loaded, if it is; what does not add up is put down in the source.
+@step("settle sources")
+def settle_sources(clients: Clients, sources: Sequence[BackfillSource]) -> list[str | None]:
+    """Record each file that is loaded completely. Returns for each source why its ledger does not add up, or None.
 
-    A stream is settled by the drain that reaches its tail.
+    Streams are not settled here: the drain that reaches a stream's tail does that.
     """
-    with clients.translate_errors("end"), clients.postgres() as connection:
-        for source in sources:
-            begun = connection.execute(
-                _BEGUN, [source.ledger_name]
-            ).fetchone()  # where all is skipped there are no books
-            if begun is not None and source.scanned is not None:
-                _end(connection, source, source.scanned)
+    with clients.translate_errors("settle sources"), clients.postgres() as connection:
+        return [None if source.file is None else _settle_file(connection, source, source.file) for source in sources]
 
 
-def _end(connection: psycopg.Connection, source: BackfillSource, scanned: ScannedFile) -> None:
-    free = _free(connection, source.ledger_name, scanned.end)
+def _settle_file(connection: psycopg.Connection, source: BackfillSource, file: ScannedFile) -> str | None:
+    if connection.execute(_IS_REGISTERED, [source.ledger_name]).fetchone() is None:
+        return None  # all its rows were skipped, so it was never registered
+    free = _free(connection, source.ledger_name, file.end)
     skipped = source.skipped_ids
     if all(skipped is not None and skipped.start <= gap.start and gap.stop <= skipped.stop for gap in free):
-        settle(connection, scanned, source.ledger_name, rows_in(scanned.section, free))
-    if not free:
-        source.error = source.error or _why_not_all(connection, source, scanned.rows)
-
-
-def _why_not_all(connection: psycopg.Connection, source: BackfillSource, rows: int) -> str | None:
-    """Why the ledger has every address of a file and yet not all of its rows; None where it has."""
+        settle(connection, file, source.ledger_name, rows_in(file.section, free))
+    if free:
+        return None
     row = connection.execute(_READ, [source.ledger_name]).fetchone()
     assert row is not None  # an aggregate has one row
-    if row[0] == rows:
+    return why_incomplete(source, file.rows, row[0])
+
+
+def why_incomplete(source: BackfillSource, rows: int, read: int) -> str | None:
+    """The error if the ledger has every address of a file, but has `read` other than its `rows`; otherwise None."""
+    if read == rows:
         return None
     return (
-        f"end {source.shown}: the file has {rows} rows, the ledger of {source.ledger_name} {row[0]}: the books do not"
-        f" balance; see what is missing (spillway reconcile --stream {source.ledger_name} --deep)"
+        f"backfill: {source.display_name}: expected {rows} rows in the ledger of {source.ledger_name}, found {read}:"
+        " the books do not balance; nothing else was changed; list what is missing: spillway reconcile --stream"
+        f" {source.ledger_name} --deep"
     )
 
 

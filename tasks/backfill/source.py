@@ -1,10 +1,10 @@
-"""What is backfilled: a file or a range of a stream, as the same kind of thing."""
+"""What a backfill loads: a file or a range of a stream, described in the same way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from tasks.base.addresses import IdRange
 from tasks.files.scan import ScannedFile
@@ -12,50 +12,64 @@ from tasks.streams.reader import BatchLimits, BatchReader
 from tasks.table.load import LoadResult
 
 
-@dataclass
+@dataclass(frozen=True)
 class BackfillSource:
-    """A file or a stream's range. `ledger_name`: its name in the ledger; `shown`: for people; `rows`: in it, `left`:
-    rows still to load.
+    """A file or a range of a stream, as the plan found it.
 
-    `gaps`: addresses that are left; `days`: start of a day in ms since 1970 → rows left; `expired`: rows of them that
-    are past the retention horizon, `skipped_ids`: their addresses, where they are left out. `days_before`: days of a
-    stream that the ledger has. `warnings`: of its mapping.
+    `ledger_name`: its name in `spillway.streams`. `display_name`: its name in messages. `rows`: all rows in it, of
+    which `remaining` are to be loaded. `gaps`: the addresses of the remaining rows. `days`: the start of each day in ms
+    since 1970, with its number of remaining rows. `expired`: how many of these rows are past the retention horizon.
+    `skipped_ids`: the addresses of expired rows that are not loaded. `file`: the scanned file; None for a stream.
+    `loaded_days`: days of a stream that the ledger already has. `warnings`: about its mapping.
     """
 
     ledger_name: str
-    shown: str
+    display_name: str
     rows: int
-    left: int
+    remaining: int
     gaps: tuple[IdRange, ...]
-    days: dict[int, int]
-    reader: Callable[[Sequence[IdRange], BatchLimits], BatchReader]
+    days: Mapping[int, int]
+    open_reader: Callable[[Sequence[IdRange], BatchLimits], BatchReader]
     expired: int = 0
     skipped_ids: IdRange | None = None
-    scanned: ScannedFile | None = None
-    days_before: AbstractSet[int] = frozenset()
+    file: ScannedFile | None = None
+    loaded_days: AbstractSet[int] = frozenset()
     warnings: Sequence[str] = ()
-    loaded: list[LoadResult] = field(default_factory=list)
-    overtaken: bool = False
-    error: str | None = None
 
     @property
-    def touched(self) -> AbstractSet[int]:
-        """All of its days (starts in ms since 1970), also those of what is loaded: a run that was killed has loaded
-        rows, and compressed nothing."""
-        return (self.scanned or self).days.keys() | self.days_before
+    def all_days(self) -> AbstractSet[int]:
+        """The starts of all its days in ms since 1970.
+
+        Days that are already loaded are included: a run that was killed has loaded rows and compressed nothing.
+        """
+        return (self.file or self).days.keys() | self.loaded_days
 
     @property
     def state(self) -> str:
-        """new, in part (some of it is loaded), or known (all of it is)."""
-        if not self.left:
+        """`new` if none of it is loaded, `in part` if some of it is, `known` if all of it is."""
+        if not self.remaining:
             return "known"
-        return "new" if self.left == self.rows else "in part"
+        return "new" if self.remaining == self.rows else "in part"
 
 
-def leave_out_copies(sources: Sequence[BackfillSource]) -> None:
-    """Of several with the same books (files of the same bytes and columns in the path) only the first is loaded."""
-    met: set[str] = set()
+@dataclass(frozen=True)
+class SourceResult:
+    """What a run loaded of a source, and the first error, if there was one."""
+
+    source: BackfillSource
+    loaded: tuple[LoadResult, ...] = ()
+    error: str | None = None
+
+
+def leave_out_copies(sources: Sequence[BackfillSource]) -> list[BackfillSource]:
+    """Load sources that share a ledger name only once: nothing remains to load of all but the first.
+
+    Files share a ledger name if they have the same bytes, and the same columns in their paths.
+    """
+    seen: set[str] = set()
+    distinct = []
     for source in sources:
-        if source.ledger_name in met:
-            source.left, source.gaps, source.days = 0, (), {}
-        met.add(source.ledger_name)
+        is_copy = source.ledger_name in seen
+        distinct.append(replace(source, remaining=0, gaps=(), days={}) if is_copy else source)
+        seen.add(source.ledger_name)
+    return distinct

@@ -165,6 +165,6 @@ def test_killed_while_it_compresses_the_next_run_compresses_what_is_left(
     run.kill()
     assert books(database)[0] == history.left
     result = Drain(str(history.folder), env, _BACKFILL).finished()
-    assert (result["read"], result["left"]) == (0, 0)
+    assert (result["read"], result["remaining"]) == (0, 0)
     assert set(statuses(database)) == {1}
     history.is_whole(database)

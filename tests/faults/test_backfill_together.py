@@ -109,10 +109,10 @@ def test_the_same_file_twice_at_once_is_shared_between_the_two_and_a_drain(
     print(f"read by each: {shared}")
     assert sum(shared) == EVENTS
     assert sum(result["inserted"] for result in results) == len(expected)
-    name = results[0]["sources"][0]["books"]
-    assert results[1]["sources"][0]["books"] == name
+    name = results[0]["sources"][0]["ledger_name"]
+    assert results[1]["sources"][0]["ledger_name"] == name
     assert ledger_is_whole(database, name)
     assert ledger_sums(database, name)[0] == EVENTS
     assert reconcile([stream, "file:*"], deep=True)["balanced"]
     again = Drain(str(copy), env, _BACKFILL).finished()
-    assert (again["read"], again["left"], again["sources"][0]["state"]) == (0, 0, "known")
+    assert (again["read"], again["remaining"], again["sources"][0]["state"]) == (0, 0, "known")

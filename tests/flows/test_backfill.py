@@ -58,7 +58,7 @@ def test_the_same_events_in_any_form_and_order_are_loaded_once(
         path = None if kind == STREAM else written(tmp_path, kind, CROSSREF[kind](lines))
         result = backfill(path, stream=None if path else STREAM)
         assert backfill_counts(result) == ((2_737, 0, 2_737, 0) if number else (2_737, 2_654, 83, 0)), kind
-        assert (result["rows"], result["left"], result["sources"][0]["state"]) == (2_737, 2_737, "new")
+        assert (result["rows"], result["remaining"], result["sources"][0]["state"]) == (2_737, 2_737, "new")
         assert ledger_sums(database, ledger_of_file(result)) == backfill_counts(result)
         if not number:
             assert table_rows(database) == crossref_rows(lines)

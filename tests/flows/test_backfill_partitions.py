@@ -118,7 +118,7 @@ def test_the_same_bytes_in_two_folders_are_other_rows(form: str, database: psyco
     result = backfill([str(tmp_path / folder) for folder in ("a", "b", "copy")])
     assert backfill_counts(result) == (20, 20, 0, 0)
     assert table_rows(database) == rows_of([reading(n, tenant) for n in range(10) for tenant in "ab"])
-    assert len({one["books"] for one in result["sources"]}) == 2
+    assert len({one["ledger_name"] for one in result["sources"]}) == 2
 
 
 def test_a_file_alone_has_the_columns_of_its_path_too(database: psycopg.Connection, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_record_that_cannot_be_taken_apart_waits_as_what_it_is(database: psyco
 def test_what_an_earlier_version_loaded_without_its_path_is_told(database: psycopg.Connection, tmp_path: Path) -> None:
     split(tmp_path, "csv", READINGS[:1])
     (path,) = tmp_path.glob("year=*/*/*/*.csv")
-    books = str(backfill(str(path))["sources"][0]["books"])
+    books = str(backfill(str(path))["sources"][0]["ledger_name"])
     plain = f"file:{file_sha256(str(path))}"
     assert books != plain
     database.execute("UPDATE spillway.streams SET name = %s", [plain])
@@ -221,6 +221,6 @@ def test_a_place_elsewhere_is_read_like_a_folder(database: psycopg.Connection, i
     result = backfill(url)
     assert backfill_counts(result) == (5, 5, 0, 0)
     assert table_rows(database) == rows_of([row | {"tenant": "a/b"} for row in READINGS[:5]])
-    assert ledger_sums(database, result["sources"][0]["books"]) == (5, 5, 0, 0)
+    assert ledger_sums(database, result["sources"][0]["ledger_name"]) == (5, 5, 0, 0)
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"], found["notes"]) == (True, 5, [])

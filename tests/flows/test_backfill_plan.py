@@ -178,7 +178,7 @@ def test_a_dry_run_tells_the_plan_and_changes_nothing(
     before = books(database), redis_client.dbsize(), redis_client.xinfo_stream(stream)
     code, out, _ = spillway("backfill", path, "--dry-run", "--json")
     result = json.loads(out.splitlines()[-1])
-    assert (code, result["dry_run"], result["rows"], result["left"]) == (0, True, 82, 82)
+    assert (code, result["dry_run"], result["rows"], result["remaining"]) == (0, True, 82, 82)
     assert (result["expired"], result["read"], result["inserted"]) == (30, 0, 0)
     assert result["estimated_seconds"] >= 0
     assert result["chunks"]["new"] > 0
@@ -198,7 +198,7 @@ def test_a_dry_run_has_no_estimate_where_the_sample_has_a_row_that_the_server_re
     rows = [*(event(n) for n in range(10)), event(10, **bad)]
     path = written(tmp_path, "x.ndjson", ndjson(map(as_document, rows)))
     result = backfill(path, dry_run=True)
-    assert (result["left"], result["estimated_seconds"]) == (11, None)
+    assert (result["remaining"], result["estimated_seconds"]) == (11, None)
     assert backfill_counts(backfill(path)) == (11, 10, 0, 1)
 
 
@@ -208,7 +208,7 @@ def test_a_dry_run_of_a_stream_that_is_not_known_yet_changes_nothing(
     send(redis_client, stream, [event(n) for n in range(20)])
     before = books(database)
     result = backfill(stream=stream, dry_run=True)
-    assert (result["left"], result["chunks"]["new"]) == (20, 1)
+    assert (result["remaining"], result["chunks"]["new"]) == (20, 1)
     assert books(database) == before
 
 

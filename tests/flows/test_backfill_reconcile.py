@@ -90,7 +90,7 @@ def test_a_ledger_that_has_all_of_a_file_but_not_all_of_its_rows_is_told(
     path = written(tmp_path, "x.csv", FORMS["x.csv"])
     backfill(path)
     database.execute("UPDATE spillway.ledger SET read = read - 1, inserted = inserted - 1")
-    with pytest.raises(Terminal, match=r"x\.csv: the file has 60 rows, the ledger of file:\w+ 59: the books do not"):
+    with pytest.raises(Terminal, match=r"x\.csv: expected 60 rows in the ledger of file:\w+, found 59: the books do"):
         backfill(path)
 
 

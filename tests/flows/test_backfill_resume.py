@@ -40,7 +40,7 @@ def test_a_file_given_again_is_known_at_any_place_and_nothing_is_read(
     for again in (path, str(shutil.copy(path, tmp_path / "crossref-copy.ndjson"))):
         result = backfill(again)
         assert backfill_counts(result) == (0, 0, 0, 0)
-        assert (result["left"], result["rows"], result["sources"][0]["state"]) == (0, 2_737, "known")
+        assert (result["remaining"], result["rows"], result["sources"][0]["state"]) == (0, 2_737, "known")
     assert table_rows(database) == crossref_rows(sample.read_bytes().splitlines())
     assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (1,)
     assert ledger_is_whole(database, ledger_of_file(first))
@@ -196,7 +196,7 @@ def test_a_range_of_a_stream_is_loaded_once_whoever_comes_first(
     ids = [entry_id.decode() for entry_id, _ in redis_client.xrange(stream)]  # type: ignore[union-attr]
     drain(stream, max_events=100)
     result = backfill(stream=stream, start=ids[80], stop=ids[199])
-    assert (backfill_counts(result), result["left"]) == ((100, 100, 0, 0), 100)
+    assert (backfill_counts(result), result["remaining"]) == ((100, 100, 0, 0), 100)
     assert table_rows(database) == flat_rows(entries[:200])
     assert reconcile(stream, deep=True)["balanced"]
     ahead = backfill(stream=stream, start=ids[250], stop=ids[259])
@@ -244,7 +244,7 @@ def test_skipped_rows_of_a_day_that_was_begun_before_the_horizon_passed_it_are_c
     skipped = 60 - loaded - result["read"]
     found = reconcile("file:*", deep=True, fail=False)
     assert (found["findings"], found["compared"]) == ([], 60 - skipped)
-    assert (result["expired"], result["left"]) == (skipped, 60 - loaded - skipped)
+    assert (result["expired"], result["remaining"]) == (skipped, 60 - loaded - skipped)
     rest = backfill(path, expired="load")
     assert backfill_counts(rest) == (skipped, skipped, 0, 0)
     assert table_rows(database) == flat_rows(entries)

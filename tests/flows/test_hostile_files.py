@@ -66,7 +66,7 @@ def test_files_of_any_name_are_loaded_and_shown_without_being_obeyed(
     assert not obeyed(description + data)
     assert "\\\\[l\\\\](u)" in data or "\\[l\\](u)" in data
     code, out, err = spillway("backfill", str(folder), "--json")
-    assert (code, json.loads(out.splitlines()[-1])["left"]) == (0, 0), err
+    assert (code, json.loads(out.splitlines()[-1])["remaining"]) == (0, 0), err
     assert not obeyed(out + err)
     code, out, err = spillway("reconcile", "--stream", "*", "--deep")
     assert code == 0, err

@@ -11,7 +11,7 @@ def backfill_counts(result: dict[str, Any]) -> tuple[int, int, int, int]:
 
 def ledger_of_file(result: dict[str, Any]) -> str:
     (source,) = result["sources"]
-    return str(source["books"])
+    return str(source["ledger_name"])
 
 
 def drain_counts(result: dict[str, Any]) -> tuple[int, int, int, int, int]:

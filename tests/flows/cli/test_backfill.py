@@ -35,7 +35,7 @@ def test_json_is_one_object_on_the_last_line(
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    names = ("rows", "left", "read", "inserted", "duplicates", "quarantined", "expired", "dry_run")
+    names = ("rows", "remaining", "read", "inserted", "duplicates", "quarantined", "expired", "dry_run")
     assert [result[name] for name in names] == [1_210, 1_210, 1_210, 1_200, 10, 0, 0, False]
     assert (result["chunks"]["new"], result["first_day"], result["last_day"]) == (1, "2026-11-20", "2026-11-20")
     (source,) = result["sources"]

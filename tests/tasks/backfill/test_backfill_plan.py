@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
 from infra.mapping import JSON
-from tasks.backfill.backfill_plan import expire, horizon_day, planned
+from tasks.backfill.backfill_plan import apply_retention, horizon_day, planned
 from tasks.backfill.chunk_map import ChunkMap
 from tasks.backfill.source import BackfillSource, leave_out_copies
 from tasks.base.addresses import IdRange
@@ -33,12 +33,14 @@ def no_reader(gaps: Sequence[IdRange], limits: Any) -> Any:
     raise AssertionError("a plan reads nothing")
 
 
-def source(days: list[int], section: SpoolSection | None, books: str = "file:x") -> BackfillSource:
+def source(days: list[int], section: SpoolSection | None, ledger_name: str = "file:x") -> BackfillSource:
     """A file (or, without a section, a stream) of which nothing is loaded yet."""
     counted = {day: days.count(day) for day in set(days)}
     end = max((address(day, row) for row, day in enumerate(days, 1)), default=0) + 1
     scanned: Any = section and ScannedFile(None, "", len(days), JSON, counted, section)  # type: ignore[arg-type]
-    return BackfillSource(books, books, len(days), len(days), (IdRange(0, end),), counted, no_reader, scanned=scanned)
+    return BackfillSource(
+        ledger_name, ledger_name, len(days), len(days), (IdRange(0, end),), counted, no_reader, file=scanned
+    )
 
 
 def inside(gaps: Sequence[IdRange], days: list[int]) -> list[int]:
@@ -60,12 +62,12 @@ def test_rows_past_the_horizon_are_left_out_and_no_others(numbers: list[int], ke
     kept = [day for day in days if day not in past]
     with closing(Spool()) as spool:
         for way in ("fail", "skip", "load"):
-            found = source(days, spooled_section(spool, days))
-            expire(found, timedelta(days=keep), LAYOUT, way)  # type: ignore[arg-type]
+            whole = source(days, spooled_section(spool, days))
+            found = apply_retention(whole, timedelta(days=keep), LAYOUT, way)  # type: ignore[arg-type]
             assert found.expired == len(past)
             left = kept if way == "skip" else days
             assert sorted(inside(found.gaps, days)) == sorted(left)
-            assert found.left == len(left)
+            assert found.remaining == len(left)
             assert set(found.days) == set(left)
             if way == "skip" and past:
                 assert found.skipped_ids is not None
@@ -75,25 +77,24 @@ def test_rows_past_the_horizon_are_left_out_and_no_others(numbers: list[int], ke
 
 
 def test_nothing_is_past_where_all_is_kept() -> None:
-    found = source([DAY_MS], None)
-    expire(found, None, LAYOUT, "skip")
-    assert (found.expired, found.left) == (0, 1)
+    found = apply_retention(source([DAY_MS], None), None, LAYOUT, "skip")
+    assert (found.expired, found.remaining) == (0, 1)
 
 
 def test_of_a_stream_nothing_is_left_out() -> None:
-    found = source([DAY_MS, DAY_MS, 99 * DAY_MS], None, "events")
-    expire(found, timedelta(days=30), LAYOUT, "load")
-    assert (found.expired, found.left) == (2, 3)
-    with pytest.raises(Terminal, match="2 entries of events are past the retention horizon"):
-        expire(found, timedelta(days=30), LAYOUT, "skip")
+    stream = source([DAY_MS, DAY_MS, 99 * DAY_MS], None, "events")
+    found = apply_retention(stream, timedelta(days=30), LAYOUT, "load")
+    assert (found.expired, found.remaining) == (2, 3)
+    with pytest.raises(Terminal, match="2 entries of events are older than the retention horizon"):
+        apply_retention(stream, timedelta(days=30), LAYOUT, "skip")
 
 
 def test_a_plan_is_of_all_sources_together() -> None:
-    first, second = source([0, DAY_MS, 20 * DAY_MS], None, "a"), source([DAY_MS, 8 * DAY_MS], None, "b")
-    for found in (first, second):
-        expire(found, timedelta(days=90), LAYOUT, "load")
-    plan = planned([first, second], LAYOUT, timedelta(days=90), EVER)
-    assert (plan.rows, plan.left, plan.expired, plan.chunk_counts.new) == (5, 5, 3, 3)
+    both = source([0, DAY_MS, 20 * DAY_MS], None, "a"), source([DAY_MS, 8 * DAY_MS], None, "b")
+    plan = planned(
+        [apply_retention(one, timedelta(days=90), LAYOUT, "load") for one in both], LAYOUT, timedelta(days=90), EVER
+    )
+    assert (plan.rows, plan.remaining, plan.expired, plan.chunk_counts.new) == (5, 5, 3, 3)
     assert plan.horizon == EPOCH + timedelta(days=10)
     assert (plan.first_day, plan.last_day) == (EPOCH + timedelta(days=1), EPOCH + timedelta(days=20))
 
@@ -108,10 +109,14 @@ def test_times_outside_the_window_have_no_day_and_no_chunk() -> None:
 
 def test_nothing_at_all_is_a_plan_too() -> None:
     plan = planned([], LAYOUT, None, EVER)
-    assert (plan.rows, plan.left, plan.first_day, plan.horizon, plan.chunk_counts.new) == (0, 0, None, None, 0)
+    assert (plan.rows, plan.remaining, plan.first_day, plan.horizon, plan.chunk_counts.new) == (0, 0, None, None, 0)
 
 
 def test_of_copies_the_first_is_loaded() -> None:
     sources = [source([DAY_MS], None, name) for name in ("a", "b", "a")]
-    leave_out_copies(sources)
-    assert [(found.left, found.state) for found in sources] == [(1, "new"), (1, "new"), (0, "known")]
+    distinct = leave_out_copies(sources)
+    assert [(found.remaining, found.state) for found in distinct] == [
+        (1, "new"),
+        (1, "new"),
+        (0, "known"),
+    ]

@@ -36,7 +36,7 @@ def test_a_flow_that_is_stopped_waits_for_the_chunks_under_way_and_no_others(
 
     @flow
     def stopped() -> None:
-        source: Any = SimpleNamespace(touched={1, 2, 3})
+        source: Any = SimpleNamespace(all_days={1, 2, 3})
         with Clients(settings()) as clients, closing(Compressor(clients, [source])) as compressor:
             for _ in range(4):
                 compressor.passed(9)
