@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
-.PHONY: demo quick test lint types bench chaos soak env lock clean
+.PHONY: demo quick test lint types bench chaos soak env schema lock clean
 
 demo: env
 	$(BIN)/python -m flows.cli.demo
@@ -48,6 +48,9 @@ env: .venv/.installed
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command 'make lock' pyproject.toml
+
+schema: env ## after a change below infra/schema/
+	$(BIN)/python -m infra.schema.build
 
 lock: ## after a change of the dependencies in pyproject.toml
 	$(LOCK) --extra dev -o requirements.lock

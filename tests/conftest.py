@@ -20,7 +20,7 @@ import pytest
 import redis
 
 import tests.environment  # noqa: F401
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
 from infra.servers.engine import Engine
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings, settings

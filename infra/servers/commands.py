@@ -10,7 +10,8 @@ from rich.table import Table
 
 from infra.errors.exceptions import Terminal
 from infra.output import progress, result, warn
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
+from infra.schema.schema_version import needed_version
 from infra.servers.choose import engines, known, pick, running
 from infra.servers.engine import Engine, Service
 from infra.servers.external import External
@@ -111,9 +112,9 @@ def redis_cli(context: typer.Context) -> None:
 
 @app.command()
 def schema() -> None:
-    """Apply schema.sql to the database. Safe to do again."""
+    """Create Spillway's tables in the database, or upgrade them to this release. Safe to repeat."""
     apply_schema(settings().database)
-    result(f"schema.sql is applied at {host_of(settings().database)}")
+    result(f"the schema at {host_of(settings().database)} has version {needed_version()}")
 
 
 def known_engine(current: Settings) -> Engine:

@@ -14,7 +14,7 @@ from infra.connections.redis_client import UnfitServer
 from infra.errors.classify import is_transient
 from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.errors.redact import one_line
-from infra.schema import schema_is_there
+from infra.schema.schema_version import check_schema
 from infra.servers import probe
 from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus, State
 from infra.servers.host import interact
@@ -47,15 +47,10 @@ class External(Engine):
             self._version(service)
         try:
             with closing(postgres_connection(self.settings)) as connection:
-                there = schema_is_there(connection)
+                check_schema(connection)
                 check_catalog(connection)
         except psycopg.Error as error:
             raise self._closed("timescaledb", error) from error
-        if not there:
-            raise Terminal(
-                f"the database at {host_of(self.settings.database)} does not hold Spillway's tables:"
-                " run `spillway schema`"
-            )
         return ()
 
     def down(self) -> tuple[Service, ...]:

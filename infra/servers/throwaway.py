@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
 from infra.servers.choose import pick
 from infra.servers.engine import Engine
 from infra.servers.ports import free_port

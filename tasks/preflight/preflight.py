@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from infra.connections.clients import Clients
+from infra.schema.schema_version import check_schema
 from tasks.base.step import step
 from tasks.preflight.clocks import compare_clocks, database_clock
 from tasks.preflight.events_table import check_table
@@ -48,9 +49,10 @@ def preflight_clocks(clients: Clients) -> list[str]:
 
 @step("rights", retries=2)
 def preflight_rights(clients: Clients, command: str) -> None:
-    """`check_rights`, as a task, for the flows that have no other preflight."""
+    """Check the role's rights and the schema's version, for the flows that have no other preflight."""
     with clients.translate_errors("preflight"), clients.postgres() as connection:
         check_rights(connection, command)
+        check_schema(connection)
 
 
 def _trim_warnings(keep: timedelta | None) -> list[str]:

@@ -9,7 +9,7 @@ import psycopg
 import redis
 
 from infra.errors.exceptions import Terminal
-from infra.table import events_name
+from infra.schema.schema_version import check_schema
 from infra.timescaledb import check_catalog
 from infra.versions import unfit_database
 from tasks.preflight.clocks import Clock, clock, compare_clocks
@@ -17,7 +17,6 @@ from tasks.preflight.clocks import Clock, clock, compare_clocks
 _SERVER = """
     SELECT current_setting('server_version_num')::int,
            (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
-           to_regclass(%s) IS NOT NULL AND to_regclass('spillway.instance') IS NOT NULL,
            extract(epoch FROM clock_timestamp())::float8"""
 _UNKNOWN = (redis.exceptions.NoPermissionError, redis.exceptions.ResponseError)  # managed servers do not say all
 
@@ -29,14 +28,15 @@ def check_servers(client: redis.Redis | None, connection: psycopg.Connection) ->
     """
     warnings, clocks = ([], []) if client is None else _ask_redis(client)
     asked = time.time()
-    row = connection.execute(_SERVER, [events_name()]).fetchone()
+    row = connection.execute(_SERVER).fetchone()
     assert row is not None  # a SELECT without FROM has one row
-    postgres, timescale, schema, now = row
+    postgres, timescale, now = row
     clocks.insert(0, clock("PostgreSQL", now, asked, time.time()))
     if unfit := unfit_database(postgres, timescale):
         raise Terminal(f"the database: {unfit}")
-    if not schema or timescale is None:
-        raise Terminal("the database has no Spillway tables; apply the schema: spillway schema")
+    if timescale is None:
+        raise Terminal("the database has no TimescaleDB extension; nothing was read or written; run `spillway schema`")
+    check_schema(connection)
     return check_catalog(connection) + warnings + compare_clocks(*clocks)
 
 

@@ -157,7 +157,7 @@ def test_a_ledger_that_somebody_edited_is_found_out(
     finally:
         empty_tables(database)
         database.execute("DROP TABLE spillway.ledger CASCADE")
-        from infra.schema import apply_schema
+        from infra.schema.migrate import apply_schema
         from infra.settings import settings
 
         apply_schema(settings().database)

@@ -24,7 +24,7 @@ from flows.redrive import redrive
 from infra.connections.clients import postgres_connection
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
 from infra.settings import Settings
 from tasks.preflight.rights import NEEDS, Privilege, check_rights, rights, statements
 from tests.support.command_line import RunSpillway

@@ -24,7 +24,7 @@ from flows.reconcile import reconcile
 from flows.redrive import redrive
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Transient
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
 from infra.settings import Settings
 from tasks.ledger.plan import plan
 from tasks.preflight.rights import NEEDS, rights, statements

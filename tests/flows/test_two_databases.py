@@ -12,7 +12,7 @@ import redis
 from flows.drain import drain
 from infra.connections.group_name import group_name
 from infra.producers.send import send
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
 from infra.settings import Settings
 from tasks.streams.consumer_group import FIRST_RELEASE
 from tests.support.oracle import flat_rows, table_rows

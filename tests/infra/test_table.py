@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
 from infra.settings import Settings
 from infra.table import events_name, events_table
 from tasks.table.chunks import chunks

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.produce import endless

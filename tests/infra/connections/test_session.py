@@ -16,7 +16,7 @@ from infra.connections.session import open_session
 from infra.errors.classify import is_transient
 from infra.errors.exceptions import Terminal
 from infra.errors.next_steps import next_step
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
 from tests.support.servers import Servers
 
 

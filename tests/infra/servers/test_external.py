@@ -8,7 +8,7 @@ import redis
 from pydantic import SecretStr
 
 from infra.errors.exceptions import Terminal
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
 from infra.servers.external import External, libpq_variables
 from infra.urls import read_redis_url
 from tests.support.instances import Instance, free_port

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from infra.schema import apply_schema
+from infra.schema.migrate import apply_schema
 from tasks.reconcile.compare import Comparison, compare
 from tests.support.own_table import WAYS, batch_of, load, quarantined
 from tests.support.servers import Servers
