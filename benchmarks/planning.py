@@ -13,7 +13,8 @@ import typer
 
 from infra.servers.throwaway import throwaway_servers
 from tasks.ledger.merge_ranges import merge_ranges
-from tasks.ledger.plan import CHECKPOINT, REMAINING
+from tasks.ledger.plan import CHECKPOINT
+from tasks.ledger.undrained import UNDRAINED
 
 RANGES = 100_000
 LIMIT_MS = 100
@@ -52,7 +53,7 @@ def _plan(connection: psycopg.Connection, repeats: int) -> float:
 def _once(connection: psycopg.Connection) -> float:
     values = {"stream": "long", "stop": (RANGES + 10) << 64}
     total = 0.0
-    for query, parameters in ((CHECKPOINT, ["long"]), (REMAINING, values)):
+    for query, parameters in ((CHECKPOINT, ["long"]), (UNDRAINED, values)):
         row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", parameters).fetchone()
         assert row is not None  # a plan has one row
         total += row[0][0]["Execution Time"]

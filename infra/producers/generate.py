@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
+from infra.epoch import to_millis
 from infra.errors.exceptions import WrongUse
 from infra.producers.broken import WAYS, Entry, broken
 from infra.producers.fields import DATA
@@ -69,7 +70,7 @@ def batches(
     _check(events, seed, duplicates, bad, late, span_hours, size)
     start = start or default_start()
     start = start if start.tzinfo else start.replace(tzinfo=UTC)
-    end_ms = (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    end_ms = to_millis(start)
     return _sized(_blocks(events, seed, (duplicates, bad, late), end_ms, span_hours * 3_600_000), size)
 
 

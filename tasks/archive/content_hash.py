@@ -16,21 +16,21 @@ from typing import LiteralString
 import numpy as np
 import psycopg
 import pyarrow as pa
+from psycopg import sql
 
 from infra.connections.session import fixed_texts
+from infra.epoch import from_micros, micros_sql
 from infra.table import on_events
 from tasks.archive.column_forms import OURS, Column, select_list
 from tasks.archive.copied_rows import row_hashes, time_us
 from tasks.table.chunks import Chunk
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MASK = (1 << 64) - 1
 
 # SHA-256 and not MD5: a server under FIPS refuses MD5, and here it costs the same. OFFSET 0 keeps the planner from
 # computing the hash twice. A sum of bigint is a numeric: it does not overflow.
 _CONTENT: LiteralString = """
-    SELECT day, count(*), (extract(epoch FROM min(time)) * 1000000)::bigint,
-           (extract(epoch FROM max(time)) * 1000000)::bigint,
+    SELECT day, count(*), {first}, {last},
            sum(('x' || left(hash, 16))::bit(64)::bigint), sum(('x' || substr(hash, 17, 16))::bit(64)::bigint)
       FROM (SELECT e.time, (e.time AT TIME ZONE 'UTC')::date AS day,
                    encode(sha256(record_send(ROW({values}))), 'hex') AS hash
@@ -69,11 +69,11 @@ class Content:
 
     @property
     def min_time(self) -> datetime | None:
-        return None if self.min_us is None else EPOCH + timedelta(microseconds=self.min_us)
+        return None if self.min_us is None else from_micros(self.min_us)
 
     @property
     def max_time(self) -> datetime | None:
-        return None if self.max_us is None else EPOCH + timedelta(microseconds=self.max_us)
+        return None if self.max_us is None else from_micros(self.max_us)
 
 
 def on_server(
@@ -81,7 +81,9 @@ def on_server(
 ) -> dict[date, Content]:
     """The content of the rows from `start` to before `stop`, of each day (UTC) that has any. Raises `psycopg.Error`."""
     with fixed_texts(connection):
-        rows = connection.execute(on_events(_CONTENT, values=select_list(columns, "e")), [start, stop]).fetchall()
+        first, last = sql.SQL(micros_sql("min(time)")), sql.SQL(micros_sql("max(time)"))
+        query = on_events(_CONTENT, values=select_list(columns, "e"), first=first, last=last)
+        rows = connection.execute(query, [start, stop]).fetchall()
     return {
         day: Content(count, low, high, int(first) & _MASK, int(second) & _MASK)
         for day, count, low, high, first, second in rows

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from infra.epoch import POSTGRES_EPOCH_US
 from infra.errors.exceptions import Terminal
 from tasks.archive.column_forms import OURS, Column, Form, form_of, schema_of
 from tasks.files.formats.as_text import as_text
 from tasks.files.formats.blocks import cut_out
 
-_EPOCH_2000_US = 946_684_800_000_000  # PostgreSQL counts microseconds from 2000-01-01
-_EPOCH_2000_DAYS = 10_957  # and days
+_EPOCH_2000_DAYS = 10_957  # PostgreSQL counts the days of a date from 2000-01-01
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER_BYTES = len(_SIGNATURE) + 8
 _TRAILER = struct.pack("!h", -1)
@@ -119,7 +119,7 @@ def _decoded(
 def _since_2000(form: Form) -> Any:
     """What is added to a number of the server's."""
     if pa.types.is_timestamp(form.arrow):
-        return np.int64(_EPOCH_2000_US)
+        return np.int64(POSTGRES_EPOCH_US)
     return np.int32(_EPOCH_2000_DAYS) if pa.types.is_date(form.arrow) else np.dtype(f"i{form.width}").type(0)
 
 

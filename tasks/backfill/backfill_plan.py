@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal, LiteralString
 
 import psycopg
 from psycopg import sql
 
 from infra.connections.clients import Clients
+from infra.epoch import from_micros, to_millis
 from infra.errors.classify import error_scope
 from infra.errors.exceptions import Terminal
 from infra.errors.sqlstates import ErrorScope
@@ -26,7 +27,6 @@ from tasks.files.file_reader import DAY_MS, cut, rows_in
 from tasks.streams.reader import BatchLimits
 from tasks.table.stage import copy_events
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SAMPLE = BatchLimits(rows=5_000, bytes=4 << 20)
 # With the same indexes, and gone at the end: nothing is written into `events`.
 _TABLE = sql.Identifier("pg_temp", "spillway_sample")
@@ -55,7 +55,7 @@ class BackfillPlan:
 
 def horizon_day(keep: timedelta | None, now: datetime) -> int | None:
     """The first day (ms since 1970) that is not wholly past the retention horizon; None where all is kept for ever."""
-    return None if keep is None else (now - keep - _EPOCH) // timedelta(milliseconds=1) // DAY_MS * DAY_MS
+    return None if keep is None else to_millis(now - keep) // DAY_MS * DAY_MS
 
 
 def apply_retention(
@@ -112,7 +112,7 @@ def planned(
 
 
 def _moment(day: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=day)
+    return from_micros(day * 1000)
 
 
 def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
 from infra.connections.clients import Clients
+from infra.epoch import to_millis
 from infra.settings import settings
 from infra.table import EVENTS
 from tasks.base.clock import server_now
@@ -23,7 +24,6 @@ from tasks.maintain.jobs import is_community
 _INTERVAL = """
     SELECT time_interval, now() FROM timescaledb_information.dimensions
      WHERE hypertable_schema = %s AND hypertable_name = %s"""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 
 
@@ -132,7 +132,7 @@ def to_compress(
 
 
 def _span(state: ChunkState) -> tuple[int, int]:
-    return (state.chunk.range_start - _EPOCH) // _MS, (state.chunk.range_end - _EPOCH) // _MS
+    return to_millis(state.chunk.range_start), to_millis(state.chunk.range_end)
 
 
 def read_chunk_map(connection: psycopg.Connection) -> ChunkMap:

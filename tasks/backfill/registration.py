@@ -10,17 +10,16 @@ from infra.connections.clients import Clients
 from tasks.backfill.source import BackfillSource
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
+from tasks.base.stream_sql import fill_in, register_stream
 from tasks.files.file_ledger import register, settle
 from tasks.files.file_reader import cut, rows_in
 from tasks.files.scan import ScannedFile
-from tasks.ledger.plan import REMAINING
-
-_REGISTER_STREAM = "INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0) ON CONFLICT (name) DO NOTHING"
+from tasks.ledger.undrained import undrained
 
 _IS_REGISTERED = "SELECT FROM spillway.streams WHERE name = %s"
-_READ = """
+_READ = fill_in("""
     SELECT coalesce(sum(read), 0)::bigint FROM spillway.ledger
-     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""
+     WHERE stream = {stream_id}""")
 
 
 @step("register sources")
@@ -31,7 +30,7 @@ def register_sources(clients: Clients, sources: Sequence[BackfillSource]) -> Non
             if source.file is not None:
                 register(connection, source.file, source.ledger_name, source.skipped_ids)
             else:
-                connection.execute(_REGISTER_STREAM, [source.ledger_name])
+                register_stream(connection, source.ledger_name)
 
 
 @step("find remaining rows")
@@ -64,7 +63,7 @@ def _settle_file(connection: psycopg.Connection, source: BackfillSource, file: S
         settle(connection, file, source.ledger_name, rows_in(file.section, free))
     if free:
         return None
-    row = connection.execute(_READ, [source.ledger_name]).fetchone()
+    row = connection.execute(_READ, {"stream": source.ledger_name}).fetchone()
     assert row is not None  # an aggregate has one row
     return why_incomplete(source, file.rows, row[0])
 
@@ -80,6 +79,6 @@ def why_incomplete(source: BackfillSource, rows: int, read: int) -> str | None:
     )
 
 
-def _free(connection: psycopg.Connection, ledger_name: str, stop: int) -> list[IdRange]:
-    rows = connection.execute(REMAINING, {"stream": ledger_name, "stop": stop}).fetchall()
-    return [IdRange(int(low), int(high)) for *_, low, high in rows if low is not None]
+def _free(connection: psycopg.Connection, ledger_name: str, stop: int) -> tuple[IdRange, ...]:
+    found = undrained(connection, ledger_name, stop)
+    return found.gaps if found else ()

@@ -9,17 +9,18 @@ from infra.connections.clients import Clients
 from infra.mapping import Mapping
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
+from tasks.base.stream_sql import fill_in
 from tasks.columns.decode import event_times
 from tasks.columns.extract import split_by_layout
 from tasks.files.file_reader import DAY_MS
 from tasks.streams.reader import Reader
 
 _DAY_US = DAY_MS * 1000
-_LOADED = """
+_LOADED = fill_in("""
     SELECT DISTINCT extract(epoch FROM day)::bigint * 1000
       FROM spillway.ledger AS l,
            generate_series(date_trunc('day', l.min_time, 'UTC'), l.max_time, interval '1 day') AS day
-     WHERE l.stream = (SELECT id FROM spillway.streams WHERE name = %s) AND l.ids && numrange(%s, %s)"""
+     WHERE l.stream = {stream_id} AND l.ids && numrange(%(start)s, %(stop)s)""")
 
 
 def days_of(reader: Reader, mapping: Mapping | None) -> dict[int, int]:
@@ -38,7 +39,8 @@ def days_of(reader: Reader, mapping: Mapping | None) -> dict[int, int]:
 def days_loaded(connection: psycopg.Connection, stream: str, ids: IdRange) -> set[int]:
     """The days (starts in ms since 1970) of what the ledger has of a range of a stream: from the first to the last of
     each of its rows. Raises `psycopg.Error`."""
-    return {day for (day,) in connection.execute(_LOADED, [stream, ids.start, ids.stop])}
+    values = {"stream": stream, "start": ids.start, "stop": ids.stop}
+    return {day for (day,) in connection.execute(_LOADED, values)}
 
 
 @step("look at the stream")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
+from infra.epoch import to_millis
 from infra.errors.exceptions import WrongUse
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEQ_BITS = 64
 _SEQ_MASK = (1 << _SEQ_BITS) - 1
 _ID = re.compile(r"([0-9]{9,20})(?:-([0-9]{1,20}))?")  # shorter ones may be dates: 20240102, 2024-01
@@ -61,7 +61,7 @@ def _parse(text: str, name: str, seq_unless_given: int) -> int:
         raise WrongUse(f"{name}: expected an entry id (ms-seq) or an ISO 8601 time, found {text!r}") from None
     if moment.tzinfo is None:
         raise WrongUse(f"{name}: {text!r} has no offset; add Z or +hh:mm")
-    ms = (moment - _EPOCH) // timedelta(milliseconds=1)
+    ms = to_millis(moment)
     if ms < 0:
         raise WrongUse(f"{name}: expected a time after 1970, where entry ids begin, found {text!r}")
     return (ms << _SEQ_BITS) | seq_unless_given

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from infra.epoch import POSTGRES_EPOCH_US
 from tasks.columns.decode import Events
 from tasks.columns.times import time_texts
 
@@ -20,7 +21,6 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
 TRAILER = struct.pack("!h", -1)
 COLUMNS = ("time", "event_id", "event_type", "user_id", "properties")
 
-_EPOCH_2000_US = 946_684_800_000_000  # PostgreSQL counts microseconds from 2000-01-01
 _BEFORE_TIME = struct.pack("!hi", len(COLUMNS), 8)
 _BEFORE_ID = struct.pack("!i", 16)
 _TIME_AT, _ID_AT, _TYPE_LENGTH_AT = 6, 18, 34
@@ -73,7 +73,7 @@ def encode_binary(events: Events) -> pa.Array:
     n = len(events)
     head = np.empty((n, _HEAD), np.uint8)
     head[:, :_TIME_AT] = np.frombuffer(_BEFORE_TIME, np.uint8)
-    head[:, _TIME_AT : _TIME_AT + 8] = _big_endian(events.time - _EPOCH_2000_US, ">i8")
+    head[:, _TIME_AT : _TIME_AT + 8] = _big_endian(events.time - POSTGRES_EPOCH_US, ">i8")
     head[:, _ID_AT - 4 : _ID_AT] = np.frombuffer(_BEFORE_ID, np.uint8)
     head[:, _ID_AT : _ID_AT + 16] = events.event_id
     head[:, _TYPE_LENGTH_AT:] = _big_endian(_lengths(events.event_type), ">i4")

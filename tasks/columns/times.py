@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Context, Decimal
 
 import numpy as np
@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from infra.epoch import to_micros
+
 # A number is read by its size: below 1e11 seconds (until the year 5138), below 1e14 milliseconds, else microseconds.
 _SECONDS_BELOW, _MILLISECONDS_BELOW = 10**11, 10**14
 _CUT = Context(rounding=ROUND_DOWN)  # the usual context would round at the 28th digit
@@ -113,7 +114,7 @@ def _parse_one(text: str) -> int | None:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return (moment - _EPOCH) // timedelta(microseconds=1)
+        return to_micros(moment)
     except (ValueError, OverflowError):
         return None
 

@@ -9,10 +9,11 @@ import psycopg
 from infra.errors.exceptions import Terminal
 from infra.mapping import JSON, Mapping, Mappings
 from tasks.base.addresses import IdRange
+from tasks.base.stream_sql import register_stream
 from tasks.files.file_reader import rows_in
 from tasks.files.scan import FILE, ScannedFile, fitted, is_file
 from tasks.ledger.names import original_name
-from tasks.ledger.plan import REMAINING
+from tasks.ledger.undrained import undrained
 
 _NAME_SHOWN = len(FILE) + 12
 
@@ -23,7 +24,6 @@ _FOUND = """
       FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream
      WHERE (s.name = %(name)s OR f.path = %(path)s) AND s.name NOT LIKE '%%@again-%%'
      ORDER BY s.name = %(name)s DESC, s.id DESC"""
-_REGISTER = "INSERT INTO spillway.streams (name, baseline) VALUES (%s, 0) ON CONFLICT (name) DO NOTHING"
 _DESCRIBE = """
     INSERT INTO spillway.files (stream, path, mapping, reading, rows, own, skipped)
     SELECT id, %(path)s, %(mapping)s, %(reading)s, %(rows)s, %(own)s,
@@ -75,9 +75,8 @@ def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remain
             " loaded: bring the former file back, or give the new one another name (what is in the table already counts"
             " as duplicates)"
         )
-    rows = connection.execute(REMAINING, {"stream": scanned.name, "stop": scanned.end}).fetchall()
-    free = [IdRange(int(low), int(high)) for *_, low, high in rows if low is not None]
-    gaps = tuple(free) if rows else (IdRange(0, scanned.end),)
+    known = undrained(connection, scanned.name, scanned.end)
+    gaps = known.gaps if known else (IdRange(0, scanned.end),)
     if gaps and books and books[0][1] != scanned.reading and books[0][4]:
         raise Terminal(
             f"{scanned.file.shown}: {books[0][4]} of its {scanned.rows} rows were loaded with times from"
@@ -101,7 +100,7 @@ def register(connection: psycopg.Connection, scanned: ScannedFile, name: str, sk
         "stop": skipped and skipped.stop,
     }
     with connection.transaction():
-        connection.execute(_REGISTER, [name])
+        register_stream(connection, name)
         connection.execute(_DESCRIBE, values)
         connection.execute(_UNSETTLE, [name])
 

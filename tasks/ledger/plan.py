@@ -14,6 +14,8 @@ from infra.connections.group_name import group_name
 from infra.errors.exceptions import Terminal
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
+from tasks.base.stream_sql import register_stream
+from tasks.ledger.undrained import undrained
 from tasks.streams.consumer_group import reserve
 from tasks.streams.continuity import Checkpoint, rewind_message, why_rewound
 from tasks.streams.pages import Absence, stream_away
@@ -40,17 +42,6 @@ class DrainPlan:
         return self.upto == self.tail.last
 
 
-_REGISTER = """
-    INSERT INTO spillway.streams (name, baseline) VALUES (%(stream)s, %(baseline)s) ON CONFLICT (name) DO NOTHING"""
-REMAINING = """
-    WITH stream AS (SELECT id, baseline, lost FROM spillway.streams WHERE name = %(stream)s),
-         done AS (SELECT coalesce(range_agg(ids), '{}') AS ids, coalesce(sum(inserted), 0) = 0 AS fresh,
-                         coalesce(sum(read), 0)::bigint AS read
-                    FROM spillway.ledger WHERE stream = (SELECT id FROM stream))
-    SELECT stream.baseline + stream.lost + done.read AS passed, fresh, lower(gap)::text, upper(gap)::text
-      FROM stream, done
-      LEFT JOIN LATERAL unnest(nummultirange(numrange(0, %(stop)s)) - done.ids) AS gap ON true
-     ORDER BY gap"""
 # `furthest` is null where nothing was ever drained; no row where the stream is new.
 CHECKPOINT = """
     SELECT done.furthest::text, (s.baseline + s.lost + coalesce(done.read, 0))::bigint,
@@ -143,16 +134,14 @@ def make_plan(
     if memory is None and register:
         with suppress(redis.exceptions.ResponseError):  # it may not be allowed to: settling warns of that
             reserve(client, stream, group or group_name(connection))
-        connection.execute(_REGISTER, {"stream": stream, "baseline": tail.added - tail.length})
+        register_stream(connection, stream, baseline=tail.added - tail.length)
     upto = tail.last if until is None else min(until, tail.last)
     if memory is None and not register:
         return DrainPlan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, fresh=True, known=False)
-    rows = connection.execute(REMAINING, {"stream": stream, "stop": upto + 1}).fetchall()
-    if not rows:
+    left = undrained(connection, stream, upto + 1)
+    if left is None:
         raise Terminal(f"stream {stream} is not in spillway.streams any more; drain it again")
-    passed, fresh, *_ = rows[0]
-    gaps = tuple(IdRange(int(start), int(stop)) for *_, start, stop in rows if start is not None)
-    return DrainPlan(stream, tail, upto, gaps, max(0, tail.added - passed), fresh)
+    return DrainPlan(stream, tail, upto, left.gaps, max(0, tail.added - left.passed), left.fresh)
 
 
 @step("plan")

@@ -14,6 +14,7 @@ from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
+from tasks.base.stream_sql import fill_in
 from tasks.ledger.merge_ranges import merge_ranges
 from tasks.ledger.plan import DrainPlan
 from tasks.streams.consumer_group import publish, retire_first_release
@@ -27,11 +28,11 @@ _BOOKS = """
     SELECT s.id, s.baseline, s.lost, coalesce(s.settled_id, -1)::text
       FROM spillway.streams s WHERE name = %s FOR NO KEY UPDATE"""
 # The second: up to where the stream is drained without a gap. The third: how far it is drained at all.
-_READ = """
+_READ = fill_in("""
     SELECT coalesce(sum(read), 0)::bigint,
            (SELECT coalesce(upper(r), 0)::text FROM unnest(range_agg(ids)) AS r ORDER BY r LIMIT 1),
            coalesce(max(upper(ids)), 0)::text
-      FROM spillway.ledger WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""
+      FROM spillway.ledger WHERE stream = {stream_id}""")
 _SETTLE = """
     UPDATE spillway.streams
        SET lost = lost + %(lost)s, settled_id = %(last)s, settled_entries_added = %(added)s, settled_hash = %(hash)s,
@@ -86,7 +87,7 @@ def settle(
     lost_ids = None
     with connection.transaction():
         books = connection.execute(_BOOKS, [plan.stream]).fetchone()
-        totals = connection.execute(_READ, [plan.stream]).fetchone()
+        totals = connection.execute(_READ, {"stream": plan.stream}).fetchone()
         assert books is not None  # the plan registered the stream
         assert totals is not None  # an aggregate has one row
         stream_id, baseline, lost_before, settled_id = books

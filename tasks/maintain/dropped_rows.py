@@ -5,19 +5,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from infra.epoch import to_micros
 from tasks.base.addresses import IdRange
 from tasks.base.clock import server_now
+from tasks.base.stream_sql import fill_in
 from tasks.maintain.drops import policy_reached
 from tasks.maintain.jobs import jobs
 from tasks.table.chunks import chunks
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Of a row that was loaded nobody knows when: before every drop. And of the database's own job, which comes at any time:
 # after every load.
 UNKNOWN = -(2**63)
@@ -25,14 +25,14 @@ _ANY_TIME = 2**63 - 1
 
 _DROPS = "SELECT range_start, range_end, dropped_at, rows IS NOT NULL FROM spillway.drops"
 # Ranges that were merged know only when the last of them was loaded.
-_LOADED = """
+_LOADED = fill_in("""
     SELECT lower(ids)::text, upper(ids)::text, CASE WHEN ranges = 1 THEN loaded_at END FROM spillway.ledger
-     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) AND ids && numrange(%s, %s)
-     ORDER BY ids"""
-_REDRIVEN = """
+     WHERE stream = {stream_id} AND ids && numrange(%(start)s, %(stop)s)
+     ORDER BY ids""")
+_REDRIVEN = fill_in("""
     SELECT entry_id, resolved_at FROM spillway.quarantine
-     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) AND entry_id = ANY(%s)
-       AND outcome = 'redriven' AND replayed IS NULL"""
+     WHERE stream = {stream_id} AND entry_id = ANY(%(entries)s)
+       AND outcome = 'redriven' AND replayed IS NULL""")
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,15 @@ class Retention:
 def retention(connection: psycopg.Connection) -> Retention:
     """What is on record, and what the database's own job may do at any moment. Raises `psycopg.Error`."""
     drops = [
-        Drop(_us(start) if start else UNKNOWN, _us(end), _us(at), counted)
+        Drop(to_micros(start) if start else UNKNOWN, to_micros(end), to_micros(at), counted)
         for start, end, at, counted in connection.execute(_DROPS).fetchall()
     ]
     if (until := policy_reached(jobs(connection, "retention"), server_now(connection))) is not None:
-        drops.append(Drop(UNKNOWN, _us(until), _ANY_TIME, counted=False))
+        drops.append(Drop(UNKNOWN, to_micros(until), _ANY_TIME, counted=False))
     there = chunks(connection).items() if drops else ()
     return Retention(
-        tuple(drops), tuple((_us(chunk.range_start), _us(chunk.range_end), _us(made)) for chunk, made in there)
+        tuple(drops),
+        tuple((to_micros(chunk.range_start), to_micros(chunk.range_end), to_micros(made)) for chunk, made in there),
     )
 
 
@@ -99,20 +100,16 @@ def dropped_rows(
     found = retention(connection) if entries else Retention((), ())
     if not found.drops:
         return [False] * len(entries)
-    ranges = connection.execute(_LOADED, [stream, ids.start, ids.stop]).fetchall()
+    ranges = connection.execute(_LOADED, {"stream": stream, "start": ids.start, "stop": ids.stop}).fetchall()
     starts = [int(start) for start, _, _ in ranges]
     stops = [int(stop) for _, stop, _ in ranges]
-    resolved = connection.execute(_REDRIVEN, [stream, [text for _, text in entries]])
-    redriven = {text: _us(moment) for text, moment in resolved}
+    resolved = connection.execute(_REDRIVEN, {"stream": stream, "entries": [text for _, text in entries]})
+    redriven = {text: to_micros(moment) for text, moment in resolved}
 
     def loaded(entry: int, text: str) -> int:
         place = bisect_right(starts, entry) - 1
         at = ranges[place][2] if place >= 0 and entry < stops[place] else None
-        return max(_us(at) if at else UNKNOWN, redriven.get(text, UNKNOWN))
+        return max(to_micros(at) if at else UNKNOWN, redriven.get(text, UNKNOWN))
 
     began = np.array([loaded(*entry) for entry in entries], np.int64)
     return [bool(gone) for gone in found.took(np.array(times, np.int64), began)]
-
-
-def _us(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -14,6 +14,7 @@ from infra.connections.clients import Clients
 from infra.display import display_name
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
+from tasks.base.stream_sql import fill_in
 from tasks.files.file_ledger import path_of
 from tasks.files.scan import is_file
 from tasks.ledger.names import original_name
@@ -86,18 +87,18 @@ _TOTALS = """
            (SELECT count(*) FROM spillway.quarantine AS q WHERE q.stream = s.id AND q.outcome IS NULL) AS waiting
       FROM spillway.streams AS s LEFT JOIN spillway.ledger AS l ON l.stream = s.id
      WHERE s.name = %s GROUP BY s.id"""
-_UNBALANCED = """
+_UNBALANCED = fill_in("""
     SELECT lower(ids)::text AS start, upper(ids)::text AS stop, read, inserted + duplicates + quarantined AS found
-      FROM spillway.ledger WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)
-       AND read <> inserted + duplicates + quarantined"""
+      FROM spillway.ledger WHERE stream = {stream_id}
+       AND read <> inserted + duplicates + quarantined""")
 # Entries kept in the quarantine, by the range that begins last before them; `strays` lie behind its end, or before all.
-_KEPT = """
+_KEPT = fill_in("""
     WITH ranges AS (SELECT ids, quarantined, row_number() OVER (ORDER BY ids) AS number FROM spillway.ledger
-                     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)),
+                     WHERE stream = {stream_id}),
          kept AS (SELECT split_part(entry_id, '-', 1)::numeric * 18446744073709551616
                          + split_part(entry_id, '-', 2)::numeric AS id
                     FROM spillway.quarantine
-                   WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)),
+                   WHERE stream = {stream_id}),
          numbered AS (SELECT id, is_kept, count(*) FILTER (WHERE NOT is_kept) OVER (ORDER BY id, is_kept) AS number
                         FROM (SELECT lower(ids) AS id, false AS is_kept FROM ranges
                               UNION ALL SELECT id, true FROM kept) AS points),
@@ -108,19 +109,19 @@ _KEPT = """
                        FROM numbered LEFT JOIN ranges USING (number) GROUP BY number, ids, quarantined)
     SELECT coalesce(lower(ids), 0)::text AS start, greatest(upper(ids), last + 1)::text AS stop,
            expected, found + strays AS found
-      FROM counted WHERE expected <> found OR strays > 0"""
-_GAPS = """
+      FROM counted WHERE expected <> found OR strays > 0""")
+_GAPS = fill_in("""
     SELECT lower(gap)::text AS start, upper(gap)::text AS stop
       FROM (SELECT unnest(nummultirange(numrange(0, max(upper(ids)))) - range_agg(ids) - coalesce(
                        (SELECT nummultirange(f.skipped) FROM spillway.files AS f WHERE f.stream = min(l.stream)), '{}'))
                    AS gap
               FROM spillway.ledger AS l
-             WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)) AS gaps"""
-_OVERLAPS = """
+             WHERE stream = {stream_id}) AS gaps""")
+_OVERLAPS = fill_in("""
     SELECT lower(ids)::text AS start, upper(ids)::text AS stop
       FROM (SELECT ids, max(upper(ids)) OVER (ORDER BY ids ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-              FROM spillway.ledger WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)) AS ranges
-     WHERE before > lower(ids)"""
+              FROM spillway.ledger WHERE stream = {stream_id}) AS ranges
+     WHERE before > lower(ids)""")
 # The second law, at the settled tail, and the losses.
 _SETTLED = """
     SELECT s.settled_id::text, s.settled_entries_added - s.baseline AS added, s.lost,
@@ -168,18 +169,18 @@ def known_streams(connection: psycopg.Connection, wanted: list[str]) -> list[str
 
 def _ranges(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding]:
     findings = []
-    for row in cursor.execute(_UNBALANCED, [stream]).fetchall():
+    for row in cursor.execute(_UNBALANCED, {"stream": stream}).fetchall():
         detail = f"read {row['read']}, but inserted + duplicates + quarantined is {row['found']}"
         findings.append(Finding(stream, "range does not balance", _ids(row), 1, detail, _BY_HAND))
     for row in cursor.execute(_KEPT, {"stream": stream}).fetchall():
         detail = f"{row['expected']} in quarantine by the ledger, {row['found']} by the table spillway.quarantine"
         findings.append(Finding(stream, "quarantine does not balance", _ids(row), 1, detail, _BY_HAND))
     path = path_of(cursor.connection, stream)
-    for row in cursor.execute(_GAPS, [stream]).fetchall():
+    for row in cursor.execute(_GAPS, {"stream": stream}).fetchall():
         detail = "ids before the last drained one that no range of the ledger has"
         repair = f"spillway backfill {path}" if path else f"spillway drain --stream {stream}"
         findings.append(Finding(stream, "gap", _ids(row), 1, detail, repair))
-    for row in cursor.execute(_OVERLAPS, [stream]).fetchall():
+    for row in cursor.execute(_OVERLAPS, {"stream": stream}).fetchall():
         detail = "ids that an earlier range has too: the constraint ledger_no_overlap is gone"
         findings.append(Finding(stream, "overlap", _ids(row), 1, detail, _BY_HAND))
     return findings

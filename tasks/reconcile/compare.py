@@ -11,10 +11,12 @@ import psycopg
 from psycopg import sql
 
 from infra.connections.clients import Clients
+from infra.epoch import micros_sql
 from infra.mapping import Mapping
 from infra.table import on_events
 from tasks.base.addresses import IdRange, id_text, parse_id
 from tasks.base.step import step
+from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault, TimeWindow
 from tasks.ledger.plan import check_stream
@@ -24,7 +26,7 @@ from tasks.streams.pages import stream_away
 from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import Tail
 from tasks.table.isolate import insert_each
-from tasks.table.stage import STAGING_TABLE, RejectedRow, StagingTable
+from tasks.table.stage import SAME_KEY, STAGING_TABLE, RejectedRow, StagingTable
 from tasks.table.triggers import dry_run, has_row_triggers
 
 EVERY_TIME = TimeWindow(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
@@ -35,24 +37,22 @@ _DIFFERENT: LiteralString = """
            min(CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
                     WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' {own} END) AS differs
       FROM {stage} AS s
-      LEFT JOIN {events} AS e ON e.event_id = s.event_id AND e.time = s.time
-           AND e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
-           AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'
+      LEFT JOIN {events} AS e ON {same_key}
      GROUP BY s.number
     HAVING count(e.event_id) <> 1
         OR bool_or(s.event_type <> e.event_type OR s.user_id <> e.user_id OR s.properties IS DISTINCT FROM e.properties
                    OR CASE WHEN false THEN NULL {own} END IS NOT NULL)
     """
-_STAGED = sql.SQL("SELECT number, (extract(epoch FROM time) * 1000000)::bigint FROM {}").format(STAGING_TABLE)
+_STAGED = sql.SQL("SELECT number, {} FROM {}").format(sql.SQL(micros_sql("time")), STAGING_TABLE)
 # Entries whose absence from the table is on record. One that was redriven as it came must be in the table.
-_ON_RECORD = """
+_ON_RECORD = fill_in("""
     SELECT entry_id, kind FROM spillway.quarantine
-     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) AND entry_id = ANY(%s)
-       AND (outcome IS DISTINCT FROM 'redriven' OR replayed IS NOT NULL)"""
-_DRAINED = """
+     WHERE stream = {stream_id} AND entry_id = ANY(%(entries)s)
+       AND (outcome IS DISTINCT FROM 'redriven' OR replayed IS NOT NULL)""")
+_DRAINED = fill_in("""
     SELECT lower(part)::text, upper(part)::text
-      FROM (SELECT unnest(range_agg(ids) * nummultirange(numrange(%s, %s))) AS part FROM spillway.ledger
-             WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)) AS parts ORDER BY part"""
+      FROM (SELECT unnest(range_agg(ids) * nummultirange(numrange(%(start)s, %(stop)s))) AS part FROM spillway.ledger
+             WHERE stream = {stream_id}) AS parts ORDER BY part""")
 
 _SHOWN = 20  # ids of one kind that a report names; the rest is counted
 
@@ -96,7 +96,7 @@ def _repair(what: str, stream: str, shown: list[tuple[int, str]]) -> str:
 
 def drained(connection: psycopg.Connection, stream: str, start: int, stop: int) -> list[IdRange]:
     """The parts of the ids from `start` to before `stop` that the ledger has, in order."""
-    rows = connection.execute(_DRAINED, [start, stop, stream]).fetchall()
+    rows = connection.execute(_DRAINED, {"stream": stream, "start": start, "stop": stop}).fetchall()
     return [IdRange(int(a), int(b)) for a, b in rows]
 
 
@@ -149,7 +149,9 @@ def _suspects(connection: psycopg.Connection, batch: Batch, stage: StagingTable)
     if made is None:
         values = {"first": batch.min_time, "last": batch.max_time}
         own = stage.columns.own_differs("s", "e")
-        found = connection.execute(on_events(_DIFFERENT, stage=STAGING_TABLE, own=own), values).fetchall()
+        found = connection.execute(
+            on_events(_DIFFERENT, stage=STAGING_TABLE, own=own, same_key=SAME_KEY), values
+        ).fetchall()
     else:
         found = [(n, made.present.get(n, 0), made.different.get(n)) for n in times]
         found = [(n, count, differs) for n, count, differs in found if count != 1 or differs]
@@ -175,7 +177,7 @@ def _not_on_record(connection: psycopg.Connection, batch: Batch, suspects: dict[
     if not suspects:
         return {}
     ids = {batch.raw(entry)[0]: entry for entry in suspects}
-    kept = {ids[entry] for entry, _ in connection.execute(_ON_RECORD, [batch.stream, list(ids)])}
+    kept = {ids[entry] for entry, _ in connection.execute(_ON_RECORD, {"stream": batch.stream, "entries": list(ids)})}
     return {entry: suspect for entry, suspect in suspects.items() if entry not in kept or suspect.what == "doubled"}
 
 

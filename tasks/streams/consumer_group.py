@@ -9,10 +9,12 @@ from __future__ import annotations
 import psycopg
 import redis
 
+from tasks.base.stream_sql import fill_in
+
 FIRST_RELEASE = "spillway"  # the name that all databases shared
 
-_ENDS_A_RANGE = """
-    SELECT FROM spillway.ledger WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) AND upper(ids) = %s"""
+_ENDS_A_RANGE = fill_in("""
+    SELECT FROM spillway.ledger WHERE stream = {stream_id} AND upper(ids) = %(end)s""")
 
 
 def reserve(client: redis.Redis, stream: str, group: str) -> None:
@@ -52,5 +54,5 @@ def retire_first_release(client: redis.Redis, connection: psycopg.Connection, st
             continue
         ms, _, seq = group["last-delivered-id"].decode().partition("-")
         end = (int(ms) << 64) + int(seq) + 1
-        if connection.execute(_ENDS_A_RANGE, [stream, end]).fetchone() is not None:
+        if connection.execute(_ENDS_A_RANGE, {"stream": stream, "end": end}).fetchone() is not None:
             client.xgroup_destroy(stream, FIRST_RELEASE)

@@ -10,6 +10,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from infra.epoch import timestamptz_sql
 from infra.table import events_name, on_events
 
 
@@ -56,7 +57,7 @@ def count(
 
 _OPEN: LiteralString = """
     INSERT INTO {events} (event_id, time, event_type, user_id)
-    SELECT gen_random_uuid(), 'epoch'::timestamptz + us * interval '1 microsecond', '', ''
+    SELECT gen_random_uuid(), {time}, '', ''
       FROM unnest(%s::bigint[]) AS us
      WHERE NOT EXISTS (SELECT FROM pg_trigger
                         WHERE tgrelid = {name}::regclass AND NOT tgisinternal AND tgname NOT LIKE 'ts\\_%%')
@@ -72,7 +73,7 @@ def open_chunks(connection: psycopg.Connection, times: Sequence[int]) -> None:
     """
     if not times:
         return
-    opening = on_events(_OPEN, name=sql.Literal(events_name()))
+    opening = on_events(_OPEN, name=sql.Literal(events_name()), time=sql.SQL(timestamptz_sql("us")))
     with connection.transaction():
         for chunk, event_id in connection.execute(opening, [list(times)]).fetchall():
             # By the chunk: a DELETE from the hypertable would wait for all chunks that somebody compresses.

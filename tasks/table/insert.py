@@ -16,7 +16,7 @@ from infra.table import on_events
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
 from tasks.table.isolate import RowOutcomes, insert_each
-from tasks.table.stage import STAGING_TABLE, StagingTable, copy_events
+from tasks.table.stage import SAME_KEY, STAGING_TABLE, StagingTable, copy_events
 from tasks.table.triggers import dry_run, has_row_triggers
 
 # How many went in, and the numbers of the rows whose key was there. The keys that come back show it: looking each key
@@ -32,10 +32,7 @@ _NUMBERED_KEYS = sql.SQL("""(SELECT number, event_id, time,
                                     row_number() OVER (PARTITION BY event_id, time ORDER BY number) > 1 AS repeated
                                FROM {})""").format(STAGING_TABLE)
 # Of staged rows, those whose key is in the table: how many, which of them differ, and in what column first; and, if
-# asked, which are the same. The span of times, as constants, keeps it from looking into every chunk there is.
-_SAME_KEY = sql.SQL("""e.event_id = s.event_id AND e.time = s.time
-       AND e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
-       AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'""")
+# asked, which are the same.
 _COMPARE: LiteralString = """
     SELECT count(*), coalesce(array_agg(s.number) FILTER (WHERE compared.field IS NOT NULL), '{{}}'),
            coalesce(array_agg(compared.field) FILTER (WHERE compared.field IS NOT NULL), '{{}}'),
@@ -185,10 +182,10 @@ class _Merging:
         which are the same. `others`: how many rows are staged besides them."""
         times = {"first": self._batch.min_time, "last": self._batch.max_time, "list_same": list_same}
         if len(numbers) * _FEW < len(self.stage):
-            rows, which = on_events(_EACH, same_key=_SAME_KEY), sql.Composed([_NUMBERED])
+            rows, which = on_events(_EACH, same_key=SAME_KEY), sql.Composed([_NUMBERED])
         else:  # many: the server chooses how to join
             rows = on_events(_ALL)
-            which = sql.SQL(" AND ").join([_SAME_KEY, _NUMBERED] if others else [_SAME_KEY])
+            which = sql.SQL(" AND ").join([SAME_KEY, _NUMBERED] if others else [SAME_KEY])
         own = self.stage.columns.own_differs("s", "e")
         query = sql.SQL(_COMPARE).format(stage=STAGING_TABLE, rows=rows, which=which, own=own)
         row = self._connection.execute(query, times | {"numbers": numbers}).fetchone()

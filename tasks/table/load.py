@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 import psycopg
 
 from infra.connections.clients import Clients
+from infra.epoch import timestamptz_sql
 from infra.errors.exceptions import AlreadyDrained, Terminal
 from tasks.base.step import step
+from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.table.causes import UNKNOWN_CAUSE, count_causes, exceeds_bad_share, format_causes
 from tasks.table.chunks import open_chunks
@@ -26,23 +28,25 @@ _INSERT_LEDGER = """
     SELECT id, numrange(%(start)s, %(stop)s), %(run)s FROM spillway.streams WHERE name = %(stream)s
         ON CONFLICT ON CONSTRAINT ledger_no_overlap DO NOTHING"""
 _KNOWN = "SELECT FROM spillway.streams WHERE name = %(stream)s"
-_FILL_LEDGER = """
+_FILL_LEDGER = fill_in(
+    """
     UPDATE spillway.ledger
        SET read = %(read)s, inserted = %(inserted)s, duplicates = %(duplicates)s, quarantined = %(quarantined)s,
            bytes = %(bytes)s, seconds = extract(epoch FROM clock_timestamp() - loaded_at),
-           min_time = 'epoch'::timestamptz + %(min_time)s * interval '1 microsecond',
-           max_time = 'epoch'::timestamptz + %(max_time)s * interval '1 microsecond'
-     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)
-       AND ids = numrange(%(start)s, %(stop)s)"""
-_FIND_LEDGER = """
+           min_time = {min_time}, max_time = {max_time}
+     WHERE stream = {stream_id} AND ids = numrange(%(start)s, %(stop)s)""",
+    min_time=timestamptz_sql("%(min_time)s"),
+    max_time=timestamptz_sql("%(max_time)s"),
+)
+_FIND_LEDGER = fill_in("""
     SELECT inserted, duplicates, quarantined FROM spillway.ledger
-     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)
-       AND ids = numrange(%(start)s, %(stop)s) AND loaded_by = %(run)s"""
+     WHERE stream = {stream_id}
+       AND ids = numrange(%(start)s, %(stop)s) AND loaded_by = %(run)s""")
 
-_PARTS = """
+_PARTS = fill_in("""
     SELECT FROM spillway.ledger
-     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)
-       AND ids <@ numrange(%(start)s, %(stop)s) AND loaded_by = %(run)s LIMIT 1"""
+     WHERE stream = {stream_id}
+       AND ids <@ numrange(%(start)s, %(stop)s) AND loaded_by = %(run)s LIMIT 1""")
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,29 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from infra.epoch import micros_sql
 from infra.table import events_name
+from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import ClosedTimes
 
 # In microseconds since 1970: a chunk may begin or end at a time that Python has no datetime for.
-_LAYOUT = """
-    SELECT (extract(epoch FROM d.time_interval) * 1000000)::bigint, (extract(epoch FROM now()) * 1000000)::bigint,
-           array_agg((extract(epoch FROM c.range_start) * 1000000)::bigint ORDER BY c.range_start),
-           array_agg((extract(epoch FROM c.range_end) * 1000000)::bigint ORDER BY c.range_start)
+_LAYOUT = fill_in(
+    """
+    SELECT {interval}, {now},
+           array_agg({start} ORDER BY c.range_start),
+           array_agg({end} ORDER BY c.range_start)
       FROM pg_class AS h JOIN pg_namespace AS n ON n.oid = h.relnamespace
       JOIN timescaledb_information.dimensions AS d
         ON d.hypertable_schema = n.nspname AND d.hypertable_name = h.relname AND d.dimension_number = 1
       LEFT JOIN timescaledb_information.chunks AS c
         ON c.hypertable_schema = n.nspname AND c.hypertable_name = h.relname
-     WHERE h.oid = %s::regclass GROUP BY 1, 2"""
+     WHERE h.oid = %s::regclass GROUP BY 1, 2""",
+    interval=micros_sql("d.time_interval"),
+    now=micros_sql("now()"),
+    start=micros_sql("c.range_start"),
+    end=micros_sql("c.range_end"),
+)
 
 # The chunks around the present are made in any case and not counted: so many before that of now, and the one after it.
 _RECENT = 4

@@ -14,6 +14,7 @@ from infra.mapping import Mappings
 from tasks.base.addresses import IdRange, parse_id
 from tasks.base.artifacts import publish
 from tasks.base.step import step
+from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import columns_of_page
@@ -31,18 +32,18 @@ _WAITING = """
      WHERE {condition}
      ORDER BY s.name, split_part(q.entry_id, '-', 1)::numeric, split_part(q.entry_id, '-', 2)::numeric"""
 # Locked: of two redrives of an entry the second waits, and then finds it redriven.
-_TAKE = """
+_TAKE = fill_in("""
     SELECT q.entry_id, q.fields FROM spillway.quarantine AS q
-     WHERE q.stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s)
+     WHERE q.stream = {stream_id}
        AND q.entry_id = ANY(%(entries)s) AND q.outcome IS NULL
-     ORDER BY q.entry_id FOR UPDATE"""
-_REDRIVEN = """
+     ORDER BY q.entry_id FOR UPDATE""")
+_REDRIVEN = fill_in("""
     UPDATE spillway.quarantine SET outcome = 'redriven', replayed = %(replayed)s, resolved_by = %(run)s,
            resolved_at = now()
-     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s) AND entry_id = %(entry)s"""
-_STILL_BAD = """
+     WHERE stream = {stream_id} AND entry_id = %(entry)s""")
+_STILL_BAD = fill_in("""
     UPDATE spillway.quarantine SET kind = %(kind)s, field = %(field)s, reason = %(reason)s
-     WHERE stream = (SELECT id FROM spillway.streams WHERE name = %(stream)s) AND entry_id = %(entry)s"""
+     WHERE stream = {stream_id} AND entry_id = %(entry)s""")
 
 
 @dataclass(frozen=True)

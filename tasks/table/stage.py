@@ -12,6 +12,7 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
+from infra.epoch import timestamptz_sql
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
 from infra.table import events_table, on_events
@@ -21,6 +22,12 @@ from tasks.columns.encode import HEADER, TRAILER, payload
 from tasks.table.row_columns import RowColumns
 
 STAGING_TABLE = sql.Identifier("pg_temp", "spillway_stage")
+# Rows `s`, staged, and rows `e` of `events` with the same key. The span of times, as constants, keeps the server from
+# looking into every chunk: pass the first and last time of `s` as the parameters `first` and `last` (microseconds).
+SAME_KEY = sql.SQL(
+    f"""e.event_id = s.event_id AND e.time = s.time
+        AND e.time BETWEEN {timestamptz_sql("%(first)s")} AND {timestamptz_sql("%(last)s")}"""
+)
 _COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT {format})")
 # The columns with the types that they have in `events` today, and nothing else of the user's: no NOT NULL, no default,
 # no name. So nothing can collide with `number`. For one transaction only: a pooler gives the session to somebody else.

@@ -10,12 +10,15 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from infra.epoch import micros_sql
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
 from infra.table import events_name, on_events
 from infra.timescaledb import TRIGGER_SCHEMAS
+from tasks.base.stream_sql import fill_in
 from tasks.table.isolate import InsertTarget, put_each
 from tasks.table.row_columns import RowColumns
+from tasks.table.stage import SAME_KEY
 
 # Those of the user's that run before an INSERT for each row: they may change the row, its key too, or skip it.
 _TRIGGERS = f"""
@@ -31,16 +34,17 @@ _MAKE: LiteralString = """
     CREATE TEMP TABLE spillway_made
         (LIKE {events} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY) ON COMMIT DROP;
     ALTER TABLE {made} ADD COLUMN {number} BIGINT"""
-_TIMES = """
-    SELECT (extract(epoch FROM min(time)) * 1000000)::bigint, (extract(epoch FROM max(time)) * 1000000)::bigint
-      FROM {made}"""
+_TIMES = fill_in(
+    """
+    SELECT {first}, {last} FROM {made}""",
+    first=micros_sql("min(time)"),
+    last=micros_sql("max(time)"),
+)
 _LOOK: LiteralString = """
     SELECT s.{number},
            CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
                 WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' {own} END, count(*)
-      FROM {made} AS s JOIN {events} AS e ON e.event_id = s.event_id AND e.time = s.time
-           AND e.time >= 'epoch'::timestamptz + %(first)s * interval '1 microsecond'
-           AND e.time <= 'epoch'::timestamptz + %(last)s * interval '1 microsecond'
+      FROM {made} AS s JOIN {events} AS e ON {same_key}
      GROUP BY 1, 2"""
 
 
@@ -74,7 +78,7 @@ def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequen
             put_each(connection, InsertTarget(_MADE, columns, number), numbers)
             first, last = connection.execute(sql.SQL(_TIMES).format(made=_MADE)).fetchone() or (None, None)
             own = columns.own_differs("s", "e", staged=False)
-            query = on_events(_LOOK, made=_MADE, number=number, own=own)
+            query = on_events(_LOOK, made=_MADE, number=number, own=own, same_key=SAME_KEY)
             for row, column, count in connection.execute(query, {"first": first, "last": last}).fetchall():
                 made.present[row] = made.present.get(row, 0) + count
                 if column is not None:

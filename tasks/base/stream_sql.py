@@ -1,0 +1,30 @@
+"""The row of `spillway.streams` that a statement is about."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+import psycopg
+
+_STREAM_ID: LiteralString = "(SELECT id FROM spillway.streams WHERE name = %(stream)s)"
+_REGISTER = """
+    INSERT INTO spillway.streams (name, baseline) VALUES (%(stream)s, %(baseline)s) ON CONFLICT (name) DO NOTHING"""
+
+
+def fill_in(statement: LiteralString, **parts: LiteralString) -> LiteralString:
+    """`statement` with the `parts` in place of their names in braces, such as `{first}`.
+
+    `{stream_id}` becomes the id of the stream that the parameter `stream` names, null if the ledger has no such stream.
+    Other braces stay as they are: `'{}'` is an empty array.
+    """
+    for name, text in {"stream_id": _STREAM_ID, **parts}.items():
+        statement = statement.replace(f"{{{name}}}", text)
+    return statement
+
+
+def register_stream(connection: psycopg.Connection, ledger_name: str, baseline: int = 0) -> None:
+    """Add a stream or a file to `spillway.streams` unless it is there.
+
+    `baseline`: the entries that were already gone from the stream when it was first seen. Raises `psycopg.Error`.
+    """
+    connection.execute(_REGISTER, {"stream": ledger_name, "baseline": baseline})
