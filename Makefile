@@ -33,11 +33,11 @@ soak: env ## an hour of a steady rate with faults
 
 env: .venv/.installed
 
-# The whole environment comes from the lock; uv because it installs it in seconds.
-.venv/.installed: requirements.lock pyproject.toml
+# All of the environment comes from the lock. uv, because it installs it in seconds.
+.venv/.installed: requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv .venv || { echo "error: no venv; install Python 3.11 or later with venv (Debian: python3-venv)"; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $<
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -53,8 +53,9 @@ schema: env ## after a change below infra/schema/
 	$(BIN)/python -m infra.schema.build
 
 lock: ## after a change of the dependencies in pyproject.toml
-	$(LOCK) --extra dev -o requirements.lock
-	$(LOCK) --extra bench -c requirements.lock -o benchmarks/requirements.lock
+	$(LOCK) -o requirements.lock
+	$(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --extra bench -c requirements-dev.lock -o benchmarks/requirements.lock
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from infra.settings import PROJECT_ROOT
+
+_PREFECT_TOML = Path(__file__).with_name("prefect.toml")
 
 
 def prefect_defaults() -> dict[str, str]:
@@ -16,7 +19,7 @@ def prefect_defaults() -> dict[str, str]:
     Prefect reads that file itself, but only in the working directory: a temporary server that a command starts
     elsewhere gets them this way.
     """
-    return dict(_variables("PREFECT", tomllib.loads((PROJECT_ROOT / "prefect.toml").read_text())))
+    return dict(_variables("PREFECT", tomllib.loads(_PREFECT_TOML.read_text(encoding="utf-8"))))
 
 
 def _variables(name: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from infra.errors.exceptions import WrongUse
-from infra.settings import PROJECT_ROOT, Settings
+from infra.settings import Settings, settings_folder
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def mappings_of(config: Settings) -> Mappings:
     if "mappings" in config.model_fields_set and not config.mappings.exists():
         raise WrongUse(
             f"SPILLWAY_MAPPINGS: expected a file, found nothing at {config.mappings} (a relative path is one in"
-            f" {PROJECT_ROOT}); nothing was read: correct the variable or the line in .env"
+            f" {settings_folder()}); nothing was read: correct the variable or the line in .env"
         )
     return load_mappings(config.mappings)
 

@@ -27,6 +27,19 @@ DATABASE, DATABASE_USER, DATABASE_PASSWORD = "analytics", "analytics_user", "ana
 MIB = 1024 * 1024
 
 
+def settings_folder() -> Path:
+    """The folder of `spillway.toml`, to which relative paths in settings refer.
+
+    The clone, if Spillway runs from one: cron, a worker and a shell start in different folders. If Spillway is
+    installed, the working directory, where `.env` is read too.
+    """
+    return PROJECT_ROOT if (PROJECT_ROOT / "pyproject.toml").is_file() else Path.cwd()
+
+
+def _default_mappings() -> Path:
+    return settings_folder() / "spillway.toml"
+
+
 def _default_state_dir() -> Path:
     """Where the engine-less servers keep their data: root's servers run as other users, who cannot see /root."""
     if os.geteuid() == 0:
@@ -90,7 +103,7 @@ def _database_url(value: SecretStr) -> SecretStr:
 
 def _beside_project(value: Path) -> Path:
     """A relative path is one in the project's folder: cron, a worker and a shell start in different ones."""
-    return PROJECT_ROOT / value.expanduser()
+    return settings_folder() / value.expanduser()
 
 
 def _place(value: str) -> str:
@@ -129,7 +142,7 @@ class Settings(BaseSettings):
         default="public", min_length=1, max_length=63, pattern=r"^[^\x00]+$", description="schema of the events table"
     )
     mappings: Annotated[Path, AfterValidator(_beside_project)] = Field(
-        default=PROJECT_ROOT / "spillway.toml", description="how entries map onto the events table"
+        default_factory=_default_mappings, description="how entries map onto the events table"
     )
 
     batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="entries of one range, at most")

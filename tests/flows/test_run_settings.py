@@ -80,14 +80,9 @@ def test_a_project_without_mappings_is_said_where_one_is_missed(
     redis_client: redis.Redis, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shutil.copy(module.PROJECT_ROOT / "spillway.toml", tmp_path / "other.toml")
-    monkeypatch.setattr(Settings.model_fields["mappings"], "default", tmp_path / "spillway.toml")
-    Settings.model_rebuild(force=True)
+    monkeypatch.setattr(module, "settings_folder", lambda: tmp_path)
     module.settings.cache_clear()
     send(redis_client, "events-x", SENSOR_READINGS[:3])
-    try:
-        with pytest.raises(Terminal, match=f"events-x: there is no {tmp_path}/spillway.toml, and without a mapping"):
-            drain("events-x")
-    finally:
-        monkeypatch.undo()
-        Settings.model_rebuild(force=True)
+    with pytest.raises(Terminal, match=f"events-x: there is no {tmp_path}/spillway.toml, and without a mapping"):
+        drain("events-x")
     assert table_rows(database) == {}
