@@ -19,7 +19,7 @@ from infra.errors.exceptions import WrongUse
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-SCHEMA_SQL = PROJECT_ROOT / "schema.sql"
+SCHEMA_SQL = PROJECT_ROOT / "infra" / "schema" / "schema.sql"
 
 # The compose servers' credentials: for development, bound to 127.0.0.1, written in the open on purpose.
 DATABASE, DATABASE_USER, DATABASE_PASSWORD = "analytics", "analytics_user", "analytics_pass"
