@@ -22,7 +22,8 @@ from tasks.files.scan import is_file
 from tasks.files.spool import Spool
 from tasks.preflight.preflight import preflight_rights
 from tasks.reconcile.balance import Finding, LedgerTotals, find_known, reconcile_stream
-from tasks.reconcile.compare import Comparison, compare_batch, drained_ranges, reader
+from tasks.reconcile.compare import compare_batch, drained_ranges, reader
+from tasks.reconcile.comparison import ComparisonTotals
 from tasks.reconcile.reconcile_report import report_reconciliation
 from tasks.streams.reader import Reader, read
 
@@ -63,7 +64,7 @@ def reconcile(
             books.append(ledger)
             findings += found
             if deep and ledger.ranges and not any(finding.what in ("gone", "went back") for finding in found):
-                so_far = Comparison()
+                so_far = ComparisonTotals()
                 emit(Started(name, ledger.read))
                 ranges = drained_ranges(clients, name, first, beyond)
                 source: Reader | FileReader | str = (
@@ -75,7 +76,7 @@ def reconcile(
                     notes.append(source)
                     continue
                 while (batch := source.read() if isinstance(source, FileReader) else read(clients, source)) is not None:
-                    compare_batch(clients, batch, so_far, repair)
+                    so_far = so_far.plus(compare_batch(clients, batch, repair))
                     emit(Advanced(name, batch.read))
                     batch.release()
                 findings += so_far.findings(name)

@@ -1,9 +1,8 @@
-"""Compare every entry that is still in a stream with the table: content, and not only count."""
+"""Compare the entries that a stream still holds with the table, by content and not only by count."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from itertools import compress
 from typing import LiteralString
 
@@ -12,16 +11,24 @@ from psycopg import sql
 
 from infra.connections.clients import Clients
 from infra.epoch import micros_sql
-from infra.mapping import Mapping
+from infra.mapping import Mapping as EntryMapping
 from infra.table import on_events
-from tasks.base.addresses import IdRange, id_text, parse_id
+from tasks.base.addresses import IdRange, parse_id
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault, TimeWindow
 from tasks.ledger.plan import check_stream
 from tasks.maintain.dropped_rows import dropped_rows
-from tasks.reconcile.balance import Finding
+from tasks.reconcile.comparison import (
+    Comparison,
+    Suspect,
+    judge,
+    missing_rows,
+    suspect_row,
+    unexplained,
+    with_repeats,
+)
 from tasks.streams.pages import stream_away
 from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import Tail
@@ -29,7 +36,7 @@ from tasks.table.isolate import insert_each
 from tasks.table.stage import SAME_KEY, STAGING_TABLE, RejectedRow, StagingTable
 from tasks.table.triggers import dry_run, has_row_triggers
 
-EVERY_TIME = TimeWindow(-(2**62), 2**62)  # what is too old or too new for a drain today may have been loaded before
+EVERY_TIME = TimeWindow(-(2**62), 2**62)  # entries outside today's accepted times may have been loaded earlier
 
 # Numbers of the staged rows that the table does not have just as they are.
 _DIFFERENT: LiteralString = """
@@ -54,45 +61,6 @@ _DRAINED = fill_in("""
       FROM (SELECT unnest(range_agg(ids) * nummultirange(numrange(%(start)s, %(stop)s))) AS part FROM spillway.ledger
              WHERE stream = {stream_id}) AS parts ORDER BY part""")
 
-_SHOWN = 20  # ids of one kind that a report names; the rest is counted
-
-
-@dataclass
-class Comparison:
-    """What was compared, up to now: `wrong` by what is wrong, as (entry id, detail), the first few, and how many.
-
-    `dropped_rows`: entries that are not in the table because retention dropped their chunks.
-    """
-
-    compared: int = 0
-    repaired: int = 0
-    dropped: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    wrong: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-
-    def note(self, what: str, entry: int, detail: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
-        shown = self.wrong.setdefault(what, [])
-        if len(shown) < _SHOWN:
-            shown.append((entry, detail))
-
-    def findings(self, stream: str) -> Iterator[Finding]:
-        """One for each kind of wrong."""
-        for what, number in self.counts.items():
-            shown = sorted(self.wrong[what])
-            ids = ", ".join(id_text(entry) for entry, _ in shown) + (" …" if number > len(shown) else "")
-            yield Finding(stream, what, ids, number, shown[0][1], _repair(what, stream, shown))
-
-
-def _repair(what: str, stream: str, shown: list[tuple[int, str]]) -> str:
-    span = f"--from {id_text(shown[0][0])} --to {id_text(shown[-1][0])}" if len(shown) < _SHOWN else ""
-    deep = " ".join(f"spillway reconcile --stream {stream} --deep {span} --repair".split())
-    return {
-        "missing": deep,
-        "different": f"where the stream is right, delete the row from events, then {deep}",
-        "doubled": "delete all but one of the rows (ctid tells them apart), then REINDEX TABLE events",
-    }.get(what, f"mend the mapping of {stream} (spillway.toml); it read the entry when it was drained")
-
 
 def drained(connection: psycopg.Connection, stream: str, start: int, stop: int) -> list[IdRange]:
     """The parts of the ids from `start` to before `stop` that the ledger has, in order."""
@@ -100,48 +68,31 @@ def drained(connection: psycopg.Connection, stream: str, start: int, stop: int) 
     return [IdRange(int(a), int(b)) for a, b in rows]
 
 
-@dataclass(frozen=True)
-class _Suspect:
-    """What seems wrong with an entry. `row`: its row in the batch; `time_us`: of its event, since 1970."""
+def compare(connection: psycopg.Connection, batch: Batch, repair: bool) -> Comparison:
+    """Compare one batch with the table, in a transaction of its own. With `repair`, missing rows are put back.
 
-    what: str
-    detail: str
-    row: int | None = None
-    time_us: int | None = None
-
-
-def compare(connection: psycopg.Connection, batch: Batch, so_far: Comparison, repair: bool) -> None:
-    """Compare one batch with the table, in a transaction of its own. With `repair`, missing rows are put in.
-
-    What retention dropped is not missing. Raises `psycopg.Error`, with `so_far` as it was.
+    Rows that retention dropped are not missing. Raises `psycopg.Error`; the table is unchanged then.
     """
     with connection.transaction():
         stage = StagingTable(connection, batch)
         stage.fill(0, len(batch.rows))
-        suspects = _suspects(connection, batch, stage)
-        for fault in (*batch.faults, *stage.refused.values()):
-            suspects[fault.entry] = _Suspect("unreadable", _told(fault))
-        for row, entry in batch.repeats:
-            if (first := suspects.get(int(batch.row_entry[row]))) is not None:
-                suspects[entry] = first
-        wrong = _not_on_record(connection, batch, suspects)
-        gone = _dropped(connection, batch, wrong)
-        wrong = {entry: suspect for entry, suspect in wrong.items() if entry not in gone}
-        missing = {suspect.row for suspect in wrong.values() if suspect.what == "missing" and suspect.row is not None}
-        refused = _put_back(connection, stage, sorted(missing)) if repair and missing else {}
-    so_far.compared += batch.read
-    so_far.dropped += len(gone)
-    for entry, suspect in wrong.items():
-        if repair and suspect.what == "missing" and suspect.row not in refused:
-            so_far.repaired += 1
-        else:
-            detail = refused.get(suspect.row, suspect.detail) if suspect.row is not None else suspect.detail
-            so_far.note(suspect.what, parse_id(batch.raw(entry)[0]), detail)
+        suspects = _suspect_rows(connection, batch, stage)
+        suspects |= {
+            fault.entry: Suspect("unreadable", _reason(fault)) for fault in (*batch.faults, *stage.refused.values())
+        }
+        suspects = with_repeats(suspects, ((int(batch.row_entry[row]), entry) for row, entry in batch.repeats))
+        suspects = unexplained(suspects, _on_record(connection, batch, suspects))
+        dropped = _dropped(connection, batch, suspects)
+        suspects = {entry: one for entry, one in suspects.items() if entry not in dropped}
+        refused = _put_back(connection, stage, missing_rows(suspects)) if repair else None
+    return judge(batch.read, len(dropped), suspects, _entry_ids(batch, suspects), refused)
 
 
-def _suspects(connection: psycopg.Connection, batch: Batch, stage: StagingTable) -> dict[int, _Suspect]:
-    """By entry, what seems wrong with the staged rows. Triggers of the user's may have changed a row before it went in:
-    so what they make of it today is compared."""
+def _suspect_rows(connection: psycopg.Connection, batch: Batch, stage: StagingTable) -> dict[int, Suspect]:
+    """By entry, the staged rows that the table does not have exactly once and as they are.
+
+    A trigger may have changed a row when it was inserted, so the row that the triggers make of it now is compared.
+    """
     if not len(stage):
         return {}
     times: dict[int, int] = dict(connection.execute(_STAGED).fetchall())
@@ -149,54 +100,55 @@ def _suspects(connection: psycopg.Connection, batch: Batch, stage: StagingTable)
     if made is None:
         values = {"first": batch.min_time, "last": batch.max_time}
         own = stage.columns.own_differs("s", "e")
-        found = connection.execute(
-            on_events(_DIFFERENT, stage=STAGING_TABLE, own=own, same_key=SAME_KEY), values
-        ).fetchall()
+        statement = on_events(_DIFFERENT, stage=STAGING_TABLE, own=own, same_key=SAME_KEY)
+        rows = connection.execute(statement, values).fetchall()
     else:
-        found = [(n, made.present.get(n, 0), made.different.get(n)) for n in times]
-        found = [(n, count, differs) for n, count, differs in found if count != 1 or differs]
-    suspects = {}
-    for number, count, differs in found:
-        what = "missing" if not count else "different" if differs else "doubled"
-        detail = {"missing": "no row has its key", "different": f"its row has another {differs}"}.get(
-            what, f"{count} rows have its key"
-        )
-        suspects[stage.entry(number)] = _Suspect(what, detail, stage.row(number), times[number])
-    return suspects
+        rows = [(n, made.present.get(n, 0), made.different.get(n)) for n in times]
+        rows = [(n, count, column) for n, count, column in rows if count != 1 or column]
+    return {
+        stage.entry(number): suspect_row(stage.row(number), times[number], count, column)
+        for number, count, column in rows
+    }
 
 
-def _told(fault: Fault) -> str:
-    """Why an entry is no row. The server's words may quote it, so they are not shown."""
+def _reason(fault: Fault) -> str:
+    """Why an entry does not become a row. The server's own message is left out: it may quote the entry."""
     if isinstance(fault, RejectedRow):
         return f"the server refuses it{f', column {fault.field}' if fault.field else ''} [{fault.state}]"
     return f"{fault.field}: {fault.reason}"
 
 
-def _not_on_record(connection: psycopg.Connection, batch: Batch, suspects: dict[int, _Suspect]) -> dict[int, _Suspect]:
-    """The suspects of whose absence the quarantine does not tell."""
+def _entry_ids(batch: Batch, entries: Iterable[int]) -> dict[int, int]:
+    return {entry: parse_id(batch.raw(entry)[0]) for entry in entries}
+
+
+def _on_record(connection: psycopg.Connection, batch: Batch, suspects: Mapping[int, Suspect]) -> set[int]:
+    """The suspects that the quarantine has."""
     if not suspects:
-        return {}
-    ids = {batch.raw(entry)[0]: entry for entry in suspects}
-    kept = {ids[entry] for entry, _ in connection.execute(_ON_RECORD, {"stream": batch.stream, "entries": list(ids)})}
-    return {entry: suspect for entry, suspect in suspects.items() if entry not in kept or suspect.what == "doubled"}
+        return set()
+    entries = {batch.raw(entry)[0]: entry for entry in suspects}
+    records = connection.execute(_ON_RECORD, {"stream": batch.stream, "entries": list(entries)})
+    return {entries[entry_id] for entry_id, _ in records}
 
 
-def _dropped(connection: psycopg.Connection, batch: Batch, suspects: dict[int, _Suspect]) -> set[int]:
-    """Those of the missing that went with their chunks."""
-    missing = {entry: s.time_us for entry, s in suspects.items() if s.what == "missing" and s.time_us is not None}
+def _dropped(connection: psycopg.Connection, batch: Batch, suspects: Mapping[int, Suspect]) -> set[int]:
+    """The missing entries whose rows went with a chunk that retention dropped."""
+    missing = {e: one.time_us for e, one in suspects.items() if one.kind == "missing" and one.time_us is not None}
     ids = [batch.raw(entry)[0] for entry in missing]
-    gone = dropped_rows(connection, batch.stream, batch.ids, [(parse_id(i), i) for i in ids], list(missing.values()))
-    return set(compress(missing, gone))
+    dropped = dropped_rows(connection, batch.stream, batch.ids, [(parse_id(i), i) for i in ids], list(missing.values()))
+    return set(compress(missing, dropped))
 
 
 def _put_back(connection: psycopg.Connection, stage: StagingTable, rows: list[int]) -> dict[int, str]:
-    """Insert the rows that are missing. Returns why one did not go in, by row."""
+    """Insert the missing rows. Returns by row why it could not be inserted."""
+    if not rows:
+        return {}
     done = insert_each(connection, stage, stage.numbers(rows))
-    left = {stage.row(number): "a trigger on events skips its row" for number in done.left}
-    return left | {stage.row(number): _told(fault) for number, fault in done.refused.items()}
+    skipped = {stage.row(number): "a trigger on events skips its row" for number in done.left}
+    return skipped | {stage.row(number): _reason(fault) for number, fault in done.refused.items()}
 
 
-def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: Mapping | None) -> Reader:
+def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: EntryMapping | None) -> Reader:
     """Reads the drained ranges again, in the batches of a drain. Raises `SpillwayError`; see `drained_tail`."""
     limits = BatchLimits(clients.settings.batch_rows, clients.settings.batch_bytes)
     tail = drained_tail(clients, stream)
@@ -204,10 +156,10 @@ def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: Mappin
 
 
 @step("compare")
-def compare_batch(clients: Clients, batch: Batch, so_far: Comparison, repair: bool) -> None:
+def compare_batch(clients: Clients, batch: Batch, repair: bool) -> Comparison:
     """`compare`, as a task."""
     with clients.translate_errors(f"compare {batch.stream} {batch.ids}"), clients.postgres() as connection:
-        compare(connection, batch, so_far, repair)
+        return compare(connection, batch, repair)
 
 
 @step("drained ranges")

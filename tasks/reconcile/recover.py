@@ -20,7 +20,7 @@ from infra.errors.exceptions import Terminal
 from infra.mapping import Mapping, mappings_of
 from tasks.base.addresses import IdRange, id_text, parse_id
 from tasks.ledger.plan import check_stream
-from tasks.reconcile.compare import EVERY_TIME, Comparison, compare
+from tasks.reconcile.compare import EVERY_TIME, compare
 from tasks.streams.pages import Pages, stream_away
 from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import Tail
@@ -180,26 +180,15 @@ def _merged(stream: str, row: _Row) -> str:
     )
 
 
-class _Noted(Comparison):
-    """All entries that neither the table nor the quarantine has as they are."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entries: set[int] = set()
-
-    def note(self, what: str, entry: int, detail: str) -> None:
-        if what != "doubled":
-            self.entries.add(entry)
-
-
 def _not_in_the_table(connection: psycopg.Connection, reader: Reader, row: _Row) -> int:
-    """How many entries of a row there are from the first one on that is not in the table."""
-    noted = _Noted()
+    """How many entries of a row there are from the first one on that the table and the quarantine lack."""
+    absent: list[int] = []
     while (batch := reader.read()) is not None:
-        compare(connection, batch, noted, repair=False)
-    if not noted.entries:
+        found = compare(connection, batch, repair=False).discrepancies
+        absent += [one.entry_id for one in found if one.kind != "doubled"]
+    if not absent:
         return 0
-    first = min(noted.entries)
+    first = min(absent)
     return sum(1 for entry in row.there if entry >= first)
 
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tasks.backfill.backfill_plan import sample_rate
-from tasks.reconcile.compare import Comparison, compare
+from tasks.reconcile.compare import compare
 from tasks.table.chunks import chunks, open_chunks
 from tasks.table.quarantine import Selection
 from tasks.table.redrive import replay, replay_batches
@@ -41,14 +41,12 @@ def test_one_duplicate_in_a_batch_is_one_duplicate(database: psycopg.Connection,
 def test_reconciliation_finds_what_is_missing_and_puts_it_back(database: psycopg.Connection) -> None:
     entries = [event(n) for n in range(1, 8)]
     load(database, [*entries, entries[0]])
-    clean = Comparison()
-    compare(database, batch_of([*entries, entries[0]]), clean, repair=False)
+    clean = compare(database, batch_of([*entries, entries[0]]), repair=False)
     assert (clean.compared, clean.counts) == (8, {})
     database.execute("DELETE FROM events WHERE event_id = %s", [entries[2][b"event_id"].decode()])
-    found = Comparison()
-    compare(database, batch_of(entries), found, repair=False)
+    found = compare(database, batch_of(entries), repair=False)
     assert found.counts == {"missing": 1}
-    compare(database, batch_of(entries), Comparison(), repair=True)
+    compare(database, batch_of(entries), repair=True)
     assert table_rows(database) == flat_rows(entries)
 
 

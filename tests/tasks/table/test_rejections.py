@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from infra.errors.redact import one_line
-from tasks.reconcile.compare import Comparison, compare
+from tasks.reconcile.compare import compare
+from tasks.reconcile.comparison import ComparisonTotals
 from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch
 from tasks.table.quarantine import Selection
@@ -136,10 +137,9 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_no
     still = replay(database, portion, None, EVER, {}, "test")
     assert (still.tried, still.inserted, still.still_bad) == (1, 0, 1)
     database.execute("DELETE FROM spillway.quarantine")
-    found = Comparison()
-    compare(database, batch_of(entries), found, repair=True)
+    found = compare(database, batch_of(entries), repair=True)
     assert list(found.counts.values()) == [1]
-    (finding,) = found.findings("s")
+    (finding,) = ComparisonTotals().plus(found).findings("s")
     assert SECRET not in repr(finding)
     load(database, [entries[1]], first=30)
     alter("DROP TRIGGER IF EXISTS on_events ON events; ALTER TABLE events DROP CONSTRAINT IF EXISTS no_secret")

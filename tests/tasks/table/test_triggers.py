@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from infra.schema.migrate import apply_schema
-from tasks.reconcile.compare import Comparison, compare
+from tasks.reconcile.compare import compare
 from tests.support.own_table import WAYS, batch_of, load, quarantined
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
@@ -36,8 +36,7 @@ def test_an_entry_that_a_trigger_changed_is_a_duplicate_when_it_comes_again(
     assert load(database, [*ENTRIES[1:], event(9, user_id="User-9")], WAYS[way], first=20) == (1, 4, 0)
     assert database.execute(f"SELECT count(*), count(*) FILTER (WHERE {made}) FROM events").fetchall() == [(6, 6)]
     assert {number: kind for number, (kind, _) in quarantined(database).items()} == {6: "conflict"}
-    found = Comparison()
-    compare(database, batch_of(ENTRIES), found, repair=True)
+    found = compare(database, batch_of(ENTRIES), repair=True)
     assert (found.counts, found.repaired) == ({}, 0)
 
 
@@ -52,7 +51,7 @@ def test_what_the_triggers_do_while_rows_are_compared_is_undone(database: psycop
     alter(trigger_sql("INSERT INTO users.seen VALUES (NEW.event_id);"))
     load(database, ENTRIES[:2])
     before = database.execute("SELECT count(*) FROM users.seen").fetchall()
-    compare(database, batch_of(ENTRIES[:2]), Comparison(), repair=False)
+    compare(database, batch_of(ENTRIES[:2]), repair=False)
     assert database.execute("SELECT count(*) FROM users.seen").fetchall() == before
 
 
