@@ -25,7 +25,7 @@ from tasks.ledger.plan import make_plan
 from tasks.ledger.settle import settle
 from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import read_tail
-from tasks.table.insert import InsertRoute as LoadPath
+from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch
 from tests.support.tables import empty_tables
 
@@ -103,8 +103,8 @@ def plain_drain(workload: Workload, connections: int) -> Callable[[], None]:
             with clients.postgres() as connection:
                 planned = make_plan(clients.redis, connection, workload.stream)
                 reader = workload.reader(clients.redis, connection)
-            path = LoadPath()
-            _pump(clients, reader, connections, lambda c, batch: load_batch(c, batch, "benchmark", path))
+            straight = InsertRoute.STRAIGHT  # the table is empty
+            _pump(clients, reader, connections, lambda c, batch: load_batch(c, batch, "benchmark", straight))
             with clients.postgres() as connection:
                 settle(clients.redis, connection, planned)
 

@@ -82,6 +82,7 @@ class _Stream:
     planned: DrainPlan | None = None
     loaded: list[LoadResult] = field(default_factory=list)
     loading: int = 0
+    route: InsertRoute = InsertRoute.STRAIGHT  # of the next batch
     all_read: bool = False
     overtaken: bool = False
     settled: Settlement | None = None
@@ -141,9 +142,9 @@ class _Drain:
         """Read all that is left of a stream and hand it to the loads."""
         stream.all_read = stream.overtaken = False
         try:
-            reader, path = self._reader(stream), InsertRoute()
+            reader, stream.route = self._reader(stream), InsertRoute.STRAIGHT
             while not (stream.overtaken or stream.error) and (batch := read(self._clients, reader)) is not None:
-                future = load.submit(self._clients, batch, self._run, path, (), self._new_chunks)
+                future = load.submit(self._clients, batch, self._run, stream.route, (), self._new_chunks)
                 self._loading.append((future, batch, stream))
                 stream.loading += 1
                 while len(self._loading) > self._clients.settings.parallel_loads:
@@ -184,7 +185,9 @@ class _Drain:
     def _finish(self) -> None:
         """Wait for the oldest load and book it."""
         future, batch, stream = self._loading.popleft()
-        collect_load(future, batch, stream, stream.name, self._clients.settings.max_bad_share)
+        loaded = collect_load(future, batch, stream, stream.name, self._clients.settings.max_bad_share)
+        if loaded is not None:
+            stream.route = loaded.next_route
         stream.loading -= 1
         self._close(stream)
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
 import pyarrow as pa
 from prefect.futures import PrefectFuture
@@ -48,6 +49,16 @@ class SourceProgress:
         return SourceResult(self.source, tuple(self.loaded), self.error)
 
 
+class _Load(NamedTuple):
+    """A load under way. `merges`: it has rows for compressed chunks. `began`: monotonic seconds."""
+
+    future: PrefectFuture[LoadResult | None]
+    batch: Batch
+    progress: SourceProgress
+    merges: bool
+    began: float
+
+
 class Loads:
     """Slices of one source after the other, in the order of time; the next is read while others are loaded.
 
@@ -72,12 +83,12 @@ class Loads:
         most = config.batch_rows if rate is None else round(rate * _SLICE_SECONDS)
         self._limits = BatchLimits(max(1, min(config.batch_rows, most)), config.batch_bytes)
         self._openings = NewChunks(layout)
-        self._open = InsertRoute()  # of slices without rows for compressed chunks
+        self._route = InsertRoute.STRAIGHT  # of the next slice without rows for compressed chunks
         self._compressor = compressor
         self._ahead = _NO_DAY  # the first day of the sources that come after
         self._room = room
         self._reading: SourceProgress | None = None
-        self._loading: deque[tuple[PrefectFuture[LoadResult | None], Batch, SourceProgress, float]] = deque()
+        self._loading: deque[_Load] = deque()
         self._took = 0.0  # the last load, in seconds
         self._artifact = ProgressArtifact(0)
         self._next = time.monotonic()
@@ -128,13 +139,13 @@ class Loads:
         ):
             self._pace(batch.read)
             merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)
-            path = InsertRoute(merge=True) if merges else self._open
             while len(self._loading) >= self._room.loads():
                 self._finish_oldest()
             self._room.give_way(self._took)
             opens = self._openings.of(batch.moments)
-            future = load.submit(self._clients, batch, self._run, path, opens)
-            self._loading.append((future, batch, progress, time.monotonic()))
+            route = InsertRoute.MERGE if merges else self._route
+            future = load.submit(self._clients, batch, self._run, route, opens)
+            self._loading.append(_Load(future, batch, progress, merges, time.monotonic()))
 
     def _read(self, reader: BatchReader, source: BackfillSource) -> Batch | None:
         """Of a stream as a step, since Redis may be away for a moment; of a file, which is here, at once."""
@@ -148,12 +159,14 @@ class Loads:
         self._next = max(self._next, time.monotonic()) + rows / self._rate
 
     def _finish_oldest(self) -> None:
-        future, batch, progress, began = self._loading.popleft()
+        future, batch, progress, merges, began = self._loading.popleft()
         loaded = collect_load(future, batch, progress, _NAME)
         self._took = time.monotonic() - began
         # Its blocks are of many sizes: what lies free between others comes to 100 MB in 5,000,000 rows.
         pa.default_memory_pool().release_unused()
         if loaded is not None:
+            if not merges:
+                self._route = loaded.next_route
             self._artifact.advance(loaded.read)
             self._quarantined += loaded.quarantined
         if progress is self._reading and not progress.error and batch.min_time is not None and self._room.loads() > 1:

@@ -78,7 +78,7 @@ def compare(connection: psycopg.Connection, batch: Batch, repair: bool) -> Compa
         stage.fill(0, len(batch.rows))
         suspects = _suspect_rows(connection, batch, stage)
         suspects |= {
-            fault.entry: Suspect("unreadable", _reason(fault)) for fault in (*batch.faults, *stage.refused.values())
+            fault.entry: Suspect("unreadable", _reason(fault)) for fault in (*batch.faults, *stage.rejected.values())
         }
         suspects = with_repeats(suspects, ((int(batch.row_entry[row]), entry) for row, entry in batch.repeats))
         suspects = unexplained(suspects, _on_record(connection, batch, suspects))
@@ -144,8 +144,8 @@ def _put_back(connection: psycopg.Connection, stage: StagingTable, rows: list[in
     if not rows:
         return {}
     done = insert_each(connection, stage, stage.numbers(rows))
-    skipped = {stage.row(number): "a trigger on events skips its row" for number in done.left}
-    return skipped | {stage.row(number): _reason(fault) for number, fault in done.refused.items()}
+    skipped = {stage.row(number): "a trigger on events skips its row" for number in done.not_inserted}
+    return skipped | {stage.row(number): _reason(fault) for number, fault in done.rejected.items()}
 
 
 def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: EntryMapping | None) -> Reader:

@@ -1,10 +1,13 @@
-"""Put the rows of a batch into `events`, each once: inserted, duplicates, conflicts and refused rows are counted
-apart."""
+"""Insert the rows of a batch into `events`, each once.
+
+Inserted rows, duplicates, conflicts and rejected rows are counted separately.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import LiteralString
 
 import psycopg
@@ -19,9 +22,9 @@ from tasks.table.isolate import RowOutcomes, insert_each
 from tasks.table.stage import SAME_KEY, STAGING_TABLE, StagingTable, copy_events
 from tasks.table.triggers import dry_run, has_row_triggers
 
-# How many went in, and the numbers of the rows whose key was there. The keys that come back show it: looking each key
-# up in the table would cost every row. A row that repeats the key of an earlier one of the stage did not go in. `ON
-# CONFLICT` names our key: a conflict with any other unique index is an error, and no duplicate of ours.
+# Returns how many rows were inserted, and the numbers of those whose key was there. RETURNING shows the inserted keys:
+# looking up every key in the table would cost every row. A row that repeats the key of an earlier staged row is not
+# inserted either. ON CONFLICT names our key: a conflict with any other unique index is an error, not a duplicate.
 _MERGE: LiteralString = """
     WITH put AS (INSERT INTO {events} ({listed}) OVERRIDING SYSTEM VALUE
                  SELECT {staged} FROM {stage} ORDER BY time, event_id, number
@@ -31,8 +34,8 @@ _MERGE: LiteralString = """
 _NUMBERED_KEYS = sql.SQL("""(SELECT number, event_id, time,
                                     row_number() OVER (PARTITION BY event_id, time ORDER BY number) > 1 AS repeated
                                FROM {})""").format(STAGING_TABLE)
-# Of staged rows, those whose key is in the table: how many, which of them differ, and in what column first; and, if
-# asked, which are the same.
+# For staged rows whose key is in the table: how many there are, which of them differ and in which column first, and, if
+# requested, which do not differ.
 _COMPARE: LiteralString = """
     SELECT count(*), coalesce(array_agg(s.number) FILTER (WHERE compared.field IS NOT NULL), '{{}}'),
            coalesce(array_agg(compared.field) FILTER (WHERE compared.field IS NOT NULL), '{{}}'),
@@ -44,118 +47,130 @@ _COMPARE: LiteralString = """
                                 {own} END AS field) AS compared
      WHERE {which}"""
 _ALL: LiteralString = "{events} AS e"
-# A few: each is looked up, since the server thinks the temporary table has more of them and would read whole chunks
-# (25 ms instead of 250 ms for 400 of 40,000).
+# For a few rows: each is looked up. The server overestimates the temporary table and would otherwise read whole chunks
+# (250 ms instead of 25 ms for 400 of 40,000 rows).
 _EACH: LiteralString = "LATERAL (SELECT * FROM {events} AS e WHERE {same_key} OFFSET 0) AS e"
 _NUMBERED = sql.SQL("s.number = ANY(%(numbers)s::bigint[])")
-_FEW = 4  # in so many is a look-up
-_NOW = (
-    "SET CONSTRAINTS ALL IMMEDIATE"  # what is deferred would fail at COMMIT, when nobody can say which row it is about
-)
+_LOOKUP_RATIO = 4  # rows are looked up one by one if they are fewer than one in so many of those staged
+# A deferred constraint would fail at COMMIT, where the server no longer says which row violates it.
+_CHECK_CONSTRAINTS_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
 
 _SKIPPED = "a trigger on events skipped the row (it returned NULL), so the entry is not in the table"
 
 
-@dataclass
-class InsertRoute:
-    """Which way the next batch of a stream goes: straight into `events`, or through a temporary table.
+class InsertRoute(Enum):
+    """How a batch gets into `events`.
 
-    Straight is faster, and thrown away as a whole at the first key that is there already: so the way that the
-    last batch needed is the way for the next one.
+    STRAIGHT: one COPY into the table itself. Faster, but undone as a whole at the first key that the table has.
+    MERGE: a COPY into the staging table, and from there with ON CONFLICT.
     """
 
-    merge: bool = False
+    STRAIGHT = "straight"
+    MERGE = "merge"
 
 
-@dataclass
+@dataclass(frozen=True)
 class InsertResult:
-    """Of the events of a batch: each is counted where it happens, so that the ledger's CHECK is one that can fail."""
+    """What happened to the events of a batch.
 
-    inserted: int = 0
-    duplicates: int = 0
-    faults: list[Fault] = field(default_factory=list)
-
-
-def insert(connection: psycopg.Connection, batch: Batch, path: InsertRoute) -> InsertResult:
-    """Insert what can be inserted of `batch`, in the caller's transaction. Raises `psycopg.Error`.
-
-    Of events with one key the first in the stream that the server takes becomes the row, and counts as inserted even if
-    a trigger changes it on its way. A later one with the same content is a duplicate; with other content it is a
-    conflict.
+    Every event is counted where its fate is decided, not by subtraction, so that the ledger's CHECK can fail.
+    `faults`: the conflicts and the rows that the server rejected. `next_route`: the best route for the batch that
+    follows: MERGE as long as batches contain keys that the table has.
     """
-    outcome = InsertResult()
-    merging = _Merging(connection, batch, outcome)
-    if path.merge or not _insert_straight(connection, batch, outcome):
+
+    inserted: int
+    duplicates: int
+    faults: tuple[Fault, ...]
+    next_route: InsertRoute
+
+
+def insert(connection: psycopg.Connection, batch: Batch, route: InsertRoute) -> InsertResult:
+    """Insert all insertable events of `batch`, in the caller's transaction. Raises `psycopg.Error`.
+
+    Among events with the same key, the first one in the stream that the server accepts becomes the row. It counts as
+    inserted even if a trigger changes it on the way. Later ones with the same content are duplicates; those with
+    different content are conflicts.
+    """
+    merging = _Merging(connection, batch)
+    straight = 0
+    next_route = InsertRoute.STRAIGHT
+    if route is InsertRoute.STRAIGHT:
+        straight = _insert_straight(connection, batch)
+    if not straight:
         merging.merge(0, batch.unique)
-        path.merge = merging.met > 0
+        if merging.existing:
+            next_route = InsertRoute.MERGE
     merging.merge(batch.unique, len(batch.rows))
-    refused = merging.stage.refused
-    outcome.faults += [*refused.values(), *merging.conflicts.values()]
-    for row, entry in batch.repeats:
-        fault = refused.get(row) or merging.conflicts.get(row)
-        if fault is None:
-            outcome.duplicates += 1
-        else:  # what the server refused once it would refuse again, and what was a conflict is one again
-            outcome.faults.append(replace(fault, entry=entry))
-    return outcome
+    rejected, conflicts = merging.stage.rejected, merging.conflicts
+    # An exact repeat of a row meets the fate of that row.
+    repeated = [(rejected.get(row) or conflicts.get(row), entry) for row, entry in batch.repeats]
+    of_repeats = (replace(fault, entry=entry) for fault, entry in repeated if fault is not None)
+    return InsertResult(
+        inserted=straight + merging.inserted,
+        duplicates=merging.duplicates + sum(fault is None for fault, _ in repeated),
+        faults=(*rejected.values(), *conflicts.values(), *of_repeats),
+        next_route=next_route,
+    )
 
 
-def _insert_straight(connection: psycopg.Connection, batch: Batch, outcome: InsertResult) -> bool:
-    """Copy the rows whose keys differ into `events`, all or none: False if one of them is there, refused or skipped."""
+def _insert_straight(connection: psycopg.Connection, batch: Batch) -> int:
+    """COPY the rows with distinct keys into `events`, all or none. Returns how many; 0 if one is known or rejected."""
     if not batch.unique:
-        return True
+        return 0
     try:
         with connection.transaction():
             inserted = copy_events(connection, batch, batch.rows[: batch.unique])
             if inserted != batch.unique:  # a trigger skipped some
                 raise psycopg.Rollback
-            connection.execute(_NOW)
+            connection.execute(_CHECK_CONSTRAINTS_NOW)
     except psycopg.Error as error:
         if error_scope(error) is ErrorScope.SERVER:
             raise
-        return False
-    if inserted == batch.unique:
-        outcome.inserted += inserted
-    return inserted == batch.unique
+        return 0
+    return inserted if inserted == batch.unique else 0
 
 
 class _Merging:
-    """Moves what is staged into `events` and counts it. `met`: rows whose key was there. `conflicts`: by row."""
+    """Moves staged rows into `events` and counts them.
 
-    def __init__(self, connection: psycopg.Connection, batch: Batch, outcome: InsertResult) -> None:
+    `existing`: rows whose key was in the table, or that a trigger skipped. `conflicts`: by row of the batch.
+    """
+
+    def __init__(self, connection: psycopg.Connection, batch: Batch) -> None:
         self._connection = connection
         self._batch = batch
-        self._outcome = outcome
         self.stage = StagingTable(connection, batch)
-        self.met = 0
+        self.inserted = 0
+        self.duplicates = 0
+        self.existing = 0
         self.conflicts: dict[int, Fault] = {}
 
     def merge(self, start: int, stop: int) -> None:
-        """Merge the rows from `start` to before `stop`: of one key the first is the one that stays."""
+        """Merge the rows from `start` to before `stop`. Among rows with one key the first becomes the row."""
         if start >= stop:
             return
         self.stage.fill(start, stop)
         if not len(self.stage):
             return
         triggers = has_row_triggers(self._connection)
-        if triggers:  # what comes back does not tell which row it came from
+        if triggers:  # RETURNING shows the row that the trigger made, so it cannot be matched with the staged one
             done = insert_each(self._connection, self.stage)
         else:
             done = self._insert_staged(repeated=start >= self._batch.unique)
-        self.met += len(done.left)
-        self._outcome.inserted += done.inserted
-        if done.left and triggers:
-            self._judge(done.left)
-        elif done.left:
-            found, different, _ = self._compare(done.left, done.inserted + len(done.refused))
-            # Seen in the table, not concluded from what did not go in: a row that is neither would be a lost one.
-            self._outcome.duplicates += found - len(different)
-            self._note(different)
-        if done.refused:
-            self._refuse(done, triggers)
+        self.existing += len(done.not_inserted)
+        self.inserted += done.inserted
+        if done.not_inserted and triggers:
+            self._judge_with_triggers(done.not_inserted)
+        elif done.not_inserted:
+            found, different, _ = self._compare(done.not_inserted, done.inserted + len(done.rejected))
+            # Counted in the table, not deduced from what was not inserted: a row that is in neither would be a loss.
+            self.duplicates += found - len(different)
+            self._record_conflicts(different)
+        if done.rejected:
+            self._judge_rejected(done, triggers)
 
     def _insert_staged(self, repeated: bool) -> RowOutcomes:
-        """All in one statement; one span after the other if a row is refused."""
+        """All rows in one statement, or span by span if the server rejects one. `repeated`: rows may share a key."""
         merge = on_events(
             _MERGE,
             listed=self.stage.columns.listed,
@@ -168,20 +183,24 @@ class _Merging:
             with self._connection.transaction():
                 found = self._connection.execute(merge).fetchone()
                 assert found is not None  # an aggregate has one row
-                self._connection.execute(_NOW)
+                self._connection.execute(_CHECK_CONSTRAINTS_NOW)
         except psycopg.Error as error:
             if error_scope(error) is ErrorScope.SERVER:
                 raise
             return insert_each(self._connection, self.stage, cause=error)
-        return RowOutcomes(*found)
+        inserted, not_inserted = found
+        return RowOutcomes(inserted, not_inserted, {})
 
     def _compare(
         self, numbers: Sequence[int], others: int, list_same: bool = False
     ) -> tuple[int, dict[int, str], list[int]]:
-        """Compare staged rows with those that have their keys: how many have one, which differ and in what column, and
-        which are the same. `others`: how many rows are staged besides them."""
+        """Compare staged rows, given by their numbers, with the rows of `events` that have the same keys.
+
+        Returns how many have such a row, by number the first column in which that row differs, and the numbers of
+        those that do not differ (only if `list_same`). `others`: how many rows are staged besides these.
+        """
         times = {"first": self._batch.min_time, "last": self._batch.max_time, "list_same": list_same}
-        if len(numbers) * _FEW < len(self.stage):
+        if len(numbers) * _LOOKUP_RATIO < len(self.stage):
             rows, which = on_events(_EACH, same_key=SAME_KEY), sql.Composed([_NUMBERED])
         else:  # many: the server chooses how to join
             rows = on_events(_ALL)
@@ -193,31 +212,31 @@ class _Merging:
         found, different, columns, same = row
         return found, dict(zip(different, columns, strict=True)), same
 
-    def _judge(self, numbers: Sequence[int]) -> None:
-        """Rows that did not go in, of a table with triggers: compared with the table as the triggers make them."""
+    def _judge_with_triggers(self, numbers: Sequence[int]) -> None:
+        """Judge rows that were not inserted into a table with triggers: compare what the triggers make of them."""
         made = dry_run(self._connection, self.stage.columns, numbers)
-        if made is None:  # the triggers cannot be asked: as they came
+        if made is None:  # the triggers cannot be run on a copy: compare the rows as they are
             _, different, same = self._compare(numbers, 1, list_same=True)
             present = {*different, *same}
         else:
-            different, present = made.different, set(made.present)
-        self._outcome.duplicates += len(present) - len(different)
-        self._note(different)
+            different, present = dict(made.different), set(made.present)
+        self.duplicates += len(present) - len(different)
+        self._record_conflicts(different)
         for number in numbers:
             if number not in present:
-                self.stage.refused[self.stage.row(number)] = Fault(self.stage.entry(number), "", _SKIPPED)
+                self.stage.reject(number, Fault(self.stage.entry(number), "", _SKIPPED))
 
-    def _refuse(self, done: RowOutcomes, triggers: bool) -> None:
-        """Refused rows are duplicates or conflicts all the same if the table has their keys."""
-        _, different, same = self._compare(list(done.refused), 1, list_same=True)
+    def _judge_rejected(self, done: RowOutcomes, triggers: bool) -> None:
+        """Rejected rows are duplicates or conflicts all the same if the table has their keys."""
+        _, different, same = self._compare(list(done.rejected), 1, list_same=True)
         if triggers:
-            different = {}  # the row may differ because of the trigger: the server's words say more
-        self._outcome.duplicates += len(same)
-        self._note(different)
-        for number in done.refused.keys() - {*different, *same}:
-            self.stage.refused[self.stage.row(number)] = done.refused[number]
+            different = {}  # the trigger may have caused the difference: the server's message says more
+        self.duplicates += len(same)
+        self._record_conflicts(different)
+        for number in done.rejected.keys() - {*different, *same}:
+            self.stage.reject(number, done.rejected[number])
 
-    def _note(self, different: Mapping[int, str]) -> None:
+    def _record_conflicts(self, different: Mapping[int, str]) -> None:
         for number, column in different.items():
             reason = f"conflict: the table has this event_id and time with another {column}"
             self.conflicts[self.stage.row(number)] = Fault(self.stage.entry(number), column, reason, conflict=True)

@@ -1,12 +1,12 @@
-"""Put staged rows into `events` one span after the other, and leave out those that the server rejects.
+"""Insert staged rows span by span, without those that the server rejects.
 
-In one statement on the server, since a batch may have 25,000 such rows: no round trip for each of them.
+The loop runs on the server, in one DO statement: a batch may have 25,000 rejected rows, too many for a round trip each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import LiteralString
 
 import psycopg
@@ -18,18 +18,19 @@ from infra.table import events_table
 from tasks.table.row_columns import RowColumns
 from tasks.table.stage import STAGING_TABLE, RejectedRow, StagingTable, rejected_row
 
-_LEFT = sql.Identifier("pg_temp", "spillway_left")
-# With a primary key, so that a span of few rows is found without reading all that is staged.
+_NOT_INSERTED = sql.Identifier("pg_temp", "spillway_not_inserted")
+# The unique index finds a span of a few rows without reading the whole staging table.
 _PREPARE = sql.SQL("""
     CREATE UNIQUE INDEX IF NOT EXISTS spillway_stage_number ON {stage} (number);
     ANALYZE {stage};
-    DROP TABLE IF EXISTS {left};
-    CREATE TEMP TABLE spillway_left (number BIGINT, state TEXT, words TEXT, detail TEXT, field TEXT) ON COMMIT DROP
-    """).format(stage=STAGING_TABLE, left=_LEFT)
+    DROP TABLE IF EXISTS {not_inserted};
+    CREATE TEMP TABLE spillway_not_inserted
+        (number BIGINT, state TEXT, message TEXT, detail TEXT, field TEXT) ON COMMIT DROP
+    """).format(stage=STAGING_TABLE, not_inserted=_NOT_INSERTED)
 
-# All rows at first. A span that fails, or of which only some rows go in, is undone and halved. It grows again after as
-# many successes as it has rows, four at most: where every other row is bad, most spans are of one row. Deferred
-# constraints are checked at the end of each INSERT: at COMMIT nobody could say which row they are about.
+# Starts with all rows as one span. A span that fails is undone and halved. The size doubles again after as many
+# successes as the span has rows, four at most: if every other row is bad, most spans hold one row. Deferred constraints
+# are checked at the end of each INSERT: at COMMIT the server no longer says which row violates them.
 _PUT = """
 DO $spillway$
 DECLARE
@@ -39,9 +40,9 @@ DECLARE
     _streak int := 0;
     _found bigint;
     _works boolean := false;
-    _refused int := 0;
+    _rejected int := 0;
     _state text;
-    _words text;
+    _message text;
     _detail text;
     _field text;
 BEGIN
@@ -59,7 +60,7 @@ BEGIN
                 RAISE EXCEPTION USING ERRCODE = 'SPLIT';
             END IF;
             IF _found = 0 THEN
-                INSERT INTO {left} (number) SELECT unnest(_numbers[_at:_at + _size - 1]);
+                INSERT INTO {not_inserted} (number) SELECT unnest(_numbers[_at:_at + _size - 1]);
             END IF;
             _works := true;
             _at := _at + _size;
@@ -69,7 +70,7 @@ BEGIN
                 _streak := 0;
             END IF;
         EXCEPTION WHEN {caught} THEN
-            GET STACKED DIAGNOSTICS _state = RETURNED_SQLSTATE, _words = MESSAGE_TEXT,
+            GET STACKED DIAGNOSTICS _state = RETURNED_SQLSTATE, _message = MESSAGE_TEXT,
                                     _detail = PG_EXCEPTION_DETAIL, _field = COLUMN_NAME;
             IF left(_state, 2) = ANY({server_classes}::text[]) AND NOT _state = ANY({raised}::text[]) THEN
                 RAISE;
@@ -78,35 +79,41 @@ BEGIN
             IF _size > 1 THEN
                 _size := _size / 2;
             ELSE
-                _refused := _refused + 1;
+                _rejected := _rejected + 1;
                 IF left(_state, 2) = ANY({statement_classes}::text[]) AND NOT _state = ANY({raised}::text[])
-                   AND NOT _works AND (_refused >= {hopeless} OR _at = cardinality(_numbers)) THEN
+                   AND NOT _works AND (_rejected >= {hopeless} OR _at = cardinality(_numbers)) THEN
                     RAISE;
                 END IF;
-                INSERT INTO {left} VALUES (_numbers[_at], _state, _words, _detail, _field);
+                INSERT INTO {not_inserted} VALUES (_numbers[_at], _state, _message, _detail, _field);
                 _at := _at + 1;
             END IF;
         END;
     END LOOP;
 END $spillway$"""
-_FETCH = sql.SQL("SELECT number, state, words, detail, field FROM {} ORDER BY number").format(_LEFT)
-_HOPELESS = 32  # rows refused for a reason that is about the statement, before any went in
+_FETCH = sql.SQL("SELECT number, state, message, detail, field FROM {} ORDER BY number").format(_NOT_INSERTED)
+# Rows rejected for a reason that concerns the statement before any was inserted: after so many, the statement fails.
+_HOPELESS = 32
 
 
-@dataclass
+@dataclass(frozen=True)
 class RowOutcomes:
-    """What became of staged rows: `inserted` of them went in. `left`: the numbers of those that the server neither put
-    in nor refused, because their key is there or a trigger skipped them. `refused`: by number, why."""
+    """What happened to staged rows. `inserted`: how many were. `rejected`: by number, why the server rejects a row.
 
-    inserted: int = 0
-    left: list[int] = field(default_factory=list)
-    refused: dict[int, RejectedRow] = field(default_factory=dict)
+    `not_inserted`: the numbers of the rows whose key the table has, or that a trigger skipped.
+    """
+
+    inserted: int
+    not_inserted: Sequence[int]
+    rejected: Mapping[int, RejectedRow]
 
 
 @dataclass(frozen=True)
 class InsertTarget:
-    """A table to put staged rows with these `columns` into. `number`: its column for their numbers, if it has one.
-    `exact`: which rows went in is to be known, so a span of which only some did is undone and halved."""
+    """A table that staged rows with these `columns` are put into.
+
+    `number`: its column for the numbers of the rows, if it has one. `exact`: the caller must know which rows were
+    inserted, so a span of which only some were is undone and halved.
+    """
 
     table: sql.Identifier
     columns: RowColumns
@@ -121,12 +128,12 @@ def insert_each(
     only: Sequence[int] | None = None,
     cause: psycopg.Error | None = None,
 ) -> RowOutcomes:
-    """Put into `events` what is staged, or the rows with the numbers `only`, in the caller's transaction. `cause`: what
-    they met before, all together.
+    """Insert the staged rows, or those with the numbers `only`, into `events`, in the caller's transaction.
 
-    Raises `psycopg.Error` for what is not about a row; see `infra.errors.classify.error_scope`.
+    `cause`: the error that inserting them all together raised. Raises `psycopg.Error` for an error that does not
+    concern a row; see `infra.errors.classify.error_scope`.
     """
-    # `ON CONFLICT` names our key: a conflict with any other unique index is an error, and no duplicate of ours.
+    # ON CONFLICT names our key: a conflict with any other unique index is an error, not a duplicate.
     conflict: LiteralString = "ON CONFLICT (event_id, time) DO NOTHING"
     target = InsertTarget(events_table(), stage.columns, on_conflict=conflict, exact=True)
     put_each(connection, target, only, cause)
@@ -136,7 +143,7 @@ def insert_each(
 def put_each(
     connection: psycopg.Connection, target: InsertTarget, only: Sequence[int] | None, cause: psycopg.Error | None = None
 ) -> None:
-    """Put staged rows into any table, and note those left out. As `insert_each`."""
+    """Insert staged rows into any table, and list those not inserted in a temporary table. See `insert_each`."""
     raised: set[str] = set()
     while True:
         if cause is not None and cause.sqlstate and error_scope(cause) is ErrorScope.ROW:
@@ -147,8 +154,8 @@ def put_each(
                 connection.execute(_statement(target, only, raised))
                 return
         except psycopg.Error as error:
-            # A trigger may raise a deadlock or a timeout, too. That one came from a trigger can be seen from here only,
-            # so from now on this SQLSTATE is taken for a row's fault.
+            # A trigger may also raise the SQLSTATE of a deadlock or a timeout. Only here, by the context of the error,
+            # can that be seen. From now on the DO statement takes this SQLSTATE for the fault of a row.
             if error_scope(error) is not ErrorScope.ROW or error.sqlstate in raised:
                 raise
             cause = error
@@ -156,8 +163,8 @@ def put_each(
 
 def _statement(target: InsertTarget, only: Sequence[int] | None, raised: set[str]) -> sql.Composed:
     which = sql.SQL("") if only is None else sql.SQL("WHERE number = ANY({}::bigint[])").format(list(only))
-    # OTHERS has neither of the two. A cancellation is a statement's timeout or a person's wish, unless a trigger raised
-    # it.
+    # OTHERS does not catch these two. A cancellation is a statement timeout or the request of a user, unless a trigger
+    # raised it.
     caught = "others OR assert_failure" + (" OR query_canceled" if QUERY_CANCELED in raised else "")
     return sql.SQL(_PUT).format(
         stage=STAGING_TABLE,
@@ -166,7 +173,7 @@ def _statement(target: InsertTarget, only: Sequence[int] | None, raised: set[str
         staged_number=sql.SQL(", number" if target.number else ""),
         on_conflict=sql.SQL(target.on_conflict),
         exact=target.exact,
-        left=_LEFT,
+        not_inserted=_NOT_INSERTED,
         listed=target.columns.listed,
         staged=target.columns.staged,
         which=which,
@@ -179,11 +186,11 @@ def _statement(target: InsertTarget, only: Sequence[int] | None, raised: set[str
 
 
 def _fetch(connection: psycopg.Connection, stage: StagingTable, count: int) -> RowOutcomes:
-    result = RowOutcomes()
-    for number, state, words, detail, column in connection.execute(_FETCH).fetchall():
+    not_inserted: list[int] = []
+    rejected: dict[int, RejectedRow] = {}
+    for number, state, message, detail, column in connection.execute(_FETCH).fetchall():
         if state is None:
-            result.left.append(number)
+            not_inserted.append(number)
         else:
-            result.refused[number] = rejected_row(stage.entry(number), column or "", words or "", detail or "", state)
-    result.inserted = count - len(result.left) - len(result.refused)
-    return result
+            rejected[number] = rejected_row(stage.entry(number), column or "", message or "", detail or "", state)
+    return RowOutcomes(count - len(not_inserted) - len(rejected), not_inserted, rejected)

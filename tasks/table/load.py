@@ -1,9 +1,9 @@
-"""Load one batch: its ledger row, its events and its quarantine in one transaction, or none of it."""
+"""Load one batch: its ledger row, its events and its quarantined entries, in one transaction or not at all."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -21,8 +21,9 @@ from tasks.table.insert import InsertRoute, insert
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import quarantine_entries
 
-# Without ON CONFLICT a row is put in first and then compared: of two loads at the same moment each would wait for the
-# other, in a deadlock. So, one looks first, and who waits here has nothing yet that another could wait for.
+# Without ON CONFLICT the server would insert the row first and check the exclusion constraint afterwards: two
+# simultaneous loads would each wait for the other, a deadlock. With it, the second load waits before it inserts
+# anything, so a waiting load holds no lock that others need.
 _INSERT_LEDGER = """
     INSERT INTO spillway.ledger (stream, ids, loaded_by)
     SELECT id, numrange(%(start)s, %(stop)s), %(run)s FROM spillway.streams WHERE name = %(stream)s
@@ -51,9 +52,9 @@ _PARTS = fill_in("""
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What became of the entries of one range: read = inserted + duplicates + quarantined.
+    """What happened to the entries of one range: read = inserted + duplicates + quarantined.
 
-    `causes`: of those in quarantine, how many entries each cause has.
+    `causes`: the quarantined entries, counted by cause; see `count_causes`. `next_route`: see `InsertResult`.
     """
 
     read: int
@@ -62,37 +63,40 @@ class LoadResult:
     quarantined: int
     bytes: int
     causes: Mapping[str, int] = field(default_factory=dict, compare=False)
+    next_route: InsertRoute = field(default=InsertRoute.STRAIGHT, compare=False)
 
 
 _COUNTS = ("read", "inserted", "duplicates", "quarantined", "bytes")
 
 
-class _Taken(Exception):
-    """The ledger did not take the range."""
+class _RangeTaken(Exception):
+    """The ledger already has ids of the range."""
 
 
-def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: InsertRoute) -> LoadResult:
-    """Commit `batch` for the run `run`, whole.
+def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: InsertRoute) -> LoadResult:
+    """Commit `batch` for the run `run`, completely or not at all.
 
-    Raises `AlreadyDrained` where the ledger has any of its ids, unless this very run committed this very range
-    (the answer to its commit was lost): then what it did is returned. Raises `psycopg.Error` with nothing done.
+    Raises `AlreadyDrained` if the ledger has any of its ids, unless this run has committed exactly this range before
+    (the reply to its COMMIT was lost): then the counts of that load are returned. Raises `Terminal` if the stream is
+    not registered, `psycopg.Error` with nothing done.
     """
     key = {"stream": batch.stream, "start": batch.ids.start, "stop": batch.ids.stop, "run": run}
     try:
         with connection.transaction():
-            # First, so that of two who load the same range the second waits here, before it has done the work.
+            # First, so that the second of two loads of one range waits here, before it does the work.
             if connection.execute(_INSERT_LEDGER, key).rowcount != 1:
-                raise _Taken
-            outcome = insert(connection, batch, path)
+                raise _RangeTaken
+            outcome = insert(connection, batch, route)
             faults = (*batch.faults, *outcome.faults)
             quarantine_entries(connection, batch, faults)
             loaded = LoadResult(
-                batch.read, outcome.inserted, outcome.duplicates, len(faults), batch.bytes, count_causes(faults)
-            )
+                batch.read, outcome.inserted, outcome.duplicates, len(faults), batch.bytes,
+                count_causes(faults), outcome.next_route,
+            )  # fmt: skip
             counts = {name: getattr(loaded, name) for name in _COUNTS}
             connection.execute(_FILL_LEDGER, key | counts | {"min_time": batch.min_time, "max_time": batch.max_time})
             return loaded
-    except _Taken:
+    except _RangeTaken:
         if connection.execute(_KNOWN, key).fetchone() is None:
             raise Terminal(f"stream {batch.stream} is not in spillway.streams any more; drain it again") from None
         row = connection.execute(_FIND_LEDGER, key).fetchone()
@@ -100,13 +104,13 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, path: Ins
             raise AlreadyDrained(f"{batch.stream} {batch.ids}: drained by another run") from None
         inserted, duplicates, quarantined = row
         causes = count_causes(batch.faults) + Counter({UNKNOWN_CAUSE: quarantined - len(batch.faults)})
-        return LoadResult(batch.read, inserted, duplicates, quarantined, batch.bytes, causes)
+        return LoadResult(batch.read, inserted, duplicates, quarantined, batch.bytes, causes, route)
 
 
 def check_bad_share(batch: Batch, loaded: LoadResult, max_bad_share: float) -> None:
-    """Raise `Terminal` where more than `max_bad_share` of a stream's range went to quarantine: a mapping may be wrong.
+    """Raise `Terminal` if more than `max_bad_share` of a range went to quarantine: the mapping may be wrong.
 
-    All of it is kept by then.
+    Called after the load: everything is committed by then.
     """
     if not exceeds_bad_share(loaded.quarantined, loaded.read, max_bad_share):
         return
@@ -118,32 +122,39 @@ def check_bad_share(batch: Batch, loaded: LoadResult, max_bad_share: float) -> N
     )
 
 
-def load_in_parts(connection: psycopg.Connection, batch: Batch, run: str, path: InsertRoute) -> LoadResult:
-    """`load_batch`, in halves and halves of them where the server would have to decompress more rows for it than it is
-    allowed to in one transaction (`timescaledb.max_tuples_decompressed_per_dml_transaction`)."""
+def load_in_parts(connection: psycopg.Connection, batch: Batch, run: str, route: InsertRoute) -> LoadResult:
+    """`load_batch`, or if the server refuses to decompress that many rows in one transaction, the same in halves.
+
+    The limit is `timescaledb.max_tuples_decompressed_per_dml_transaction`. Halves are halved again as needed, each in
+    a transaction of its own. Raises as `load_batch`; the halves that were committed by then stay.
+    """
     try:
-        return load_batch(connection, batch, run, path)
+        return load_batch(connection, batch, run, route)
     except psycopg.errors.ConfigurationLimitExceeded:
         if batch.read < 2:
             raise
     except AlreadyDrained:
         if batch.read < 2 or not _was_begun(connection, batch, run):
             raise
-    path.merge = True
-    return sum_up(load_in_parts(connection, half, run, path) for half in batch.split())
+    route = InsertRoute.MERGE
+    parts = []
+    for half in batch.split():
+        parts.append(load_in_parts(connection, half, run, route))
+        route = parts[-1].next_route
+    return sum_results(parts)
 
 
 def _was_begun(connection: psycopg.Connection, batch: Batch, run: str) -> bool:
-    """Whether an earlier attempt of this very run has committed a part of the range. The parts are the same again."""
+    """Whether an earlier attempt of this run has committed part of the range. A second attempt makes the same parts."""
     key = {"stream": batch.stream, "start": batch.ids.start, "stop": batch.ids.stop, "run": run}
     return connection.execute(_PARTS, key).fetchone() is not None
 
 
-def sum_up(parts: Iterable[LoadResult]) -> LoadResult:
-    """All together."""
-    done = list(parts)
-    counts = {name: sum(getattr(part, name) for part in done) for name in _COUNTS}
-    return LoadResult(**counts, causes=sum((Counter(part.causes) for part in done), Counter()))
+def sum_results(parts: Sequence[LoadResult]) -> LoadResult:
+    """The totals of the parts of a batch, of which there is at least one, with the `next_route` of the last one."""
+    counts = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
+    causes = sum((Counter(part.causes) for part in parts), Counter[str]())
+    return LoadResult(**counts, causes=causes, next_route=parts[-1].next_route)
 
 
 @step("load")
@@ -151,21 +162,21 @@ def load(
     clients: Clients,
     batch: Batch,
     run: str,
-    path: InsertRoute,
-    opens: Sequence[int] = (),
+    route: InsertRoute,
+    new_chunk_times: Sequence[int] = (),
     new_chunks: NewChunkLimit | None = None,
 ) -> LoadResult | None:
-    """`load_in_parts`, as a task; None where another run has drained a part of the range, which is no failure.
+    """`load_in_parts`, as a task. Returns None if another run has drained part of the range, which is no failure.
 
-    `opens`: times (microseconds since 1970) whose chunks are likely not there yet, and are made beforehand.
-    `new_chunks`: what bounds the chunks that the run may make; None where somebody has agreed to all of them.
+    `new_chunk_times`: times (microseconds since 1970) whose chunks probably do not exist yet; they are made first.
+    `new_chunks`: limits the chunks that the run may make. None means no limit: somebody has agreed to all of them.
     """
     with clients.translate_errors(f"load {batch.stream} {batch.ids}"), clients.postgres() as connection:
-        with suppress(psycopg.Error):  # it only spares others a wait; what is wrong the load tells
-            open_chunks(connection, opens)
+        with suppress(psycopg.Error):  # it only saves others a wait; the load itself reports any error
+            open_chunks(connection, new_chunk_times)
         if new_chunks is not None:
             new_chunks.admit(connection, batch)
         try:
-            return load_in_parts(connection, batch, run, path)
+            return load_in_parts(connection, batch, run, route)
         except AlreadyDrained:
             return None

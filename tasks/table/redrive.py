@@ -110,7 +110,7 @@ def replay(
         batch = Batch(portion.stream, ids, columns_of_page(page), mapping, window)
         if new_chunks is not None:
             new_chunks.admit(connection, batch)
-        outcome = insert(connection, batch, InsertRoute(merge=True))
+        outcome = insert(connection, batch, InsertRoute.MERGE)
         faults = {batch.raw(fault.entry)[0]: fault for fault in (*batch.faults, *outcome.faults)}
         replayed = {entry.decode(): fields for entry, fields in page}
         with connection.cursor() as cursor:

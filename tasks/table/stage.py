@@ -1,4 +1,8 @@
-"""The temporary table through which rows go that cannot be copied straight into `events`."""
+"""The staging table: a temporary table for rows that cannot be copied straight into `events`.
+
+A staged row has three positions, and each has one name: its `number` in the staging table, its `row` in `Batch.rows`,
+and the `entry` of the batch that it was made from (see `Batch`).
+"""
 
 from __future__ import annotations
 
@@ -29,9 +33,10 @@ SAME_KEY = sql.SQL(
         AND e.time BETWEEN {timestamptz_sql("%(first)s")} AND {timestamptz_sql("%(last)s")}"""
 )
 _COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT {format})")
-# The columns with the types that they have in `events` today, and nothing else of the user's: no NOT NULL, no default,
-# no name. So nothing can collide with `number`. For one transaction only: a pooler gives the session to somebody else.
-# It is to stay in memory, unless another client of the pool used temporary tables here: then their size is fixed.
+# The columns have the types that they have in `events` now, but no NOT NULL, no default, and none of the user's names,
+# so that nothing can collide with `number`. The table lives for one transaction, since a connection pooler may give the
+# session to another client. `temp_buffers` keeps it in memory; it cannot be changed if another client of the pool has
+# already used temporary tables in this session.
 _MAKE: LiteralString = """
     DO $$ BEGIN
         PERFORM set_config('temp_buffers', '32MB', true);
@@ -42,18 +47,20 @@ _MAKE: LiteralString = """
     ALTER TABLE {stage} ADD COLUMN number BIGINT GENERATED ALWAYS AS IDENTITY;
     """
 _EMPTY = sql.SQL("TRUNCATE {}").format(STAGING_TABLE)
-# A row number grows by one with each row, and by some more with a COPY that failed.
+# The number grows by one for each row, and also for the rows of a COPY that failed.
 _LAST_NUMBER = "SELECT currval(pg_get_serial_sequence('pg_temp.spillway_stage', 'number'))"
 
-# In the context of an error of COPY: its line, and the column if one is to blame. In any language, since only the names
-# and the number are looked at. Where a language puts the number first, halves are tried.
+# Matches the context of a COPY error: the line, and the column if there is one. Works in every language of the server,
+# since only the names and the number count. If the number comes first, nothing matches, and the span is halved.
 _LINE = r"\bspillway_stage\b\D*(\d+)(?:.*?\b({names})\b)?"
-_REASON_LENGTH = 2_000  # characters: a trigger may raise anything
+_REASON_LENGTH = 2_000  # characters: a trigger may raise a message of any length
 
 
 def copy_events(connection: psycopg.Connection, batch: Batch, rows: Any, table: sql.Identifier | None = None) -> int:
-    """Copy encoded rows of a batch straight into `events`, or another table with its columns; returns how many the
-    server took. Raises `psycopg.Error`."""
+    """COPY encoded rows of a batch into `events`, or into another table with the same columns.
+
+    Returns how many rows the server inserted: fewer than were sent if a trigger skipped some. Raises `psycopg.Error`.
+    """
     columns = RowColumns(batch.own)
     return _copy(connection, columns, table or events_table(), columns.listed, rows)
 
@@ -74,23 +81,24 @@ def _copy(
 
 @dataclass(frozen=True)
 class RejectedRow(Fault):
-    """A row that the server rejects. `reason` has its words, which may quote the row: they belong into the quarantine
-    and nowhere else. `state`: the SQLSTATE."""
+    """A row that the server rejects. `state`: the SQLSTATE.
+
+    `reason` is the server's message, which may quote the row: it belongs in the quarantine and nowhere else.
+    """
 
     state: str = ""
 
 
-def rejected_row(entry: int, column: str, words: str, detail: str, state: str) -> RejectedRow:
+def rejected_row(entry: int, column: str, message: str, detail: str, state: str) -> RejectedRow:
     """The fault of an entry whose row the server rejects."""
-    reason = words + (f": {detail}" if detail else "")
+    reason = message + (f": {detail}" if detail else "")
     if len(reason) > _REASON_LENGTH:
         reason = reason[:_REASON_LENGTH] + "…"
     return RejectedRow(entry, column, f"{reason} [{state}]", state=state)
 
 
 class StagingTable:
-    """Rows of a batch in the temporary table, each with a number. `refused`: by row, why the server does not take
-    it."""
+    """Rows of a batch in the staging table. `rejected`: the fault of each row that the server rejects, by row."""
 
     def __init__(self, connection: psycopg.Connection, batch: Batch) -> None:
         self._connection = connection
@@ -99,25 +107,24 @@ class StagingTable:
         self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
         self._made = False
         self.columns = RowColumns(batch.own)
-        self.refused: dict[int, Fault] = {}
+        self.rejected: dict[int, Fault] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def fill(self, start: int, stop: int) -> None:
-        """Replace what is staged by all rows from `start` to before `stop` that their types admit.
+        """Stage the rows from `start` to before `stop` instead of the present ones, except those that a type rejects.
 
-        In the caller's transaction; raises `psycopg.Error`. All rows at first, fewer after a refusal, more after a
-        success, so that a batch in which many are refused costs each of them a short COPY and not the rest of the
-        batch.
+        Runs in the caller's transaction. Tries all rows in one COPY, fewer after a rejection and more after a success,
+        so that each rejected row costs a short COPY, not one of the whole batch. Raises `psycopg.Error`.
         """
         make = on_events(_MAKE, stage=STAGING_TABLE, columns=self.columns.named_as_staged)
         self._connection.execute(_EMPTY if self._made else make)
         self._made = True
         rows, numbers = [], []
-        size, bad = stop - start, stop  # `bad`: the row that COPY has named
+        size, bad = stop - start, stop  # `bad`: the row that the last COPY rejected
         while start < stop:
-            if start in self.refused:
+            if start in self.rejected:
                 start, bad = start + 1, stop
                 continue
             end = min(start + size, bad)
@@ -142,27 +149,31 @@ class StagingTable:
         self._numbers = np.concatenate([np.zeros(0, np.int64), *numbers])
 
     def row(self, number: int) -> int:
-        """The row of the batch that has this number in the temporary table."""
+        """The row of the batch that has this number."""
         return int(self._rows[np.searchsorted(self._numbers, number)])
 
     def numbers(self, rows: Sequence[int]) -> list[int]:
-        """The numbers of rows of the batch, all of which are staged."""
+        """The numbers of these rows of the batch. All of them must be staged."""
         found: list[int] = self._numbers[np.searchsorted(self._rows, np.array(rows, np.int64))].tolist()
         return found
 
     def entry(self, number: int) -> int:
-        """The place in the batch of the entry whose row has this number."""
+        """The position in the batch of the entry whose row has this number."""
         return int(self._batch.row_entry[self.row(number)])
 
+    def reject(self, number: int, fault: Fault) -> None:
+        """Record the fault of the row with this number."""
+        self.rejected[self.row(number)] = fault
+
     def _blame(self, error: psycopg.Error, start: int, end: int) -> int:
-        """Note the row that COPY names, and return it; `end` if it names none of these."""
+        """Record the row that a COPY error names, and return it. Returns `end` if it names no row of the span."""
         names = self.columns.names
         line = re.search(_LINE.format(names="|".join(names)), error.diag.context or "")
         row = start if end - start == 1 else start + int(line[1]) - 1 if line else end
         if not start <= row < end:
             return end
         column = names[line[2]] if line and line[2] else error.diag.column_name or ""
-        self.refused[row] = rejected_row(
+        self.rejected[row] = rejected_row(
             int(self._batch.row_entry[row]),
             column,
             error.diag.message_primary or "",

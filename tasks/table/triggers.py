@@ -1,10 +1,10 @@
-"""What the triggers of `events` make of rows that come again: such a row is a duplicate if the row in the table is what
-they would make of it today."""
+"""The user's triggers on `events` may change rows. A row that arrives again is a duplicate if the row in the table is
+what the triggers would make of it now."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import LiteralString
 
 import psycopg
@@ -20,7 +20,7 @@ from tasks.table.isolate import InsertTarget, put_each
 from tasks.table.row_columns import RowColumns
 from tasks.table.stage import SAME_KEY
 
-# Those of the user's that run before an INSERT for each row: they may change the row, its key too, or skip it.
+# The user's triggers that run BEFORE INSERT FOR EACH ROW: they may change the row, including its key, or skip it.
 _TRIGGERS = f"""
     SELECT t.tgname, pg_get_triggerdef(t.oid), format(' ON %%I.%%I ', n.nspname, c.relname)
       FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -40,7 +40,7 @@ _TIMES = fill_in(
     first=micros_sql("min(time)"),
     last=micros_sql("max(time)"),
 )
-_LOOK: LiteralString = """
+_COMPARE: LiteralString = """
     SELECT s.{number},
            CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
                 WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' {own} END, count(*)
@@ -48,27 +48,31 @@ _LOOK: LiteralString = """
      GROUP BY 1, 2"""
 
 
-@dataclass
+@dataclass(frozen=True)
 class TriggeredRows:
-    """Rows as the triggers make them, by number. `present`: how many rows of the table have its key then. `different`:
-    the first column in which that one is another."""
+    """Staged rows as the triggers change them, compared with the table. Both by number of the staged row.
 
-    present: dict[int, int] = field(default_factory=dict)
-    different: dict[int, str] = field(default_factory=dict)
+    `present`: how many rows of the table have the key of the changed row. `different`: the first column in which such
+    a row differs from it.
+    """
+
+    present: Mapping[int, int]
+    different: Mapping[int, str]
 
 
 def has_row_triggers(connection: psycopg.Connection) -> bool:
-    """Whether the user has triggers that may change or skip a row."""
+    """Whether the user has triggers that may change or skip a row. Raises `psycopg.Error`."""
     return bool(connection.execute(_TRIGGERS, [events_name()]).fetchall())
 
 
 def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequence[int]) -> TriggeredRows | None:
-    """What the triggers make of staged rows, and how the table compares with it; None if that cannot be found out.
+    """Run the triggers on staged rows, and compare the results with the table. None if that is impossible.
 
-    The triggers run in a temporary table with the columns of `events`, and all that they do is undone. Rows that they
-    skip or reject are not `present`.
+    The triggers run on a temporary table with the columns of `events`, and everything they do is rolled back. Rows that
+    they skip or reject are not `present`. Raises `psycopg.Error` for a fault of the server.
     """
-    made = TriggeredRows()
+    present: dict[int, int] = {}
+    different: dict[int, str] = {}
     try:
         with connection.transaction(force_rollback=True):
             number = _free_name(connection)
@@ -78,16 +82,16 @@ def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequen
             put_each(connection, InsertTarget(_MADE, columns, number), numbers)
             first, last = connection.execute(sql.SQL(_TIMES).format(made=_MADE)).fetchone() or (None, None)
             own = columns.own_differs("s", "e", staged=False)
-            query = on_events(_LOOK, made=_MADE, number=number, own=own, same_key=SAME_KEY)
+            query = on_events(_COMPARE, made=_MADE, number=number, own=own, same_key=SAME_KEY)
             for row, column, count in connection.execute(query, {"first": first, "last": last}).fetchall():
-                made.present[row] = made.present.get(row, 0) + count
+                present[row] = present.get(row, 0) + count
                 if column is not None:
-                    made.different[row] = column
+                    different[row] = column
     except psycopg.Error as error:
         if error_scope(error) is ErrorScope.SERVER:
             raise
         return None
-    return made
+    return TriggeredRows(present, different)
 
 
 def _free_name(connection: psycopg.Connection) -> sql.Identifier:

@@ -17,7 +17,7 @@ from infra.mapping import load_mappings
 from tasks.columns.decode import TimeWindow
 from tasks.ledger.plan import make_plan
 from tasks.streams.reader import BatchLimits, Reader
-from tasks.table.insert import InsertRoute as LoadPath
+from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch
 from tests.support.tables import delete_ledger_rows
 
@@ -54,13 +54,13 @@ def add(client: redis.Redis, stream: str, entries: Iterable[tuple[str, list[byte
 def drain_plainly(clients: Clients, stream: str, mappings: Path, batch_rows: int) -> None:
     """What the flow does with one stream, one batch after the other."""
     limits = BatchLimits(batch_rows, clients.settings.batch_bytes)
-    window, path = TimeWindow(EARLIEST, LATEST), LoadPath()
+    window, route = TimeWindow(EARLIEST, LATEST), InsertRoute.STRAIGHT
     with clients.postgres() as connection:
         planned = make_plan(clients.redis, connection, stream)
         mapping = load_mappings(mappings).of(stream)
         reader = Reader(clients.redis, stream, planned.gaps, planned.tail, limits, mapping, window)
         while (batch := reader.read()) is not None:
-            load_batch(connection, batch, "fuzz", path)
+            route = load_batch(connection, batch, "fuzz", route).next_route
 
 
 def forget(client: redis.Redis, connection: psycopg.Connection) -> None:

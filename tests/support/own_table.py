@@ -15,7 +15,6 @@ from tasks.table.load import load_batch
 
 STREAM = "user-table"
 EVER = TimeWindow(-(2**62), 2**62)
-WAYS = {"straight": False, "merged": True}
 
 Entry = Mapping[bytes, bytes]
 
@@ -30,11 +29,11 @@ def batch_of(entries: Sequence[Entry], first: int = 1) -> Batch:
 
 
 def load(
-    connection: psycopg.Connection, entries: Sequence[Entry], merge: bool = False, first: int = 1
+    connection: psycopg.Connection, entries: Sequence[Entry], route: InsertRoute = InsertRoute.STRAIGHT, first: int = 1
 ) -> tuple[int, int, int]:
     """Load a batch; returns inserted, duplicates and quarantined as the ledger has them."""
     batch = batch_of(entries, first)
-    load_batch(connection, batch, "test", InsertRoute(merge))
+    load_batch(connection, batch, "test", route)
     query = "SELECT inserted, duplicates, quarantined, read FROM spillway.ledger WHERE lower(ids) = %s::numeric"
     row = connection.execute(query, [first << 64]).fetchone()
     assert row is not None

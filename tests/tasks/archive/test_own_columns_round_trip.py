@@ -28,8 +28,7 @@ from tasks.files.find import SourceFile
 from tasks.files.scan import scan
 from tasks.files.spool import Spool
 from tasks.streams.reader import BatchLimits
-from tasks.table.insert import InsertRoute as Way
-from tasks.table.insert import insert
+from tasks.table.insert import InsertRoute, insert
 from tests.support.archives import THURSDAY, the_chunk
 from tests.support.own_columns import dump
 from tests.support.own_table import EVER
@@ -67,7 +66,7 @@ def table(alter: Alter, database: psycopg.Connection) -> psycopg.Connection:
     return database
 
 
-def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest, merge: bool) -> None:
+def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest, route: InsertRoute) -> None:
     """As the flow does it, without Prefect: each file through the spool, in batches of a few rows."""
     (own,) = restored_columns(connection, root, [manifest], ()).own
     for file in manifest.files:
@@ -77,14 +76,16 @@ def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifes
         reader = FileReader("f", found.section, [IdRange(0, found.end)], BatchLimits(3, 1 << 20), found.mapping, EVER)
         while (batch := reader.read()) is not None:
             with connection.transaction():
-                outcome = insert(connection, batch, Way(merge))
-            assert (outcome.inserted, outcome.faults) == (len(batch.rows), [])
+                outcome = insert(connection, batch, route)
+            assert (outcome.inserted, outcome.faults) == (len(batch.rows), ())
         spool.close()
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=ROWS, merge=st.booleans())
-def test_any_values_come_back_as_they_were(table: psycopg.Connection, rows: list[tuple[Any, ...]], merge: bool) -> None:
+@given(rows=ROWS, route=st.sampled_from(InsertRoute))
+def test_any_values_come_back_as_they_were(
+    table: psycopg.Connection, rows: list[tuple[Any, ...]], route: InsertRoute
+) -> None:
     names = ", ".join(f'"{name}"' for name in COLUMNS)
     with table.cursor().copy(f"COPY events (time, event_id, event_type, user_id, {names}) FROM STDIN") as copy:
         for number, (second, *values) in enumerate(rows):
@@ -96,7 +97,7 @@ def test_any_values_come_back_as_they_were(table: psycopg.Connection, rows: list
         manifest = archive_chunk(table, chunk, root)
         assert drop_archived(table, chunk, manifest, root) == "dropped"
         assert dump(table) == []
-        restore(table, root, manifest, merge)
+        restore(table, root, manifest, route)
     assert dump(table) == before
     table.execute("TRUNCATE events")
 

@@ -102,8 +102,11 @@ def test_other_streams_are_left_alone(ledger: psycopg.Connection) -> None:
     assert row is not None
     for i in range(150):
         add(ledger, i * MS, (i + 1) * MS, days=9, read=10)
-    ledger.execute("INSERT INTO spillway.ledger SELECT %s, ids, 1, 0, 0, 0, 0, 0, NULL, NULL, 'x', loaded_at"
-                   " FROM spillway.ledger", [row[0]])  # fmt: skip
+    copy = (
+        "INSERT INTO spillway.ledger (stream, ids, loaded_by, loaded_at)"
+        " SELECT %s, ids, 'x', loaded_at FROM spillway.ledger"
+    )
+    ledger.execute(copy, [row[0]])
     merge_ranges(ledger, stream_id(ledger))
     found = ledger.execute("SELECT stream, count(*) FROM spillway.ledger GROUP BY stream ORDER BY 1").fetchall()
     assert found == [(stream_id(ledger), 1), (row[0], 150)]

@@ -10,10 +10,11 @@ import pytest
 from tasks.backfill.backfill_plan import sample_rate
 from tasks.reconcile.compare import compare
 from tasks.table.chunks import chunks, open_chunks
+from tasks.table.insert import InsertRoute
 from tasks.table.quarantine import Selection
 from tasks.table.redrive import replay, replay_batches
 from tests.support.oracle import flat_rows, table_rows
-from tests.support.own_table import EVER, STREAM, TABLE_CHANGES, WAYS, batch_of, load, quarantined
+from tests.support.own_table import EVER, STREAM, TABLE_CHANGES, batch_of, load, quarantined
 from tests.support.stream_entries import event
 
 Alter = Callable[[str], None]
@@ -28,11 +29,11 @@ def changed(request: pytest.FixtureRequest, alter: Alter) -> str:
 
 
 @pytest.mark.usefixtures("changed")
-@pytest.mark.parametrize("way", WAYS)
-def test_one_duplicate_in_a_batch_is_one_duplicate(database: psycopg.Connection, way: str) -> None:
+@pytest.mark.parametrize("route", InsertRoute)
+def test_one_duplicate_in_a_batch_is_one_duplicate(database: psycopg.Connection, route: InsertRoute) -> None:
     entries = [event(n) for n in range(1, 8)]
     assert load(database, entries[:3]) == (3, 0, 0)
-    assert load(database, [*entries[2:], event(2, user_id="other")], WAYS[way], first=10) == (4, 1, 1)
+    assert load(database, [*entries[2:], event(2, user_id="other")], route, first=10) == (4, 1, 1)
     assert table_rows(database) == flat_rows(entries)
     assert {number: kind for number, (kind, _) in quarantined(database).items()} == {15: "conflict"}
 
@@ -83,14 +84,14 @@ def test_the_sample_of_a_backfill_is_measured_and_leaves_nothing(database: psyco
     assert load(database, [event(1)]) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("route", InsertRoute)
 def test_the_type_of_a_column_may_change_while_a_connection_is_open(
-    database: psycopg.Connection, alter: Alter, way: str
+    database: psycopg.Connection, alter: Alter, route: InsertRoute
 ) -> None:
     entries = [event(n) for n in range(1, 5)]
-    load(database, entries[:2], WAYS[way])
+    load(database, entries[:2], route)
     alter("ALTER TABLE events ALTER COLUMN user_id TYPE varchar(6), ADD COLUMN place int NOT NULL DEFAULT 0")
     long = event(9, user_id="much too long")
-    assert load(database, [*entries[1:], long], WAYS[way], first=10) == (2, 1, 1)
+    assert load(database, [*entries[1:], long], route, first=10) == (2, 1, 1)
     assert table_rows(database) == flat_rows(entries)
     assert list(quarantined(database)) == [13]

@@ -61,7 +61,7 @@ def test_loads_of_overlapping_ranges_at_the_same_moment_are_in_no_deadlock(
                 mine = batch(number * 10 + worker, number * 10 + 8)  # each from another id on
                 barrier.wait(60)
                 try:
-                    load_batch(connection, mine, f"run-{worker}", InsertRoute())
+                    load_batch(connection, mine, f"run-{worker}", InsertRoute.STRAIGHT)
                     said.append("loaded")
                 except AlreadyDrained:
                     said.append("drained")
@@ -88,7 +88,7 @@ def test_a_load_that_waits_for_another_goes_on_where_that_one_is_rolled_back(
             [5 << 64],
         )
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(load_batch, database, batch(3, 8), "run", InsertRoute())
+            waiting = pool.submit(load_batch, database, batch(3, 8), "run", InsertRoute.STRAIGHT)
             with pytest.raises(TimeoutError):
                 waiting.result(0.5)
             other.rollback()
@@ -98,18 +98,18 @@ def test_a_load_that_waits_for_another_goes_on_where_that_one_is_rolled_back(
 
 
 def test_what_this_run_has_committed_is_told_again_and_another_run_is_refused(database: psycopg.Connection) -> None:
-    first = load_batch(database, batch(0, 9), "run", InsertRoute())
-    assert load_batch(database, batch(0, 9), "run", InsertRoute()) == first
+    first = load_batch(database, batch(0, 9), "run", InsertRoute.STRAIGHT)
+    assert load_batch(database, batch(0, 9), "run", InsertRoute.STRAIGHT) == first
     with pytest.raises(AlreadyDrained, match=f"{STREAM} .*: drained by another run"):
-        load_batch(database, batch(0, 9), "another", InsertRoute())
+        load_batch(database, batch(0, 9), "another", InsertRoute.STRAIGHT)
     with pytest.raises(AlreadyDrained):
-        load_batch(database, batch(4, 20), "run", InsertRoute())
+        load_batch(database, batch(4, 20), "run", InsertRoute.STRAIGHT)
     assert len(table_rows(database)) == 9
 
 
 def test_a_stream_without_books_is_told(database: psycopg.Connection) -> None:
     with pytest.raises(Terminal, match=r"stream nobody is not in spillway\.streams any more; drain it again"):
-        load_batch(database, batch(0, 3, "nobody"), "run", InsertRoute())
+        load_batch(database, batch(0, 3, "nobody"), "run", InsertRoute.STRAIGHT)
     assert table_rows(database) == {}
 
 
@@ -126,11 +126,11 @@ def test_a_second_attempt_counts_the_parts_that_the_first_has_committed(
         with psycopg.connect(servers.settings.database) as other:
             other.execute("LOCK TABLE public.locked")
             with pytest.raises(psycopg.errors.LockNotAvailable):
-                load_in_parts(database, batch(0, 8), "mine", InsertRoute())
+                load_in_parts(database, batch(0, 8), "mine", InsertRoute.STRAIGHT)
         assert len(table_rows(database)) == 4
         with pytest.raises(AlreadyDrained):
-            load_in_parts(database, batch(0, 8), "another", InsertRoute())
-        loaded = load_in_parts(database, batch(0, 8), "mine", InsertRoute())
+            load_in_parts(database, batch(0, 8), "another", InsertRoute.STRAIGHT)
+        loaded = load_in_parts(database, batch(0, 8), "mine", InsertRoute.STRAIGHT)
     database.execute("DROP TABLE public.locked")
     assert (loaded.read, loaded.inserted, loaded.duplicates) == (8, 8, 0)
     assert len(table_rows(database)) == 8

@@ -9,6 +9,7 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks.table.insert import InsertRoute
 from tests.support.own_table import load, quarantined
 from tests.support.stream_entries import event
 from tests.support.tables import empty_tables
@@ -81,7 +82,7 @@ def predict(batches: list[list[Sent]], rejected: set[str]) -> tuple[dict[int, Se
     rejecting=st.sets(st.sampled_from(sorted(_REJECTING))),
     harmless=st.sets(st.integers(0, len(_HARMLESS) - 1)),
     batches=st.lists(_ENTRIES, min_size=1, max_size=3),
-    merge=st.booleans(),
+    route=st.sampled_from(InsertRoute),
 )
 def test_every_entry_is_what_the_rules_make_of_it_and_good_rows_go_in(
     database: psycopg.Connection,
@@ -89,7 +90,7 @@ def test_every_entry_is_what_the_rules_make_of_it_and_good_rows_go_in(
     rejecting: set[str],
     harmless: set[int],
     batches: list[list[Sent]],
-    merge: bool,
+    route: InsertRoute,
 ) -> None:
     empty_tables(database, keep=["spillway.streams"])
     alter(_UNDO)
@@ -99,7 +100,7 @@ def test_every_entry_is_what_the_rules_make_of_it_and_good_rows_go_in(
     first = 1
     for batch, expected in zip(batches, counts, strict=True):
         entries = [event(sent.key, user_id=sent.user, event_type=sent.kind) for sent in batch]
-        assert load(database, entries, merge, first) == expected
+        assert load(database, entries, route, first) == expected
         first += len(batch)
     found = database.execute("SELECT ('x' || right(event_id::text, 4))::bit(16)::int, user_id, event_type FROM events")
     shout = str.upper if 2 in harmless else str

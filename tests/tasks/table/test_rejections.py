@@ -17,7 +17,7 @@ from tasks.table.load import load_batch
 from tasks.table.quarantine import Selection
 from tasks.table.redrive import replay, replay_batches
 from tests.support.oracle import flat_rows, table_rows
-from tests.support.own_table import EVER, WAYS, batch_of, load, quarantined
+from tests.support.own_table import EVER, batch_of, load, quarantined
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 from tests.support.triggers import raising, trigger_sql
@@ -105,15 +105,15 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("route", InsertRoute)
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_a_rejected_row_is_kept_and_the_others_go_in(
-    database: psycopg.Connection, alter: Alter, rule: Rule, way: str
+    database: psycopg.Connection, alter: Alter, rule: Rule, route: InsertRoute
 ) -> None:
     alter(rule.sql)
     good = [event(n) for n in range(1, 9) if n != BAD]
     entries = [event(n, user_id=SECRET) if n == BAD else event(n) for n in range(1, 9)]
-    assert load(database, [*entries, entries[1]], WAYS[way]) == (7, 1, 1)
+    assert load(database, [*entries, entries[1]], route) == (7, 1, 1)
     assert table_rows(database) == flat_rows(good)
     kept = quarantined(database)
     assert list(kept) == [BAD]
@@ -122,7 +122,7 @@ def test_a_rejected_row_is_kept_and_the_others_go_in(
     assert rule.words in reason
     assert rule.state in reason
     # All of it once more: duplicates, and the same entry is rejected again.
-    assert load(database, entries, WAYS[way], first=20) == (0, 7, 1)
+    assert load(database, entries, route, first=20) == (0, 7, 1)
     assert table_rows(database) == flat_rows(good)
 
 
@@ -149,14 +149,14 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_no
     assert table_rows(database) == flat_rows(entries)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("route", InsertRoute)
 def test_a_row_that_another_unique_index_rejects_is_no_duplicate(
-    database: psycopg.Connection, alter: Alter, way: str
+    database: psycopg.Connection, alter: Alter, route: InsertRoute
 ) -> None:
     alter("CREATE UNIQUE INDEX one_per_user ON events (user_id, time)")
     taken = {"user_id": "user-1", "time": event(1)[b"time"].decode()}
     entries = [event(1), event(2), event(3, **taken), event(1), event(4)]
-    assert load(database, entries, WAYS[way]) == (3, 1, 1)
+    assert load(database, entries, route) == (3, 1, 1)
     assert table_rows(database) == flat_rows([event(1), event(2), event(4)])
     kind, reason = quarantined(database)[3]
     assert kind == "refused"
@@ -206,7 +206,7 @@ def test_what_is_about_the_server_is_no_rows_fault(
     try:
         database.execute("SET ROLE spillway_reader")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            load_batch(database, batch_of([event(n) for n in range(100)]), "test", InsertRoute())
+            load_batch(database, batch_of([event(n) for n in range(100)]), "test", InsertRoute.STRAIGHT)
     finally:
         database.execute("RESET ROLE; DROP OWNED BY spillway_reader; DROP ROLE spillway_reader")
     assert table_rows(database) == {}

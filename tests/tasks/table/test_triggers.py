@@ -9,7 +9,8 @@ import pytest
 
 from infra.schema.migrate import apply_schema
 from tasks.reconcile.compare import compare
-from tests.support.own_table import WAYS, batch_of, load, quarantined
+from tasks.table.insert import InsertRoute
+from tests.support.own_table import batch_of, load, quarantined
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 from tests.support.triggers import trigger_sql
@@ -25,15 +26,15 @@ CHANGING = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("route", InsertRoute)
 @pytest.mark.parametrize(("body", "made"), CHANGING.values(), ids=CHANGING)
 def test_an_entry_that_a_trigger_changed_is_a_duplicate_when_it_comes_again(
-    database: psycopg.Connection, alter: Alter, body: str, made: str, way: str
+    database: psycopg.Connection, alter: Alter, body: str, made: str, route: InsertRoute
 ) -> None:
     alter(trigger_sql(body))
     other = event(3, event_type="other")
-    assert load(database, [*ENTRIES, other, ENTRIES[0]], WAYS[way]) == (5, 1, 1)
-    assert load(database, [*ENTRIES[1:], event(9, user_id="User-9")], WAYS[way], first=20) == (1, 4, 0)
+    assert load(database, [*ENTRIES, other, ENTRIES[0]], route) == (5, 1, 1)
+    assert load(database, [*ENTRIES[1:], event(9, user_id="User-9")], route, first=20) == (1, 4, 0)
     assert database.execute(f"SELECT count(*), count(*) FILTER (WHERE {made}) FROM events").fetchall() == [(6, 6)]
     assert {number: kind for number, (kind, _) in quarantined(database).items()} == {6: "conflict"}
     found = compare(database, batch_of(ENTRIES), repair=True)
