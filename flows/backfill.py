@@ -21,8 +21,8 @@ from infra.mapping import Mapping, mappings_of
 from infra.settings import Settings, settings
 from tasks.backfill.backfill_plan import BackfillPlan, apply_retention, make_plan
 from tasks.backfill.backfill_report import report_backfill, result, too_many_bad
-from tasks.backfill.chunk_map import borders, map_chunks
-from tasks.backfill.find_sources import FILES, find, find_archived, mapping_for, read_files, stream_source
+from tasks.backfill.chunk_map import compressed_borders, map_chunks
+from tasks.backfill.find_sources import FILES, find_archived, find_source_files, mapping_for, read_files, stream_source
 from tasks.backfill.recompress import Compressor
 from tasks.backfill.registration import settle_sources
 from tasks.backfill.source import leave_out_copies
@@ -74,7 +74,7 @@ def backfill(
         _, warnings = preflight(clients, [], needs_redis=stream is not None, command="backfill")
         mappings = mappings_of(config)
         layout = map_chunks(clients)
-        edges = borders(layout)
+        edges = compressed_borders(layout)
         if stream:
             sources = [stream_source(clients, stream, mappings.of(stream), start, stop, again, dry_run)]
         else:
@@ -84,7 +84,7 @@ def backfill(
                 mapped += archived
                 warnings += notes
             else:
-                files, notes = find(wanted)
+                files, notes = find_source_files(wanted)
                 mapped += [(file, mapping_for(file, mappings, mapping)) for file in files]
                 warnings += notes
             emit(Started(FILES, len(mapped)))

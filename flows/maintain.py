@@ -19,9 +19,9 @@ from tasks.archive.due import find_unarchived
 from tasks.archive.steps import archive_and_drop, archive_and_keep
 from tasks.maintain.check import check
 from tasks.maintain.chunk_states import ChunkState
-from tasks.maintain.compression import agree_on_compression, compress, find_late
-from tasks.maintain.maintain_report import MaintainOutcome, report_maintenance, result, summary_lines, violations
-from tasks.maintain.retention import DroppedChunk, agree_on_retention, drop, find_due
+from tasks.maintain.compression import find_recompressions, recompress, set_compression_policy
+from tasks.maintain.maintain_report import MaintainOutcome, outcome_lines, report_maintenance, result, violations
+from tasks.maintain.retention import DroppedChunk, drop, find_expired, set_retention_policy
 from tasks.preflight.preflight import preflight_clocks, preflight_rights
 
 
@@ -42,7 +42,7 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
             found = check(clients, time.monotonic() - began, dry_run)
         except SpillwayError as error:
             # What was done has no report then, and what failed before may be why.
-            said = "; ".join([*done.failed, *done.refused, one_line(error), *summary_lines(done)])
+            said = "; ".join([*done.failed, *done.refused, one_line(error), *outcome_lines(done)])
             raise Terminal(f"maintain: {said}") from error
         report_maintenance(done, found)
     for warning in (*done.refused, *found.warnings):
@@ -58,10 +58,10 @@ def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
     done = MaintainOutcome(dry_run)
     done.refused.extend(preflight_clocks(clients))  # by a wrong clock nothing may be dropped
     with _noted(done.failed):
-        done.changes.extend(agree_on_retention(clients, dry_run))
+        done.changes.extend(set_retention_policy(clients, dry_run))
     leaving: list[ChunkState] = []
     with _noted(done.failed):
-        leaving += find_due(clients)
+        leaving += find_expired(clients)
     going = {state.chunk for state in leaving}
     archived_as_they_go = going if clients.settings.retention == "archive" else set()
     with _noted(done.failed):
@@ -76,13 +76,13 @@ def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
             if rows is not None:
                 done.dropped.append(DroppedChunk(state.chunk, rows, state.bytes))
     with _noted(done.failed):
-        done.changes.extend(agree_on_compression(clients, dry_run))
+        done.changes.extend(set_compression_policy(clients, dry_run))
     with _noted(done.failed):
-        for late in find_late(clients):
+        for late in find_recompressions(clients):
             if late.state.chunk not in going:
                 with _noted(done.failed, done.refused):
                     if not dry_run:
-                        compress(clients, late)
+                        recompress(clients, late)
                     done.compressed_again.append(late.state.chunk)
     return done
 

@@ -50,7 +50,7 @@ def verify_command(
 ) -> None:
     """Read archives back, every row of them, and compare them with their manifests. Exit code 0: all are whole."""
     from tasks.archive.archive_root import translate_errors
-    from tasks.archive.verify import unlisted, verify
+    from tasks.archive.verify import unlisted_files, verify
 
     root = _root(url)
     found, faults = _manifests(root, names or ())
@@ -68,7 +68,7 @@ def verify_command(
     if not as_json:
         print(f"{len(whole):,} whole, {sum(manifest.rows for manifest in whole):,} rows; {len(faults):,} not")
     with translate_errors("archive", root):
-        strays = [] if names or faults else unlisted(root, found)
+        strays = [] if names or faults else unlisted_files(root, found)
     if strays:
         such = escape(printable(strays[0]))
         Console(stderr=True, soft_wrap=True, highlight=False).print(
@@ -87,13 +87,13 @@ def _root(url: str) -> ArchiveRoot:
 def _manifests(root: ArchiveRoot, wanted: Iterable[str]) -> tuple[list[Manifest], dict[str, str]]:
     """The manifests of those names, or all, and by name what is wrong with those that cannot be read."""
     from tasks.archive.archive_root import translate_errors
-    from tasks.archive.manifest import load, names
+    from tasks.archive.manifest import archive_names, load_manifest
 
     found, faults = [], {}
     with translate_errors("archive", root):
-        for name in wanted or names(root):
+        for name in wanted or archive_names(root):
             try:
-                found.append(load(root, name))
+                found.append(load_manifest(root, name))
             except SpillwayError as error:
                 faults[name] = one_line(error)
     return found, faults

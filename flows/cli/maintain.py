@@ -38,11 +38,11 @@ def maintain_command(
 
 
 def _print(result: dict[str, Any]) -> None:
-    from tasks.maintain.maintain_report import shown
+    from tasks.maintain.maintain_report import chunk_row
 
     console = Console(highlight=False)
     wide = console if console.is_terminal else Console(width=240, highlight=False)
-    rows = [shown(chunk) for chunk in result["chunks"]]
+    rows = [chunk_row(chunk) for chunk in result["chunks"]]
     if rows:
         table = Table(box=SIMPLE_HEAD)
         for name in rows[0]:

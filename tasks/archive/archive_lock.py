@@ -11,7 +11,7 @@ from tasks.table.chunks import Chunk
 _TRY = "SELECT pg_try_advisory_xact_lock(hashtext('spillway archive'), hashtext(%s))"
 
 
-def demand_alone(connection: psycopg.Connection, chunk: Chunk) -> None:
+def lock_archives(connection: psycopg.Connection, chunk: Chunk) -> None:
     """Until the end of the transaction no other run archives or drops this chunk. Raises `Transient` where one does."""
     row = connection.execute(_TRY, [range_name(chunk)]).fetchone()
     if row is None or not row[0]:

@@ -12,7 +12,7 @@ from psycopg import sql
 from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal
 from infra.table import on_events, parameter_safe
-from tasks.archive.column_forms import MOST_DIGITS, OURS, Column
+from tasks.archive.column_forms import MOST_DIGITS, STANDARD_COLUMNS, Column
 from tasks.table.chunks import Chunk
 
 # Of the chunk, which is locked by then: ALTER TABLE on the hypertable waits for that lock. A domain is archived as the
@@ -41,7 +41,7 @@ _NUMBERS: LiteralString = "coalesce(bool_and({c} <> 'NaN'), true)"
 _FITTING: LiteralString = "SELECT {tests} FROM {events} AS e WHERE e.time >= %s AND e.time < %s"
 
 
-def columns_of(connection: psycopg.Connection, chunk: Chunk, doing: str) -> tuple[Column, ...]:
+def read_columns(connection: psycopg.Connection, chunk: Chunk, doing: str) -> tuple[Column, ...]:
     """In the caller's transaction, which has locked the chunk: its columns, ours first, with the forms that hold all
     values that they have now.
 
@@ -50,14 +50,14 @@ def columns_of(connection: psycopg.Connection, chunk: Chunk, doing: str) -> tupl
     with fixed_texts(connection):
         rows = connection.execute(_COLUMNS, [chunk.schema, chunk.table]).fetchall()
         found = {name: Column(name, shown, _form(kind, mod), computed) for name, shown, kind, mod, computed in rows}
-        for ours in OURS:
+        for ours in STANDARD_COLUMNS:
             here = found.get(ours.name)
             if here is None or (here.form != ours.form and ours.form != "text"):
                 raise Terminal(
                     f"{doing}: expected the column {ours.name} {ours.type}, found {here.type if here else 'none'}; the"
                     " chunk stays with all its rows: alter the table, or keep the chunk (SPILLWAY_KEEP=)"
                 )
-        names = [column.name for column in OURS]
+        names = [column.name for column in STANDARD_COLUMNS]
         own = [column for name, column in found.items() if name not in names]
         return (*(found[name] for name in names), *_fitting(connection, chunk, own))
 

@@ -76,7 +76,7 @@ class Column:
 
 
 # The columns of schema.sql, all that an archive of format 1 has.
-OURS = (
+STANDARD_COLUMNS = (
     Column("time", "timestamp with time zone", "timestamptz"),
     Column("event_id", "uuid", "uuid"),
     Column("event_type", "text", "text"),
@@ -88,7 +88,7 @@ _NEVER_NULL = ("time", "event_id", "event_type", "user_id")
 
 def schema_of(columns: Sequence[Column]) -> pa.Schema:
     """The schema of the files of an archive with these columns."""
-    plain = tuple(columns) == OURS
+    plain = tuple(columns) == STANDARD_COLUMNS
     return pa.schema(
         pa.field(
             column.name,

@@ -21,7 +21,7 @@ from psycopg import sql
 from infra.connections.session import fixed_texts
 from infra.epoch import from_micros, micros_sql
 from infra.table import on_events
-from tasks.archive.column_forms import OURS, Column, select_list
+from tasks.archive.column_forms import STANDARD_COLUMNS, Column, select_list
 from tasks.archive.copied_rows import row_hashes, time_us
 from tasks.table.chunks import Chunk
 
@@ -76,8 +76,8 @@ class Content:
         return None if self.max_us is None else from_micros(self.max_us)
 
 
-def on_server(
-    connection: psycopg.Connection, start: datetime, stop: datetime, columns: Sequence[Column] = OURS
+def server_content(
+    connection: psycopg.Connection, start: datetime, stop: datetime, columns: Sequence[Column] = STANDARD_COLUMNS
 ) -> dict[date, Content]:
     """The content of the rows from `start` to before `stop`, of each day (UTC) that has any. Raises `psycopg.Error`."""
     with fixed_texts(connection):
@@ -90,7 +90,7 @@ def on_server(
     }
 
 
-def of_batch(batch: pa.RecordBatch, columns: Sequence[Column] = OURS) -> Content:
+def batch_content(batch: pa.RecordBatch, columns: Sequence[Column] = STANDARD_COLUMNS) -> Content:
     """The content of a batch with these columns."""
     if not batch.num_rows:
         return Content()
@@ -100,7 +100,7 @@ def of_batch(batch: pa.RecordBatch, columns: Sequence[Column] = OURS) -> Content
     return Content(batch.num_rows, int(times.min()), int(times.max()), high, low)
 
 
-def total(contents: Iterable[Content]) -> Content:
+def sum_contents(contents: Iterable[Content]) -> Content:
     """All together."""
     return sum(contents, Content())
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from infra.epoch import POSTGRES_EPOCH_US
 from infra.errors.exceptions import Terminal
-from tasks.archive.column_forms import OURS, Column, Form, form_of, schema_of
+from tasks.archive.column_forms import STANDARD_COLUMNS, Column, Form, form_of, schema_of
 from tasks.files.formats.as_text import as_text
 from tasks.files.formats.blocks import cut_out
 
@@ -53,7 +53,7 @@ def copied_rows(messages: Iterable[bytes | bytearray | memoryview]) -> Iterator[
         raise Terminal("COPY TO: the data has no end; archive the chunk again")
 
 
-def decode_rows(rows: list[bytes], columns: Sequence[Column] = OURS) -> pa.RecordBatch:
+def decode_rows(rows: list[bytes], columns: Sequence[Column] = STANDARD_COLUMNS) -> pa.RecordBatch:
     """Rows of a binary COPY TO of `columns`, each in its form (`select_list`), as `schema_of` them.
 
     Below 2 GiB together. Raises `Terminal` if they are not built as such rows are.
@@ -78,7 +78,7 @@ def decode_rows(rows: list[bytes], columns: Sequence[Column] = OURS) -> pa.Recor
     return pa.record_batch(arrays, schema_of(columns))
 
 
-def row_hashes(batch: pa.RecordBatch, columns: Sequence[Column] = OURS) -> list[bytes]:
+def row_hashes(batch: pa.RecordBatch, columns: Sequence[Column] = STANDARD_COLUMNS) -> list[bytes]:
     """Of each row the SHA-256 of the bytes that the server's `record_send` gives of it. The batch: as `schema_of`."""
     rows = _sent(batch, columns)
     offsets = np.frombuffer(rows.buffers()[1], np.int32).tolist()

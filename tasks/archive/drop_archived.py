@@ -9,15 +9,15 @@ from typing import Literal
 import psycopg
 
 from infra.errors.exceptions import Terminal, Transient
-from tasks.archive.archive_lock import demand_alone
+from tasks.archive.archive_lock import lock_archives
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
 from tasks.archive.chunk_columns import chunk_shape, shape_of
-from tasks.archive.content_hash import Content, day_bounds, on_server, total
-from tasks.archive.manifest import ADVICE, BadArchive, Manifest, load
+from tasks.archive.content_hash import Content, day_bounds, server_content, sum_contents
+from tasks.archive.manifest import DAMAGED_ADVICE, BadArchive, Manifest, load_manifest
 from tasks.archive.supersede import supersede
 from tasks.base.progress import StepReached, emit
 from tasks.maintain.contention import ChunkBusy, ChunkGone, block_writers, retry_on_contention, yield_to_writers
-from tasks.maintain.drops import drop_alone
+from tasks.maintain.drops import drop_and_record
 from tasks.table.chunks import Chunk
 
 # dropped: by this call. changed: it has other rows or columns than the archive, and stays. gone: it was not there.
@@ -57,20 +57,20 @@ def _drop_if_same(
     name = manifest.name
     # Every statement sees what was committed before it began: after the lock, all rows there are.
     connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    demand_alone(connection, chunk)
-    if load(root, name) != manifest:  # nobody changes archives of this chunk any more
-        raise BadArchive(f"archive {name}: its manifest was replaced while it was verified; {ADVICE}")
+    lock_archives(connection, chunk)
+    if load_manifest(root, name) != manifest:  # nobody changes archives of this chunk any more
+        raise BadArchive(f"archive {name}: its manifest was replaced while it was verified; {DAMAGED_ADVICE}")
     block_writers(connection, chunk)
     if shape_of(manifest.columns) != chunk_shape(connection, chunk):
         return "changed"
     emit(StepReached(name, "locked"))
     for start, stop, expected in _slices(chunk, manifest):
-        found = total(on_server(connection, start, stop, manifest.columns).values())
+        found = sum_contents(server_content(connection, start, stop, manifest.columns).values())
         if (found.rows, found.hash) != expected:
             return "changed"
         yield_to_writers(connection, chunk)
     emit(StepReached(name, "compared"))
-    drop_alone(connection, chunk, manifest.rows, size, "archive")
+    drop_and_record(connection, chunk, manifest.rows, size, "archive")
     emit(StepReached(name, "dropping"))
     return "dropped"
 

@@ -10,7 +10,7 @@ import psycopg
 from infra.connections.clients import Clients
 from tasks.archive.archive_root import ArchiveRoot, open_root, translate_errors
 from tasks.archive.chunk_columns import chunk_shape, shape_of
-from tasks.archive.manifest import BadArchive, load, names, range_name
+from tasks.archive.manifest import BadArchive, archive_names, load_manifest, range_name
 from tasks.base.clock import server_now
 from tasks.base.step import step
 from tasks.table.chunks import Chunk, chunks, count
@@ -24,7 +24,7 @@ def to_archive(connection: psycopg.Connection, root: ArchiveRoot, after: timedel
     horizon = server_now(connection) - after
     old = [chunk for chunk in chunks(connection) if chunk.range_end <= horizon]
     with translate_errors("chunks to archive", root):
-        there = names(root)
+        there = archive_names(root)
         return [chunk for chunk in old if _found(connection, chunk) not in {None, *_archived(root, chunk, there)}]
 
 
@@ -44,7 +44,7 @@ def _archived(root: ArchiveRoot, chunk: Chunk, there: list[str]) -> set[_Seen]:
     for name in there:
         if name.startswith(f"{range_name(chunk)}_"):
             try:
-                manifest = load(root, name)
+                manifest = load_manifest(root, name)
                 found.add((manifest.rows, shape_of(manifest.columns)))
             except BadArchive:
                 continue  # to be archived again

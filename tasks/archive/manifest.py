@@ -24,7 +24,7 @@ import orjson
 from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
 from tasks.archive.archive_root import ArchiveRoot
-from tasks.archive.column_forms import OURS, Column, schema_of
+from tasks.archive.column_forms import STANDARD_COLUMNS, Column, schema_of
 from tasks.table.chunks import Chunk
 
 # 1: the columns of schema.sql. 2: any columns, which the manifest lists.
@@ -66,11 +66,11 @@ class Manifest:
     files: tuple[ArchivedFile, ...]
     archived_at: datetime
     hypertable: str = HYPERTABLE
-    columns: tuple[Column, ...] = OURS
+    columns: tuple[Column, ...] = STANDARD_COLUMNS
 
     @property
     def format(self) -> int:
-        return _PLAIN if self.columns == OURS else _LISTED
+        return _PLAIN if self.columns == STANDARD_COLUMNS else _LISTED
 
     @property
     def name(self) -> str:
@@ -94,9 +94,9 @@ def range_name(chunk: Chunk) -> str:
     return f"{_stamp(chunk.range_start)}_{_stamp(chunk.range_end)}"
 
 
-def archive_name(chunk: Chunk, content_hash: str, columns: tuple[Column, ...] = OURS) -> str:
+def archive_name(chunk: Chunk, content_hash: str, columns: tuple[Column, ...] = STANDARD_COLUMNS) -> str:
     """The same rows of the same range have the same name, others another one; so have other columns."""
-    if columns != OURS:
+    if columns != STANDARD_COLUMNS:
         listed = orjson.dumps([content_hash, *map(asdict, columns)], option=orjson.OPT_SORT_KEYS)
         content_hash = hashlib.sha256(listed).hexdigest()[: len(content_hash)]
     return f"{range_name(chunk)}_{content_hash}"
@@ -127,19 +127,19 @@ def manifest_path(name: str) -> str:
     return f"{MANIFESTS}/{name}.json"
 
 
-def names(root: ArchiveRoot) -> list[str]:
+def archive_names(root: ArchiveRoot) -> list[str]:
     """The names of all archives, in the order of time."""
     found = (path.rpartition("/")[2] for path in root.listed(MANIFESTS))
     return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
 
 
-def load(root: ArchiveRoot, name: str) -> Manifest:
+def load_manifest(root: ArchiveRoot, name: str) -> Manifest:
     """Read a manifest. Raises `BadArchive` where it is not as it was written, `OSError` where it cannot be read."""
     path = manifest_path(name)
     try:
         data = root.read(path)
     except FileNotFoundError:
-        raise BadArchive(f"archive {name}: {path}: expected a manifest, found no file; {ADVICE}") from None
+        raise BadArchive(f"archive {name}: {path}: expected a manifest, found no file; {DAMAGED_ADVICE}") from None
     try:
         plain: dict[str, Any] = orjson.loads(data)
         told = plain.pop("sha256")
@@ -152,15 +152,17 @@ def load(root: ArchiveRoot, name: str) -> Manifest:
         found = _checksum(plain)
         manifest = _from_plain(plain)
     except (ArithmeticError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise BadArchive(f"archive {name}: {path}: expected a manifest, found {one_line(error)}; {ADVICE}") from None
+        raise BadArchive(
+            f"archive {name}: {path}: expected a manifest, found {one_line(error)}; {DAMAGED_ADVICE}"
+        ) from None
     if found != told or manifest.name != name:
         what = f"sha256 {told}, found {found}" if found != told else f"the archive {name}, found {manifest.name}"
-        raise BadArchive(f"archive {name}: {path}: expected {what}; {ADVICE}")
+        raise BadArchive(f"archive {name}: {path}: expected {what}; {DAMAGED_ADVICE}")
     return manifest
 
 
 # A damaged archive is written anew by the next run while the rows are still in the table.
-ADVICE = "the chunk is not dropped by it: archive it again, or bring the file back from a copy"
+DAMAGED_ADVICE = "the chunk is not dropped by it: archive it again, or bring the file back from a copy"
 
 
 def _checksum(plain: dict[str, Any]) -> str:
@@ -168,7 +170,7 @@ def _checksum(plain: dict[str, Any]) -> str:
 
 
 def _from_plain(plain: dict[str, Any]) -> Manifest:
-    columns = tuple(Column(**column) for column in plain["columns"]) if plain["format"] == _LISTED else OURS
+    columns = tuple(Column(**column) for column in plain["columns"]) if plain["format"] == _LISTED else STANDARD_COLUMNS
     schema_of(columns)  # raises for a form that there is not
     plain = {key: value for key, value in plain.items() if key != "format"}
     chunk, files = plain["chunk"], plain["files"]

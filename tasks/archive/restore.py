@@ -13,7 +13,7 @@ from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal, WrongUse
 from infra.table import as_written, events_name
 from tasks.archive.archive_root import ArchiveRoot
-from tasks.archive.column_forms import OURS, Column
+from tasks.archive.column_forms import STANDARD_COLUMNS, Column
 from tasks.archive.manifest import Manifest
 from tasks.archive.verify import read_archive
 from tasks.files.formats.parquet import text_of
@@ -28,11 +28,11 @@ _CHANGED: LiteralString = """
     SELECT count(*) FROM unnest(%s::text[]) AS archived (value),
            LATERAL (SELECT value::{new} AS new OFFSET 0) AS cast_to
      WHERE {before} IS DISTINCT FROM {after}"""
-_OURS = frozenset(column.name for column in OURS)
+_OURS = frozenset(column.name for column in STANDARD_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoredColumns:
     """`own`: of each archive the columns besides ours that go back. `warnings`: what is not as it was archived."""
 
     own: Sequence[tuple[str, ...]]
@@ -41,7 +41,7 @@ class Restored:
 
 def restored_columns(
     connection: psycopg.Connection, root: ArchiveRoot, manifests: Sequence[Manifest], without: Sequence[str]
-) -> Restored:
+) -> RestoredColumns:
     """Hold the columns of archives against those of the table. `without`: columns that an operator leaves out.
 
     A column that was added since gets its default, and one that the server generates today is computed again. Raises
@@ -61,7 +61,7 @@ def restored_columns(
             if column.type != now[column.name].type:
                 _demand_lossless(connection, root, manifest, column, now[column.name].type)
         own.append(tuple(column.name for column in archived))
-    return Restored(own, list(_warnings(manifests, now, left_out)))
+    return RestoredColumns(own, list(_warnings(manifests, now, left_out)))
 
 
 def _demand_archived(manifests: Sequence[Manifest], without: Sequence[str]) -> None:

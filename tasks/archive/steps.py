@@ -44,7 +44,7 @@ def archive_and_keep(clients: Clients, chunk: Chunk) -> Manifest | None:
 
 
 @step("drop archived", retries=1)
-def drop(clients: Clients, chunk: Chunk, manifest: Manifest, size: int | None) -> DropOutcome:
+def drop_after_archive(clients: Clients, chunk: Chunk, manifest: Manifest, size: int | None) -> DropOutcome:
     """`drop_archived`, as a task."""
     root = open_root(clients.settings.archive_url)
     with clients.translate_errors(f"drop {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
@@ -59,7 +59,7 @@ def archive_and_drop(clients: Clients, chunk: Chunk, size: int | None = None) ->
     """
     for _ in range(_ROUNDS):
         manifest = archive(clients, chunk)
-        if manifest is None or drop(clients, chunk, manifest, size) != "changed":
+        if manifest is None or drop_after_archive(clients, chunk, manifest, size) != "changed":
             return manifest
     raise Transient(
         f"archive {chunk.schema}.{chunk.table}: rows came each of {_ROUNDS} times between its archive and its drop; it"

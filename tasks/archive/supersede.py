@@ -6,11 +6,19 @@ from collections.abc import Iterator, Sequence
 
 import psycopg
 
-from tasks.archive.archive_lock import demand_alone
+from tasks.archive.archive_lock import lock_archives
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
 from tasks.archive.column_forms import Column
 from tasks.archive.copied_rows import row_hashes
-from tasks.archive.manifest import ArchivedFile, BadArchive, Manifest, load, manifest_path, names, range_name
+from tasks.archive.manifest import (
+    ArchivedFile,
+    BadArchive,
+    Manifest,
+    archive_names,
+    load_manifest,
+    manifest_path,
+    range_name,
+)
 from tasks.archive.verify import read_file, verify
 from tasks.base.progress import StepReached, emit
 from tasks.table.chunks import Chunk
@@ -25,7 +33,7 @@ def supersede(connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, 
     emit(StepReached(manifest.name, "verified"))
     with translate_errors(f"archive {manifest.name}", root), connection.transaction():
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")  # the server waits for our reading
-        demand_alone(connection, chunk)
+        lock_archives(connection, chunk)
         for _ in remove_contained(root, manifest):
             emit(StepReached(manifest.name, "removed"))
 
@@ -38,11 +46,11 @@ def remove_contained(root: ArchiveRoot, manifest: Manifest) -> list[str]:
     caller is the only one at this range.
     """
     removed = []
-    for name in names(root):
+    for name in archive_names(root):
         if name == manifest.name or not name.startswith(f"{range_name(manifest.chunk)}_"):
             continue
         try:
-            older = load(root, name)
+            older = load_manifest(root, name)
             verify(root, older)
         except BadArchive:
             continue

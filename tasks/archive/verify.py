@@ -13,17 +13,17 @@ from pyarrow import fs
 from infra.errors.redact import one_line
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
 from tasks.archive.column_forms import schema_of
-from tasks.archive.content_hash import Content, day_bounds, of_batch, total
+from tasks.archive.content_hash import Content, batch_content, day_bounds, sum_contents
 from tasks.archive.copied_rows import time_us
 from tasks.archive.manifest import (
-    ADVICE,
+    DAMAGED_ADVICE,
     HYPERTABLE,
     MANIFESTS,
     ArchivedFile,
     BadArchive,
     Manifest,
     data_files,
-    load,
+    load_manifest,
     manifest_path,
 )
 
@@ -40,12 +40,12 @@ def verify(root: ArchiveRoot, manifest: Manifest) -> None:
     name = manifest.name
     listed = {file.path for file in manifest.files}
     with translate_errors(f"verify {name}", root):
-        if load(root, name) != manifest:
+        if load_manifest(root, name) != manifest:
             raise _bad(name, manifest_path(name), "the manifest that is verified", "another one")
         for path in data_files(root, manifest.chunk):
             if path.endswith(f"/{name}.parquet") and path not in listed:
                 raise _bad(name, path, "no such file, as the manifest lists none", "one")
-        content = total(_verify_file(root, manifest, file) for file in manifest.files)
+        content = sum_contents(_verify_file(root, manifest, file) for file in manifest.files)
     found = (content.rows, content.min_time, content.max_time, content.hash)
     expected = (manifest.rows, manifest.min_time, manifest.max_time, manifest.content_hash)
     for what, wanted, there in zip(("rows", "first time", "last time", "content hash"), expected, found, strict=True):
@@ -76,7 +76,7 @@ def _verify_file(root: ArchiveRoot, manifest: Manifest, file: ArchivedFile) -> C
         times = time_us(batch)
         if (np.diff(times) < 0).any() or (content.max_us is not None and len(times) and times[0] < content.max_us):
             raise _bad(name, file.path, "rows in the order of time", "another order")
-        content += of_batch(batch, manifest.columns)
+        content += batch_content(batch, manifest.columns)
     if content.rows != file.rows:
         raise _bad(name, file.path, f"{file.rows} rows", content.rows)
     if content.hash != file.content_hash:
@@ -110,10 +110,10 @@ def read_file(root: ArchiveRoot, manifest: Manifest, file: ArchivedFile) -> Iter
 
 
 def _bad(name: str, where: str, expected: str, found: Any) -> BadArchive:
-    return BadArchive(f"archive {name}: {where}: expected {expected}, found {found}; {ADVICE}")
+    return BadArchive(f"archive {name}: {where}: expected {expected}, found {found}; {DAMAGED_ADVICE}")
 
 
-def unlisted(root: ArchiveRoot, manifests: Iterable[Manifest]) -> list[str]:
+def unlisted_files(root: ArchiveRoot, manifests: Iterable[Manifest]) -> list[str]:
     """Files that no manifest lists: a run is writing them, or was killed, or they are somebody else's."""
     listed = {file.path for manifest in manifests for file in manifest.files}
     there = root.listed(HYPERTABLE, recursive=True)

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal
 from infra.table import on_events
-from tasks.archive.archive_lock import demand_alone
+from tasks.archive.archive_lock import lock_archives
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
-from tasks.archive.chunk_columns import columns_of
+from tasks.archive.chunk_columns import read_columns
 from tasks.archive.column_forms import Column, schema_of, select_list
-from tasks.archive.content_hash import Content, day_bounds, on_server, total
+from tasks.archive.content_hash import Content, day_bounds, server_content, sum_contents
 from tasks.archive.copied_rows import copied_rows, decode_rows
 from tasks.archive.manifest import (
     WRITING,
@@ -24,11 +24,11 @@ from tasks.archive.manifest import (
     BadArchive,
     Manifest,
     archive_name,
+    archive_names,
     data_files,
     data_path,
-    load,
+    load_manifest,
     manifest_path,
-    names,
     range_name,
 )
 from tasks.archive.verify import verify
@@ -61,10 +61,10 @@ def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoo
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")
         # Before the snapshot, which a LOCK does not take yet: compression that came between would empty the chunk.
         lock(connection, chunk, "ACCESS SHARE MODE")
-        demand_alone(connection, chunk)
-        columns = columns_of(connection, chunk, doing)
-        days = on_server(connection, chunk.range_start, chunk.range_end, columns)
-        content = total(days.values())
+        lock_archives(connection, chunk)
+        columns = read_columns(connection, chunk, doing)
+        days = server_content(connection, chunk.range_start, chunk.range_end, columns)
+        content = sum_contents(days.values())
         name = archive_name(chunk, content.hash, columns)
         emit(StepReached(name, "counted"))
         _clean(root, chunk)
@@ -81,10 +81,10 @@ def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoo
 
 def _whole(root: ArchiveRoot, name: str) -> Manifest | None:
     """The archive of that name if it is there and whole. One that is damaged is no archive any more: it is unlisted."""
-    if name not in names(root):
+    if name not in archive_names(root):
         return None
     try:
-        manifest = load(root, name)
+        manifest = load_manifest(root, name)
         verify(root, manifest)
     except BadArchive:
         root.remove(manifest_path(name))
@@ -94,7 +94,7 @@ def _whole(root: ArchiveRoot, name: str) -> Manifest | None:
 
 def _clean(root: ArchiveRoot, chunk: Chunk) -> None:
     """Remove what runs of this chunk that were killed have left: no manifest lists it."""
-    mine, listed = range_name(chunk) + "_", set(names(root))
+    mine, listed = range_name(chunk) + "_", set(archive_names(root))
     for folder in root.folders(WRITING):
         if folder.startswith(mine):
             root.remove_folder(f"{WRITING}/{folder}")

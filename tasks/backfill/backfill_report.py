@@ -16,7 +16,7 @@ from tasks.table.causes import exceeds_bad_share, format_causes
 _COUNTS = ("read", "inserted", "duplicates", "quarantined")
 
 
-def causes(results: Sequence[SourceResult]) -> Counter[str]:
+def quarantine_causes(results: Sequence[SourceResult]) -> Counter[str]:
     """Why rows went to quarantine, and how many for each cause."""
     return sum((Counter(loaded.causes) for one in results for loaded in one.loaded), Counter())
 
@@ -38,8 +38,8 @@ def too_many_bad(results: Sequence[SourceResult], share: float) -> list[str]:
     )
     return [
         f"backfill: {bad} of {remaining} rows went to quarantine, expected at most {share:.0%}"
-        f" (SPILLWAY_MAX_BAD_SHARE): {format_causes(causes(results))}; all are kept: look (spillway quarantine"
-        f" list{of}), remove the cause, then replay them (spillway quarantine redrive{of});{rest}"
+        f" (SPILLWAY_MAX_BAD_SHARE): {format_causes(quarantine_causes(results))}; all are kept: look (spillway"
+        f" quarantine list{of}), remove the cause, then replay them (spillway quarantine redrive{of});{rest}"
     ]
 
 
@@ -70,7 +70,7 @@ def result(
         "seconds": round(seconds, 3),
         "events_per_second": round(totals["read"] / seconds) if seconds else 0,
         "dry_run": dry_run,
-        "causes": dict(causes(results).most_common()),
+        "causes": dict(quarantine_causes(results).most_common()),
         "warnings": warnings,
         "sources": sources,
     }

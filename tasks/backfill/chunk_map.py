@@ -92,7 +92,7 @@ class NewChunks:
         return list(new.values())
 
 
-def borders(layout: ChunkMap) -> list[int]:
+def compressed_borders(layout: ChunkMap) -> list[int]:
     """The days (ms since 1970) at which compressed chunks begin and end, so that no slice has rows of both kinds."""
     found: list[int] = []
     for low, high in sorted(_span(state) for state in layout.states if is_compressed(state)):

@@ -14,8 +14,8 @@ from infra.errors.exceptions import Terminal, WrongUse
 from infra.mapping import FLAT, Mapping, Mappings, why_none
 from infra.settings import Settings, settings
 from tasks.archive.archive_root import open_root, translate_errors
-from tasks.archive.manifest import load as load_manifest
-from tasks.archive.manifest import names
+from tasks.archive.manifest import archive_names
+from tasks.archive.manifest import load_manifest as load_manifest
 from tasks.archive.restore import restored_columns
 from tasks.archive.verify import verify
 from tasks.backfill.source import BackfillSource
@@ -49,7 +49,7 @@ def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mappi
 
 
 @step("find files")
-def find(sources: Sequence[str]) -> tuple[list[SourceFile], list[str]]:
+def find_source_files(sources: Sequence[str]) -> tuple[list[SourceFile], list[str]]:
     """All files that the sources stand for, each once, and warnings. Raises `SpillwayError` where one of the sources
     stands for none."""
     found: dict[str, SourceFile] = {}
@@ -74,7 +74,7 @@ def find_archived(
     last = parse_until(stop, "to") >> 64 if stop else None
     manifests = []
     with translate_errors("restore", root):
-        for name in names(root):
+        for name in archive_names(root):
             manifest = load_manifest(root, name)
             low, high = manifest.chunk.range_start.timestamp() * 1000, manifest.chunk.range_end.timestamp() * 1000
             if (first is not None and high <= first) or (last is not None and low > last):

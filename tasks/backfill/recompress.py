@@ -15,7 +15,7 @@ from tasks.backfill.chunk_map import find_to_compress
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.throttle import LoadThrottle
 from tasks.base.step import step
-from tasks.maintain.compression import Recompression, columnstore_sql, compress_again
+from tasks.maintain.compression import Recompression, columnstore_sql, recompress_chunk
 from tasks.maintain.contention import ChunkBusy, ChunkGone
 
 _PORTIONS = 2  # for each connection, so that all end at about the same time
@@ -33,7 +33,7 @@ def compress_portion(clients: Clients, portion: Sequence[Recompression], stoppin
             if stopping.is_set():
                 break
             try:
-                compress_again(connection, again, words)
+                recompress_chunk(connection, again, words)
                 done += 1
             except (ChunkBusy, ChunkGone):
                 continue

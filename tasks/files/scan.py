@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infra.errors.exceptions import Terminal
 from infra.mapping import FLAT, JSON, Mapping, why_none
 from infra.settings import settings
-from tasks.archive.column_forms import OURS
+from tasks.archive.column_forms import STANDARD_COLUMNS
 from tasks.archive.manifest import is_archived
 from tasks.columns.decode import event_times
 from tasks.columns.entries import EntryColumns
@@ -119,7 +119,7 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> ScannedFile
 
 def _left_in_archive(file: SourceFile, keys: tuple[bytes, ...]) -> list[str]:
     """What an operator is told who loads a file of our archive as any other file: a mapping knows only our columns."""
-    own = [key.decode() for key in keys if key.decode() not in {column.name for column in OURS}]
+    own = [key.decode() for key in keys if key.decode() not in {column.name for column in STANDARD_COLUMNS}]
     if not own or not is_archived(file.path):
         return []
     named = ", ".join(map(repr, own))

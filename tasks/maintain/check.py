@@ -13,20 +13,20 @@ from infra.settings import Settings
 from infra.table import on_events
 from tasks.base.clock import server_now
 from tasks.base.step import step
-from tasks.maintain.chunk_states import ChunkState, chunk_states, some_chunks
+from tasks.maintain.chunk_states import ChunkState, chunk_states, format_chunk_count
 from tasks.maintain.compression import (
     CurrentPolicy,
     DesiredPolicy,
     desired_policy,
     due_since,
     failed_by_job,
+    ran_since_due,
     read_current_policy,
-    was_there,
     why_not_compressed,
 )
 from tasks.maintain.forecast import NextDrop, Policies, next_drop, what_next
-from tasks.maintain.jobs import Job, days, is_community, jobs
-from tasks.maintain.retention import due
+from tasks.maintain.jobs import Job, format_age, is_community, read_jobs
+from tasks.maintain.retention import expired_chunks
 from tasks.maintain.row_audit import RowAudit, audit_rows
 
 # A chunk may be in use for a run or two, and the database's jobs come once or twice a day.
@@ -41,7 +41,7 @@ NEEDS_COMMUNITY = (
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """What was found. `next`: of each of `chunks`, in words. `violations` fail the flow, `warnings` do not.
 
     `horizon`: the time before which events may be dropped, None for never; `dropping_after`: the age that the
@@ -74,13 +74,13 @@ class Check:
         return before / now if now and before else None
 
 
-def gather_check(
+def check_table(
     connection: psycopg.Connection, config: Settings, wanted: DesiredPolicy | None, began: datetime, dry: bool
-) -> Check:
+) -> CheckResult:
     """Look at everything; nothing is changed. `began`: when this run began to compress. Raises `psycopg.Error`."""
     community, now = is_community(connection), server_now(connection)
     found = read_current_policy(connection)
-    retention_jobs = tuple(jobs(connection, "retention"))
+    retention_jobs = tuple(read_jobs(connection, "retention"))
     horizon = None if config.keep is None else now - config.keep
     accounted, counted = audit_rows(connection, horizon)
     states = tuple(
@@ -103,7 +103,7 @@ def gather_check(
     violations += _missing(accounted)
     if not accounted.checked and states:
         warnings.append("not checked whether all is there: the rows could not be counted in time")
-    return Check(
+    return CheckResult(
         now=now,
         community=community,
         chunks=states,
@@ -126,14 +126,14 @@ def gather_check(
 def _overdue(states: Sequence[ChunkState], policies: Policies, now: datetime, dry: bool) -> list[tuple[str, bool]]:
     """Chunks that should be gone and are not, together by reason, and whether that is grave."""
     reasons: dict[tuple[str, bool], list[ChunkState]] = {}
-    for state in due(states, policies.keep, now):
+    for state in expired_chunks(states, policies.keep, now):
         assert policies.keep is not None  # nothing is due without it
         # Late events make old chunks anew.
         since = max(state.chunk.range_end + policies.keep, state.created)
         reason = _why_not_gone(since, policies, now, dry)
         reasons.setdefault(reason, []).append(state)
     return [
-        (f"{some_chunks(len(chunks))} should be gone ({chunks[0].chunk.table}, past its time since"
+        (f"{format_chunk_count(len(chunks))} should be gone ({chunks[0].chunk.table}, past its time since"
          f" {chunks[0].chunk.range_end + (policies.keep or timedelta()):%Y-%m-%d %H:%M}): {why}", grave)
         for (why, grave), chunks in reasons.items()
     ]  # fmt: skip
@@ -167,19 +167,20 @@ def _not_compressed(states: Sequence[ChunkState], policies: Policies, now: datet
     if wanted is None:
         return []
     reasons: dict[tuple[str, bool], list[str]] = {}
-    going = due(states, policies.keep, now)
+    going = expired_chunks(states, policies.keep, now)
     for state in states:
         failed = failed_by_job(state, jobs, wanted)
         waiting = state.state == "rows" and not failed and now - due_since(state, wanted) <= _PATIENCE
         if not (waiting or state in going) and (why := why_not_compressed(state, jobs, wanted, now)):
             left = state.state == "rows" and any(
-                not job.running and (was_there(state, job, wanted) or _overslept(job, now)) for job in jobs
+                not job.running and (ran_since_due(state, job, wanted) or _overslept(job, now)) for job in jobs
             )
             reasons.setdefault((why, failed or left), []).append(state.chunk.table)
     found = []
     for (why, grave), chunks in reasons.items():
         are = "are" if len(chunks) > 1 else "is"
-        text = f"{some_chunks(len(chunks))} past {days(wanted.after)} {are} not compressed, or not wholly ({chunks[0]}"
+        past = f"{format_chunk_count(len(chunks))} past {format_age(wanted.after)}"
+        text = f"{past} {are} not compressed, or not wholly ({chunks[0]}"
         found.append((f"{text}{', …' if len(chunks) > 1 else ''}): {why}", grave))
     if not found:
         # What it was to do is done, by it or by this flow.
@@ -211,8 +212,8 @@ def _slowest_load(connection: psycopg.Connection, began: datetime, now: datetime
 
 
 @step("check")
-def check(clients: Clients, seconds: float, dry_run: bool) -> Check:
-    """`gather_check`, as a task, for a run that began so many seconds ago."""
+def check(clients: Clients, seconds: float, dry_run: bool) -> CheckResult:
+    """`check_table`, as a task, for a run that began so many seconds ago."""
     with clients.translate_errors("check"), clients.postgres() as connection:
         began = server_now(connection) - timedelta(seconds=seconds)
-        return gather_check(connection, clients.settings, desired_policy(clients), began, dry_run)
+        return check_table(connection, clients.settings, desired_policy(clients), began, dry_run)

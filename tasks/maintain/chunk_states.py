@@ -43,7 +43,7 @@ class ChunkState:
         return self.bytes_as_rows / self.bytes if self.bytes_as_rows and self.bytes else None
 
 
-def some_chunks(number: int) -> str:
+def format_chunk_count(number: int) -> str:
     """`1 chunk`, `2 chunks` …, for people."""
     return f"{number:,} chunk{'s' * (number != 1)}"
 

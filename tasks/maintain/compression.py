@@ -18,7 +18,7 @@ from tasks.base.step import step
 from tasks.maintain.chunk_states import ChunkState, chunk_states
 from tasks.maintain.compression_layout import CompressionLayout
 from tasks.maintain.contention import ChunkBusy, ChunkGone, exclusive_lock, retry_on_contention
-from tasks.maintain.jobs import Change, Job, apply, days, enabled_again, is_community, jobs
+from tasks.maintain.jobs import Change, Job, apply_changes, enable_again, format_age, is_community, read_jobs
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class ColumnstoreSql:
     convert: str
 
 
-NEW = ColumnstoreSql(
+COLUMNSTORE_NAMES = ColumnstoreSql(
     "ALTER TABLE {table} SET (timescaledb.enable_columnstore, timescaledb.segmentby = {segmentby},"
     " timescaledb.orderby = {orderby})",
     "CALL add_columnstore_policy({name}, after => {after}::interval)",
     "CALL remove_columnstore_policy({name}, if_exists => true)",
     "CALL convert_to_columnstore({chunk}::regclass, recompress => {whole})",
 )
-OLD = ColumnstoreSql(
+COMPRESSION_NAMES = ColumnstoreSql(
     "ALTER TABLE {table} SET (timescaledb.compress, timescaledb.compress_segmentby = {segmentby},"
     " timescaledb.compress_orderby = {orderby})",
     "SELECT add_compression_policy({name}, compress_after => {after}::interval)",
@@ -79,7 +79,7 @@ _QUICKLY = """
 def columnstore_sql(connection: psycopg.Connection) -> ColumnstoreSql:
     """The newest names that the server has."""
     row = connection.execute("SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'add_columnstore_policy')").fetchone()
-    return NEW if row is not None and row[0] else OLD
+    return COLUMNSTORE_NAMES if row is not None and row[0] else COMPRESSION_NAMES
 
 
 def read_current_policy(connection: psycopg.Connection) -> CurrentPolicy:
@@ -87,7 +87,7 @@ def read_current_policy(connection: psycopg.Connection) -> CurrentPolicy:
     row = connection.execute(_FOUND, {"table": events_name()}).fetchone()
     enabled, segmentby, orderby = row or (False, None, None)
     layout = CompressionLayout.parse(segmentby or "", orderby) if enabled and orderby else None
-    return CurrentPolicy(layout, tuple(jobs(connection, "compression")))
+    return CurrentPolicy(layout, tuple(read_jobs(connection, "compression")))
 
 
 def compression_changes(found: CurrentPolicy, wanted: DesiredPolicy | None, words: ColumnstoreSql) -> list[Change]:
@@ -106,14 +106,14 @@ def compression_changes(found: CurrentPolicy, wanted: DesiredPolicy | None, word
         todo.append(Change(f"compression set: {wanted.layout}{before}", statement))
     add = _statement(words.add, after=wanted.after)
     if not found.jobs:
-        todo.append(Change(f"compression policy added: after {days(wanted.after)}", add))
+        todo.append(Change(f"compression policy added: after {format_age(wanted.after)}", add))
     elif len(found.jobs) > 1 or found.jobs[0].after != wanted.after:
         # Adding with `if_not_exists` would keep the old one.
-        before = ", ".join(days(job.after) if job.after else "another condition" for job in found.jobs)
+        before = ", ".join(format_age(job.after) if job.after else "another condition" for job in found.jobs)
         todo += [Change(f"compression policy after {before}: removed", remove)] * len(found.jobs)
-        todo.append(Change(f"compression policy added: after {days(wanted.after)}", add))
+        todo.append(Change(f"compression policy added: after {format_age(wanted.after)}", add))
     elif not found.jobs[0].enabled:
-        todo.append(enabled_again(found.jobs[0]))
+        todo.append(enable_again(found.jobs[0]))
     return todo
 
 
@@ -126,7 +126,7 @@ class Recompression:
     whole: bool
 
 
-def to_compress_again(states: Sequence[ChunkState], wanted: DesiredPolicy, now: datetime) -> list[Recompression]:
+def chunks_to_recompress(states: Sequence[ChunkState], wanted: DesiredPolicy, now: datetime) -> list[Recompression]:
     """Of the compressed chunks past the age: those that rows were added to, and those of another layout."""
     found = []
     for state in states:
@@ -139,7 +139,7 @@ def to_compress_again(states: Sequence[ChunkState], wanted: DesiredPolicy, now: 
     return found
 
 
-def compress_again(connection: psycopg.Connection, again: Recompression, words: ColumnstoreSql) -> None:
+def recompress_chunk(connection: psycopg.Connection, again: Recompression, words: ColumnstoreSql) -> None:
     """Compress one chunk again, in a transaction of its own. Raises `ChunkBusy` where others use it all the time.
 
     Those who read it wait meanwhile: with a lock that is made stronger at its end, as the server's own job has it, a
@@ -188,7 +188,7 @@ def why_not_compressed(state: ChunkState, jobs: Sequence[Job], wanted: DesiredPo
         return f"job {job.id} is disabled"
     if job.running:
         return str(job)
-    if not was_there(state, job, wanted):
+    if not ran_since_due(state, job, wanted):
         return f"job {job.id} has not run since it is due; it will {_when(job)}"
     if job.failed:
         return str(job)
@@ -205,11 +205,11 @@ def due_since(state: ChunkState, wanted: DesiredPolicy) -> datetime:
 def failed_by_job(state: ChunkState, jobs: Sequence[Job], wanted: DesiredPolicy) -> bool:
     """Whether a job that failed, or was put to sleep, has left the chunk as rows. Late rows are this flow's to do."""
     return state.state == "rows" and any(
-        not job.enabled or (job.failed and not job.running and was_there(state, job, wanted)) for job in jobs
+        not job.enabled or (job.failed and not job.running and ran_since_due(state, job, wanted)) for job in jobs
     )
 
 
-def was_there(state: ChunkState, job: Job, wanted: DesiredPolicy) -> bool:
+def ran_since_due(state: ChunkState, job: Job, wanted: DesiredPolicy) -> bool:
     """Whether the job has begun a run since the chunk was to be compressed."""
     return job.last_start is not None and job.last_start >= due_since(state, wanted)
 
@@ -234,7 +234,7 @@ def desired_policy(clients: Clients) -> DesiredPolicy | None:
 
 
 @step("agree on compression")
-def agree_on_compression(clients: Clients, dry_run: bool) -> list[str]:
+def set_compression_policy(clients: Clients, dry_run: bool) -> list[str]:
     """Set the server to what the settings want; returns what was changed, or would be."""
     with clients.translate_errors("agree on compression"), clients.postgres() as connection:
         if not is_community(connection):
@@ -243,27 +243,27 @@ def agree_on_compression(clients: Clients, dry_run: bool) -> list[str]:
             read_current_policy(connection), desired_policy(clients), columnstore_sql(connection)
         )
         if not dry_run:
-            apply(connection, todo)
+            apply_changes(connection, todo)
         return [change.what for change in todo]
 
 
 @step("chunks to compress again")
-def find_late(clients: Clients) -> list[Recompression]:
-    """`to_compress_again`, as a task; none where nothing is to be compressed, or nothing can be."""
+def find_recompressions(clients: Clients) -> list[Recompression]:
+    """`chunks_to_recompress`, as a task; none where nothing is to be compressed, or nothing can be."""
     wanted = desired_policy(clients)
     with clients.translate_errors("chunks to compress again"), clients.postgres() as connection:
         if wanted is None or not is_community(connection):
             return []
-        return to_compress_again(chunk_states(connection), wanted, server_now(connection))
+        return chunks_to_recompress(chunk_states(connection), wanted, server_now(connection))
 
 
 @step("compress again", retries=1)
-def compress(clients: Clients, again: Recompression) -> None:
-    """`compress_again`, as a task; nothing where it is gone. Raises `Transient` where others use it all the time."""
+def recompress(clients: Clients, again: Recompression) -> None:
+    """`recompress_chunk`, as a task; nothing where it is gone. Raises `Transient` where others use it all the time."""
     doing = f"compress {again.state.chunk.table} again ({again.why})"
     with clients.translate_errors(doing), clients.postgres() as connection:
         try:
-            compress_again(connection, again, columnstore_sql(connection))
+            recompress_chunk(connection, again, columnstore_sql(connection))
         except ChunkBusy:
             raise Transient(f"{doing}: others use it all the time; the next run tries again") from None
         except ChunkGone:

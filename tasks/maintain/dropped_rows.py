@@ -15,7 +15,7 @@ from tasks.base.addresses import IdRange
 from tasks.base.clock import server_now
 from tasks.base.stream_sql import fill_in
 from tasks.maintain.drops import policy_reached
-from tasks.maintain.jobs import jobs
+from tasks.maintain.jobs import read_jobs
 from tasks.table.chunks import chunks
 
 # Of a row that was loaded nobody knows when: before every drop. And of the database's own job, which comes at any time:
@@ -80,7 +80,7 @@ def retention(connection: psycopg.Connection) -> Retention:
         Drop(to_micros(start) if start else UNKNOWN, to_micros(end), to_micros(at), counted)
         for start, end, at, counted in connection.execute(_DROPS).fetchall()
     ]
-    if (until := policy_reached(jobs(connection, "retention"), server_now(connection))) is not None:
+    if (until := policy_reached(read_jobs(connection, "retention"), server_now(connection))) is not None:
         drops.append(Drop(UNKNOWN, to_micros(until), _ANY_TIME, counted=False))
     there = chunks(connection).items() if drops else ()
     return Retention(

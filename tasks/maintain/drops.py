@@ -31,7 +31,7 @@ _DROP = """
       FROM drop_chunks(%s::regclass, older_than => %s::timestamptz, newer_than => %s::timestamptz) AS dropped"""
 
 
-def drop_alone(connection: psycopg.Connection, chunk: Chunk, rows: int, size: int | None, by: str) -> None:
+def drop_and_record(connection: psycopg.Connection, chunk: Chunk, rows: int, size: int | None, by: str) -> None:
     """Drop `chunk` and put down that its `rows` went, in the caller's transaction, in which nobody else writes to it.
 
     Raises what `tasks.maintain.contention.alone` does, and `Terminal` where not this chunk alone would go.
@@ -68,7 +68,7 @@ def record_uncounted(connection: psycopg.Connection, until: datetime, by: str) -
 
 
 @dataclass(frozen=True)
-class Drops:
+class DropRecords:
     """What is on record. `counted`: of each drop, where its range ended and its rows. `uncounted_until`: see above."""
 
     counted: tuple[tuple[datetime, int], ...]
@@ -79,11 +79,11 @@ class Drops:
         return sum(rows for end, rows in self.counted if since is None or end > since)
 
 
-def drops(connection: psycopg.Connection) -> Drops:
+def read_drops(connection: psycopg.Connection) -> DropRecords:
     """What is on record. Raises `psycopg.Error`."""
     found = connection.execute(
         "SELECT range_end, sum(rows)::bigint FROM spillway.drops GROUP BY range_end, rows IS NULL"
     )
     rows = found.fetchall()
     counted = tuple((end, count) for end, count in rows if count is not None)
-    return Drops(counted, max((end for end, count in rows if count is None), default=None))
+    return DropRecords(counted, max((end for end, count in rows if count is None), default=None))

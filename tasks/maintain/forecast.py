@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from tasks.maintain.chunk_states import ChunkState
 from tasks.maintain.compression import DesiredPolicy, why_not_compressed
 from tasks.maintain.jobs import Job
-from tasks.maintain.retention import Way, due
+from tasks.maintain.retention import Way, expired_chunks
 
 _BETWEEN_RUNS = timedelta(days=1)  # of the deployment maintain/daily
 
@@ -74,7 +74,7 @@ def next_drop(states: Sequence[ChunkState], policies: Policies, now: datetime, d
     at = now if dry_run else now + _BETWEEN_RUNS
     if policies.way == "policy":
         at = max((job.next_start for job in policies.retention_jobs if job.next_start), default=now)
-    chosen = due(states, policies.keep, at)
+    chosen = expired_chunks(states, policies.keep, at)
     return NextDrop(
         at,
         len(chosen),

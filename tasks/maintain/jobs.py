@@ -63,7 +63,7 @@ _JOBS = """
      ORDER BY j.job_id"""
 
 
-def jobs(connection: psycopg.Connection, kind: Kind) -> list[Job]:
+def read_jobs(connection: psycopg.Connection, kind: Kind) -> list[Job]:
     """The policies of one kind, none or one where nobody has tinkered. Raises `psycopg.Error`."""
     rows = connection.execute(_JOBS, {"table": events_name(), "procedure": _PROCEDURES[kind]})
     return [
@@ -86,7 +86,7 @@ class Change:
     statement: sql.Composed
 
 
-def enabled_again(job: Job) -> Change:
+def enable_again(job: Job) -> Change:
     """Wake a job that somebody has put to sleep."""
     statement = sql.SQL("SELECT alter_job({}, scheduled => true)").format(job.id)
     return Change(f"{job.kind} policy: job {job.id} was disabled, enabled again", statement)
@@ -96,7 +96,7 @@ def enabled_again(job: Job) -> Change:
 _LOCK_TIMEOUT = "3s"
 
 
-def apply(connection: psycopg.Connection, changes: list[Change]) -> None:
+def apply_changes(connection: psycopg.Connection, changes: list[Change]) -> None:
     """Make all changes or none. Raises `psycopg.Error`, a passing one where loads left no gap."""
     if not changes:
         return
@@ -106,7 +106,7 @@ def apply(connection: psycopg.Connection, changes: list[Change]) -> None:
             connection.execute(change.statement)
 
 
-def days(span: timedelta) -> str:
+def format_age(span: timedelta) -> str:
     """`7 days`, `36 hours`, `90 minutes` …, for people."""
     seconds = round(span.total_seconds())
     for name, size in (("day", 86400), ("hour", 3600), ("minute", 60)):

@@ -11,9 +11,9 @@ from prefect.events import emit_event
 from infra.display import markdown
 from tasks.base.artifacts import publish
 from tasks.base.step import step
-from tasks.maintain.check import Check
-from tasks.maintain.chunk_states import ChunkState, some_chunks
-from tasks.maintain.jobs import days
+from tasks.maintain.check import CheckResult
+from tasks.maintain.chunk_states import ChunkState, format_chunk_count
+from tasks.maintain.jobs import format_age
 from tasks.maintain.retention import DroppedChunk
 from tasks.table.chunks import Chunk
 
@@ -37,12 +37,12 @@ class MaintainOutcome:
     failed: list[str] = field(default_factory=list)
 
 
-def violations(done: MaintainOutcome, found: Check) -> list[str]:
+def violations(done: MaintainOutcome, found: CheckResult) -> list[str]:
     """What makes the run fail."""
     return [*done.failed, *found.violations]
 
 
-def result(done: MaintainOutcome, found: Check) -> dict[str, Any]:
+def result(done: MaintainOutcome, found: CheckResult) -> dict[str, Any]:
     """All of it, for `--json` and for whoever calls the flow."""
     return {
         "ok": not violations(done, found),
@@ -66,16 +66,16 @@ def result(done: MaintainOutcome, found: Check) -> dict[str, Any]:
             "job": str(found.retention_job) if found.retention_job else None,
             "next_run": asdict(found.next_drop) if found.next_drop else None,
         },
-        "account": asdict(found.row_audit) | {"missing": found.row_audit.missing},
+        "row_audit": asdict(found.row_audit) | {"missing": found.row_audit.missing},
         "slowest_load_seconds": found.slowest_load,
-        "summary": sentences(done, found),
+        "summary": summary_lines(done, found),
         "chunks": [_chunk(state, after, found) for state, after in zip(found.chunks, found.next, strict=True)],
         "warnings": [*done.refused, *found.warnings],
         "violations": violations(done, found),
     }
 
 
-def _dropped(done: MaintainOutcome, found: Check) -> list[DroppedChunk]:
+def _dropped(done: MaintainOutcome, found: CheckResult) -> list[DroppedChunk]:
     """What was dropped; in a dry run it is there still, and the check has counted it."""
     if not done.dry_run:
         return done.dropped
@@ -83,7 +83,7 @@ def _dropped(done: MaintainOutcome, found: Check) -> list[DroppedChunk]:
     return [replace(one, rows=rows.get(one.chunk, one.rows)) for one in done.dropped]
 
 
-def _compression(found: Check) -> dict[str, Any]:
+def _compression(found: CheckResult) -> dict[str, Any]:
     compressed = [state for state in found.chunks if state.bytes_as_rows]
     return {
         "layout": str(found.compression.layout) if found.compression.layout else None,
@@ -97,7 +97,7 @@ def _compression(found: Check) -> dict[str, Any]:
     }
 
 
-def _chunk(state: ChunkState, after: str, found: Check) -> dict[str, Any]:
+def _chunk(state: ChunkState, after: str, found: CheckResult) -> dict[str, Any]:
     chunk = state.chunk
     return {
         "chunk": chunk.table,
@@ -114,7 +114,7 @@ def _chunk(state: ChunkState, after: str, found: Check) -> dict[str, Any]:
     }
 
 
-def shown(chunk: dict[str, Any]) -> dict[str, str]:
+def chunk_row(chunk: dict[str, Any]) -> dict[str, str]:
     """One of the `chunks` of `result` as a row for people."""
     return {
         "chunk": chunk["chunk"].strip("_"),
@@ -138,34 +138,38 @@ def size(count: int) -> str:
     return f"{found:,.1f} TB"
 
 
-def summary_lines(done: MaintainOutcome) -> list[str]:
+def outcome_lines(done: MaintainOutcome) -> list[str]:
     """What was done, or would be, a sentence a line."""
     would = "would be " if done.dry_run else ""
     lines = [f"{'to do: ' if done.dry_run else ''}{change}" for change in done.changes]
     if done.dropped:
         rows, gone = sum(one.rows for one in done.dropped), sum(one.bytes for one in done.dropped)
         span = f"{done.dropped[0].chunk.range_start:%Y-%m-%d} to {done.dropped[-1].chunk.range_end:%Y-%m-%d}"
-        lines.append(f"{some_chunks(len(done.dropped))} {would}dropped: {rows:,} rows, {size(gone)}, {span}")
-    lines += [f"{some_chunks(len(done.archived))} {would}archived"] * bool(done.archived)
-    lines += [f"{some_chunks(len(done.compressed_again))} {would}compressed again"] * bool(done.compressed_again)
+        lines.append(f"{format_chunk_count(len(done.dropped))} {would}dropped: {rows:,} rows, {size(gone)}, {span}")
+    lines += [f"{format_chunk_count(len(done.archived))} {would}archived"] * bool(done.archived)
+    lines += [f"{format_chunk_count(len(done.compressed_again))} {would}compressed again"] * bool(done.compressed_again)
     return lines
 
 
-def sentences(done: MaintainOutcome, found: Check) -> list[str]:
+def summary_lines(done: MaintainOutcome, found: CheckResult) -> list[str]:
     """What stands above the table, a sentence a line."""
-    lines = summary_lines(replace(done, dropped=_dropped(done, found)))
+    lines = outcome_lines(replace(done, dropped=_dropped(done, found)))
     compression = _compression(found)
     if found.ratio:
+        compressed = compression["compressed"] + compression["partial"]
+        before, after = size(compression["bytes_as_rows"]), size(compression["bytes"])
         lines.append(
-            f"{compression['compressed'] + compression['partial']} of {some_chunks(len(found.chunks))} are compressed:"
-            f" {size(compression['bytes_as_rows'])} became {size(compression['bytes'])}, {found.ratio:.1f} × smaller"
+            f"{compressed} of {format_chunk_count(len(found.chunks))} are compressed: {before} became {after},"
+            f" {found.ratio:.1f} × smaller"
         )
-    lines += [f"compression after {days(job.after) if job.after else '?'}: {job}" for job in found.compression.jobs]
+    lines += [
+        f"compression after {format_age(job.after) if job.after else '?'}: {job}" for job in found.compression.jobs
+    ]
     if found.slowest_load is not None:
         lines.append(f"slowest load beside this run or the last one of the compression: {found.slowest_load:.2f} s")
     lines.append(_retention(found))
     if found.retention_job is not None and found.dropping_after is not None:
-        lines.append(f"the database drops after {days(found.dropping_after)}: {found.retention_job}")
+        lines.append(f"the database drops after {format_age(found.dropping_after)}: {found.retention_job}")
     if found.row_audit.checked:
         lines.append(
             f"ledger: {found.row_audit.inserted:,} inserted {_since(found)}, {found.row_audit.rows:,} rows there,"
@@ -174,21 +178,21 @@ def sentences(done: MaintainOutcome, found: Check) -> list[str]:
     return lines
 
 
-def _retention(found: Check) -> str:
+def _retention(found: CheckResult) -> str:
     oldest = f"the oldest event is of {found.oldest:%Y-%m-%d %H:%M}" if found.oldest else "there is no event"
     if found.horizon is None or found.next_drop is None:
         return f"nothing is ever dropped (SPILLWAY_KEEP is empty); {oldest}"
     coming = found.next_drop
     what = "nothing"
     if coming.chunks:
-        what = f"{some_chunks(coming.chunks)}, {coming.rows:,} rows, {size(coming.bytes)}"
+        what = f"{format_chunk_count(coming.chunks)}, {coming.rows:,} rows, {size(coming.bytes)}"
         what += f", {coming.start:%Y-%m-%d} to {coming.end:%Y-%m-%d}"
     return (
         f"kept since {found.horizon:%Y-%m-%d %H:%M}; {oldest}; the run of {coming.at:%Y-%m-%d %H:%M} will drop {what}"
     )
 
 
-def _since(found: Check) -> str:
+def _since(found: CheckResult) -> str:
     return f"from {found.row_audit.since:%Y-%m-%d %H:%M} on" if found.row_audit.since else "in all"
 
 
@@ -197,12 +201,12 @@ def _rounded(ratio: float | None) -> float | None:
 
 
 @step("report")
-def report_maintenance(done: MaintainOutcome, found: Check) -> None:
+def report_maintenance(done: MaintainOutcome, found: CheckResult) -> None:
     """Publish the Prefect table artifact `maintain`, and every violation as an event."""
     lines = [f"- **error: {markdown(text)}**" for text in violations(done, found)]
     lines += [f"- warning: {markdown(text)}" for text in (*done.refused, *found.warnings)]
-    lines += [f"- {markdown(line)}" for line in sentences(done, found)]
-    rows = [shown(chunk) for chunk in result(done, found)["chunks"]]
+    lines += [f"- {markdown(line)}" for line in summary_lines(done, found)]
+    rows = [chunk_row(chunk) for chunk in result(done, found)["chunks"]]
     if len(rows) > _MOST_ROWS:
         lines.append(f"- of {len(rows)} chunks the oldest and the newest {_MOST_ROWS // 2} are shown")
         rows = [*rows[: _MOST_ROWS // 2], *rows[-_MOST_ROWS // 2 :]]

@@ -17,8 +17,8 @@ from tasks.base.clock import server_now
 from tasks.base.step import step
 from tasks.maintain.chunk_states import ChunkState, chunk_states
 from tasks.maintain.contention import ChunkBusy, ChunkGone, block_writers, retry_on_contention, yield_to_writers
-from tasks.maintain.drops import drop_alone, policy_reached, record_uncounted
-from tasks.maintain.jobs import Change, Job, apply, days, enabled_again, is_community, jobs
+from tasks.maintain.drops import drop_and_record, policy_reached, record_uncounted
+from tasks.maintain.jobs import Change, Job, apply_changes, enable_again, format_age, is_community, read_jobs
 from tasks.table.chunks import Chunk, count, days_of
 
 Way = Literal["policy", "flow", "archive"]
@@ -42,15 +42,15 @@ def retention_changes(found: Sequence[Job], keep: timedelta | None, way: Way) ->
     if keep is None or way != "policy":
         why = "SPILLWAY_KEEP is empty, nothing is to be dropped" if keep is None else f"SPILLWAY_RETENTION is {way}"
         return [Change(f"retention policy after {_after(job)}: removed, {why}", remove) for job in found]
-    add = Change(f"retention policy added: after {days(keep)}", _statement(_ADD, after=keep))
+    add = Change(f"retention policy added: after {format_age(keep)}", _statement(_ADD, after=keep))
     if not found:
         return [add]
     if len(found) > 1 or found[0].after != keep:
         return [*(Change(f"retention policy after {_after(job)}: removed", remove) for job in found), add]
-    return [] if found[0].enabled else [enabled_again(found[0])]
+    return [] if found[0].enabled else [enable_again(found[0])]
 
 
-def due(states: Sequence[ChunkState], keep: timedelta | None, now: datetime) -> list[ChunkState]:
+def expired_chunks(states: Sequence[ChunkState], keep: timedelta | None, now: datetime) -> list[ChunkState]:
     """The chunks of which all is older than `keep`, the oldest first."""
     return [] if keep is None else [state for state in states if state.chunk.range_end <= now - keep]
 
@@ -66,7 +66,7 @@ def drop_chunk(connection: psycopg.Connection, state: ChunkState) -> int | None:
     def work() -> int:
         block_writers(connection, chunk)
         rows = _count(connection, state)
-        drop_alone(connection, chunk, rows, state.bytes, "maintain")
+        drop_and_record(connection, chunk, rows, state.bytes, "maintain")
         return rows
 
     try:
@@ -87,7 +87,7 @@ def _count(connection: psycopg.Connection, state: ChunkState) -> int:
 
 
 def _after(job: Job) -> str:
-    return days(job.after) if job.after else "another condition"
+    return format_age(job.after) if job.after else "another condition"
 
 
 def _statement(text: str, **values: object) -> sql.Composed:
@@ -96,7 +96,7 @@ def _statement(text: str, **values: object) -> sql.Composed:
 
 
 @step("agree on retention")
-def agree_on_retention(clients: Clients, dry_run: bool) -> list[str]:
+def set_retention_policy(clients: Clients, dry_run: bool) -> list[str]:
     """Set or remove the database's own job as the settings want; returns what was changed, or would be.
 
     Raises `Terminal` where the settings want a job and the edition has none, or an archive and there is no place.
@@ -113,23 +113,23 @@ def agree_on_retention(clients: Clients, dry_run: bool) -> list[str]:
                 "SPILLWAY_RETENTION is policy, which needs the Community edition of TimescaleDB, found Apache;"
                 " set it to flow"
             )
-        found = jobs(connection, "retention")
+        found = read_jobs(connection, "retention")
         todo = retention_changes(found, config.keep, config.retention)
         if not dry_run:
             if (until := policy_reached(found, server_now(connection))) is not None:
                 record_uncounted(connection, until, "policy")
-            apply(connection, todo)
+            apply_changes(connection, todo)
         return [change.what for change in todo]
 
 
 @step("chunks to drop")
-def find_due(clients: Clients) -> list[ChunkState]:
+def find_expired(clients: Clients) -> list[ChunkState]:
     """The chunks that are this flow's to drop, the oldest first; none where the database's own job does it."""
     config = clients.settings
     if config.keep is None or config.retention == "policy":
         return []
     with clients.translate_errors("chunks to drop"), clients.postgres() as connection:
-        return due(chunk_states(connection), config.keep, server_now(connection))
+        return expired_chunks(chunk_states(connection), config.keep, server_now(connection))
 
 
 @step("drop", retries=1)

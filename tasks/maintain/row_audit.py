@@ -16,8 +16,8 @@ import psycopg
 
 from tasks.base.clock import server_now
 from tasks.maintain.chunk_states import count_rows
-from tasks.maintain.drops import drops, policy_reached
-from tasks.maintain.jobs import jobs
+from tasks.maintain.drops import policy_reached, read_drops
+from tasks.maintain.jobs import read_jobs
 from tasks.table.chunks import Chunk, chunks, count
 
 _COUNT_SECONDS = 120.0  # for all chunks together; those that it is not enough for have an estimate
@@ -63,7 +63,7 @@ def audit_rows(connection: psycopg.Connection, horizon: datetime | None) -> tupl
     newest_first = list(reversed(chunks(connection)))
     counted = dict(count_rows(connection, newest_first, _COUNT_SECONDS))
     cut = {earliest: _cut(connection, newest_first, earliest)} if earliest and len(counted) == len(newest_first) else {}
-    on_record = drops(connection)
+    on_record = read_drops(connection)
     # The database's own job goes on meanwhile: of what it may have taken by now nothing can be said.
     reached = _uncounted_until(connection)
     floor = max((chunk.range_end for chunk in newest_first if reached and chunk.range_end <= reached), default=None)
@@ -83,8 +83,8 @@ def audit_rows(connection: psycopg.Connection, horizon: datetime | None) -> tupl
 
 def _uncounted_until(connection: psycopg.Connection) -> datetime | None:
     """The time before which chunks may be gone that nobody counted; None where there can be none."""
-    reached = policy_reached(jobs(connection, "retention"), server_now(connection))
-    return max((time for time in (reached, drops(connection).uncounted_until) if time), default=None)
+    reached = policy_reached(read_jobs(connection, "retention"), server_now(connection))
+    return max((time for time in (reached, read_drops(connection).uncounted_until) if time), default=None)
 
 
 def _cut(connection: psycopg.Connection, there: Sequence[Chunk], since: datetime) -> int | None:

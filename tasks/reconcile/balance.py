@@ -135,7 +135,9 @@ _SETTLED = """
 _BY_HAND = "find out who edited the ledger: see «the books do not balance» in docs/operations.md"
 
 
-def reconcile(client: redis.Redis, connection: psycopg.Connection, stream: str) -> tuple[LedgerTotals, list[Finding]]:
+def check_balance(
+    client: redis.Redis, connection: psycopg.Connection, stream: str
+) -> tuple[LedgerTotals, list[Finding]]:
     """The sums of the ledger of `stream`, and all that does not balance in it.
 
     One snapshot of the database, the stream's tail read after it: what drains meanwhile does not disturb.
@@ -215,6 +217,6 @@ def find_known(clients: Clients, wanted: list[str]) -> list[str]:
 
 @step("reconcile")
 def reconcile_stream(clients: Clients, stream: str) -> tuple[LedgerTotals, list[Finding]]:
-    """`reconcile`, as a task."""
+    """`check_balance`, as a task."""
     with clients.translate_errors(f"reconcile {stream}"), clients.postgres() as connection:
-        return reconcile(clients.redis, connection, stream)
+        return check_balance(clients.redis, connection, stream)

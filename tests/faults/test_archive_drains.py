@@ -17,7 +17,7 @@ from infra.errors.exceptions import Transient
 from infra.producers.send import send
 from tasks.archive.archive_root import open_root
 from tasks.archive.drop_archived import drop_archived
-from tasks.archive.manifest import load, names
+from tasks.archive.manifest import archive_names, load_manifest
 from tasks.archive.verify import verify
 from tasks.archive.write_chunk import archive_chunk
 from tests.faults.archiving import archive_and_drop
@@ -90,7 +90,7 @@ def test_drains_with_late_rows_go_on_while_the_chunks_of_these_rows_are_archived
     for chunk in chunks(database):
         if chunk.range_end <= THURSDAY:
             archive_and_drop(database, chunk, root)
-    manifests = [load(root, name) for name in names(root)]
+    manifests = [load_manifest(root, name) for name in archive_names(root)]
     for manifest in manifests:
         verify(root, manifest)
     archived, held = as_rows(by_pandas(tmp_path, manifests)), table_rows(database)

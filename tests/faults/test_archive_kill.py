@@ -20,8 +20,8 @@ import pytest
 
 from infra.settings import PROJECT_ROOT
 from tasks.archive.archive_root import ArchiveRoot, open_root
-from tasks.archive.manifest import Manifest, load, names
-from tasks.archive.verify import BadArchive, unlisted, verify
+from tasks.archive.manifest import Manifest, archive_names, load_manifest
+from tasks.archive.verify import BadArchive, unlisted_files, verify
 from tasks.archive.write_chunk import archive_chunk
 from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tests.faults.archiving import archive_and_drop_all
@@ -59,7 +59,7 @@ class Round:
         self.late()
 
     def archived(self) -> list[Manifest]:
-        return [manifest for name in names(self.root) if (manifest := _verified(self.root, name))]
+        return [manifest for name in archive_names(self.root) if (manifest := _verified(self.root, name))]
 
     def nothing_is_lost(self) -> None:
         """Every row is in the table or in an archive that verifies, as it was, by pandas."""
@@ -75,13 +75,13 @@ class Round:
         assert in_order(self._database) == []
         manifests = self.archived()
         assert as_rows(by_pandas(self.root.base, manifests)) == self.rows
-        assert len(manifests) == len(names(self.root))
-        assert unlisted(self.root, manifests) == []
+        assert len(manifests) == len(archive_names(self.root))
+        assert unlisted_files(self.root, manifests) == []
 
 
 def _verified(root: ArchiveRoot, name: str) -> Manifest | None:
     try:
-        manifest = load(root, name)
+        manifest = load_manifest(root, name)
         verify(root, manifest)
     except BadArchive:
         return None

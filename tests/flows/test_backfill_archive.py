@@ -78,13 +78,13 @@ def test_after_a_second_drop_again_brings_it_back_a_second_time(archived: str, d
     gone = 60 * 8 - len(table_rows(database))
     backfill(archive=True, expired="load")
     second = maintain()
-    assert (second["ok"], second["account"]["missing"]) == (True, 0)
+    assert (second["ok"], second["row_audit"]["missing"]) == (True, 0)
     assert table_digest(database) == left
     result = backfill(archive=True, expired="load", again=True)
     assert backfill_counts(result)[:2] == (gone, gone)
     assert table_digest(database) == archived
     third = maintain()
-    assert (third["ok"], third["account"]["missing"], table_digest(database)) == (True, 0, left)
+    assert (third["ok"], third["row_audit"]["missing"], table_digest(database)) == (True, 0, left)
 
 
 def test_from_and_to_choose_the_archives_by_their_times(archived: str, database: psycopg.Connection) -> None:

@@ -87,7 +87,7 @@ def test_real_events_are_compressed_answer_as_before_and_a_late_batch_is_compres
     again = maintain()
     assert len(again["compressed_again"]) == partial
     assert set(statuses(database)) == {1}
-    assert (again["ok"], again["account"]["missing"], again["compression"]["partial"]) == (True, 0, 0)
+    assert (again["ok"], again["row_audit"]["missing"], again["compression"]["partial"]) == (True, 0, 0)
     assert again["compression"]["ratio"] >= 5
     assert table_digest(database) == digest
     assert maintain()["compressed_again"] == []
@@ -255,7 +255,7 @@ def test_a_step_that_fails_keeps_no_other_from_being_done_and_fails_the_run(
     found = maintain(fail=False)
     (violation,) = found["violations"]
     assert violation.startswith("agree on compression: PostgreSQL at ")
-    assert (found["account"]["checked"], len(found["dropped"]), len(table_rows(database))) == (True, 2, 0)
+    assert (found["row_audit"]["checked"], len(found["dropped"]), len(table_rows(database))) == (True, 2, 0)
 
 
 def nothing_set(connection: psycopg.Connection) -> bool:

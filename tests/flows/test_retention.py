@@ -49,7 +49,7 @@ def test_whole_chunks_past_the_horizon_go_and_all_else_stays(
     assert table_rows(database) == left
     gone = len(drained) - len(left)
     assert (found["ok"], sum(one["rows"] for one in found["dropped"]), on_record(database)) == (True, gone, gone)
-    assert found["account"] | {"since": None} == {
+    assert found["row_audit"] | {"since": None} == {
         "since": None, "inserted": len(drained), "rows": len(left), "dropped": gone, "checked": True, "missing": 0,
     }  # fmt: skip
     assert found["retention"]["oldest"] == min(key[1] for key in left)
@@ -104,14 +104,14 @@ def test_the_databases_own_job_is_set_changed_woken_and_removed_and_drops(
     assert min(key[1] for key in left) > datetime.now(UTC) - timedelta(days=38)
     found = maintain()
     assert (found["ok"], found["changes"], found["dropped"]) == (True, [], [])
-    assert found["account"]["missing"] == 0
+    assert found["row_audit"]["missing"] == 0
     configure(keep="")
     removed = maintain()
     assert removed["changes"] == [
         "retention policy after 30 days: removed, SPILLWAY_KEEP is empty, nothing is to be dropped"
     ]
     assert retention_jobs(database) == []
-    assert (removed["ok"], removed["account"]["missing"]) == (True, 0)
+    assert (removed["ok"], removed["row_audit"]["missing"]) == (True, 0)
     assert table_rows(database) == left
 
 
@@ -231,7 +231,7 @@ def test_drains_of_late_events_beside_maintenance_lose_nothing(
     horizon = datetime.now(UTC) - timedelta(days=30)
     assert {key for key in rows if key[1] > horizon} <= there.keys()
     assert len(there) + on_record(database) == len(rows)
-    assert last["account"]["missing"] == 0
+    assert last["row_audit"]["missing"] == 0
 
 
 def test_the_slowest_load_is_the_longest_of_those_that_ran_beside_the_run(database: psycopg.Connection) -> None:

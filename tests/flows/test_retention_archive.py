@@ -15,8 +15,8 @@ from flows.maintain import maintain
 from infra.producers.send import send
 from infra.settings import Settings
 from tasks.archive.archive_root import open_root
-from tasks.archive.manifest import load, names
-from tasks.archive.verify import unlisted
+from tasks.archive.manifest import archive_names, load_manifest
+from tasks.archive.verify import unlisted_files
 from tests.support.aged import chunk_ends, on_record
 from tests.support.archives import as_rows, by_pandas
 from tests.support.oracle import Key, Row, table_digest, table_rows
@@ -36,7 +36,7 @@ def test_the_way_back_from_archive_to_flow_keeps_what_is_on_record(
     assert 0 < first < on_record(database)
     configure(keep="")
     found = maintain()
-    assert (found["ok"], found["account"]["inserted"]) == (True, len(drained))
+    assert (found["ok"], found["row_audit"]["inserted"]) == (True, len(drained))
 
 
 def test_chunks_are_archived_before_they_are_to_go_where_an_age_is_set(
@@ -78,7 +78,7 @@ def test_what_is_to_be_archived_by_its_age_is_archived_before_it_is_dropped(
     assert (told["archived"], len(told["dropped"])) == (found["archived"], len(found["dropped"]))
     assert len(found["archived"]) == len(old) > len(found["dropped"]) > 0
     root = open_root(str(tmp_path))
-    archived = as_rows(by_pandas(tmp_path, [load(root, name) for name in names(root)]))
+    archived = as_rows(by_pandas(tmp_path, [load_manifest(root, name) for name in archive_names(root)]))
     assert archived | table_rows(database) == drained
 
 
@@ -94,9 +94,9 @@ def test_a_chunk_that_stays_and_gets_late_rows_has_one_archive_and_not_one_for_e
         drain(stream)
         assert len(maintain()["archived"]) == 1
     root = open_root(str(tmp_path))
-    manifests = [load(root, name) for name in names(root)]
+    manifests = [load_manifest(root, name) for name in archive_names(root)]
     assert len(manifests) == before
-    assert unlisted(root, manifests) == []
+    assert unlisted_files(root, manifests) == []
     there = table_rows(database)
     archived = as_rows(by_pandas(tmp_path, manifests))
     assert archived == {key: there[key] for key in archived}

@@ -18,7 +18,7 @@ from infra.errors.exceptions import Terminal
 from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.drop_archived import drop_archived
 from tasks.archive.due import to_archive
-from tasks.archive.manifest import BadArchive, Manifest, load, manifest_path, names
+from tasks.archive.manifest import BadArchive, Manifest, archive_names, load_manifest, manifest_path
 from tasks.archive.supersede import supersede
 from tasks.archive.verify import verify
 from tasks.archive.write_chunk import archive_chunk
@@ -69,7 +69,7 @@ def test_a_manifest_names_each_column_with_its_type(
     insert(database, many(10))
     manifest = archive_chunk(database, the_chunk(database), root)
     plain = json.loads((folder / manifest_path(manifest.name)).read_text())
-    assert (plain["format"], load(root, manifest.name)) == (2, manifest)
+    assert (plain["format"], load_manifest(root, manifest.name)) == (2, manifest)
     assert [(one["name"], one["type"], one["generated"]) for one in plain["columns"][5:]] == [
         ('Mood %s', "users.mood", False), ("price", "numeric(12,3)", False), ("doubled", "numeric(14,3)", True),
     ]  # fmt: skip
@@ -110,7 +110,7 @@ def test_a_column_added_between_archive_and_drop_keeps_the_chunk(
     second = archive_chunk(rows, chunk, root)
     assert (second.rows, tenants(folder, second)) == (100, {"acme"})
     assert drop_archived(rows, chunk, second, root) == "dropped"
-    assert names(root) == [second.name]  # the first is superfluous: all of its rows are in the second
+    assert archive_names(root) == [second.name]  # the first is superfluous: all of its rows are in the second
     assert in_order(rows) == []
 
 
@@ -124,7 +124,7 @@ def test_a_renamed_or_retyped_column_is_another_one(rows: psycopg.Connection, ro
     assert first.content_hash == second.content_hash
     assert first.name != second.name
     supersede(rows, chunk, second, root)
-    assert set(names(root)) == {first.name, second.name}
+    assert set(archive_names(root)) == {first.name, second.name}
     rows.execute("ALTER TABLE events ALTER COLUMN org TYPE varchar(8)")
     assert drop_archived(rows, chunk, second, root) == "changed"
 
@@ -137,7 +137,7 @@ def test_a_chunk_that_stays_is_archived_again_with_its_new_column(rows: psycopg.
     assert to_archive(rows, root, timedelta(days=1)) == [chunk]
     supersede(rows, chunk, archive_chunk(rows, chunk, root), root)
     assert to_archive(rows, root, timedelta(days=1)) == []
-    assert len(names(root)) == 1
+    assert len(archive_names(root)) == 1
 
 
 def test_another_value_of_a_users_column_is_seen_in_the_table_and_in_the_files(
@@ -186,4 +186,4 @@ def test_a_table_without_one_of_our_columns_keeps_its_chunks(
     alter(f"DROP INDEX events_properties_idx; {change}")
     with pytest.raises(Terminal, match=f"{said}; the chunk stays with all its rows"):
         archive_chunk(database, the_chunk(database), root)
-    assert names(root) == []
+    assert archive_names(root) == []

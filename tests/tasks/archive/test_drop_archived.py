@@ -15,8 +15,8 @@ import pytest
 from infra.errors.exceptions import Terminal, Transient
 from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.drop_archived import drop_archived
-from tasks.archive.manifest import names
-from tasks.archive.verify import unlisted, verify
+from tasks.archive.manifest import archive_names
+from tasks.archive.verify import unlisted_files, verify
 from tasks.archive.write_chunk import archive_chunk
 from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tasks.maintain import contention
@@ -217,10 +217,10 @@ def test_an_archive_whose_rows_are_all_in_the_later_one_is_removed(
     insert(database, many(300, THURSDAY + MICROSECOND, first=5_000, span=timedelta(days=6)))
     rows = in_order(database)
     manifest = archive_chunk(database, chunk, root)
-    assert names(root) == sorted([stale.name, manifest.name])
+    assert archive_names(root) == sorted([stale.name, manifest.name])
     assert drop_archived(database, chunk, manifest, root) == "dropped"
-    assert names(root) == [manifest.name]
-    assert unlisted(root, [manifest]) == []
+    assert archive_names(root) == [manifest.name]
+    assert unlisted_files(root, [manifest]) == []
     assert by_pandas(folder, [manifest]) == rows
 
 
@@ -238,7 +238,7 @@ def test_an_archive_with_a_row_that_the_later_one_has_not_stays(
     insert(database, many(10, first=5_000))
     manifest = archive_chunk(database, chunk, root)
     assert drop_archived(database, chunk, manifest, root) == "dropped"
-    assert names(root) == sorted([older.name, manifest.name])
+    assert archive_names(root) == sorted([older.name, manifest.name])
     verify(root, older)
     assert by_pandas(folder, [older]) == rows
     assert len(by_pandas(folder, [manifest])) == len(later) + 10

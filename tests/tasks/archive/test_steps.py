@@ -13,7 +13,7 @@ from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal, Transient
 from infra.settings import Settings, settings
 from tasks.archive.archive_root import open_root
-from tasks.archive.manifest import load, names
+from tasks.archive.manifest import archive_names, load_manifest
 from tasks.archive.steps import archive_and_drop, archive_and_keep
 from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tests.support.archives import THURSDAY, by_pandas, chunks, event, in_order, insert, many, the_chunk
@@ -53,8 +53,8 @@ def test_rows_that_come_between_archive_and_drop_are_archived_with_the_rest(
         retire()
     assert chunks(database) == []
     root = open_root(str(tmp_path))
-    (name,) = names(root)
-    found = by_pandas(tmp_path, [load(root, name)])
+    (name,) = archive_names(root)
+    found = by_pandas(tmp_path, [load_manifest(root, name)])
     assert len(found) == 202
     assert set(rows) < set(found)
 

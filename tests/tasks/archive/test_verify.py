@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.archive.archive_root import ArchiveRoot
-from tasks.archive.column_forms import OURS, schema_of
+from tasks.archive.column_forms import STANDARD_COLUMNS, schema_of
 from tasks.archive.drop_archived import drop_archived
-from tasks.archive.manifest import BadArchive, Manifest, load, manifest_path
+from tasks.archive.manifest import BadArchive, Manifest, load_manifest, manifest_path
 from tasks.archive.verify import read_archive, verify
 from tasks.archive.write_chunk import archive_chunk
 from tasks.table.chunks import Chunk
@@ -144,7 +144,7 @@ def test_one_other_value_is_refused(column: str, database: psycopg.Connection, a
     def change(table: pa.Table) -> pa.Table:
         values = table.column(column).to_pylist()
         values[50] = values[50] + other if isinstance(other, timedelta) else other
-        schema = schema_of(OURS)
+        schema = schema_of(STANDARD_COLUMNS)
         return table.set_column(
             schema.get_field_index(column), schema.field(column), pa.array(values, schema.field(column).type)
         )
@@ -199,7 +199,7 @@ def test_a_manifest_of_a_later_format_is_not_guessed_at(archived: Archived) -> N
     path = archived.folder / manifest_path(archived.manifest.name)
     path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 3'))
     with pytest.raises(BadArchive, match="expected format 1 or 2, found 3"):
-        load(archived.root, archived.manifest.name)
+        load_manifest(archived.root, archived.manifest.name)
 
 
 @pytest.mark.parametrize(("harm", "said"), [(Path.unlink, "found none"), (lambda p: p.write_bytes(b"PAR1"), "Parquet")])
@@ -229,4 +229,4 @@ def test_verification_goes_by_the_files_and_not_by_the_table(database: psycopg.C
     insert(database, [event(10_000, archived.chunk.range_start)])
     verify(archived.root, archived.manifest)
     database.execute("TRUNCATE events")
-    verify(archived.root, load(archived.root, archived.manifest.name))
+    verify(archived.root, load_manifest(archived.root, archived.manifest.name))

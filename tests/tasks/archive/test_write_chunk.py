@@ -14,8 +14,8 @@ import pytest
 
 from infra.errors.exceptions import Terminal, Transient
 from tasks.archive.archive_root import ArchiveRoot, open_root
-from tasks.archive.manifest import Manifest, load, names
-from tasks.archive.verify import read_archive, unlisted, verify
+from tasks.archive.manifest import Manifest, archive_names, load_manifest
+from tasks.archive.verify import read_archive, unlisted_files, verify
 from tasks.archive.write_chunk import archive_chunk
 from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tests.support.archives import (
@@ -107,7 +107,7 @@ def test_a_chunk_of_any_year_that_a_date_can_have(
     manifest = archive_chunk(database, the_chunk(database), root)
     assert [file.day for file in manifest.files] == [moment.date()]
     holds_the_table(database, root, manifest)
-    assert load(root, manifest.name) == manifest
+    assert load_manifest(root, manifest.name) == manifest
 
 
 def test_the_session_of_the_caller_does_not_matter(database: psycopg.Connection, root: ArchiveRoot) -> None:
@@ -204,7 +204,7 @@ def test_late_rows_after_the_drop_have_an_archive_of_their_own_beside_the_older_
     database.execute("TRUNCATE events")
     insert(database, many(20, first=1_000))
     second, late = archive_chunk(database, the_chunk(database), root), in_order(database)
-    assert names(root) == sorted([first.name, second.name])
+    assert archive_names(root) == sorted([first.name, second.name])
     for manifest, rows in ((first, old), (second, late)):
         verify(root, manifest)
         assert restored(root, manifest) == rows
@@ -232,12 +232,12 @@ def test_what_a_broken_run_left_is_no_archive_and_is_removed_by_the_next(
 
     with subscribe(stop), pytest.raises(KeyboardInterrupt):
         archive_chunk(database, chunk, root)
-    assert names(root) == []
-    assert unlisted(root, []) != []
+    assert archive_names(root) == []
+    assert unlisted_files(root, []) != []
     insert(database, many(10, first=5_000))  # so that the next one has another name
     manifest = archive_chunk(database, chunk, root)
     holds_the_table(database, root, manifest)
-    assert unlisted(root, [manifest]) == []
+    assert unlisted_files(root, [manifest]) == []
     assert list((folder / "events" / "_writing").iterdir()) == []
 
 
@@ -268,14 +268,14 @@ def test_a_file_system_of_fsspec_holds_an_archive_as_well(database: psycopg.Conn
     manifest = archive_chunk(database, the_chunk(database), root)
     assert archive_chunk(database, the_chunk(database), root) == manifest
     assert restored(root, manifest) == in_order(database)
-    assert names(root) == [manifest.name]
-    assert unlisted(root, [manifest]) == []
+    assert archive_names(root) == [manifest.name]
+    assert unlisted_files(root, [manifest]) == []
 
 
 def test_a_url_of_files_is_the_folder(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> None:
     insert(database, many(10))
     manifest = archive_chunk(database, the_chunk(database), open_root(folder.as_uri()))
-    assert load(root, manifest.name) == manifest
+    assert load_manifest(root, manifest.name) == manifest
 
 
 def test_a_place_that_takes_no_files_is_named(database: psycopg.Connection, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tasks.backfill.chunk_map import (
     ChunkCounts,
     ChunkMap,
     NewChunks,
-    borders,
+    compressed_borders,
     count_chunks,
     reaches_compressed,
     to_compress,
@@ -82,7 +82,7 @@ def test_borders_lie_where_days_with_compressed_chunks_begin_and_end(interval: i
         for hour in range(number * interval, (number + 1) * interval)
     }
     expected = [day * DAY_MS for day in range(200) if (day in compressed) != (day - 1 in compressed)]
-    assert borders(layout(interval, cells)) == expected
+    assert compressed_borders(layout(interval, cells)) == expected
 
 
 @given(cells=CELLS, low=st.integers(0, 400 * HOUR_MS * 1000), length=st.integers(0, 100 * HOUR_MS * 1000))

@@ -9,19 +9,19 @@ import pytest
 
 from tasks.maintain.chunk_states import chunk_states
 from tasks.maintain.compression import (
-    NEW,
-    OLD,
+    COLUMNSTORE_NAMES,
+    COMPRESSION_NAMES,
     ColumnstoreSql,
     DesiredPolicy,
     Recompression,
+    chunks_to_recompress,
     columnstore_sql,
-    compress_again,
     compression_changes,
     read_current_policy,
-    to_compress_again,
+    recompress_chunk,
 )
 from tasks.maintain.compression_layout import CompressionLayout
-from tasks.maintain.jobs import apply
+from tasks.maintain.jobs import apply_changes
 from tests.support.chunked import fill, only_job, statuses
 from tests.support.oracle import table_digest
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community")]
 WEEK = DesiredPolicy(timedelta(days=7), CompressionLayout.parse("", "time DESC"))
 
 
-@pytest.fixture(params=[NEW, OLD], ids=["new names", "old names"])
+@pytest.fixture(params=[COLUMNSTORE_NAMES, COMPRESSION_NAMES], ids=["new names", "old names"])
 def words(request: pytest.FixtureRequest) -> ColumnstoreSql:
     found: ColumnstoreSql = request.param
     return found
@@ -38,7 +38,7 @@ def words(request: pytest.FixtureRequest) -> ColumnstoreSql:
 
 def agree(connection: psycopg.Connection, wanted: DesiredPolicy | None, words: ColumnstoreSql) -> list[str]:
     todo = compression_changes(read_current_policy(connection), wanted, words)
-    apply(connection, todo)
+    apply_changes(connection, todo)
     return [change.what for change in todo]
 
 
@@ -54,7 +54,7 @@ def server_says(connection: psycopg.Connection) -> tuple[object, ...]:
 
 
 def test_the_newest_names_of_the_server_are_taken(database: psycopg.Connection) -> None:
-    assert columnstore_sql(database) is NEW
+    assert columnstore_sql(database) is COLUMNSTORE_NAMES
 
 
 def test_nothing_set_is_set_and_the_same_is_left_untouched(database: psycopg.Connection, words: ColumnstoreSql) -> None:
@@ -105,13 +105,13 @@ def test_where_no_compression_is_wanted_a_policy_is_removed_and_compressed_chunk
 @pytest.mark.parametrize("orderby", ["", "user_id", "event_id DESC NULLS LAST", '"time" ASC', "event_type, time desc"])
 def test_whatever_the_order_says_the_server_gives_back_what_was_set(database: psycopg.Connection, orderby: str) -> None:
     wanted = DesiredPolicy(timedelta(days=1), CompressionLayout.parse("", orderby))
-    agree(database, wanted, NEW)
-    assert agree(database, wanted, NEW) == []
+    agree(database, wanted, COLUMNSTORE_NAMES)
+    assert agree(database, wanted, COLUMNSTORE_NAMES) == []
 
 
 def set_layout(connection: psycopg.Connection, wanted: DesiredPolicy, words: ColumnstoreSql) -> None:
     """Without a policy, whose job would compress by itself."""
-    apply(connection, compression_changes(read_current_policy(connection), wanted, words)[:1])
+    apply_changes(connection, compression_changes(read_current_policy(connection), wanted, words)[:1])
 
 
 def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row_changes(
@@ -130,9 +130,9 @@ def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row
     now = database.execute("SELECT now()").fetchone()[0]  # type: ignore[index]
 
     def again(wanted: DesiredPolicy) -> list[Recompression]:
-        todo = to_compress_again(chunk_states(database), wanted, now)
+        todo = chunks_to_recompress(chunk_states(database), wanted, now)
         for one in todo:
-            compress_again(database, one, words)
+            recompress_chunk(database, one, words)
         return todo
 
     assert [one.why for one in again(WEEK)] == ["late rows"]

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
-from tasks.archive.column_forms import OURS, schema_of
+from tasks.archive.column_forms import STANDARD_COLUMNS, schema_of
 from tasks.files.find import SourceFile, find_files
 from tasks.files.formats import parquet
 from tasks.files.formats.read_rows import read_rows
@@ -80,7 +80,9 @@ def test_a_file_of_the_archive_needs_no_mapping(tmp_path: Path) -> None:
     n = 10_000
     table = pa.table(
         [
-            pa.array([START + timedelta(microseconds=i) for i in range(n)], schema_of(OURS).field("time").type),
+            pa.array(
+                [START + timedelta(microseconds=i) for i in range(n)], schema_of(STANDARD_COLUMNS).field("time").type
+            ),
             pa.ExtensionArray.from_storage(
                 pa.uuid(), pa.array([i.to_bytes(16, "big") for i in range(n)], pa.binary(16))
             ),
@@ -88,7 +90,7 @@ def test_a_file_of_the_archive_needs_no_mapping(tmp_path: Path) -> None:
             pa.array([f"u{i % 9}" for i in range(n)]),
             pa.array([None if i % 2 else f'{{"n": {i}.0}}' for i in range(n)]),
         ],
-        schema=schema_of(OURS),
+        schema=schema_of(STANDARD_COLUMNS),
     )
     found = fields_of(read_rows(a_file(tmp_path, table, compression="zstd", use_dictionary=["event_type", "user_id"])))
     assert list(found) == list(range(1, n + 1))
