@@ -11,9 +11,9 @@ from prefect.events import emit_event
 from infra.display import markdown
 from tasks.base.artifacts import publish
 from tasks.base.step import step
-from tasks.maintain.check import CheckResult
 from tasks.maintain.chunk_states import ChunkState, format_chunk_count
 from tasks.maintain.jobs import format_age
+from tasks.maintain.judge import CheckResult
 from tasks.maintain.retention import DroppedChunk
 from tasks.table.chunks import Chunk
 
