@@ -27,6 +27,7 @@ from tasks.backfill.recompress import Compressor
 from tasks.backfill.registration import settle_sources
 from tasks.backfill.source import leave_out_copies
 from tasks.backfill.throttle import LoadThrottle
+from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Started, StepReached, ask, emit
 from tasks.files.find import SourceFile
 from tasks.files.spool import Spool
@@ -64,6 +65,7 @@ def backfill(
     says. Raises `SpillwayError`; what was committed until then stays, and the same backfill goes on from there.
     """
     began = time.monotonic()
+    use_system_allocator()
     config = settings()
     wanted = [source] if isinstance(source, str) else source or []
     _demand_one_kind(wanted, stream, archive, start, stop, rate, parallel)

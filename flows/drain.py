@@ -22,6 +22,7 @@ from infra.errors.redact import one_line
 from infra.mapping import Mapping, mappings_of
 from infra.settings import settings
 from tasks.base.addresses import parse_until
+from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Started, emit
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
@@ -30,7 +31,7 @@ from tasks.ledger.plan import DrainPlan, plan
 from tasks.ledger.settle import Settlement, settle_stream
 from tasks.preflight.preflight import preflight
 from tasks.preflight.stream_sample import check_sample
-from tasks.streams.pages import Absence
+from tasks.streams.pages import AbsenceRecord
 from tasks.streams.reader import BatchLimits, Reader, read
 from tasks.table.insert import InsertRoute
 from tasks.table.load import LoadResult, load
@@ -53,6 +54,7 @@ def drain(
     all other streams are drained and the report is published.
     """
     began = time.monotonic()
+    use_system_allocator()
     config = settings()
     logger = get_run_logger()
     mappings = mappings_of(config)
@@ -120,7 +122,7 @@ class _Drain:
         self._loading: deque[tuple[PrefectFuture[LoadResult | None], Batch, _Stream]] = deque()
         self._to_read: deque[_Stream] = deque()
         self._new_chunks = NewChunkLimit(clients.settings.max_new_chunks)
-        self._absence = Absence()
+        self._absence = AbsenceRecord()
         self.warnings: list[str] = []
 
     def run(self, streams: list[_Stream]) -> list[DrainResult]:
@@ -166,7 +168,7 @@ class _Drain:
             stream.planned = replace(again, tail=before.tail, upto=before.upto)
         reader = self._reader_of(stream, stream.planned)
         if stream.planned.fresh and stream.planned.gaps:
-            self.warnings += check_sample(self._clients, reader, stream.mapping, stream.planned)
+            self.warnings += check_sample(self._clients, reader, stream.mapping, stream.planned.upto)
         if not stream.planned.known:  # only now: of a stream that is refused nothing is written
             stream.planned = plan(self._clients, stream.name, self._until, absence=self._absence)
             reader = self._reader_of(stream, stream.planned)

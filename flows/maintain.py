@@ -17,6 +17,7 @@ from infra.errors.redact import one_line
 from infra.settings import settings
 from tasks.archive.due import find_unarchived
 from tasks.archive.steps import archive_and_drop, archive_and_keep
+from tasks.base.arrow_memory import use_system_allocator
 from tasks.maintain.check import check
 from tasks.maintain.chunk_states import ChunkState
 from tasks.maintain.compression import find_recompressions, recompress, set_compression_policy
@@ -33,6 +34,7 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
     what `maintain_report.result` says. Raises `Unsuccessful` with that if the check finds a violation or a step
     failed, unless `fail` is false. Safe to repeat, and beside drains.
     """
+    use_system_allocator()
     began = time.monotonic()
     with Clients(settings(), "maintain") as clients:
         if not dry_run:

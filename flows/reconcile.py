@@ -15,6 +15,7 @@ from infra.errors.exit_codes import ExitCode
 from infra.mapping import mappings_of
 from infra.settings import settings
 from tasks.base.addresses import parse_from, parse_until
+from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit
 from tasks.files.file_reader import FileReader
 from tasks.files.reread import reread
@@ -47,6 +48,7 @@ def reconcile(
     changed, is not compared, which `notes` say. Returns sums and findings. Raises `Unsuccessful` with them if something
     does not balance, or if entries are lost and nobody has accepted that; unless `fail` is false.
     """
+    use_system_allocator()
     config = settings()
     first = parse_from(start) if start else 0
     beyond = parse_until(stop, "to") + 1 if stop else _NO_END

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,9 @@ from infra.errors.exceptions import Unsuccessful, WrongUse
 from infra.errors.exit_codes import ExitCode
 from infra.mapping import mappings_of
 from infra.settings import settings
+from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit
+from tasks.files.file_ledger import mapping_of
 from tasks.preflight.preflight import preflight_clocks, preflight_rights
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection
@@ -41,8 +44,9 @@ def redrive(
     names = [stream] if isinstance(stream, str) else stream
     if entries and len([name for name in names if name]) != 1:
         raise WrongUse("redrive: entries are ids of one stream; name that stream")
+    use_system_allocator()
     config = settings()
-    mappings = mappings_of(config)
+    find_mapping = partial(mapping_of, mappings=mappings_of(config))
     run = f"{flow_run.name or 'redrive'} {uuid4()}"
     selection = Selection(tuple(name for name in names if name), tuple(entries or ()), kind, field)
     new_chunks = None if yes else NewChunkLimit(config.max_new_chunks)
@@ -53,7 +57,7 @@ def redrive(
         chosen = select(clients, selection)
         emit(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
         for portion in chosen:
-            done.append(replay_entries(clients, portion, mappings, changes or {}, run, new_chunks))
+            done.append(replay_entries(clients, portion, find_mapping, changes or {}, run, new_chunks))
             emit(Advanced("quarantine", len(portion.entries)))
         if done:
             report_redrive(done)

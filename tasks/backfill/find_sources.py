@@ -180,7 +180,7 @@ def stream_source(
         return Reader(clients.redis, stream, gaps, planned.tail, limits, mapping, window, ledger_name=ledger_name)
 
     limits = BatchLimits(config.batch_rows, config.batch_bytes)
-    warnings = check_sample(clients, reader(gaps, limits), mapping, planned) if planned.fresh else []
+    warnings = check_sample(clients, reader(gaps, limits), mapping, planned.upto) if planned.fresh else []
     if not planned.known and not dry_run:  # only now: of a stream that is refused nothing is written
         plan(clients, stream, until)
     whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)

@@ -1,15 +1,20 @@
-"""What a drain says of itself while it runs, to whoever watches in the same process."""
+"""Progress of a flow, and its questions, for whoever called it in the same process.
+
+Subscribers are kept in context variables. So each call of a flow has its own, and Prefect hands them on to the threads
+of its tasks, which run in a copy of the caller's context.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Started:
-    """A stream's drain begins, with `entries` to go, about."""
+    """The drain of a stream starts, with about `entries` to read."""
 
     stream: str
     entries: int
@@ -25,7 +30,7 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Retry:
-    """A step failed for a passing reason and is tried again: attempt `attempt` of `attempts` failed."""
+    """A step failed with a transient error and will be tried again. `attempt`: how often it failed, of `attempts`."""
 
     reason: str
     attempt: int
@@ -34,45 +39,46 @@ class Retry:
 
 @dataclass(frozen=True)
 class StepReached:
-    """A work of several steps, such as an archive, is as far as `step`."""
+    """A job of several steps, such as archiving a chunk, has reached `step`."""
 
     work: str
     step: str
 
 
 ProgressEvent = Started | Advanced | Retry | StepReached
-_watchers: list[Callable[[ProgressEvent], None]] = []
+Subscriber = Callable[[ProgressEvent], None]
+
+_subscribers: ContextVar[tuple[Subscriber, ...]] = ContextVar("subscribers", default=())
+_answer: ContextVar[Callable[[str], bool] | None] = ContextVar("answer", default=None)
 
 
 @contextmanager
-def subscribe(by: Callable[[ProgressEvent], None]) -> Iterator[None]:
-    """Call `by` with all news while the block runs. It is called from several threads."""
-    _watchers.append(by)
+def subscribe(subscriber: Subscriber) -> Iterator[None]:
+    """Call `subscriber` with every event of the flows that the block calls. Several threads may call it at once."""
+    token = _subscribers.set((*_subscribers.get(), subscriber))
     try:
         yield
     finally:
-        _watchers.remove(by)
+        _subscribers.reset(token)
 
 
-_answering: list[Callable[[str], bool]] = []
+def emit(event: ProgressEvent) -> None:
+    """Pass an event to the subscribers of the running flow."""
+    for subscriber in _subscribers.get():
+        subscriber(event)
 
 
 @contextmanager
-def answer_with(by: Callable[[str], bool]) -> Iterator[None]:
-    """Have `by` answer the questions of the flow while the block runs."""
-    _answering.append(by)
+def answer_with(answer: Callable[[str], bool]) -> Iterator[None]:
+    """Let `answer` decide the yes-or-no questions of the flows that the block calls."""
+    token = _answer.set(answer)
     try:
         yield
     finally:
-        _answering.remove(by)
+        _answer.reset(token)
 
 
 def ask(question: str) -> bool:
-    """Whether somebody is there who says yes."""
-    return bool(_answering) and _answering[-1](question)
-
-
-def emit(news: ProgressEvent) -> None:
-    """Tell the watchers."""
-    for watcher in tuple(_watchers):
-        watcher(news)
+    """The answer to a yes-or-no question. No if nobody is there to answer it."""
+    answer = _answer.get()
+    return answer is not None and answer(question)

@@ -1,14 +1,13 @@
-"""What all steps have in common: retried while the reason is a passing one, never cached, results in memory only."""
+"""What all steps have in common: transient errors are retried, nothing is cached, and results stay in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import Task, exponential_backoff
+from prefect.tasks import Task
 
 from infra.errors.classify import is_transient
 from infra.errors.exceptions import Transient
@@ -19,28 +18,50 @@ from tasks.base.progress import Retry, emit
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_FIRST_DELAY_SECONDS = 1  # then 2, 4, 8 …
-_JITTER = 0.5  # of the delay: runs that failed together do not come back together
+_LONGEST_DELAY_SECONDS = 300
+# The delay before each retry; the last one repeats. With the default of 6 retries a step waits 63 s altogether.
+_DELAYS_SECONDS = [min(2.0**n, _LONGEST_DELAY_SECONDS) for n in range(10)]
+_JITTER = 0.5  # of the delay, so that runs that failed together do not retry together
+_ANY_NUMBER = 100  # the most that SPILLWAY_RETRIES admits
 
 
-def step(name: str, retries: int | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a function a Prefect task that is tried again after a `Transient` error, `retries` times at most.
+class Step(Task[P, R]):
+    """A Prefect task that is retried as often as the settings say at that moment, not when its module was imported."""
 
-    Nothing is hashed or persisted: a batch is large, and the ledger is what remembers.
+    _most_retries: int
+
+    @property
+    def retries(self) -> int:
+        """SPILLWAY_RETRIES, or fewer if this step has a smaller limit of its own. Prefect asks when a run fails."""
+        return min(self._most_retries, settings().retries)
+
+    @retries.setter
+    def retries(self, most: int) -> None:
+        self._most_retries = most
+
+
+def step(name: str, retries: int = _ANY_NUMBER) -> Callable[[Callable[P, R]], Step[P, R]]:
+    """Make a function a Prefect task that is retried after a `Transient` error, at most `retries` times.
+
+    Arguments and results are neither hashed nor persisted: a batch is large, and the ledger knows what was done.
     """
-    attempts = settings().retries if retries is None else min(retries, settings().retries)
-    return task(
-        name=name,
-        retries=attempts,
-        retry_delay_seconds=exponential_backoff(_FIRST_DELAY_SECONDS) if attempts else None,
-        retry_jitter_factor=_JITTER,
-        retry_condition_fn=_may_work_later,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-    )
+
+    def wrap(function: Callable[P, R]) -> Step[P, R]:
+        return Step(
+            fn=function,
+            name=name,
+            retries=retries,
+            retry_delay_seconds=_DELAYS_SECONDS,
+            retry_jitter_factor=_JITTER,
+            retry_condition_fn=_may_succeed_later,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )
+
+    return wrap
 
 
-def _may_work_later(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+def _may_succeed_later(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
     error = state.result(raise_on_failure=False)
     if not (isinstance(error, BaseException) and is_transient(error)):
         return False

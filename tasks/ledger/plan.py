@@ -18,7 +18,7 @@ from tasks.base.stream_sql import register_stream
 from tasks.ledger.undrained import undrained
 from tasks.streams.consumer_group import reserve
 from tasks.streams.continuity import Checkpoint, rewind_message, why_rewound
-from tasks.streams.pages import Absence, stream_away
+from tasks.streams.pages import AbsenceRecord, stream_away
 from tasks.streams.tail import ABSENCE_SECONDS, Tail, absent_stream, inspect_stream
 
 
@@ -35,6 +35,7 @@ class DrainPlan:
     gaps: tuple[IdRange, ...]
     lag: int  # entries up to the tail that are neither drained nor known to be lost
     fresh: bool
+    group: str  # the name of the consumer group of this database
     known: bool = True
 
     @property
@@ -80,7 +81,7 @@ class StreamCheck:
 
 
 def check_stream(
-    client: redis.Redis, connection: psycopg.Connection, stream: str, absence: Absence | None = None
+    client: redis.Redis, connection: psycopg.Connection, stream: str, absence: AbsenceRecord | None = None
 ) -> StreamCheck:
     """Is the stream the one that the ledger knows? One that is not is looked at again for about a second.
 
@@ -95,7 +96,7 @@ def check_stream(
         if memory is None or reason is None or pause is None:
             break
         if absence is not None:
-            absence.met = True
+            absence.add()
         time.sleep(pause)
     return StreamCheck(memory, tail, reason)
 
@@ -113,7 +114,7 @@ def make_plan(
     stream: str,
     until: int | None = None,
     register: bool = True,
-    absence: Absence | None = None,
+    absence: AbsenceRecord | None = None,
     group: str | None = None,
 ) -> DrainPlan:
     """Freeze the tail of `stream` and find what is left to drain up to it, or up to the id `until`.
@@ -123,6 +124,7 @@ def make_plan(
     `StreamAway` if there is no such stream, `Terminal` if it is not the one any more of which the ledger tells: its ids
     are being given out a second time, and a new entry could be taken for one that was drained.
     """
+    group = group or group_name(connection)
     found = check_stream(client, connection, stream, absence)
     memory, tail = found.memory, found.tail
     if tail is None:
@@ -133,20 +135,20 @@ def make_plan(
         raise Terminal(rewind_message(stream, found.reason))
     if memory is None and register:
         with suppress(redis.exceptions.ResponseError):  # it may not be allowed to: settling warns of that
-            reserve(client, stream, group or group_name(connection))
+            reserve(client, stream, group)
         register_stream(connection, stream, baseline=tail.added - tail.length)
     upto = tail.last if until is None else min(until, tail.last)
     if memory is None and not register:
-        return DrainPlan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, fresh=True, known=False)
+        return DrainPlan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, True, group, known=False)
     left = undrained(connection, stream, upto + 1)
     if left is None:
         raise Terminal(f"stream {stream} is not in spillway.streams any more; drain it again")
-    return DrainPlan(stream, tail, upto, left.gaps, max(0, tail.added - left.passed), left.fresh)
+    return DrainPlan(stream, tail, upto, left.gaps, max(0, tail.added - left.passed), left.fresh, group)
 
 
 @step("plan")
 def plan(
-    clients: Clients, stream: str, until: int | None, register: bool = True, absence: Absence | None = None
+    clients: Clients, stream: str, until: int | None, register: bool = True, absence: AbsenceRecord | None = None
 ) -> DrainPlan:
     """`make_plan`, as a task."""
     with clients.translate_errors(f"plan {stream}"), clients.postgres() as connection:

@@ -9,7 +9,6 @@ import psycopg
 import redis
 
 from infra.connections.clients import Clients
-from infra.connections.group_name import group_name
 from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
 from tasks.base.addresses import IdRange, id_text
@@ -19,7 +18,7 @@ from tasks.ledger.merge_ranges import merge_ranges
 from tasks.ledger.plan import DrainPlan
 from tasks.streams.consumer_group import publish, retire_first_release
 from tasks.streams.continuity import why_not_continued
-from tasks.streams.pages import Absence, StreamAway, stream_away
+from tasks.streams.pages import AbsenceRecord, StreamAway, stream_away
 from tasks.streams.tail import Tail, inspect_stream
 from tasks.streams.trim import trim
 
@@ -65,8 +64,7 @@ def settle(
     connection: psycopg.Connection,
     plan: DrainPlan,
     trim_keep: timedelta | None = None,
-    absence: Absence | None = None,
-    group: str | None = None,
+    absence: AbsenceRecord | None = None,
 ) -> Settlement:
     """Balance the ledger of a stream after a drain, publish its progress, and trim it if `trim_keep` is given.
 
@@ -78,9 +76,9 @@ def settle(
     is recorded, published or trimmed then.
     """
     now, tail_hash, _ = inspect_stream(client, plan.stream, plan.tail.last)
-    absence = absence or Absence()
+    absence = absence or AbsenceRecord()
     if reason := why_not_continued(plan.tail, now, tail_hash):
-        absence.met = True
+        absence.add()
         raise stream_away(plan.stream, "settle", reason)
     assert now is not None  # or there would be a reason
     lost = trimmed = 0
@@ -108,17 +106,17 @@ def settle(
                 connection.execute(_LOSE, values | {"id": stream_id, "start": lost_ids.start, "stop": lost_ids.stop})
             merge_ranges(connection, stream_id)
     passed = baseline + read + lost_before + lost
-    group = group or group_name(connection)
     warnings: tuple[str, ...] = ()
     if read and watermark == drained_to:
         # Never beyond entries-added of this moment: Redis would show a negative lag, and newer ones refuse such a file.
         position = id_text(int(watermark) - 1)
-        warnings = _publish(client, connection, plan.stream, group, position, min(passed, now.added), now.groups)
-    if trim_keep is not None and int(watermark or 0) and not absence.met:
+        warnings = _publish(client, connection, plan.stream, plan.group, position, min(passed, now.added), now.groups)
+    if trim_keep is not None and int(watermark or 0) and not absence.any:
         try:
-            trimmed = trim(client, plan.stream, plan.tail, int(watermark), trim_keep, group)
+            trimmed = trim(client, plan.stream, plan.tail, int(watermark), trim_keep, plan.group)
         except (redis.exceptions.RedisError, StreamAway) as error:  # no reason for a drain to fail
-            absence.met |= isinstance(error, StreamAway)
+            if isinstance(error, StreamAway):
+                absence.add()
             warnings += (f"{plan.stream}: not trimmed: {one_line(error)}",)
     return Settlement(lost, max(0, now.added - passed), lost_ids, trimmed, warnings)
 
@@ -166,7 +164,7 @@ def _publish(
 
 
 @step("settle")
-def settle_stream(clients: Clients, plan: DrainPlan, absence: Absence) -> Settlement:
+def settle_stream(clients: Clients, plan: DrainPlan, absence: AbsenceRecord) -> Settlement:
     """`settle`, as a task."""
     with clients.translate_errors(f"settle {plan.stream}"), clients.postgres() as connection:
-        return settle(clients.redis, connection, plan, clients.settings.trim_keep, absence, clients.group(connection))
+        return settle(clients.redis, connection, plan, clients.settings.trim_keep, absence)

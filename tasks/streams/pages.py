@@ -40,7 +40,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import redis
@@ -67,11 +67,24 @@ def stream_away(stream: str, doing: str, reason: str) -> StreamAway:
     )
 
 
-@dataclass
-class Absence:
-    """Whether any stream was away in this run, also for a moment that a retry got over: then nothing is trimmed."""
+class AbsenceRecord:
+    """Whether a stream was away at any moment of a run, even if a retry bridged it: such a run trims nothing.
 
-    met: bool = False
+    All steps of a run share one. It can only change from False to True, so their order does not matter. A return value
+    could not carry this: what a failed attempt of a step has seen is lost when the step is retried.
+    """
+
+    def __init__(self) -> None:
+        self._event = Event()
+
+    def add(self) -> None:
+        """Record that a stream was away."""
+        self._event.set()
+
+    @property
+    def any(self) -> bool:
+        """Whether a stream was away."""
+        return self._event.is_set()
 
 
 class Pages:
@@ -80,12 +93,12 @@ class Pages:
     A `fetch` that fails has moved nothing. `absence`: where it is noted if the stream was away.
     """
 
-    def __init__(self, client: redis.Redis, stream: str, tail: Tail, absence: Absence | None = None) -> None:
+    def __init__(self, client: redis.Redis, stream: str, tail: Tail, absence: AbsenceRecord | None = None) -> None:
         self._client = client
         self._stream = stream
         self._tail = tail
         self._link: RawEntry | None = None  # the last entry of the page before
-        self._absence = absence or Absence()
+        self._absence = absence or AbsenceRecord()
 
     def fetch(self, start: int, stop: int, count: int) -> tuple[list[EntryColumns], int]:
         """At most `count` entries from `start` on and before `stop` as columns, and the id from which to go on.
@@ -115,7 +128,7 @@ class Pages:
         command = ("XRANGE", *self._span(start, stop, count))
         now, hash_now, (page,) = inspect_stream(self._client, self._stream, self._tail.last, command)
         if reason := why_not_continued(self._tail, now, hash_now):
-            self._absence.met = True
+            self._absence.add()
             raise stream_away(self._stream, f"read {id_text(start)}..{id_text(stop - 1)}", reason)
         if isinstance(page, Exception):
             raise page

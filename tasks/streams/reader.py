@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import pyarrow as pa
 import redis
 
 from infra.connections.clients import Clients
@@ -16,11 +15,8 @@ from tasks.base.step import step
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import EntryColumns, concat_entries
-from tasks.streams.pages import Absence, Pages
+from tasks.streams.pages import AbsenceRecord, Pages
 from tasks.streams.tail import Tail
-
-# A batch comes and goes as blocks of megabytes, which this allocator gives back to the system: 25 MB less at the peak.
-pa.set_memory_pool(pa.system_memory_pool())
 
 # Redis serves nobody else while it answers one XRANGE, and a reply is Python objects until it is columns: both want
 # small pages. XRANGE counts entries, not bytes, so the size of a page follows that of the entries just met.
@@ -58,7 +54,7 @@ class Reader:
         window: TimeWindow,
         max_events: int | None = None,
         ledger_name: str | None = None,
-        absence: Absence | None = None,
+        absence: AbsenceRecord | None = None,
     ) -> None:
         self._pages = Pages(client, stream, tail, absence)
         self.stream = stream

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -10,7 +10,6 @@ from psycopg import sql
 
 import infra.mapping
 from infra.connections.clients import Clients
-from infra.mapping import Mappings
 from tasks.base.addresses import IdRange, parse_id
 from tasks.base.artifacts import publish
 from tasks.base.step import step
@@ -18,11 +17,12 @@ from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import columns_of_page
-from tasks.files.file_ledger import mapping_of
 from tasks.table.insert import InsertRoute, insert
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection, kind, storable
 
+# The mapping of a stream or file, by its name in the ledger; None for the two known layouts.
+FindMapping = Callable[[psycopg.Connection, str], infra.mapping.Mapping | None]
 # The largest replay of one transaction; an entry is never split.
 _ENTRIES, _BYTES = 1_000, 8 << 20
 
@@ -138,14 +138,14 @@ def select(clients: Clients, selection: Selection) -> list[ReplayBatch]:
 
 @step("replay")
 def replay_entries(
-    clients: Clients, portion: ReplayBatch, mappings: Mappings, changes: Mapping[str, str], run: str,
+    clients: Clients, portion: ReplayBatch, find_mapping: FindMapping, changes: Mapping[str, str], run: str,
     new_chunks: NewChunkLimit | None = None,
 ) -> RedriveResult:  # fmt: skip
     """`replay`, as a task. `new_chunks` bounds the chunks that it may make; None: as many as it needs."""
     window = TimeWindow.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
     doing = f"redrive {portion.stream} {portion.entries[0]}..{portion.entries[-1]}"
     with clients.translate_errors(doing), clients.postgres() as connection:
-        mapping = mapping_of(connection, portion.stream, mappings)
+        mapping = find_mapping(connection, portion.stream)
         return replay(connection, portion, mapping, window, changes, run, new_chunks)
 
 

@@ -15,7 +15,7 @@ from infra.settings import Settings
 from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
-from tasks.streams.pages import Absence, StreamAway
+from tasks.streams.pages import AbsenceRecord, StreamAway
 from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import read_tail
 from tests.support.interrupted import OTHER_DB, Interrupted
@@ -197,12 +197,12 @@ def test_away_for_good_nothing_is_returned_from_then_on(
     for at in range(1, commands + 1):
         with connect(configure()) as client:
             play = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
-            absence = Absence()
+            absence = AbsenceRecord()
             reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, absence=absence)
             batches, whole = read_all(reader, attempts=3)
             play.finish()
         assert not whole, f"harm before command {at}"
-        assert absence.met
+        assert absence.any
         covered = {entry: truth[entry] for entry in truth if any(within(entry, batch.ids) for batch in batches)}
         assert told(batches) == covered
         if harm == "rename":

@@ -14,7 +14,7 @@ from infra.connections.clients import redis_client as connect
 from infra.settings import Settings
 from tasks.ledger.plan import make_plan
 from tasks.ledger.settle import settle
-from tasks.streams.pages import Absence, StreamAway
+from tasks.streams.pages import AbsenceRecord, StreamAway
 from tasks.streams.tail import read_tail
 from tasks.streams.trim import trim
 from tests.support.interrupted import OTHER_DB, Interrupted
@@ -99,11 +99,11 @@ def test_a_drain_says_that_it_has_not_trimmed_and_trims_nothing_else(
         watch = Interrupted(client, -1, -2, lambda: None, lambda: None)
         assert settle(client, database, plan, NOTHING).trimmed == 50
     exact.restore(stream, 0, whole, replace=True)
-    absence = Absence()
+    absence = AbsenceRecord()
     with connect(configure()) as client:  # the end of it is proof, XTRIM, proof, XTRIM that finds nothing
         Interrupted(client, watch.sent - 3, 1_000_000, others.foreign_stream, lambda: None)
         settled = settle(client, database, plan, NOTHING, absence)
     assert (settled.trimmed, settled.lost) == (0, 0)
     assert f"{stream}: not trimmed: trim: stream {stream}: it is not the stream that was planned" in settled.warnings[0]
-    assert absence.met
+    assert absence.any
     assert exact.xlen(stream) == ENTRIES

@@ -1,0 +1,101 @@
+"""Steps are retried as the settings say at that moment, and report their retries to the subscribers of their flow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from prefect import flow
+
+from infra.errors.exceptions import Terminal, Transient
+from infra.settings import Settings, settings
+from tasks.base.progress import ProgressEvent, Retry, subscribe
+from tasks.base.step import Step, step
+
+
+@pytest.fixture
+def set_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    def change(number: int) -> None:
+        monkeypatch.setenv("SPILLWAY_RETRIES", str(number))
+        settings.cache_clear()
+
+    yield change
+    settings.cache_clear()
+
+
+def failing(error: Exception, retries: int = 100) -> tuple[Step[[], None], list[int]]:
+    """A step that always fails, without delays, and a list that grows with its attempts."""
+    attempts: list[int] = []
+
+    @step("fail", retries=retries)
+    def fail() -> None:
+        attempts.append(1)
+        raise error
+
+    fail.retry_delay_seconds = None
+    return fail, attempts
+
+
+def test_a_changed_setting_applies_to_a_step_that_is_already_imported(set_retries: Callable[[int], None]) -> None:
+    fail, _ = failing(Transient("x"))
+    limited, _ = failing(Transient("x"), retries=2)
+    for number in (0, 1, 5, 100):
+        set_retries(number)
+        assert fail.retries == number
+        assert limited.retries == min(number, 2)
+
+
+def test_an_import_reads_no_setting_and_leaves_the_memory_of_arrow_alone() -> None:
+    code = """
+import pyarrow
+before = pyarrow.default_memory_pool().backend_name
+import tasks.ledger.settle, tasks.preflight.preflight, tasks.streams.reader, tasks.table.load, tasks.table.redrive
+assert pyarrow.default_memory_pool().backend_name == before
+from tasks.base.arrow_memory import use_system_allocator
+use_system_allocator()
+assert pyarrow.default_memory_pool().backend_name == "system"
+"""
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"SPILLWAY_RETRIES": "x"}, check=True, timeout=60)
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("submitted", [False, True])
+def test_a_transient_error_is_retried_and_each_retry_is_reported_to_the_subscribers_of_that_flow(
+    submitted: bool, configure: Callable[..., Settings]
+) -> None:
+    configure(retries=3)
+    fail, attempts = failing(Transient("the server is away"))
+    mine: list[ProgressEvent] = []
+    others: list[ProgressEvent] = []
+
+    @flow
+    def run() -> None:
+        if submitted:  # in a thread of its own
+            fail.submit().result()
+        else:
+            fail()
+
+    with subscribe(others.append):
+        pass
+    with subscribe(mine.append), pytest.raises(Transient, match="the server is away"):
+        run()
+    assert len(attempts) == 4
+    assert mine == [Retry("the server is away", attempt, 3) for attempt in (1, 2, 3)]
+    assert others == []
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_terminal_error_is_not_retried(configure: Callable[..., Settings]) -> None:
+    configure(retries=3)
+    fail, attempts = failing(Terminal("the data is wrong"))
+
+    @flow
+    def run() -> None:
+        fail()
+
+    with pytest.raises(Terminal, match="the data is wrong"):
+        run()
+    assert len(attempts) == 1
