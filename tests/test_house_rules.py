@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 from pathlib import Path
 
 from infra.settings import PROJECT_ROOT
 
+MOST_LINES = 300
+
+
+def python_files() -> list[Path]:
+    """The Python files of the project, without what git ignores."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.py"]
+    listed = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, check=True, text=True).stdout
+    return [PROJECT_ROOT / name for name in listed.split("\0") if name and (PROJECT_ROOT / name).exists()]
+
 
 def imported_modules(path: Path) -> list[str]:
-    """The modules that a file imports, also those of `from package import module`."""
+    """The names that a file imports, each with its module."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
@@ -22,9 +33,21 @@ def imported_modules(path: Path) -> list[str]:
 def test_no_test_imports_from_another_test_or_conftest() -> None:
     wrong = [
         f"{path.relative_to(PROJECT_ROOT)}: {module}"
-        for path in sorted((PROJECT_ROOT / "tests").rglob("*.py"))
+        for path in python_files()
         for module in imported_modules(path)
         if module.startswith(("tests.", "."))
-        if any(part == "conftest" or part.startswith("test_") for part in module.split(".")[:-1])
+        if any(part == "conftest" or part.startswith("test_") for part in module.split("."))
     ]
     assert not wrong, "move what they share to tests/support"
+
+
+def test_no_file_is_longer_than_300_lines() -> None:
+    lengths = {str(path.relative_to(PROJECT_ROOT)): len(path.read_text().splitlines()) for path in python_files()}
+    assert not {name: length for name, length in lengths.items() if length > MOST_LINES}, "split them"
+
+
+def test_every_file_that_contributing_names_exists() -> None:
+    text = (PROJECT_ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:flows|tasks|infra|tests|docs|benchmarks)/[\w./-]*|[\w.-]+\.(?:md|toml|lock))`", text))
+    assert len(named) > 20
+    assert not [name for name in sorted(named) if not (PROJECT_ROOT / name).exists()]

@@ -12,8 +12,8 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
-from infra.errors.exceptions import Terminal, Transient
-from tasks.archive.archive_root import ArchiveRoot, open_root
+from infra.errors.exceptions import Transient
+from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.manifest import Manifest, archive_names, load_manifest
 from tasks.archive.verify import read_archive, unlisted_files, verify
 from tasks.archive.write_chunk import archive_chunk
@@ -21,7 +21,6 @@ from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tests.support.archives import (
     MICROSECOND,
     THURSDAY,
-    Event,
     as_rows,
     awkward_events,
     by_pandas,
@@ -36,16 +35,8 @@ from tests.support.archives import (
     the_chunk,
 )
 from tests.support.oracle import table_rows
+from tests.support.restored_rows import restored
 from tests.support.servers import Servers
-
-
-def restored(root: ArchiveRoot, manifest: Manifest) -> list[Event]:
-    """The rows that `read_archive` gives, in its order."""
-    return [
-        (row["time"], str(row["event_id"]), row["event_type"], row["user_id"], row["properties"])
-        for batch in read_archive(root, manifest)
-        for row in batch.to_pylist()
-    ]
 
 
 def holds_the_table(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest) -> None:
@@ -260,39 +251,6 @@ def test_two_runs_do_not_archive_one_chunk_at_the_same_time(
         holds_the_table(database, root, archive_chunk(database, chunk, root))
     (said,) = met
     assert "another run is at it" in said
-
-
-def test_a_file_system_of_fsspec_holds_an_archive_as_well(database: psycopg.Connection) -> None:
-    root = open_root("memory://archives/of/test")
-    insert(database, awkward_events())
-    manifest = archive_chunk(database, the_chunk(database), root)
-    assert archive_chunk(database, the_chunk(database), root) == manifest
-    assert restored(root, manifest) == in_order(database)
-    assert archive_names(root) == [manifest.name]
-    assert unlisted_files(root, [manifest]) == []
-
-
-def test_a_url_of_files_is_the_folder(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> None:
-    insert(database, many(10))
-    manifest = archive_chunk(database, the_chunk(database), open_root(folder.as_uri()))
-    assert load_manifest(root, manifest.name) == manifest
-
-
-def test_a_place_that_takes_no_files_is_named(database: psycopg.Connection, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    insert(database, many(10))
-    with pytest.raises(Terminal, match=r"archive .*_chunk: .*/file: .*SPILLWAY_ARCHIVE_URL"):
-        archive_chunk(database, the_chunk(database), open_root(str(tmp_path / "file")))
-    assert len(in_order(database)) == 10
-
-
-@pytest.mark.parametrize(
-    "url", ["nothing://key:geheim@bucket/x?sig=geheim", "s3://key:geheim@bucket/x?no_such_option=geheim"]
-)
-def test_a_url_that_nobody_knows_is_refused_without_its_secrets(url: str) -> None:
-    with pytest.raises(Terminal, match="SPILLWAY_ARCHIVE_URL") as error:
-        open_root(url)
-    assert "geheim" not in str(error.value)
 
 
 def test_the_manifest_is_json_that_others_can_read(
