@@ -20,7 +20,7 @@ from infra.display import display_name, printable, printable_json
 from infra.errors.exceptions import SpillwayError
 from infra.errors.exit_codes import ExitCode
 from infra.errors.redact import one_line
-from infra.servers.commands import known_engine
+from infra.servers.commands import required_engine
 from infra.servers.engine import ServiceStatus
 from infra.settings import settings
 from tasks.streams.tail import find_streams
@@ -32,7 +32,7 @@ app = typer.Typer()
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Show servers, schedule, streams and quarantine. Exit code 1 if a server or the schedule needs attention."""
     set_prefect_defaults(quiet=True)
-    servers = known_engine(settings()).status()
+    servers = required_engine(settings()).status()
     schedule, problems = _schedule()
     problems = [f"{one.service}: {one.note}" for one in servers if one.note] + problems
     streams: list[StreamStatus] = []

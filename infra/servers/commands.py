@@ -1,4 +1,4 @@
-"""`spillway up`, `down` and the other commands for the servers."""
+"""The commands for the servers: `spillway up`, `down` and others."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from infra.errors.exceptions import Terminal
 from infra.output import progress, result, warn
 from infra.schema.migrate import apply_schema
 from infra.schema.schema_version import needed_version
-from infra.servers.choose import engines, known, pick, running
+from infra.servers.choose import all_engines, choose_engine, last_engine, running_engine
 from infra.servers.engine import Engine, Service
-from infra.servers.external import External
+from infra.servers.external import ExternalEngine
 from infra.settings import DATABASE, DATABASE_USER, Settings, host_of, settings
 
 app = typer.Typer()
 
-# For commands that hand everything on: no option is ours, not even --help.
-_HAND_ON = {
+# For commands that pass all arguments on: no option is ours, not even --help.
+_PASS_ON = {
     "allow_extra_args": True,
     "ignore_unknown_options": True,
     "allow_interspersed_args": False,
@@ -32,22 +32,24 @@ _HAND_ON = {
 def up(
     engine: Annotated[
         Literal["docker", "system", "debian"] | None,
-        typer.Option(help="Use this one; else the one that has the data, else the first that can work here."),
+        typer.Option(help="Use this engine. Default: the one that has the data, else the first that works here."),
     ] = None,
 ) -> None:
-    """Start Redis and TimescaleDB, wait until they answer, and apply the schema."""
-    chosen, reasons = pick(settings(), engine)
+    """Start Redis and TimescaleDB, wait until both answer, and apply the schema."""
+    chosen, reasons = choose_engine(settings(), engine)
     for reason in reasons:
-        progress(f"not {reason}")
-    if isinstance(chosen, External):
+        progress(f"skipped {reason}")
+    if isinstance(chosen, ExternalEngine):
         chosen.up()
-        result("a URL is set: nothing started; both servers answer and the schema is there")
+        result("nothing was started, because a URL is set; both servers answer, and the schema is up to date")
         _show_status(chosen)
         return
     progress(f"engine: {chosen.name}")
     started = chosen.up()
     apply_schema(settings().database)
-    result(f"{' and '.join(started)} started by {chosen.name}" if started else f"all is up already, by {chosen.name}")
+    result(
+        f"{' and '.join(started)} started by {chosen.name}" if started else f"both servers already run ({chosen.name})"
+    )
     result(f"  redis        redis://{host_of(settings().redis)}")
     database = f"postgresql://{DATABASE_USER}@{host_of(settings().database)}/{DATABASE}"
     result(f"  timescaledb  {database}  (password: infra/compose.yaml)")
@@ -55,59 +57,61 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Stop both servers. The data stays."""
-    engine = running(settings())
+    """Stop both servers. Their data stays."""
+    engine = running_engine(settings())
     stopped = engine.down() if engine else ()
-    result(f"{' and '.join(stopped)} stopped; the data stays" if stopped else "nothing to stop: nothing runs")
+    result(f"{' and '.join(stopped)} stopped; the data stays" if stopped else "neither server runs")
 
 
 @app.command()
 def restart() -> None:
     """Stop both servers and start them again."""
-    engine = known_engine(settings())
+    engine = required_engine(settings())
     engine.restart()
     result(f"both servers restarted by {engine.name}")
 
 
 @app.command()
 def logs(
-    service: Annotated[Literal["redis", "timescaledb"] | None, typer.Argument(help="Both if left out.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until Ctrl-C.")] = False,
+    service: Annotated[
+        Literal["redis", "timescaledb"] | None, typer.Argument(help="The server. Default: both.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more until Ctrl-C.")] = False,
 ) -> None:
     """Print the servers' logs."""
     chosen: Service | None = service
-    known_engine(settings()).logs(chosen, follow)
+    required_engine(settings()).logs(chosen, follow)
 
 
 @app.command()
-def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Stop both servers and remove all their data."""
+def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False) -> None:
+    """Stop both servers and remove all their data for good."""
     current = settings()
     if current.external:
-        External(current).reset()
-    holding = [(engine, data) for engine in engines(current) if (data := engine.data())]
+        ExternalEngine(current).reset()
+    holding = [(engine, data) for engine in all_engines(current) if (data := engine.data())]
     if not holding:
         result(f"nothing to remove: instance {current.instance} has no data")
         return
     for engine, data in holding:
-        warn(f"this removes all data of instance {current.instance} by {engine.name}: {data}")
+        warn(f"this removes all data of the instance {current.instance} ({engine.name}): {data}")
     if not yes:
-        typer.confirm("Remove it for good?", abort=True)
+        typer.confirm("Remove it?", abort=True)
     for engine, data in holding:
         engine.reset()
         result(f"removed: {data}")
 
 
-@app.command(context_settings=_HAND_ON, add_help_option=False)
+@app.command(context_settings=_PASS_ON, add_help_option=False)
 def psql(context: typer.Context) -> None:
-    """Run psql on the database; all arguments are psql's. Give it files by `< file`: it may run in a container."""
-    raise typer.Exit(known_engine(settings()).psql(context.args))
+    """Run psql on the database with these arguments. Pass files as `< file`: psql may run in a container."""
+    raise typer.Exit(required_engine(settings()).psql(context.args))
 
 
-@app.command("redis-cli", context_settings=_HAND_ON, add_help_option=False)
+@app.command("redis-cli", context_settings=_PASS_ON, add_help_option=False)
 def redis_cli(context: typer.Context) -> None:
-    """Run redis-cli on the Redis; all arguments are redis-cli's."""
-    raise typer.Exit(known_engine(settings()).redis_cli(context.args))
+    """Run redis-cli on the Redis with these arguments."""
+    raise typer.Exit(required_engine(settings()).redis_cli(context.args))
 
 
 @app.command()
@@ -117,11 +121,11 @@ def schema() -> None:
     result(f"the schema at {host_of(settings().database)} has version {needed_version()}")
 
 
-def known_engine(current: Settings) -> Engine:
-    """The engine that runs this instance, or last did. Raises `Terminal` if it was never up here."""
-    engine = known(current)
+def required_engine(current: Settings) -> Engine:
+    """The engine that runs this instance or last did. Raises `Terminal` if it was never started here."""
+    engine = last_engine(current)
     if engine is None:
-        raise Terminal(f"instance {current.instance} was never up here: `spillway up` starts it")
+        raise Terminal(f"the instance {current.instance} was never started here; start it with `spillway up`")
     return engine
 
 
@@ -129,5 +133,5 @@ def _show_status(engine: Engine) -> None:
     table = Table("service", "state", "port", "version", "data", box=None, pad_edge=False)
     for one in engine.status():
         table.add_row(one.service, one.state, str(one.port), one.version, one.data)
-    # As wide as it wants to be: a cut path in a pipe is of no use.
+    # Full width in a pipe: a truncated path is useless.
     Console(width=None if Console().is_terminal else 300).print(table)

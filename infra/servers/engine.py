@@ -1,4 +1,4 @@
-"""The interface that every way to run the two servers fulfils."""
+"""The interface of every way to run the two servers."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from infra.errors.exceptions import Terminal
 from infra.settings import Settings
 
 Service = Literal["timescaledb", "redis"]
-# In the order in which they are started and shown.
+# In the order in which they are started and listed.
 SERVICES: tuple[Service, ...] = ("timescaledb", "redis")
 
-# fast: orderly, at once. immediate: no clean-up, a recovery at the next start. kill: SIGKILL, as a power cut.
-How = Literal["fast", "immediate", "kill"]
+# fast: orderly, without waiting for clients. immediate: without clean-up; the next start recovers. kill: SIGKILL, as a
+# power cut.
+StopMode = Literal["fast", "immediate", "kill"]
 
-# healthy: it answers. running: its process is there but does not answer (yet). stopped: there is no process, or nothing
-# answers. refuses us: it answers and does not let us in. unfit: Spillway cannot work with what answers.
+# healthy: it answers. running: its process exists but does not answer (yet). stopped: no process exists, or nothing
+# answers. refuses us: it rejects the connection. unfit: Spillway cannot work with this server.
 State = Literal["healthy", "running", "stopped", "refuses us", "unfit"]
 
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """How one server is. `version` is empty unless it answers; `note` says why it does not, where that is known."""
+    """The state of one server. `version`: empty unless it answers. `note`: why it does not, if known."""
 
     service: Service
     state: State
@@ -35,9 +36,9 @@ class ServiceStatus:
 
 
 class Engine(ABC):
-    """A way to run the servers of one instance. Making one starts nothing and touches no file.
+    """A way to run the servers of one instance. Constructing one starts nothing and touches no file.
 
-    Every method raises `infra.errors.exceptions.Terminal` with the next step where it cannot do its work.
+    Every method raises `Terminal` with the next step if it fails.
     """
 
     name: str
@@ -47,57 +48,57 @@ class Engine(ABC):
 
     def not_running(self, service: Service) -> Terminal:
         """The error of a command that needs a running server."""
-        return Terminal(f"{service} of instance {self.settings.instance} does not run: `spillway up` starts it")
+        return Terminal(f"{service} of instance {self.settings.instance} is not running; start it with `spillway up`")
 
     @abstractmethod
-    def why_not(self) -> str | None:
-        """None if this engine can work on this machine; otherwise one sentence with the reason."""
+    def unavailable_reason(self) -> str | None:
+        """Why this engine cannot work on this machine, in one sentence; None if it can."""
 
     @abstractmethod
     def runs(self) -> bool:
-        """Whether a server of this instance runs by this engine."""
+        """Whether this engine runs a server of this instance."""
 
     @abstractmethod
     def data(self) -> str | None:
-        """Where this engine holds data of this instance, for people to read; None if it holds none."""
+        """Where this engine has data of this instance, as text for people; None if it has none."""
 
     @abstractmethod
     def up(self) -> tuple[Service, ...]:
-        """Start what does not run, wait until both answer. Returns what it started: nothing if all was up."""
+        """Start the servers that do not run and wait until both answer. Returns those that it started."""
 
     @abstractmethod
     def down(self) -> tuple[Service, ...]:
-        """Stop both in order; the data stays. Returns what it stopped."""
+        """Stop both in order and keep their data. Returns those that it stopped."""
 
     def restart(self) -> None:
-        """Stop both in order and start them again; returns when both answer."""
+        """Stop both in order and start them again. Returns when both answer."""
         self.down()
         self.up()
 
     @abstractmethod
     def start(self, service: Service) -> None:
-        """Start one server and wait until it answers; harmless if it runs already."""
+        """Start one server and wait until it answers. Does nothing if it runs already."""
 
     @abstractmethod
-    def stop(self, service: Service, how: How = "fast") -> None:
-        """Stop one server and wait until it is gone; harmless if it does not run."""
+    def stop(self, service: Service, mode: StopMode = "fast") -> None:
+        """Stop one server and wait until it has ended. Does nothing if it does not run."""
 
     @abstractmethod
     def status(self) -> list[ServiceStatus]:
-        """How each server is, in the order of `SERVICES`."""
+        """The state of each server, in the order of `SERVICES`."""
 
     @abstractmethod
     def logs(self, service: Service | None, follow: bool) -> None:
-        """Print the log of one or of both; with `follow`, go on until interrupted."""
+        """Print the log of one server, or of both if None; with `follow`, until interrupted."""
 
     @abstractmethod
     def reset(self) -> None:
-        """Stop both and remove the data of this instance for good. Asks nothing: the command has asked."""
+        """Stop both and remove the data of this instance for good. The command has already asked for consent."""
 
     @abstractmethod
     def psql(self, args: Sequence[str]) -> int:
-        """Run psql on the database with this terminal; returns its exit code."""
+        """Run psql on the database in this terminal. Returns its exit code."""
 
     @abstractmethod
     def redis_cli(self, args: Sequence[str]) -> int:
-        """Run redis-cli on the Redis with this terminal; returns its exit code."""
+        """Run redis-cli on the Redis in this terminal. Returns its exit code."""

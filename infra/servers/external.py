@@ -1,4 +1,4 @@
-"""The `external` engine: servers that somebody else runs, named by SPILLWAY_REDIS_URL and SPILLWAY_DATABASE_URL."""
+"""The `external` engine: the servers at SPILLWAY_REDIS_URL and SPILLWAY_DATABASE_URL, which somebody else runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.errors.redact import one_line
 from infra.schema.schema_version import check_schema
 from infra.servers import probe
-from infra.servers.engine import SERVICES, Engine, How, Service, ServiceStatus, State
-from infra.servers.host import interact
+from infra.servers.engine import SERVICES, Engine, Service, ServiceStatus, State, StopMode
+from infra.servers.host import run_interactively
 from infra.settings import host_of
 from infra.timescaledb import check_catalog
 from infra.urls import read_redis_url
@@ -25,12 +25,12 @@ from infra.urls import read_redis_url
 _VARIABLE: dict[Service, str] = {"redis": "SPILLWAY_REDIS_URL", "timescaledb": "SPILLWAY_DATABASE_URL"}
 
 
-class External(Engine):
-    """Starts and stops nothing, and removes nothing: it checks, and runs this machine's own clients."""
+class ExternalEngine(Engine):
+    """Starts, stops and removes nothing. It checks the servers and runs the clients of this machine."""
 
     name = "external"
 
-    def why_not(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         return None
 
     def runs(self) -> bool:
@@ -40,7 +40,7 @@ class External(Engine):
         return None
 
     def up(self) -> tuple[Service, ...]:
-        """Check that both answer and that the schema is there; their URLs first, whichever server is away."""
+        """Check that both answer and that the schema fits. Both URLs are read first, whichever server is down."""
         for service in SERVICES:
             self._where(service)
         for service in SERVICES:
@@ -50,7 +50,7 @@ class External(Engine):
                 check_schema(connection)
                 check_catalog(connection)
         except psycopg.Error as error:
-            raise self._closed("timescaledb", error) from error
+            raise self._refusal_of("timescaledb", error) from error
         return ()
 
     def down(self) -> tuple[Service, ...]:
@@ -62,7 +62,7 @@ class External(Engine):
     def start(self, service: Service) -> None:
         raise self._refusal("start")
 
-    def stop(self, service: Service, how: How = "fast") -> None:
+    def stop(self, service: Service, mode: StopMode = "fast") -> None:
         raise self._refusal("stop")
 
     def logs(self, service: Service | None, follow: bool) -> None:
@@ -76,7 +76,7 @@ class External(Engine):
         named = " and ".join(_VARIABLE[service] for service in SERVICES if urls[service].get_secret_value())
         return Terminal(
             f"{named} {'are' if ' ' in named else 'is'} set, and Spillway does not {verb} servers that it did not"
-            " start: do that where they run, or unset it to mean the local servers"
+            " start; do it where they run, or unset the URL to use the local servers"
         )
 
     def status(self) -> list[ServiceStatus]:
@@ -92,33 +92,33 @@ class External(Engine):
         return found
 
     def psql(self, args: Sequence[str]) -> int:
-        return interact(["psql", *args], libpq_variables(self.settings.database))
+        return run_interactively(["psql", *args], libpq_variables(self.settings.database))
 
     def redis_cli(self, args: Sequence[str]) -> int:
         options, variables = read_redis_url(self.settings.redis).redis_cli()
-        return interact(["redis-cli", *options, *args], variables)
+        return run_interactively(["redis-cli", *options, *args], variables)
 
     def _version(self, service: Service) -> str:
-        """What answers at a URL. Raises `Transient` or `Terminal`, in which no part of the URL but the host is."""
+        """The version of a server. Raises `Transient` or `Terminal`, which show only the host of its URL."""
         try:
             if service == "redis":
                 version = f"Redis {probe.redis_version(self.settings.redis, self.settings.connect_timeout)}"
             else:
                 version = probe.database_version(self.settings.database, self.settings.connect_timeout)
         except (psycopg.Error, redis.RedisError) as error:
-            raise self._closed(service, error) from error
+            raise self._refusal_of(service, error) from error
         return version
 
-    def _closed(self, service: Service, error: Exception) -> SpillwayError:
+    def _refusal_of(self, service: Service, error: Exception) -> SpillwayError:
         server = f"{service} at {self._where(service)}"
         if isinstance(error, _UNFIT):
             return _Unfit(f"{server}: {one_line(error)}")
         if is_transient(error):
-            return Transient(f"{server} does not let us in: {one_line(error)}; see that it runs there")
-        return Terminal(f"{server} does not let us in: {one_line(error)}; mend {_VARIABLE[service]}")
+            return Transient(f"{server} does not accept the connection: {one_line(error)}; check that it runs there")
+        return Terminal(f"{server} does not accept the connection: {one_line(error)}; fix {_VARIABLE[service]}")
 
     def _port(self, service: Service) -> int:
-        """The port; 0 for a socket."""
+        """The port of the URL or its default; 0 for a socket."""
         port = self._where(service).rpartition(":")[2]
         usual = 6379 if service == "redis" else 5432
         return int(port) if port.isdigit() else 0 if port.startswith("/") else usual
@@ -128,21 +128,21 @@ class External(Engine):
 
 
 class _Unfit(Terminal):
-    """Spillway cannot work with what answers."""
+    """Spillway cannot work with this server."""
 
 
 _UNFIT = (UnfitServer, probe.UnfitDatabase)
 
 
 def libpq_variables(url: str) -> dict[str, str]:
-    """A database URL as the variables that every libpq client reads, so that no password is in an argument.
+    """A database URL as environment variables of libpq, so that no argument shows a password.
 
-    Options without a variable (keepalives and the like) are left out.
+    Options without a variable, such as keepalives, are left out.
     """
     try:
         options = pq.Conninfo.parse(url.encode())
     except psycopg.OperationalError:
-        raise Terminal("SPILLWAY_DATABASE_URL is not a URL that libpq can read") from None
+        raise Terminal("SPILLWAY_DATABASE_URL: libpq cannot read this URL; fix it") from None
     return {
         option.envvar.decode(): option.val.decode()
         for option in options

@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-PAUSE = 0.2  # seconds between two looks at files that are followed
+PAUSE = 0.2  # seconds between two reads of followed files
 
 
 def show(files: Mapping[str, Path], follow: bool) -> None:
-    """Print whole files, each line after its name if there are several; with `follow`, what comes until Ctrl-C."""
+    """Print whole files, each line with its file's name if there are several; with `follow`, until Ctrl-C."""
     width = max(map(len, files)) if len(files) > 1 else 0
     readers: dict[str, BinaryIO] = {}
     try:
         while True:
             for name, path in files.items():
-                # A log that is not there yet may come while it is followed.
+                # A followed log may be created later.
                 if name not in readers and path.exists():
                     readers[name] = path.open("rb")
                 if name in readers:
@@ -28,7 +28,7 @@ def show(files: Mapping[str, Path], follow: bool) -> None:
                 return
             time.sleep(PAUSE)
     except BrokenPipeError:
-        # `spillway logs | head` has seen enough; Python must not try to flush at its end.
+        # The reader, such as `head`, has closed the pipe: Python must not flush into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         for reader in readers.values():
@@ -36,7 +36,7 @@ def show(files: Mapping[str, Path], follow: bool) -> None:
 
 
 def _print_rest(reader: BinaryIO, prefix: str, follow: bool) -> None:
-    """Print the lines that are there; a half one waits for its end while it is followed."""
+    """Print all complete lines. An incomplete last one is printed only if the log is not followed."""
     while line := reader.readline():
         if follow and not line.endswith(b"\n"):
             reader.seek(-len(line), 1)

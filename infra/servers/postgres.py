@@ -16,13 +16,13 @@ from infra.connections.session import open_session
 from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
 from infra.servers import probe
-from infra.servers.engine import How
+from infra.servers.engine import StopMode
 from infra.servers.host import SOCKET_PATH_LIMIT, Host, User
-from infra.servers.server import Server, step_for, telling
+from infra.servers.server import Server, disk_full_step, failure_line
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
 
 _CONF = """\
-# Written by `spillway up` at every start; settings of your own belong below its include in postgresql.conf.
+# Written by `spillway up` at every start. Put your own settings below the include of this file in postgresql.conf.
 listen_addresses = '127.0.0.1'
 port = {port}
 unix_socket_directories = '{sockets}'
@@ -32,7 +32,7 @@ shared_buffers = 256MB
 max_wal_size = 2GB
 # TimescaleDB's 16 background workers come on top of PostgreSQL's own.
 max_worker_processes = 24
-# Every chunk that a statement touches takes locks; the default of 64 ends at a few dozen chunks.
+# Every chunk that a statement touches takes locks: the default of 64 is used up by a few dozen chunks.
 max_locks_per_transaction = 512
 timezone = 'UTC'
 log_timezone = 'UTC'
@@ -40,7 +40,7 @@ log_timezone = 'UTC'
 
 
 class Postgres(Server):
-    """One cluster. `bin_dir` is the folder with its programs, as the host sees it."""
+    """One cluster. `bin_dir`: the folder of its programs, as the host sees it."""
 
     service = "timescaledb"
 
@@ -69,7 +69,7 @@ class Postgres(Server):
         if not self.host.outside(self.data).exists():
             self._initdb()
         if sys.platform == "linux":
-            # Nobody is there, `pid` has seen to it; but PostgreSQL takes a zombie of its last life for alive.
+            # `pid` found no server, but PostgreSQL takes a zombie of an earlier run for a live one.
             self.host.outside(self.data / "postmaster.pid").unlink(missing_ok=True)
             shutil.rmtree(self.host.outside(self.home / "run"), ignore_errors=True)
         self.host.write(self.data / "spillway.conf", _CONF.format(port=port, sockets=self._sockets(port)), self.user)
@@ -77,16 +77,16 @@ class Postgres(Server):
         argv = [str(self.bin_dir / "pg_ctl"), "start", "-D", str(self.data), "-l", str(self.home / "server.log")]
         done = self.host.run([*argv, "-w", "-s", "-t", str(probe.START_LIMIT)], self.user)
         if done.returncode:
-            reason = self.telling_line(before) if self.log_size() > before else telling(done.stdout)
-            raise Terminal(f"PostgreSQL did not start: {reason} (log: {self.log}){step_for(reason)}")
-        self._make_database(port)
+            reason = self.failure_line(before) if self.log_size() > before else failure_line(done.stdout)
+            raise Terminal(f"PostgreSQL did not start: {reason} (all of its log: {self.log}){disk_full_step(reason)}")
+        self._create_database(port)
 
-    def ask_to_stop(self, pid: int, how: How) -> None:
-        # What `pg_ctl stop -m` sends; unlike pg_ctl, it works when the programs are gone.
-        os.kill(pid, signal.SIGINT if how == "fast" else signal.SIGQUIT)
+    def request_stop(self, pid: int, mode: StopMode) -> None:
+        # The signals of `pg_ctl stop -m`. Unlike pg_ctl, they work after the programs were removed.
+        os.kill(pid, signal.SIGINT if mode == "fast" else signal.SIGQUIT)
 
     def _sockets(self, port: int) -> str:
-        """A folder for the socket that nobody else can enter; none where its path is too long for a socket."""
+        """A folder for the socket that no other user can enter; empty if its path is too long for a socket."""
         folder = self.home / "run"
         if len(os.fsencode(folder / f".s.PGSQL.{port}")) > SOCKET_PATH_LIMIT:
             return ""
@@ -94,7 +94,7 @@ class Postgres(Server):
         return str(folder).replace("'", "''")
 
     def _initdb(self) -> None:
-        """Make the cluster beside its place and rename it, so that a half one is never taken for whole."""
+        """Create the cluster under another name and rename it: it exists whole or not at all."""
         fresh, password = self.home / "data.new", self.home / "password"
         shutil.rmtree(self.host.outside(fresh), ignore_errors=True)
         self.host.write(password, DATABASE_PASSWORD, self.user)
@@ -108,7 +108,7 @@ class Postgres(Server):
                     "--auth-host=scram-sha-256",
                     "--auth-local=trust",
                     "--encoding=UTF8",
-                    # macOS does not have C.UTF-8; C compares by bytes just so.
+                    # macOS has no C.UTF-8; C also compares by bytes.
                     f"--locale={'C.UTF-8' if sys.platform == 'linux' else 'C'}",
                 ],
                 self.user,
@@ -117,14 +117,16 @@ class Postgres(Server):
             self.host.outside(password).unlink(missing_ok=True)
         if done.returncode:
             shutil.rmtree(self.host.outside(fresh), ignore_errors=True)
-            reason = telling(done.stdout)
-            raise Terminal(f"the database cluster could not be made in {self.home}: {reason}{step_for(done.stdout)}")
+            reason = failure_line(done.stdout)
+            raise Terminal(
+                f"the database cluster could not be made in {self.home}: {reason}{disk_full_step(done.stdout)}"
+            )
         with self.host.outside(fresh / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude_if_exists = 'spillway.conf'\n")
         self.host.outside(fresh).rename(self.host.outside(self.data))
 
-    def _make_database(self, port: int) -> None:
-        """Make the database if it is not there: a first start may have been cut off before it."""
+    def _create_database(self, port: int) -> None:
+        """Create the database if it is missing: a first start may have been interrupted before this."""
         url = probe.local_database(port, "postgres")
         try:
             with contextlib.closing(open_session(url, connect_timeout=probe.PROBE_TIMEOUT)) as connection:
@@ -132,4 +134,6 @@ class Postgres(Server):
                     statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE))
                     connection.cursor().execute(statement)  # not in a transaction
         except psycopg.Error as error:
-            raise Terminal(f"the database {DATABASE} could not be made: {one_line(error)} (log: {self.log})") from error
+            raise Terminal(
+                f"the database {DATABASE} could not be created: {one_line(error)} (log: {self.log})"
+            ) from error

@@ -1,4 +1,4 @@
-"""Asking the servers whether they answer."""
+"""Checks whether the servers answer."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
 from infra.versions import unfit_database
 
 PROBE_TIMEOUT = 3  # seconds for one answer
-START_LIMIT = 120  # seconds until a started server must answer: a crash recovery or a long AOF takes its time
-PAUSE = 0.1  # seconds between two questions
+START_LIMIT = 120  # seconds within which a started server must answer: a crash recovery or a large AOF takes long
+PAUSE = 0.1  # seconds between two attempts
 
 
 class UnfitDatabase(psycopg.Error):
-    """A database server that Spillway cannot work with; the text ends with the next step."""
+    """A database server that Spillway cannot work with. Its text ends with the next step."""
 
 
 def local_redis(port: int) -> str:
-    """URL of a Redis that Spillway started."""
+    """The URL of a Redis that Spillway started."""
     return f"redis://127.0.0.1:{port}/0"
 
 
 def local_database(port: int, database: str = DATABASE) -> str:
-    """URL of a database that Spillway started, password included: never print it."""
+    """The URL of a database that Spillway started, with its password: never print it."""
     return f"postgresql://{DATABASE_USER}:{DATABASE_PASSWORD}@127.0.0.1:{port}/{database}"
 
 
 def redis_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
-    """The version of the Redis at `url`. Raises redis-py's errors; also while it is still loading its data, and
-    `UnfitServer` for one that Spillway cannot work with."""
+    """The version of the Redis at `url`.
+
+    Raises redis-py's errors, also while it is loading its data, and `UnfitServer` if Spillway cannot work with it.
+    """
     client = open_redis(url, timeout, timeout)
     try:
         client.ping()
@@ -47,10 +49,9 @@ def redis_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
 
 
 def database_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
-    """`PostgreSQL x, TimescaleDB y` at `url`; the latter only if it is there.
+    """The versions at `url` as `PostgreSQL x, TimescaleDB y`; without the latter if it is not installed.
 
-    Raises psycopg's errors, `Terminal` for a database of another encoding than UTF8, and `UnfitDatabase` for a version
-    that Spillway cannot work with.
+    Raises psycopg's errors, `Terminal` if the encoding is not UTF8, and `UnfitDatabase` for an old version.
     """
     with closing(open_session(url, connect_timeout=timeout)) as connection:
         row = connection.execute(
@@ -65,10 +66,10 @@ def database_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
 
 
 def wait_until_answers(ask: Callable[[], str], alive: Callable[[], bool], limit: float = START_LIMIT) -> str | None:
-    """Ask until there is an answer: None then, else why it is given up, in a few words.
+    """Call `ask` until it answers. Returns None, or in a few words why the wait was given up.
 
-    Gives up after `limit` seconds, or once `alive` has been false for 3 s: a server that goes to the background
-    writes its pid file a moment after its starter has ended.
+    Gives up after `limit` seconds, or once `alive` has been false for 3 s: a server that goes into the background
+    writes its pid file shortly after the process that started it has ended.
     """
     deadline, seen_alive = time.monotonic() + limit, time.monotonic()
     while True:
@@ -76,12 +77,12 @@ def wait_until_answers(ask: Callable[[], str], alive: Callable[[], bool], limit:
             ask()
         except (psycopg.Error, redis.RedisError) as error:
             if not is_transient(error):
-                return f"it refuses ({one_line(error)})"
+                return f"it refuses the connection ({one_line(error)})"
             now = time.monotonic()
             if alive():
                 seen_alive = now
             if now - seen_alive > 3:
-                return "it ended at its start"
+                return "it ended while starting"
             if now > deadline:
                 return f"it did not answer within {limit:.0f} s ({one_line(error)})"
             time.sleep(PAUSE)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from infra.errors.exceptions import Terminal
 from infra.servers import probe
-from infra.servers.engine import How
+from infra.servers.engine import StopMode
 from infra.servers.host import Host, User
-from infra.servers.server import Server, telling
+from infra.servers.server import Server, failure_line
 
 _CONF = """\
 # Written by `spillway up` at every start.
@@ -29,7 +29,7 @@ maxmemory-policy noeviction
 
 
 class RedisServer(Server):
-    """One Redis. `program` is redis-server, as the host sees it."""
+    """One Redis. `program`: redis-server, as the host sees it."""
 
     service = "redis"
 
@@ -58,7 +58,9 @@ class RedisServer(Server):
         self.host.outside(self.home / "redis.pid").unlink(missing_ok=True)
         done = self.host.run([str(self.program), str(conf)], self.user)
         if done.returncode:
-            raise Terminal(f"Redis did not start: {telling(done.stdout)} (settings: {self.host.outside(conf)})")
+            raise Terminal(
+                f"Redis did not start: {failure_line(done.stdout)} (its settings: {self.host.outside(conf)})"
+            )
 
-    def ask_to_stop(self, pid: int, how: How) -> None:
-        os.kill(pid, signal.SIGTERM if how == "fast" else signal.SIGKILL)
+    def request_stop(self, pid: int, mode: StopMode) -> None:
+        os.kill(pid, signal.SIGTERM if mode == "fast" else signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The `system` engine: PostgreSQL and Redis as they are installed on this machine."""
+"""The `system` engine: the PostgreSQL and Redis that are installed on this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REDIS_FOLDERS = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
 @dataclass(frozen=True)
 class Installed:
-    """A PostgreSQL on this machine. `timescaledb` is empty if it does not have the extension."""
+    """A PostgreSQL on this machine. `timescaledb`: the extension's version; empty if it is not installed."""
 
     bin_dir: Path
     major: int
@@ -44,7 +44,7 @@ class Installed:
 
 
 class SystemEngine(ProcessEngine):
-    """Both servers from this machine's own packages, in `<state_dir>/<instance>/system`."""
+    """Both servers from this machine's packages, with their data in `<state_dir>/<instance>/system`."""
 
     name = "system"
 
@@ -56,19 +56,19 @@ class SystemEngine(ProcessEngine):
     def folder(self) -> Path:
         return self.settings.state_dir.absolute() / self.settings.instance / "system"
 
-    def why_not(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         found = installed()
         if not any(one.fits for one in found):
-            has = f"it has {'; '.join(map(str, found))}" if found else "it has no PostgreSQL"
+            installed_ones = "; ".join(map(str, found)) or "no PostgreSQL"
             return (
-                f"this machine lacks PostgreSQL {MIN_POSTGRES} or later with TimescaleDB {MIN_TIMESCALEDB} or later:"
-                f" {has}; install the extension"
+                f"expected PostgreSQL {MIN_POSTGRES} or later with TimescaleDB {MIN_TIMESCALEDB} or later, found"
+                f" {installed_ones}; install the extension"
             )
         program = find_redis()
         if program is None:
-            return "this machine has no redis-server: install it (Debian: redis-server)"
+            return "redis-server is not installed; install it (Debian: redis-server)"
         if (version := redis_version(program)) < MIN_REDIS:
-            return f"{program} is version {version}, expected {MIN_REDIS} or later: upgrade it"
+            return f"{program} is version {version}, expected {MIN_REDIS} or later; upgrade it"
         return None
 
     def postgres_bin(self) -> Path:
@@ -78,27 +78,27 @@ class SystemEngine(ProcessEngine):
             major = int(made_by.read_text())
         except FileNotFoundError:
             if not fitting:
-                raise Terminal(self.why_not() or "this machine has no PostgreSQL with TimescaleDB") from None
+                raise Terminal(self.unavailable_reason() or "PostgreSQL with TimescaleDB is not installed") from None
             return fitting[0].bin_dir
         except PermissionError:
-            raise Terminal(f"{made_by} belongs to another user: run as that one, or as root") from None
+            raise Terminal(f"{made_by} belongs to another user; run as that user, or as root") from None
         for one in fitting:
             if one.major == major:
                 return one.bin_dir
         raise Terminal(
-            f"the data in {made_by.parent} was made by PostgreSQL {major}, which this machine lacks with TimescaleDB:"
-            " install it, or remove the data with `spillway reset`"
+            f"the data in {made_by.parent} needs PostgreSQL {major} with TimescaleDB, which is not installed; the data"
+            " is untouched; install it, or remove the data with `spillway reset`"
         )
 
     def redis_program(self) -> Path:
         program = find_redis()
         if program is None:
-            raise Terminal("this machine has no redis-server: install it (Debian: redis-server)")
+            raise Terminal("redis-server is not installed; install it (Debian: redis-server)")
         return program
 
 
 def installed() -> list[Installed]:
-    """The PostgreSQL servers of this machine, newest first."""
+    """The PostgreSQL servers of this machine, the newest first."""
     folders = [path for pattern in _POSTGRES_FOLDERS for path in Path("/").glob(pattern.removeprefix("/"))]
     if config := shutil.which("pg_config"):
         folders.insert(0, Path(_output(config, "--bindir")))
@@ -112,7 +112,7 @@ def installed() -> list[Installed]:
 
 
 def _timescaledb(bin_dir: Path, major: int) -> str:
-    """The version of the extension that a PostgreSQL has; empty if it has none."""
+    """The version of the installed extension; empty if there is none."""
     shares = [Path(f"/usr/share/postgresql/{major}"), bin_dir.parent / "share/postgresql", bin_dir.parent / "share"]
     if sharedir := _output(bin_dir / "pg_config", "--sharedir"):
         shares.insert(0, Path(sharedir))
@@ -125,7 +125,7 @@ def _timescaledb(bin_dir: Path, major: int) -> str:
 
 
 def find_redis() -> Path | None:
-    """redis-server of this machine."""
+    """The redis-server of this machine; None if there is none."""
     for folder in (None, *_REDIS_FOLDERS):
         if found := shutil.which("redis-server", path=folder):
             return Path(found)
@@ -139,7 +139,7 @@ def redis_version(program: Path) -> Version:
 
 
 def _output(program: str | Path, option: str) -> str:
-    """What a program prints for one option; empty if it cannot be run."""
+    """The output of a program with one option; empty if it cannot run."""
     try:
         return subprocess.run([program, option], capture_output=True, text=True, timeout=10, check=False).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):

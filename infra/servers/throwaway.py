@@ -1,4 +1,4 @@
-"""Servers of one's own for as long as a block runs: tests and benchmarks touch nobody's data."""
+"""Servers for the duration of a block: tests and benchmarks touch nobody's data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pydantic import SecretStr
 
 from infra.schema.migrate import apply_schema
-from infra.servers.choose import pick
+from infra.servers.choose import choose_engine
 from infra.servers.engine import Engine
 from infra.servers.ports import free_port
 from infra.settings import Settings
@@ -17,12 +17,12 @@ from infra.settings import Settings
 
 @contextmanager
 def throwaway_servers(purpose: str, engine_name: str | None = None) -> Iterator[tuple[Settings, Engine]]:
-    """Both servers on free ports with the schema applied, by the engine of that name or the first that can work.
+    """Both servers on free ports with the schema applied, by the named engine or the first that works here.
 
-    Stopped and removed, data and all, at the end. Raises `Terminal` where no engine can work.
+    They and their data are removed afterwards. Raises `Terminal` if no engine works here.
     """
     name = f"{purpose}-{uuid.uuid4().hex[:8]}"
-    # By keyword, so that neither URL nor port is taken from the environment or from .env.
+    # Keywords take precedence over the environment: neither URL nor port comes from there or from .env.
     settings = Settings(
         instance=name,
         redis_port=free_port(),
@@ -31,7 +31,7 @@ def throwaway_servers(purpose: str, engine_name: str | None = None) -> Iterator[
         database_url=SecretStr(""),
         _env_file=None,
     )
-    engine, _ = pick(settings, engine_name)
+    engine, _ = choose_engine(settings, engine_name)
     engine.up()
     try:
         apply_schema(settings.database)

@@ -56,7 +56,7 @@ def _engines() -> list[str]:
     """Those that can run here; of the others, why not."""
     can = []
     for name, engine in ENGINES.items():
-        if reason := engine(Settings(_env_file=None)).why_not():
+        if reason := engine(Settings(_env_file=None)).unavailable_reason():
             console.print(f"without {name}: {reason}")
         else:
             can.append(name)

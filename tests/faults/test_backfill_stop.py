@@ -17,7 +17,7 @@ import redis
 from flows.reconcile import reconcile
 from infra.producers.generate import batches
 from infra.producers.send import send
-from infra.servers.engine import How, Service
+from infra.servers.engine import Service, StopMode
 from tests.faults.histories import Entry, books, shuffled_days, write
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.processes import Drain, Harness
@@ -70,7 +70,12 @@ def test_stopped_it_leaves_by_a_few_words_and_the_same_command_goes_on(
 
 @pytest.mark.parametrize("how", ["fast", "immediate", "kill"])
 def test_it_outlives_a_restart_of_postgresql(
-    how: How, prefect_server: str, servers: Servers, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+    how: StopMode,
+    prefect_server: str,
+    servers: Servers,
+    env: dict[str, str],
+    database: psycopg.Connection,
+    tmp_path: Path,
 ) -> None:
     _outlives("timescaledb", how, servers, env, database, tmp_path)
 
@@ -82,7 +87,7 @@ def test_a_stopped_redis_is_not_missed_by_files(
 
 
 def _outlives(
-    service: Service, how: How, servers: Servers, env: dict[str, str], database: psycopg.Connection, folder: Path
+    service: Service, how: StopMode, servers: Servers, env: dict[str, str], database: psycopg.Connection, folder: Path
 ) -> None:
     if servers.engine is None:
         pytest.skip("the servers were given by URL: they cannot be stopped here")
@@ -101,7 +106,7 @@ def _outlives(
 
 @pytest.mark.parametrize("how", ["fast", "kill"])
 def test_a_range_of_a_stream_outlives_a_restart_of_redis(
-    how: How, prefect_server: str, servers: Servers, env: dict[str, str], redis_client: redis.Redis,
+    how: StopMode, prefect_server: str, servers: Servers, env: dict[str, str], redis_client: redis.Redis,
     database: psycopg.Connection, stream: str,
 ) -> None:  # fmt: skip
     if servers.engine is None:

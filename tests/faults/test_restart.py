@@ -10,7 +10,7 @@ import redis
 
 from infra.producers.generate import batches
 from infra.producers.send import send
-from infra.servers.engine import How, Service
+from infra.servers.engine import Service, StopMode
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.processes import Drain
 from tests.support.servers import Servers
@@ -29,8 +29,8 @@ EVENTS = 60_000
     ],
 )
 def test_a_drain_outlives_a_restart(
-    service: Service, how: How, prefect_server: str, servers: Servers, env: dict[str, str], redis_client: redis.Redis,
-    database: psycopg.Connection, stream: str,
+    service: Service, how: StopMode, prefect_server: str, servers: Servers, env: dict[str, str],
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str,
 ) -> None:  # fmt: skip
     if servers.engine is None:
         pytest.skip("the servers were given by URL: they cannot be stopped here")

@@ -16,7 +16,7 @@ import redis
 from infra.connections.clients import Clients
 from infra.connections.redis_client import UnfitServer, open_redis
 from infra.errors.exceptions import Terminal
-from infra.servers.external import External
+from infra.servers.external import ExternalEngine
 from infra.versions import unfit_database, unfit_redis
 from tasks.preflight.server_versions import check_servers
 from tasks.streams.tail import find_streams
@@ -152,7 +152,7 @@ def test_up_and_status_do_not_call_a_redis_6_healthy(servers: Servers) -> None:
             open_redis(url, 5, 5) as old,
         ):
             old.ping()
-        external = External(settings_of(url, database_url=servers.settings.database))
+        external = ExternalEngine(settings_of(url, database_url=servers.settings.database))
         with pytest.raises(Terminal, match=r"expected 7\.0 or later"):
             external.up()
         assert external.status()[1].state == "unfit"

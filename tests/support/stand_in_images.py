@@ -69,14 +69,14 @@ _CHANGES: dict[Service, tuple[str, ...]] = {
 }
 
 
-def why_not() -> str | None:
+def unavailable_reason() -> str | None:
     """None if containers can run on this machine; otherwise the reason."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "containers of these tests need root on Linux"
     missing = [name for name in ("podman", "runc", "mmdebstrap", "iptables") if not shutil.which(name, path=_PATH)]
     if missing:
         return f"containers: {', '.join(missing)} not on this machine; .ci/run installs what they need"
-    return DebianEngine(Settings(_env_file=None)).why_not()
+    return DebianEngine(Settings(_env_file=None)).unavailable_reason()
 
 
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import psycopg
 
-from infra.servers.engine import How
+from infra.servers.engine import StopMode
 from infra.servers.process import ProcessEngine
 from tests.faults.campaign.fault import Fault, any_point
 from tests.faults.campaign.leg import Leg
@@ -27,7 +27,7 @@ class Restarted(Fault):
     """Stopped in one of the three ways, and started again."""
 
     lasts = (0, 1)
-    how: ClassVar[How]
+    how: ClassVar[StopMode]
 
     @classmethod
     def impossible(cls, world: World) -> str | None:

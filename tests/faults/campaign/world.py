@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import State
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from infra.servers.engine import Engine, How, Service
+from infra.servers.engine import Engine, Service, StopMode
 from infra.settings import Settings, host_of
 from tests.support.proxy import Proxy
 from tests.support.tables import empty_tables
@@ -84,7 +84,7 @@ class World:
         client: redis.Redis = redis.Redis.from_url(self.settings.redis, retry=retry, socket_timeout=20)
         return client
 
-    def stop(self, service: Service, how: How) -> None:
+    def stop(self, service: Service, how: StopMode) -> None:
         """Stop a server."""
         assert self.engine is not None  # `impossible` of the fault has looked
         self.engine.stop(service, how)

@@ -11,7 +11,7 @@ import redis
 from infra.connections.clients import Clients, redis_client
 from infra.errors.exceptions import Terminal, Transient
 from infra.producers.send import send
-from infra.servers.external import External
+from infra.servers.external import ExternalEngine
 from infra.settings import Settings
 from infra.urls import read_redis_url
 from tasks.streams.tail import find_streams
@@ -33,7 +33,7 @@ def test_a_unix_socket_a_user_and_a_database_number_work_in_every_client(tmp_pat
             assert client.acl_whoami() in ("ann@example", b"ann@example")
         assert run(url, "redis-cli", "XLEN", "s").stdout.strip() in ("1", "(integer) 1")
         assert read_redis_url(url).where == str(socket)
-        redis_of_it = External(settings_of(url, database_url="postgresql://127.0.0.1:1/d")).status()[1]
+        redis_of_it = ExternalEngine(settings_of(url, database_url="postgresql://127.0.0.1:1/d")).status()[1]
         assert (redis_of_it.state, redis_of_it.port) == ("healthy", 0)
 
 
@@ -44,7 +44,7 @@ def test_status_distinguishes_a_server_that_refuses_us_from_one_that_is_away(tmp
         client.config_set("requirepass", "right")
         client.auth("right")
         url = f"redis://{user}:wrong-word@127.0.0.1:{port}/0"
-        found = External(settings_of(url, database_url="postgresql://127.0.0.1:1/d")).status()
+        found = ExternalEngine(settings_of(url, database_url="postgresql://127.0.0.1:1/d")).status()
         assert [one.state for one in found] == ["stopped", "refuses us"]
         assert "mend SPILLWAY_REDIS_URL" in found[1].note
         assert "wrong-word" not in found[1].note
@@ -53,7 +53,7 @@ def test_status_distinguishes_a_server_that_refuses_us_from_one_that_is_away(tmp
 
 def test_status_says_the_same_of_a_database(servers: Servers) -> None:
     url = re.sub("//[^@]*@", "//analytics_user:not-the-word@", servers.settings.database)
-    found = External(servers.settings.model_copy(update={"database_url": Settings(
+    found = ExternalEngine(servers.settings.model_copy(update={"database_url": Settings(
         database_url=url, _env_file=None).database_url})).status()  # fmt: skip
     assert [one.state for one in found] == ["refuses us", "healthy"]
     assert "not-the-word" not in found[0].note

@@ -21,7 +21,7 @@ def enter(ledger: psycopg.Connection, name: str, ids: str, counts: tuple[int, in
     )
 
 
-def entered(ledger: psycopg.Connection) -> list[tuple[str, str]]:
+def recorded_ranges(ledger: psycopg.Connection) -> list[tuple[str, str]]:
     query = "SELECT name, ids::text FROM spillway.ledger JOIN spillway.streams ON id = stream ORDER BY name, ids"
     return ledger.execute(query).fetchall()
 
@@ -33,14 +33,14 @@ def test_a_range_that_holds_a_drained_id_is_refused(ledger: psycopg.Connection, 
         enter(ledger, "one", ids)
     assert refused.value.sqlstate == "23P01"
     assert refused.value.diag.constraint_name == "ledger_no_overlap"
-    assert entered(ledger) == [("one", "[10,20)")]
+    assert recorded_ranges(ledger) == [("one", "[10,20)")]
 
 
 def test_neighbours_and_the_same_ids_of_other_streams_are_accepted(ledger: psycopg.Connection) -> None:
     for ids in ("[10,20)", "[20,30)", "[0,10)", f"[{2**64 * 1_700_000_000_000},{2**64 * 1_700_000_000_000 + 1})"):
         enter(ledger, "one", ids)
         enter(ledger, "two", ids)
-    assert len(entered(ledger)) == 8
+    assert len(recorded_ranges(ledger)) == 8
 
 
 def test_ids_at_the_far_end_of_a_stream_are_told_apart_to_the_last_digit(ledger: psycopg.Connection) -> None:
@@ -55,7 +55,7 @@ def test_ids_at_the_far_end_of_a_stream_are_told_apart_to_the_last_digit(ledger:
 def test_a_range_without_an_id_or_without_an_end_is_refused(ledger: psycopg.Connection, ids: str) -> None:
     with pytest.raises(psycopg.errors.CheckViolation):
         enter(ledger, "one", ids)
-    assert entered(ledger) == []
+    assert recorded_ranges(ledger) == []
 
 
 @pytest.mark.parametrize("counts", [(1, 0, 0, 0), (0, 1, 0, 0), (5, 3, 1, 0), (5, 3, 1, 2)])

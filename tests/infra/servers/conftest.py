@@ -26,7 +26,7 @@ def make_instance() -> Iterator[Callable[[str], Instance]]:
         # The Debian root takes half a minute to make: these tests share the one that users have.
         default = Settings(_env_file=None).state_dir
         instance = Instance(engine, default if engine == "debian" else folder, folder)
-        if reason := instance.engine.why_not():
+        if reason := instance.engine.unavailable_reason():
             pytest.skip(f"{engine}: {reason}")
         made.append(instance)
         return instance
@@ -53,7 +53,7 @@ def local(shared: Instance) -> Instance:
 
 @pytest.fixture(params=ENGINES_WITHOUT_DOCKER)
 def fresh(request: pytest.FixtureRequest, make_instance: Callable[[str], Instance]) -> Instance:
-    """An instance of its own that was never up."""
+    """An instance of its own that was never started."""
     return make_instance(request.param)
 
 
@@ -61,7 +61,7 @@ def fresh(request: pytest.FixtureRequest, make_instance: Callable[[str], Instanc
 def some(make_instance: Callable[[str], Instance]) -> Instance:
     """An instance of the first engine that can work here, for what does not depend on the engine; it is up."""
     for name in ENGINES_WITHOUT_DOCKER:
-        if ENGINES[name](Settings(_env_file=None)).why_not() is None:
+        if ENGINES[name](Settings(_env_file=None)).unavailable_reason() is None:
             instance = make_instance(name)
             instance.engine.up()
             return instance

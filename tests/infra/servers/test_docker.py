@@ -16,11 +16,11 @@ import redis
 
 from infra.errors.exceptions import Terminal
 from infra.servers.engine import SERVICES, Service
-from infra.servers.server import children
+from infra.servers.server import child_pids
 from infra.settings import DATABASE_PASSWORD
 from tests.support.instances import Instance
 from tests.support.oracle import flat_rows, table_rows
-from tests.support.stand_in_images import Podman, containers, why_not
+from tests.support.stand_in_images import Podman, containers, unavailable_reason
 
 VERSIONS = {"v1": "1.29.", "v2": "2."}
 
@@ -33,7 +33,7 @@ def unable(reason: str) -> None:
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Podman]:
     """A container engine of these tests alone."""
-    if reason := why_not():
+    if reason := unavailable_reason():
         unable(reason)
     with containers(Path(tempfile.mkdtemp(prefix="spillway-containers-"))) as made:
         yield made
@@ -144,7 +144,7 @@ def test_two_ups_at_once_start_it_once_with_its_schema_and_up_again_changes_noth
     before = started(shared)
     again = shared.run("up")
     assert again.returncode == 0, again
-    assert "all is up already, by docker" in again.stdout
+    assert "both servers already run (docker)" in again.stdout
     assert started(shared) == before
 
 
@@ -195,7 +195,7 @@ def test_followed_logs_show_what_comes(docker: Instance) -> None:
             connection.execute("SELECT 'a mark'::int")
         assert any("a mark" in line for line in iter(process.stdout.readline, ""))
     finally:
-        for pid in (process.pid, *children(process.pid)):  # as Ctrl-C does
+        for pid in (process.pid, *child_pids(process.pid)):  # as Ctrl-C does
             os.kill(pid, signal.SIGINT)
         process.communicate(timeout=30)
 
@@ -236,7 +236,9 @@ def test_down_lets_a_slow_checkpoint_end_and_keeps_the_volumes(docker: Instance)
     kept = volumes(docker)
     assert len(kept) == 2
     server = int(look(docker, "timescaledb", "{{.State.Pid}}"))
-    (checkpointer,) = [pid for pid in children(server) if b"checkpointer" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (checkpointer,) = [
+        pid for pid in child_pids(server) if b"checkpointer" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     os.kill(checkpointer, signal.SIGSTOP)
     try:
         process = docker.begin("down")

@@ -6,20 +6,20 @@ import os
 import socket
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import redis
 
 from infra.errors.exceptions import Terminal
-from infra.servers.choose import known, pick, running
+from infra.servers.choose import choose_engine, last_engine, running_engine
 from infra.servers.engine import SERVICES, Service
-from infra.servers.ports import _listening
 from infra.settings import DATABASE_PASSWORD
 from tests.support.instances import Instance
 
 
 def pids(instance: Instance) -> list[int | None]:
-    return [instance.engine._seen(service).pid() for service in SERVICES]  # type: ignore[attr-defined]
+    return [instance.engine._existing(service).pid() for service in SERVICES]  # type: ignore[attr-defined]
 
 
 def sql(instance: Instance, text: str) -> list[tuple[object, ...]]:
@@ -41,7 +41,7 @@ def test_two_ups_at_once_start_it_once_with_its_schema_and_reset_leaves_nothing(
 
     kept = fresh.run("reset", typed="n\n")
     assert kept.returncode == 1
-    assert "Remove it for good?" in kept.stdout
+    assert "Remove it?" in kept.stdout
     assert None not in pids(fresh)
 
     data = fresh.engine.data()
@@ -49,14 +49,14 @@ def test_two_ups_at_once_start_it_once_with_its_schema_and_reset_leaves_nothing(
     assert fresh.run("reset", "--yes").returncode == 0
     assert pids(fresh) == [None, None]
     assert not Path(data).exists()
-    assert known(fresh.settings) is None
+    assert last_engine(fresh.settings) is None
 
 
 def test_up_again_is_harmless(local: Instance) -> None:
     before = pids(local)
     done = local.run("up")
     assert done.returncode == 0
-    assert f"all is up already, by {local.engine_name}" in done.stdout
+    assert f"both servers already run ({local.engine_name})" in done.stdout
     assert pids(local) == before
 
 
@@ -86,7 +86,7 @@ def test_data_survives_down_and_up(local: Instance) -> None:
 
     status = local.run("status")
     assert (status.returncode, status.stdout.count("stopped")) == (1, 2)
-    assert "`spillway up` starts it" in local.error("psql", "-c", "SELECT 1")
+    assert "start it with `spillway up`" in local.error("psql", "-c", "SELECT 1")
 
     # Without --engine: what holds the data is preferred to what comes first.
     assert f"started by {local.engine_name}" in local.run("up").stdout
@@ -135,7 +135,7 @@ def test_a_killed_server_comes_back_with_what_was_acknowledged(local: Instance, 
 
     local.engine.stop(service, how)  # type: ignore[arg-type]
     assert [one.state for one in local.engine.status() if one.service == service] == ["stopped"]
-    assert running(local.settings) is not None
+    assert running_engine(local.settings) is not None
     local.engine.start(service)
 
     assert client.xlen("acknowledged") == 1
@@ -144,7 +144,8 @@ def test_a_killed_server_comes_back_with_what_was_acknowledged(local: Instance, 
 
 def test_the_servers_listen_on_this_machine_alone_and_not_as_root(local: Instance) -> None:
     for port in (local.redis_port, local.postgres_port):
-        assert len(_listening(port)) == 1
+        listening = [one.laddr for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+        assert [address for address, number in listening if number == port] == ["127.0.0.1"]
         with pytest.raises(OSError, match=r"refused"), socket.create_connection(("127.0.0.2", port), timeout=1):
             pass
     for pid in pids(local):
@@ -164,8 +165,8 @@ def test_another_port_than_that_of_the_running_server_is_refused(local: Instance
 
 def test_another_engine_than_that_which_runs_is_refused(local: Instance) -> None:
     # A second engine would need the same ports.
-    with pytest.raises(Terminal, match=f"runs by {local.engine_name} already: run `spillway down` first"):
-        pick(local.settings, "docker")
+    with pytest.raises(Terminal, match=f"{local.engine_name} already runs the instance .*; run `spillway down` first"):
+        choose_engine(local.settings, "docker")
 
 
 @pytest.mark.parametrize("variable", ["SPILLWAY_REDIS_PORT", "SPILLWAY_POSTGRES_PORT"])
@@ -185,7 +186,7 @@ def test_a_port_in_use_is_refused_with_its_holder_before_anything_starts(fresh: 
 
 def test_a_server_that_dies_at_its_start_is_quoted(local: Instance) -> None:
     local.engine.down()
-    conf = local.engine._seen("timescaledb").data / "postgresql.conf"  # type: ignore[attr-defined]
+    conf = local.engine._existing("timescaledb").data / "postgresql.conf"  # type: ignore[attr-defined]
     conf = local.engine.host.outside(conf)  # type: ignore[attr-defined]
     before = conf.read_text()
     conf.write_text(before + "work_mem = 'plenty'\n")
@@ -199,7 +200,7 @@ def test_a_server_that_dies_at_its_start_is_quoted(local: Instance) -> None:
 
 def test_a_redis_that_dies_at_its_start_is_quoted(local: Instance) -> None:
     local.engine.down()
-    server = local.engine._seen("redis")  # type: ignore[attr-defined]
+    server = local.engine._existing("redis")  # type: ignore[attr-defined]
     manifest = server.host.outside(server.data) / "appendonlydir/appendonly.aof.manifest"
     before = manifest.read_bytes()
     manifest.write_bytes(b"not a manifest\n")
@@ -207,5 +208,5 @@ def test_a_redis_that_dies_at_its_start_is_quoted(local: Instance) -> None:
         line = local.error("up")
     finally:
         manifest.write_bytes(before)
-    assert "redis did not start: it ended at its start" in line
+    assert "redis did not start: it ended while starting" in line
     assert "manifest" in line

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from infra.errors.exceptions import Terminal
 from infra.schema.migrate import apply_schema
-from infra.servers.external import External, libpq_variables
+from infra.servers.external import ExternalEngine, libpq_variables
 from infra.urls import read_redis_url
 from tests.support.instances import Instance, free_port
 
@@ -43,7 +43,7 @@ def test_up_starts_nothing_and_schema_makes_the_tables(some: Instance, other_dat
         assert some.run("schema", **given).returncode == 0
     done = some.run("up", **given)
     assert done.returncode == 0, done.stderr
-    assert "nothing started" in done.stdout
+    assert "nothing was started" in done.stdout
     assert "Redis " in done.stdout
     assert "TimescaleDB 2." in done.stdout
     assert not (some.state_dir / "nothing-of-this-name").exists()
@@ -59,7 +59,7 @@ def test_what_spillway_did_not_start_it_does_not_touch(some: Instance) -> None:
     line = some.error("reset", "--yes", **urls(some))
     assert "SPILLWAY_DATABASE_URL and SPILLWAY_REDIS_URL are set" in line
     assert "does not remove the data of servers that it did not start" in line
-    external = External(some.settings.model_copy(update={"redis_url": SecretStr(some.settings.redis)}))
+    external = ExternalEngine(some.settings.model_copy(update={"redis_url": SecretStr(some.settings.redis)}))
     for refused in (
         external.down,
         external.restart,
@@ -77,7 +77,7 @@ def test_a_wrong_database_password_is_one_line_without_it(some: Instance) -> Non
     wrong = some.settings.database.replace("analytics_pass", SECRET)
     line = some.error("up", **{**urls(some), "SPILLWAY_DATABASE_URL": wrong})
     assert "password authentication failed" in line
-    assert "mend SPILLWAY_DATABASE_URL" in line
+    assert "fix SPILLWAY_DATABASE_URL" in line
     assert SECRET not in line
 
 
@@ -92,7 +92,7 @@ def test_a_wrong_redis_password_is_one_line_without_it(some: Instance) -> None:
         finally:
             client.config_set("requirepass", "")
     assert "invalid username-password pair" in line
-    assert "mend SPILLWAY_REDIS_URL" in line
+    assert "fix SPILLWAY_REDIS_URL" in line
     assert SECRET not in line
 
 
@@ -110,7 +110,7 @@ def test_status_says_what_does_not_answer(some: Instance) -> None:
     assert done.returncode == 1
     assert "healthy" in done.stdout
     assert f"redis at 127.0.0.1:{port}" in done.stderr
-    assert "see that it runs there" in done.stderr
+    assert "check that it runs there" in done.stderr
 
 
 @pytest.mark.parametrize(

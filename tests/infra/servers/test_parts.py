@@ -10,9 +10,9 @@ import pytest
 
 from infra.errors.exceptions import Terminal
 from infra.servers.host import Host
-from infra.servers.lock import locked
-from infra.servers.ports import demand_free, holder
-from infra.servers.server import children, step_for, telling
+from infra.servers.lock import file_lock
+from infra.servers.ports import port_holder, require_free_port
+from infra.servers.server import child_pids, disk_full_step, failure_line
 
 POSTGRES_LOG = """\
 2026-01-01 00:00:00.000 UTC [1] LOG:  starting PostgreSQL 17.1
@@ -32,26 +32,26 @@ REDIS_LOG = """\
         (POSTGRES_LOG, 'FATAL:  could not load library "timescaledb.so"'),
         (REDIS_LOG, "bind: Permission denied"),
         ("first\nlast\n\n", "last"),
-        ("", "(its log says nothing)"),
+        ("", "(its log is empty)"),
     ],
 )
-def test_the_telling_line_of_a_log(log: str, line: str) -> None:
-    assert telling(log).endswith(line)
+def test_the_first_error_in_a_log_is_reported_as_the_cause(log: str, line: str) -> None:
+    assert failure_line(log).endswith(line)
 
 
 def test_a_full_disk_has_a_next_step() -> None:
-    assert "free some space" in step_for('could not write "postmaster.pid": No space left on device')
-    assert step_for("bind: Permission denied") == ""
+    assert "free some space" in disk_full_step('could not write "postmaster.pid": No space left on device')
+    assert disk_full_step("bind: Permission denied") == ""
 
 
 def test_the_holder_of_a_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert (holder(port) or "").endswith(f"(pid {os.getpid()})")
+        assert (port_holder(port) or "").endswith(f"(pid {os.getpid()})")
         with pytest.raises(Terminal, match="set SPILLWAY_REDIS_PORT to a free port"):
-            demand_free("redis", port)
-    assert holder(port) is None
-    demand_free("redis", port)
+            require_free_port("redis", port)
+    assert port_holder(port) is None
+    require_free_port("redis", port)
 
 
 def test_paths_of_a_root_folder_are_seen_from_outside(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_folders_are_open_whatever_the_umask(tmp_path: Path) -> None:
 
 def test_the_lock_is_for_one_process_and_may_be_taken_again_by_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with locked(path, "a test"), locked(path, "a test"):
+    with file_lock(path, "a test"), file_lock(path, "a test"):
         child = os.fork()
         if child == 0:
             import fcntl
@@ -98,5 +98,5 @@ def test_children_of_this_process() -> None:
     if child == 0:
         os.read(0, 0)
         os._exit(0)
-    assert child in children(os.getpid())
+    assert child in child_pids(os.getpid())
     os.waitpid(child, 0)
