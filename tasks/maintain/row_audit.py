@@ -1,14 +1,14 @@
-"""Is everything there that the ledger says was inserted, but for what retention dropped?
+"""Is every row that the ledger counts as inserted in the table, apart from those that retention dropped?
 
-Of any time T: a range of the ledger whose first event is not before T has inserted only rows from T on. So the rows
-from T on, with those of dropped chunks that reached beyond T, are at least the inserted ones of all such ranges. It is
-an equality where no range reaches over T, nobody but drains writes to `events`, and nothing was redriven. Where all
-drops were counted it holds of everything together, too, whatever the ranges.
+For any time T: a ledger range whose first event is not before T inserted only rows from T on. So the rows from T on,
+plus those of dropped chunks that reached beyond T, are at least the rows inserted by all such ranges. The two numbers
+are equal if no range spans T, only drains write to `events`, and nothing was redriven. If every drop was counted, the
+same holds for all rows together, whatever the ranges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,12 +16,12 @@ import psycopg
 
 from tasks.base.clock import server_now
 from tasks.maintain.chunk_states import count_rows
-from tasks.maintain.drops import policy_reached, read_drops
+from tasks.maintain.drops import DropRecords, policy_reached, read_drops
 from tasks.maintain.jobs import read_jobs
 from tasks.table.chunks import Chunk, chunks, count
 
-_COUNT_SECONDS = 120.0  # for all chunks together; those that it is not enough for have an estimate
-# By how many of the times, the earliest first, lie not after the first event of a range.
+_COUNT_SECONDS = 120.0  # for all chunks together; the rows of further chunks are estimated
+# The rows inserted by ledger ranges, by how many of the given times are not after the first event of the range.
 _INSERTED = """
     SELECT coalesce(width_bucket(min_time, %s::timestamptz[]), 0), sum(inserted)::bigint FROM spillway.ledger
      GROUP BY 1"""
@@ -29,10 +29,10 @@ _INSERTED = """
 
 @dataclass(frozen=True)
 class RowAudit:
-    """From the time `since` on (None: all of it): the latest from which most is missing, or as far back as is known.
+    """The comparison of the ledger with the table for events from `since` on; None means all events.
 
-    `missing` = `inserted` - `rows` - `dropped` where that is more than nothing. `checked`: the rows were counted in
-    time.
+    `inserted`: by the ledger; `rows`: in the table; `dropped`: by retention, on record. `checked`: the rows could be
+    counted in time.
     """
 
     since: datetime | None = None
@@ -43,69 +43,120 @@ class RowAudit:
 
     @property
     def missing(self) -> int:
+        """How many rows are neither in the table nor dropped."""
         return max(0, self.inserted - self.rows - self.dropped)
 
 
-def audit_rows(connection: psycopg.Connection, horizon: datetime | None) -> tuple[RowAudit, dict[Chunk, int]]:
-    """Compare the ledger with the table, from `horizon` on, from the start of its chunk and of each later one; and all
-    together where all that was dropped was counted. Returns the comparison that matters most, and the rows of each
-    chunk counted.
+@dataclass(frozen=True)
+class AuditFacts:
+    """What an audit reads from the server.
 
-    What drains and drops meanwhile does not disturb: first the ledger is asked, then the table, then what was dropped.
-    Raises `psycopg.Error`.
+    `earliest`: the first time of interest: the retention horizon, or how far uncounted drops reached before the rows
+    were counted; None for all events. `times`: `earliest` and the starts of the chunks after it, ascending. `inserted`:
+    rows by the number of `times` that are not after the first event of their ledger range. `chunks`: the newest first.
+    `counted`: the rows of each chunk that was counted in time. `rows_after_cut`: of the chunk that `earliest` cuts, the
+    rows from there on; None if unknown. `drops`, and `uncounted_until`: the time up to which chunks may have been
+    dropped uncounted, both read after the rows were counted.
+    """
+
+    earliest: datetime | None
+    times: tuple[datetime, ...]
+    inserted: Mapping[int, int]
+    chunks: tuple[Chunk, ...]
+    counted: Mapping[Chunk, int]
+    rows_after_cut: int | None
+    drops: DropRecords
+    uncounted_until: datetime | None
+
+
+def audit_rows(connection: psycopg.Connection, horizon: datetime | None) -> tuple[RowAudit, Mapping[Chunk, int]]:
+    """Compare the ledger with the table. Returns the comparison, and the rows of each chunk that was counted.
+
+    `horizon`: the time before which retention drops. See `judge_rows` for the comparison. Raises `psycopg.Error`.
+    """
+    facts = gather_audit_facts(connection, horizon)
+    return judge_rows(facts), facts.counted
+
+
+def gather_audit_facts(connection: psycopg.Connection, horizon: datetime | None) -> AuditFacts:
+    """Read the facts of an audit. Raises `psycopg.Error`.
+
+    Drains and drops may run meanwhile: the ledger is read first, then the table, then the record of drops.
     """
     reached = _uncounted_until(connection)
     earliest = max((time for time in (horizon, reached) if time), default=None)
-    # Chunks go as a whole: of the one that a time cuts all is there.
+    # Chunks are dropped as a whole: all of a chunk that `earliest` cuts is still there.
     starts = {chunk.range_start for chunk in chunks(connection) if earliest is None or chunk.range_end > earliest}
     times = sorted(starts | ({earliest} if earliest else set()))
-    buckets: dict[int, int] = dict(connection.execute(_INSERTED, [times]).fetchall())
-    newest_first = list(reversed(chunks(connection)))
+    inserted: dict[int, int] = dict(connection.execute(_INSERTED, [times]).fetchall())
+    newest_first = tuple(reversed(list(chunks(connection))))
     counted = dict(count_rows(connection, newest_first, _COUNT_SECONDS))
-    cut = {earliest: _cut(connection, newest_first, earliest)} if earliest and len(counted) == len(newest_first) else {}
-    on_record = read_drops(connection)
-    # The database's own job goes on meanwhile: of what it may have taken by now nothing can be said.
-    reached = _uncounted_until(connection)
-    floor = max((chunk.range_end for chunk in newest_first if reached and chunk.range_end <= reached), default=None)
-    found = []
-    for place, since in enumerate([None, *times]):
-        if (reached is not None) if since is None else (floor is not None and since < floor):
-            continue
-        rows = _rows_from(since, newest_first, counted, cut)
-        if rows is not None:
-            inserted = sum(count for bucket, count in buckets.items() if bucket >= place)
-            found.append(RowAudit(since, inserted, rows, on_record.rows_after(since), checked=True))
-    if not any(one.missing for one in found):
-        return next(iter(found), RowAudit(earliest)), counted
-    # Of those where as much is missing the latest: it tells most about where.
-    return max(reversed(found), key=lambda one: one.missing), counted
+    is_complete = len(counted) == len(newest_first)
+    return AuditFacts(
+        earliest=earliest,
+        times=tuple(times),
+        inserted=inserted,
+        chunks=newest_first,
+        counted=counted,
+        rows_after_cut=_count_after(connection, newest_first, earliest) if earliest and is_complete else None,
+        drops=read_drops(connection),
+        # Again: the database's own job may have dropped chunks meanwhile.
+        uncounted_until=_uncounted_until(connection),
+    )
+
+
+def judge_rows(facts: AuditFacts) -> RowAudit:
+    """The comparison from which most rows are missing; if several are equal, the one from the latest time.
+
+    Compared are the events from each of `times` on, and all events together if every drop was counted. If no rows are
+    missing, the result is the comparison that reaches back furthest. If none could be made, it is not `checked`.
+    """
+    comparisons = [
+        RowAudit(since, inserted, rows, facts.drops.rows_after(since), checked=True)
+        for since, inserted in _inserted_since(facts)
+        if (rows := _rows_since(facts, since)) is not None
+    ]
+    if not any(one.missing for one in comparisons):
+        return next(iter(comparisons), RowAudit(facts.earliest))
+    return max(reversed(comparisons), key=lambda one: one.missing)
+
+
+def _inserted_since(facts: AuditFacts) -> list[tuple[datetime | None, int]]:
+    """The times from which rows can be compared, ascending, and how many rows the ledger has from there on."""
+    uncounted = facts.uncounted_until
+    ends = [chunk.range_end for chunk in facts.chunks if uncounted and chunk.range_end <= uncounted]
+    floor = max(ends, default=None)  # chunks before it may be dropped at any moment
+    found: list[tuple[datetime | None, int]] = []
+    for position, since in enumerate([None, *facts.times]):
+        is_known = uncounted is None if since is None else floor is None or since >= floor
+        if is_known:
+            found.append((since, sum(rows for number, rows in facts.inserted.items() if number >= position)))
+    return found
+
+
+def _rows_since(facts: AuditFacts, since: datetime | None) -> int | None:
+    """The rows in the table from `since` on; None if a chunk was not counted."""
+    whole = [chunk for chunk in facts.chunks if since is None or chunk.range_start >= since]
+    if any(chunk not in facts.counted for chunk in whole):
+        return None
+    rows = sum(facts.counted[chunk] for chunk in whole)
+    if since is None or not any(chunk.range_start < since < chunk.range_end for chunk in facts.chunks):
+        return rows
+    after_cut = facts.rows_after_cut if since == facts.earliest else None
+    return None if after_cut is None else rows + after_cut
 
 
 def _uncounted_until(connection: psycopg.Connection) -> datetime | None:
-    """The time before which chunks may be gone that nobody counted; None where there can be none."""
+    """The time up to which chunks may have been dropped without being counted; None if there were no such drops."""
     reached = policy_reached(read_jobs(connection, "retention"), server_now(connection))
     return max((time for time in (reached, read_drops(connection).uncounted_until) if time), default=None)
 
 
-def _cut(connection: psycopg.Connection, there: Sequence[Chunk], since: datetime) -> int | None:
-    """The rows from `since` on of the chunk that it cuts; None where that takes longer than a statement may."""
+def _count_after(connection: psycopg.Connection, there: tuple[Chunk, ...], since: datetime) -> int | None:
+    """The rows from `since` on in the chunk that `since` cuts; None if counting takes longer than a statement may."""
     try:
         return sum(count(connection, chunk, since) for chunk in there if chunk.range_start < since < chunk.range_end)
     except psycopg.errors.QueryCanceled:
         return None
     except psycopg.errors.UndefinedTable:  # dropped meanwhile
         return 0
-
-
-def _rows_from(
-    since: datetime | None, there: Sequence[Chunk], counted: dict[Chunk, int], cut: dict[datetime, int | None]
-) -> int | None:
-    """The rows from `since` on, by chunks; None where one of them was not counted."""
-    whole = [chunk for chunk in there if since is None or chunk.range_start >= since]
-    if any(chunk not in counted for chunk in whole):
-        return None
-    rows = sum(counted[chunk] for chunk in whole)
-    if since is None or not any(chunk.range_start < since < chunk.range_end for chunk in there):
-        return rows
-    part = cut.get(since)
-    return None if part is None else rows + part

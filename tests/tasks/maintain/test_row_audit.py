@@ -1,4 +1,4 @@
-"""What the ledger says was inserted is there, or was dropped and is on record: what tells a loss, and what is none."""
+"""A row that the ledger has and the table lacks is missing, to the exact number, unless a drop is on record for it."""
 
 from __future__ import annotations
 
@@ -44,6 +44,12 @@ def six_weeks(database: psycopg.Connection) -> psycopg.Connection:
     return database
 
 
+def count_events(connection: psycopg.Connection, since: datetime) -> int:
+    """The rows from `since` on, counted by the test itself."""
+    ((rows,),) = connection.execute("SELECT count(*) FROM events WHERE time >= %s", [since]).fetchall()
+    return int(rows)
+
+
 def missing(connection: psycopg.Connection, horizon: datetime | None = None) -> tuple[int, datetime | None]:
     found, _ = audit_rows(connection, horizon)
     assert found.checked
@@ -70,18 +76,16 @@ def test_where_the_databases_job_drops_only_what_is_gone_behind_its_horizon_is_m
     book(six_weeks, weekly(6))
     horizon = MONDAY + 3 * WEEK
     six_weeks.execute("SELECT drop_chunks('events', older_than => %s::timestamptz)", [horizon])
-    assert missing(six_weeks, horizon)[0] > 0
+    thursday = horizon - timedelta(days=4)  # chunks begin on Thursdays
+    assert count_events(six_weeks, MONDAY) == count_events(six_weeks, thursday) == 357  # the test dropped 243
+    assert missing(six_weeks, horizon) == (243, None)
     record_uncounted(six_weeks, horizon, "policy")
     record_uncounted(six_weeks, horizon - WEEK, "policy")  # what was reached stays so
-    # Chunks go as a whole: that of the horizon, which begins on the Thursday before it, must be there.
-    thursday = horizon - timedelta(days=4)
+    # A chunk is dropped as a whole: the one that the horizon cuts must still be there.
     assert missing(six_weeks, horizon) == (0, thursday)
     assert missing(six_weeks, None)[0] == 0
     six_weeks.execute("DELETE FROM events WHERE time >= %s AND time < %s", [horizon + WEEK, horizon + 2 * WEEK])
-    found, since = missing(six_weeks, horizon)
-    assert found == 100
-    assert since is not None
-    assert horizon <= since <= horizon + WEEK
+    assert missing(six_weeks, horizon) == (100, horizon)
 
 
 def test_in_the_chunk_that_the_horizon_of_the_databases_job_cuts_every_loss_is_seen(
@@ -96,11 +100,13 @@ def test_in_the_chunk_that_the_horizon_of_the_databases_job_cuts_every_loss_is_s
                 GROUP BY l.ids) AS counted WHERE counted.ids = ledger.ids"""
     )
     horizon = MONDAY + 3 * WEEK + day
+    thursday = MONDAY + 3 * WEEK - 4 * day  # the start of the chunk that the horizon cuts
     six_weeks.execute("SELECT drop_chunks('events', older_than => %s::timestamptz)", [horizon])
     record_uncounted(six_weeks, horizon + timedelta(seconds=1), "policy")
     assert missing(six_weeks, horizon)[0] == 0
-    six_weeks.execute("DELETE FROM events WHERE time >= %s AND time < %s", [horizon + day, horizon + 2 * day])
-    assert missing(six_weeks, horizon)[0] > 0
+    deleted = six_weeks.execute("DELETE FROM events WHERE time >= %s AND time < %s", [horizon + day, horizon + 2 * day])
+    assert deleted.rowcount == 14
+    assert missing(six_weeks, horizon) == (14, thursday)
 
 
 def test_an_old_schema_without_the_record_of_drops_is_told_and_drops_nothing(six_weeks: psycopg.Connection) -> None:
@@ -139,8 +145,9 @@ def test_what_was_dropped_and_counted_is_not_missing_even_where_the_time_to_keep
         six_weeks.execute("SELECT drop_chunks('events', older_than => %s::timestamptz)", [MONDAY + 3 * WEEK])
     assert missing(six_weeks, MONDAY + 3 * WEEK) == (0, None)
     assert missing(six_weeks, MONDAY + WEEK) == (0, None)
-    six_weeks.execute("DELETE FROM events WHERE time > %s", [MONDAY + 6 * WEEK - timedelta(days=1)])
-    assert missing(six_weeks, MONDAY + WEEK)[0] > 0
+    deleted = six_weeks.execute("DELETE FROM events WHERE time > %s", [MONDAY + 6 * WEEK - timedelta(days=1)])
+    assert deleted.rowcount == 14
+    assert missing(six_weeks, MONDAY + WEEK)[0] == 14
 
 
 def test_merged_ranges_are_accounted_for_all_together(six_weeks: psycopg.Connection) -> None:
@@ -162,10 +169,10 @@ def test_rows_that_nobody_drained_hide_no_loss_after_them(six_weeks: psycopg.Con
         [MONDAY],
     )
     six_weeks.execute("DELETE FROM events WHERE time >= %s", [MONDAY + 5 * WEEK + timedelta(days=1)])
-    gone, since = missing(six_weeks)
-    assert gone > 20
-    assert since is not None
-    assert since > MONDAY + 4 * WEEK
+    thursday = MONDAY + 4 * WEEK + timedelta(days=3)
+    # The ledger has 100 rows of the last week; those since Thursday stand in for a part of them.
+    assert missing(six_weeks) == (ROWS - count_events(six_weeks, thursday), thursday)
+    assert count_events(six_weeks, thursday) == 72
 
 
 def test_an_empty_database_lacks_nothing(database: psycopg.Connection) -> None:
