@@ -194,7 +194,7 @@ def mappings_of(config: Settings) -> Mappings:
     if "mappings" in config.model_fields_set and not config.mappings.exists():
         raise WrongUse(
             f"SPILLWAY_MAPPINGS: expected a file, found nothing at {config.mappings} (a relative path is one in"
-            f" {settings_folder()}); nothing was read: correct the variable or the line in .env"
+            f" {settings_folder()}); nothing was read: correct the variable or its line in .env"
         )
     return load_mappings(config.mappings)
 

@@ -1,4 +1,7 @@
-"""Settings: `SPILLWAY_*` variables, then `.env`, then these defaults (the compose servers)."""
+"""Settings: `SPILLWAY_*` environment variables, then `.env`, then the defaults, which fit the servers of `spillway up`.
+
+`.env` is read from the working directory. Nothing is read at import; `settings()` reads once per process.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SCHEMA_SQL = PROJECT_ROOT / "infra" / "schema" / "schema.sql"
 
-# The compose servers' credentials: for development, bound to 127.0.0.1, written in the open on purpose.
+# The credentials of local servers, which listen on 127.0.0.1 only. They are for development and not secret.
 DATABASE, DATABASE_USER, DATABASE_PASSWORD = "analytics", "analytics_user", "analytics_pass"
 
 MIB = 1024 * 1024
@@ -41,14 +44,14 @@ def _default_mappings() -> Path:
 
 
 def _default_state_dir() -> Path:
-    """Where the engine-less servers keep their data: root's servers run as other users, who cannot see /root."""
+    """The data folder of local servers without Docker. Not below /root: there, root's servers run as other users."""
     if os.geteuid() == 0:
         return Path("/var/lib/spillway")
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "spillway"
 
 
 def _default_parallel_loads() -> int:
-    """One for each core of ours; two at least, so that the server has one to do while the other is on its way."""
+    """One for each core of this machine, at most four; at least two, so that the server never waits for the client."""
     return min(4, max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
@@ -56,7 +59,7 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
 def _duration(value: object) -> object:
-    """`7d`, `36h`, `90m` or `30s`; empty is none. Anything else is refused."""
+    """Read `7d`, `36h`, `90m` or `30s` as a `timedelta`, and empty text as None."""
     if not isinstance(value, str):
         return value
     if not value.strip():
@@ -68,10 +71,10 @@ def _duration(value: object) -> object:
 
 
 def _age(value: object) -> object:
-    """The same, and more than nothing."""
+    """Read a duration that is not zero."""
     found = _duration(value)
     if found == timedelta(0):
-        raise PydanticCustomError("age", "expected more than nothing, such as 7d, 36h, 90m or 30s")
+        raise PydanticCustomError("age", "expected a positive duration such as 7d, 36h, 90m or 30s")
     return found
 
 
@@ -80,7 +83,7 @@ _ORDER = _COLUMN + r"(\s+(ASC|DESC))?(\s+NULLS\s+(FIRST|LAST))?"
 
 
 def _columns(item: str, example: str) -> Callable[[object], object]:
-    """A list of what the expression `item` says, with commas; or nothing."""
+    """A check for an empty text, or a list with commas whose items match the expression `item`."""
     pattern = re.compile(rf"({item}\s*(,{item}\s*)*)?\s*", re.IGNORECASE)
 
     def check(value: object) -> object:
@@ -92,7 +95,7 @@ def _columns(item: str, example: str) -> Callable[[object], object]:
 
 
 def _database_url(value: SecretStr) -> SecretStr:
-    """Refuse a URL that cannot be read; empty is the local server."""
+    """Refuse an invalid URL. An empty one means the local server."""
     try:
         if value.get_secret_value():
             read_database_url(value.get_secret_value())
@@ -101,21 +104,21 @@ def _database_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _beside_project(value: Path) -> Path:
-    """A relative path is one in the project's folder: cron, a worker and a shell start in different ones."""
+def _in_settings_folder(value: Path) -> Path:
+    """A relative path as one below `settings_folder()`."""
     return settings_folder() / value.expanduser()
 
 
-def _place(value: str) -> str:
-    """The same of a folder; a URL is as it is."""
-    return value if not value or "://" in value else str(_beside_project(Path(value)))
+def _folder_or_url(value: str) -> str:
+    """A relative folder as one below `settings_folder()`; a URL unchanged."""
+    return value if not value or "://" in value else str(_in_settings_folder(Path(value)))
 
 
 _ENV_FILE = ".env"
 
 
 class Settings(BaseSettings):
-    """All that can be set. Times are in seconds, sizes in bytes."""
+    """Every setting. Times are in seconds and sizes in bytes, if the name or the description does not say otherwise."""
 
     model_config = SettingsConfigDict(
         env_prefix="SPILLWAY_",
@@ -123,107 +126,121 @@ class Settings(BaseSettings):
         env_file_encoding="utf-8",
         extra="ignore",
         frozen=True,
-        hide_input_in_errors=True,  # it may be a URL with a password
+        hide_input_in_errors=True,  # the input may be a URL with a password
     )
 
-    # Read where it is used: commands that need no Redis are not stopped by a URL of it.
-    redis_url: SecretStr = Field(default=SecretStr(""), description="redis://, rediss:// or unix:// URL")
-    database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
-        default=SecretStr(""), description="postgresql:// URL, libpq options allowed"
+    # Validated at its first use, so that an invalid URL does not stop commands that need no Redis.
+    redis_url: SecretStr = Field(
+        default=SecretStr(""), description="URL: redis://, rediss:// or unix://; empty: the local Redis"
     )
-    redis_port: int = Field(default=6379, ge=1, le=65535, description="of the local server, where no URL is set")
-    postgres_port: int = Field(default=5432, ge=1, le=65535, description="of the local server, where no URL is set")
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
+        default=SecretStr(""),
+        description="URL: postgresql://, with libpq options; empty: the local database",
+    )
+    redis_port: int = Field(default=6379, ge=1, le=65535, description="port of the local Redis")
+    postgres_port: int = Field(default=5432, ge=1, le=65535, description="port of the local database")
     instance: str = Field(default="analytics", pattern=r"^[a-z][a-z0-9-]*$", description="name of the local servers")
-    state_dir: Annotated[Path, AfterValidator(_beside_project)] = Field(
-        default_factory=_default_state_dir, description="data of the engine-less servers"
+    state_dir: Annotated[Path, AfterValidator(_in_settings_folder)] = Field(
+        default_factory=_default_state_dir, description="data folder of local servers without Docker"
     )
 
     events_schema: str = Field(
-        default="public", min_length=1, max_length=63, pattern=r"^[^\x00]+$", description="schema of the events table"
+        default="public",
+        min_length=1,
+        max_length=63,
+        pattern=r"^[^\x00]+$",
+        description="database schema of the events table",
     )
-    mappings: Annotated[Path, AfterValidator(_beside_project)] = Field(
-        default_factory=_default_mappings, description="how entries map onto the events table"
+    mappings: Annotated[Path, AfterValidator(_in_settings_folder)] = Field(
+        default_factory=_default_mappings, description="file that maps fields of entries to columns of events"
     )
 
-    batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="entries of one range, at most")
-    batch_bytes: int = Field(default=8 * MIB, ge=1024, le=256 * MIB, description="bytes of one range, about")
+    batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="greatest number of entries in one range")
+    batch_bytes: int = Field(default=8 * MIB, ge=1024, le=256 * MIB, description="approximate size of one range")
     parallel_loads: int = Field(
-        default_factory=_default_parallel_loads, ge=1, le=32, description="ranges copied at the same time"
+        default_factory=_default_parallel_loads, ge=1, le=32, description="ranges that are copied at the same time"
     )
 
-    connect_timeout: float = Field(default=10, gt=0, le=600)
-    redis_timeout: float = Field(default=30, gt=0, le=3600, description="for one reply of Redis")
-    statement_timeout: float = Field(default=300, gt=0, le=86400, description="for one statement, a COPY included")
-    lock_timeout: float = Field(default=60, gt=0, le=86400, description="for a lock, another run's ledger row included")
-    retries: int = Field(default=6, ge=0, le=100, description="of a step that failed for a passing reason")
+    connect_timeout: float = Field(default=10, gt=0, le=600, description="limit for connecting to a server")
+    redis_timeout: float = Field(default=30, gt=0, le=3600, description="limit for one reply of Redis")
+    statement_timeout: float = Field(default=300, gt=0, le=86400, description="limit for one statement, also a COPY")
+    lock_timeout: float = Field(
+        default=60, gt=0, le=86400, description="limit for a lock, also for another run's ledger row"
+    )
+    retries: int = Field(default=6, ge=0, le=100, description="retries of a step after a transient error")
 
     max_bad_share: float = Field(
-        default=0.5, ge=0, le=1, description="of the entries of a range in quarantine, beyond which the drain fails"
+        default=0.5, ge=0, le=1, description="share of quarantined entries in a range above which the drain fails"
     )
     trim_keep: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
-        default=None, ge=timedelta(0), description="drained entries older than this are trimmed: 7d, 36h, 90m, 30s"
+        default=None,
+        ge=timedelta(0),
+        description="age at which drained entries are trimmed, such as 7d, 36h, 90m or 30s; empty: never",
     )
     compress_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
-        default=timedelta(days=7), description="chunks older than this are compressed; empty: none are"
+        default=timedelta(days=7), description="age at which chunks are compressed; empty: never"
     )
-    # By measurement on real events: see «Compression» in docs/design.md.
+    # Chosen by measurements on real events: «Compression» in docs/design.md.
     compress_segmentby: Annotated[str, BeforeValidator(_columns(_COLUMN, "event_type, user_id"))] = Field(
-        default="", description="columns of which each compressed batch has one value"
+        default="", description="columns by which compressed rows are grouped (segmentby)"
     )
     compress_orderby: Annotated[str, BeforeValidator(_columns(_ORDER, "user_id, time DESC"))] = Field(
-        default="time DESC", description="the order within a compressed batch"
+        default="time DESC", description="order of rows in a compressed batch (orderby)"
     )
     keep: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
-        default=None, description="chunks of which all is older than this are dropped; empty: none are"
+        default=None, description="age at which whole chunks are dropped; empty: never"
     )
     retention: Literal["policy", "flow", "archive"] = Field(
-        default="flow", description="who drops: the database's own job, the maintain flow, or it after an archive"
+        default="flow",
+        description="who drops chunks: a database job, the maintain flow, or that flow after archiving",
     )
-    archive_url: Annotated[str, AfterValidator(_place)] = Field(
-        default="", repr=False, description="folder, or URL of a file system, of the archive"
+    archive_url: Annotated[str, AfterValidator(_folder_or_url)] = Field(
+        default="", repr=False, description="folder of the archive, or URL of a file system"
     )
     archive_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
-        default=None, description="chunks older than this are archived; empty: those that are to go"
+        default=None, description="age at which chunks are archived; empty: just before they are dropped"
     )
     max_new_chunks: int = Field(
-        default=500, ge=0, description="of one run: a drain sets entries beyond them aside, a backfill asks first"
+        default=500,
+        ge=0,
+        description="chunks that a run may create; a drain quarantines the rest, a backfill asks",
     )
-    max_age_days: float = Field(default=365.25 * 30, gt=0, description="an older event time goes to quarantine")
-    max_ahead_days: float = Field(default=2, ge=0, description="an event time further ahead goes to quarantine")
+    max_age_days: float = Field(default=365.25 * 30, gt=0, description="age above which an event is quarantined")
+    max_ahead_days: float = Field(default=2, ge=0, description="days ahead of now above which an event is quarantined")
 
     @property
     def redis(self) -> str:
-        """The URL to connect to, password included: never print it. Raises `WrongUse` for one that cannot be read."""
+        """The URL to connect to, with its password: never print it. Raises `WrongUse` for an invalid URL."""
         url = self.redis_url.get_secret_value() or f"redis://127.0.0.1:{self.redis_port}/0"
         try:
             read_redis_url(url)
         except UnreadableUrl as error:
-            raise WrongUse(f"settings: SPILLWAY_REDIS_URL: {error}; correct the variable or the line in .env") from None
+            raise WrongUse(f"settings: SPILLWAY_REDIS_URL: {error}; correct the variable or its line in .env") from None
         return url
 
     @property
     def database(self) -> str:
-        """The URL to connect to, password included: never print it."""
+        """The URL to connect to, with its password: never print it."""
         return self.database_url.get_secret_value() or (
             f"postgresql://{DATABASE_USER}:{DATABASE_PASSWORD}@127.0.0.1:{self.postgres_port}/{DATABASE}"
         )
 
     @property
     def external(self) -> bool:
-        """Whether a URL is set, so that Spillway starts no server of its own."""
+        """Whether a URL is set, so that Spillway starts no servers."""
         return bool(self.redis_url.get_secret_value() or self.database_url.get_secret_value())
 
 
-_OTHER_VARIABLES = {"SPILLWAY_DEBUG"}  # read where no setting can be: see `flows.cli.main`
+_OTHER_VARIABLES = {"SPILLWAY_DEBUG"}  # read by `flows.cli.main` even if the settings are invalid
 _OF_TESTS = "SPILLWAY_TEST_"
 _ENV_LINE = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=", re.MULTILINE)
 
 
 @cache
 def settings() -> Settings:
-    """The settings of this process, read once.
+    """The settings of this process, read at the first call.
 
-    Raises `WrongUse` with the variable at fault, also for one that does not exist: it may be misspelled.
+    Raises `WrongUse` that names every invalid variable, and unknown ones, which may be misspelled.
     """
     faults = list(_unknown())
     try:
@@ -236,12 +253,12 @@ def settings() -> Settings:
             for fault in error.errors()
         ]
     if faults:
-        raise WrongUse(f"settings: {'; '.join(faults)}; correct the variable or the line in .env")
+        raise WrongUse(f"settings: {'; '.join(faults)}; correct the variable or its line in .env")
     return found
 
 
 def _unknown() -> Iterator[str]:
-    """What is wrong with the names of variables: `SPILLWAY_…` is ours alone."""
+    """A fault for each variable `SPILLWAY_…` that is not a setting."""
     known = {f"SPILLWAY_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
     file = Path(_ENV_FILE)
     lines = file.read_text("utf-8", "replace") if file.is_file() else ""
@@ -250,11 +267,11 @@ def _unknown() -> Iterator[str]:
         if variable in known or not variable.startswith("SPILLWAY_") or variable.startswith(_OF_TESTS):
             continue
         near = get_close_matches(variable, known, 1, 0.8)
-        yield f"{ascii(name)[1:-1]}: no such setting, " + (f"is {near[0]} meant?" if near else "see the README's list")
+        yield f"{ascii(name)[1:-1]}: no such setting" + (f", did you mean {near[0]}?" if near else "")
 
 
 def host_of(url: str) -> str:
-    """`host:port` of a server's URL, or the path of its socket, as errors name it; «the server» if it is not clear."""
+    """`host:port` of a server's URL or the path of its socket, for messages; «the server» if the URL is invalid."""
     try:
         return read_redis_url(url).where if url.startswith(("redis", "unix:")) else read_database_url(url)
     except UnreadableUrl:

@@ -42,7 +42,7 @@ def test_a_misspelled_variable_stops_every_command(
     monkeypatch.setenv("SPILLWAY_MAX_BAD_SHARES", "0.1")
     code, out, err = spillway(*command.split())
     assert code == 2
-    assert "SPILLWAY_MAX_BAD_SHARES: no such setting, is SPILLWAY_MAX_BAD_SHARE meant?" in err.replace("\n", " ")
+    assert "SPILLWAY_MAX_BAD_SHARES: no such setting, did you mean SPILLWAY_MAX_BAD_SHARE?" in err.replace("\n", " ")
     assert out == ""
     assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (0,)
 

@@ -1,4 +1,4 @@
-"""Settings: where they come from, and what is said about wrong ones."""
+"""Settings: where they come from, and how invalid ones are reported."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from infra.settings import PROJECT_ROOT, Settings, host_of, settings
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to stand in, and settings that are read anew."""
+    """An empty working directory, and settings that are read again."""
     monkeypatch.chdir(tmp_path)
     settings.cache_clear()
     yield tmp_path
     settings.cache_clear()
 
 
-def test_with_nothing_set_they_are_the_local_servers() -> None:
+def test_without_any_setting_the_local_servers_are_used() -> None:
     found = settings()
     assert found.redis == "redis://127.0.0.1:6379/0"
     assert found.database == "postgresql://analytics_user:analytics_pass@127.0.0.1:5432/analytics"
@@ -31,7 +31,7 @@ def test_with_nothing_set_they_are_the_local_servers() -> None:
     assert found is settings()
 
 
-def test_ports_are_those_of_the_local_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ports_apply_to_the_local_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPILLWAY_REDIS_PORT", "7001")
     monkeypatch.setenv("SPILLWAY_POSTGRES_PORT", "7002")
     assert settings().redis == "redis://127.0.0.1:7001/0"
@@ -40,7 +40,7 @@ def test_ports_are_those_of_the_local_servers(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(("name", "scheme"), [("SPILLWAY_REDIS_URL", "redis"), ("SPILLWAY_DATABASE_URL", "postgresql")])
-def test_one_url_is_enough_for_servers_of_somebody_else(
+def test_one_url_is_enough_to_make_the_servers_external(
     name: str, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, f"{scheme}://u:secret@host:1/0")
@@ -51,7 +51,7 @@ def test_one_url_is_enough_for_servers_of_somebody_else(
     assert not settings().external
 
 
-def test_a_variable_goes_before_the_env_file_and_the_env_file_before_the_default(
+def test_a_variable_overrides_the_env_file_which_overrides_the_default(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / ".env").write_text("SPILLWAY_BATCH_ROWS=11\nSPILLWAY_RETRIES=3\nOTHER=1\n")
@@ -66,15 +66,15 @@ def test_a_variable_goes_before_the_env_file_and_the_env_file_before_the_default
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("SPILLWAY_BATCH_ROW", "no such setting, is SPILLWAY_BATCH_ROWS meant?"),
-        ("SPILLWAY_MAPPING", "no such setting, is SPILLWAY_MAPPINGS meant?"),
-        ("SPILLWAY_DATABASEURL", "no such setting, is SPILLWAY_DATABASE_URL meant?"),
-        ("spillway_Retry", "no such setting, is SPILLWAY_RETRIES meant?"),
-        ("SPILLWAY_UNKNOWN", "no such setting, see the README's list"),
+        ("SPILLWAY_BATCH_ROW", "no such setting, did you mean SPILLWAY_BATCH_ROWS?"),
+        ("SPILLWAY_MAPPING", "no such setting, did you mean SPILLWAY_MAPPINGS?"),
+        ("SPILLWAY_DATABASEURL", "no such setting, did you mean SPILLWAY_DATABASE_URL?"),
+        ("spillway_Retry", "no such setting, did you mean SPILLWAY_RETRIES?"),
+        ("SPILLWAY_UNKNOWN", "no such setting"),
     ],
 )
 @pytest.mark.parametrize("line", ["{}=secret", "export {}=secret", " {} = 'secret'", None])
-def test_a_variable_that_is_no_setting_is_refused_with_the_one_that_may_be_meant(
+def test_an_unknown_variable_is_refused_with_the_nearest_setting(
     name: str, advice: str, line: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if line is None:
@@ -90,13 +90,13 @@ def test_a_variable_that_is_no_setting_is_refused_with_the_one_that_may_be_meant
     assert f"{name}X" not in str(refused.value)
 
 
-def test_what_is_read_apart_from_the_settings_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_are_read_elsewhere_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SPILLWAY_DEBUG", "SPILLWAY_TEST_ENGINE", "SPILLWAY_TEST_ANYTHING", "XSPILLWAY_X", "spillway_retries"):
         monkeypatch.setenv(name, "1")
     assert settings().retries == 1
 
 
-def test_every_variable_that_the_project_reads_is_a_setting_or_known() -> None:
+def test_every_variable_in_the_code_is_a_setting_or_accepted() -> None:
     read = {
         name
         for path in PROJECT_ROOT.glob("[!.]*/**/*")
@@ -154,7 +154,7 @@ def test_a_relative_path_is_one_in_the_project_wherever_a_command_runs(monkeypat
         ("SPILLWAY_ARCHIVE_AFTER", "1w"),
     ],
 )
-def test_a_bad_value_is_one_line_with_the_variable_and_what_was_found(
+def test_an_invalid_value_is_reported_in_one_line_with_its_variable(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -168,20 +168,20 @@ def test_a_bad_value_is_one_line_with_the_variable_and_what_was_found(
     assert "secret" not in message
 
 
-def test_all_bad_values_are_named_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_values_are_reported_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / ".env").write_text("SPILLWAY_RETRIES=x\n")
     monkeypatch.setenv("SPILLWAY_BATCH_ROWS", "y")
     with pytest.raises(Terminal, match=r"SPILLWAY_BATCH_ROWS.*SPILLWAY_RETRIES"):
         settings()
 
 
-def test_no_way_to_print_the_settings_prints_a_password() -> None:
+def test_printed_settings_contain_no_password() -> None:
     found = Settings(redis_url="redis://:secret@h/0", database_url="postgresql://u:secret@h/d", _env_file=None)
     for text in (repr(found), str(found), str(found.model_dump()), found.model_dump_json()):
         assert "secret@" not in text
 
 
-def test_settings_cannot_be_changed_once_read() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings().retries = 1  # type: ignore[misc]
 
@@ -199,13 +199,17 @@ def test_settings_cannot_be_changed_once_read() -> None:
         ("postgresql:///d", "localhost"),
     ],
 )
-def test_a_server_is_named_by_host_and_port_alone(url: str, host: str) -> None:
+def test_a_server_is_named_by_host_and_port_only(url: str, host: str) -> None:
     assert host_of(url) == host
 
 
-def test_durations_are_numbers_with_a_unit_and_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_duration_is_a_number_with_a_unit_and_an_empty_one_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings().compress_after, settings().keep) == (timedelta(days=7), None)
     monkeypatch.setenv("SPILLWAY_COMPRESS_AFTER", "")
     monkeypatch.setenv("SPILLWAY_KEEP", "36h")
     settings.cache_clear()
     assert (settings().compress_after, settings().keep) == (None, timedelta(hours=36))
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
