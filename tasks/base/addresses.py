@@ -1,4 +1,4 @@
-"""Addresses in a stream: an entry id `ms-seq` is the number `ms * 2**64 + seq`, a range of them half-open."""
+"""Positions in a stream: the entry id `ms-seq` as the number `ms * 2**64 + seq`, and half-open ranges of these."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from infra.errors.exceptions import WrongUse
 
 _SEQ_BITS = 64
 _SEQ_MASK = (1 << _SEQ_BITS) - 1
-_ID = re.compile(r"([0-9]{9,20})(?:-([0-9]{1,20}))?")  # shorter ones may be dates: 20240102, 2024-01
+_ID = re.compile(r"([0-9]{9,20})(?:-([0-9]{1,20}))?")  # fewer digits may be a date: 20240102, 2024-01
 
 
 def parse_id(text: bytes | str) -> int:
-    """The number of an id `ms-seq`."""
+    """The number of an entry id. `ms` alone means `ms-0`. Raises `ValueError` for anything else."""
     ms, _, seq = (text.decode() if isinstance(text, bytes) else text).partition("-")
     return (int(ms) << _SEQ_BITS) | int(seq or 0)
 
 
 def id_text(number: int) -> str:
-    """The id `ms-seq` of a number."""
+    """The entry id, `ms-seq`, of a number."""
     return f"{number >> _SEQ_BITS}-{number & _SEQ_MASK}"
 
 
 @dataclass(frozen=True)
 class IdRange:
-    """The ids from `start` on and before `stop`."""
+    """The ids from `start` to before `stop`, as numbers."""
 
     start: int
     stop: int
@@ -37,31 +37,31 @@ class IdRange:
 
 
 def parse_until(text: str, name: str = "until") -> int:
-    """The number of the last id that `text` admits: an id `ms-seq`, a number of ms, or an ISO 8601 time.
+    """The last id that `text` includes: an entry id, a number of milliseconds, or an ISO 8601 time with an offset.
 
-    Raises `WrongUse` for anything else, naming it `name`.
+    Raises `WrongUse` for anything else. `name`: the parameter that the message names.
     """
     return _parse(text, name, _SEQ_MASK)
 
 
 def parse_from(text: str, name: str = "from") -> int:
-    """The number of the first id that `text` admits; otherwise like `parse_until`."""
+    """The first id that `text` includes; otherwise as `parse_until`."""
     return _parse(text, name, 0)
 
 
-def _parse(text: str, name: str, seq_unless_given: int) -> int:
+def _parse(text: str, name: str, default_seq: int) -> int:
     if found := _ID.fullmatch(text):
-        ms, seq = int(found[1]), seq_unless_given if found[2] is None else int(found[2])
+        ms, seq = int(found[1]), default_seq if found[2] is None else int(found[2])
         if max(ms, seq) > _SEQ_MASK:
-            raise WrongUse(f"{name}: {text!r} is no entry id: ms and seq are below 2^64")
+            raise WrongUse(f"{name}: expected an entry id (ms-seq) with both parts below 2^64, found {text!r}")
         return (ms << _SEQ_BITS) | seq
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise WrongUse(f"{name}: expected an entry id (ms-seq) or an ISO 8601 time, found {text!r}") from None
     if moment.tzinfo is None:
-        raise WrongUse(f"{name}: {text!r} has no offset; add Z or +hh:mm")
+        raise WrongUse(f"{name}: expected a time with an offset, found {text!r}; add Z or +hh:mm")
     ms = to_millis(moment)
     if ms < 0:
-        raise WrongUse(f"{name}: expected a time after 1970, where entry ids begin, found {text!r}")
-    return (ms << _SEQ_BITS) | seq_unless_given
+        raise WrongUse(f"{name}: expected a time from 1970 on, as entry ids have, found {text!r}")
+    return (ms << _SEQ_BITS) | default_seq

@@ -1,4 +1,4 @@
-"""Prefect artifacts of what a run did."""
+"""Prefect artifacts: what a run did, as a table in Prefect's interface."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from infra.errors.redact import one_line
 
 
 def publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
-    """Publish a table artifact. Where that cannot be, the run has still done what it did: a warning."""
+    """Publish `rows` as the table artifact `key`. A failure is logged as a warning: the work of the run is done."""
     try:
-        shown = [{name: cell(value) for name, value in row.items()} for row in rows]
-        create_table_artifact(key=key, table=shown, description=description)
+        table = [{name: cell(value) for name, value in row.items()} for row in rows]
+        create_table_artifact(key=key, table=table, description=description)
     except (httpx.HTTPError, PrefectException) as error:
-        get_run_logger().warning("the artifact %r is not published: %s", key, one_line(error))
+        get_run_logger().warning("the artifact %r could not be published: %s", key, one_line(error))

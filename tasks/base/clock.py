@@ -1,4 +1,4 @@
-"""The clock of the database: what is due is due by it."""
+"""The clock of the database, which decides when a chunk is due."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psycopg
 
 
 def server_now(connection: psycopg.Connection) -> datetime:
-    """The server's clock: chunks are due by it."""
+    """The server's time, with an offset. Raises `psycopg.Error`."""
     row = connection.execute("SELECT now()").fetchone()
     assert row is not None  # a SELECT without FROM has one row
     now: datetime = row[0]

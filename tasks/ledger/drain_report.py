@@ -1,4 +1,4 @@
-"""The books of a drain, as numbers and as a table that a person reads."""
+"""The result of a drain: as totals, as a table for people, and as a Prefect artifact."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SUMMED = ("read", "inserted", "duplicates", "quarantined", "lost", "bytes", "la
 
 @dataclass(frozen=True)
 class DrainResult:
-    """What one drain did to one stream. `read` = `inserted` + `duplicates` + `quarantined`; `lost` was never read.
+    """What one drain did with one stream. read = inserted + duplicates + quarantined; `lost` entries were never read.
 
-    `lost_ids`: among which ids. `bytes` of entry fields read; `lag`: entries left when it ended; `trimmed`: drained
-    entries taken out of Redis; `error`: why it stopped early, if it did.
+    `lost_ids`: the range in which these were. `bytes`: of the fields read. `lag`: entries not drained when it ended.
+    `trimmed`: drained entries removed from Redis. `error`: why it stopped early, None if it did not.
     """
 
     stream: str
@@ -43,47 +43,48 @@ class DrainResult:
 
     @property
     def loss(self) -> str | None:
-        """What was lost, for people; None where nothing was."""
+        """A message about the loss, None if nothing was lost."""
         if not self.lost:
             return None
         return (
             f"{self.lost} entries of {self.stream} with ids in {self.lost_ids} were trimmed or deleted before they were"
-            " drained; they are gone from Redis: drain more often, or trim less (see docs/operations.md)"
+            " drained and are gone from Redis; all other entries are drained; drain more often, or trim less (see"
+            " «lost is not 0» in docs/operations.md)"
         )
 
 
-def summary(books: Sequence[DrainResult], seconds: float) -> dict[str, Any]:
-    """The totals over all streams, with the keys that `spillway drain --json` prints, and the books of each."""
-    totals: dict[str, Any] = {name: sum(getattr(b, name) for b in books) for name in _SUMMED}
+def summary(results: Sequence[DrainResult], seconds: float) -> dict[str, Any]:
+    """The totals of all streams, and the result of each, with the keys that `spillway drain --json` prints."""
+    totals: dict[str, Any] = {name: sum(getattr(one, name) for one in results) for name in _SUMMED}
     totals["seconds"] = round(seconds, 3)
     totals["events_per_second"] = round(totals["read"] / seconds) if seconds else 0
-    totals["losses"] = [b.loss for b in books if b.loss]
-    totals["streams"] = [asdict(b) | {"events_per_second": b.events_per_second} for b in books]
+    totals["losses"] = [one.loss for one in results if one.loss]
+    totals["streams"] = [asdict(one) | {"events_per_second": one.events_per_second} for one in results]
     return totals
 
 
-def table(books: Sequence[DrainResult]) -> list[dict[str, Any]]:
-    """One row a stream, for people. Without pandas, whose import would be most of what an idle run does."""
+def table(results: Sequence[DrainResult]) -> list[dict[str, Any]]:
+    """One row per stream, for people. Without pandas: importing it would take longer than an idle run."""
     rows = []
-    for b in books:
-        row = {"stream": b.stream} | {name: getattr(b, name) for name in _SUMMED if name != "lag"}
-        row |= {"seconds": round(b.seconds, 2), "events/s": b.events_per_second, "lag": b.lag}
-        rows.append(row | ({"error": b.error or ""} if any(other.error for other in books) else {}))
+    for one in results:
+        row = {"stream": one.stream} | {name: getattr(one, name) for name in _SUMMED if name != "lag"}
+        row |= {"seconds": round(one.seconds, 2), "events/s": one.events_per_second, "lag": one.lag}
+        rows.append(row | ({"error": one.error or ""} if any(other.error for other in results) else {}))
     return rows
 
 
 @step("report")
-def report(books: list[DrainResult], warnings: list[str]) -> None:
-    """Publish the books as the Prefect table artifact `drain`, and every loss as an event."""
+def report(results: list[DrainResult], warnings: list[str]) -> None:
+    """Publish the results as the Prefect table artifact `drain`, and each loss as a Prefect event."""
     notes = [f"- warning: {markdown(warning)}" for warning in warnings]
-    notes += [f"- **error: {markdown(b.loss)}**" for b in books if b.loss]
-    notes += [f"- **{markdown(b.error)}**" for b in books if b.error]
+    notes += [f"- **error: {markdown(one.loss)}**" for one in results if one.loss]
+    notes += [f"- **{markdown(one.error)}**" for one in results if one.error]
     description = "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes)
-    publish("drain", table(books), description)
-    for b in books:
-        if b.lost:
+    publish("drain", table(results), description)
+    for one in results:
+        if one.lost:
             emit_event(
                 event=LOST_EVENT,
-                resource={"prefect.resource.id": f"spillway.stream.{b.stream}", "prefect.resource.name": b.stream},
-                payload={"entries": b.lost, "ids": b.lost_ids},
+                resource={"prefect.resource.id": f"spillway.stream.{one.stream}", "prefect.resource.name": one.stream},
+                payload={"entries": one.lost, "ids": one.lost_ids},
             )

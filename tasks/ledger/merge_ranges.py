@@ -1,17 +1,17 @@
-"""Keep the ledger small: old rows that touch each other become one, with the sums of their counts."""
+"""Keep the ledger small: adjacent old rows are merged into one, with the sums of their counts."""
 
 from __future__ import annotations
 
 import psycopg
 
-# Younger rows stay as they are: a run that lost the answer to its commit still looks for its own.
+# Younger rows stay: a run that lost the reply to its COMMIT still looks for its own row.
 _AFTER = "1 day"
-_WORTH_IT = 100  # rows that go; fewer wait for the next time
+_WORTH_IT = 100  # rows that disappear; fewer wait for the next time
 
-# A row with a loss stays as it is, so that its ids stay as narrow as they were found; and one with a count below zero,
-# which an older version has written, so that it stays in sight. An island is a run of ranges without a gap between
-# them.
-_COMPACT = """
+# Two kinds of rows stay: a row with a loss, so that the ids of the loss stay as narrow as they were found, and a row
+# with a count below zero, which an older version wrote, so that it stays visible. An island is a sequence of ranges
+# without a gap.
+_MERGE = """
     WITH old AS MATERIALIZED (
         SELECT ids, count(*) FILTER (WHERE starts) OVER (ORDER BY ids) AS island
           FROM (SELECT ids, lower(ids) IS DISTINCT FROM lag(upper(ids)) OVER (ORDER BY ids) AS starts
@@ -34,5 +34,5 @@ _COMPACT = """
 
 
 def merge_ranges(connection: psycopg.Connection, stream_id: int) -> None:
-    """Merge the old neighbours in the ledger of a stream. What is drained, and every sum, stays what it was."""
-    connection.execute(_COMPACT, {"stream": stream_id, "after": _AFTER, "worth_it": _WORTH_IT})
+    """Merge adjacent old rows of a stream. The drained ids and all sums stay the same. Raises `psycopg.Error`."""
+    connection.execute(_MERGE, {"stream": stream_id, "after": _AFTER, "worth_it": _WORTH_IT})

@@ -1,4 +1,8 @@
-"""Accept that a stream went back: what is there now is drained as a new stream, the old ledger stays as proof."""
+"""Names in the ledger. A stream has its name in Redis, a file `file:` and its SHA-256.
+
+A stream that went back is renamed to `NAME@until-TIME`, so that what is in it now can be drained as a new one. What is
+loaded a second time on purpose is called `NAME@again-TIME`.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ import psycopg
 
 from infra.errors.exceptions import Terminal
 
-_MARK = "@until-"
+_UNTIL = "@until-"
 _AGAIN = "@again-"
-_KNOWN = re.compile(rf"(?:{_MARK}|{_AGAIN}).*", re.DOTALL)
+_SUFFIX = re.compile(rf"(?:{_UNTIL}|{_AGAIN}).*", re.DOTALL)
 _RENAME = """
     UPDATE spillway.streams
        SET name = name || %(mark)s || to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
@@ -19,25 +23,28 @@ _RENAME = """
 
 
 def accept_rewind(connection: psycopg.Connection, stream: str) -> str:
-    """Give the old books of `stream` another name, which is returned; the next drain begins it anew, at its start.
+    """Rename `stream` in the ledger and return the new name. The next drain reads the stream from its start.
 
-    Nothing is lost, since all that is in the stream is read, and nothing comes twice: an event that the table has is
-    a duplicate. Raises `Terminal` for a stream that Spillway does not know.
+    No event is lost, since the whole stream is read, and none is inserted twice, since an event that the table has is a
+    duplicate. Raises `Terminal` if the ledger does not know the stream, `psycopg.Error`.
     """
-    row = connection.execute(_RENAME, {"mark": _MARK, "stream": stream}).fetchone()
+    row = connection.execute(_RENAME, {"mark": _UNTIL, "stream": stream}).fetchone()
     if row is None:
         names = [name for (name,) in connection.execute("SELECT name FROM spillway.streams ORDER BY id LIMIT 20")]
         known = ", ".join(name for name in names if name == original_name(name)) or "none"
-        raise Terminal(f"accept-rewind: Spillway knows no stream {stream!r}, expected one of: {known}")
+        raise Terminal(
+            f"accept-rewind: the ledger has no stream {stream!r}, expected one of: {known}; nothing was changed; list"
+            " all: spillway status"
+        )
     name: str = row[0]
     return name
 
 
 def original_name(name: str) -> str:
-    """The name in Redis of a stream whose books may have been given another one."""
-    return _KNOWN.sub("", name)
+    """The name in Redis of a stream, by its name in the ledger."""
+    return _SUFFIX.sub("", name)
 
 
 def ledger_name_again(name: str) -> str:
-    """The name of the books of what is loaded a second time on purpose, beside those of the first time."""
+    """The name in the ledger for what is loaded a second time on purpose. The first one keeps its own."""
     return f"{name}{_AGAIN}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

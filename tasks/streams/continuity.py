@@ -1,4 +1,7 @@
-"""Is the stream still the one that was drained? Told before anything is read."""
+"""Is the stream still the one that was drained? Pure functions that answer it before anything is read.
+
+They return the reason why it cannot be the same stream, or None if it can.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from tasks.streams.tail import Tail
 class Checkpoint:
     """What the ledger knows of a stream.
 
-    `furthest`: the last id that was drained, -1 for none. `passed`: entries-added up to which all is accounted for,
-    at least. The rest is of the last settled tail, None before the first: its id, its entries-added, and the hash of
-    its entry (None where that was gone).
+    `furthest`: the last id that was drained, -1 if none was. `passed`: all entries up to this value of entries-added
+    are accounted for, at least. The other fields describe the last settled tail, and are None before the first
+    settlement: its id, its entries-added, and the hash of its entry (also None if that entry was gone).
     """
 
     furthest: int
@@ -24,45 +27,45 @@ class Checkpoint:
     settled_hash: bytes | None = None
 
 
-def why_rewound(tail: Tail, memory: Checkpoint, hash_now: bytes | None) -> str | None:
-    """Why the stream with this `tail` cannot be the one of `memory` gone on, or None where it can.
+def why_rewound(tail: Tail, checkpoint: Checkpoint, hash_now: bytes | None) -> str | None:
+    """Why a stream with this `tail` cannot be the continuation of the one that the ledger knows.
 
-    `hash_now`: of the entry that now has the id `settled_id`, None for no entry. A stream only grows at its end:
-    neither its last id nor entries-added ever go down, and the entry of an id stays the same.
+    `hash_now`: the hash of the entry that has the id `settled_id` now, None if there is none. A stream only grows at
+    its end: its last id and its entries-added never decrease, and the entry of an id never changes.
     """
-    if tail.last < memory.furthest:
-        expected = f"expected {id_text(memory.furthest)} or later, which the ledger says was drained"
+    if tail.last < checkpoint.furthest:
+        expected = f"expected {id_text(checkpoint.furthest)} or later, which the ledger says was drained"
         return f"its last id is {id_text(tail.last)}, {expected}"
-    if tail.added < memory.passed:
-        expected = f"expected {memory.passed} or more, which the ledger has accounted for"
+    if tail.added < checkpoint.passed:
+        expected = f"expected {checkpoint.passed} or more, which the ledger has accounted for"
         return f"{tail.added} entries were ever added to it, {expected}"
-    if memory.settled_id is None or memory.settled_added is None:
+    if checkpoint.settled_id is None or checkpoint.settled_added is None:
         return None
-    settled = id_text(memory.settled_id)
-    if memory.settled_hash is not None and hash_now not in (None, memory.settled_hash):
-        return f"its entry {settled} is another one than was drained"
-    since = tail.added - memory.settled_added
-    nothing_older = not tail.length or tail.first > memory.settled_id
-    if nothing_older and tail.length > since:
-        return f"it holds {tail.length} entries later than {settled}, expected {since} at most, by entries-added"
-    vanished = memory.settled_hash is not None and hash_now is None
-    if vanished and not nothing_older and tail.max_deleted < memory.settled_id:
-        return f"its entry {settled}, which was drained, is gone, though older ones are there and none was deleted"
+    settled = id_text(checkpoint.settled_id)
+    if checkpoint.settled_hash is not None and hash_now not in (None, checkpoint.settled_hash):
+        return f"its entry {settled} differs from the one that was drained"
+    added_since = tail.added - checkpoint.settled_added
+    none_older = not tail.length or tail.first > checkpoint.settled_id
+    if none_older and tail.length > added_since:
+        return f"it holds {tail.length} entries later than {settled}, expected at most {added_since}, by entries-added"
+    vanished = checkpoint.settled_hash is not None and hash_now is None
+    if vanished and not none_older and tail.max_deleted < checkpoint.settled_id:
+        return f"its entry {settled} was drained and is gone, although older ones are there and none was deleted"
     return None
 
 
 def why_not_continued(before: Tail, now: Tail | None, hash_now: bytes | None) -> str | None:
-    """Why the stream with the tail `now` is not the one that had the tail `before`, a moment ago in the same run.
+    """Why a stream with the tail `now` cannot be the continuation of one that had the tail `before` in the same run.
 
-    `now` is None if there is no such stream. `hash_now`: of the entry that has the id `before.last` now. Stricter than
-    `why_rewound`: more is known of a stream that was just looked at.
+    `now` is None if the stream does not exist. `hash_now`: the hash of the entry that has the id `before.last` now.
+    Stricter than `why_rewound`, since a run knows more about a stream that it has just inspected.
     """
     if now is None:
         return f"there is no such stream at the moment, expected one whose last id is {id_text(before.last)} or later"
     planned = Checkpoint(before.last, before.added, before.last, before.added, before.last_hash)
     if reason := why_rewound(now, planned, hash_now):
         return f"it is not the stream that was planned: {reason}"
-    # These never go down, either.
+    # These never decrease either.
     for name, then, found in (
         ("first id", before.first, now.first if now.length else before.first),
         ("max-deleted-entry-id", before.max_deleted, now.max_deleted),
@@ -75,9 +78,10 @@ def why_not_continued(before: Tail, now: Tail | None, hash_now: bytes | None) ->
 
 
 def rewind_message(stream: str, reason: str) -> str:
-    """The explanation of a stream that went back, and what a person can do."""
+    """The error message for a stream that went back, with the choices that the user has."""
     return (
-        f"stream {stream}: {reason}; the stream was deleted and made anew, restored from an older copy, or lost its end"
-        " in a failover; nothing was read: bring Redis back to the newer state, or let what is there be drained as a"
-        f" new stream (spillway stream accept-rewind {stream}): see «a stream went back» in docs/operations.md"
+        f"plan: stream {stream} went back: {reason}; it was deleted and created again, restored from an older copy, or"
+        " lost its newest entries in a failover; nothing was read; bring Redis back to the newer state, or drain what"
+        f" is there now as a new stream: spillway stream accept-rewind {stream} (see «A stream went back» in"
+        " docs/operations.md)"
     )

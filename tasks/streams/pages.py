@@ -1,38 +1,39 @@
-"""Pages of a stream, with the proof that what they do not hold is gone from it, and not merely away for a moment.
+"""Pages of a stream, with proof that an entry that a page lacks is gone for good, not just away for a moment.
 
-An empty XRANGE says nothing by itself: the stream may have been renamed, swapped (SWAPDB), deleted to be restored, or
-Redis may serve an older or an empty data set for a moment. If such a reply is taken for «all deleted», the ledger
-records a range as drained that nobody read.
+An empty XRANGE proves nothing. The stream may have been renamed, swapped (SWAPDB) or deleted to be restored, or Redis
+may serve an older or empty data set for a moment. If such a reply were taken for «all deleted», the ledger would record
+a range as drained that nobody has read.
 
-**What counts as proof.** A page, `XINFO STREAM`, and the entry that was the last one when the drain was planned come
-from one transaction (MULTI/EXEC, one round trip). The stream is the same one, at that very moment, if
-`why_not_continued` finds nothing against it. An entry that such a page does not hold is gone: a stream only grows at
-its end, so a stream that has the planned last entry has, or had, all before it.
+**What counts as proof.** A page, `XINFO STREAM`, and the entry that was the last one when the drain was planned, all
+read in one transaction (MULTI/EXEC, one round trip). If `why_not_continued` finds no contradiction, it is the same
+stream at that very moment. Then an entry that the page lacks is gone: a stream only grows at its end, so a stream that
+has the planned last entry has, or had, all entries before it.
 
-**When it is asked for.** The first page of a range, and every page that is shorter than requested, since only such a
-page claims that nothing follows. A full page after another one needs no proof of its own: it begins with the last entry
-of the page before, again, and both must be equal, id and fields. So every page of a range is linked to the one before
-it, and the first and the last one are proven. A page without its link (the entry was trimmed just now, or the stream is
-another one) is requested again with proof. A range costs one round trip more: its last page comes twice.
+**When proof is needed.** For the first page of a range, and for each page that is shorter than requested, since only
+such a page claims that nothing follows. A full page after another one needs no proof of its own. It starts with the
+last entry of the page before, and both copies must be equal, id and fields: this is its link. So each page of a range
+is linked to the one before, and the first and the last are proven. A page whose link is missing (the entry was just
+trimmed, or this is another stream) is requested again with proof. This costs one round trip per range: its last page is
+read twice.
 
 **Interleavings that this was checked against** (`test_pages.py` plays each of them before every command):
-1. Away during a page, back before the next: the page is short or has no link; asked for again with proof, it is whole.
-2. Away from page 3 to the end of the batch: the proof says that there is no such stream; nothing is returned.
-3. Away between a short page and its proof, or back between them: the short page is thrown away, the proven one counts.
-4. Another stream of the same name for some pages (SWAPDB, a restored copy), full pages, ids in the same range: no link,
-   unless it has the same entry with the same content, and is then a copy of this one.
-5. Another stream from a first page to a short page: both are proven, and it does not have the planned last entry.
-6. An older copy: its last id, or its entries-added, is less than planned.
-7. An empty volume to which producers add at once: its last id is greater, but it lacks the planned last entry; if that
-   entry was trimmed or deleted before, it holds more entries than were added since, or fewer of its entries are gone.
-8. A copy made after the plan and restored: it has the planned last entry, and so everything up to it. It is accepted.
-9. XTRIM, XDEL or MAXLEN at any of these moments: the link is missing or a page is short, and the proof finds the same
+1. Away during a page, back before the next: the page is short or lacks its link, and the proven repetition is whole.
+2. Away from page 3 to the end of the batch: the proof says that the stream does not exist, and nothing is returned.
+3. Away between a short page and its proof, or back between them: the short page is discarded, the proven one counts.
+4. Another stream of the same name for some full pages (SWAPDB, a restored copy) with ids in the same range: no link,
+   unless it has the same entry with the same content, and then it is a copy of this stream.
+5. Another stream from a first page to a short page: both are proven, and it lacks the planned last entry.
+6. An older copy: its last id or its entries-added is less than planned.
+7. An empty volume that producers write to at once: its last id is greater, but it lacks the planned last entry. If that
+   entry had been trimmed or deleted, it holds more entries than were added since, or fewer of its entries are gone.
+8. A copy made after the plan, and restored: it has the planned last entry, so everything up to it. It is accepted.
+9. XTRIM, XDEL or MAXLEN at any of these moments: a link is missing or a page is short, and the proof finds the same
    stream.
-10. Away during the proof of the settlement: the settlement is refused too; see `tasks/ledger/settle.py`.
+10. Away during the proof of the settlement: the settlement is refused as well; see `tasks/ledger/settle.py`.
 11. A retry of the same page: the position and the link have not moved.
 
-Not detected: a stream whose planned last entry is gone, replaced by one that had more entries than this one ever had,
-and lost as many. It passes for a loss, which `settle` counts and reports.
+Not detected: a stream whose planned last entry is gone, replaced by a stream that had more entries and has lost as
+many. It looks like a loss, which `settle` counts and reports.
 """
 
 from __future__ import annotations
@@ -51,18 +52,18 @@ from tasks.columns.entries import EntryColumns, RawEntry, columns_of_page
 from tasks.streams.continuity import why_not_continued
 from tasks.streams.tail import Tail, inspect_stream
 
-_PAGE_BYTES_MOST = 256 << 20
-_FEWER = 8  # times, if a page is larger than that
+_MAX_PAGE_BYTES = 256 << 20
+_PAGE_SHRINK = 8  # a page above that limit is requested again with so many times fewer entries
 
 
 class StreamAway(Transient):
-    """The stream is not there, or is another one, at this moment. Nothing of it may be recorded or trimmed."""
+    """The stream does not exist, or is another one, at this moment. Nothing of it may be recorded or trimmed."""
 
 
 def stream_away(stream: str, doing: str, reason: str) -> StreamAway:
-    """The error of a stream that is not the one that was planned."""
+    """The error for a stream that is not the one that was planned. `doing`: the step, such as `plan`."""
     return StreamAway(
-        f"{doing}: stream {stream}: {reason}; nothing of that is recorded, and this run trims nothing: bring the stream"
+        f"{doing}: stream {stream}: {reason}; nothing was recorded, and this run trims nothing; bring the stream"
         f" back, then drain again; if it is gone for good: spillway stream accept-rewind {stream}"
     )
 
@@ -88,9 +89,9 @@ class AbsenceRecord:
 
 
 class Pages:
-    """Reads ranges of a stream that was planned with `tail`, a page at a time; see above.
+    """Reads ranges of a stream that was planned with `tail`, page by page; see the module's docstring.
 
-    A `fetch` that fails has moved nothing. `absence`: where it is noted if the stream was away.
+    A `fetch` that fails leaves the position unchanged. `absence`: records whether the stream was away.
     """
 
     def __init__(self, client: redis.Redis, stream: str, tail: Tail, absence: AbsenceRecord | None = None) -> None:
@@ -101,22 +102,22 @@ class Pages:
         self._absence = absence or AbsenceRecord()
 
     def fetch(self, start: int, stop: int, count: int) -> tuple[list[EntryColumns], int]:
-        """At most `count` entries from `start` on and before `stop` as columns, and the id from which to go on.
+        """At most `count` entries from `start` to before `stop`, as columns, and the id at which to continue.
 
-        A page of documents that are suddenly large is asked for again with fewer of them: Arrow's columns hold 2 GiB.
-        Raises `StreamAway` if the stream is not there, `redis.RedisError`.
+        A page that turns out too large is requested again with fewer entries: an Arrow column holds at most 2 GiB.
+        Raises `StreamAway` if the stream does not exist or is another one, `redis.RedisError`.
         """
         while True:
             with _collector_paused():
                 page = self._linked(start, stop, count) or self._proven(start, stop, count)
                 groups = columns_of_page(page) if page else []
-            if count == 1 or sum(group.nbytes for group in groups) <= _PAGE_BYTES_MOST:
+            if count == 1 or sum(group.nbytes for group in groups) <= _MAX_PAGE_BYTES:
                 self._link = page[-1] if page else None
                 return groups, parse_id(page[-1][0]) + 1 if len(page) == count else stop
-            count = max(1, count // _FEWER)
+            count = max(1, count // _PAGE_SHRINK)
 
     def _linked(self, start: int, stop: int, count: int) -> Sequence[RawEntry] | None:
-        """A full page whose link to the page before holds, else None."""
+        """A full page that is linked to the page before, or None."""
         link = self._link
         if link is None or parse_id(link[0]) != start - 1:
             return None
@@ -124,7 +125,7 @@ class Pages:
         return reply[1:] if len(reply) == count + 1 and reply[0] == link else None
 
     def _proven(self, start: int, stop: int, count: int) -> Sequence[RawEntry]:
-        """A page of any length, proven at the same moment."""
+        """A page of any length, with proof from the same moment."""
         command = ("XRANGE", *self._span(start, stop, count))
         now, hash_now, (page,) = inspect_stream(self._client, self._stream, self._tail.last, command)
         if reason := why_not_continued(self._tail, now, hash_now):
@@ -141,7 +142,8 @@ class Pages:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """A reply is thousands of containers in no cycle: Python's collector would go through them all, again and again."""
+    """Pause Python's cyclic garbage collector. A reply has thousands of containers without cycles, which it would scan
+    again and again."""
     on = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Read a range of a stream as one batch, ready to be copied."""
+"""Reads the undrained ranges of a stream as batches, ready for COPY."""
 
 from __future__ import annotations
 
@@ -18,29 +18,28 @@ from tasks.columns.entries import EntryColumns, concat_entries
 from tasks.streams.pages import AbsenceRecord, Pages
 from tasks.streams.tail import Tail
 
-# Redis serves nobody else while it answers one XRANGE, and a reply is Python objects until it is columns: both want
-# small pages. XRANGE counts entries, not bytes, so the size of a page follows that of the entries just met.
+# While Redis answers an XRANGE it serves nobody else, and a reply consists of Python objects until it becomes columns.
+# Both call for small pages. XRANGE limits entries, not bytes, so the page size follows the size of the last entries.
 _PAGE_ENTRIES = 250
 _PAGE_BYTES = 1 << 20
-_FIRST_PAGE_ENTRIES = 10  # nothing is known of their size yet
+_FIRST_PAGE_ENTRIES = 10  # the size of the entries is not known yet
 _PAGE_GROWTH = 8  # at most, from one page to the next
-
-_HOUR_US = 3_600_000_000
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """What bounds a batch: entries, and bytes of their fields (passed by one page at most)."""
+    """The limits of a batch: entries, and bytes of their fields. The bytes may be exceeded by one page."""
 
     rows: int
     bytes: int
 
 
 class Reader:
-    """Goes through the ranges of a stream that are left to drain, a batch at a time.
+    """Reads the undrained ranges of a stream, batch by batch.
 
-    `tail`: of the stream when the ranges were planned, by which every page is proven (`pages.py`). `ledger_name`: the
-    name of the stream in the ledger, where it is another one. A `read` that fails has moved nothing: call it again.
+    `gaps`: these ranges. `tail`: the tail of the stream when they were planned, which proves every page (`pages.py`).
+    `ledger_name`: the name of the stream in the ledger, if it is not `stream`. A `read` that fails leaves the position
+    unchanged, so it can be repeated.
     """
 
     def __init__(
@@ -63,66 +62,74 @@ class Reader:
         self._limits = limits
         self._mapping = mapping
         self._window = window
-        self._left = max_events
+        self._remaining = max_events
         self._page = _FIRST_PAGE_ENTRIES
 
     def read(self) -> Batch | None:
-        """The next batch, or None when all is read.
+        """The next batch, or None at the end.
 
-        A range without entries (all deleted) gives a batch without rows, so that the ledger has no gap.
+        A range whose entries are all deleted becomes a batch without rows, so that the ledger has no gap. Raises
+        `StreamAway` and `redis.RedisError`.
         """
-        if not self._gaps or self._left == 0:
+        if not self._gaps or self._remaining == 0:
             return None
         gap = self._gaps[0]
-        rows = self._limits.rows if self._left is None else min(self._limits.rows, self._left)
+        rows = self._limits.rows if self._remaining is None else min(self._limits.rows, self._remaining)
         pages: list[list[EntryColumns]] = []
         count = size = 0
         start = gap.start
         while start < gap.stop and count < rows and size < self._limits.bytes:
             groups, start = self._pages.fetch(start, gap.stop, min(self._page, rows - count))
-            met = sum(map(len, groups))
-            if met:
+            if groups:
                 pages.append(groups)
-                count += met
-                bytes_read = sum(group.nbytes for group in groups)
-                size += bytes_read
-                fitting = met * _PAGE_BYTES // max(1, bytes_read)
-                self._page = max(1, min(_PAGE_ENTRIES, fitting, self._page * _PAGE_GROWTH))
+                entries, nbytes = self._adapt(groups)
+                count += entries
+                size += nbytes
         batch = Batch(self._ledger_name, IdRange(gap.start, start), concat_entries(pages), self._mapping, self._window)
         if start < gap.stop:
             self._gaps[0] = IdRange(start, gap.stop)
         else:
             del self._gaps[0]
-        if self._left is not None:
-            self._left -= count
+        if self._remaining is not None:
+            self._remaining -= count
         return batch
 
     def sample(self, count: int) -> list[EntryColumns]:
-        """The next entries, without moving."""
+        """The next `count` entries. Does not move the position."""
         if not self._gaps:
             return []
         return self._pages.fetch(self._gaps[0].start, self._gaps[0].stop, count)[0]
 
     def pages(self) -> Iterator[list[EntryColumns]]:
-        """All that is left, a page at a time, without moving."""
+        """All remaining entries, page by page. Does not move the position."""
         for gap in self._gaps:
             start = gap.start
             while start < gap.stop:
                 groups, start = self._pages.fetch(start, gap.stop, self._page)
                 if groups:
-                    met, size = sum(map(len, groups)), sum(group.nbytes for group in groups)
-                    fitting = met * _PAGE_BYTES // max(1, size)
-                    self._page = max(1, min(_PAGE_ENTRIES, fitting, self._page * _PAGE_GROWTH))
+                    self._adapt(groups)
                     yield groups
+
+    def _adapt(self, groups: Sequence[EntryColumns]) -> tuple[int, int]:
+        """Choose the size of the next page by this one. Returns the entries of this page, and their bytes."""
+        entries, nbytes = sum(map(len, groups)), sum(group.nbytes for group in groups)
+        self._page = next_page(self._page, entries, nbytes)
+        return entries, nbytes
+
+
+def next_page(page: int, entries: int, nbytes: int) -> int:
+    """How many entries to request after a page of `page` requested entries, of which `entries` came with `nbytes`."""
+    fitting = entries * _PAGE_BYTES // max(1, nbytes)
+    return max(1, min(_PAGE_ENTRIES, fitting, page * _PAGE_GROWTH))
 
 
 class BatchReader(Protocol):
-    """`Reader`, or what reads something else in the same way."""
+    """What reads batches: `Reader` for a stream, or the reader of a file."""
 
     stream: str
 
     def read(self) -> Batch | None:
-        """The next batch, or None when all is read; one that fails has moved nothing."""
+        """The next batch, or None at the end. A call that fails leaves the position unchanged."""
 
 
 @step("read")

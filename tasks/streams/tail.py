@@ -1,4 +1,4 @@
-"""What Redis says of a stream: its tail, and single entries."""
+"""What Redis says about a stream: its tail, and single entries."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tasks.base.addresses import id_text, parse_id
 
 @dataclass(frozen=True)
 class Tail:
-    """A stream at one moment. All entries up to `last` are there for good: new ones get greater ids.
+    """A stream at one moment. Up to `last` nothing is added any more: new entries get greater ids.
 
-    `last`: the last id ever given out, 0 for none. `added`: entries ever added. `length`: entries still there.
-    `first`: the id of the first of them, 0 for none. `max_deleted`: the greatest id ever deleted by XDEL, 0 for none;
-    XTRIM does not move it. `last_hash`: SHA-256 of the entry `last`, None if it is not there any more. `groups`: how
-    many consumer groups it has.
+    `last`: the last id ever given out, 0 if none. `added`: entries ever added. `length`: entries that are still there.
+    `first`: the id of the first of these, 0 if none. `max_deleted`: the greatest id ever deleted by XDEL, 0 if none;
+    XTRIM does not change it. `last_hash`: SHA-256 of the entry `last`, None if it is gone. `groups`: how many consumer
+    groups the stream has.
     """
 
     last: int
@@ -37,24 +37,24 @@ class Tail:
 
     @property
     def gone(self) -> int:
-        """Entries that were added and are not there any more."""
+        """How many of the entries ever added are gone."""
         return self.added - self.length
 
 
-# Between looks at a stream that is away, or another one, for a moment: renamed, restored, swapped.
+# The waits between inspections of a stream that is away, or another one, for a moment: renamed, restored or swapped.
 ABSENCE_SECONDS = (0.2, 0.3, 0.5)
-_LONGEST_NAME = 1_000  # bytes: an index row of PostgreSQL has 2,704, and a stream that went back gets a longer name
-# What the names of files (their SHA-256) and of earlier lives of a stream are made with. `file:uploads` is a stream.
-_OURS = re.compile(r"file:[0-9a-f]{64}(@.*)?|.*@(again|until)-.*", re.DOTALL)
+_LONGEST_NAME = 1_000  # bytes: an index entry of PostgreSQL holds 2,704, and a stream that went back gets a longer name
+# The names that the ledger gives to files (by their SHA-256) and to former streams. `file:uploads` is a stream.
+_RESERVED = re.compile(r"file:[0-9a-f]{64}(@.*)?|.*@(again|until)-.*", re.DOTALL)
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a name stands for others: it has a `*`, `?` or `[` without a backslash before it."""
+    """Whether a name is a pattern: it has a `*`, `?` or `[` without a backslash before it."""
     return re.search(r"(?<!\\)[*?\[]", name) is not None
 
 
 def literal(name: str) -> str:
-    """The name itself, without the backslashes that keep it from being a pattern."""
+    """A name without the backslashes that keep it from being a pattern."""
     return re.sub(r"\\([*?\[])", r"\1", name)
 
 
@@ -65,19 +65,19 @@ def name_fault(key: bytes) -> str | None:
     except UnicodeDecodeError:
         return "expected a name in UTF-8"
     if "\0" in name:
-        return "its name has a NUL, which a text of PostgreSQL cannot hold"
+        return "its name has a NUL, which text in PostgreSQL cannot hold"
     if len(key) > _LONGEST_NAME:
         return f"its name has {len(key):,} bytes, expected at most {_LONGEST_NAME:,}"
-    if _OURS.fullmatch(name):
-        return "Spillway gives names like this to files and to earlier lives of a stream"
+    if _RESERVED.fullmatch(name):
+        return "Spillway itself uses names like this, for files and for former streams"
     return None
 
 
 def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], list[str]]:
-    """The streams that the names and patterns (`*`, `?`, `[…]`) of `wanted` stand for, sorted, each once; and warnings.
+    """The streams that match the names and patterns (`*`, `?`, `[…]`) of `wanted`, sorted and without repetition.
 
-    A pattern may fit none, and leaves out streams whose names the tables cannot hold. `a\\*` is the stream `a*`. Raises
-    `Terminal` for a name that no stream has.
+    Also returns warnings: a pattern skips streams whose names the tables cannot hold. A pattern may match no stream.
+    `a\\*` is the stream `a*`. Raises `Terminal` for a name that no stream has, `redis.RedisError`.
     """
     found: set[str] = set()
     warnings = []
@@ -89,27 +89,29 @@ def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], lis
                     found.add(key.decode())
                 else:
                     shown = display_name(key.decode(errors="backslashreplace"))
-                    warnings.append(f"stream '{shown}' is left out: {fault}; rename it (RENAME)")
+                    warnings.append(f"stream '{shown}' is skipped: {fault}; rename it (RENAME)")
             continue
         name = literal(name)
         if fault := name_fault(name.encode(errors="surrogateescape")):
-            raise Terminal(f"stream '{display_name(name)}': {fault}; rename it (RENAME)")
+            raise Terminal(f"stream '{display_name(name)}': {fault}; nothing was read; rename it (RENAME)")
         kind = _kind(client, name)
         if kind == b"none":
             raise absent_stream(name)
         if kind != b"stream":
-            raise Terminal(f"{name!r} in Redis is a {kind.decode()}, expected a stream; check the name")
+            raise Terminal(
+                f"stream {name!r}: expected a stream, found a {kind.decode()}; nothing was read; check the name"
+            )
         found.add(name)
     return sorted(found), warnings
 
 
 def absent_stream(stream: str) -> Terminal:
-    """The error of a stream that is not there."""
+    """The error for a stream that does not exist."""
     return Terminal(f"stream {stream!r} does not exist in Redis; check the name (redis-cli --scan --type stream)")
 
 
 def _kind(client: redis.Redis, name: str) -> bytes:
-    """The type of a key, `none` if it is not there and does not come back within about a second."""
+    """The type of a key, `none` if it does not exist and does not come back within about a second."""
     for pause in (*ABSENCE_SECONDS, None):
         kind: Any = client.type(name)
         if kind != b"none" or pause is None:
@@ -122,11 +124,11 @@ def _kind(client: redis.Redis, name: str) -> bytes:
 def inspect_stream(
     client: redis.Redis, stream: str, entry: int | None = None, *commands: Sequence[str | bytes | int]
 ) -> tuple[Tail | None, bytes | None, list[Any]]:
-    """The tail of `stream`, the hash of its entry `entry`, and the replies to `commands`, all of the same moment.
+    """The tail of `stream`, the hash of its entry `entry`, and the replies to `commands`, all from the same moment.
 
-    One transaction (MULTI/EXEC) in one round trip. The tail is None if there is no such stream at that moment, the hash
-    if there is no such entry. An error of one of the commands is its reply. Raises `redis.RedisError`, `Terminal` for a
-    key of another type.
+    One transaction (MULTI/EXEC) in one round trip. The tail is None if the stream does not exist, the hash is None if
+    the entry does not. If a command fails, its reply is the exception. Raises `redis.RedisError`, and `Terminal` if the
+    key is not a stream.
     """
     with client.pipeline(transaction=True) as transaction:
         for command in commands:
@@ -138,10 +140,10 @@ def inspect_stream(
         replies: list[Any] = transaction.execute(raise_on_error=False)
     answers, replies = replies[: len(commands)], replies[len(commands) :]
     kind, info, *rest = replies
-    if kind == b"none":  # by the type and not by the words of an error
+    if kind == b"none":  # by its type, not by the text of an error
         return None, None, answers
     if isinstance(kind, bytes) and kind != b"stream":
-        raise Terminal(f"{stream!r} in Redis is not a stream; check the name")
+        raise Terminal(f"stream {stream!r}: expected a stream, found a {kind.decode()}; check the name")
     for answer in replies:
         if isinstance(answer, Exception):
             raise answer
@@ -150,7 +152,7 @@ def inspect_stream(
 
 
 def read_tail(client: redis.Redis, stream: str) -> Tail:
-    """The tail of `stream` now. Raises `Terminal` if it does not exist (any more)."""
+    """The tail of `stream` now. Raises `Terminal` if it does not exist, `redis.RedisError`."""
     tail, _, _ = inspect_stream(client, stream)
     if tail is None:
         raise absent_stream(stream)
@@ -158,7 +160,7 @@ def read_tail(client: redis.Redis, stream: str) -> Tail:
 
 
 def _tail(reply: Any) -> Tail:
-    """What XINFO STREAM replies: names and values in turn, or a dict from a client of protocol 3."""
+    """The tail from a reply to XINFO STREAM: names and values in turn, or a dict if the client speaks protocol 3."""
     info: dict[bytes, Any] = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
     last, newest = parse_id(info[b"last-generated-id"]), info[b"last-entry"]
     return Tail(

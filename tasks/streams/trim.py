@@ -1,4 +1,4 @@
-"""Trim a drained stream: never past what is drained, what another consumer group still needs, or the time to keep."""
+"""Trims a drained stream: never past what is drained, what another consumer group needs, or the time to keep."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from tasks.streams.tail import Tail, inspect_stream
 
 @dataclass(frozen=True)
 class GroupPosition:
-    """What a consumer group still needs: entries after `delivered`, and from `pending` on, where that is not None."""
+    """What a consumer group has read: entries up to `delivered`. `pending`: its first unacknowledged entry, or None."""
 
     delivered: int
     pending: int | None
 
     @property
     def needs_from(self) -> int:
-        """The first id that the group may still ask for."""
+        """The first id that the group may still request."""
         return self.delivered + 1 if self.pending is None else min(self.pending, self.delivered + 1)
 
 
 def first_to_keep(watermark: int, groups: Sequence[GroupPosition], now_ms: int, keep: timedelta) -> int:
-    """The id before which all may go. `watermark`: the first id that is not drained, all before it are.
+    """The first id that must stay. `watermark`: all ids before it are drained.
 
-    `now_ms`: Redis's own clock, by which ids are given out.
+    `now_ms`: the clock of Redis, which also gives out the ids. `keep`: how long entries stay after they were added.
     """
     oldest_ms = max(0, now_ms - round(keep.total_seconds() * 1000))
     return min([watermark, oldest_ms << 64, *(group.needs_from for group in groups)])
 
 
 def trim(client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: timedelta, own_group: str) -> int:
-    """Trim `stream` as far as `first_to_keep` allows; returns how many entries went.
+    """Trim `stream` as far as `first_to_keep` allows. Returns how many entries were removed.
 
-    By whole nodes of the stream (`~`), so that a few entries more may stay, and in steps of what Redis holds for
-    10,000 entries (its default limit), so that no other client waits long. The last question before each step proves
-    that the stream is still the one that had the `tail`, and is asked at the same moment as what other groups need:
-    only what comes between it and XTRIM, a round trip later, goes unseen. Raises `StreamAway`, `redis.RedisError`.
+    Removes whole nodes of the stream (`~`), so a few more entries may stay, and at most 10,000 entries' worth of nodes
+    per command (the default limit of Redis), so that other clients do not wait long. Before each command, one
+    transaction proves that the stream still continues the one that had the `tail`, and reads what other groups need.
+    Only a change in the one round trip before XTRIM goes unnoticed. Raises `StreamAway`, `redis.RedisError`.
     """
     trimmed = 0
-    names: list[bytes] = []  # of the other groups with entries that are not acknowledged
+    names: list[bytes] = []  # the other groups that have unacknowledged entries
     while True:
         pending = [("XPENDING", stream, name) for name in names]
         now, hash_now, replies = inspect_stream(
@@ -61,7 +61,7 @@ def trim(client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: tim
         others = [group for group in groups if group[b"name"] != own_group.encode()]
         asked = dict(zip(names, replies[2:], strict=True))
         names = list({*names, *(group[b"name"] for group in others if group[b"pending"])})
-        if asked.keys() != set(names):  # it only grows, so this comes to an end
+        if asked.keys() != set(names):  # `names` only grows, so this ends
             continue
         needs = [_group(group, asked.get(group[b"name"])) for group in others]
         first = first_to_keep(watermark, needs, int(seconds) * 1000 + int(micros) // 1000, keep)
@@ -72,7 +72,7 @@ def trim(client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: tim
 
 
 def _named(reply: Any) -> dict[bytes, Any]:
-    """Names and values in turn, or a dict from a client of protocol 3."""
+    """A reply with names and values in turn as a dict, which it already is if the client speaks protocol 3."""
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 

@@ -128,5 +128,5 @@ def test_a_stream_whose_name_is_no_text_is_left_out_with_a_warning(
     redis_client.xadd(b"odd:\xff", event(1))  # type: ignore[arg-type]
     send(redis_client, "odd:good", [event(2)])
     result = drain("odd:*")
-    assert result["warnings"] == ["stream 'odd:\\xff' is left out: expected a name in UTF-8; rename it (RENAME)"]
+    assert result["warnings"] == ["stream 'odd:\\xff' is skipped: expected a name in UTF-8; rename it (RENAME)"]
     assert table_rows(database) == flat_rows([event(2)])

@@ -15,11 +15,12 @@ _SERVER = re.compile(
     r" (?P<found>.+?); (?P<next>[^;]+)"
 )
 _REFUSAL = re.compile(
-    r"stream \S+: (its|it|\d+ entries) .+; nothing was read: .+accept-rewind \S+\): see «[^»]+» in docs/operations\.md"
+    r"plan: stream \S+ went back: (its|it|\d+ entries) .+; nothing was read; .+accept-rewind \S+ \(see «[^»]+» in"
+    r" docs/operations\.md\)"
 )
 # A stream that is away for a moment, and one that is away when a run begins.
 _AWAY = re.compile(
-    r"(?:plan|read|settle)(?: \S+)?: stream \S+: .+; nothing of that is recorded, and this run trims nothing: bring the"
+    r"(?:plan|read|settle)(?: \S+)?: stream \S+: .+; nothing was recorded, and this run trims nothing; bring the"
     r" stream back, then drain again; if it is gone for good: spillway stream accept-rewind \S+"
 )
 _ABSENT = re.compile(r"stream '\S+' does not exist in Redis; check the name \(.+\)")

@@ -75,7 +75,7 @@ def test_a_key_that_is_no_stream_is_named(
     redis_client.set("a-string", "x")
     code, _, err = spillway("drain", "--stream", "a-string")
     assert code == 1
-    assert_one_error(err, "'a-string' in Redis is a string, expected a stream")
+    assert_one_error(err, "stream 'a-string': expected a stream, found a string")
 
 
 def test_a_wrong_password_of_postgres(

@@ -1,4 +1,4 @@
-"""Entry ids as numbers, and the time or id up to which a person wants to drain."""
+"""Entry ids as numbers, and the ids that a user's times and ids stand for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.errors.exceptions import Terminal
-from tasks.base.addresses import IdRange, id_text, parse_id, parse_until
+from infra.errors.exceptions import WrongUse
+from tasks.base.addresses import IdRange, id_text, parse_from, parse_id, parse_until
 
 PART = st.integers(0, 2**64 - 1)
 LAST_SEQ = 2**64 - 1
@@ -17,7 +17,7 @@ LAST_SEQ = 2**64 - 1
 
 @settings(deadline=None)
 @given(PART, PART, PART, PART)
-def test_ids_are_numbers_in_the_order_of_the_stream_and_back(ms: int, seq: int, ms2: int, seq2: int) -> None:
+def test_the_numbers_of_ids_have_the_order_of_the_stream(ms: int, seq: int, ms2: int, seq2: int) -> None:
     one, other = f"{ms}-{seq}", f"{ms2}-{seq2}"
     assert id_text(parse_id(one)) == one
     assert parse_id(one.encode()) == parse_id(one)
@@ -36,30 +36,39 @@ def test_a_range_shows_the_first_and_the_last_id_that_it_holds() -> None:
     assert str(IdRange(parse_id("1-5"), parse_id("2-0"))) == f"1-5..1-{LAST_SEQ}"
 
 
+@pytest.mark.parametrize("text", ["", "x", "1-x", "x-1"])
+def test_an_id_that_is_none_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        parse_id(text)
+
+
 @pytest.mark.parametrize(
-    ("text", "last"),
+    ("text", "first", "last"),
     [
-        ("1700000000000-5", "1700000000000-5"),
-        ("1700000000000", f"1700000000000-{LAST_SEQ}"),
-        ("100000000-0", "100000000-0"),
-        (f"{LAST_SEQ}-{LAST_SEQ}", f"{LAST_SEQ}-{LAST_SEQ}"),
-        ("2024-01-02T00:00:00Z", f"1704153600000-{LAST_SEQ}"),
-        ("2024-01-02T02:00:00+02:00", f"1704153600000-{LAST_SEQ}"),
-        ("2024-01-02T00:00:00.123Z", f"1704153600123-{LAST_SEQ}"),
-        ("2024-01-02T00:00:00.123999Z", f"1704153600123-{LAST_SEQ}"),
-        ("20240102T000000Z", f"1704153600000-{LAST_SEQ}"),
-        ("1970-01-01T00:00:00Z", f"0-{LAST_SEQ}"),
+        ("1700000000000-5", "1700000000000-5", "1700000000000-5"),
+        ("1700000000000-0", "1700000000000-0", "1700000000000-0"),
+        ("1700000000000", "1700000000000-0", f"1700000000000-{LAST_SEQ}"),
+        ("100000000-0", "100000000-0", "100000000-0"),
+        (f"{LAST_SEQ}-{LAST_SEQ}", f"{LAST_SEQ}-{LAST_SEQ}", f"{LAST_SEQ}-{LAST_SEQ}"),
+        ("2024-01-02T00:00:00Z", "1704153600000-0", f"1704153600000-{LAST_SEQ}"),
+        ("2024-01-02T02:00:00+02:00", "1704153600000-0", f"1704153600000-{LAST_SEQ}"),
+        ("2024-01-02T00:00:00.123Z", "1704153600123-0", f"1704153600123-{LAST_SEQ}"),
+        ("2024-01-02T00:00:00.123999Z", "1704153600123-0", f"1704153600123-{LAST_SEQ}"),
+        ("20240102T000000Z", "1704153600000-0", f"1704153600000-{LAST_SEQ}"),
+        ("1970-01-01T00:00:00Z", "0-0", f"0-{LAST_SEQ}"),
     ],
 )
-def test_until_admits_ids_up_to_and_with_the_one_it_names(text: str, last: str) -> None:
+def test_a_time_or_an_id_includes_ids_from_its_first_to_its_last(text: str, first: str, last: str) -> None:
+    assert id_text(parse_from(text)) == first
     assert id_text(parse_until(text)) == last
 
 
 @settings(deadline=None)
 @given(st.integers(0, 4_102_444_800_000), st.integers(-14 * 60, 14 * 60))
-def test_until_a_time_admits_the_whole_of_its_millisecond(ms: int, minutes: int) -> None:
+def test_a_time_includes_its_whole_millisecond(ms: int, minutes: int) -> None:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
     text = moment.astimezone(timezone(timedelta(minutes=minutes))).isoformat()
+    assert id_text(parse_from(text)) == f"{ms}-0"
     assert id_text(parse_until(text)) == f"{ms}-{LAST_SEQ}"
 
 
@@ -78,14 +87,16 @@ def test_until_a_time_admits_the_whole_of_its_millisecond(ms: int, minutes: int)
         ("9" * 30, "expected an entry id"),
         (f"{2**64}-0", "below 2^64"),
         (f"1700000000000-{2**64}", "below 2^64"),
-        ("2024-01-02", "no offset"),
-        ("20240102", "no offset"),
-        ("2024-01-02T00:00:00", "no offset"),
-        ("1969-12-31T23:59:59Z", "after 1970"),
+        ("2024-01-02", "expected a time with an offset"),
+        ("20240102", "expected a time with an offset"),
+        ("2024-01-02T00:00:00", "expected a time with an offset"),
+        ("1969-12-31T23:59:59.999Z", "from 1970 on"),
     ],
 )
-def test_until_anything_else_is_refused_with_what_was_found(text: str, reason: str) -> None:
-    with pytest.raises(Terminal) as refused:
-        parse_until(text)
-    assert reason in str(refused.value)
-    assert repr(text) in str(refused.value)
+def test_anything_else_is_refused_with_the_parameter_and_what_was_found(text: str, reason: str) -> None:
+    for parse, default in ((parse_until, "until"), (parse_from, "from")):
+        for name, options in ((default, {}), ("stop", {"name": "stop"})):
+            with pytest.raises(WrongUse, match=f"^{name}: ") as refused:
+                parse(text, **options)
+            assert reason in str(refused.value)
+            assert repr(text) in str(refused.value)

@@ -99,7 +99,7 @@ def test_a_stream_that_is_away_or_another_one_when_it_is_settled_is_tried_again(
     elif away == "older":
         redis_client.restore(stream, 0, older)
     there = redis_client.dump(stream)
-    with pytest.raises(StreamAway, match=rf"settle: stream {stream}: .*nothing of that is recorded"):
+    with pytest.raises(StreamAway, match=rf"settle: stream {stream}: .*nothing was recorded"):
         settle(redis_client, database, plan, timedelta(0))
     assert state(database) == before
     assert redis_client.dump(stream) == there
