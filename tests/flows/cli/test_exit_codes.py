@@ -114,7 +114,7 @@ def test_reconcile_exits_with_3_until_the_loss_is_accepted_and_shows_it_from_the
     assert spillway("reconcile", "--stream", stream)[0] == 0
     code, _, err = spillway("stream", "accept-loss", "nobody-knows")
     assert code == 1
-    assert "knows no stream 'nobody-knows'" in err
+    assert "the ledger has no stream 'nobody-knows'" in err
 
 
 def test_an_accepted_loss_that_is_recovered_is_not_accepted_any_more(
