@@ -180,7 +180,7 @@ class Settings(BaseSettings):
     compress_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
         default=timedelta(days=7), description="age at which chunks are compressed; empty: never"
     )
-    # Chosen by measurements on real events: «Compression» in docs/design.md.
+    # Chosen by measurements on real events: «Compression» in docs/benchmarks.md.
     compress_segmentby: Annotated[str, BeforeValidator(_columns(_COLUMN, "event_type, user_id"))] = Field(
         default="", description="columns by which compressed rows are grouped (segmentby)"
     )
