@@ -50,7 +50,12 @@ TYPED_BEFORE = {
     "docs/how-to/retention.md": (
         "spillway generate --events 10000 --stream events-web --span 0.01",
         "spillway drain --stream events-web",
-    )
+    ),
+    "docs/how-to/backfill.md": (
+        "spillway generate --events 100 --stream events-old --span 0.01 --start 2024-01-04T12:00:00Z",
+        "spillway drain --stream events-old",
+        "SPILLWAY_ARCHIVE_URL=$PWD/archive SPILLWAY_RETENTION=archive SPILLWAY_KEEP=90d spillway maintain",
+    ),
 }
 
 
