@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from functools import cache
 from statistics import median
 from typing import Any, Literal, get_args, get_origin
 
-import click
 import orjson
 import typer
 from pydantic.fields import FieldInfo
@@ -93,7 +93,8 @@ def _accepts(field: FieldInfo) -> str:
     return f"{low} or more" if "ge" in limits else low
 
 
-def walk(command: click.Command, name: str = "spillway") -> Iterator[tuple[str, click.Command]]:
+# Typer brings a click of its own, whose classes are not those of the package `click`: hence `Any`.
+def walk(command: Any, name: str = "spillway") -> Iterator[tuple[str, Any]]:
     """Every command with its full name, groups before what is in them."""
     yield name, command
     for child, inner in getattr(command, "commands", {}).items():
@@ -101,43 +102,50 @@ def walk(command: click.Command, name: str = "spillway") -> Iterator[tuple[str, 
             yield from walk(inner, f"{name} {child}")
 
 
-def commands() -> dict[str, click.Command]:
+@cache
+def commands() -> dict[str, Any]:
     """The commands of the program by what is typed, `spillway` itself included."""
     return dict(walk(typer.main.get_command(gather())))
 
 
-def options_table(command: click.Command) -> str:
-    """Arguments and options of a command with their help, from the program; `--help` is left out."""
-    context = click.Context(command, info_name="spillway")
-    rows = []
-    for parameter in command.get_params(context):
-        if "--help" in parameter.opts:
-            continue
-        rows.append((_spelled(parameter, context), _parameter_default(parameter), getattr(parameter, "help", "") or ""))
-    if not rows:
-        return "No options.\n"
-    return table(("argument or option", "default", "meaning"), rows)
+def summary(command: Any) -> str:
+    """The help text of a command, as one paragraph."""
+    return " ".join((command.help or "").split())
 
 
-def _spelled(parameter: click.Parameter, context: click.Context) -> str:
-    if isinstance(parameter, click.Argument):
-        return f"`{parameter.human_readable_name.upper()}{' …' if parameter.nargs == -1 else ''}`"
-    names = "`, `".join(sorted([*parameter.opts, *parameter.secondary_opts], key=len, reverse=True))
-    if getattr(parameter, "is_flag", False):
-        return f"`{names}`"
-    kind = parameter.type
-    choices = "|".join(map(str, kind.choices)) if isinstance(kind, click.Choice) else None
-    value = parameter.metavar or choices or kind.name.upper().replace(" RANGE", "").replace("TEXT", "VALUE")
-    return f"`{names} {value}`"
+def options_table(command: Any) -> str:
+    """Arguments and options of a command with their help, from the program; those of every command are left out."""
+    rows = [
+        (_spelled(parameter), _parameter_default(parameter), getattr(parameter, "help", "") or "")
+        for parameter in command.params
+        if not {"--help", "--install-completion", "--show-completion"} & set(parameter.opts)
+    ]
+    return f"{summary(command)}\n" + ("\n" + table(("argument or option", "default", "meaning"), rows) if rows else "")
 
 
-def _parameter_default(parameter: click.Parameter) -> str:
+def _spelled(parameter: Any) -> str:
+    if not parameter.opts[0].startswith("-"):
+        return f"`{parameter.name.upper()}{' …' if parameter.nargs == -1 else ''}`"
+    names = sorted([*parameter.opts, *parameter.secondary_opts], key=len, reverse=True)
+    if not getattr(parameter, "is_flag", False):
+        names[0] += f" {parameter.metavar or _choices(parameter) or parameter.name.upper()}"
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _choices(parameter: Any) -> str:
+    annotation = parameter.type_descriptor.annotation
+    for kind in (annotation, *get_args(annotation)):
+        if get_origin(kind) is Literal:
+            return "|".join(get_args(kind))
+    return ""
+
+
+def _parameter_default(parameter: Any) -> str:
     if parameter.required:
         return "required"
-    shown = getattr(parameter, "show_default", None)
-    if isinstance(shown, str):
-        return f"`{shown.strip('()')}`"
-    default: Any = parameter.default
+    if isinstance(getattr(parameter, "show_default", None), str):
+        return f"`{parameter.show_default}`"
+    default = parameter.default
     return "" if default in (None, False, "", [], ()) or callable(default) else f"`{default}`"
 
 

@@ -35,9 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def reader(
-    folder: Path, prefect_server: str, env: dict[str, str], database: psycopg.Connection
-) -> Iterator[Terminal]:
+def reader(folder: Path, prefect_server: str, env: dict[str, str], database: psycopg.Connection) -> Iterator[Terminal]:
     """A terminal in the folder. Roles and users that a page creates are gone afterwards."""
     environment = {**os.environ, **env, "PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(folder)}
     environment |= {"SPILLWAY_MAPPINGS": str(folder / "spillway.toml"), "VIRTUAL_ENV_DISABLE_PROMPT": "1"}
