@@ -158,11 +158,12 @@ def rates_table() -> str:
     """Events a second of all contenders, medians of the rounds in benchmark.json."""
     runs = _results()["runs"]
     names = list(dict.fromkeys(name for kind in runs.values() for name in kind))
-    rows = [
-        (name, *(f"{median(r['events'] / r['wall'] for r in kind[name]):,.0f}" if name in kind else "–" for kind in runs.values()))
-        for name in names
-    ]  # fmt: skip
+    rows = [(name, *(_median_rate(kind.get(name, [])) for kind in runs.values())) for name in names]
     return f"{_results()['machine']}; events/s:\n\n" + table(("", *runs), rows)
+
+
+def _median_rate(rounds: list[dict[str, float]]) -> str:
+    return f"{median(found['events'] / found['wall'] for found in rounds):,.0f}" if rounds else "–"
 
 
 def claims_table() -> str:

@@ -4,66 +4,75 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import psycopg
 import pytest
 import redis
 
 from tests.docs.pages import PAGES, Block, blocks
-from tests.support.command_line import RunSpillway
 
 MAPPINGS = [pytest.param(block, id=str(block)) for page in PAGES for block in blocks(page, "toml")]
 _TIME = datetime(2026, 11, 25, 10, 0, 0, tzinfo=UTC)
 _UUID = "5f0c0000-0000-4000-8000-000000000001"
 
 
-class _Document(dict[str, str]):
-    """An entry with whatever key a template reads."""
+class _Fields(dict[str, str]):
+    """An entry that has whatever key a mapping reads."""
 
     def __missing__(self, key: str) -> str:
         self[key] = f"value of {key}"
         return self[key]
 
 
-def _text(column: str | dict[str, Any], document: _Document) -> str:
-    """What a column should be, by Python's own templates. Fills the document with the keys that are read."""
-    key = column if isinstance(column, str) else column["key"]
-    return key.format_map(document) if "{" in key else document[key]
+@dataclass(frozen=True)
+class FittingEntry:
+    """An entry for a table of spillway.toml, and the row that it should become: by the TOML and Python's templates."""
+
+    fields: dict[str, str]
+    row: tuple[datetime, str, str]
+    event_id: str | None  # None if it is made from a text
 
 
+def fitting_entry(table: dict[str, Any]) -> FittingEntry:
+    """An entry with every key that `table` reads."""
+    fields = _Fields()
+    fields[table["time"]] = _TIME.strftime("%Y-%m-%dT%H:%M:%SZ")
+    event_id = table["event_id"] if isinstance(table["event_id"], str) else None
+    if event_id:
+        fields[event_id] = _UUID
+    texts = []
+    for column in (table["event_id"], table["event_type"], table["user_id"]):
+        key = column if isinstance(column, str) else column["key"]
+        texts.append(key.format_map(fields) if "{" in key else fields[key])
+    document: dict[str, Any] = dict(fields)
+    if properties := table.get("properties"):
+        document[properties] = {"page": "/"}
+        fields[properties] = json.dumps(document[properties])
+    sent = dict(fields) if table["layout"] == "flat" else {table.get("field", "data"): json.dumps(document)}
+    return FittingEntry(sent, (_TIME, texts[1], texts[2]), _UUID if event_id else None)
+
+
+@pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize("block", MAPPINGS)
 def test_a_mapping_of_a_page_drains_an_entry_that_fits_it(
-    block: Block, spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    block: Block, configure: Callable[..., Any], redis_client: redis.Redis, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    from flows.drain import drain
+
     file = tmp_path / "spillway.toml"
     file.write_text(block.text)
-    monkeypatch.setenv("SPILLWAY_MAPPINGS", str(file))
+    configure(mappings=file)
     for pattern, table in tomllib.loads(block.text)["streams"].items():
+        entry = fitting_entry(table)
         stream = pattern.replace("*", "-docs")
-        document = _Document()
-        document[table["time"]] = _TIME.strftime("%Y-%m-%dT%H:%M:%SZ")
-        event_id = table["event_id"]
-        if isinstance(event_id, str):
-            document[event_id] = _UUID
-        expected = {name: _text(table[name], document) for name in ("event_id", "event_type", "user_id")}
-        if "properties" in table:
-            document[table["properties"]] = '{"page":"/"}'
-        if table["layout"] == "json":
-            whole: dict[str, Any] = dict(document)
-            if "properties" in table:
-                whole[table["properties"]] = {"page": "/"}
-            redis_client.xadd(stream, {table.get("field", "data"): json.dumps(whole)})
-        else:
-            redis_client.xadd(stream, dict(document))
+        redis_client.xadd(stream, entry.fields)  # type: ignore[arg-type]
         database.execute("DELETE FROM events")
-        assert spillway("drain", "--stream", stream)[0] == 0
-        (row,) = database.execute("SELECT time, event_id, event_type, user_id FROM events").fetchall()
-        assert (row[0], row[2], row[3]) == (_TIME, expected["event_type"], expected["user_id"])
-        assert isinstance(row[1], UUID)
-        if isinstance(event_id, str):
-            assert str(row[1]) == _UUID
+        drain(stream)
+        (found,) = database.execute("SELECT time, event_type, user_id, event_id FROM events").fetchall()
+        assert found[:3] == entry.row
+        assert entry.event_id in (None, str(found[3]))
