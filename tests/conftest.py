@@ -24,11 +24,11 @@ from infra.schema.migrate import apply_schema
 from infra.servers.engine import Engine
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings, settings
-from tests.support.own_table import STREAM
 from tests.support.prefect_server import running_prefect, running_worker
 from tests.support.real_data import sample_events
 from tests.support.servers import Servers
 from tests.support.tables import delete_ledger_rows
+from tests.support.user_table import STREAM
 
 _used: list[str] = []  # said at the end of the run
 
@@ -70,7 +70,7 @@ def _look(config: Settings, engine: Engine | None) -> Servers:
 _SERVER_FIXTURES = {"servers", "prefect_server", "make_instance"}
 _PROCESS_MODULES = {
     *("subprocess", "multiprocessing", "pexpect", "infra.servers.throwaway"),
-    *(f"tests.support.{name}" for name in ("instances", "prefect_server", "processes", "redis_by_hand")),
+    *(f"tests.support.{name}" for name in ("instances", "prefect_server", "processes", "redis_server")),
 }
 
 

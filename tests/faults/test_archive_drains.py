@@ -21,7 +21,7 @@ from tasks.archive.manifest import archive_names, load_manifest
 from tasks.archive.verify import verify
 from tasks.archive.write_chunk import archive_chunk
 from tests.faults.archiving import archive_and_drop
-from tests.support.archives import THURSDAY, as_rows, by_pandas, chunks
+from tests.support.archives import THURSDAY, as_rows, chunks, rows_by_pandas
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.programs import BIN
 
@@ -93,7 +93,7 @@ def test_drains_with_late_rows_go_on_while_the_chunks_of_these_rows_are_archived
     manifests = [load_manifest(root, name) for name in archive_names(root)]
     for manifest in manifests:
         verify(root, manifest)
-    archived, held = as_rows(by_pandas(tmp_path, manifests)), table_rows(database)
+    archived, held = as_rows(rows_by_pandas(tmp_path, manifests)), table_rows(database)
     assert not archived.keys() & held.keys()
     assert archived | held == flat_rows(produced)
     assert ledger_is_whole(database, stream)

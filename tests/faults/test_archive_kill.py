@@ -25,7 +25,17 @@ from tasks.archive.verify import BadArchive, unlisted_files, verify
 from tasks.archive.write_chunk import archive_chunk
 from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tests.faults.archiving import archive_and_drop_all
-from tests.support.archives import THURSDAY, as_rows, by_pandas, chunks, compress, compression, in_order, insert, many
+from tests.support.archives import (
+    THURSDAY,
+    as_rows,
+    chunks,
+    compress,
+    compressible,
+    insert_events,
+    plain_events,
+    rows_by_pandas,
+    rows_in_order,
+)
 from tests.support.oracle import Key, Row, table_rows
 from tests.support.servers import Servers
 
@@ -44,9 +54,9 @@ class Round:
         self._add(ROWS, timedelta(days=7))
 
     def _add(self, count: int, span: timedelta) -> None:
-        events = many(count, THURSDAY, self._next, span)
+        events = plain_events(count, THURSDAY, self._next, span)
         self._next += count
-        insert(self._database, events)
+        insert_events(self._database, events)
         self.rows |= as_rows(events)
 
     def late(self) -> None:
@@ -65,16 +75,16 @@ class Round:
         """Every row is in the table or in an archive that verifies, as it was, by pandas."""
         found = table_rows(self._database)  # first: a drop that still commits finds its rows in the archive
         for manifest in self.archived():
-            found |= as_rows(by_pandas(self.root.base, [manifest]))
+            found |= as_rows(rows_by_pandas(self.root.base, [manifest]))
         assert found == self.rows
 
     def complete(self) -> None:
         """After an undisturbed run every row is in one archive, once, and none in the table; nothing is left over."""
         archive_and_drop_all(self._database, self.root)
         assert chunks(self._database) == []
-        assert in_order(self._database) == []
+        assert rows_in_order(self._database) == []
         manifests = self.archived()
-        assert as_rows(by_pandas(self.root.base, manifests)) == self.rows
+        assert as_rows(rows_by_pandas(self.root.base, manifests)) == self.rows
         assert len(manifests) == len(archive_names(self.root))
         assert unlisted_files(self.root, manifests) == []
 
@@ -124,7 +134,7 @@ def test_a_row_is_in_the_table_or_in_a_verified_archive_whenever_the_run_is_kill
 def test_a_compressed_chunk_too(servers: Servers, database: psycopg.Connection, tmp_path: Path) -> None:
     if servers.edition != "Community":
         pytest.skip("compression needs the Community edition")
-    with compression(database):
+    with compressible(database):
         for number, step in enumerate(
             ("counted", "moved 2024-01-06", "archived", "compared", "dropping", "dropped"), 1
         ):

@@ -18,7 +18,7 @@ import pytest
 from flows.reconcile import reconcile
 from infra.producers.generate import batches
 from tests.faults.histories import Entry, books, events_of, shuffled_days, stage, write
-from tests.support.chunked import statuses
+from tests.support.chunk_states import chunk_statuses
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.processes import Drain, Harness
 from tests.support.servers import Servers
@@ -146,7 +146,7 @@ def test_into_chunks_that_are_compressed_too_and_are_so_again_at_the_end(
         killed_at += _kill_until_done(history, env, database, chance, 10 / KILLS)
         assert books(database)[1] + len(flat_rows(history.live)) == events_of(database)
         history.is_whole(database)
-        assert set(statuses(database)) == {1}
+        assert set(chunk_statuses(database)) == {1}
     print(f"{len(killed_at)} kills: {dict(Counter(killed_at))}")
 
 
@@ -166,5 +166,5 @@ def test_killed_while_it_compresses_the_next_run_compresses_what_is_left(
     assert books(database)[0] == history.left
     result = Drain(str(history.folder), env, _BACKFILL).finished()
     assert (result["read"], result["remaining"]) == (0, 0)
-    assert set(statuses(database)) == {1}
+    assert set(chunk_statuses(database)) == {1}
     history.is_whole(database)

@@ -13,9 +13,9 @@ from flows.reconcile import reconcile
 from infra.producers.generate import batches
 from infra.producers.send import send
 from tests.faults.histories import books, events_of, shuffled_days, write
-from tests.support.chunked import statuses
+from tests.support.chunk_states import chunk_statuses
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
-from tests.support.points import Point
+from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness
 
 EVENTS = 24_000
@@ -44,7 +44,7 @@ def test_the_same_in_chunks_that_are_compressed(
     first = write(tmp_path / "before.csv", shuffled_days(_produced()[::20], 1))
     before = Drain(str(first), env, _BACKFILL).finished()
     assert "error" not in before, before
-    assert set(statuses(database)) == {1}
+    assert set(chunk_statuses(database)) == {1}
     _meet(env, redis_client, database, stream, tmp_path, before["inserted"], before["read"])
 
 

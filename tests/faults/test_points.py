@@ -9,7 +9,7 @@ import redis
 from infra.producers.generate import batches
 from infra.producers.send import send
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
-from tests.support.points import POINTS, Point
+from tests.support.pause_points import POINTS, Point
 from tests.support.processes import Drain, Harness
 
 

@@ -9,8 +9,8 @@ import redis
 from flows.cli import main
 from infra.producers.send import send
 from infra.settings import settings
-from tests.support.aged import events
 from tests.support.command_line import RunSpillway
+from tests.support.old_events import old_events
 from tests.support.oracle import Key, Row, flat_rows, table_rows
 
 
@@ -44,7 +44,7 @@ def drained(
     """What a drain has put into the table: events of 60 days."""
     from flows.drain import drain
 
-    entries = events()
+    entries = old_events()
     send(redis_client, stream, entries)
     drain(stream)
     rows = flat_rows(entries)

@@ -19,13 +19,13 @@ from flows.redrive import redrive
 from infra.errors.exceptions import SpillwayError, Terminal, WrongUse
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.support.archives import THURSDAY, chunks, compress, in_order, insert, many
+from tests.support.archives import THURSDAY, chunks, compress, insert_events, plain_events, rows_in_order
 from tests.support.archives import event as event_row
-from tests.support.own_columns import COLUMNS, add_columns, dump, insert_weather
 from tests.support.results import backfill_counts
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 from tests.support.triggers import trigger_sql
+from tests.support.user_columns import COLUMNS, add_columns, dump, insert_weather
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -76,7 +76,7 @@ def test_every_column_of_every_row_comes_back_to_the_byte(
 @pytest.fixture
 def tenants(alter: Alter, database: psycopg.Connection) -> list[bytes]:
     """100 events of one chunk with a column of their own, which is not its default: the table as it is then."""
-    insert(database, many(100))
+    insert_events(database, plain_events(100))
     alter("""CREATE TYPE users.mood AS ENUM ('sad', 'ok');
              ALTER TABLE events ADD COLUMN tenant text NOT NULL DEFAULT 'acme', ADD COLUMN n int DEFAULT -1,
                                 ADD COLUMN mood users.mood DEFAULT 'ok';
@@ -100,7 +100,7 @@ def test_an_archive_of_an_earlier_version_goes_into_a_table_with_more_columns_wh
         'restore: the column "tenant" was added after 1 of 1 archives were made: their 6 rows get its default',
     ]
     kinds, documents = ("click", "", "é\t\\\n"), (None, "null", '{"a": 1.50}')
-    assert in_order(database) == [
+    assert rows_in_order(database) == [
         event_row(n, THURSDAY + timedelta(hours=n), kinds[n % 3], f"user-{n}", documents[n % 3]) for n in range(6)
     ]
     found = database.execute("SELECT DISTINCT tenant, twice = user_id || user_id FROM events").fetchall()

@@ -19,8 +19,8 @@ from flows.reconcile import reconcile
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.support.aged import events
 from tests.support.archives import AWKWARD, DOCUMENTS
+from tests.support.old_events import old_events
 from tests.support.oracle import crossref_rows, flat_rows, table_digest, table_rows
 from tests.support.results import backfill_counts
 
@@ -38,7 +38,7 @@ def archived(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Configure, tmp_path: Path
 ) -> str:
     """Events of 60 days of which those older than 30 are archived and dropped; the digest of the table before."""
-    entries = events()
+    entries = old_events()
     # What breaks readers, over all of the time.
     for number, (text, document) in enumerate(zip(AWKWARD * 2, DOCUMENTS, strict=False)):
         entry = entries[number * 11]
@@ -155,7 +155,7 @@ def test_real_events_come_back_to_the_byte(
 def test_late_events_beside_a_restored_archive_are_kept(
     archived: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    late = [dict(entry) for entry in events(first=10_000)[:20]]
+    late = [dict(entry) for entry in old_events(first=10_000)[:20]]
     send(redis_client, stream, late)
     drain(stream)
     backfill(archive=True, expired="load")

@@ -18,7 +18,7 @@ from flows.reconcile import reconcile
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.backfill_sources import CROSSREF, csv_text, flat_columns, ndjson, written
-from tests.support.chunked import asleep, statuses
+from tests.support.chunk_states import chunk_statuses, paused_job
 from tests.support.oracle import crossref_rows, flat_rows, table_rows
 from tests.support.results import backfill_counts
 from tests.support.stream_entries import event
@@ -32,7 +32,7 @@ pytestmark = [
 def compress_all(connection: psycopg.Connection) -> None:
     """Set the table up, and compress what is in it. The database's own job may have begun to, and be the first."""
     maintain()
-    asleep(connection, "policy_compression")
+    paused_job(connection, "policy_compression")
     for (chunk,) in connection.execute("SELECT show_chunks('events')::text").fetchall():
         with suppress(psycopg.errors.DuplicateObject):
             connection.execute("SELECT compress_chunk(%s::regclass, if_not_compressed => true)", [chunk])
@@ -46,8 +46,8 @@ def test_real_late_events_go_into_compressed_and_new_chunks_and_all_are_compress
     first, late = lines[:1_500:2], [*lines[1:1_500:2], *lines[1_500:], *lines[:100:2]]
     backfill(written(tmp_path, "crossref-1.ndjson", ndjson(first)))
     compress_all(database)
-    before = len(statuses(database))
-    assert set(statuses(database)) == {1}
+    before = len(chunk_statuses(database))
+    assert set(chunk_statuses(database)) == {1}
     path = written(tmp_path, "crossref-2.ndjson", ndjson(late))
     dry = backfill(path, dry_run=True)
     assert dry["chunks"]["compressed"] > 5
@@ -57,13 +57,13 @@ def test_real_late_events_go_into_compressed_and_new_chunks_and_all_are_compress
     fresh = len(expected) - len(crossref_rows(first))
     assert backfill_counts(result) == (len(late), fresh, len(late) - fresh, 0)
     assert result["chunks"] == dry["chunks"]
-    assert len(statuses(database)) == before + result["chunks"]["new"]
-    assert set(statuses(database)) == {1}
+    assert len(chunk_statuses(database)) == before + result["chunks"]["new"]
+    assert set(chunk_statuses(database)) == {1}
     assert result["compressed"] > 0
     assert reconcile("*", deep=True)["balanced"]
     other = backfill(written(tmp_path, "history.csv", CROSSREF["history.csv"](lines)))
     assert (other["inserted"], other["duplicates"]) == (0, len(lines))
-    assert set(statuses(database)) == {1}
+    assert set(chunk_statuses(database)) == {1}
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_the_limit_of_the_server_on_decompression_is_kept(
     result = backfill(written(tmp_path, "late.csv", csv_text(map(flat_columns, rows))))
     assert backfill_counts(result) == (360, 300, 60, 0)
     assert table_rows(database) == flat_rows([*old, *late])
-    assert set(statuses(database)) == {1}
+    assert set(chunk_statuses(database)) == {1}
     assert reconcile("*", deep=True)["balanced"]
 
 
@@ -100,7 +100,7 @@ def test_where_the_table_is_not_set_up_for_compression_it_is_left_to_maintain(
 ) -> None:
     entries = [event(n, time="2026-01-10T00:00:00Z") for n in range(10)]
     result = backfill(written(tmp_path, "x.csv", csv_text(map(flat_columns, entries))))
-    assert (result["compressed"], statuses(database)) == (0, [0])
+    assert (result["compressed"], chunk_statuses(database)) == (0, [0])
     assert table_rows(database) == flat_rows(entries)
 
 
@@ -108,7 +108,7 @@ def test_chunks_that_are_too_young_are_not_compressed(database: psycopg.Connecti
     compress_all(database)
     entries = [event(n, time=datetime.now(UTC).isoformat()) for n in range(10)]
     result = backfill(written(tmp_path, "x.csv", csv_text(map(flat_columns, entries))))
-    assert (result["compressed"], statuses(database)) == (0, [0])
+    assert (result["compressed"], chunk_statuses(database)) == (0, [0])
 
 
 def test_what_a_run_before_has_loaded_of_a_stream_is_compressed_with_the_rest(
@@ -119,9 +119,9 @@ def test_what_a_run_before_has_loaded_of_a_stream_is_compressed_with_the_rest(
     compress_all(database)
     send(redis_client, stream, old[:40])
     drain(stream)
-    assert set(statuses(database)) == {0}
+    assert set(chunk_statuses(database)) == {0}
     send(redis_client, stream, old[40:])
     result = backfill(stream=stream)
-    assert (backfill_counts(result), result["compressed"]) == ((20, 20, 0, 0), len(statuses(database)))
-    assert set(statuses(database)) == {1}
+    assert (backfill_counts(result), result["compressed"]) == ((20, 20, 0, 0), len(chunk_statuses(database)))
+    assert set(chunk_statuses(database)) == {1}
     assert table_rows(database) == flat_rows(old)

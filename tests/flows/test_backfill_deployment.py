@@ -23,8 +23,8 @@ from flows.reconcile import reconcile
 from infra.display import markdown
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.support.aged import events
 from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, parquet, written
+from tests.support.old_events import old_events
 from tests.support.oracle import flat_rows, table_digest, table_rows
 from tests.support.prefect_server import run_prefect
 from tests.support.programs import BIN
@@ -75,7 +75,7 @@ def test_the_archive(
     configure: Callable[..., Settings], tmp_path: Path,
 ) -> None:  # fmt: skip
     """The worker has no setting of where archives lie: its files are named, as an operator elsewhere would."""
-    send(redis_client, stream, events())
+    send(redis_client, stream, old_events())
     drain(stream)
     digest = table_digest(database)
     configure(keep="30d", retention="archive", archive_url=tmp_path)

@@ -17,9 +17,9 @@ from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.backfill_sources import COLUMNS, as_document, csv_text, flat_columns, ndjson, parquet, written
 from tests.support.command_line import RunSpillway, assert_one_error
-from tests.support.make_files import as_nobody
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.results import backfill_counts
+from tests.support.source_files import as_nobody
 from tests.support.stream_entries import event
 from tests.support.tables import nothing_was_written
 

@@ -18,14 +18,14 @@ from infra.producers.send import send
 from infra.settings import Settings
 from tasks.columns.uuids import NAMESPACE
 from tests.support.backfill_sources import written
-from tests.support.measurements import FORMATS, Measured
+from tests.support.measurements import FORMATS, Measurement
 from tests.support.oracle import table_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 FIRST = datetime(2026, 11, 1, tzinfo=UTC)
 ROWS = [
-    Measured(f"s{n % 7}", int(FIRST.timestamp() + n * 997) * 1_000_000, n, n / 4, Decimal(510 + n).scaleb(-2))
+    Measurement(f"s{n % 7}", int(FIRST.timestamp() + n * 997) * 1_000_000, n, n / 4, Decimal(510 + n).scaleb(-2))
     for n in range(100)
 ]
 MAPPING = """
@@ -67,7 +67,7 @@ def test_the_same_hundred_rows_are_a_hundred_events_in_every_form(
     assert table_rows(database) == expected
 
 
-def flat_entry(row: Measured) -> dict[bytes, bytes]:
+def flat_entry(row: Measurement) -> dict[bytes, bytes]:
     """With a time as no other form has it: seconds since 1970."""
     fields = {
         "sensor": row.sensor,

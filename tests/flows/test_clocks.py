@@ -20,7 +20,7 @@ from infra.producers.send import send
 from infra.servers.ports import free_port
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.programs import BIN
-from tests.support.redis_by_hand import await_answer
+from tests.support.redis_server import await_answer
 from tests.support.stream_entries import event
 
 _LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)

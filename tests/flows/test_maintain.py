@@ -19,7 +19,7 @@ from flows.maintain import maintain
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.support.chunked import asleep, fill, run_job, statuses
+from tests.support.chunk_states import chunk_statuses, fill_weeks, paused_job, run_job
 from tests.support.command_line import RunSpillway
 from tests.support.oracle import crossref_rows, table_digest, table_rows
 from tests.support.real_data import large_file
@@ -68,25 +68,25 @@ def test_real_events_are_compressed_answer_as_before_and_a_late_batch_is_compres
         "compression policy added: after 7 days",
     ]
     run_job(database, "policy_compression")
-    assert set(statuses(database)) == {1}
+    assert set(chunk_statuses(database)) == {1}
     assert answers(database) == before
     assert table_digest(database) == digest
     found = maintain()
     assert (found["ok"], found["changes"]) == (True, [])
     assert found["compression"]["ratio"] >= 5
-    assert found["compression"]["compressed"] == len(found["chunks"]) == len(statuses(database))
+    assert found["compression"]["compressed"] == len(found["chunks"]) == len(chunk_statuses(database))
     assert all(chunk["ratio"] >= 5 for chunk in found["chunks"] if chunk["rows"] > 1_000)
 
     send(redis_client, "crossref-feed", ({b"data": line} for line in late))
     result = drain("crossref-feed")
     assert result["read"] == len(late) == result["inserted"] + result["duplicates"]
     assert table_rows(database) == crossref_rows(lines)
-    partial = statuses(database).count(9)
+    partial = chunk_statuses(database).count(9)
     assert partial > 1
     digest = table_digest(database)
     again = maintain()
     assert len(again["compressed_again"]) == partial
-    assert set(statuses(database)) == {1}
+    assert set(chunk_statuses(database)) == {1}
     assert (again["ok"], again["row_audit"]["missing"], again["compression"]["partial"]) == (True, 0, 0)
     assert again["compression"]["ratio"] >= 5
     assert table_digest(database) == digest
@@ -98,7 +98,7 @@ def test_real_events_are_compressed_answer_as_before_and_a_late_batch_is_compres
 def test_another_interval_layout_or_a_sleeping_job_is_repaired_and_said(
     database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
-    fill(database)
+    fill_weeks(database)
     maintain()
     run_job(database, "policy_compression")
     digest = table_digest(database)
@@ -109,11 +109,11 @@ def test_another_interval_layout_or_a_sleeping_job_is_repaired_and_said(
         "compression policy after 7 days: removed",
         "compression policy added: after 3 days",
     ]
-    assert len(changed["compressed_again"]) == len(statuses(database))
+    assert len(changed["compressed_again"]) == len(chunk_statuses(database))
     query = "SELECT DISTINCT segmentby, orderby FROM timescaledb_information.chunk_compression_settings"
     assert database.execute(query).fetchall() == [("event_type", '"time" DESC')]
     assert table_digest(database) == digest
-    job = asleep(database, "policy_compression")
+    job = paused_job(database, "policy_compression")
     database.execute("SELECT alter_job(%s, scheduled => false)", [job])
     dry = maintain(dry_run=True)
     assert dry["changes"] == [f"compression policy: job {job} was disabled, enabled again"]
@@ -141,15 +141,15 @@ def impatient(database: psycopg.Connection) -> Iterator[None]:
 def test_a_job_that_fails_is_a_violation_with_its_own_words_until_it_works_again(
     servers: Servers, database: psycopg.Connection
 ) -> None:
-    fill(database, weeks=2)
+    fill_weeks(database, weeks=2)
     maintain()
-    job = asleep(database, "policy_compression")
+    job = paused_job(database, "policy_compression")
     wait_for_end(database, job, runs=0)
     with psycopg.connect(servers.settings.database) as other:
         while True:
             decompress(database)
             other.execute("LOCK TABLE events IN ROW EXCLUSIVE MODE")
-            if set(statuses(database)) == {0}:
+            if set(chunk_statuses(database)) == {0}:
                 break
             other.rollback()  # the scheduler had begun a run before it was put to sleep
         runs = wait_for_end(database, job, runs=0)
@@ -193,7 +193,7 @@ def test_on_the_apache_edition_compression_is_one_warning_and_no_failure(
 ) -> None:
     if servers.edition != "Apache":
         pytest.skip("this is not the Apache edition")
-    fill(database)
+    fill_weeks(database)
     found = maintain()
     assert (found["ok"], found["edition"], found["changes"]) == (True, "Apache", [])
     (warning,) = found["warnings"]
@@ -205,7 +205,7 @@ def test_the_report_is_a_table_of_chunks_that_a_person_can_read(
     database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
     configure(keep="30d", compress_after="")
-    fill(database, weeks=2, rows=1_500)
+    fill_weeks(database, weeks=2, rows=1_500)
     maintain(dry_run=True)
     artifact = Artifact.get("maintain")
     assert artifact is not None
@@ -225,7 +225,7 @@ def test_the_report_is_a_table_of_chunks_that_a_person_can_read(
 def test_the_command_prints_the_same_as_a_table_or_as_json_and_its_exit_code_is_the_verdict(
     spillway: RunSpillway, database: psycopg.Connection
 ) -> None:
-    fill(database, weeks=1, rows=10)
+    fill_weeks(database, weeks=1, rows=10)
     code, out, _ = spillway("maintain", "--dry-run", "--json")
     found = json.loads(out.splitlines()[-1])
     assert (code, found["ok"], found["dry_run"]) == (0, True, True)
@@ -251,7 +251,7 @@ def test_a_step_that_fails_keeps_no_other_from_being_done_and_fails_the_run(
 ) -> None:
     """The server refuses a column in both lists; what is past its time goes all the same."""
     configure(compress_segmentby="user_id", compress_orderby="user_id", keep="30d")
-    fill(database, weeks=1, rows=10)
+    fill_weeks(database, weeks=1, rows=10)
     found = maintain(fail=False)
     (violation,) = found["violations"]
     assert violation.startswith("agree on compression: PostgreSQL at ")
@@ -267,11 +267,11 @@ def nothing_set(connection: psycopg.Connection) -> bool:
 def test_a_dry_run_says_all_and_changes_nothing(
     servers: Servers, database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    fill(database)
-    digest, chunks = table_digest(database), statuses(database)
+    fill_weeks(database)
+    digest, chunks = table_digest(database), chunk_statuses(database)
     configure(keep="30d", retention="archive", archive_url=tmp_path / "archive")
     found = maintain(dry_run=True)
-    assert (table_digest(database), statuses(database)) == (digest, chunks)
+    assert (table_digest(database), chunk_statuses(database)) == (digest, chunks)
     assert nothing_set(database)
     assert database.execute("SELECT count(*) FROM spillway.drops").fetchone() == (0,)
     assert not (tmp_path / "archive").exists()

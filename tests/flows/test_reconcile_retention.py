@@ -18,9 +18,9 @@ from flows.reconcile import reconcile
 from infra.producers.send import send
 from infra.settings import Settings
 from tasks.ledger.merge_ranges import merge_ranges
-from tests.support.aged import events
-from tests.support.chunked import run_job
+from tests.support.chunk_states import run_job
 from tests.support.command_line import RunSpillway
+from tests.support.old_events import old_events
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.stream_entries import event
 
@@ -38,7 +38,7 @@ def look(stream: str, repair: bool = False) -> tuple[int, int, list[tuple[str, i
 @pytest.fixture
 def sent(redis_client: redis.Redis, database: psycopg.Connection, stream: str) -> list[dict[bytes, bytes]]:
     """Events of 60 days that a drain has put into the table; one of ten came twice."""
-    entries = events()
+    entries = old_events()
     entries += entries[::10]
     send(redis_client, stream, entries)
     drain(stream)

@@ -22,8 +22,8 @@ from infra.producers.send import send
 from infra.settings import Settings
 from tasks.maintain.check import slowest_load
 from tasks.maintain.maintain_report import VIOLATION_EVENT
-from tests.support.aged import chunk_ends, events, kept, on_record
-from tests.support.chunked import only_job, run_job
+from tests.support.chunk_states import only_job, run_job
+from tests.support.old_events import chunk_ends, old_events, recorded_drops, rows_within
 from tests.support.oracle import Key, Row, flat_rows, ledger_sums, table_rows
 from tests.support.processes import Drain
 from tests.support.servers import Servers
@@ -43,12 +43,12 @@ def test_whole_chunks_past_the_horizon_go_and_all_else_stays(
 ) -> None:
     configure(keep="30d", retention=way, archive_url=tmp_path)
     ranges = chunk_ends(database)
-    left = kept(drained, ranges, timedelta(days=30))
+    left = rows_within(drained, ranges, timedelta(days=30))
     assert 0 < len(left) < len(drained)
     found = maintain()
     assert table_rows(database) == left
     gone = len(drained) - len(left)
-    assert (found["ok"], sum(one["rows"] for one in found["dropped"]), on_record(database)) == (True, gone, gone)
+    assert (found["ok"], sum(one["rows"] for one in found["dropped"]), recorded_drops(database)) == (True, gone, gone)
     assert found["row_audit"] | {"since": None} == {
         "since": None, "inserted": len(drained), "rows": len(left), "dropped": gone, "checked": True, "missing": 0,
     }  # fmt: skip
@@ -99,7 +99,7 @@ def test_the_databases_own_job_is_set_changed_woken_and_removed_and_drops(
     assert maintain(fail=False)["changes"] == [f"retention policy: job {job} was disabled, enabled again"]
     ranges = chunk_ends(database)
     run_job(database, "policy_retention")
-    left = kept(drained, ranges, timedelta(days=30)) if len(ranges) > 5 else table_rows(database)
+    left = rows_within(drained, ranges, timedelta(days=30)) if len(ranges) > 5 else table_rows(database)
     assert table_rows(database) == left
     assert min(key[1] for key in left) > datetime.now(UTC) - timedelta(days=38)
     found = maintain()
@@ -183,7 +183,7 @@ def test_a_chunk_in_use_waits_for_the_next_run_and_its_user_is_not_disturbed(
     # Without a policy: its job would wait for that user too, and everybody else for the job.
     configure(keep="30d", retries="1", compress_after="")
     ranges = chunk_ends(database)
-    left = kept(drained, ranges, timedelta(days=30))
+    left = rows_within(drained, ranges, timedelta(days=30))
     with psycopg.connect(servers.settings.database) as other:
         ((oldest,),) = other.execute("SELECT min(c::text) FROM show_chunks('events') AS c").fetchall()
         other.execute(f"LOCK TABLE {oldest} IN {mode} MODE")
@@ -193,7 +193,7 @@ def test_a_chunk_in_use_waits_for_the_next_run_and_its_user_is_not_disturbed(
     assert any("others use it all the time; the next run tries again" in text for text in found["warnings"])
     held = [key for key in table_rows(database) if key not in left]
     assert 0 < len(held) < len(drained) - len(left)
-    assert on_record(database) == len(drained) - len(left) - len(held)
+    assert recorded_drops(database) == len(drained) - len(left) - len(held)
     assert maintain()["ok"]
     assert table_rows(database) == left
 
@@ -204,7 +204,7 @@ def test_drains_of_late_events_beside_maintenance_lose_nothing(
 ) -> None:  # fmt: skip
     """Chunks are dropped and compressed while drains write to them: each event is there, or dropped and counted."""
     configure(keep="30d", compress_after="7d")
-    entries = [event for first in range(6) for event in events(first=first * 100_000, per_day=80)]
+    entries = [event for first in range(6) for event in old_events(first=first * 100_000, per_day=80)]
     send(redis_client, stream, entries[:1_000])
     drain(stream)
     send(redis_client, stream, entries[1_000:])
@@ -230,7 +230,7 @@ def test_drains_of_late_events_beside_maintenance_lose_nothing(
     assert there.items() <= rows.items()
     horizon = datetime.now(UTC) - timedelta(days=30)
     assert {key for key in rows if key[1] > horizon} <= there.keys()
-    assert len(there) + on_record(database) == len(rows)
+    assert len(there) + recorded_drops(database) == len(rows)
     assert last["row_audit"]["missing"] == 0
 
 
@@ -258,4 +258,4 @@ def test_a_check_that_cannot_be_made_says_what_was_done_before(
             maintain()
     finally:
         database.execute("ALTER TABLE spillway.ledger RENAME COLUMN others TO seconds")
-    assert 0 < on_record(database) == len(drained) - len(table_rows(database))
+    assert 0 < recorded_drops(database) == len(drained) - len(table_rows(database))

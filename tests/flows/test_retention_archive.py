@@ -17,8 +17,8 @@ from infra.settings import Settings
 from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import archive_names, load_manifest
 from tasks.archive.verify import unlisted_files
-from tests.support.aged import chunk_ends, on_record
-from tests.support.archives import as_rows, by_pandas
+from tests.support.archives import as_rows, rows_by_pandas
+from tests.support.old_events import chunk_ends, recorded_drops
 from tests.support.oracle import Key, Row, table_digest, table_rows
 from tests.support.stream_entries import event
 
@@ -30,10 +30,10 @@ def test_the_way_back_from_archive_to_flow_keeps_what_is_on_record(
 ) -> None:
     configure(keep="45d", retention="archive", archive_url=tmp_path)
     maintain()
-    first = on_record(database)
+    first = recorded_drops(database)
     configure(keep="30d", retention="flow")
     maintain()
-    assert 0 < first < on_record(database)
+    assert 0 < first < recorded_drops(database)
     configure(keep="")
     found = maintain()
     assert (found["ok"], found["row_audit"]["inserted"]) == (True, len(drained))
@@ -78,7 +78,7 @@ def test_what_is_to_be_archived_by_its_age_is_archived_before_it_is_dropped(
     assert (told["archived"], len(told["dropped"])) == (found["archived"], len(found["dropped"]))
     assert len(found["archived"]) == len(old) > len(found["dropped"]) > 0
     root = open_root(str(tmp_path))
-    archived = as_rows(by_pandas(tmp_path, [load_manifest(root, name) for name in archive_names(root)]))
+    archived = as_rows(rows_by_pandas(tmp_path, [load_manifest(root, name) for name in archive_names(root)]))
     assert archived | table_rows(database) == drained
 
 
@@ -98,6 +98,6 @@ def test_a_chunk_that_stays_and_gets_late_rows_has_one_archive_and_not_one_for_e
     assert len(manifests) == before
     assert unlisted_files(root, manifests) == []
     there = table_rows(database)
-    archived = as_rows(by_pandas(tmp_path, manifests))
+    archived = as_rows(rows_by_pandas(tmp_path, manifests))
     assert archived == {key: there[key] for key in archived}
     assert sum(key[0].endswith(("7a120", "7a121", "7a122")) for key in archived) == 3

@@ -14,9 +14,9 @@ from flows.drain import drain
 from flows.maintain import maintain
 from infra.producers.send import send
 from infra.settings import Settings
-from tests.support.aged import events
 from tests.support.backfill_sources import csv_text, flat_columns, written
 from tests.support.command_line import RunSpillway
+from tests.support.old_events import old_events
 from tests.support.oracle import flat_rows, table_digest, table_rows
 from tests.support.stream_entries import event
 
@@ -60,7 +60,7 @@ def test_an_archive_comes_back(
     url: str, spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Configure, tmp_path: Path,
 ) -> None:  # fmt: skip
-    send(redis_client, stream, events())
+    send(redis_client, stream, old_events())
     drain(stream)
     before, digest = table_rows(database), table_digest(database)
     configure(keep="30d", retention="archive", archive_url=tmp_path / "archive", compress_after="")

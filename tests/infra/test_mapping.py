@@ -9,7 +9,7 @@ import pytest
 from infra.errors.exceptions import Terminal
 from infra.mapping import FLAT, JSON, ColumnSource, Mapping, load_mappings
 from infra.settings import PROJECT_ROOT
-from tests.support.make_entries import decoded_json
+from tests.support.decoded_entries import decoded_json
 
 STREAM = {
     "layout": '"json"',

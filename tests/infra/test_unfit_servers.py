@@ -21,7 +21,7 @@ from infra.versions import unfit_database, unfit_redis
 from tasks.preflight.server_versions import check_servers
 from tasks.streams.tail import find_streams
 from tests.support.instances import free_port
-from tests.support.redis_by_hand import REDIS, await_answer, plain, refusal, run, settings_of
+from tests.support.redis_server import REDIS, await_answer, redis_port, refusal, run_spillway, settings_of
 from tests.support.servers import Servers
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
@@ -32,7 +32,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int
     """Two nodes of one Redis Cluster, each with half of the slots."""
     folder = tmp_path_factory.mktemp("cluster")
     options = ("--cluster-enabled", "yes")
-    with plain(folder / "a", *options) as a, plain(folder / "b", *options) as b:
+    with redis_port(folder / "a", *options) as a, redis_port(folder / "b", *options) as b:
         with redis.Redis(port=a) as first, redis.Redis(port=b) as second:
             first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
             second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
@@ -66,7 +66,7 @@ def test_a_node_of_a_cluster_is_refused_by_every_command_before_anything_is_read
         ["up"],
         ["status"],
     ):
-        done = run(url, *command, **variables)
+        done = run_spillway(url, *command, **variables)
         assert done.returncode == 1, command
         assert "node of a Redis Cluster" in done.stderr, (command, done.stderr)
         assert "Traceback" not in done.stderr
@@ -98,7 +98,7 @@ def test_a_sentinel_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_replica_is_drained_with_a_warning(tmp_path: Path, database: psycopg.Connection) -> None:
-    with plain(tmp_path / "primary") as primary, plain(tmp_path / "replica") as port:
+    with redis_port(tmp_path / "primary") as primary, redis_port(tmp_path / "replica") as port:
         with redis.Redis(port=port) as client:
             client.replicaof("127.0.0.1", primary)
             deadline = time.monotonic() + 20

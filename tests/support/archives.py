@@ -53,7 +53,9 @@ def awkward_events(start: datetime = THURSDAY) -> list[Event]:
     return [*events, *(event(1_000 + n, moment) for n, moment in enumerate(edges))]
 
 
-def many(count: int, start: datetime = THURSDAY, first: int = 0, span: timedelta = timedelta(days=7)) -> list[Event]:
+def plain_events(
+    count: int, start: datetime = THURSDAY, first: int = 0, span: timedelta = timedelta(days=7)
+) -> list[Event]:
     """Ordinary events, spread over `span`."""
     return [
         event(first + n, start + span * n / count, f"type-{n % 7}", f"user-{n % 50}", json.dumps({"n": first + n}))
@@ -61,7 +63,7 @@ def many(count: int, start: datetime = THURSDAY, first: int = 0, span: timedelta
     ]
 
 
-def insert(connection: psycopg.Connection, events: Iterable[Event]) -> None:
+def insert_events(connection: psycopg.Connection, events: Iterable[Event]) -> None:
     with connection.cursor().copy("COPY events (time, event_id, event_type, user_id, properties) FROM STDIN") as copy:
         for row in events:
             copy.write_row(row)
@@ -75,13 +77,13 @@ def chunks(connection: psycopg.Connection) -> list[Chunk]:
     return [Chunk(*row) for row in connection.execute(query)]
 
 
-def the_chunk(connection: psycopg.Connection) -> Chunk:
+def only_chunk(connection: psycopg.Connection) -> Chunk:
     (chunk,) = chunks(connection)
     return chunk
 
 
 @contextmanager
-def compression(connection: psycopg.Connection) -> Iterator[None]:
+def compressible(connection: psycopg.Connection) -> Iterator[None]:
     """While the block runs, chunks can be compressed; at its end the table is empty and as it was."""
     connection.execute("ALTER TABLE events SET (timescaledb.compress, timescaledb.compress_orderby = 'time')")
     try:
@@ -97,14 +99,14 @@ def compress(connection: psycopg.Connection, chunk: Chunk) -> None:
     )
 
 
-def in_order(connection: psycopg.Connection) -> list[Event]:
+def rows_in_order(connection: psycopg.Connection) -> list[Event]:
     """The rows of the table by time and id, `properties` as the text that the server makes of them."""
     connection.execute("SET TimeZone = 'UTC'")
     query = "SELECT time, event_id::text, event_type, user_id, properties::text FROM events ORDER BY time, event_id"
     return connection.execute(query).fetchall()
 
 
-def by_pandas(folder: Path | str, manifests: Sequence[Manifest]) -> list[Event]:
+def rows_by_pandas(folder: Path | str, manifests: Sequence[Manifest]) -> list[Event]:
     """The rows of archives as pandas reads their files, by time and id."""
     rows: list[Event] = []
     for manifest in manifests:

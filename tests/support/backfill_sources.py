@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.support.make_files import zstd
+from tests.support.source_files import zstd
 
 COLUMNS = ("time", "event_id", "event_type", "user_id", "properties")
 Event = Mapping[bytes, bytes]

@@ -20,7 +20,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """A row. `at`: microseconds since 1970."""
 
     sensor: str
@@ -34,7 +34,7 @@ class Measured:
         return EPOCH + timedelta(microseconds=self.at)
 
 
-def table(rows: list[Measured], unit: str, zone: str | None = None) -> pa.Table:
+def table(rows: list[Measurement], unit: str, zone: str | None = None) -> pa.Table:
     micros = pa.array([row.at for row in rows], pa.int64()).view(pa.timestamp("us"))
     return pa.table(
         {
@@ -48,8 +48,8 @@ def table(rows: list[Measured], unit: str, zone: str | None = None) -> pa.Table:
     )
 
 
-def parquet(unit: str, zone: str | None = None, **options: Any) -> Callable[[list[Measured]], bytes]:
-    def write(rows: list[Measured]) -> bytes:
+def parquet(unit: str, zone: str | None = None, **options: Any) -> Callable[[list[Measurement]], bytes]:
+    def write(rows: list[Measurement]) -> bytes:
         out = io.BytesIO()
         pq.write_table(table(rows, unit, zone), out, **options)
         return out.getvalue()
@@ -57,7 +57,7 @@ def parquet(unit: str, zone: str | None = None, **options: Any) -> Callable[[lis
     return write
 
 
-def arrow_csv(rows: list[Measured]) -> bytes:
+def arrow_csv(rows: list[Measurement]) -> bytes:
     """With the numbers as text: a whole float is `42` here and `42.0` everywhere else."""
     out = io.BytesIO()
     numbers = pa.array([repr(row.reading) for row in rows], pa.string())
@@ -65,19 +65,19 @@ def arrow_csv(rows: list[Measured]) -> bytes:
     return out.getvalue()
 
 
-def frame(rows: list[Measured], zone: str | None = None) -> pd.DataFrame:
+def frame(rows: list[Measurement], zone: str | None = None) -> pd.DataFrame:
     found = pd.DataFrame([row.__dict__ for row in rows])
     found["at"] = pd.DatetimeIndex(np.array(found["at"], "datetime64[us]"), tz=zone)
     found["more"] = [json.dumps({"n": row.number}) for row in rows]
     return found
 
 
-def pandas_csv(zone: str | None) -> Callable[[list[Measured]], bytes]:
+def pandas_csv(zone: str | None) -> Callable[[list[Measurement]], bytes]:
     return lambda rows: frame(rows, zone).to_csv(index=False).encode()
 
 
-def json_lines(spell: Callable[[datetime], Any]) -> Callable[[list[Measured]], bytes]:
-    def write(rows: list[Measured]) -> bytes:
+def json_lines(spell: Callable[[datetime], Any]) -> Callable[[list[Measurement]], bytes]:
+    def write(rows: list[Measurement]) -> bytes:
         lines = []
         for row in rows:
             document = {"sensor": row.sensor, "at": spell(row.moment), "number": row.number, "reading": row.reading}
@@ -93,7 +93,7 @@ def duckdb_spelling(moment: datetime) -> str:
     return text.rstrip("0").rstrip(".")
 
 
-FORMATS: dict[str, tuple[str, int, Callable[[list[Measured]], bytes]]] = {
+FORMATS: dict[str, tuple[str, int, Callable[[list[Measurement]], bytes]]] = {
     # name: (ending, the microseconds that a time of it is a multiple of, writer)
     "Parquet, ms": ("parquet", 1000, parquet("ms")),
     "Parquet, us": ("parquet", 1, parquet("us")),

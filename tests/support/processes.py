@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.support.points import Point
+    from tests.support.pause_points import Point
 
 # Forked from a process that has imported the flow already: a kill then falls into the drain, not into its imports.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["flows.drain", "flows.redrive", "flows.backfill", "tests.support.points"])
+_CONTEXT.set_forkserver_preload(["flows.drain", "flows.redrive", "flows.backfill", "tests.support.pause_points"])
 
 
 @dataclass(frozen=True)
@@ -165,13 +165,13 @@ def _drain(
     from flows.cli.prefect_api import translate_prefect_errors
     from infra.settings import settings
     from tasks.base.progress import ProgressEvent, Retry, subscribe
-    from tests.support import points
+    from tests.support import pause_points
 
     settings.cache_clear()
     if harness.delays:
-        points.hurry(harness.delays)
+        pause_points.shorten_retries(harness.delays)
     if harness.point:
-        points.stop_at(harness.point)
+        pause_points.stop_at_point(harness.point)
     retries: list[str] = []
 
     def note(news: ProgressEvent) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.world import World
-from tests.support.points import FREQUENT, POINTS, Point
+from tests.support.pause_points import FREQUENT, POINTS, Point
 from tests.support.processes import Drain, Outcome
 
 # A drain of the campaign lives for about so long where nothing disturbs it.

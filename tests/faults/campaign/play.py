@@ -14,7 +14,7 @@ from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.texts import SECRETS, wrong_retry, wrong_text
 from tests.faults.campaign.verdict import Verdict, judge
 from tests.faults.campaign.world import DELAYS, World
-from tests.support.points import Point
+from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness, Outcome
 
 _BATCH_ROWS = (100, 400)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from prefect.states import Cancelled, Cancelling, Crashed
 
 from tests.faults.campaign.fault import Fault, any_point
-from tests.support.points import Point
+from tests.support.pause_points import Point
 from tests.support.processes import Drain, Outcome
 
 

@@ -11,7 +11,7 @@ from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.produce import Produced, endless
 from tests.faults.campaign.world import DELAYS, World
-from tests.support.points import Point
+from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness, Outcome
 
 _TAIL_ENTRIES = 300

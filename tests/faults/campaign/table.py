@@ -14,7 +14,7 @@ from tests.faults.campaign.fault import Fault, any_time
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.produce import MARK
 from tests.faults.campaign.world import World
-from tests.support.points import Point
+from tests.support.pause_points import Point
 from tests.support.processes import Drain, Outcome
 
 _MARKED = 40  # entries that a constraint or trigger is about, among the 2,000 of a fault

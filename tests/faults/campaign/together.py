@@ -10,7 +10,7 @@ from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.processes import errors
 from tests.faults.campaign.world import DELAYS
-from tests.support.points import Point
+from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness, Outcome
 
 _MEND: dict[str, Any] = {"field": "properties", "changes": {"properties": "{}"}}

@@ -11,7 +11,7 @@ from infra.servers.process import ProcessEngine
 from tests.faults.campaign.fault import Fault, any_point
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.world import World
-from tests.support.points import Point
+from tests.support.pause_points import Point
 from tests.support.processes import Drain
 
 _OTHER_DATABASE = 15

@@ -17,7 +17,7 @@ from prefect.states import Cancelling
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.leg import Leg
 from tests.faults.campaign.world import World
-from tests.support.points import Point
+from tests.support.pause_points import Point
 from tests.support.processes import Drain, Outcome
 
 _SECONDS = 90  # until a worker has started a run, or until Prefect knows that it has ended

@@ -13,7 +13,7 @@ from infra.settings import Settings
 from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import Manifest, manifest_path
 from tasks.archive.write_chunk import archive_chunk
-from tests.support.archives import THURSDAY, chunks, event, insert, many
+from tests.support.archives import THURSDAY, chunks, event, insert_events, plain_events
 from tests.support.command_line import RunSpillway
 
 
@@ -27,7 +27,7 @@ def spillway(command_line: RunSpillway) -> RunSpillway:
 def archives(database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]) -> list[Manifest]:
     """Two archives, 1,200 rows and one, below `tmp_path`, which is the one that is set."""
     configure(archive_url=tmp_path)
-    insert(database, [*many(1_200), event(1, THURSDAY.replace(month=3))])
+    insert_events(database, [*plain_events(1_200), event(1, THURSDAY.replace(month=3))])
     return [archive_chunk(database, chunk, open_root(str(tmp_path))) for chunk in chunks(database)]
 
 

@@ -15,7 +15,7 @@ from infra.servers.external import ExternalEngine
 from infra.settings import Settings
 from infra.urls import read_redis_url
 from tasks.streams.tail import find_streams
-from tests.support.redis_by_hand import REDIS, plain, run, settings_of
+from tests.support.redis_server import REDIS, redis_port, run_spillway, settings_of
 from tests.support.servers import Servers
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server 
 
 def test_a_unix_socket_a_user_and_a_database_number_work_in_every_client(tmp_path: Path) -> None:
     socket = tmp_path / "r.sock"
-    with plain(tmp_path, "--unixsocket", str(socket)) as port:
+    with redis_port(tmp_path, "--unixsocket", str(socket)) as port:
         with redis.Redis(port=port, db=2) as client:
             send(client, "s", [{b"data": b"x"}])
             client.acl_setuser("ann@example", enabled=True, passwords=["+p/w?#@"], keys=["*"], commands=["+@all"])
@@ -31,7 +31,7 @@ def test_a_unix_socket_a_user_and_a_database_number_work_in_every_client(tmp_pat
         with redis_client(settings_of(url)) as client:
             assert find_streams(client, ["s"])[0] == ["s"]
             assert client.acl_whoami() in ("ann@example", b"ann@example")
-        assert run(url, "redis-cli", "XLEN", "s").stdout.strip() in ("1", "(integer) 1")
+        assert run_spillway(url, "redis-cli", "XLEN", "s").stdout.strip() in ("1", "(integer) 1")
         assert read_redis_url(url).where == str(socket)
         redis_of_it = ExternalEngine(settings_of(url, database_url="postgresql://127.0.0.1:1/d")).status()[1]
         assert (redis_of_it.state, redis_of_it.port) == ("healthy", 0)
@@ -39,7 +39,7 @@ def test_a_unix_socket_a_user_and_a_database_number_work_in_every_client(tmp_pat
 
 @pytest.mark.parametrize("user", ["default", "ann"])
 def test_status_distinguishes_a_server_that_refuses_us_from_one_that_is_away(tmp_path: Path, user: str) -> None:
-    with plain(tmp_path) as port, redis.Redis(port=port) as client:
+    with redis_port(tmp_path) as port, redis.Redis(port=port) as client:
         client.acl_setuser("ann", enabled=True, passwords=["+right"], commands=["+@all"])
         client.config_set("requirepass", "right")
         client.auth("right")

@@ -12,7 +12,7 @@ import pytest
 from infra.connections.clients import redis_client
 from infra.errors.exceptions import Terminal
 from tests.support.instances import free_port
-from tests.support.redis_by_hand import REDIS, plain, refusal, run, settings_of
+from tests.support.redis_server import REDIS, redis_port, refusal, run_spillway, settings_of
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
 
@@ -48,7 +48,7 @@ def tls_port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         "--tls-auth-clients",
         "no",
     ]
-    with plain(folder, *options) as port:
+    with redis_port(folder, *options) as port:
         yield tls, port
 
 
@@ -59,7 +59,7 @@ def test_a_private_authority_and_its_options_work_here_and_in_redis_cli(
         url = f"rediss://127.0.0.1:{tls_port[0]}/3?{query}"
         with redis_client(settings_of(url)) as client:
             client.set("key", query)
-        done = run(url, "redis-cli", "GET", "key")
+        done = run_spillway(url, "redis-cli", "GET", "key")
         assert (done.returncode, done.stdout.strip()) == (0, query), done.stderr
 
 
@@ -84,13 +84,13 @@ def test_a_server_that_wants_a_certificate_gets_it_here_and_in_redis_cli(certifi
     tls = free_port()
     options = ["--tls-port", str(tls), "--tls-cert-file", f"{certificates}/server.pem", "--tls-key-file"]
     options += [f"{certificates}/server.key", "--tls-ca-cert-file", f"{certificates}/ca.pem"]
-    with plain(tmp_path / "mutual", *options):
+    with redis_port(tmp_path / "mutual", *options):
         url = f"rediss://localhost:{tls}/0?ssl_ca_certs={certificates}/ca.pem"
         assert "ssl_certfile=FILE" in str(refusal(url))
         url += f"&ssl_certfile={certificates}/client.pem&ssl_keyfile={certificates}/client.key"
         with redis_client(settings_of(url)) as client:
             assert client.ping()
-        assert run(url, "redis-cli", "ping").stdout == "PONG\n"
+        assert run_spillway(url, "redis-cli", "ping").stdout == "PONG\n"
 
 
 def test_a_file_of_certificates_that_is_not_there_is_named_by_its_parameter() -> None:

@@ -22,7 +22,7 @@ from tasks.archive.manifest import BadArchive, Manifest, archive_names, load_man
 from tasks.archive.supersede import supersede
 from tasks.archive.verify import verify
 from tasks.archive.write_chunk import archive_chunk
-from tests.support.archives import content_hash, in_order, insert, many, the_chunk
+from tests.support.archives import content_hash, insert_events, only_chunk, plain_events, rows_in_order
 
 Alter = Callable[[str], None]
 ADD_TENANT = "ALTER TABLE events ADD COLUMN tenant text NOT NULL DEFAULT 'acme'"
@@ -30,7 +30,7 @@ ADD_TENANT = "ALTER TABLE events ADD COLUMN tenant text NOT NULL DEFAULT 'acme'"
 
 @pytest.fixture
 def rows(database: psycopg.Connection) -> Iterator[psycopg.Connection]:
-    insert(database, many(100))
+    insert_events(database, plain_events(100))
     yield database
     database.execute("ALTER TABLE events DROP COLUMN IF EXISTS tenant, DROP COLUMN IF EXISTS org")
 
@@ -42,14 +42,14 @@ def tenants(folder: Path, manifest: Manifest) -> set[str]:
 def test_without_other_columns_an_archive_is_as_it_always_was(
     rows: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
-    manifest = archive_chunk(rows, the_chunk(rows), root)
+    manifest = archive_chunk(rows, only_chunk(rows), root)
     plain = json.loads((folder / manifest_path(manifest.name)).read_text())
     assert plain["format"] == 1
     assert plain.keys() == {
         "archived_at", "chunk", "content_hash", "files", "format", "hypertable", "max_time", "min_time", "rows",
         "sha256",
     }  # fmt: skip
-    assert manifest.name == f"20240104T000000Z_20240111T000000Z_{content_hash(in_order(rows))}"
+    assert manifest.name == f"20240104T000000Z_20240111T000000Z_{content_hash(rows_in_order(rows))}"
     schema = pq.read_schema(folder / manifest.files[0].path)
     assert {field.name: str(field.type) for field in schema} == {
         "time": "timestamp[us, tz=UTC]", "event_id": "extension<arrow.uuid>", "event_type": "string",
@@ -66,8 +66,8 @@ def test_a_manifest_names_each_column_with_its_type(
     alter("""CREATE TYPE users.mood AS ENUM ('sad'); ALTER TABLE events ADD COLUMN gone int;
              ALTER TABLE events DROP COLUMN gone, ADD COLUMN "Mood %s" users.mood, ADD COLUMN price numeric(12,3),
                 ADD COLUMN doubled numeric(14,3) GENERATED ALWAYS AS (price * 2) STORED""")
-    insert(database, many(10))
-    manifest = archive_chunk(database, the_chunk(database), root)
+    insert_events(database, plain_events(10))
+    manifest = archive_chunk(database, only_chunk(database), root)
     plain = json.loads((folder / manifest_path(manifest.name)).read_text())
     assert (plain["format"], load_manifest(root, manifest.name)) == (2, manifest)
     assert [(one["name"], one["type"], one["generated"]) for one in plain["columns"][5:]] == [
@@ -85,9 +85,9 @@ def test_the_session_of_the_caller_changes_no_text(
              '1 year -2 mons', ADD COLUMN raw bytea[] DEFAULT '{"\\\\x00ff"}',
              ADD COLUMN f float8[] DEFAULT '{0.1,1e-5}', ADD COLUMN paid money DEFAULT '12.34',
              ADD COLUMN of regclass DEFAULT 'public.events'""")
-    insert(database, many(10))
+    insert_events(database, plain_events(10))
     alter("UPDATE events SET at = '2024-02-01 12:00+00' WHERE user_id <> 'user-1'")
-    chunk = the_chunk(database)
+    chunk = only_chunk(database)
     first = archive_chunk(database, chunk, root)
     for setting in ("TimeZone = 'Pacific/Kiritimati'", "client_encoding = 'LATIN1'", "DateStyle = 'German'",
                     "IntervalStyle = 'iso_8601'", "bytea_output = 'escape'", "extra_float_digits = -5",
@@ -101,21 +101,21 @@ def test_the_session_of_the_caller_changes_no_text(
 def test_a_column_added_between_archive_and_drop_keeps_the_chunk(
     rows: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
-    chunk = the_chunk(rows)
+    chunk = only_chunk(rows)
     manifest = archive_chunk(rows, chunk, root)
     rows.execute(ADD_TENANT)
-    before = in_order(rows)
+    before = rows_in_order(rows)
     assert drop_archived(rows, chunk, manifest, root) == "changed"
-    assert (the_chunk(rows), in_order(rows)) == (chunk, before)
+    assert (only_chunk(rows), rows_in_order(rows)) == (chunk, before)
     second = archive_chunk(rows, chunk, root)
     assert (second.rows, tenants(folder, second)) == (100, {"acme"})
     assert drop_archived(rows, chunk, second, root) == "dropped"
     assert archive_names(root) == [second.name]  # the first is superfluous: all of its rows are in the second
-    assert in_order(rows) == []
+    assert rows_in_order(rows) == []
 
 
 def test_a_renamed_or_retyped_column_is_another_one(rows: psycopg.Connection, root: ArchiveRoot) -> None:
-    chunk = the_chunk(rows)
+    chunk = only_chunk(rows)
     rows.execute(ADD_TENANT)
     first = archive_chunk(rows, chunk, root)
     rows.execute("ALTER TABLE events RENAME COLUMN tenant TO org")
@@ -130,7 +130,7 @@ def test_a_renamed_or_retyped_column_is_another_one(rows: psycopg.Connection, ro
 
 
 def test_a_chunk_that_stays_is_archived_again_with_its_new_column(rows: psycopg.Connection, root: ArchiveRoot) -> None:
-    chunk = the_chunk(rows)
+    chunk = only_chunk(rows)
     archive_chunk(rows, chunk, root)
     assert to_archive(rows, root, timedelta(days=1)) == []
     rows.execute(ADD_TENANT)
@@ -143,7 +143,7 @@ def test_a_chunk_that_stays_is_archived_again_with_its_new_column(rows: psycopg.
 def test_another_value_of_a_users_column_is_seen_in_the_table_and_in_the_files(
     rows: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
-    chunk = the_chunk(rows)
+    chunk = only_chunk(rows)
     rows.execute(ADD_TENANT)
     manifest = archive_chunk(rows, chunk, root)
     rows.execute("UPDATE events SET tenant = 'acmé' WHERE event_id = (SELECT event_id FROM events LIMIT 1)")
@@ -163,9 +163,9 @@ def test_another_value_of_a_users_column_is_seen_in_the_table_and_in_the_files(
 def test_a_column_that_was_added_and_dropped_again_is_no_obstacle(rows: psycopg.Connection, root: ArchiveRoot) -> None:
     rows.execute(ADD_TENANT)
     rows.execute("ALTER TABLE events DROP COLUMN tenant")
-    chunk = the_chunk(rows)
+    chunk = only_chunk(rows)
     assert drop_archived(rows, chunk, archive_chunk(rows, chunk, root), root) == "dropped"
-    assert in_order(rows) == []
+    assert rows_in_order(rows) == []
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_a_table_without_one_of_our_columns_keeps_its_chunks(
     database: psycopg.Connection,
     root: ArchiveRoot,
 ) -> None:
-    insert(database, many(100))
+    insert_events(database, plain_events(100))
     alter(f"DROP INDEX events_properties_idx; {change}")
     with pytest.raises(Terminal, match=f"{said}; the chunk stays with all its rows"):
-        archive_chunk(database, the_chunk(database), root)
+        archive_chunk(database, only_chunk(database), root)
     assert archive_names(root) == []

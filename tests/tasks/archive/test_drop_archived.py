@@ -25,15 +25,15 @@ from tests.support.archives import (
     MICROSECOND,
     THURSDAY,
     awkward_events,
-    by_pandas,
     chunks,
     compress,
-    compression,
+    compressible,
     event,
-    in_order,
-    insert,
-    many,
-    the_chunk,
+    insert_events,
+    only_chunk,
+    plain_events,
+    rows_by_pandas,
+    rows_in_order,
 )
 from tests.support.servers import Servers
 
@@ -48,14 +48,14 @@ def session(servers: Servers) -> Iterator[psycopg.Connection]:
 
 def test_only_the_archived_chunk_goes(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> None:
     neighbours = [event(1, THURSDAY - MICROSECOND), event(2, THURSDAY + WEEK)]
-    insert(database, [*neighbours, *awkward_events()])
-    before, chunk, rows = chunks(database)[0], chunks(database)[1], in_order(database)
+    insert_events(database, [*neighbours, *awkward_events()])
+    before, chunk, rows = chunks(database)[0], chunks(database)[1], rows_in_order(database)
     manifest = archive_chunk(database, chunk, root)
     assert drop_archived(database, chunk, manifest, root) == "dropped"
-    assert in_order(database) == [rows[0], rows[-1]]
+    assert rows_in_order(database) == [rows[0], rows[-1]]
     assert before in chunks(database)
     assert chunk not in chunks(database)
-    assert by_pandas(folder, [manifest]) == rows[1:-1]
+    assert rows_by_pandas(folder, [manifest]) == rows[1:-1]
 
 
 def test_a_compressed_chunk_goes_too_with_all_that_belongs_to_it(
@@ -63,13 +63,13 @@ def test_a_compressed_chunk_goes_too_with_all_that_belongs_to_it(
 ) -> None:
     if servers.edition != "Community":
         pytest.skip("compression needs the Community edition")
-    with compression(database):
-        insert(database, many(500))
-        compress(database, the_chunk(database))
-        insert(database, many(10, first=1_000))
-        manifest = archive_chunk(database, the_chunk(database), root)
-        assert drop_archived(database, the_chunk(database), manifest, root) == "dropped"
-        assert in_order(database) == []
+    with compressible(database):
+        insert_events(database, plain_events(500))
+        compress(database, only_chunk(database))
+        insert_events(database, plain_events(10, first=1_000))
+        manifest = archive_chunk(database, only_chunk(database), root)
+        assert drop_archived(database, only_chunk(database), manifest, root) == "dropped"
+        assert rows_in_order(database) == []
         left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'compress\\_hyper\\_%\\_chunk'"
         assert database.execute(left).fetchone() == (0,)
 
@@ -88,48 +88,48 @@ def test_what_changed_since_the_archive_keeps_the_chunk_until_it_is_archived_ane
     change: str, database: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
     # None on the last two days, so that a late row can have a day of its own.
-    insert(database, many(400, span=timedelta(days=5)))
-    chunk = the_chunk(database)
+    insert_events(database, plain_events(400, span=timedelta(days=5)))
+    chunk = only_chunk(database)
     manifest = archive_chunk(database, chunk, root)
     database.execute(change)
-    rows = in_order(database)
+    rows = rows_in_order(database)
     assert drop_archived(database, chunk, manifest, root) == "changed"
-    assert in_order(database) == rows
+    assert rows_in_order(database) == rows
     again = archive_chunk(database, chunk, root)
     assert again.name != manifest.name
     assert drop_archived(database, chunk, again, root) == "dropped"
     assert chunks(database) == []
-    assert by_pandas(folder, [again]) == rows
+    assert rows_by_pandas(folder, [again]) == rows
 
 
 def test_a_chunk_that_is_not_there_any_more_is_gone(database: psycopg.Connection, root: ArchiveRoot) -> None:
     """So that a run which lost the answer to its commit can ask again."""
-    insert(database, many(50))
-    chunk = the_chunk(database)
+    insert_events(database, plain_events(50))
+    chunk = only_chunk(database)
     manifest = archive_chunk(database, chunk, root)
     assert drop_archived(database, chunk, manifest, root) == "dropped"
     assert drop_archived(database, chunk, manifest, root) == "gone"
-    insert(database, many(5))  # of the same range, in a new chunk
+    insert_events(database, plain_events(5))  # of the same range, in a new chunk
     assert drop_archived(database, chunk, manifest, root) == "gone"
-    assert len(in_order(database)) == 5
+    assert len(rows_in_order(database)) == 5
 
 
 def test_the_archive_of_another_range_drops_nothing(database: psycopg.Connection, root: ArchiveRoot) -> None:
-    insert(database, [event(1, THURSDAY), event(2, THURSDAY + WEEK)])
+    insert_events(database, [event(1, THURSDAY), event(2, THURSDAY + WEEK)])
     one, other = chunks(database)
     manifest = archive_chunk(database, one, root)
     with pytest.raises(Terminal, match="another range"):
         drop_archived(database, other, manifest, root)
     with pytest.raises(Terminal, match="this chunk alone"):  # a range that is not that of the table
         drop_archived(database, Chunk(other.schema, other.table, one.range_start, one.range_end), manifest, root)
-    assert len(in_order(database)) == 2
+    assert len(rows_in_order(database)) == 2
 
 
 def test_who_reads_the_chunk_is_waited_for_and_at_last_left_alone(
     servers: Servers, database: psycopg.Connection, root: ArchiveRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    insert(database, many(50))
-    chunk = the_chunk(database)
+    insert_events(database, plain_events(50))
+    chunk = only_chunk(database)
     manifest = archive_chunk(database, chunk, root)
     monkeypatch.setattr(contention, "_ATTEMPTS", 2)
     monkeypatch.setattr(contention, "_ALONE_SECONDS", 0.3)
@@ -149,8 +149,8 @@ def test_whoever_wants_to_write_meanwhile_can_do_so_and_loses_nothing(
     step: str, servers: Servers, database: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
     """At each step of the drop: it lets the writer go first, or the row goes into a chunk of its own afterwards."""
-    insert(database, many(400))
-    chunk, rows = the_chunk(database), in_order(database)
+    insert_events(database, plain_events(400))
+    chunk, rows = only_chunk(database), rows_in_order(database)
     manifest = archive_chunk(database, chunk, root)
     writers: list[threading.Thread] = []
     failed: list[Exception] = []
@@ -158,7 +158,7 @@ def test_whoever_wants_to_write_meanwhile_can_do_so_and_loses_nothing(
     def write() -> None:
         try:
             with session(servers) as writer, writer.transaction():
-                insert(writer, [event(90_000, THURSDAY + WEEK), event(90_001, THURSDAY + timedelta(hours=1))])
+                insert_events(writer, [event(90_000, THURSDAY + WEEK), event(90_001, THURSDAY + timedelta(hours=1))])
         except psycopg.Error as error:
             failed.append(error)
 
@@ -172,13 +172,13 @@ def test_whoever_wants_to_write_meanwhile_can_do_so_and_loses_nothing(
         outcome = drop_archived(database, chunk, manifest, root)
     writers[0].join()
     assert failed == []
-    late = [row for row in in_order(database) if row[1].endswith(("5f90", "5f91"))]
+    late = [row for row in rows_in_order(database) if row[1].endswith(("5f90", "5f91"))]
     assert len(late) == 2
     if outcome == "dropped":
-        assert in_order(database) == late
-        assert by_pandas(folder, [manifest]) == rows
+        assert rows_in_order(database) == late
+        assert rows_by_pandas(folder, [manifest]) == rows
     else:
-        assert len(in_order(database)) == len(rows) + 2
+        assert len(rows_in_order(database)) == len(rows) + 2
 
 
 def _wait_for_lock(servers: Servers, thread: threading.Thread) -> None:
@@ -194,8 +194,8 @@ def _wait_for_lock(servers: Servers, thread: threading.Thread) -> None:
 def test_a_second_drop_at_the_same_time_does_not_disturb_the_first(
     servers: Servers, database: psycopg.Connection, root: ArchiveRoot
 ) -> None:
-    insert(database, many(50))
-    chunk = the_chunk(database)
+    insert_events(database, plain_events(50))
+    chunk = only_chunk(database)
     manifest = archive_chunk(database, chunk, root)
 
     def again(news: ProgressEvent) -> None:
@@ -211,17 +211,17 @@ def test_an_archive_whose_rows_are_all_in_the_later_one_is_removed(
     database: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
     """Rows came between archiving and dropping, on old days and on a new one; nothing was dropped in between."""
-    insert(database, many(300, span=timedelta(days=3)))
-    chunk = the_chunk(database)
+    insert_events(database, plain_events(300, span=timedelta(days=3)))
+    chunk = only_chunk(database)
     stale = archive_chunk(database, chunk, root)
-    insert(database, many(300, THURSDAY + MICROSECOND, first=5_000, span=timedelta(days=6)))
-    rows = in_order(database)
+    insert_events(database, plain_events(300, THURSDAY + MICROSECOND, first=5_000, span=timedelta(days=6)))
+    rows = rows_in_order(database)
     manifest = archive_chunk(database, chunk, root)
     assert archive_names(root) == sorted([stale.name, manifest.name])
     assert drop_archived(database, chunk, manifest, root) == "dropped"
     assert archive_names(root) == [manifest.name]
     assert unlisted_files(root, [manifest]) == []
-    assert by_pandas(folder, [manifest]) == rows
+    assert rows_by_pandas(folder, [manifest]) == rows
 
 
 @pytest.mark.parametrize(
@@ -230,15 +230,15 @@ def test_an_archive_whose_rows_are_all_in_the_later_one_is_removed(
 def test_an_archive_with_a_row_that_the_later_one_has_not_stays(
     lacking: str, database: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
-    insert(database, many(300))
-    chunk, rows = the_chunk(database), in_order(database)
+    insert_events(database, plain_events(300))
+    chunk, rows = only_chunk(database), rows_in_order(database)
     older = archive_chunk(database, chunk, root)
     database.execute(lacking, [rows[-1][1]])
-    later = in_order(database)
-    insert(database, many(10, first=5_000))
+    later = rows_in_order(database)
+    insert_events(database, plain_events(10, first=5_000))
     manifest = archive_chunk(database, chunk, root)
     assert drop_archived(database, chunk, manifest, root) == "dropped"
     assert archive_names(root) == sorted([older.name, manifest.name])
     verify(root, older)
-    assert by_pandas(folder, [older]) == rows
-    assert len(by_pandas(folder, [manifest])) == len(later) + 10
+    assert rows_by_pandas(folder, [older]) == rows
+    assert len(rows_by_pandas(folder, [manifest])) == len(later) + 10

@@ -29,10 +29,10 @@ from tasks.files.scan import scan
 from tasks.files.spool import Spool
 from tasks.streams.reader import BatchLimits
 from tasks.table.insert import InsertRoute, insert
-from tests.support.archives import THURSDAY, the_chunk
-from tests.support.own_columns import dump
-from tests.support.own_table import EVER
+from tests.support.archives import THURSDAY, only_chunk
 from tests.support.strategies import TEXT
+from tests.support.user_columns import dump
+from tests.support.user_table import ANY_TIME
 
 Alter = Callable[[str], None]
 
@@ -73,7 +73,9 @@ def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifes
         source = SourceFile(root.files, root.path(file.path), file.path, "parquet", None)
         spool = Spool()
         found = scan(source, replace(FLAT, own=own), spool)
-        reader = FileReader("f", found.section, [IdRange(0, found.end)], BatchLimits(3, 1 << 20), found.mapping, EVER)
+        reader = FileReader(
+            "f", found.section, [IdRange(0, found.end)], BatchLimits(3, 1 << 20), found.mapping, ANY_TIME
+        )
         while (batch := reader.read()) is not None:
             with connection.transaction():
                 outcome = insert(connection, batch, route)
@@ -93,7 +95,7 @@ def test_any_values_come_back_as_they_were(
     before = dump(table)
     with tempfile.TemporaryDirectory() as folder:
         root = open_root(str(Path(folder) / "archive"))
-        chunk = the_chunk(table)
+        chunk = only_chunk(table)
         manifest = archive_chunk(table, chunk, root)
         assert drop_archived(table, chunk, manifest, root) == "dropped"
         assert dump(table) == []

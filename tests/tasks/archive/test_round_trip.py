@@ -18,12 +18,12 @@ from tests.support.archives import (
     MICROSECOND,
     THURSDAY,
     Event,
-    by_pandas,
     chunks,
     content_hash,
-    in_order,
-    insert,
-    the_chunk,
+    insert_events,
+    only_chunk,
+    rows_by_pandas,
+    rows_in_order,
 )
 from tests.support.strategies import DOCUMENT, TEXT
 
@@ -46,13 +46,13 @@ ROWS = st.lists(
 def test_any_rows_are_archived_read_back_and_dropped_as_they_were(
     database: psycopg.Connection, events: list[Event]
 ) -> None:
-    insert(database, events)
-    rows = in_order(database)
-    chunk = the_chunk(database)
+    insert_events(database, events)
+    rows = rows_in_order(database)
+    chunk = only_chunk(database)
     with tempfile.TemporaryDirectory() as folder:
         root = open_root(folder)
         manifest = archive_chunk(database, chunk, root)
-        assert by_pandas(root.base, [manifest]) == rows
+        assert rows_by_pandas(root.base, [manifest]) == rows
         found = [row for batch in read_archive(root, manifest) for row in batch.to_pylist()]
         assert [(r["time"], str(r["event_id"]), r["event_type"], r["user_id"], r["properties"]) for r in found] == rows
         assert (manifest.rows, manifest.content_hash) == (len(events), content_hash(rows))

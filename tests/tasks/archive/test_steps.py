@@ -16,7 +16,16 @@ from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import archive_names, load_manifest
 from tasks.archive.steps import archive_and_drop, archive_and_keep
 from tasks.base.progress import ProgressEvent, StepReached, subscribe
-from tests.support.archives import THURSDAY, by_pandas, chunks, event, in_order, insert, many, the_chunk
+from tests.support.archives import (
+    THURSDAY,
+    chunks,
+    event,
+    insert_events,
+    only_chunk,
+    plain_events,
+    rows_by_pandas,
+    rows_in_order,
+)
 from tests.support.servers import Servers
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -38,7 +47,7 @@ def late_rows(servers: Servers, times: int) -> Callable[[ProgressEvent], None]:
     def come(news: ProgressEvent) -> None:
         if isinstance(news, StepReached) and news.step == "verified" and (number := next(numbers, None)):
             with psycopg.connect(servers.settings.database) as other:
-                insert(other, [event(number, THURSDAY)])
+                insert_events(other, [event(number, THURSDAY)])
 
     return come
 
@@ -47,14 +56,14 @@ def test_rows_that_come_between_archive_and_drop_are_archived_with_the_rest(
     servers: Servers, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
 ) -> None:
     configure(archive_url=tmp_path)
-    insert(database, many(200))
-    rows = in_order(database)
+    insert_events(database, plain_events(200))
+    rows = rows_in_order(database)
     with subscribe(late_rows(servers, 2)):
         retire()
     assert chunks(database) == []
     root = open_root(str(tmp_path))
     (name,) = archive_names(root)
-    found = by_pandas(tmp_path, [load_manifest(root, name)])
+    found = rows_by_pandas(tmp_path, [load_manifest(root, name)])
     assert len(found) == 202
     assert set(rows) < set(found)
 
@@ -63,28 +72,28 @@ def test_a_chunk_that_gets_rows_all_the_time_stays_until_the_next_run(
     servers: Servers, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
 ) -> None:
     configure(archive_url=tmp_path)
-    insert(database, many(200))
+    insert_events(database, plain_events(200))
     with subscribe(late_rows(servers, 100)), pytest.raises(Transient, match="rows came each of 3 times"):
         retire()
-    assert len(in_order(database)) > 200
-    the_chunk(database)
+    assert len(rows_in_order(database)) > 200
+    only_chunk(database)
     retire()
     assert chunks(database) == []
 
 
 def test_without_a_place_nothing_is_dropped(database: psycopg.Connection, configure: Callable[..., Settings]) -> None:
-    insert(database, many(200))
+    insert_events(database, plain_events(200))
     with pytest.raises(Terminal, match="SPILLWAY_ARCHIVE_URL"):
         retire()
-    assert len(in_order(database)) == 200
+    assert len(rows_in_order(database)) == 200
 
 
 def test_a_chunk_that_another_run_has_dropped_meanwhile_is_no_failure(
     database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
 ) -> None:
     configure(archive_url=tmp_path)
-    insert(database, many(200))
-    chunk = the_chunk(database)
+    insert_events(database, plain_events(200))
+    chunk = only_chunk(database)
 
     @flow(persist_result=False)
     def twice() -> list[bool]:

@@ -22,7 +22,7 @@ from tasks.archive.manifest import BadArchive, Manifest, load_manifest, manifest
 from tasks.archive.verify import read_archive, verify
 from tasks.archive.write_chunk import archive_chunk
 from tasks.table.chunks import Chunk
-from tests.support.archives import event, insert, many, the_chunk
+from tests.support.archives import event, insert_events, only_chunk, plain_events
 from tests.support.oracle import table_digest
 
 
@@ -56,8 +56,8 @@ class Archived:
 
 @pytest.fixture
 def archived(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> Archived:
-    insert(database, many(700))
-    chunk = the_chunk(database)
+    insert_events(database, plain_events(700))
+    chunk = only_chunk(database)
     return Archived(chunk, archive_chunk(database, chunk, root), root, folder)
 
 
@@ -72,7 +72,7 @@ def refused(database: psycopg.Connection, archived: Archived, manifest: Manifest
     with pytest.raises(BadArchive):
         drop_archived(database, archived.chunk, manifest, archived.root)
     assert table_digest(database) == before
-    assert the_chunk(database) == archived.chunk
+    assert only_chunk(database) == archived.chunk
 
 
 def test_a_flipped_byte_anywhere_is_refused(database: psycopg.Connection, archived: Archived) -> None:
@@ -226,7 +226,7 @@ def test_whatever_byte_is_wrong_reading_gives_rows_or_an_error_that_names_the_fi
 
 
 def test_verification_goes_by_the_files_and_not_by_the_table(database: psycopg.Connection, archived: Archived) -> None:
-    insert(database, [event(10_000, archived.chunk.range_start)])
+    insert_events(database, [event(10_000, archived.chunk.range_start)])
     verify(archived.root, archived.manifest)
     database.execute("TRUNCATE events")
     verify(archived.root, load_manifest(archived.root, archived.manifest.name))

@@ -23,16 +23,16 @@ from tests.support.archives import (
     THURSDAY,
     as_rows,
     awkward_events,
-    by_pandas,
     chunks,
     compress,
-    compression,
+    compressible,
     content_hash,
     event,
-    in_order,
-    insert,
-    many,
-    the_chunk,
+    insert_events,
+    only_chunk,
+    plain_events,
+    rows_by_pandas,
+    rows_in_order,
 )
 from tests.support.oracle import table_rows
 from tests.support.restored_rows import restored
@@ -41,8 +41,8 @@ from tests.support.servers import Servers
 
 def holds_the_table(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest) -> None:
     """Every row of the table is in the archive, with the same text to the byte; counts, times and hash are right."""
-    rows = in_order(connection)
-    assert by_pandas(Path(root.base), [manifest]) == rows
+    rows = rows_in_order(connection)
+    assert rows_by_pandas(Path(root.base), [manifest]) == rows
     assert restored(root, manifest) == rows
     times = [row[0] for row in rows]
     assert (manifest.rows, manifest.min_time, manifest.max_time) == (len(rows), min(times), max(times))
@@ -52,11 +52,11 @@ def holds_the_table(connection: psycopg.Connection, root: ArchiveRoot, manifest:
 
 def test_what_pandas_reads_is_what_the_table_has(database: psycopg.Connection, root: ArchiveRoot) -> None:
     events = awkward_events()
-    insert(database, events)
-    manifest = archive_chunk(database, the_chunk(database), root)
+    insert_events(database, events)
+    manifest = archive_chunk(database, only_chunk(database), root)
     holds_the_table(database, root, manifest)
-    assert as_rows(by_pandas(Path(root.base), [manifest])) == table_rows(database)
-    assert len(in_order(database)) == len(events)
+    assert as_rows(rows_by_pandas(Path(root.base), [manifest])) == table_rows(database)
+    assert len(rows_in_order(database)) == len(events)
 
 
 def test_a_compressed_chunk_with_late_rows_is_archived_as_any_other(
@@ -65,11 +65,11 @@ def test_a_compressed_chunk_with_late_rows_is_archived_as_any_other(
     if servers.edition != "Community":
         pytest.skip("compression needs the Community edition")
     events = awkward_events()
-    with compression(database):
-        insert(database, events[5:])
-        compress(database, the_chunk(database))
-        insert(database, events[:5])
-        manifest = archive_chunk(database, the_chunk(database), root)
+    with compressible(database):
+        insert_events(database, events[5:])
+        compress(database, only_chunk(database))
+        insert_events(database, events[:5])
+        manifest = archive_chunk(database, only_chunk(database), root)
         holds_the_table(database, root, manifest)
         assert manifest.rows == len(events)
 
@@ -77,9 +77,9 @@ def test_a_compressed_chunk_with_late_rows_is_archived_as_any_other(
 def test_only_the_rows_of_the_chunk_are_in_it(database: psycopg.Connection, root: ArchiveRoot) -> None:
     neighbours = [event(1, THURSDAY - MICROSECOND), event(2, THURSDAY + timedelta(days=7))]
     mine = [event(3, THURSDAY), event(4, THURSDAY + timedelta(days=7) - MICROSECOND)]
-    insert(database, [*neighbours, *mine])
+    insert_events(database, [*neighbours, *mine])
     manifest = archive_chunk(database, chunks(database)[1], root)
-    assert by_pandas(Path(root.base), [manifest]) == mine
+    assert rows_by_pandas(Path(root.base), [manifest]) == mine
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_only_the_rows_of_the_chunk_are_in_it(database: psycopg.Connection, root
 def test_a_chunk_of_any_year_that_a_date_can_have(
     moment: datetime, database: psycopg.Connection, root: ArchiveRoot
 ) -> None:
-    insert(database, [event(1, moment)])
-    manifest = archive_chunk(database, the_chunk(database), root)
+    insert_events(database, [event(1, moment)])
+    manifest = archive_chunk(database, only_chunk(database), root)
     assert [file.day for file in manifest.files] == [moment.date()]
     holds_the_table(database, root, manifest)
     assert load_manifest(root, manifest.name) == manifest
@@ -103,8 +103,8 @@ def test_a_chunk_of_any_year_that_a_date_can_have(
 
 def test_the_session_of_the_caller_does_not_matter(database: psycopg.Connection, root: ArchiveRoot) -> None:
     """Neither its time zone, nor its encoding, nor how it shows numbers, dates and bytes."""
-    insert(database, awkward_events())
-    chunk = the_chunk(database)
+    insert_events(database, awkward_events())
+    chunk = only_chunk(database)
     for setting in ("TimeZone = 'Pacific/Kiritimati'", "client_encoding = 'LATIN1'", "DateStyle = 'German'",
                     "bytea_output = 'escape'", "extra_float_digits = -5"):  # fmt: skip
         database.execute(f"SET {setting}")
@@ -121,7 +121,7 @@ def test_files_are_of_one_day_sorted_by_time_in_zstd_and_pruned_by_row_group(
         " FROM generate_series(0, 119999) i",
         [THURSDAY],
     )
-    manifest = archive_chunk(database, the_chunk(database), root)
+    manifest = archive_chunk(database, only_chunk(database), root)
     assert [(file.day, file.rows) for file in manifest.files] == [
         (date(2024, 1, 4), 86_400),
         (date(2024, 1, 5), 33_600),
@@ -142,47 +142,48 @@ def test_files_are_of_one_day_sorted_by_time_in_zstd_and_pruned_by_row_group(
 def test_rows_that_come_after_the_count_are_not_in_the_files(
     servers: Servers, database: psycopg.Connection, root: ArchiveRoot
 ) -> None:
-    insert(database, many(500))
-    before = in_order(database)
+    insert_events(database, plain_events(500))
+    before = rows_in_order(database)
 
     def come(news: ProgressEvent) -> None:
         if isinstance(news, StepReached) and news.step in ("counted", "written 2024-01-06"):
             with psycopg.connect(servers.settings.database) as other:
-                insert(
-                    other, many(100, THURSDAY + MICROSECOND, first=1_000_000 if news.step == "counted" else 2_000_000)
+                insert_events(
+                    other,
+                    plain_events(100, THURSDAY + MICROSECOND, first=1_000_000 if news.step == "counted" else 2_000_000),
                 )
 
     with subscribe(come):
-        manifest = archive_chunk(database, the_chunk(database), root)
-    assert len(in_order(database)) == 700
-    assert by_pandas(Path(root.base), [manifest]) == before
+        manifest = archive_chunk(database, only_chunk(database), root)
+    assert len(rows_in_order(database)) == 700
+    assert rows_by_pandas(Path(root.base), [manifest]) == before
     verify(root, manifest)
 
 
 def test_the_same_rows_again_have_the_same_name_and_are_not_written_again(
     database: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
-    insert(database, many(300))
-    chunk = the_chunk(database)
+    insert_events(database, plain_events(300))
+    chunk = only_chunk(database)
     first = archive_chunk(database, chunk, root)
     written = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     assert archive_chunk(database, chunk, root) == first
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == written
     # Even where they come in another order, into another chunk of the same range.
-    rows = in_order(database)
+    rows = rows_in_order(database)
     database.execute("TRUNCATE events")
-    insert(database, reversed(rows))
-    assert the_chunk(database).table != chunk.table
-    assert archive_chunk(database, the_chunk(database), root).name == first.name
+    insert_events(database, reversed(rows))
+    assert only_chunk(database).table != chunk.table
+    assert archive_chunk(database, only_chunk(database), root).name == first.name
 
 
 def test_a_damaged_archive_is_written_anew_while_the_rows_are_there(
     database: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
-    insert(database, many(300))
-    first = archive_chunk(database, the_chunk(database), root)
+    insert_events(database, plain_events(300))
+    first = archive_chunk(database, only_chunk(database), root)
     os.truncate(folder / first.files[2].path, 100)
-    again = archive_chunk(database, the_chunk(database), root)
+    again = archive_chunk(database, only_chunk(database), root)
     assert again.name == first.name
     holds_the_table(database, root, again)
 
@@ -190,11 +191,11 @@ def test_a_damaged_archive_is_written_anew_while_the_rows_are_there(
 def test_late_rows_after_the_drop_have_an_archive_of_their_own_beside_the_older_one(
     database: psycopg.Connection, root: ArchiveRoot
 ) -> None:
-    insert(database, many(300))
-    first, old = archive_chunk(database, the_chunk(database), root), in_order(database)
+    insert_events(database, plain_events(300))
+    first, old = archive_chunk(database, only_chunk(database), root), rows_in_order(database)
     database.execute("TRUNCATE events")
-    insert(database, many(20, first=1_000))
-    second, late = archive_chunk(database, the_chunk(database), root), in_order(database)
+    insert_events(database, plain_events(20, first=1_000))
+    second, late = archive_chunk(database, only_chunk(database), root), rows_in_order(database)
     assert archive_names(root) == sorted([first.name, second.name])
     for manifest, rows in ((first, old), (second, late)):
         verify(root, manifest)
@@ -202,9 +203,9 @@ def test_late_rows_after_the_drop_have_an_archive_of_their_own_beside_the_older_
 
 
 def test_a_chunk_without_rows_is_a_manifest_without_files(database: psycopg.Connection, root: ArchiveRoot) -> None:
-    insert(database, many(10))
+    insert_events(database, plain_events(10))
     database.execute("DELETE FROM events")
-    manifest = archive_chunk(database, the_chunk(database), root)
+    manifest = archive_chunk(database, only_chunk(database), root)
     assert (manifest.rows, manifest.files, manifest.min_time) == (0, (), None)
     verify(root, manifest)
     assert list(read_archive(root, manifest)) == []
@@ -214,8 +215,8 @@ def test_a_chunk_without_rows_is_a_manifest_without_files(database: psycopg.Conn
 def test_what_a_broken_run_left_is_no_archive_and_is_removed_by_the_next(
     step: str, database: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
-    insert(database, many(300))
-    chunk = the_chunk(database)
+    insert_events(database, plain_events(300))
+    chunk = only_chunk(database)
 
     def stop(news: ProgressEvent) -> None:
         if isinstance(news, StepReached) and news.step == step:
@@ -225,7 +226,7 @@ def test_what_a_broken_run_left_is_no_archive_and_is_removed_by_the_next(
         archive_chunk(database, chunk, root)
     assert archive_names(root) == []
     assert unlisted_files(root, []) != []
-    insert(database, many(10, first=5_000))  # so that the next one has another name
+    insert_events(database, plain_events(10, first=5_000))  # so that the next one has another name
     manifest = archive_chunk(database, chunk, root)
     holds_the_table(database, root, manifest)
     assert unlisted_files(root, [manifest]) == []
@@ -235,8 +236,8 @@ def test_what_a_broken_run_left_is_no_archive_and_is_removed_by_the_next(
 def test_two_runs_do_not_archive_one_chunk_at_the_same_time(
     servers: Servers, database: psycopg.Connection, root: ArchiveRoot
 ) -> None:
-    insert(database, many(50))
-    chunk, met = the_chunk(database), []
+    insert_events(database, plain_events(50))
+    chunk, met = only_chunk(database), []
 
     def again(news: ProgressEvent) -> None:
         if isinstance(news, StepReached) and news.step == "counted":
@@ -256,8 +257,8 @@ def test_two_runs_do_not_archive_one_chunk_at_the_same_time(
 def test_the_manifest_is_json_that_others_can_read(
     database: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
-    insert(database, many(30))
-    chunk = the_chunk(database)
+    insert_events(database, plain_events(30))
+    chunk = only_chunk(database)
     manifest = archive_chunk(database, chunk, root)
     found = json.loads((folder / "events/_manifests" / f"{manifest.name}.json").read_text())
     assert (found["format"], found["hypertable"], found["rows"]) == (1, "events", 30)

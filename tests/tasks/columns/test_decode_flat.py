@@ -10,7 +10,7 @@ import pytest
 from infra.mapping import FLAT, ColumnSource
 from tasks.columns.decode import Fault, TimeWindow, decode
 from tasks.columns.entries import concat_entries
-from tests.support.make_entries import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of
+from tests.support.decoded_entries import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of
 
 WHOLE = replace(FLAT, properties=None)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from infra.mapping import JSON, ColumnSource
 from tasks.columns.uuids import NAMESPACE
-from tests.support.make_entries import ID, TIME_US, decoded, decoded_json, document
+from tests.support.decoded_entries import ID, TIME_US, decoded, decoded_json, document
 
 WHOLE = replace(JSON, properties=None)
 

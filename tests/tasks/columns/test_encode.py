@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tasks.columns.decode import Events
 from tasks.columns.encode import encode, repeats
 from tests.support.copied_rows import EARLIEST_US, LATEST_US, copy_rows, rows_held
-from tests.support.make_entries import decoded, decoded_json, document, flat
+from tests.support.decoded_entries import decoded, decoded_json, document, flat
 from tests.support.servers import Servers
 
 Row = tuple[int, uuid.UUID, str, str, str | None]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.columns.entries import EntryColumns, RawEntry, columns_of_page, concat_entries
-from tests.support.make_entries import entry
+from tests.support.decoded_entries import entry
 
 FIELD = st.sampled_from([b"a", b"b", b"", b"\xff", "né".encode()])
 FIELDS = st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=4).map(

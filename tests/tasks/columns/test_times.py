@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.columns.times import parse_times
-from tests.support.make_entries import TIME, TIME_US, texts
+from tests.support.decoded_entries import TIME, TIME_US, texts
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

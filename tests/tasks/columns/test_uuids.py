@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.columns.uuids import NAMESPACE, parse_uuids
-from tests.support.make_entries import ID, texts
+from tests.support.decoded_entries import ID, texts
 
 PLAIN = ID.replace("-", "")
 GOOD = [ID, ID.upper(), f"{{{ID}}}", PLAIN, PLAIN.upper(), f"{{{PLAIN}}}", f"urn:uuid:{ID}", f"URN:UUID:{ID.upper()}"]

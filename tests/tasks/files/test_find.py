@@ -11,7 +11,7 @@ import pytest
 
 from infra.errors.exceptions import Terminal
 from tasks.files.find import find_files
-from tests.support.make_files import as_nobody
+from tests.support.source_files import as_nobody
 
 NAMES = [
     "a.ndjson",

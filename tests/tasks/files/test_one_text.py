@@ -18,11 +18,8 @@ from tasks.columns.uuids import NAMESPACE
 from tasks.files.find import find_files
 from tasks.files.scan import as_group, fitted
 from tasks.files.verified_read import Reading
-from tests.support.make_entries import ANY_TIME
-from tests.support.measurements import (
-    FORMATS,
-    Measured,
-)
+from tests.support.decoded_entries import ANY_TIME
+from tests.support.measurements import FORMATS, Measurement
 
 MAPPING = Mapping(
     layout="flat",
@@ -38,7 +35,7 @@ MAPPING = Mapping(
 Event = tuple[int, bytes, bytes, bytes, Any]
 
 
-def expected(row: Measured) -> Event:
+def expected(row: Measurement) -> Event:
     """What docs/reference/mapping.md says of the row, by nothing of Spillway's."""
     fraction = row.at % 1_000_000
     digits = f".{fraction:06}" if fraction % 1000 else f".{fraction // 1000:03}" if fraction else ""
@@ -48,7 +45,7 @@ def expected(row: Measured) -> Event:
 
 
 a_row = st.builds(
-    Measured,
+    Measurement,
     sensor=st.text("abc-é", min_size=1, max_size=5),
     # After 1973-03: an earlier number of milliseconds would be one of seconds.
     at=st.integers(10**14, 4 * 10**15) | st.integers(10**8, 4 * 10**9).map(lambda seconds: seconds * 1_000_000),
@@ -61,9 +58,9 @@ a_row = st.builds(
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(a_row, min_size=1, max_size=20))
-def test_the_same_rows_are_the_same_events_in_every_format(tmp_path: Path, name: str, rows: list[Measured]) -> None:
+def test_the_same_rows_are_the_same_events_in_every_format(tmp_path: Path, name: str, rows: list[Measurement]) -> None:
     ending, step, write = FORMATS[name]
-    rows = [Measured(r.sensor, r.at // step * step, r.number, r.reading, r.price) for r in rows]
+    rows = [Measurement(r.sensor, r.at // step * step, r.number, r.reading, r.price) for r in rows]
     path = tmp_path / f"rows.{ending}"
     path.write_bytes(write(rows))
     assert events_of(path) == [expected(row) for row in rows]

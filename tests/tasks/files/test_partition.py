@@ -20,7 +20,7 @@ from tasks.files.find import find_files
 from tasks.files.partition import name_with, pairs_of, with_pairs
 from tasks.files.verified_read import Reading
 from tasks.table.chunks import Chunk
-from tests.support.make_files import Fields, fields_of
+from tests.support.source_files import Fields, fields_of
 
 PATHS = {
     "/data/x.csv": (),

@@ -26,7 +26,7 @@ from tasks.files.formats import parquet, read_buffer
 from tasks.files.formats.read_rows import read_rows
 from tasks.files.stored_bytes import Stored, unpacked
 from tasks.files.verified_read import Reading
-from tests.support.make_files import PACKED, as_nobody, fields_of, written
+from tests.support.source_files import PACKED, as_nobody, fields_of, written
 
 DOCUMENTS = [{"id": i, "text": "ünï\n" * (i % 5)} for i in range(300)]
 NDJSON = b"".join(orjson.dumps(document) + b"\n" for document in DOCUMENTS)

@@ -21,7 +21,7 @@ from tasks.ledger.settle import settle
 from tasks.streams.pages import StreamAway
 from tests.support.old_releases import record_as_settled
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
-from tests.support.points import hurry
+from tests.support.pause_points import shorten_retries
 from tests.support.results import drain_counts
 from tests.support.stream_entries import FIRST_MS, add_entries, event
 
@@ -127,7 +127,7 @@ def test_a_stream_that_comes_and_goes_all_the_time_is_drained_whole_and_not_trim
     number = 20_000
     add_entries(redis_client, stream, 0, number)
     configure(trim_keep="0s", batch_rows=2_000)
-    hurry([0.05] * 6)
+    shorten_retries([0.05] * 6)
     stop = threading.Event()
 
     def come_and_go() -> None:

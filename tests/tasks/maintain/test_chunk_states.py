@@ -11,13 +11,13 @@ import psycopg
 
 from tasks.backfill.chunk_map import read_chunk_map
 from tasks.table.chunks import chunks
-from tests.support.chunked import MONDAY, fill
+from tests.support.chunk_states import MONDAY, fill_weeks
 from tests.support.servers import Servers
 
 
 def test_chunks_are_looked_at_again_while_others_drop_them(servers: Servers, database: psycopg.Connection) -> None:
     """A backfill beside a drop of many chunks failed with 42P01, nearly each time."""
-    fill(database, weeks=60, rows=1)
+    fill_weeks(database, weeks=60, rows=1)
     dropping = Event()
 
     def drop_all() -> None:

@@ -22,7 +22,7 @@ from tasks.maintain.compression import (
 )
 from tasks.maintain.compression_layout import CompressionLayout
 from tasks.maintain.jobs import apply_changes
-from tests.support.chunked import fill, only_job, statuses
+from tests.support.chunk_states import chunk_statuses, fill_weeks, only_job
 from tests.support.oracle import table_digest
 
 pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community")]
@@ -93,12 +93,12 @@ def test_a_job_disabled_by_hand_is_enabled_again(database: psycopg.Connection, w
 def test_where_no_compression_is_wanted_a_policy_is_removed_and_compressed_chunks_stay(
     database: psycopg.Connection, words: ColumnstoreSql
 ) -> None:
-    fill(database)
+    fill_weeks(database)
     agree(database, WEEK, words)
     database.execute("SELECT compress_chunk(c) FROM show_chunks('events') AS c")
     assert agree(database, None, words) == ["compression policy removed: SPILLWAY_COMPRESS_AFTER is empty"]
     assert server_says(database)[1] == []
-    assert set(statuses(database)) == {1}
+    assert set(chunk_statuses(database)) == {1}
     assert agree(database, None, words) == []
 
 
@@ -117,7 +117,7 @@ def set_layout(connection: psycopg.Connection, wanted: DesiredPolicy, words: Col
 def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row_changes(
     database: psycopg.Connection, words: ColumnstoreSql
 ) -> None:
-    fill(database)
+    fill_weeks(database)
     set_layout(database, WEEK, words)
     database.execute(
         "SELECT compress_chunk(c) FROM show_chunks('events', older_than => '2020-01-23'::timestamptz) AS c"
@@ -126,7 +126,7 @@ def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row
         "INSERT INTO events SELECT time, gen_random_uuid(), 'late', user_id FROM events WHERE time < '2020-01-08'"
     )
     before = table_digest(database)
-    assert statuses(database) == [9, 1, 1, 0]
+    assert chunk_statuses(database) == [9, 1, 1, 0]
     now = database.execute("SELECT now()").fetchone()[0]  # type: ignore[index]
 
     def again(wanted: DesiredPolicy) -> list[Recompression]:
@@ -136,7 +136,7 @@ def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row
         return todo
 
     assert [one.why for one in again(WEEK)] == ["late rows"]
-    assert statuses(database) == [1, 1, 1, 0]
+    assert chunk_statuses(database) == [1, 1, 1, 0]
     rowstore = "SELECT index_bytes FROM chunks_detailed_size('events') ORDER BY chunk_name LIMIT 1"
     assert database.execute(rowstore).fetchone()[0] < 200_000  # type: ignore[index]
     other = DesiredPolicy(WEEK.after, CompressionLayout.parse("event_type", ""))
@@ -144,5 +144,5 @@ def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row
     assert [one.why for one in again(other)] == ["it had segmentby –, orderby time DESC"] * 3
     assert [state.layout for state in chunk_states(database)] == [other.layout] * 3 + [None]
     assert again(other) == []
-    assert statuses(database) == [1, 1, 1, 0]
+    assert chunk_statuses(database) == [1, 1, 1, 0]
     assert table_digest(database) == before

@@ -13,7 +13,7 @@ from tasks.maintain.chunk_states import chunk_states, count_rows
 from tasks.maintain.drops import record_drop, record_uncounted
 from tasks.maintain.retention import drop_chunk
 from tasks.maintain.row_audit import audit_rows
-from tests.support.chunked import MONDAY, fill
+from tests.support.chunk_states import MONDAY, fill_weeks
 
 WEEK = timedelta(days=7)
 ROWS = 100  # a week, in `weeks` of them
@@ -40,7 +40,7 @@ def weekly(weeks: int) -> list[tuple[datetime, datetime, int]]:
 @pytest.fixture
 def six_weeks(database: psycopg.Connection) -> psycopg.Connection:
     """Six weeks of a hundred rows each, all of them in the ledger."""
-    fill(database, weeks=6, rows=ROWS)
+    fill_weeks(database, weeks=6, rows=ROWS)
     return database
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from infra.errors.exceptions import Terminal
 from tasks.preflight.events_table import check_table
-from tests.support.own_table import TABLE_CHANGES
 from tests.support.triggers import trigger_sql
+from tests.support.user_table import TABLE_CHANGES
 
 Alter = Callable[[str], None]
 

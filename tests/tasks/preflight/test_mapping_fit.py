@@ -15,7 +15,7 @@ from infra.mapping import FLAT, JSON, ColumnSource, Mapping, load_mappings
 from tasks.columns.decode import decode
 from tasks.preflight.mapping_fit import check_mapping
 from tasks.preflight.propose_mapping import proposal
-from tests.support.make_entries import ANY_TIME, document, flat, groups_of
+from tests.support.decoded_entries import ANY_TIME, document, flat, groups_of
 
 GARBAGE = [b"data", b"{not json"]
 READINGS = [

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.table.insert import InsertRoute
-from tests.support.own_table import load, quarantined
 from tests.support.stream_entries import event
 from tests.support.tables import empty_tables
 from tests.support.triggers import trigger_sql
+from tests.support.user_table import load, quarantined
 
 Alter = Callable[[str], None]
 

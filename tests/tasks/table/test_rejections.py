@@ -17,10 +17,10 @@ from tasks.table.load import load_batch
 from tasks.table.quarantine import Selection
 from tasks.table.redrive import replay, replay_batches
 from tests.support.oracle import flat_rows, table_rows
-from tests.support.own_table import EVER, batch_of, load, quarantined
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 from tests.support.triggers import raising, trigger_sql
+from tests.support.user_table import ANY_TIME, batch_of, load, quarantined
 
 Alter = Callable[[str], None]
 BAD = 4  # the number of the event that every rule here rejects, by its user
@@ -134,7 +134,7 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_no
     entries = [event(1), event(2, user_id=SECRET), event(3)]
     load(database, entries)
     (portion,) = replay_batches(database, Selection())
-    still = replay(database, portion, None, EVER, {}, "test")
+    still = replay(database, portion, None, ANY_TIME, {}, "test")
     assert (still.tried, still.inserted, still.still_bad) == (1, 0, 1)
     database.execute("DELETE FROM spillway.quarantine")
     found = compare(database, batch_of(entries), repair=True)
@@ -144,7 +144,7 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_no
     load(database, [entries[1]], first=30)
     alter("DROP TRIGGER IF EXISTS on_events ON events; ALTER TABLE events DROP CONSTRAINT IF EXISTS no_secret")
     (portion,) = replay_batches(database, Selection())
-    done = replay(database, portion, None, EVER, {}, "test")
+    done = replay(database, portion, None, ANY_TIME, {}, "test")
     assert (done.tried, done.inserted, done.still_bad) == (1, 1, 0)
     assert table_rows(database) == flat_rows(entries)
 

@@ -10,10 +10,10 @@ import pytest
 from infra.schema.migrate import apply_schema
 from tasks.reconcile.compare import compare
 from tasks.table.insert import InsertRoute
-from tests.support.own_table import batch_of, load, quarantined
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 from tests.support.triggers import trigger_sql
+from tests.support.user_table import batch_of, load, quarantined
 
 Alter = Callable[[str], None]
 ENTRIES = [event(n, user_id=f"User-{n}") for n in range(1, 6)]

@@ -15,7 +15,7 @@ from infra.errors.exceptions import Terminal
 from tasks.columns.entries import MALFORMED
 from tasks.files.formats import read_buffer
 from tasks.files.formats.csv import read_records
-from tests.support.make_files import Fields, blocks_of, fields_of, filling
+from tests.support.source_files import Fields, block_sizes, fields_of, fill_from
 
 KEYS = (b"x", b"y", b"z")
 MARK = b"\xef\xbb\xbf"
@@ -30,8 +30,8 @@ a_value = st.one_of(
 def read(
     data: bytes, size: int = 1 << 20, scanned: int = 1 << 20, rows: int = 1 << 16, delimiter: bytes = b","
 ) -> dict[int, Fields]:
-    with blocks_of(size, scanned, rows):
-        keys, found = read_records(filling(data, 5), "x.csv", delimiter)
+    with block_sizes(size, scanned, rows):
+        keys, found = read_records(fill_from(data, 5), "x.csv", delimiter)
         assert keys[-1] == MALFORMED
         return fields_of(found)
 
@@ -128,14 +128,14 @@ def test_tabs_may_stand_between_values() -> None:
 
 
 def test_names_may_be_quoted_and_no_utf8() -> None:
-    keys, found = read_records(filling(MARK + b'"a,""b""\n",\xff\n1,2\n'), "x.csv")
+    keys, found = read_records(fill_from(MARK + b'"a,""b""\n",\xff\n1,2\n'), "x.csv")
     assert keys == (b'a,"b"\n', b"\xff", MALFORMED)
     assert fields_of(found) == {1: {b'a,"b"\n': b"1", b"\xff": b"2"}}
 
 
 def test_a_header_alone_has_no_rows() -> None:
     for data in (b"x,y", b"x,y\r\n", b"\n\nx,y\n\n\n"):
-        keys, found = read_records(filling(data), "x.csv")
+        keys, found = read_records(fill_from(data), "x.csv")
         assert keys == (b"x", b"y", MALFORMED)
         assert list(found) == []
 
@@ -198,7 +198,7 @@ def test_a_record_of_many_blocks_arrives(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_block_has_no_more_rows_than_it_may() -> None:
-    _, found = read_records(filling(b"x\n" + b"1\n" * 100_000), "x.csv")
+    _, found = read_records(fill_from(b"x\n" + b"1\n" * 100_000), "x.csv")
     assert [len(rows) for rows in found] == [65_536, 34_464]
 
 

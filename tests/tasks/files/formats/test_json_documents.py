@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from infra.errors.exceptions import Terminal
 from tasks.files.formats import read_buffer
 from tasks.files.formats.ndjson import read_lines
-from tests.support.make_files import blocks_of, fields_of, filling
+from tests.support.source_files import block_sizes, fields_of, fill_from
 
 
 def read(data: bytes, size: int = 1 << 20, scanned: int = 1 << 20, rows: int = 1 << 16) -> list[bytes]:
     """The documents, whose numbers have no gap."""
-    with blocks_of(size, scanned, rows):
-        found = fields_of(read_lines(filling(data, 5), b"f", "x.json"))
+    with block_sizes(size, scanned, rows):
+        found = fields_of(read_lines(fill_from(data, 5), b"f", "x.json"))
     assert list(found) == list(range(1, len(found) + 1))
     return [fields[b"f"] for fields in found.values()]
 
@@ -146,7 +146,7 @@ WRITE: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("form", WRITE)
 def test_a_large_file_goes_through_in_bounded_memory_and_at_once(form: str) -> None:
     data = WRITE[form](40_000)
-    fill = filling(data)
+    fill = fill_from(data)
     tracemalloc.start()
     try:
         count = sum(len(rows) for rows in read_lines(fill, b"f", "x.json"))
@@ -156,5 +156,5 @@ def test_a_large_file_goes_through_in_bounded_memory_and_at_once(form: str) -> N
     assert count == 40_000
     assert peak < 32 << 20  # of 37 MB
     began = time.monotonic()
-    assert sum(len(rows) for rows in read_lines(filling(data), b"f", "x.json")) == 40_000
+    assert sum(len(rows) for rows in read_lines(fill_from(data), b"f", "x.json")) == 40_000
     assert time.monotonic() - began < 5

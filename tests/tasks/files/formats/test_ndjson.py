@@ -13,7 +13,7 @@ from tasks.files.formats import read_buffer
 from tasks.files.formats.blocks import Rows
 from tasks.files.formats.ndjson import read_lines
 from tasks.files.formats.read_buffer import LONGEST_BYTES
-from tests.support.make_files import blocks_of, fields_of, filling
+from tests.support.source_files import block_sizes, fields_of, fill_from
 
 MARK = b"\xef\xbb\xbf"
 SPACES = b" \t\r\v\f"
@@ -25,8 +25,8 @@ a_line = st.one_of(
 
 
 def read(data: bytes, size: int = 1 << 20, scanned: int = 1 << 20, rows: int = 1 << 16) -> dict[int, bytes]:
-    with blocks_of(size, scanned, rows):
-        found = fields_of(read_lines(filling(data, 5), b"f", "x.ndjson"))
+    with block_sizes(size, scanned, rows):
+        found = fields_of(read_lines(fill_from(data, 5), b"f", "x.ndjson"))
     assert all(list(fields) == [b"f"] for fields in found.values())
     return {number: fields[b"f"] for number, fields in found.items()}
 
@@ -72,13 +72,13 @@ def test_what_is_no_utf8_and_no_json_goes_through() -> None:
 
 
 def test_a_block_has_no_more_rows_than_it_may() -> None:
-    blocks: list[Rows] = list(read_lines(filling(b"x\n" * 200_000), b"f", "x"))
+    blocks: list[Rows] = list(read_lines(fill_from(b"x\n" * 200_000), b"f", "x"))
     assert [len(rows) for rows in blocks] == [65_536, 65_536, 65_536, 3_392]
     assert [int(rows.row[0]) for rows in blocks] == [1, 65_537, 131_073, 196_609]
 
 
 def test_a_line_of_256_mib_arrives() -> None:
-    found = list(read_lines(filling(b"a\n" + b"x" * LONGEST_BYTES + b"\nb"), b"f", "x"))
+    found = list(read_lines(fill_from(b"a\n" + b"x" * LONGEST_BYTES + b"\nb"), b"f", "x"))
     assert [number for rows in found for number in rows.row.tolist()] == [1, 2, 3]
     assert [len(value.as_buffer()) for rows in found for value in rows.values[0]] == [1, LONGEST_BYTES, 1]
 

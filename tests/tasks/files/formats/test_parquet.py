@@ -20,7 +20,7 @@ from tasks.archive.column_forms import STANDARD_COLUMNS, schema_of
 from tasks.files.find import SourceFile, find_files
 from tasks.files.formats import parquet
 from tasks.files.formats.read_rows import read_rows
-from tests.support.make_files import fields_of
+from tests.support.source_files import fields_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

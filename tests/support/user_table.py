@@ -14,7 +14,7 @@ from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch
 
 STREAM = "user-table"
-EVER = TimeWindow(-(2**62), 2**62)
+ANY_TIME = TimeWindow(-(2**62), 2**62)
 
 Entry = Mapping[bytes, bytes]
 
@@ -25,7 +25,7 @@ def batch_of(entries: Sequence[Entry], first: int = 1) -> Batch:
         (b"%d-0" % number, [part for pair in entry.items() for part in pair])
         for number, entry in enumerate(entries, first)
     ]
-    return Batch(STREAM, IdRange(first << 64, (first + len(entries)) << 64), columns_of_page(page), None, EVER)
+    return Batch(STREAM, IdRange(first << 64, (first + len(entries)) << 64), columns_of_page(page), None, ANY_TIME)
 
 
 def load(
@@ -49,12 +49,12 @@ def quarantined(connection: psycopg.Connection) -> dict[int, tuple[str, str]]:
     return {number: (kind, reason) for number, kind, reason in connection.execute(query)}
 
 
-def keys(entries: Iterable[Entry]) -> set[str]:
+def event_ids(entries: Iterable[Entry]) -> set[str]:
     """The event ids."""
     return {entry[b"event_id"].decode() for entry in entries}
 
 
-def table_keys(connection: psycopg.Connection) -> list[str]:
+def table_event_ids(connection: psycopg.Connection) -> list[str]:
     """The event ids of all rows, sorted."""
     return [key for (key,) in connection.execute("SELECT event_id::text FROM events ORDER BY 1")]
 

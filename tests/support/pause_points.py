@@ -50,7 +50,7 @@ def tasks() -> list[Task[Any, Any]]:
     return list({id(task): task for task in found}.values())
 
 
-def hurry(delays: list[float]) -> None:
+def shorten_retries(delays: list[float]) -> None:
     """Try steps again after these delays (seconds): a campaign has no minute to wait for each fault."""
     for task in tasks():
         if task.retries:
@@ -58,7 +58,7 @@ def hurry(delays: list[float]) -> None:
             task.retry_delay_seconds = delays[: task.retries]
 
 
-def stop_at(point: Point) -> None:
+def stop_at_point(point: Point) -> None:
     """Stop this process when it comes by `point`. Once a process: what is wrapped stays so."""
     passed = 0
     lock = threading.Lock()

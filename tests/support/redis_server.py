@@ -35,7 +35,7 @@ def await_answer(ask: Callable[[], object]) -> None:
 
 
 @contextmanager
-def running(*options: str, answers: Callable[[], object]) -> Iterator[None]:
+def running_redis(*options: str, answers: Callable[[], object]) -> Iterator[None]:
     """A Redis of these options, from when it answers."""
     command = [str(REDIS), "--save", "", "--appendonly", "no", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
@@ -48,12 +48,12 @@ def running(*options: str, answers: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
-def plain(folder: Path, *options: str) -> Iterator[int]:
+def redis_port(folder: Path, *options: str) -> Iterator[int]:
     """The port of a Redis with these options."""
     port = free_port()
     folder.mkdir(exist_ok=True)
     common = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder))
-    with redis.Redis(port=port) as client, running(*common, *options, answers=client.ping):
+    with redis.Redis(port=port) as client, running_redis(*common, *options, answers=client.ping):
         yield port
 
 
@@ -61,7 +61,7 @@ def settings_of(url: str, **values: object) -> Settings:
     return Settings(redis_url=url, connect_timeout=5, redis_timeout=5, _env_file=None, **values)  # type: ignore[arg-type]
 
 
-def run(url: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_spillway(url: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"SPILLWAY_REDIS_URL": url, "SPILLWAY_CONNECT_TIMEOUT": "5"} | variables
     return subprocess.run(
         [BIN / "spillway", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120

@@ -13,7 +13,7 @@ DAYS = 60  # back from today, some events each
 PER_DAY = 8
 
 
-def events(days: int = DAYS, first: int = 0, per_day: int = PER_DAY) -> list[dict[bytes, bytes]]:
+def old_events(days: int = DAYS, first: int = 0, per_day: int = PER_DAY) -> list[dict[bytes, bytes]]:
     """Events of the last so many days, the oldest first."""
     now = datetime.now(UTC)
     return [
@@ -29,13 +29,13 @@ def chunk_ends(connection: psycopg.Connection) -> list[tuple[datetime, datetime]
     return connection.execute(query).fetchall()
 
 
-def kept(rows: dict[Key, Row], ranges: list[tuple[datetime, datetime]], keep: timedelta) -> dict[Key, Row]:
+def rows_within(rows: dict[Key, Row], ranges: list[tuple[datetime, datetime]], keep: timedelta) -> dict[Key, Row]:
     """The rows in chunks that reach beyond the horizon."""
     beyond = [(start, end) for start, end in ranges if end > datetime.now(UTC) - keep]
     return {key: row for key, row in rows.items() if any(start <= key[1] < end for start, end in beyond)}
 
 
-def on_record(connection: psycopg.Connection) -> int:
+def recorded_drops(connection: psycopg.Connection) -> int:
     row = connection.execute("SELECT coalesce(sum(rows), 0)::int FROM spillway.drops").fetchone()
     assert row is not None
     return int(row[0])

@@ -41,14 +41,14 @@ def written(path: Path, data: bytes) -> SourceFile:
     return file
 
 
-def filling(data: bytes, most: int = 1 << 30) -> Fill:
+def fill_from(data: bytes, most: int = 1 << 30) -> Fill:
     """What reads `data`, at most so many bytes at once."""
     stream = io.BytesIO(data)
     return lambda buffer: stream.readinto(buffer[:most])
 
 
 @contextmanager
-def blocks_of(size: int, scanned: int = 1 << 20, rows: int = 1 << 16) -> Iterator[None]:
+def block_sizes(size: int, scanned: int = 1 << 20, rows: int = 1 << 16) -> Iterator[None]:
     """Texts are read in blocks of so many bytes, looked through so many at a time, and given so many rows at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(read_buffer, "_BLOCK_BYTES", size)

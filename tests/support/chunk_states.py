@@ -12,7 +12,7 @@ from infra.timescaledb import CHUNK_STATUS
 MONDAY = datetime(2020, 1, 6, tzinfo=UTC)
 
 
-def fill(connection: psycopg.Connection, weeks: int = 3, rows: int = 2_000) -> None:
+def fill_weeks(connection: psycopg.Connection, weeks: int = 3, rows: int = 2_000) -> None:
     """So many rows in each of so many weeks from `MONDAY` on, spread evenly."""
     connection.execute(
         """INSERT INTO events
@@ -23,7 +23,7 @@ def fill(connection: psycopg.Connection, weeks: int = 3, rows: int = 2_000) -> N
     )
 
 
-def statuses(connection: psycopg.Connection) -> list[int]:
+def chunk_statuses(connection: psycopg.Connection) -> list[int]:
     """The status bits of the chunks, by time: 0 rows, 1 compressed, 9 compressed and partial."""
     query = f"""
         SELECT {CHUNK_STATUS}(format('%I.%I', chunk_schema, chunk_name)::regclass)
@@ -39,7 +39,7 @@ def only_job(connection: psycopg.Connection, procedure: str) -> int:
     return found
 
 
-def asleep(connection: psycopg.Connection, procedure: str) -> int:
+def paused_job(connection: psycopg.Connection, procedure: str) -> int:
     """The same, and the scheduler does not run it by itself: tests say when."""
     job = only_job(connection, procedure)
     connection.execute("SELECT alter_job(%s, next_start => now() + interval '1 day')", [job])
@@ -48,7 +48,7 @@ def asleep(connection: psycopg.Connection, procedure: str) -> int:
 
 def run_job(connection: psycopg.Connection, procedure: str) -> None:
     """Run the database's job here and now, with the scheduler's own run, which may have begun, out of the way."""
-    job = asleep(connection, procedure)
+    job = paused_job(connection, procedure)
     deadline = time.monotonic() + 60
     query = "SELECT job_status FROM timescaledb_information.job_stats WHERE job_id = %s"
     while connection.execute(query, [job]).fetchone() == ("Running",):
