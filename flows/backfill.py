@@ -1,31 +1,40 @@
-"""Load history: files, archives or a past range of a stream, exactly once, beside the live drain."""
+"""Load history: files, the archive or a past range of a stream, exactly once, while the live drain continues."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.loads.backfill_loads import Loads, SourceProgress
+from flows.loads.backfill_loads import BackfillLoads, SourceProgress
+from flows.loads.backfill_request import (
+    BackfillRequest,
+    ExpiredRows,
+    check_expired,
+    check_request,
+    too_many_chunks,
+)
+from flows.runs import backfill_run_name
 from infra.connections.clients import Clients
 from infra.display import printable
-from infra.errors.exceptions import SpillwayError, Terminal, WrongUse
+from infra.errors.exceptions import SpillwayError, Terminal
 from infra.errors.redact import one_line
 from infra.mapping import Mapping, mappings_of
-from infra.settings import Settings, settings
+from infra.settings import settings
 from tasks.backfill.backfill_plan import BackfillPlan, apply_retention, make_plan
 from tasks.backfill.backfill_report import report_backfill, result, too_many_bad
-from tasks.backfill.chunk_map import compressed_borders, map_chunks
+from tasks.backfill.chunk_map import ChunkMap, compressed_borders, map_chunks
 from tasks.backfill.find_sources import FILES, find_archived, find_source_files, mapping_for, read_files, stream_source
 from tasks.backfill.recompress import Compressor
 from tasks.backfill.registration import settle_sources
-from tasks.backfill.source import leave_out_copies
+from tasks.backfill.source import BackfillSource, leave_out_copies
 from tasks.backfill.throttle import LoadThrottle
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Started, StepReached, ask, emit
@@ -34,131 +43,141 @@ from tasks.files.spool import Spool
 from tasks.preflight.preflight import preflight
 
 _FILES_A_STEP = 32
-_MOST_PARALLEL = 32
-_RUNNER: Any = ThreadPoolTaskRunner(max_workers=_MOST_PARALLEL)
+_MAX_PARALLEL = 32  # the parameter `parallel` sets how many are used
+_RUNNER: Any = ThreadPoolTaskRunner(max_workers=_MAX_PARALLEL)
 
 
-@flow(name="backfill", persist_result=False, task_runner=_RUNNER)
+@flow(name="backfill", flow_run_name=backfill_run_name, persist_result=False, task_runner=_RUNNER)
 def backfill(
     source: str | list[str] | None = None,
     stream: str | None = None,
     archive: bool = False,
-    start: str | None = None,
-    stop: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
     mapping: str | None = None,
     again: bool = False,
-    expired: Literal["fail", "skip", "load"] = "fail",
+    expired: ExpiredRows = "fail",
     yes: bool = False,
     dry_run: bool = False,
     rate: float | None = None,
     parallel: int | None = None,
     without: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Load files, the archive, or a range of a stream: what the ledger has is left out, what the table has is counted.
+    """Load files, the archive, or a past range of a stream. Rows that the ledger has are left out; rows that the table
+    has are counted as duplicates.
 
-    `source`: files, folders, globs or URLs; `archive`: what maintain has archived; `stream`: a stream in Redis.
-    `start`, `stop`: of a stream entry ids or ISO 8601 times, of the archive times. `mapping`: the table of
-    spillway.toml that a file goes by. `again`: load what the ledger has too. `expired`: what to do with rows past
-    the retention horizon. `yes`: more new chunks than SPILLWAY_MAX_NEW_CHUNKS are meant. `dry_run`: only plan.
-    `rate`: events/s at most; `parallel`: loads at the same time. `without`: archived columns whose values are left
-    out. Returns what `tasks.backfill.backfill_report.result`
-    says. Raises `SpillwayError`; what was committed until then stays, and the same backfill goes on from there.
+    Args:
+        source: Files, folders, globs or URLs to load.
+        stream: A stream in Redis to load instead.
+        archive: Load what `maintain` has archived instead.
+        since: Start at this entry id or ISO 8601 time of the stream, or at this time of the archive.
+        until: Stop after this entry id or ISO 8601 time of the stream, or after this time of the archive.
+        mapping: The table of spillway.toml that maps the files onto the events table. Without it: the one that matches
+            each file's name.
+        again: Also load what the ledger has.
+        expired: Rows past the retention horizon (`SPILLWAY_KEEP`). `fail`: load nothing if there are any. `skip`: leave
+            them out. `load`: load them until the next `maintain` drops them.
+        yes: Agree to more new chunks than `SPILLWAY_MAX_NEW_CHUNKS`.
+        dry_run: Only report the plan.
+        rate: Load at most this many events per second.
+        parallel: How many loads run at the same time. Without it: `SPILLWAY_PARALLEL_LOADS`.
+        without: Columns of the archive to leave out.
+
+    Returns:
+        The totals of `tasks.backfill.backfill_report.result`.
+
+    Raises:
+        SpillwayError: What was committed stays, and the same backfill continues from there.
     """
     began = time.monotonic()
     use_system_allocator()
     config = settings()
-    wanted = [source] if isinstance(source, str) else source or []
-    _demand_one_kind(wanted, stream, archive, start, stop, rate, parallel)
-    if without and not archive:
-        raise WrongUse("backfill: without is for columns of the archive; of files, the mapping names what is read")
+    files = [source] if isinstance(source, str) else source or []
+    request = BackfillRequest(
+        files, stream, archive, since, until, mapping, again, expired, yes, dry_run, rate, parallel, without or []
+    )
+    check_request(request)
     failed: list[str] = []
     with Clients(config, "backfill") as clients, closing(Spool()) as spool:
         _, warnings = preflight(clients, [], needs_redis=stream is not None, command="backfill")
-        mappings = mappings_of(config)
         layout = map_chunks(clients)
-        edges = compressed_borders(layout)
-        if stream:
-            sources = [stream_source(clients, stream, mappings.of(stream), start, stop, again, dry_run)]
-        else:
-            mapped: list[tuple[SourceFile, Mapping | None]] = []
-            if archive:
-                archived, notes = find_archived(clients, start, stop, without or [])
-                mapped += archived
-                warnings += notes
-            else:
-                files, notes = find_source_files(wanted)
-                mapped += [(file, mapping_for(file, mappings, mapping)) for file in files]
-                warnings += notes
-            emit(Started(FILES, len(mapped)))
-            sources = []
-            for start_at in range(0, len(mapped), _FILES_A_STEP):
-                sources += read_files(clients, mapped[start_at : start_at + _FILES_A_STEP], spool, again, edges)
-        warnings += [warning for found in sources for warning in found.warnings]
+        sources, notes = _find_sources(clients, request, layout, spool)
+        warnings += [*notes, *(warning for found in sources for warning in found.warnings)]
         sources = [apply_retention(one, config.keep, layout, expired) for one in leave_out_copies(sources)]
         progress = [SourceProgress(one) for one in sources]
         planned = make_plan(clients, sources, layout, sample=dry_run)
         if not dry_run:
-            _demand_agreement(planned, config, expired, yes)
-            progress.sort(key=lambda one: min(one.source.days, default=0))
-            run = f"{flow_run.name or 'backfill'} {uuid4()}"
-            room = LoadThrottle(clients, min(parallel or config.parallel_loads, _MOST_PARALLEL))
-            with closing(Compressor(clients, sources)) as compressor:
-                loads = Loads(clients, layout, run, rate, room, compressor)
-                try:
-                    loads.run([one for one in progress if one.source.remaining])
-                finally:
-                    loads.finish()
-                try:
-                    problems = settle_sources(clients, [one.source for one in progress])
-                    for one, problem in zip(progress, problems, strict=True):
-                        one.error = one.error or problem
-                    compressor.finish(room)
-                    emit(StepReached("backfill", "compressed"))
-                except SpillwayError as error:  # what was loaded, and what went wrong with it, is told all the same
-                    failed.append(one_line(error))
-            planned = replace(planned, compressed=compressor.done)
-            failed += too_many_bad([one.result() for one in progress], config.max_bad_share)
-        done = result(planned, [one.result() for one in progress], warnings, dry_run, time.monotonic() - began)
-        report_backfill(done)
+            check_expired(planned, expired)
+            if question := too_many_chunks(planned, config, yes):
+                _demand_consent(question)
+            planned, failed = _load(clients, request, planned, progress, layout)
+        totals = result(planned, [one.result() for one in progress], warnings, dry_run, time.monotonic() - began)
+        report_backfill(totals)
     for warning in warnings:
         get_run_logger().warning(printable(warning))
     if errors := [*(one.error for one in progress if one.error), *failed]:
         raise Terminal("; ".join(errors))
-    return done
+    return totals
 
 
-def _demand_one_kind(
-    wanted: list[str],
-    stream: str | None,
-    archive: bool,
-    start: str | None,
-    stop: str | None,
-    rate: float | None,
-    parallel: int | None,
-) -> None:
-    if bool(wanted) + bool(stream) + archive != 1:
-        raise WrongUse("backfill: expected either files (source), or a stream, or the archive; name one of them")
-    if wanted and (start or stop):
-        raise WrongUse("backfill: from and to are for a stream or the archive; of files, name those that are meant")
-    if rate is not None and rate <= 0:
-        raise WrongUse(f"backfill: rate: expected more than 0 events/s, found {rate}")
-    if parallel is not None and parallel < 1:
-        raise WrongUse(f"backfill: parallel: expected 1 or more, found {parallel}")
+def _find_sources(
+    clients: Clients, request: BackfillRequest, layout: ChunkMap, spool: Spool
+) -> tuple[list[BackfillSource], list[str]]:
+    """What the request names, read and compared with the ledger; and warnings."""
+    mappings = mappings_of(clients.settings)
+    if request.stream:
+        mapping = mappings.of(request.stream)
+        return [
+            stream_source(
+                clients, request.stream, mapping, request.since, request.until, request.again, request.dry_run
+            )
+        ], []
+    mapped: Sequence[tuple[SourceFile, Mapping | None]]
+    if request.archive:
+        mapped, notes = find_archived(clients, request.since, request.until, request.without)
+    else:
+        files, notes = find_source_files(request.source)
+        mapped = [(file, mapping_for(file, mappings, request.mapping)) for file in files]
+    emit(Started(FILES, len(mapped)))
+    edges = compressed_borders(layout)
+    sources: list[BackfillSource] = []
+    for at in range(0, len(mapped), _FILES_A_STEP):
+        sources += read_files(clients, mapped[at : at + _FILES_A_STEP], spool, request.again, edges)
+    return sources, notes
 
 
-def _demand_agreement(planned: BackfillPlan, config: Settings, expired: str, yes: bool) -> None:
-    """Raise `Terminal` where somebody has to decide first. Nothing was loaded."""
-    if planned.expired and expired == "fail":
-        raise Terminal(
-            f"backfill: {planned.expired} of {planned.remaining} rows are older than the retention horizon"
-            f" (SPILLWAY_KEEP), {planned.horizon:%Y-%m-%d}; nothing was loaded: leave them out"
-            " (--expired skip), or load them until the next maintain drops them (--expired load)"
-        )
-    if planned.chunk_counts.new <= config.max_new_chunks or yes:
-        return
-    question = (
-        f"this backfill makes {planned.chunk_counts.new} new chunks, more than SPILLWAY_MAX_NEW_CHUNKS"
-        f" ({config.max_new_chunks})"
-    )
-    if not ask(f"{question}; go on?"):
-        raise Terminal(f"backfill: {question}; nothing was loaded: look at the times (--dry-run), or say --yes")
+def _load(
+    clients: Clients,
+    request: BackfillRequest,
+    planned: BackfillPlan,
+    progress: list[SourceProgress],
+    layout: ChunkMap,
+) -> tuple[BackfillPlan, list[str]]:
+    """Load what remains of the sources and compress their chunks. Returns the plan as carried out, and what failed."""
+    failed: list[str] = []
+    progress.sort(key=lambda one: min(one.source.days, default=0))
+    sources = [one.source for one in progress]
+    run = f"{flow_run.name or 'backfill'} {uuid4()}"
+    parallel = min(request.parallel or clients.settings.parallel_loads, _MAX_PARALLEL)
+    throttle = LoadThrottle(clients, parallel)
+    with closing(Compressor(clients, sources)) as compressor:
+        loads = BackfillLoads(clients, layout, run, request.rate, throttle, compressor)
+        try:
+            loads.run([one for one in progress if one.source.remaining])
+        finally:
+            loads.finish()
+        try:
+            for one, problem in zip(progress, settle_sources(clients, sources), strict=True):
+                one.error = one.error or problem
+            compressor.finish(throttle)
+            emit(StepReached("backfill", "compressed"))
+        except SpillwayError as error:  # what was loaded is reported all the same
+            failed.append(one_line(error))
+    failed += too_many_bad([one.result() for one in progress], clients.settings.max_bad_share)
+    return replace(planned, compressed=compressor.done), failed
+
+
+def _demand_consent(question: str) -> None:
+    """Ask the person at the terminal. Raises `Terminal` if nobody is there or the answer is no."""
+    if not ask(f"{question}; continue?"):
+        raise Terminal(f"backfill: {question}; nothing was loaded: check the times (--dry-run), or agree with --yes")

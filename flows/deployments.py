@@ -1,62 +1,190 @@
-"""The deployments in one process, without work pool and worker."""
+"""The deployments: which flows Prefect's schedule runs, and when. The settings decide; nothing is defined elsewhere.
+
+`deploy` registers them with a work pool, whose workers run them; `serve` runs them in this process.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from prefect import serve
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect import Flow
+from prefect import serve as serve_in_this_process
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, ConcurrencyOptions
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.exceptions import ObjectNotFound
+from prefect.types.entrypoint import EntrypointType
+from prefect.workers.process import ProcessWorker
+from pydantic import ValidationError
 
 from flows.backfill import backfill
-from flows.cli.prefect_api import demand_prefect
 from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from infra.errors.exceptions import Terminal
+from flows.runs import TAG
+from infra.errors.exceptions import Terminal, WrongUse
+from infra.settings import Settings
 
-_INTERVAL_SECONDS = 60
-# A run that died before it started holds its place for so long.
+# A run whose worker died before it started keeps its place for this long, and not for Prefect's five minutes.
 _GRACE_SECONDS = 60
+# A worker runs the flows of the Spillway that is installed where it runs.
+_PULL_STEPS: list[dict[str, Any]] = [{"flows.environment.project_folder": {}}]
 
 
-def serve_deployments() -> None:
-    """Register the deployments of prefect.yaml at the Prefect server and run what is due, until interrupted.
+@dataclass(frozen=True)
+class Deployment:
+    """One deployment. `one_at_a_time`: a run that comes due while another one is running is cancelled."""
 
-    Those that a work pool has are left to it. Raises `Terminal` where the scheduled drain is among them: its workers
-    would take the runs and not find the code.
-    """
-    demand_prefect()
-    if pool := _work_pool("drain/scheduled"):
-        raise Terminal(
-            f"drain/scheduled is deployed to the work pool {pool!r}: let its worker run it (prefect worker start --pool"
-            f" {pool}), or take it back first (prefect deployment delete drain/scheduled)"
-        )
-    # to_deployment is sync here, whatever its type says.
-    deployments: list[Any] = [
-        drain.to_deployment(
-            name="scheduled",
-            description="Drains the streams into the events table, exactly once, every minute.",
-            parameters={"stream": "events*"},
-            interval=_INTERVAL_SECONDS,
-            concurrency_limit=ConcurrencyLimitConfig(
-                limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW, grace_period_seconds=_GRACE_SECONDS
-            ),
+    flow: Flow[..., Any]
+    name: str
+    description: str
+    schedule: IntervalSchedule | CronSchedule | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    one_at_a_time: bool = False
+
+    @property
+    def when(self) -> str:
+        """Its schedule, for people."""
+        match self.schedule:
+            case IntervalSchedule(interval=interval):
+                return f"every {interval.total_seconds():,.0f} s"
+            case CronSchedule(cron=cron):
+                return f"{cron} (UTC)"
+        return "on demand"
+
+    @property
+    def full_name(self) -> str:
+        """`flow/deployment`, as Prefect's commands take it."""
+        return f"{self.flow.name}/{self.name}"
+
+
+def deployments(config: Settings) -> list[Deployment]:
+    """All deployments, with the schedules of the settings. Raises `WrongUse` for a cron expression that is not one."""
+    return [
+        Deployment(
+            drain,
+            "scheduled",
+            "Drains the scheduled streams into the events table, exactly once.",
+            None if config.drain_every is None else IntervalSchedule(interval=config.drain_every),
+            {"stream": list(config.scheduled_streams)},
+            one_at_a_time=True,  # two would do no harm, but the second finds nothing to do: see docs/design.md
         ),
-        reconcile.to_deployment(name="daily", parameters={"stream": "*"}, cron="30 4 * * *"),
-        maintain.to_deployment(name="daily", cron="15 3 * * *"),
-        redrive.to_deployment(name="ad-hoc"),
-        backfill.to_deployment(name="ad-hoc"),
+        Deployment(
+            reconcile,
+            "daily",
+            "Checks that the totals of every stream balance, and fails if they do not.",
+            _cron("reconcile_cron", config.reconcile_cron),
+            {"stream": "*"},
+        ),
+        Deployment(
+            maintain,
+            "daily",
+            "Compresses, archives and drops chunks as the settings say, and checks the result.",
+            _cron("maintain_cron", config.maintain_cron),
+        ),
+        Deployment(redrive, "ad-hoc", "Replays entries of the quarantine, exactly once."),
+        Deployment(backfill, "ad-hoc", "Loads files, the archive or a past range of a stream, exactly once."),
     ]
-    serve(*[found for found in deployments if not _work_pool(f"{found.flow_name}/{found.name}")])
 
 
-def _work_pool(deployment: str) -> str | None:
-    """The work pool that has it, None where none has."""
+def _cron(name: str, expression: str) -> CronSchedule | None:
+    """The schedule of a setting; None if it is empty."""
+    if not expression.strip():
+        return None
+    try:
+        return CronSchedule(cron=expression.strip(), timezone="UTC")
+    except ValidationError as error:
+        raise WrongUse(
+            f"settings: SPILLWAY_{name.upper()}: expected a cron expression such as 30 4 * * *, found {expression!r};"
+            " correct the variable or the line in .env"
+        ) from error
+
+
+def deploy(found: list[Deployment], pool: str) -> None:
+    """Register deployments with a work pool. If there is no pool of that name, it is created, of type process.
+
+    A deployment that exists is replaced, with its schedules.
+    """
     with get_client(sync_client=True) as client:
-        try:
-            return client.read_deployment_by_name(deployment).work_pool_name
-        except ObjectNotFound:
-            return None
+        _demand_pool(client, pool)
+        for one in found:
+            client.create_deployment(
+                client.create_flow_from_name(one.flow.name),
+                one.name,
+                description=one.description,
+                entrypoint=f"{one.flow.fn.__module__}.{one.flow.fn.__name__}",
+                work_pool_name=pool,
+                pull_steps=_PULL_STEPS,
+                schedules=[DeploymentScheduleCreate(schedule=one.schedule)] if one.schedule else [],
+                parameters=one.parameters,
+                parameter_openapi_schema=one.flow.parameters.model_dump_for_openapi(),
+                enforce_parameter_schema=True,
+                concurrency_limit=1 if one.one_at_a_time else None,
+                concurrency_options=_options() if one.one_at_a_time else None,
+                paused=False,  # `serve` pauses what it served when it ends
+                tags=[TAG],
+            )
+
+
+def _demand_pool(client: SyncPrefectClient, pool: str) -> None:
+    try:
+        client.read_work_pool(pool)
+    except ObjectNotFound:
+        template = ProcessWorker.get_default_base_job_template()
+        client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
+
+
+def _options() -> ConcurrencyOptions:
+    return ConcurrencyOptions(
+        collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW, grace_period_seconds=_GRACE_SECONDS
+    )
+
+
+def serve(found: list[Deployment]) -> None:
+    """Register deployments without a work pool and run what comes due, until interrupted.
+
+    Deployments that a work pool has are left to its workers. Raises `Terminal` if the scheduled drain is one of them:
+    a worker would take its runs.
+    """
+    with get_client(sync_client=True) as client:
+        pools = {one.full_name: _forget_schedules(client, one) for one in found}
+    if pool := pools["drain/scheduled"]:
+        raise Terminal(
+            f"serve: drain/scheduled is deployed to the work pool {pool!r}, whose workers run it; start a worker"
+            f" (prefect worker start --pool {pool}), or serve it from here after"
+            " prefect deployment delete drain/scheduled"
+        )
+    serve_in_this_process(*[_served(one) for one in found if not pools[one.full_name]])
+
+
+def _forget_schedules(client: SyncPrefectClient, deployment: Deployment) -> str | None:
+    """The work pool of a deployment, None if it has none.
+
+    Without a pool its old schedules are deleted: an update by Prefect's runner keeps them if the new list is empty.
+    """
+    try:
+        registered = client.read_deployment_by_name(deployment.full_name)
+    except ObjectNotFound:
+        return None
+    if registered.work_pool_name is None:
+        for schedule in registered.schedules:
+            client.delete_deployment_schedule(registered.id, schedule.id)
+    return registered.work_pool_name
+
+
+def _served(one: Deployment) -> Any:  # to_deployment is sync here, whatever its type says
+    limit = ConcurrencyLimitConfig(
+        limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW, grace_period_seconds=_GRACE_SECONDS
+    )
+    return one.flow.to_deployment(
+        name=one.name,
+        description=one.description,
+        parameters=one.parameters,
+        schedules=[DeploymentScheduleCreate(schedule=one.schedule)] if one.schedule else None,
+        concurrency_limit=limit if one.one_at_a_time else None,
+        tags=[TAG],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )

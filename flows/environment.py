@@ -1,4 +1,4 @@
-"""What Prefect finds in the environment, set before it is imported; and the folder in which a worker runs a flow."""
+"""Prefect's settings, put into the environment before it is imported; and the folder in which a worker runs a flow."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PREFECT_TOML = Path(__file__).with_name("prefect.toml")
 def prefect_defaults() -> dict[str, str]:
     """The settings of prefect.toml as environment variables.
 
-    Prefect reads that file itself, but only in the working directory: a temporary server that a command starts
-    elsewhere gets them this way.
+    Prefect reads a prefect.toml only in the working directory. A temporary server that a command starts elsewhere gets
+    the settings this way.
     """
     return dict(_variables("PREFECT", tomllib.loads(_PREFECT_TOML.read_text(encoding="utf-8"))))
 
@@ -32,7 +32,7 @@ def _variables(name: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 
 def set_prefect_defaults(quiet: bool = False) -> None:
-    """Set what prefect.toml says, except for what the environment has. `quiet`: no log but Spillway's own words."""
+    """Set the environment variables of prefect.toml that are not set yet. `quiet`: hide Prefect's log."""
     for name, value in prefect_defaults().items():
         os.environ.setdefault(name, value)
     if quiet:
@@ -40,5 +40,5 @@ def set_prefect_defaults(quiet: bool = False) -> None:
 
 
 def project_folder() -> dict[str, str]:
-    """The pull step of prefect.yaml: a worker runs the flows of the Spillway that is installed where it runs."""
+    """The pull step of the deployments: a worker runs the flows of the Spillway that is installed where it runs."""
     return {"directory": str(PROJECT_ROOT)}

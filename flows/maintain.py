@@ -1,4 +1,4 @@
-"""Look after the hypertable: compression, archive and retention, and the check that they do what they are set to."""
+"""Maintain the hypertable: compression, archive and retention, and a check that each does what the settings say."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
+from flows.runs import maintain_run_name
 from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.classify import is_transient
@@ -26,13 +27,22 @@ from tasks.maintain.retention import DroppedChunk, drop, find_expired, set_reten
 from tasks.preflight.preflight import preflight_clocks, preflight_rights
 
 
-@flow(name="maintain", persist_result=False)
+@flow(name="maintain", flow_run_name=maintain_run_name, persist_result=False)
 def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
-    """Make the server agree with the settings, drop what is past its time, compress late rows, and check all of it.
+    """Make the server agree with the settings, drop expired chunks, compress late rows, and check the result.
 
-    `dry_run`: change nothing, say what would be. A step that fails keeps none of the others from being done. Returns
-    what `maintain_report.result` says. Raises `Unsuccessful` with that if the check finds a violation or a step
-    failed, unless `fail` is false. Safe to repeat, and beside drains.
+    A step that fails does not stop the others. Safe to repeat, and to run while drains run.
+
+    Args:
+        dry_run: Change nothing; report what would change.
+        fail: Fail the run if the check finds a violation or a step failed.
+
+    Returns:
+        The report of `tasks.maintain.maintain_report.result`.
+
+    Raises:
+        Unsuccessful: With the report, if `fail` is set and there is a violation or a step failed.
+        Terminal: The check itself failed, so that there is no report. The message has what was done before.
     """
     use_system_allocator()
     began = time.monotonic()
@@ -43,9 +53,9 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
         try:
             found = check(clients, time.monotonic() - began, dry_run)
         except SpillwayError as error:
-            # What was done has no report then, and what failed before may be why.
-            said = "; ".join([*done.failed, *done.refused, one_line(error), *outcome_lines(done)])
-            raise Terminal(f"maintain: {said}") from error
+            # There is no report, and an earlier failure may be the reason.
+            details = "; ".join([*done.failed, *done.refused, one_line(error), *outcome_lines(done)])
+            raise Terminal(f"maintain: {details}") from error
         report_maintenance(done, found)
     for warning in (*done.refused, *found.warnings):
         get_run_logger().warning(printable(warning))
@@ -56,23 +66,26 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
 
 
 def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
-    """All that changes anything, chunk after chunk. What is to go is archived before, and is not compressed."""
+    """Everything that changes something, chunk by chunk.
+
+    Expired chunks are archived before they are dropped, and are not compressed.
+    """
     done = MaintainOutcome(dry_run)
-    done.refused.extend(preflight_clocks(clients))  # by a wrong clock nothing may be dropped
+    done.refused.extend(preflight_clocks(clients))  # nothing may be dropped by a wrong clock
     with _noted(done.failed):
         done.changes.extend(set_retention_policy(clients, dry_run))
-    leaving: list[ChunkState] = []
+    expired: list[ChunkState] = []
     with _noted(done.failed):
-        leaving += find_expired(clients)
-    going = {state.chunk for state in leaving}
-    archived_as_they_go = going if clients.settings.retention == "archive" else set()
+        expired += find_expired(clients)
+    expired_chunks = {state.chunk for state in expired}
+    archived_when_dropped = expired_chunks if clients.settings.retention == "archive" else set()
     with _noted(done.failed):
         for chunk in find_unarchived(clients):
-            if chunk not in archived_as_they_go:
+            if chunk not in archived_when_dropped:
                 with _noted(done.failed, done.refused):
                     if dry_run or archive_and_keep(clients, chunk):
                         done.archived.append(chunk)
-    for state in leaving:
+    for state in expired:
         with _noted(done.failed, done.refused):
             rows = state.rows if dry_run else _drop(clients, state)
             if rows is not None:
@@ -81,7 +94,7 @@ def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
         done.changes.extend(set_compression_policy(clients, dry_run))
     with _noted(done.failed):
         for late in find_recompressions(clients):
-            if late.state.chunk not in going:
+            if late.state.chunk not in expired_chunks:
                 with _noted(done.failed, done.refused):
                     if not dry_run:
                         recompress(clients, late)
@@ -90,7 +103,7 @@ def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
 
 
 def _drop(clients: Clients, state: ChunkState) -> int | None:
-    """How many rows went; None where another run has dropped the chunk."""
+    """Returns the number of rows dropped; None if another run dropped the chunk."""
     if clients.settings.retention != "archive":
         return drop(clients, state)
     manifest = archive_and_drop(clients, state.chunk, state.bytes)
@@ -99,10 +112,10 @@ def _drop(clients: Clients, state: ChunkState) -> int | None:
 
 @contextmanager
 def _noted(failed: list[str], passing: list[str] | None = None) -> Iterator[None]:
-    """What goes wrong inside is put down, and the next thing is done. `passing`: for what the next run may well do."""
+    """Add an error inside the block to `failed`, or to `passing` if a later run may succeed, and continue after it."""
     try:
         yield
     except SpillwayError as error:
         noted = passing if passing is not None and is_transient(error) else failed
-        if (text := one_line(error)) not in noted:  # of a hundred chunks without a place for their archives once
+        if (text := one_line(error)) not in noted:  # once, if a hundred chunks fail for the same reason
             noted.append(text)

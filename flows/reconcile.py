@@ -1,20 +1,21 @@
-"""Reconcile: do the books balance, and with `deep`, is every drained entry that is still there in the table?"""
+"""Reconcile: do the totals balance, and with `deep`, is every drained entry that still exists in the table?"""
 
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from prefect import flow, get_run_logger
 
+from flows.runs import reconcile_run_name
 from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful, WrongUse
 from infra.errors.exit_codes import ExitCode
-from infra.mapping import mappings_of
+from infra.mapping import Mappings, mappings_of
 from infra.settings import settings
-from tasks.base.addresses import parse_from, parse_until
+from tasks.base.addresses import IdRange, parse_range
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit
 from tasks.files.file_reader import FileReader
@@ -28,82 +29,123 @@ from tasks.reconcile.comparison import ComparisonTotals
 from tasks.reconcile.reconcile_report import report_reconciliation
 from tasks.streams.reader import Reader, read
 
-_NO_END = 1 << 128  # no id is greater
+_NOT_COMPARED = ("gone", "went back")  # findings that leave nothing to compare with
 
 
-@flow(name="reconcile", persist_result=False)
+@flow(name="reconcile", flow_run_name=reconcile_run_name, persist_result=False)
 def reconcile(
-    stream: str | list[str] = "events*",
+    stream: str | list[str] | None = None,
     deep: bool = False,
-    start: str | None = None,
-    stop: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
     repair: bool = False,
     fail: bool = True,
 ) -> dict[str, Any]:
-    """Check both laws of every stream that `stream` stands for, range by range, and its ledger for gaps and overlaps.
+    """Check that the totals of each stream balance, as a whole and range by range, and that its ledger has no gaps or
+    overlaps. Files that were backfilled are streams too, named `file:SHA-256`.
 
-    `deep`: also compare every drained entry that is still there, from `start` to `stop` (entry ids or ISO 8601 times),
-    with the table; `repair`: put in the rows that are missing. What retention dropped is counted, and is neither a
-    finding nor put back. Files that were backfilled are streams like others, `file:SHA-256`; one that has gone, or
-    changed, is not compared, which `notes` say. Returns sums and findings. Raises `Unsuccessful` with them if something
-    does not balance, or if entries are lost and nobody has accepted that; unless `fail` is false.
+    Args:
+        stream: A name, a pattern such as `events*`, or a list of both. Without it: `SPILLWAY_SCHEDULED_STREAMS`.
+        deep: Also compare every drained entry that still exists with the table. Rows that retention dropped are
+            counted, and are not findings.
+        since: With `deep`: start at this entry id or ISO 8601 time.
+        until: With `deep`: stop after this entry id or ISO 8601 time.
+        repair: With `deep`: put back the rows that are missing, except those that retention dropped.
+        fail: Fail the run if something does not balance, or if entries were lost and nobody has accepted that.
+
+    Returns:
+        Totals, `findings`, `losses`, and `notes`: files that could not be compared because they are gone or changed.
+
+    Raises:
+        Unsuccessful: With the totals, if `fail` is set and there is a finding or a loss that nobody has accepted.
     """
     use_system_allocator()
     config = settings()
-    first = parse_from(start) if start else 0
-    beyond = parse_until(stop, "to") + 1 if stop else _NO_END
+    ids = parse_range(since, until)
     if repair and not deep:
-        raise WrongUse("reconcile: repair goes with deep, which finds what is missing")
+        raise WrongUse("reconcile: repair needs deep, which finds the missing rows; add --deep")
     mappings = mappings_of(config)
-    books: list[LedgerTotals] = []
-    findings: list[Finding] = []
-    notes: list[str] = []
-    compared = repaired = dropped = 0
+    checked = _Checked()
+    wanted = [stream] if isinstance(stream, str) else stream or list(config.scheduled_streams)
     with Clients(config, "reconcile") as clients, closing(Spool()) as spool:
         preflight_rights(clients, "reconcile" + " --deep" * deep + " --repair" * repair)
-        for name in find_known(clients, [stream] if isinstance(stream, str) else stream):
-            ledger, found = reconcile_stream(clients, name)
-            books.append(ledger)
-            findings += found
-            if deep and ledger.ranges and not any(finding.what in ("gone", "went back") for finding in found):
-                so_far = ComparisonTotals()
-                emit(Started(name, ledger.read))
-                ranges = drained_ranges(clients, name, first, beyond)
-                source: Reader | FileReader | str = (
-                    reread(clients, name, mappings, spool, ranges)
-                    if is_file(name)
-                    else reader(clients, ranges, name, mappings.of(name))
-                )
-                if isinstance(source, str):
-                    notes.append(source)
-                    continue
-                while (batch := source.read() if isinstance(source, FileReader) else read(clients, source)) is not None:
-                    so_far = so_far.plus(compare_batch(clients, batch, repair))
-                    emit(Advanced(name, batch.read))
-                    batch.release()
-                findings += so_far.findings(name)
-                compared, repaired = compared + so_far.compared, repaired + so_far.repaired
-                dropped += so_far.dropped
-        report_reconciliation(books, findings, compared, repaired, dropped)
-    for note in notes:
+        for name in find_known(clients, wanted):
+            totals, found = reconcile_stream(clients, name)
+            checked.streams.append(totals)
+            checked.findings += found
+            if deep and totals.ranges and not any(finding.what in _NOT_COMPARED for finding in found):
+                _compare(clients, totals, ids, mappings, spool, repair, checked)
+        report_reconciliation(checked.streams, checked.findings, checked.compared, checked.repaired, checked.dropped)
+    for note in checked.notes:
         get_run_logger().warning(printable(note))
-    get_run_logger().info("%d streams, %d entries compared, %d findings", len(books), compared, len(findings))
-    losses = [ledger.loss for ledger in books if ledger.loss]
-    result = {
-        "balanced": not findings,
-        "compared": compared,
-        "repaired": repaired,
-        "dropped": dropped,
-        "streams": [asdict(ledger) for ledger in books],
-        "findings": [asdict(finding) for finding in findings],
-        "losses": losses,
-        "accepted": [ledger.acceptance for ledger in books if ledger.acceptance],
-        "notes": notes,
-    }
-    problems = [f"{f.stream}: {f.count} {f.what} ({f.detail}), repair: {f.repair}" for f in findings]
-    if problems:
-        problems[0] = f"the books do not balance: {problems[0]}"
-    if fail and (problems or losses):
-        code = ExitCode.LOST if losses else ExitCode.FAILED
-        raise Unsuccessful(f"reconcile: {'; '.join([*losses, *problems])}", result, code)
+    get_run_logger().info(
+        "%d streams, %d entries compared, %d findings", len(checked.streams), checked.compared, len(checked.findings)
+    )
+    result = checked.result()
+    if fail and (problems := [*result["losses"], *checked.problems()]):
+        code = ExitCode.LOST if result["losses"] else ExitCode.FAILED
+        raise Unsuccessful(f"reconcile: {'; '.join(problems)}", result, code)
     return result
+
+
+@dataclass
+class _Checked:
+    """What one run has found so far. `dropped`: compared entries whose rows went with chunks that were dropped."""
+
+    streams: list[LedgerTotals] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    compared: int = 0
+    repaired: int = 0
+    dropped: int = 0
+
+    def problems(self) -> list[str]:
+        """One sentence for each finding."""
+        problems = [f"{f.stream}: {f.count} {f.what} ({f.detail}), repair: {f.repair}" for f in self.findings]
+        return [f"the books do not balance: {problems[0]}", *problems[1:]] if problems else []
+
+    def result(self) -> dict[str, Any]:
+        """What the flow returns."""
+        return {
+            "balanced": not self.findings,
+            "compared": self.compared,
+            "repaired": self.repaired,
+            "dropped": self.dropped,
+            "streams": [asdict(totals) for totals in self.streams],
+            "findings": [asdict(finding) for finding in self.findings],
+            "losses": [totals.loss for totals in self.streams if totals.loss],
+            "accepted": [totals.acceptance for totals in self.streams if totals.acceptance],
+            "notes": self.notes,
+        }
+
+
+def _compare(
+    clients: Clients,
+    totals: LedgerTotals,
+    ids: IdRange,
+    mappings: Mappings,
+    spool: Spool,
+    repair: bool,
+    checked: _Checked,
+) -> None:
+    """Compare the drained entries of a stream or file, batch by batch, with the table."""
+    name = totals.stream
+    emit(Started(name, totals.read))
+    ranges = drained_ranges(clients, name, ids.start, ids.stop)
+    source: Reader | FileReader | str = (
+        reread(clients, name, mappings, spool, ranges)
+        if is_file(name)
+        else reader(clients, ranges, name, mappings.of(name))
+    )
+    if isinstance(source, str):
+        checked.notes.append(source)
+        return
+    comparison = ComparisonTotals()
+    while (batch := source.read() if isinstance(source, FileReader) else read(clients, source)) is not None:
+        comparison = comparison.plus(compare_batch(clients, batch, repair))
+        emit(Advanced(name, batch.read))
+        batch.release()
+    checked.findings += comparison.findings(name)
+    checked.compared += comparison.compared
+    checked.repaired += comparison.repaired
+    checked.dropped += comparison.dropped

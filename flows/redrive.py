@@ -1,14 +1,15 @@
-"""Replay entries of the quarantine after the mapping was mended, or with edited fields: exactly once."""
+"""Replay entries of the quarantine, exactly once: after the mapping was fixed, or with edited fields."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
+from flows.runs import redrive_run_name
 from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful, WrongUse
@@ -24,31 +25,40 @@ from tasks.table.quarantine import Selection
 from tasks.table.redrive import RedriveResult, replay_entries, report_redrive, select
 
 
-@flow(name="redrive", retries=0, persist_result=False)
+@flow(name="redrive", flow_run_name=redrive_run_name, retries=0, persist_result=False)
 def redrive(
-    stream: str | list[str] = "",
+    stream: str | list[str] | None = None,
     entries: list[str] | None = None,
-    kind: str | None = None,
+    kind: Literal["refused", "conflict"] | None = None,
     field: str | None = None,
-    changes: dict[str, str] | None = None,
+    set: dict[str, str] | None = None,
     yes: bool = False,
 ) -> dict[str, Any]:
-    """Replay what waits in the quarantine: of `stream` (a name, a list, or all), `entries` (their ids), of one `kind`
-    (refused or conflict) or one `field` at fault; nothing given means everything.
+    """Replay the entries that wait in the quarantine, each once. Without a selection: all of them.
 
-    `changes`: entry field → the text to replay instead of what came; the original stays on record. `yes`: more new
-    chunks than SPILLWAY_MAX_NEW_CHUNKS are meant. Returns counts, tried = inserted + duplicates + still_bad, and
-    warnings. Raises `SpillwayError`; what was replayed until then stays so. If none of the entries succeeded, it is
-    `Unsuccessful`, with the counts.
+    Args:
+        stream: Only entries of this stream or file, or of these.
+        entries: Only entries with these ids. They are ids of one stream: name it.
+        kind: Only entries that were `refused`, or only those in `conflict` with a row.
+        field: Only entries with this field at fault.
+        set: Entry field and the text to replay instead of its value. The original stays on record.
+        yes: Agree to more new chunks than `SPILLWAY_MAX_NEW_CHUNKS`.
+
+    Returns:
+        Counts, tried = inserted + duplicates + still_bad, and `warnings`.
+
+    Raises:
+        SpillwayError: What was replayed until then stays replayed.
+        Unsuccessful: None of the entries succeeded. Raised with the counts.
     """
-    names = [stream] if isinstance(stream, str) else stream
-    if entries and len([name for name in names if name]) != 1:
-        raise WrongUse("redrive: entries are ids of one stream; name that stream")
+    names = [name for name in ([stream] if isinstance(stream, str) else stream or []) if name]
+    if entries and len(names) != 1:
+        raise WrongUse("redrive: entries are ids of one stream; name that stream (--stream)")
     use_system_allocator()
     config = settings()
     find_mapping = partial(mapping_of, mappings=mappings_of(config))
     run = f"{flow_run.name or 'redrive'} {uuid4()}"
-    selection = Selection(tuple(name for name in names if name), tuple(entries or ()), kind, field)
+    selection = Selection(tuple(names), tuple(entries or ()), kind, field)
     new_chunks = None if yes else NewChunkLimit(config.max_new_chunks)
     with Clients(config, "quarantine redrive") as clients:
         preflight_rights(clients, "quarantine redrive")
@@ -57,7 +67,7 @@ def redrive(
         chosen = select(clients, selection)
         emit(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
         for portion in chosen:
-            done.append(replay_entries(clients, portion, find_mapping, changes or {}, run, new_chunks))
+            done.append(replay_entries(clients, portion, find_mapping, set or {}, run, new_chunks))
             emit(Advanced("quarantine", len(portion.entries)))
         if done:
             report_redrive(done)
@@ -69,8 +79,9 @@ def redrive(
         get_run_logger().warning(printable(warning))
     if result["tried"] and not (result["inserted"] or result["duplicates"]):
         raise Unsuccessful(
-            f"redrive: none of the {result['tried']} entries succeeded; each still waits, with today's reason: see"
-            " spillway quarantine list, and fix the mapping, or the entries (spillway quarantine redrive ID --set)",
+            f"redrive: none of the {result['tried']} entries succeeded; they stay in the quarantine, each with the"
+            " reason of this attempt (spillway quarantine list); fix the mapping, or the entries (spillway quarantine"
+            " redrive --stream STREAM ID --set FIELD=VALUE)",
             result,
             ExitCode.NOTHING_REDRIVEN,
         )

@@ -51,9 +51,10 @@ def error(text: str) -> None:
     labelled("error", text, "red")
 
 
-def labelled(label: str, text: str, color: Color) -> None:
-    """Print a text after a colored label, such as `attention: …`."""
-    _errors.print(Text.assemble((f"{label}:", color), " ", printable(text)))
+def labelled(label: str, text: str, color: Color, console: Console | None = None) -> None:
+    """Print a text after a colored label, such as `attention: …`. `console`: one that shows bars at the same time."""
+    line = Text.assemble((f"{label}:", color), " ", printable(text))
+    (console or _errors).print(line, soft_wrap=True, highlight=False)
 
 
 def print_table(

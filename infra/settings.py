@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.errors.exceptions import WrongUse
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
@@ -76,6 +76,11 @@ def _age(value: object) -> object:
     if found == timedelta(0):
         raise PydanticCustomError("age", "expected a positive duration such as 7d, 36h, 90m or 30s")
     return found
+
+
+def _names(value: object) -> object:
+    """`events*,orders` as a tuple of both names."""
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
 
 _COLUMN = r"\s*\"?(time|event_id|event_type|user_id)\"?"
@@ -204,6 +209,20 @@ class Settings(BaseSettings):
         default=500,
         ge=0,
         description="chunks that a run may create; a drain quarantines the rest, a backfill asks",
+    )
+    scheduled_streams: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
+        default=("events*",),
+        min_length=1,
+        description="what the schedule drains: names and patterns, with commas",
+    )
+    drain_every: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+        default=timedelta(seconds=60), description="interval of the scheduled drain; empty: it is not scheduled"
+    )
+    reconcile_cron: str = Field(
+        default="30 4 * * *", description="times (UTC) of the scheduled reconcile; empty: it is not scheduled"
+    )
+    maintain_cron: str = Field(
+        default="15 3 * * *", description="times (UTC) of the scheduled maintain; empty: it is not scheduled"
     )
     max_age_days: float = Field(default=365.25 * 30, gt=0, description="age above which an event is quarantined")
     max_ahead_days: float = Field(default=2, ge=0, description="days ahead of now above which an event is quarantined")

@@ -232,6 +232,6 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def worker(servers: Servers, prefect_server: str) -> Iterator[str]:
-    """The deployments of prefect.yaml and a worker that runs them; returns the name of the scheduled drain."""
+    """The deployments and a worker that runs them; returns the name of the scheduled drain."""
     with running_worker(servers.settings) as name:
         yield name

@@ -1,4 +1,4 @@
-"""`spillway archive`: what is archived, and whether it is whole."""
+"""`spillway archive`: list the archives, and verify that they are complete."""
 
 from __future__ import annotations
 
@@ -7,48 +7,44 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
-from infra.display import printable, printable_json
+from flows.cli.options import JsonLines
 from infra.errors.exceptions import SpillwayError
 from infra.errors.exit_codes import ExitCode
 from infra.errors.redact import one_line
+from infra.output import error as print_error
+from infra.output import print_json, print_table, result, warn
 from infra.settings import settings
 
 if TYPE_CHECKING:
     from tasks.archive.archive_root import ArchiveRoot
     from tasks.archive.manifest import Manifest
 
-app = typer.Typer(no_args_is_help=True, help="Chunks in the archive: which, and are they whole?")
+app = typer.Typer(no_args_is_help=True, help="Chunks in the archive: list them, verify that they are complete.")
 
-Url = Annotated[str, typer.Option(help="The archive's folder or URL.", show_default="SPILLWAY_ARCHIVE_URL")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+_Url = Annotated[str, typer.Option(help="The archive's folder or URL.", show_default="SPILLWAY_ARCHIVE_URL")]
 
 
 @app.command("list")
-def list_command(url: Url = "", as_json: Json = False) -> None:
-    """List the archives, the oldest times first. Exit code 1 where a manifest cannot be read."""
+def list_command(url: _Url = "", as_json: JsonLines = False) -> None:
+    """List the archives, the oldest first. Exit code 1 if a manifest cannot be read."""
     root = _root(url)
     found, faults = _manifests(root, ())
     if as_json:
         for manifest in found:
-            print(printable_json(orjson.dumps(_plain(manifest)).decode()))
+            print_json(_as_json(manifest))
     else:
         _print(root, found)
-    _fail(faults)
+    _report(faults)
 
 
 @app.command("verify")
 def verify_command(
     names: Annotated[list[str] | None, typer.Argument(help="Only these archives.", show_default=False)] = None,
-    url: Url = "",
-    as_json: Json = False,
+    url: _Url = "",
+    as_json: JsonLines = False,
 ) -> None:
-    """Read archives back, every row of them, and compare them with their manifests. Exit code 0: all are whole."""
+    """Read every row of the archives and compare it with the manifests. Exit code 0 only if all are complete."""
     from tasks.archive.archive_root import translate_errors
     from tasks.archive.verify import unlisted_files, verify
 
@@ -56,26 +52,25 @@ def verify_command(
     found, faults = _manifests(root, names or ())
     if as_json:
         for name in faults:
-            print(printable_json(orjson.dumps({"name": name, "whole": False}).decode()))
+            print_json({"name": name, "whole": False})
     for manifest in found:
         try:
             verify(root, manifest)
         except SpillwayError as error:
             faults[manifest.name] = one_line(error)
         if as_json:
-            print(printable_json(orjson.dumps(_plain(manifest) | {"whole": manifest.name not in faults}).decode()))
+            print_json(_as_json(manifest) | {"whole": manifest.name not in faults})
     whole = [manifest for manifest in found if manifest.name not in faults]
     if not as_json:
-        print(f"{len(whole):,} whole, {sum(manifest.rows for manifest in whole):,} rows; {len(faults):,} not")
+        result(f"{len(whole):,} whole, {sum(manifest.rows for manifest in whole):,} rows; {len(faults):,} not")
     with translate_errors("archive", root):
         strays = [] if names or faults else unlisted_files(root, found)
     if strays:
-        such = escape(printable(strays[0]))
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"[yellow]warning:[/yellow] no manifest lists {len(strays):,} files, such as {such}: a run is writing"
-            " them, or one was killed and the next of that chunk removes them, or they are not Spillway's"
+        warn(
+            f"no manifest lists {len(strays):,} files, such as {strays[0]}: a run is writing them, or a run was killed"
+            " and the next one of that chunk removes them, or they are not Spillway's"
         )
-    _fail(faults)
+    _report(faults)
 
 
 def _root(url: str) -> ArchiveRoot:
@@ -85,7 +80,7 @@ def _root(url: str) -> ArchiveRoot:
 
 
 def _manifests(root: ArchiveRoot, wanted: Iterable[str]) -> tuple[list[Manifest], dict[str, str]]:
-    """The manifests of those names, or all, and by name what is wrong with those that cannot be read."""
+    """The manifests with the wanted names, or all; and, by name, the errors of those that cannot be read."""
     from tasks.archive.archive_root import translate_errors
     from tasks.archive.manifest import archive_names, load_manifest
 
@@ -99,32 +94,31 @@ def _manifests(root: ArchiveRoot, wanted: Iterable[str]) -> tuple[list[Manifest]
     return found, faults
 
 
-def _plain(manifest: Manifest) -> dict[str, Any]:
-    plain: dict[str, Any] = orjson.loads(manifest.to_json())
-    return {"name": manifest.name, "bytes": manifest.size} | plain
+def _as_json(manifest: Manifest) -> dict[str, Any]:
+    content: dict[str, Any] = orjson.loads(manifest.to_json())
+    return {"name": manifest.name, "bytes": manifest.size} | content
 
 
 def _print(root: ArchiveRoot, found: list[Manifest]) -> None:
-    table = Table("from", "to", "rows", "first", "last", "files", "MB", "archived", "name", box=SIMPLE_HEAD)
-    for column in ("rows", "files", "MB"):
-        next(c for c in table.columns if c.header == column).justify = "right"
-    for one in found:
-        times = [f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "" for moment in (one.min_time, one.max_time)]
-        table.add_row(
-            f"{one.chunk.range_start:%Y-%m-%d %H:%M}", f"{one.chunk.range_end:%Y-%m-%d %H:%M}", f"{one.rows:,}", *times,
-            f"{len(one.files)}", f"{one.size / 1e6:,.1f}", f"{one.archived_at:%Y-%m-%d %H:%M}",
-            Text(printable(one.name)),
-        )  # fmt: skip
     if found:
-        console = Console()
-        (console if console.is_terminal else Console(width=240)).print(table)
-    rows, size = sum(one.rows for one in found), sum(one.size for one in found)
-    print(f"{len(found):,} archives in {printable(root.shown)}, {rows:,} rows, {size / 1e6:,.1f} MB")
+        columns = ["from", "to", "rows", "first", "last", "files", "MB", "archived", "name"]
+        print_table(columns, [_row(manifest) for manifest in found], right=["MB"])
+    rows, size = sum(manifest.rows for manifest in found), sum(manifest.size for manifest in found)
+    result(f"{len(found):,} archives in {root.shown}, {rows:,} rows, {size / 1e6:,.1f} MB")
 
 
-def _fail(faults: dict[str, str]) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+def _row(manifest: Manifest) -> list[object]:
+    chunk = manifest.chunk
+    first, last = (time and f"{time:%Y-%m-%d %H:%M:%S}" for time in (manifest.min_time, manifest.max_time))
+    archived = f"{manifest.archived_at:%Y-%m-%d %H:%M}"
+    times = [f"{time:%Y-%m-%d %H:%M}" for time in (chunk.range_start, chunk.range_end)]
+    size = f"{manifest.size / 1e6:,.1f}"
+    return [*times, manifest.rows, first, last, len(manifest.files), size, archived, manifest.name]
+
+
+def _report(faults: dict[str, str]) -> None:
+    """Print the errors. Exits with 1 if there are any."""
     for fault in faults.values():
-        console.print("[red]error:[/red] ", Text(printable(fault)), sep="")
+        print_error(fault)
     if faults:
         raise typer.Exit(ExitCode.FAILED)

@@ -1,4 +1,4 @@
-"""`make demo`: from nothing to events in the hypertable, drained by a Prefect deployment, with the books."""
+"""`make demo`: from nothing to events in the hypertable, drained by a Prefect deployment, with the totals."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
-import psycopg
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from flows.cli.main import fail
 from infra.connections.clients import postgres_connection
 from infra.errors.exceptions import SpillwayError, Terminal
+from infra.output import print_table
 from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT, settings
 from infra.table import on_events
@@ -35,28 +33,27 @@ _BIN = Path(sys.executable).parent
 _START_SECONDS = 90  # a Prefect server makes its database at its first start
 _SCHEDULE_SECONDS = 180  # the interval, the worker's 15 s between two questions, and the run itself
 
-# Wide enough for the books where there is no terminal to ask.
+# Without a terminal there is no width to ask for.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def main() -> None:
-    """Run the demo; every command that it runs is printed, to be typed again by hand."""
+    """Run the demo. Every command is printed before it runs, so that it can be typed by hand."""
     began = time.monotonic()
     os.chdir(PROJECT_ROOT)
     _run("spillway", "up")
     _run("spillway", "generate", "--events", str(EVENTS), "--stream", STREAM, "--seed", str(int(time.time())),
          "--duplicates", "0.01", "--bad", "0.001")  # fmt: skip
     home = settings().state_dir / settings().instance / "prefect-demo"
-    # Afresh each time: what is due is only what this demo has deployed.
+    # A new Prefect server each time: only the deployments of this run come due.
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     os.environ |= {"PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "WARNING"}
     with _prefect_server(home / "server.log"):
-        _run("prefect", "work-pool", "create", "spillway", "--type", "process", "--overwrite", quiet=True)
-        _run("prefect", "deploy", "--all", quiet=True)
+        _run("spillway", "deploy", quiet=True)
         with _background("prefect", "worker", "start", "--pool", "spillway", log=home / "worker.log"):
             _await_scheduled_run(home / "worker.log")
-    _show_books()
+    _show_results()
     _say_what_next(time.monotonic() - began)
 
 
@@ -69,19 +66,19 @@ def _run(*command: str, quiet: bool = False) -> None:
         return
     if quiet:
         console.print(done.stdout + done.stderr, markup=False)
-    raise Terminal(f"demo: {' '.join(command)} failed; its own words are above")
+    raise Terminal(f"demo: {' '.join(command)} failed; see its output above")
 
 
 def _await_scheduled_run(log: Path) -> None:
-    """Wait until a run that the schedule started has ended. Raises `Terminal` if none does, or if it failed."""
+    """Wait until a scheduled run has ended. Raises `Terminal` if none ends in time, or if it failed."""
     from prefect.client.orchestration import get_client  # reads the environment when it is imported
 
-    console.print("\nNobody starts the drain: the schedule does, within a minute. Waiting for it …")
+    console.print("\nThe schedule starts the drain within a minute. Waiting for it …")
     until = time.monotonic() + _SCHEDULE_SECONDS
     with get_client(sync_client=True) as client:
         while time.monotonic() < until:
             for run in client.read_flow_runs(deployment_filter=_scheduled_drain()):
-                # One that came due while another was running is cancelled, as it should be.
+                # A run that comes due while another one is running is cancelled, as intended.
                 if run.auto_scheduled and run.state and run.state.is_final() and not run.state.is_cancelled():
                     if not run.state.is_completed():
                         raise Terminal(
@@ -118,7 +115,7 @@ def _background(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _prefect_server(log: Path) -> Iterator[None]:
-    """A Prefect server of the demo's own on a free port, stopped at the end."""
+    """A Prefect server for the demo alone, on a free port; stopped at the end."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     os.environ["PREFECT_API_URL"] = url
@@ -139,11 +136,11 @@ def _answers(url: str) -> bool:
         return False
 
 
-_BOOKS: LiteralString = """
+_TOTALS: LiteralString = """
     SELECT s.name, sum(l.read)::bigint, sum(l.inserted)::bigint, sum(l.duplicates)::bigint,
            sum(l.quarantined)::bigint, s.lost,
-           sum(l.read) = sum(l.inserted + l.duplicates + l.quarantined) AND s.settled_entries_added
-           = s.baseline + sum(l.read) + s.lost
+           CASE WHEN sum(l.read) = sum(l.inserted + l.duplicates + l.quarantined)
+                 AND s.settled_entries_added = s.baseline + sum(l.read) + s.lost THEN 'yes' ELSE 'NO' END
       FROM spillway.streams s JOIN spillway.ledger l ON l.stream = s.id
      GROUP BY s.id ORDER BY s.name"""
 _SAMPLE: LiteralString = """
@@ -152,25 +149,13 @@ _SAMPLE: LiteralString = """
       FROM {events} GROUP BY hour ORDER BY hour DESC LIMIT 5"""
 
 
-def _show_books() -> None:
+def _show_results() -> None:
     with closing(postgres_connection(settings())) as connection:
-        console.print("\n[bold]The books[/bold] (read = inserted + duplicates + quarantined; added = read + lost)")
-        _print(connection, _BOOKS, "stream", "read", "inserted", "duplicates", "quarantined", "lost", "balanced")
-        console.print("\n[bold]A query[/bold]: events an hour, the last five hours")
-        _print(connection, _SAMPLE, "hour", "events", "users", "most frequent type")
-
-
-def _print(connection: psycopg.Connection, query: LiteralString, *names: str) -> None:
-    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False)  # 80 columns are enough for the books
-    for row in connection.execute(on_events(query)):
-        table.add_row(
-            *(f"{value:,}" if isinstance(value, int) and value is not True else _cell(value) for value in row)
-        )
-    console.print(table)
-
-
-def _cell(value: object) -> str:
-    return {True: "yes", False: "NO"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+        console.print("\n[bold]The totals[/bold] (read = inserted + duplicates + quarantined; added = read + lost)")
+        names = ["stream", "read", "inserted", "duplicates", "quarantined", "lost", "balanced"]
+        print_table(names, connection.execute(on_events(_TOTALS)))
+        console.print("\n[bold]A query[/bold]: events per hour, the last five hours")
+        print_table(["hour", "events", "users", "most frequent type"], connection.execute(on_events(_SAMPLE)))
 
 
 def _say_what_next(seconds: float) -> None:

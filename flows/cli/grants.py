@@ -1,4 +1,4 @@
-"""`spillway grants`: the smallest role for a command, as SQL to paste."""
+"""`spillway grants`: the rights that a command needs, as SQL to paste."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def grants_command(
     role: Annotated[str, typer.Argument(help="The role that runs the command.")],
     command: Annotated[str, typer.Option("--for", help="One of: " + ", ".join(NEEDS) + ".")] = "drain",
 ) -> None:
-    """Print what to grant a role so that it can run a command, and nothing more. No server is asked.
+    """Print the SQL that gives a role the rights to run a command, and no others. Connects to no server.
 
     For example: spillway grants etl | psql -d analytics
     """
     if command not in NEEDS:
-        raise Terminal(f"--for {command!r}: expected one of: {', '.join(NEEDS)}")
+        raise Terminal(f"grants: --for {command!r}: expected one of: {', '.join(NEEDS)}")
     parts: dict[str, Any] = conninfo_to_dict(settings().database)
     database = parts.get("dbname") or parts.get("user") or DATABASE
     if NEEDS[command].owner:

@@ -1,4 +1,4 @@
-"""The Prefect server that commands of the terminal need."""
+"""The Prefect server that commands need, and the flows that they run on it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+from prefect import tags
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.settings import get_current_settings
+from rich.console import Console
 
+from flows.cli.progress_bars import ProgressBars
+from flows.runs import TAG
 from infra.errors.exceptions import PrefectUnreachable, Terminal, Unsuccessful
 from infra.errors.redact import one_line
 from infra.locations import without_credentials
@@ -22,8 +26,8 @@ from infra.settings import settings
 
 
 def demand_prefect(needs_redis: bool = True) -> None:
-    """Raise `Terminal` where the Prefect server does not answer; where none is set, Prefect starts one for a while."""
-    config = settings()  # what is set wrongly is refused before a server is started for it
+    """Raise `Terminal` if the Prefect server does not answer. If none is set, Prefect starts a temporary one."""
+    config = settings()  # a wrong setting is reported before a server is started
     if needs_redis:
         _ = config.redis
     if not get_current_settings().api.url:
@@ -46,19 +50,23 @@ def translate_prefect_errors() -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
-        # Of the RuntimeErrors only Prefect's own, which has no class.
+        # Prefect raises this one as a plain RuntimeError.
         if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
             raise
         raise PrefectUnreachable(
-            f"the Prefect server ({_url()}) went away during the run: {_reason(error)}; what was loaded is committed:"
-            " start the server (prefect server start), then run this again"
+            f"the Prefect server ({_url()}) stopped answering during the run: {_reason(error)}; what was loaded is"
+            " committed; start the server (prefect server start), then run this command again"
         ) from error
 
 
 def run_flow(flow: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], Unsuccessful | None]:
-    """The result of a flow, and the error with which its command ends after it has printed that, if it has one."""
+    """Run a flow with progress bars. Returns its result, and the error that its command ends with after printing that.
+
+    Its run has the tag of the deployments, and `cli`.
+    """
+    bars = ProgressBars(Console(stderr=True))
     try:
-        with translate_prefect_errors():
+        with translate_prefect_errors(), bars.shown(), tags(TAG, "cli"):
             return flow(), None
     except Unsuccessful as error:
         return error.result, error
@@ -70,20 +78,20 @@ def _url() -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The words of an error; only its kind if the URL has credentials, of which a library may quote a piece."""
+    """The message of an error; only its class if the URL has credentials, since a library may quote them."""
     return type(error).__name__ if "@" in (get_current_settings().api.url or "") else one_line(error)
 
 
-# Waits until its standard input ends, which it does when this process is gone, whatever ended it.
+# Waits until its standard input ends, as it does when this process is gone, whatever ended it.
 _WATCH = 'read -r _; kill -TERM "$0"; sleep 10; kill -KILL "$0"'
 _POLL_SECONDS = 0.05
 _GIVE_UP_SECONDS = 300  # by then Prefect has started its server, or given up
 
 
 def _end_with_this_process() -> None:
-    """Have the temporary server end with this process, also where a signal ends it, also while it still starts.
+    """Make the temporary server end with this process, even if a signal ends it while the server still starts.
 
-    Prefect stops it at a normal exit only: after SIGTERM, SIGHUP or SIGKILL it would stay for good, with 200 MB.
+    Prefect stops it at a normal exit only: after SIGTERM, SIGHUP or SIGKILL it would stay for ever, with 200 MB.
     """
     from prefect.server.api.server import SubprocessASGIServer
 
@@ -102,7 +110,7 @@ def _watch(pid: int) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # what a terminal sends to its group is not for it
+        start_new_session=True,  # signals of the terminal must not reach it
     )
-    # Called before Prefect's own handler, which was registered earlier and stops the server: nothing is left to watch.
+    # Runs before Prefect's own handler, which was registered earlier and stops the server: nothing is left to watch.
     atexit.register(watcher.kill)

@@ -1,43 +1,37 @@
-"""`spillway quarantine`: look at what could not be loaded, replay it, or put it away."""
+"""`spillway quarantine`: list and show entries that could not be loaded, replay them, or discard them."""
 
 from __future__ import annotations
 
 import getpass
-import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from flows.cli.options import Entries, Field, Json, JsonLines, Kind, OfStreams, Yes
 from flows.environment import set_prefect_defaults
 from infra.connections.clients import Clients
-from infra.display import printable, printable_json
 from infra.errors.exceptions import Terminal, WrongUse
+from infra.output import print_json, print_table, result, warn
 from infra.settings import settings
 
-app = typer.Typer(no_args_is_help=True, help="Entries that could not be loaded: look, replay, put away.")
+if TYPE_CHECKING:
+    from tasks.table.quarantine import QuarantinedEntry, Selection
 
-Stream = Annotated[list[str] | None, typer.Option("--stream", "-s", help="Of this stream, or file; may be repeated.")]
-Entries = Annotated[list[str] | None, typer.Argument(help="Entry ids (of one stream).", show_default=False)]
-Kind = Annotated[str | None, typer.Option(help="Only `refused`, or only `conflict`.")]
-Field = Annotated[str | None, typer.Option(help="Only those with this field at fault.")]
+app = typer.Typer(no_args_is_help=True, help="Entries that could not be loaded: list, show, replay, discard.")
 
 
 @app.command("list")
 def list_command(
-    stream: Stream = None,
+    stream: OfStreams = None,
     kind: Kind = None,
     field: Field = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also what was redriven or discarded.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Show so many, the newest first.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also list what was redriven or discarded.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="List at most this many.")] = 20,
+    as_json: JsonLines = False,
 ) -> None:
-    """List what waits, the newest first."""
+    """List the entries that wait, the newest first."""
     from tasks.table.quarantine import count_entries, list_entries
 
     with (
@@ -46,29 +40,28 @@ def list_command(
         clients.postgres() as connection,
     ):
         selection = _selection(stream, None, kind, field, waiting=not everything)
-        kept = list_entries(connection, selection, limit)
+        entries = list_entries(connection, selection, limit)
         total = count_entries(connection, selection)
     if as_json:
-        for one in kept:
-            print(printable_json(orjson.dumps(_plain(one)).decode()))
+        for entry in entries:
+            print_json(_as_json(entry))
         return
-    table = Table("stream", "entry", "kind", "field", "reason", "since", box=SIMPLE_HEAD)
-    if everything:
-        table.add_column("outcome")
-    for one in kept:
-        since = f"{one.quarantined_at:%Y-%m-%d %H:%M}"
-        row = [one.path or one.stream, one.entry_id, one.kind, one.field, one.reason, since]
-        row += [one.outcome or "waits"] if everything else []
-        table.add_row(*(Text(printable(one)) for one in row))  # a reason may hold what rich takes for markup
-    console = Console()
-    if kept:
-        (console if console.is_terminal else Console(width=240)).print(table)
-    console.print(f"{total:,} {'in all' if everything else 'waiting'}" + (f", {limit} shown" if total > limit else ""))
+    if entries:
+        columns = ["stream", "entry", "kind", "field", "reason", "since", *(["outcome"] if everything else [])]
+        print_table(columns, [_row(entry, everything) for entry in entries])
+    listed = f", {limit} listed" if total > limit else ""
+    result(f"{total:,} {'in all' if everything else 'waiting'}{listed}")
+
+
+def _row(entry: QuarantinedEntry, everything: bool) -> list[object]:
+    since = f"{entry.quarantined_at:%Y-%m-%d %H:%M}"
+    row: list[object] = [entry.path or entry.stream, entry.entry_id, entry.kind, entry.field, entry.reason, since]
+    return [*row, entry.outcome or "waits"] if everything else row
 
 
 @app.command("show")
-def show_command(entry: Annotated[str, typer.Argument(help="The entry's id.")], stream: Stream = None) -> None:
-    """Show one entry as one JSON object: its raw fields, the reason, and what became of it."""
+def show_command(entry: Annotated[str, typer.Argument(help="The entry's id.")], stream: OfStreams = None) -> None:
+    """Show one entry as a JSON object: its raw fields, the reason, and what became of it."""
     from tasks.table.quarantine import list_entries
 
     with (
@@ -76,45 +69,46 @@ def show_command(entry: Annotated[str, typer.Argument(help="The entry's id.")], 
         clients.translate_errors("show an entry"),
         clients.postgres() as connection,
     ):
-        kept = list_entries(connection, _selection(stream, [entry], None, None, waiting=False), 2)
-    if len(kept) != 1:
-        found = "several streams have it: name one (--stream)" if kept else "spillway quarantine list --all shows all"
-        raise Terminal(f"quarantine show: expected one entry {entry}, found {len(kept)}; {found}")
-    print(printable_json(orjson.dumps(_plain(kept[0]), option=orjson.OPT_INDENT_2).decode()))
+        found = list_entries(connection, _selection(stream, [entry], None, None, waiting=False), 2)
+    if len(found) != 1:
+        advice = "several streams have it: name one (--stream)" if found else "spillway quarantine list --all lists all"
+        raise Terminal(f"quarantine show: expected one entry {entry}, found {len(found)}; {advice}")
+    print_json(_as_json(found[0]), indent=True)
 
 
 @app.command("redrive")
 def redrive_command(
     entries: Entries = None,
-    stream: Stream = None,
+    stream: OfStreams = None,
     kind: Kind = None,
     field: Field = None,
-    changes: Annotated[
+    set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="FIELD=VALUE or FIELD=@FILE: replay with this instead of what came."),
+        typer.Option("--set", help="FIELD=VALUE or FIELD=@FILE: replay with this value; may be repeated."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Make as many new chunks as their times need.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
-    """Replay what waits, each entry once; what is still bad stays, with today's reason. The flow `redrive/ad-hoc`.
+    """Replay the entries that wait, each once. The deployment `redrive/ad-hoc` runs the same flow.
 
-    Exit code 4 if entries were tried and none succeeded.
+    Entries that are still bad stay, with the reason of this attempt. Exit code 4 if none of them succeeded.
     """
     set_prefect_defaults(quiet=True)
     from flows.cli.prefect_api import demand_prefect, run_flow
     from flows.redrive import redrive
 
-    selected = _selection(stream, entries, kind, field)
-    edits = dict(_change(change) for change in changes or [])
+    edits = dict(_edit(text) for text in set_ or [])
     demand_prefect(needs_redis=False)
-    result, error = run_flow(lambda: redrive(list(selected.streams), list(selected.entries), kind, field, edits, yes))
-    for warning in result["warnings"]:
-        print(f"warning: {printable(warning)}", file=sys.stderr)
-    counts = {name: number for name, number in result.items() if name != "warnings"}
+    totals, error = run_flow(
+        lambda: redrive(stream=stream, entries=entries, kind=kind, field=field, set=edits, yes=yes)
+    )
+    for warning in totals["warnings"]:
+        warn(warning)
+    counts = {name: number for name, number in totals.items() if name != "warnings"}
     if as_json:
-        print(orjson.dumps(counts).decode())
+        print_json(counts)
     else:
-        print(" · ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in counts.items()))
+        result(" · ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in counts.items()))
     if error is not None:
         raise error
 
@@ -122,37 +116,37 @@ def redrive_command(
 @app.command("discard")
 def discard_command(
     entries: Entries = None,
-    stream: Stream = None,
+    stream: OfStreams = None,
     kind: Kind = None,
     field: Field = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are selected, without naming ids.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Discard all that are selected, without their ids.")
+    ] = False,
 ) -> None:
-    """Put entries away: they stay on record and are not redriven any more."""
+    """Discard entries: they stay on record, and are not redriven again."""
     from tasks.table.quarantine import discard_entries
 
     if not (entries or everything):
-        raise WrongUse("quarantine discard: name the entries, or say --all for every one that is selected")
+        raise WrongUse("quarantine discard: name the entries, or add --all to discard every one that is selected")
     with (
         Clients(settings(), "quarantine discard") as clients,
         clients.translate_errors("discard entries"),
         clients.postgres() as connection,
     ):
-        selection = _selection(stream, entries, kind, field)
-        gone = discard_entries(connection, selection, getpass.getuser())
-    print(f"{gone:,} discarded")
+        discarded = discard_entries(connection, _selection(stream, entries, kind, field), getpass.getuser())
+    result(f"{discarded:,} discarded")
 
 
 def _selection(
     stream: list[str] | None, entries: list[str] | None, kind: str | None, field: str | None, waiting: bool = True
-) -> Any:
+) -> Selection:
     from tasks.table.quarantine import Selection
 
-    if kind not in (None, "refused", "conflict"):
-        raise WrongUse(f"quarantine: expected the kind refused or conflict, found {kind!r}")
     return Selection(tuple(stream or ()), tuple(entries or ()), kind, field, waiting)
 
 
-def _change(text: str) -> tuple[str, str]:
+def _edit(text: str) -> tuple[str, str]:
+    """The field and the value of one `--set`."""
     name, separator, value = text.partition("=")
     if not (name and separator):
         raise WrongUse(f"--set: expected FIELD=VALUE or FIELD=@FILE, found {text!r}")
@@ -164,9 +158,9 @@ def _change(text: str) -> tuple[str, str]:
         raise WrongUse(f"--set {name}: {value[1:]} cannot be read: {error}; name a file of UTF-8 text") from None
 
 
-def _plain(kept: Any) -> dict[str, Any]:
-    """For JSON: fields as a list of name and value pairs, bytes that are no UTF-8 as \\x escapes."""
-    row: dict[str, Any] = {name: getattr(kept, name) for name in kept.__dataclass_fields__}
+def _as_json(entry: QuarantinedEntry) -> dict[str, Any]:
+    """For JSON: entry fields as a list of pairs, name and value. Bytes that are not UTF-8 become \\x escapes."""
+    row: dict[str, Any] = {field.name: getattr(entry, field.name) for field in fields(entry)}
     for name in ("fields", "replayed"):
         if row[name] is not None:
             texts = [bytes(part).decode(errors="backslashreplace") for part in row[name]]

@@ -1,74 +1,63 @@
-"""`spillway reconcile`: the flow of that name, here and now, and its verdict as exit code."""
+"""`spillway reconcile`: the flow `reconcile`, here and now. Its exit code is the verdict."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-import orjson
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from flows.cli.options import Json, Streams
 from flows.environment import set_prefect_defaults
-from infra.display import display_name, printable, printable_json
+from infra.display import display_name
+from infra.output import print_json, print_table, result
 
 app = typer.Typer()
+
+_TOTALS = ("ranges", "read", "inserted", "duplicates", "quarantined", "waiting", "lost", "accepted")
+_FINDING = ("stream", "what", "count", "ids", "detail", "repair")
 
 
 @app.command("reconcile")
 def reconcile_command(
-    stream: Annotated[list[str], typer.Option("--stream", "-s", help="Name or pattern; may be repeated.")],
+    stream: Streams,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Compare every entry that is still there with the table.")
+        bool, typer.Option("--deep", help="Also compare every drained entry that still exists with the table.")
     ] = False,
-    start: Annotated[str | None, typer.Option("--from", help="Deep from this entry id or ISO 8601 time on.")] = None,
-    stop: Annotated[str | None, typer.Option("--to", help="Deep up to this entry id or ISO 8601 time.")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="With --deep: put in the rows that are missing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    since: Annotated[str | None, typer.Option(help="With --deep: start at this entry id or ISO 8601 time.")] = None,
+    until: Annotated[str | None, typer.Option(help="With --deep: stop after this entry id or ISO 8601 time.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="With --deep: put back the rows that are missing.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Do the books balance? Exit code 0 only if all do, 3 if entries are lost and nobody has accepted that."""
+    """Check that the totals of each stream balance.
+
+    Exit code 0 only if all do; 3 if entries were lost and nobody has accepted that.
+    """
     set_prefect_defaults(quiet=True)
     from flows.cli.prefect_api import demand_prefect, run_flow
     from flows.reconcile import reconcile
 
     demand_prefect()
-    result, error = run_flow(lambda: reconcile(stream if len(stream) > 1 else stream[0], deep, start, stop, repair))
+    report, error = run_flow(lambda: reconcile(stream, deep, since, until, repair))
     if as_json:
-        print(printable_json(orjson.dumps(result).decode()))
+        print_json(report)
     else:
-        _print(result, deep)
+        _print(report, deep)
     if error is not None:
         raise error
 
 
-_SUMS = ("ranges", "read", "inserted", "duplicates", "quarantined", "waiting", "lost", "accepted")
-
-
-def _print(result: dict[str, Any], deep: bool) -> None:
-    console = Console()
-    wide = console if console.is_terminal else Console(width=240)
-    sums = Table("stream", box=SIMPLE_HEAD)
-    for name in _SUMS:
-        sums.add_column(name, justify="right", no_wrap=True)
-    for books in result["streams"]:
-        sums.add_row(Text(display_name(books["stream"])), *(f"{books[name]:,}" for name in _SUMS))
-    wide.print(sums)
+def _print(report: dict[str, Any], deep: bool) -> None:
+    rows = [[display_name(totals["stream"]), *(totals[name] for name in _TOTALS)] for totals in report["streams"]]
+    print_table(["stream", *_TOTALS], rows)
     if deep:
-        print(f"{result['compared']:,} entries compared with the table, {result['repaired']:,} put back")
-        if result["dropped"]:
-            print(f"{result['dropped']:,} of them are gone with chunks that retention dropped since")
-        for note in result["notes"]:
-            print(f"note: {printable(note)}")
-    for accepted in result["accepted"]:
-        print(printable(accepted))
-    if result["balanced"]:
-        if not result["losses"]:
-            print("all balances" if result["streams"] else "no stream matches: nothing to reconcile")
-        return
-    found = Table("stream", "what", "count", "ids", "detail", "repair", box=SIMPLE_HEAD)
-    for finding in result["findings"]:
-        texts = (str(finding[name]) for name in ("stream", "what", "count", "ids", "detail", "repair"))
-        found.add_row(*(Text(printable(text)) for text in texts))
-    wide.print(found)
+        result(f"{report['compared']:,} entries compared with the table, {report['repaired']:,} put back")
+        if report["dropped"]:
+            result(f"{report['dropped']:,} of them are no longer in the table: retention dropped their chunks")
+        for note in report["notes"]:
+            result(f"note: {note}")
+    for accepted in report["accepted"]:
+        result(accepted)
+    if report["findings"]:
+        print_table(_FINDING, [[str(finding[name]) for name in _FINDING] for finding in report["findings"]])
+    elif not report["losses"]:
+        result("all balances" if report["streams"] else "no stream matches: nothing to reconcile")

@@ -1,25 +1,23 @@
-"""`spillway status`: the servers, the schedule and the streams on one page, and what needs attention."""
+"""`spillway status`: servers, schedule and streams on one page, and what needs attention."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
-import orjson
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from flows.cli.options import Json
 from flows.cli.stream_status import StreamStatus, quarantine_waiting, stream_statuses
 from flows.environment import set_prefect_defaults
 from infra.connections.clients import Clients
-from infra.display import display_name, printable, printable_json
+from infra.display import display_name
 from infra.errors.exceptions import SpillwayError
 from infra.errors.exit_codes import ExitCode
 from infra.errors.redact import one_line
+from infra.output import labelled, moment, print_json, print_table, result
 from infra.servers.commands import required_engine
 from infra.servers.engine import ServiceStatus
 from infra.settings import settings
@@ -29,7 +27,7 @@ app = typer.Typer()
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+def status(as_json: Json = False) -> None:
     """Show servers, schedule, streams and quarantine. Exit code 1 if a server or the schedule needs attention."""
     set_prefect_defaults(quiet=True)
     servers = required_engine(settings()).status()
@@ -49,7 +47,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
             "quarantine": waiting,
         }
         found |= {"streams": [asdict(one) for one in streams], "problems": problems}
-        print(printable_json(orjson.dumps(found).decode()))
+        print_json(found)
     else:
         _print(servers, schedule, streams, waiting, problems)
     if problems or any(one.state != "healthy" for one in servers):
@@ -78,7 +76,7 @@ def _schedule() -> tuple[list[dict[str, Any]] | None, list[str]]:
 def _streams(schedule: list[dict[str, Any]]) -> tuple[list[StreamStatus], int]:
     with Clients(settings(), "status") as clients, clients.translate_errors("status"), clients.postgres() as connection:
         wanted = [pattern for one in schedule if one["scheduled"] for pattern in _patterns(one["stream"])]
-        # A name that no stream has is an error of its drain; here it is only absent.
+        # A name without a stream is an error of its drain, and no reason for this command to fail.
         expected = find_streams(clients.redis, [one for one in wanted if any(c in one for c in "*?[")])[0]
         return stream_statuses(clients.redis, connection, expected), quarantine_waiting(connection)
 
@@ -96,48 +94,33 @@ def _print(
     waiting: int | None,
     problems: list[str],
 ) -> None:
-    # As wide as it wants to be if nobody's terminal limits it: a cut path in a pipe is of no use.
-    console = Console(width=None if Console().is_terminal else 300, highlight=False)
-    table = _table("service", "state", "port", "version", "data")
-    for one in servers:
-        table.add_row(*map(_text, (one.service, one.state, str(one.port), one.version, one.data)))
-    console.print(table)
-    console.print()
+    rows = [[one.service, one.state, str(one.port), one.version, one.data] for one in servers]
+    print_table(["service", "state", "port", "version", "data"], rows, rule=False)
+    result("")
     if schedule:
-        table = _table("deployment", "last run", "result", "next run")
-        for found in schedule:
-            last = found["last"]
-            planned = _moment(found["next_due"]) if found["scheduled"] else "on demand"
-            texts = (found["name"], _moment(last and last["due"]), last["state"] if last else "", planned)
-            table.add_row(*map(_text, texts))
-        console.print(table)
+        print_table(["deployment", "last run", "result", "next run"], map(_deployment_row, schedule), rule=False)
     elif schedule is None:
-        console.print("schedule: no Prefect server answers (set PREFECT_API_URL to the one that runs the schedule)")
+        result("schedule: no Prefect server answers (set PREFECT_API_URL to the one that runs the schedule)")
     else:
-        console.print("schedule: nothing is deployed (prefect deploy --all, or spillway serve)")
+        result("schedule: nothing is deployed (spillway deploy, or spillway serve)")
     if streams:
-        table = _table("stream", "lag", "last drained", "in quarantine", "lost")
-        for stream in streams:
-            lag = "not in Redis" if stream.lag is None else f"{stream.lag:,}"
-            drained = _moment(stream.last_drained) or "never"
-            table.add_row(escape(display_name(stream.name)), lag, drained, f"{stream.waiting:,}", f"{stream.lost:,}")
-        console.print()
-        console.print(table)
+        result("")
+        columns = ["stream", "lag", "last drained", "in quarantine", "lost"]
+        print_table(columns, map(_stream_row, streams), rule=False)
     if waiting:
-        console.print(f"\n{waiting:,} entries wait in quarantine: spillway quarantine list")
+        result("")
+        result(f"{waiting:,} entries wait in quarantine: spillway quarantine list")
     for problem in problems:
-        shown = escape(printable(problem))
-        Console(stderr=True).print(f"[red]attention:[/red] {shown}", highlight=False, soft_wrap=True)
+        labelled("attention", problem, "red")
 
 
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False)
+def _deployment_row(deployment: dict[str, Any]) -> list[object]:
+    last = deployment["last"]
+    next_run = moment(deployment["next_due"]) if deployment["scheduled"] else "on demand"
+    return [deployment["name"], moment(last and last["due"]), last["state"] if last else "", next_run]
 
 
-def _text(text: str) -> str:
-    return escape(printable(text))
-
-
-def _moment(moment: datetime | None) -> str:
-    """A time for people, in their own time zone."""
-    return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+def _stream_row(stream: StreamStatus) -> list[object]:
+    lag = "not in Redis" if stream.lag is None else stream.lag
+    drained = moment(stream.last_drained) or "never"
+    return [display_name(stream.name), lag, drained, stream.waiting, stream.lost]

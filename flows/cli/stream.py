@@ -1,4 +1,4 @@
-"""`spillway stream`: what a person decides about a stream."""
+"""`spillway stream`: decisions about a stream that only a person can make."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import typer
 
 from infra.connections.clients import Clients
 from infra.display import display_name
+from infra.output import result
 from infra.settings import settings
 
-app = typer.Typer(no_args_is_help=True, help="What a person decides about a stream.")
+app = typer.Typer(no_args_is_help=True, help="Decisions about a stream that only a person can make.")
 
 
 @app.command("accept-rewind")
-def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream that went back.")]) -> None:
-    """Drain what the stream holds now as if it were new; its old books stay, under another name.
+def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream.")]) -> None:
+    """Drain the stream from its start, as if it were new. Its old totals stay, under another name.
 
-    For a stream that was deleted and made anew, restored from an older copy, or lost its end in a failover. Events that
-    are in the table already are counted as duplicates.
+    For a stream that was deleted and created again, restored from an older copy, or that lost its end in a failover.
+    Events that are already in the table are counted as duplicates.
     """
     from tasks.ledger.names import accept_rewind
 
@@ -29,15 +30,16 @@ def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream
         clients.postgres() as connection,
     ):
         old = accept_rewind(connection, stream)
-    shown = display_name(stream)
-    print(f"{shown} will be drained from its start; its books so far are now those of {display_name(old)}")
+    result(
+        f"{display_name(stream)} will be drained from its start; its totals so far are now those of {display_name(old)}"
+    )
 
 
 @app.command("accept-loss")
-def accept_loss_command(stream: Annotated[str, typer.Argument(help="The stream that lost entries.")]) -> None:
-    """Put on record that the entries lost so far are lost for good. From then on reconcile no longer ends with code 3.
+def accept_loss_command(stream: Annotated[str, typer.Argument(help="The stream.")]) -> None:
+    """Accept that the entries lost so far are lost for good, so that reconcile no longer exits with 3.
 
-    The loss stays in the totals, with who has accepted it and when. A later loss is a new one.
+    The loss stays in the totals, with who accepted it and when. It does not cover later losses.
     """
     from tasks.ledger.accept_loss import accept_loss
 
@@ -47,28 +49,26 @@ def accept_loss_command(stream: Annotated[str, typer.Argument(help="The stream t
         clients.postgres() as connection,
     ):
         newly, total = accept_loss(connection, stream, getpass.getuser())
-    print(f"{newly:,} lost entries of {display_name(stream)} are now accepted, {total:,} in all")
+    result(f"{newly:,} lost entries of {display_name(stream)} are now accepted, {total:,} in all")
 
 
 @app.command("recover")
 def recover_command(
-    stream: Annotated[str, typer.Argument(help="The stream with entries recorded as lost that are there.")],
-    start: Annotated[str | None, typer.Option("--from", help="Losses from this entry id or ISO 8601 time on.")] = None,
-    stop: Annotated[str | None, typer.Option("--to", help="Losses up to this entry id or ISO 8601 time.")] = None,
+    stream: Annotated[str, typer.Argument(help="The stream.")],
+    since: Annotated[str | None, typer.Option(help="Only losses since this entry id or ISO 8601 time.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only losses up to this entry id or ISO 8601 time.")] = None,
 ) -> None:
-    """Take back losses that were recorded wrongly: entries that are in the stream, and were never read.
+    """Take back losses that were recorded by mistake: entries that are in the stream, and were never read.
 
-    The ledger goes back to what was read, and the next drain loads the rest. Entries that are really gone stay lost.
+    The ledger is cut back to what was read, and the next drain loads the rest. Entries that are really gone stay lost.
     """
-    from tasks.base.addresses import IdRange, parse_from, parse_until
+    from tasks.base.addresses import parse_range
     from tasks.reconcile.recover import recover_stream
 
-    ids = None
-    if start or stop:
-        ids = IdRange(parse_from(start) if start else 0, parse_until(stop, "to") + 1 if stop else 1 << 128)
+    ids = parse_range(since, until) if since or until else None
     with Clients(settings(), "stream recover") as clients:
         found = recover_stream(clients, stream, ids)
     shown = display_name(stream)
     for part in found.ranges:
-        print(f"not drained any more: {part}")
-    print(f"{found.entries:,} entries will be drained (spillway drain --stream {shown}); {found.lost:,} stay lost")
+        result(f"not drained any more: {part}")
+    result(f"{found.entries:,} entries will be drained (spillway drain --stream {shown}); {found.lost:,} stay lost")

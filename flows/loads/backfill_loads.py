@@ -59,7 +59,7 @@ class _Load(NamedTuple):
     began: float
 
 
-class Loads:
+class BackfillLoads:
     """Slices of one source after the other, in the order of time; the next is read while others are loaded.
 
     A source that fails does not keep the others from being loaded. Two may meet in a file: what the other one has

@@ -1,4 +1,4 @@
-"""What became of a load, put down in what it was a part of."""
+"""Wait for a load and record its outcome in the stream or file that it belongs to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.table.load import LoadResult, check_bad_share
 
 
 class LoadTarget(Protocol):
-    """`overtaken`: another run has drained a part of it. `error`: the first thing that went wrong."""
+    """A stream or file. `overtaken`: another run has loaded a part of it. `error`: its first error."""
 
     loaded: list[LoadResult]
     overtaken: bool
@@ -24,27 +24,27 @@ class LoadTarget(Protocol):
 def collect_load(
     future: PrefectFuture[LoadResult | None],
     batch: Batch,
-    part_of: LoadTarget,
+    target: LoadTarget,
     name: str,
     max_bad_share: float | None = None,
 ) -> LoadResult | None:
-    """Wait for a load; None where it failed, or another run was first. `name`: of the progress that it is a part of.
+    """Wait for a load. Returns None if it failed, or if another run loaded the range first.
 
-    `max_bad_share`: the share of the range in quarantine beyond which the load is an error; None where it is not judged
-    by itself.
+    `name`: whose progress it adds to. `max_bad_share`: the share of the range in quarantine above which the load counts
+    as failed; None if the caller judges several loads together.
     """
     try:
         loaded = future.result()
         if loaded is None:
-            part_of.overtaken = True
+            target.overtaken = True
         else:
-            part_of.loaded.append(loaded)
+            target.loaded.append(loaded)
             emit(Advanced(name, loaded.read))
             if max_bad_share is not None:
                 check_bad_share(batch, loaded, max_bad_share)
         return loaded
     except SpillwayError as error:
-        part_of.error = part_of.error or one_line(error)
+        target.error = target.error or one_line(error)
         return None
     finally:
         batch.release()

@@ -74,7 +74,7 @@ def apply_retention(
             raise Terminal(
                 f"backfill: {expired} entries of {source.display_name} are older than the retention horizon"
                 " (SPILLWAY_KEEP), and single entries of a stream cannot be skipped; nothing was loaded: start at a"
-                " later entry (--from), or load them (--expired load)"
+                " later entry (--since), or load them (--expired load)"
             )
         return replace(source, expired=expired)
     section = source.file.section

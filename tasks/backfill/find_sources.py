@@ -20,7 +20,7 @@ from tasks.archive.restore import restored_columns
 from tasks.archive.verify import verify
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.stream_range import look_at_stream
-from tasks.base.addresses import IdRange, parse_from, parse_until
+from tasks.base.addresses import IdRange, parse_since, parse_until
 from tasks.base.progress import Advanced, emit
 from tasks.base.step import step
 from tasks.columns.decode import TimeWindow
@@ -62,16 +62,16 @@ def find_source_files(sources: Sequence[str]) -> tuple[list[SourceFile], list[st
 
 @step("find archives")
 def find_archived(
-    clients: Clients, start: str | None, stop: str | None, without: Sequence[str]
+    clients: Clients, since: str | None, until: str | None, without: Sequence[str]
 ) -> tuple[list[tuple[SourceFile, Mapping]], list[str]]:
-    """The files of the archives that reach into the times from `start` to `stop`, each verified first, and by what
+    """The files of the archives that reach into the times from `since` to `until`, each verified first, and by what
     mapping they go; and warnings. `without`: archived columns that are left out.
 
     Raises `BadArchive` for one that is not whole, `Terminal` where there is none, and see `restored_columns`.
     """
     root = open_root(clients.settings.archive_url)
-    first = parse_from(start) >> 64 if start else None
-    last = parse_until(stop, "to") >> 64 if stop else None
+    first = parse_since(since) >> 64 if since else None
+    last = parse_until(until) >> 64 if until else None
     manifests = []
     with translate_errors("restore", root):
         for name in archive_names(root):
@@ -161,16 +161,16 @@ def stream_source(
     clients: Clients,
     stream: str,
     mapping: Mapping | None,
-    start: str | None,
-    stop: str | None,
+    since: str | None,
+    until: str | None,
     again: bool,
     dry_run: bool,
 ) -> BackfillSource:
     """Find what is left of a range of a stream, and what days it has. Raises `SpillwayError`."""
     config = clients.settings
-    first = parse_from(start) if start else 0
-    until = parse_until(stop, "to") if stop else None
-    planned = plan(clients, stream, until, register=False)
+    first = parse_since(since) if since else 0
+    last = parse_until(until) if until else None
+    planned = plan(clients, stream, last, register=False)
     ledger_name = ledger_name_again(stream) if again else stream
     gaps = (IdRange(first, planned.upto + 1),) if again else cut(planned.gaps, first, planned.upto + 1)
     gaps = tuple(gap for gap in gaps if gap.start < gap.stop)
@@ -182,7 +182,7 @@ def stream_source(
     limits = BatchLimits(config.batch_rows, config.batch_bytes)
     warnings = check_sample(clients, reader(gaps, limits), mapping, planned.upto) if planned.fresh else []
     if not planned.known and not dry_run:  # only now: of a stream that is refused nothing is written
-        plan(clients, stream, until)
+        plan(clients, stream, last)
     whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
     days, loaded_days = look_at_stream(clients, reader(gaps, limits), mapping, whole)
     rows = sum(days.values())

@@ -12,6 +12,7 @@ from infra.errors.exceptions import WrongUse
 _SEQ_BITS = 64
 _SEQ_MASK = (1 << _SEQ_BITS) - 1
 _ID = re.compile(r"([0-9]{9,20})(?:-([0-9]{1,20}))?")  # fewer digits may be a date: 20240102, 2024-01
+_NO_END = 1 << 128  # no id is greater
 
 
 def parse_id(text: bytes | str) -> int:
@@ -44,9 +45,14 @@ def parse_until(text: str, name: str = "until") -> int:
     return _parse(text, name, _SEQ_MASK)
 
 
-def parse_from(text: str, name: str = "from") -> int:
+def parse_since(text: str, name: str = "since") -> int:
     """The first id that `text` includes; otherwise as `parse_until`."""
     return _parse(text, name, 0)
+
+
+def parse_range(since: str | None, until: str | None) -> IdRange:
+    """The ids from `since` to `until`, each as `parse_until` takes it; None leaves that end open."""
+    return IdRange(parse_since(since) if since else 0, parse_until(until) + 1 if until else _NO_END)
 
 
 def _parse(text: str, name: str, default_seq: int) -> int:

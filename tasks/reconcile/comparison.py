@@ -89,7 +89,7 @@ class ComparisonTotals:
 def _repair(kind: Kind, stream: str, listed: list[Discrepancy]) -> str:
     span = ""
     if len(listed) < _MAX_EXAMPLES:
-        span = f"--from {id_text(listed[0].entry_id)} --to {id_text(listed[-1].entry_id)}"
+        span = f"--since {id_text(listed[0].entry_id)} --until {id_text(listed[-1].entry_id)}"
     deep = " ".join(f"spillway reconcile --stream {stream} --deep {span} --repair".split())
     return {
         "missing": deep,

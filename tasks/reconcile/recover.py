@@ -172,7 +172,7 @@ def _unread(
 
 
 def _merged(stream: str, row: _Row) -> str:
-    span = f"--from {id_text(row.ids.start)} --to {id_text(row.ids.stop - 1)}"
+    span = f"--since {id_text(row.ids.start)} --until {id_text(row.ids.stop - 1)}"
     return (
         f"recover: {stream} {row.ids}: {row.ranges} ranges were merged, and {len(row.there)} entries are there, but"
         f" {row.read} were read: it cannot be seen which; nothing was changed: load them all once more, which counts"

@@ -90,16 +90,16 @@ def test_after_a_second_drop_again_brings_it_back_a_second_time(archived: str, d
 def test_from_and_to_choose_the_archives_by_their_times(archived: str, database: psycopg.Connection) -> None:
     middle = datetime.now(UTC) - timedelta(days=45)
     before = table_rows(database)
-    result = backfill(archive=True, expired="load", start=middle.isoformat())
+    result = backfill(archive=True, expired="load", since=middle.isoformat())
     came = table_rows(database).keys() - before.keys()
     assert 0 < result["inserted"] == len(came)
     assert result["inserted"] < 60 * 8 - len(before)
     assert min(time for _, time in came) > middle - timedelta(days=7)  # whole chunks
-    rest = backfill(archive=True, expired="load", stop=middle.isoformat())
+    rest = backfill(archive=True, expired="load", until=middle.isoformat())
     assert rest["inserted"] > 0
     assert table_digest(database) == archived
     with pytest.raises(Terminal, match=r"no archive of those times.*spillway archive list"):
-        backfill(archive=True, start="2100-01-01T00:00:00Z")
+        backfill(archive=True, since="2100-01-01T00:00:00Z")
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone", "manifest"])

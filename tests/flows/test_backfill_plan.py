@@ -120,7 +120,7 @@ def test_entries_of_a_stream_are_not_left_out_one_by_one(
     send(redis_client, stream, [*OLD, *NEW])
     with pytest.raises(Terminal, match=r"30 of 80 rows are older"):
         backfill(stream=stream)
-    with pytest.raises(Terminal, match=r"cannot be left out one by one: begin later \(--from\)"):
+    with pytest.raises(Terminal, match=r"cannot be skipped; nothing was loaded: start at a later entry \(--since\)"):
         backfill(stream=stream, expired="skip")
     assert table_rows(database) == {}
     assert backfill_counts(backfill(stream=stream, expired="load")) == (80, 80, 0, 0)

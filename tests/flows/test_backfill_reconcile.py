@@ -107,6 +107,6 @@ def test_a_stream_with_a_name_like_that_of_a_file_is_a_stream(
     assert drain("file:*")["quarantined"] == 1
     found = reconcile("file:*", deep=True)
     assert (found["balanced"], found["compared"], found["notes"]) == (True, 61, [])
-    redriven = redrive("file:uploads", changes={"sent": "2026-11-20T10:01:40Z"})
+    redriven = redrive("file:uploads", set={"sent": "2026-11-20T10:01:40Z"})
     assert (redriven["inserted"], redriven["still_bad"]) == (1, 0)
     assert table_rows(database) == flat_rows([*ENTRIES, event(100)])

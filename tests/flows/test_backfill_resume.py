@@ -195,13 +195,13 @@ def test_a_range_of_a_stream_is_loaded_once_whoever_comes_first(
     send(redis_client, stream, entries)
     ids = [entry_id.decode() for entry_id, _ in redis_client.xrange(stream)]  # type: ignore[union-attr]
     drain(stream, max_events=100)
-    result = backfill(stream=stream, start=ids[80], stop=ids[199])
+    result = backfill(stream=stream, since=ids[80], until=ids[199])
     assert (backfill_counts(result), result["remaining"]) == ((100, 100, 0, 0), 100)
     assert table_rows(database) == flat_rows(entries[:200])
     assert reconcile(stream, deep=True)["balanced"]
-    ahead = backfill(stream=stream, start=ids[250], stop=ids[259])
+    ahead = backfill(stream=stream, since=ids[250], until=ids[259])
     assert backfill_counts(ahead) == (10, 10, 0, 0)
-    again = backfill(stream=stream, start=ids[50], stop=ids[259], again=True)
+    again = backfill(stream=stream, since=ids[50], until=ids[259], again=True)
     assert backfill_counts(again) == (210, 50, 160, 0)
     last = drain(stream)
     assert (last["read"], last["inserted"], last["duplicates"], last["lost"], last["lag"]) == (90, 40, 50, 0, 0)
@@ -218,7 +218,7 @@ def test_a_stream_that_was_never_drained_may_be_backfilled_from_its_middle(
     entries = [event(n) for n in range(100)]
     send(redis_client, stream, entries)
     ids = [entry_id.decode() for entry_id, _ in redis_client.xrange(stream)]  # type: ignore[union-attr]
-    assert backfill_counts(backfill(stream=stream, start=ids[40], stop=ids[59])) == (20, 20, 0, 0)
+    assert backfill_counts(backfill(stream=stream, since=ids[40], until=ids[59])) == (20, 20, 0, 0)
     assert table_rows(database) == flat_rows(entries[40:60])
     last = drain(stream)
     assert (last["read"], last["lost"], last["lag"]) == (80, 0, 0)

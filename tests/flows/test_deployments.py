@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 import psycopg
 import pytest
 import redis
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.responses import DeploymentResponse
 
 from flows.drain import drain
 from infra.producers.send import send
+from tests.support.command_line import assert_one_error
 from tests.support.flow_runs import failed_with, last_run
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.prefect_server import deploy_all, run_prefect
@@ -68,48 +74,177 @@ def test_a_run_of_a_worker_that_has_recorded_a_loss_is_failed_with_the_loss_as_m
     assert table_rows(database) == flat_rows(event(n) for n in (*range(10), *range(16, 20)))
 
 
-def test_serve_runs_the_deployment_in_one_process_unless_a_work_pool_has_it(
-    worker: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    serve = [BIN / "spillway", "serve"]
-    refused = subprocess.run(serve, env=env, capture_output=True, text=True, check=False)
+@pytest.fixture
+def nothing_deployed(prefect_server: str, env: dict[str, str]) -> Iterator[None]:
+    """A Prefect server without deployments; afterwards it has them again, for the session's worker."""
+    delete_deployments()
+    yield
+    delete_deployments()
+    deploy_all(env)
+
+
+def delete_deployments() -> None:
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments():
+            client.delete_deployment(deployment.id)
+
+
+def test_serve_is_refused_while_a_work_pool_has_the_scheduled_drain(prefect_server: str, env: dict[str, str]) -> None:
+    deploy_all(env)
+    refused = subprocess.run([BIN / "spillway", "serve"], env=env, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "deployed to the work pool 'spillway'" in refused.stderr
-    run_prefect(env, "deployment", "delete", worker)
+    assert "prefect deployment delete drain/scheduled" in refused.stderr
+
+
+@pytest.mark.usefixtures("nothing_deployed")
+def test_serve_runs_the_deployments_in_one_process(
+    env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path
+) -> None:
     entries = [event(n) for n in range(200)]
     send(redis_client, stream, entries)
-    log = tmp_path / "serve.log"
+    with served(env, tmp_path / "serve.log"):
+        runs_every_minute_one_at_a_time(inspect(env))
+        run_prefect(env, "deployment", "run", "drain/scheduled", "--param", f"stream={stream}", "--watch")
+    assert table_rows(database) == flat_rows(entries)
+    assert set(registered()) == set(ALL)
+
+
+@contextmanager
+def served(env: dict[str, str], log: Path) -> Iterator[None]:
+    """`spillway serve`, from when it has registered its deployments."""
     with log.open("wb") as output:
         quick = env | {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
-        serving = subprocess.Popen(serve, env=quick, stdout=output, stderr=subprocess.STDOUT)
+        serving = subprocess.Popen([BIN / "spillway", "serve"], env=quick, stdout=output, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 90
-        while worker not in log.read_text():
+        while "drain/scheduled" not in log.read_text():
             assert serving.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.3)
-        runs_every_minute_one_at_a_time(inspect(env))
-        run_prefect(env, "deployment", "run", worker, "--param", f"stream={stream}", "--watch")
-        assert table_rows(database) == flat_rows(entries)
+        yield
     finally:
         serving.terminate()
         serving.wait(timeout=60)
-        # As the other tests expect it.
-        run_prefect(env, "deployment", "delete", worker)
-        deploy_all(env)
 
 
-@pytest.mark.usefixtures("prefect_server")
-def test_every_deployment_of_prefect_yaml_names_a_flow_that_exists() -> None:
-    import importlib
+ALL = ("drain/scheduled", "reconcile/daily", "maintain/daily", "redrive/ad-hoc", "backfill/ad-hoc")
 
-    import yaml
-    from prefect import Flow
 
-    from infra.settings import PROJECT_ROOT
+def registered() -> dict[str, DeploymentResponse]:
+    """The deployments that the Prefect server has, by name."""
+    with get_client(sync_client=True) as client:
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        return {f"{flows[one.flow_id]}/{one.name}": one for one in client.read_deployments()}
 
-    for deployment in yaml.safe_load((PROJECT_ROOT / "prefect.yaml").read_text())["deployments"]:
-        path, _, name = deployment["entrypoint"].partition(":")
-        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-        assert isinstance(getattr(module, name), Flow)
+
+def schedules() -> dict[str, list[str]]:
+    """Each deployment's schedules: seconds or a cron expression."""
+    return {
+        name: [str(getattr(one.schedule, "cron", None) or one.schedule.interval.total_seconds()) for one in d.schedules]  # type: ignore[union-attr]
+        for name, d in registered().items()
+    }
+
+
+def deploy_as(env: dict[str, str], *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`spillway deploy` with other settings."""
+    return subprocess.run(
+        [BIN / "spillway", "deploy", *arguments], env=env | settings, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.usefixtures("nothing_deployed")
+def test_settings_decide_what_is_scheduled_and_when(env: dict[str, str], tmp_path: Path) -> None:
+    """Also when they change: a schedule that is switched off is removed, by `deploy` and by `serve`."""
+    assert deploy_as(env).returncode == 0
+    assert schedules() == {
+        "drain/scheduled": ["60.0"],
+        "reconcile/daily": ["30 4 * * *"],
+        "maintain/daily": ["15 3 * * *"],
+        "redrive/ad-hoc": [],
+        "backfill/ad-hoc": [],
+    }
+    assert registered()["drain/scheduled"].parameters == {"stream": ["events*"]}
+    changed = {
+        "SPILLWAY_SCHEDULED_STREAMS": "orders, web-*",
+        "SPILLWAY_DRAIN_EVERY": "5m",
+        "SPILLWAY_RECONCILE_CRON": "",
+        "SPILLWAY_MAINTAIN_CRON": "0 2 * * 0",
+    }
+    expected = {
+        "drain/scheduled": ["300.0"],
+        "reconcile/daily": [],
+        "maintain/daily": ["0 2 * * 0"],
+        "redrive/ad-hoc": [],
+        "backfill/ad-hoc": [],
+    }
+    assert deploy_as(env, **changed).returncode == 0
+    assert schedules() == expected
+    assert registered()["drain/scheduled"].parameters == {"stream": ["orders", "web-*"]}
+    delete_deployments()
+    with served(env, tmp_path / "default.log"):
+        assert schedules()["reconcile/daily"] == ["30 4 * * *"]
+    with served(env | changed, tmp_path / "changed.log"):
+        assert schedules() == expected
+
+
+@pytest.mark.usefixtures("nothing_deployed")
+def test_deploy_creates_the_pool_that_is_named_and_says_how_to_run_a_worker(env: dict[str, str]) -> None:
+    done = deploy_as(env, "--pool", "elsewhere")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].endswith("prefect worker start --pool elsewhere")
+    assert {one.work_pool_name for one in registered().values()} == {"elsewhere"}
+    with get_client(sync_client=True) as client:
+        assert client.read_work_pool("elsewhere").type == "process"
+        client.delete_work_pool("elsewhere")
+
+
+@pytest.mark.usefixtures("nothing_deployed")
+def test_a_cron_expression_that_is_not_one_is_refused_and_nothing_is_deployed(env: dict[str, str]) -> None:
+    done = deploy_as(env, SPILLWAY_MAINTAIN_CRON="daily at three")
+    assert done.returncode == 2
+    assert_one_error(done.stderr, "SPILLWAY_MAINTAIN_CRON", "'daily at three'")
+    assert registered() == {}
+
+
+@pytest.mark.usefixtures("nothing_deployed")
+def test_prefects_form_explains_every_parameter_and_offers_fixed_choices(env: dict[str, str]) -> None:
+    deploy_all(env)
+    found = registered()
+    assert set(found) == set(ALL)
+    properties = {name: (one.parameter_openapi_schema or {})["properties"] for name, one in found.items()}
+    unexplained = [(name, field) for name in ALL for field, it in properties[name].items() if not it.get("description")]
+    assert unexplained == []
+    assert sum(map(len, properties.values())) == 30
+    choices = {
+        ("backfill/ad-hoc", "expired"): ["fail", "skip", "load"],
+        ("redrive/ad-hoc", "kind"): ["refused", "conflict"],
+    }
+    for (name, field), expected in choices.items():
+        it = properties[name][field]
+        assert next(one["enum"] for one in [it, *it.get("anyOf", [])] if "enum" in one) == expected
+
+
+def test_runs_are_named_after_what_they_do_and_when(
+    worker: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    add_entries(redis_client, stream, 0, 5)
+    run_prefect(env, "deployment", "run", worker, "--param", f"stream={stream}", "--watch")
+    run = last_run()
+    assert run.expected_start_time is not None
+    assert run.name == f"drain {stream} {run.expected_start_time:%H:%M}"
+    assert run.tags == ["spillway"]
+    (loaded_by,) = database.execute("SELECT DISTINCT loaded_by FROM spillway.ledger").fetchall()
+    assert loaded_by[0].startswith(f"{run.name} ")
+
+
+def test_a_run_of_the_command_line_has_the_tags_spillway_and_cli(
+    prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    add_entries(redis_client, stream, 0, 5)
+    command = [BIN / "spillway", "reconcile", "--stream", stream, "--deep"]
+    drain(stream)
+    assert subprocess.run(command, env=env, capture_output=True, check=False).returncode == 0
+    run = last_run()
+    assert re.fullmatch(rf"reconcile --deep {stream} \d\d:\d\d", run.name)
+    assert sorted(run.tags) == ["cli", "spillway"]

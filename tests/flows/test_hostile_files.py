@@ -130,7 +130,7 @@ def test_a_name_that_is_no_text_harms_itself_only(
     assert not obeyed(out + err)
     code, out, err = spillway("backfill", str(folder / os.fsdecode(b"odd\xff.csv")))
     assert code == 2
-    assert err.endswith("odd\\udcff.csv: expected an argument in UTF-8; rename what has this name\n")
+    assert err.endswith("odd\\udcff.csv: expected an argument in UTF-8; rename the file or stream that has this name\n")
     assert spillway("drain", "--stream", os.fsdecode(b"odd\xff"))[0] == 2
 
 

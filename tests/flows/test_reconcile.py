@@ -45,7 +45,7 @@ def test_a_drained_stream_with_duplicates_bad_entries_and_conflicts_balances(
     result = look(stream)
     assert findings_of(result) == []
     assert result["compared"] == 3_060
-    redrive(stream, changes={"user_id": "later"})
+    redrive(stream, set={"user_id": "later"})
     assert findings_of(look(stream)) == []
 
 
@@ -92,9 +92,9 @@ def test_a_span_is_compared_and_nothing_beyond_it(
         redis_client.xadd(stream, event(n), id=f"{1_700_000_000_000 + n}-0")  # type: ignore[arg-type]
     drain(stream)
     database.execute("DELETE FROM events")
-    result = look(stream, start="1700000000010-0", stop="1700000000019")
+    result = look(stream, since="1700000000010-0", until="1700000000019")
     assert (result["compared"], findings_of(result)) == (10, [("missing", 10)])
-    assert look(stream, start="2030-01-01T00:00:00Z")["balanced"]
+    assert look(stream, since="2030-01-01T00:00:00Z")["balanced"]
 
 
 def test_a_row_that_is_there_twice_is_found(

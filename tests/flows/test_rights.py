@@ -234,7 +234,7 @@ def test_with_what_it_needs_each_other_command_does_its_work(
     file.write_text("time,event_id,event_type,user_id\n" + "2026-01-02T00:00:00Z,%s,a,b\n" % ("1" * 32))
     run = {
         "backfill": lambda: backfill(str(file)),
-        "quarantine redrive": lambda: redrive("least", changes={"time": "2026-01-03T00:00:00Z"}),
+        "quarantine redrive": lambda: redrive("least", set={"time": "2026-01-03T00:00:00Z"}),
         "reconcile": lambda: reconcile("least"),
         "reconcile --deep": lambda: reconcile("least", deep=True, fail=False),
         "reconcile --deep --repair": lambda: reconcile("least", deep=True, repair=True),

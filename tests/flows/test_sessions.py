@@ -190,7 +190,7 @@ def run_all(owner: psycopg.Connection, client: redis.Redis, lines: list[bytes], 
     read, fresh = len(lines) + 25, len(crossref_rows(lines))
     counts = [first[name] for name in ("read", "inserted", "duplicates", "quarantined", "lag")]
     assert counts == [read, fresh + 20, len(lines) - fresh, 5, 0]
-    assert redrive(FLAT, entries=["21-0"], changes={"time": "2026-11-20T10:30:00Z", "user_id": "Zoë"})["inserted"] == 1
+    assert redrive(FLAT, entries=["21-0"], set={"time": "2026-11-20T10:30:00Z", "user_id": "Zoë"})["inserted"] == 1
     file = folder / "crossref-Zoë.ndjson"
     file.write_bytes(b"\n".join([*lines[:10], lines[10].replace("€".encode(), "£".encode())]) + b"\n")
     loaded = backfill(str(file))

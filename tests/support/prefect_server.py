@@ -39,14 +39,11 @@ def running_prefect() -> Iterator[str]:
 
 
 def deploy_all(environment: Mapping[str, str]) -> None:
-    """Register the deployments of prefect.yaml, with their schedules paused: tests say when something runs."""
-    for command in (
-        "work-pool create spillway --type process --overwrite",
-        "deploy --all",
-        "deployment schedule pause --all",
-    ):
+    """Register the deployments with a work pool, and pause their schedules: tests decide when something runs."""
+    for command in ("spillway deploy", "prefect deployment schedule pause --all"):
+        program, *arguments = command.split()
         done = subprocess.run(
-            [BIN / "prefect", *command.split()],
+            [BIN / program, *arguments],
             env=environment,
             cwd=PROJECT_ROOT,
             capture_output=True,

@@ -66,10 +66,10 @@ def test_a_stream_is_named_by_its_option(
 ) -> None:
     send(redis_client, stream, ENTRIES[:30])
     ids = [entry_id.decode() for entry_id, _ in redis_client.xrange(stream)]  # type: ignore[union-attr]
-    code, out, _ = spillway("backfill", "--stream", stream, "--from", ids[10], "--to", ids[19], "--json")
+    code, out, _ = spillway("backfill", "--stream", stream, "--since", ids[10], "--until", ids[19], "--json")
     assert (code, json.loads(out)["inserted"]) == (0, 10)
     assert table_rows(database) == flat_rows(ENTRIES[10:20])
-    code, out, _ = spillway("backfill", "--stream", stream, "--from", ids[5], "--to", ids[19], "--again", "--json")
+    code, out, _ = spillway("backfill", "--stream", stream, "--since", ids[5], "--until", ids[19], "--again", "--json")
     result = json.loads(out)
     assert (code, result["read"], result["inserted"], result["duplicates"]) == (0, 15, 5, 10)
     assert table_rows(database) == flat_rows(ENTRIES[5:20])

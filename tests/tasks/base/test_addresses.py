@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import WrongUse
-from tasks.base.addresses import IdRange, id_text, parse_from, parse_id, parse_until
+from tasks.base.addresses import IdRange, id_text, parse_id, parse_since, parse_until
 
 PART = st.integers(0, 2**64 - 1)
 LAST_SEQ = 2**64 - 1
@@ -59,7 +59,7 @@ def test_an_id_that_is_none_is_an_error(text: str) -> None:
     ],
 )
 def test_a_time_or_an_id_includes_ids_from_its_first_to_its_last(text: str, first: str, last: str) -> None:
-    assert id_text(parse_from(text)) == first
+    assert id_text(parse_since(text)) == first
     assert id_text(parse_until(text)) == last
 
 
@@ -68,7 +68,7 @@ def test_a_time_or_an_id_includes_ids_from_its_first_to_its_last(text: str, firs
 def test_a_time_includes_its_whole_millisecond(ms: int, minutes: int) -> None:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
     text = moment.astimezone(timezone(timedelta(minutes=minutes))).isoformat()
-    assert id_text(parse_from(text)) == f"{ms}-0"
+    assert id_text(parse_since(text)) == f"{ms}-0"
     assert id_text(parse_until(text)) == f"{ms}-{LAST_SEQ}"
 
 
@@ -94,7 +94,7 @@ def test_a_time_includes_its_whole_millisecond(ms: int, minutes: int) -> None:
     ],
 )
 def test_anything_else_is_refused_with_the_parameter_and_what_was_found(text: str, reason: str) -> None:
-    for parse, default in ((parse_until, "until"), (parse_from, "from")):
+    for parse, default in ((parse_until, "until"), (parse_since, "since")):
         for name, options in ((default, {}), ("stop", {"name": "stop"})):
             with pytest.raises(WrongUse, match=f"^{name}: ") as refused:
                 parse(text, **options)

@@ -76,7 +76,7 @@ def test_totals_add_up_and_leave_the_earlier_ones_alone() -> None:
     assert (none, first.counts) == (ComparisonTotals(), {"missing": 2})
     (finding,) = both.findings("s")
     assert (finding.what, finding.count, finding.ids, finding.detail) == ("missing", 3, "2-0, 5-0, 9-0", "of 2")
-    assert finding.repair == "spillway reconcile --stream s --deep --from 2-0 --to 9-0 --repair"
+    assert finding.repair == "spillway reconcile --stream s --deep --since 2-0 --until 9-0 --repair"
 
 
 def test_a_finding_names_twenty_entries_and_repairs_the_whole_stream_if_there_are_more() -> None:

@@ -1,0 +1,168 @@
+"""The loads of a drain: several at the same time, of one stream after the other."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field, replace
+from uuid import uuid4
+
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+
+from flows.loads.collect_load import collect_load
+from infra.connections.clients import Clients
+from infra.errors.exceptions import SpillwayError
+from infra.errors.redact import one_line
+from infra.mapping import Mapping
+from tasks.base.progress import Started, emit
+from tasks.columns.batch import Batch
+from tasks.columns.decode import TimeWindow
+from tasks.ledger.drain_report import DrainResult
+from tasks.ledger.plan import DrainPlan, plan
+from tasks.ledger.settle import Settlement, settle_stream
+from tasks.preflight.stream_sample import check_sample
+from tasks.streams.pages import AbsenceRecord
+from tasks.streams.reader import BatchLimits, Reader, read
+from tasks.table.insert import InsertRoute
+from tasks.table.load import LoadResult, load
+from tasks.table.new_chunks import NewChunkLimit
+
+
+@dataclass
+class DrainedStream:
+    """How far one run has come with one stream.
+
+    `loading`: batches that are being loaded. `overtaken`: another run has drained a part of the stream.
+    """
+
+    name: str
+    mapping: Mapping | None
+    planned: DrainPlan | None = None
+    loaded: list[LoadResult] = field(default_factory=list)
+    loading: int = 0
+    route: InsertRoute = InsertRoute.STRAIGHT  # of the next batch
+    all_read: bool = False
+    overtaken: bool = False
+    settled: Settlement | None = None
+    error: str | None = None
+    began: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+
+    @property
+    def read(self) -> int:
+        return sum(loaded.read for loaded in self.loaded)
+
+    def result(self) -> DrainResult:
+        """What this run has committed of the stream."""
+        names = ("read", "inserted", "duplicates", "quarantined", "bytes")
+        counts = {name: sum(getattr(loaded, name) for loaded in self.loaded) for name in names}
+        result = DrainResult(self.name, **counts, seconds=self.ended - self.began, error=self.error)
+        if (settled := self.settled) is None:
+            return result
+        lost_ids = None if settled.lost_ids is None else str(settled.lost_ids)
+        return replace(result, lost=settled.lost, lost_ids=lost_ids, lag=settled.lag, trimmed=settled.trimmed)
+
+
+class DrainLoads:
+    """Reads the streams of one run and loads their batches.
+
+    The next batch, of the same stream or the next one, is read while others are loaded. One batch more than there are
+    connections is submitted, so that no connection is idle. A stream that fails does not stop the others.
+    """
+
+    def __init__(self, clients: Clients, max_events: int | None, until: int | None) -> None:
+        self._clients = clients
+        self._max_events = max_events
+        self._until = until
+        self._run = f"{flow_run.name or 'drain'} {uuid4()}"
+        self._loading: deque[tuple[PrefectFuture[LoadResult | None], Batch, DrainedStream]] = deque()
+        self._to_read: deque[DrainedStream] = deque()
+        self._new_chunks = NewChunkLimit(clients.settings.max_new_chunks)
+        self._absence = AbsenceRecord()
+        self.warnings: list[str] = []
+
+    def run(self, streams: list[DrainedStream]) -> list[DrainResult]:
+        """Drain the streams, and return the result of each, in the same order."""
+        self._to_read.extend(streams)
+        try:
+            while self._to_read or self._loading:
+                if self._to_read:
+                    self._read(self._to_read.popleft())
+                else:
+                    self._finish()
+        finally:
+            # Also after a cancellation: a load that is still running needs its connection.
+            while self._loading:
+                self._finish()
+        self.warnings += self._new_chunks.warnings()
+        return [stream.result() for stream in streams]
+
+    def _read(self, stream: DrainedStream) -> None:
+        """Read what remains of a stream and submit its loads."""
+        stream.all_read = stream.overtaken = False
+        try:
+            reader, stream.route = self._reader(stream), InsertRoute.STRAIGHT
+            while not (stream.overtaken or stream.error) and (batch := read(self._clients, reader)) is not None:
+                future = load.submit(self._clients, batch, self._run, stream.route, (), self._new_chunks)
+                self._loading.append((future, batch, stream))
+                stream.loading += 1
+                while len(self._loading) > self._clients.settings.parallel_loads:
+                    self._finish()
+        except SpillwayError as error:
+            stream.error = stream.error or one_line(error)
+        stream.all_read = True
+        self._close(stream)
+
+    def _reader(self, stream: DrainedStream) -> Reader:
+        """Plan a stream, and return a reader of its gaps."""
+        if stream.planned is None:
+            stream.began = time.monotonic()
+            stream.planned = plan(self._clients, stream.name, self._until, register=False, absence=self._absence)
+            lag = stream.planned.lag
+            emit(Started(stream.name, min(lag, self._max_events or lag)))
+        else:  # another run has drained a part of it: plan what remains up to the same frozen tail
+            before = stream.planned
+            again = plan(self._clients, stream.name, before.upto, absence=self._absence)
+            stream.planned = replace(again, tail=before.tail, upto=before.upto)
+        reader = self._reader_of(stream, stream.planned)
+        if stream.planned.fresh and stream.planned.gaps:
+            self.warnings += check_sample(self._clients, reader, stream.mapping, stream.planned.upto)
+        if not stream.planned.known:  # only now: nothing is written about a stream that is refused
+            stream.planned = plan(self._clients, stream.name, self._until, absence=self._absence)
+            reader = self._reader_of(stream, stream.planned)
+        return reader
+
+    def _reader_of(self, stream: DrainedStream, planned: DrainPlan) -> Reader:
+        config = self._clients.settings
+        window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
+        limits = BatchLimits(config.batch_rows, config.batch_bytes)
+        remaining = None if self._max_events is None else self._max_events - stream.read
+        return Reader(
+            self._clients.redis, stream.name, planned.gaps, planned.tail, limits, stream.mapping, window, remaining,
+            absence=self._absence,
+        )  # fmt: skip
+
+    def _finish(self) -> None:
+        """Wait for the oldest load and add it to its stream."""
+        future, batch, stream = self._loading.popleft()
+        loaded = collect_load(future, batch, stream, stream.name, self._clients.settings.max_bad_share)
+        if loaded is not None:
+            stream.route = loaded.next_route
+        stream.loading -= 1
+        self._close(stream)
+
+    def _close(self, stream: DrainedStream) -> None:
+        """Settle a stream once all of it is loaded. If another run has drained a part of it, read what remains."""
+        if stream.loading or not stream.all_read:
+            return
+        if stream.overtaken and not stream.error:
+            self._to_read.append(stream)
+            return
+        try:
+            if not stream.error and stream.planned is not None:
+                stream.settled = settle_stream(self._clients, stream.planned, self._absence)
+                self.warnings += stream.settled.warnings
+        except SpillwayError as error:
+            stream.error = one_line(error)
+        stream.ended = time.monotonic()

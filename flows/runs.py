@@ -1,0 +1,86 @@
+"""What the flows share of Prefect: the names of their runs, and how many loads run at the same time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from infra.display import display_name
+from infra.errors.exceptions import SpillwayError
+from infra.settings import settings
+
+TAG = "spillway"  # of every deployment and every run
+
+
+class _LoadRunner(ThreadPoolTaskRunner[Any]):
+    """As many threads as `SPILLWAY_PARALLEL_LOADS` says when a run starts.
+
+    Prefect duplicates a flow's runner for each run; the flow itself is defined at import, when no setting is read.
+    """
+
+    def duplicate(self) -> _LoadRunner:
+        """The runner of one run. With settings that are wrong, one thread: the flow itself reports them."""
+        try:
+            return _LoadRunner(settings().parallel_loads)
+        except SpillwayError:
+            return _LoadRunner(1)
+
+
+LOAD_RUNNER: Any = _LoadRunner()  # Prefect's annotation admits runners of one kind of future only
+
+
+def drain_run_name() -> str:
+    """Such as `drain events-web 10:05`."""
+    return _run_name("drain", _streams())
+
+
+def reconcile_run_name() -> str:
+    """Such as `reconcile events-web 04:30`, or `reconcile --deep * 04:30`."""
+    return _run_name("reconcile", *_options("deep", "repair"), _streams())
+
+
+def maintain_run_name() -> str:
+    """Such as `maintain 03:15`, or `maintain --dry-run 03:15`."""
+    return _run_name("maintain", *_options("dry_run"))
+
+
+def redrive_run_name() -> str:
+    """Such as `redrive events-web 10:05`, or `redrive everything 10:05`."""
+    return _run_name("redrive", _some(_listed("stream")) or "everything")
+
+
+def backfill_run_name() -> str:
+    """Such as `backfill history.parquet 10:05`, `backfill archive 10:05` or `backfill --dry-run events-web 10:05`.
+
+    Only the last part of a path or URL is shown: the rest of a URL may hold a secret.
+    """
+    parameters = flow_run.parameters
+    files = [source.rstrip("/").rpartition("/")[2].partition("?")[0] for source in _listed("source")]
+    what = "archive" if parameters.get("archive") else parameters.get("stream") or _some(files)
+    return _run_name("backfill", *_options("dry_run"), what)
+
+
+def _run_name(*parts: str) -> str:
+    """The parts, and when the run was due (UTC)."""
+    return " ".join([*(display_name(part) for part in parts if part), f"{flow_run.scheduled_start_time:%H:%M}"])
+
+
+def _options(*names: str) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name in names if flow_run.parameters.get(name)]
+
+
+def _streams() -> str:
+    return _some(_listed("stream")) or "scheduled streams"
+
+
+def _listed(parameter: str) -> list[str]:
+    """A parameter that is a text, a list of them, or nothing."""
+    value = flow_run.parameters.get(parameter)
+    return [value] if isinstance(value, str) and value else list(value or [])
+
+
+def _some(names: list[str]) -> str:
+    """The first of several names, and how many more there are."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "") if names else ""

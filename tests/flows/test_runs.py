@@ -1,0 +1,90 @@
+"""What the flows share of Prefect: names of runs, and how many loads run at the same time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from flows import runs
+from flows.drain import drain
+from infra.producers.send import send
+from infra.settings import Settings
+from tests.support.oracle import flat_rows, table_rows
+from tests.support.stream_entries import event
+
+DUE = datetime(2026, 11, 26, 10, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "expected"),
+    [
+        (runs.drain_run_name, {"stream": "events-web"}, "drain events-web 10:05"),
+        (runs.drain_run_name, {"stream": ["events-web"]}, "drain events-web 10:05"),
+        (runs.drain_run_name, {"stream": ["a", "b", "c"]}, "drain a and 2 more 10:05"),
+        (runs.drain_run_name, {"stream": None}, "drain scheduled streams 10:05"),
+        (runs.drain_run_name, {"stream": "a\x1b[31m"}, "drain a\\x1b[31m 10:05"),
+        (runs.reconcile_run_name, {"stream": "*", "deep": True, "repair": True}, "reconcile --deep --repair * 10:05"),
+        (runs.maintain_run_name, {"dry_run": False}, "maintain 10:05"),
+        (runs.maintain_run_name, {"dry_run": True}, "maintain --dry-run 10:05"),
+        (runs.redrive_run_name, {"stream": None}, "redrive everything 10:05"),
+        (runs.redrive_run_name, {"stream": ""}, "redrive everything 10:05"),
+        (runs.redrive_run_name, {"stream": "events-web"}, "redrive events-web 10:05"),
+        (runs.backfill_run_name, {"archive": True}, "backfill archive 10:05"),
+        (runs.backfill_run_name, {"stream": "events-web", "dry_run": True}, "backfill --dry-run events-web 10:05"),
+        (runs.backfill_run_name, {"source": "/data/2025/"}, "backfill 2025 10:05"),
+        (runs.backfill_run_name, {"source": ["/data/a.csv", "b.csv"]}, "backfill a.csv and 1 more 10:05"),
+        (
+            runs.backfill_run_name,
+            {"source": "s3://key:secret@bucket/history.parquet?token=secret"},
+            "backfill history.parquet 10:05",
+        ),
+    ],
+)
+def test_a_run_is_named_after_what_it_does_and_when_it_was_due(
+    name: Callable[[], str], parameters: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "flow_run", SimpleNamespace(parameters=parameters, scheduled_start_time=DUE))
+    assert name() == expected
+
+
+def test_the_runner_of_a_run_follows_the_settings(configure: Callable[..., Settings]) -> None:
+    for parallel in (1, 3):
+        configure(parallel_loads=parallel)
+        assert drain.task_runner.duplicate()._max_workers == parallel  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_as_many_loads_run_at_the_same_time_as_the_setting_says(
+    parallel: int, configure: Callable[..., Settings], redis_client: redis.Redis, database: psycopg.Connection,
+    stream: str,
+) -> None:  # fmt: skip
+    """The loads wait for a lock on `events`, so that they can be counted."""
+    configure(parallel_loads=parallel, batch_rows=10)
+    entries = [event(n) for n in range(100)]
+    send(redis_client, stream, entries)
+    with ThreadPoolExecutor(1) as executor, database.transaction():  # the lock is released first
+        database.execute("LOCK TABLE events IN SHARE MODE")
+        draining = executor.submit(drain, stream)
+        deadline = time.monotonic() + 30
+        while waiting_loads(database) < parallel:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(1)  # for one more, if there were one
+        assert waiting_loads(database) == parallel
+    draining.result()
+    assert table_rows(database) == flat_rows(entries)
+
+
+def waiting_loads(database: psycopg.Connection) -> int:
+    waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'events'::regclass AND NOT granted"
+    (row,) = database.execute(waiting).fetchall()
+    return int(row[0])
