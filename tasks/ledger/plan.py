@@ -1,4 +1,4 @@
-"""Plan a drain: freeze the tail of a stream and subtract what the ledger has."""
+"""Plans a drain: freezes the tail of a stream and subtracts what the ledger has."""
 
 from __future__ import annotations
 
@@ -24,26 +24,29 @@ from tasks.streams.tail import ABSENCE_SECONDS, Tail, absent_stream, inspect_str
 
 @dataclass(frozen=True)
 class DrainPlan:
-    """What is left to drain of a stream: the id ranges up to `upto` that the ledger does not have, in order.
+    """What a drain has to read of a stream: the id ranges `gaps`, up to the id `upto`, that the ledger does not have.
 
-    `whole`: whether `upto` is the tail, so that entries-added can be balanced afterwards.
+    `tail`: the tail of the stream when it was planned. `lag`: entries up to that tail that are neither drained nor
+    known to be lost. `fresh`: no event of the stream was ever inserted. `known`: the ledger has the stream. `group`:
+    the name of this database's consumer group.
     """
 
     stream: str
     tail: Tail
     upto: int
     gaps: tuple[IdRange, ...]
-    lag: int  # entries up to the tail that are neither drained nor known to be lost
+    lag: int
     fresh: bool
-    group: str  # the name of the consumer group of this database
+    group: str
     known: bool = True
 
     @property
     def whole(self) -> bool:
+        """Whether the plan reaches the tail, so that the drained stream can be settled."""
         return self.upto == self.tail.last
 
 
-# `furthest` is null where nothing was ever drained; no row where the stream is new.
+# `furthest` is null if nothing was ever drained. There is no row if the stream is new.
 CHECKPOINT = """
     SELECT done.furthest::text, (s.baseline + s.lost + coalesce(done.read, 0))::bigint,
            s.settled_id::text, s.settled_entries_added, s.settled_hash
@@ -54,7 +57,7 @@ CHECKPOINT = """
 
 
 def read_checkpoint(connection: psycopg.Connection, stream: str) -> Checkpoint | None:
-    """What the ledger knows of `stream`, None where it is new."""
+    """What the ledger knows of `stream`, None if it is new. Raises `psycopg.Error`."""
     row = connection.execute(CHECKPOINT, [stream]).fetchone()
     if row is None:
         return None
@@ -70,12 +73,13 @@ def read_checkpoint(connection: psycopg.Connection, stream: str) -> Checkpoint |
 
 @dataclass(frozen=True)
 class StreamCheck:
-    """A stream as it is now, `tail` (None if there is none), and what the ledger has of it, `memory` (None if new).
+    """A stream and what the ledger knows of it.
 
-    `reason`: why it cannot be the one that was drained, None if it can.
+    `checkpoint`: None if it is new. `tail`: None if it does not exist. `reason`: why it cannot be the stream that was
+    drained, None if it can.
     """
 
-    memory: Checkpoint | None
+    checkpoint: Checkpoint | None
     tail: Tail | None
     reason: str | None
 
@@ -83,29 +87,29 @@ class StreamCheck:
 def check_stream(
     client: redis.Redis, connection: psycopg.Connection, stream: str, absence: AbsenceRecord | None = None
 ) -> StreamCheck:
-    """Is the stream the one that the ledger knows? One that is not is looked at again for about a second.
+    """Check whether the stream is the one that the ledger knows. If not, check again for about a second.
 
-    For a moment a stream may be away, or an older copy in its place (RENAME, RESTORE, SWAPDB). `absence`: where that
-    is noted. Raises `psycopg.Error` and `redis.RedisError`.
+    A stream may be away for a moment, or replaced by an older copy (RENAME, RESTORE, SWAPDB). `absence` records that.
+    Raises `psycopg.Error` and `redis.RedisError`.
     """
     for pause in (*ABSENCE_SECONDS, None):
-        # In this order: another run may drain past a tail that was read after the ledger, not past one read before it.
-        memory = read_checkpoint(connection, stream)
-        tail, hash_now, _ = inspect_stream(client, stream, None if memory is None else memory.settled_id)
-        reason = _why_not(tail, memory, hash_now)
-        if memory is None or reason is None or pause is None:
+        # The ledger first: it can only have drained ids up to a tail that is read later.
+        checkpoint = read_checkpoint(connection, stream)
+        tail, hash_now, _ = inspect_stream(client, stream, None if checkpoint is None else checkpoint.settled_id)
+        reason = _why_not(tail, checkpoint, hash_now)
+        if checkpoint is None or reason is None or pause is None:
             break
         if absence is not None:
             absence.add()
         time.sleep(pause)
-    return StreamCheck(memory, tail, reason)
+    return StreamCheck(checkpoint, tail, reason)
 
 
-def _why_not(tail: Tail | None, memory: Checkpoint | None, hash_now: bytes | None) -> str | None:
+def _why_not(tail: Tail | None, checkpoint: Checkpoint | None, hash_now: bytes | None) -> str | None:
     if tail is None:
-        furthest = 0 if memory is None else max(0, memory.furthest)
+        furthest = 0 if checkpoint is None else max(0, checkpoint.furthest)
         return f"there is no such stream at the moment, expected one whose last id is {id_text(furthest)} or later"
-    return None if memory is None else why_rewound(tail, memory, hash_now)
+    return None if checkpoint is None else why_rewound(tail, checkpoint, hash_now)
 
 
 def make_plan(
@@ -117,32 +121,32 @@ def make_plan(
     absence: AbsenceRecord | None = None,
     group: str | None = None,
 ) -> DrainPlan:
-    """Freeze the tail of `stream` and find what is left to drain up to it, or up to the id `until`.
+    """Freeze the tail of `stream` and find what is not drained up to it, or up to the id `until` if that comes first.
 
-    `register`: have the ledger know a stream that is new. `absence`: where it is noted if the stream was away.
-    `group`: the name of the database's consumer group, asked for if not given. Raises
-    `StreamAway` if there is no such stream, `Terminal` if it is not the one any more of which the ledger tells: its ids
-    are being given out a second time, and a new entry could be taken for one that was drained.
+    `register`: add a new stream to the ledger. `absence`: records whether the stream was away. `group`: the name of
+    this database's consumer group, queried if None. Raises `StreamAway` if a known stream does not exist, and
+    `Terminal` if there never was one, or if it went back: its ids are given out a second time, so a new entry could be
+    taken for a drained one. Raises `psycopg.Error` and `redis.RedisError`.
     """
     group = group or group_name(connection)
     found = check_stream(client, connection, stream, absence)
-    memory, tail = found.memory, found.tail
+    checkpoint, tail = found.checkpoint, found.tail
     if tail is None:
-        if memory is None or memory.furthest < 0:
+        if checkpoint is None or checkpoint.furthest < 0:
             raise absent_stream(stream)
         raise stream_away(stream, "plan", str(found.reason))
     if found.reason is not None:
         raise Terminal(rewind_message(stream, found.reason))
-    if memory is None and register:
-        with suppress(redis.exceptions.ResponseError):  # it may not be allowed to: settling warns of that
+    if checkpoint is None and register:
+        with suppress(redis.exceptions.ResponseError):  # no permission: the settlement warns about it
             reserve(client, stream, group)
         register_stream(connection, stream, baseline=tail.added - tail.length)
     upto = tail.last if until is None else min(until, tail.last)
-    if memory is None and not register:
+    if checkpoint is None and not register:
         return DrainPlan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, True, group, known=False)
     left = undrained(connection, stream, upto + 1)
     if left is None:
-        raise Terminal(f"stream {stream} is not in spillway.streams any more; drain it again")
+        raise Terminal(f"plan: stream {stream} is not in spillway.streams any more; nothing was read; drain it again")
     return DrainPlan(stream, tail, upto, left.gaps, max(0, tail.added - left.passed), left.fresh, group)
 
 

@@ -1,4 +1,4 @@
-"""Settle a drained stream: balance what was added against what was read, and publish how far we are."""
+"""Settles a drained stream: records what was lost, publishes the progress in Redis, and trims."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import psycopg
 import redis
 
 from infra.connections.clients import Clients
-from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
+from tasks.ledger.loss import LedgerFacts, Loss, find_loss
 from tasks.ledger.merge_ranges import merge_ranges
 from tasks.ledger.plan import DrainPlan
 from tasks.streams.consumer_group import publish, retire_first_release
@@ -22,23 +22,23 @@ from tasks.streams.pages import AbsenceRecord, StreamAway, stream_away
 from tasks.streams.tail import Tail, inspect_stream
 from tasks.streams.trim import trim
 
-# Locks the row of the stream: of two runs that settle at once, the second sees what the first has written.
-_BOOKS = """
+# Locks the stream's row: if two runs settle at the same time, the second one sees what the first has written.
+_STREAM = """
     SELECT s.id, s.baseline, s.lost, coalesce(s.settled_id, -1)::text
       FROM spillway.streams s WHERE name = %s FOR NO KEY UPDATE"""
-# The second: up to where the stream is drained without a gap. The third: how far it is drained at all.
-_READ = fill_in("""
+# The entries read; the end of the first range without a gap, the watermark; the end of the last range.
+_DRAINED = fill_in("""
     SELECT coalesce(sum(read), 0)::bigint,
-           (SELECT coalesce(upper(r), 0)::text FROM unnest(range_agg(ids)) AS r ORDER BY r LIMIT 1),
+           coalesce((SELECT upper(r) FROM unnest(range_agg(ids)) AS r ORDER BY r LIMIT 1), 0)::text,
            coalesce(max(upper(ids)), 0)::text
       FROM spillway.ledger WHERE stream = {stream_id}""")
 _SETTLE = """
     UPDATE spillway.streams
        SET lost = lost + %(lost)s, settled_id = %(last)s, settled_entries_added = %(added)s, settled_hash = %(hash)s,
            settled_at = now()
-     WHERE name = %(stream)s"""
-# On the row that ends at the tail.
-_LOSE = """
+     WHERE id = %(id)s"""
+# A loss is recorded in the row that ends at the tail.
+_RECORD_LOSS = """
     UPDATE spillway.ledger
        SET lost = lost + %(lost)s,
            lost_ids = range_merge(coalesce(lost_ids, 'empty'), numrange(%(start)s, %(stop)s))
@@ -47,9 +47,9 @@ _LOSE = """
 
 @dataclass(frozen=True)
 class Settlement:
-    """`lost`: entries found lost by this settlement, all of them among `lost_ids`.
+    """`lost`: entries that this settlement found lost, with ids within `lost_ids`.
 
-    `lag`: entries of the stream not drained yet. `trimmed`: entries that are drained and gone from Redis.
+    `lag`: entries of the stream that are not drained yet. `trimmed`: drained entries that were removed from Redis.
     """
 
     lost: int
@@ -66,100 +66,74 @@ def settle(
     trim_keep: timedelta | None = None,
     absence: AbsenceRecord | None = None,
 ) -> Settlement:
-    """Balance the ledger of a stream after a drain, publish its progress, and trim it if `trim_keep` is given.
+    """Settle a stream after a drain, publish the progress, and trim the stream if `trim_keep` is given.
 
-    `absence`: whether a stream was away in this run, and where it is noted if this one is: then nothing is trimmed.
+    `absence`: whether a stream was away during this run. If one was, also at this moment, nothing is trimmed.
 
-    If it was drained to its tail: entries-added - baseline = read + lost, and the part of `lost` that is new is
-    recorded, if what the stream says of itself at that moment explains it. Raises `StreamAway` if the stream is not the
-    planned one at the moment, `Terminal` if more was read than was ever added, or if a loss has no explanation; nothing
-    is recorded, published or trimmed then.
+    Raises `StreamAway` if the stream is not the planned one at this moment, and `Terminal` if the books do not balance
+    or a loss has no explanation (see `find_loss`). Then nothing is recorded, published or trimmed.
     """
-    now, tail_hash, _ = inspect_stream(client, plan.stream, plan.tail.last)
     absence = absence or AbsenceRecord()
+    now, tail_hash, _ = inspect_stream(client, plan.stream, plan.tail.last)
     if reason := why_not_continued(plan.tail, now, tail_hash):
         absence.add()
         raise stream_away(plan.stream, "settle", reason)
-    assert now is not None  # or there would be a reason
-    lost = trimmed = 0
-    lost_ids = None
+    assert now is not None  # otherwise there is a reason
     with connection.transaction():
-        books = connection.execute(_BOOKS, [plan.stream]).fetchone()
-        totals = connection.execute(_READ, {"stream": plan.stream}).fetchone()
-        assert books is not None  # the plan registered the stream
-        assert totals is not None  # an aggregate has one row
-        stream_id, baseline, lost_before, settled_id = books
-        read, watermark, drained_to = totals
-        # If another run has drained further, the sum holds more than this tail: that run settles.
-        if plan.whole and int(drained_to) == plan.tail.last + 1 and int(settled_id) <= plan.tail.last:
-            lost = plan.tail.added - baseline - read - lost_before
-            if lost < 0:
-                raise Terminal(
-                    f"stream {plan.stream}: the ledger does not balance: {plan.tail.added - baseline} entries were"
-                    f" added, but {read} read and {lost_before} lost; was the stream restored or edited (XSETID)? see"
-                    " docs/operations.md"
-                )
-            values = {"lost": lost, "last": plan.tail.last, "added": plan.tail.added, "stream": plan.stream}
-            connection.execute(_SETTLE, values | {"hash": tail_hash})
-            if lost:
-                lost_ids = explain_loss(plan, now, int(settled_id), lost, now.gone - baseline - lost_before)
-                connection.execute(_LOSE, values | {"id": stream_id, "start": lost_ids.start, "stop": lost_ids.stop})
+        stream_id, facts = _read_facts(connection, plan.stream)
+        loss = find_loss(plan, now, facts)
+        if loss is not None:
+            _record(connection, plan, stream_id, loss, tail_hash)
             merge_ranges(connection, stream_id)
-    passed = baseline + read + lost_before + lost
-    warnings: tuple[str, ...] = ()
-    if read and watermark == drained_to:
-        # Never beyond entries-added of this moment: Redis would show a negative lag, and newer ones refuse such a file.
-        position = id_text(int(watermark) - 1)
-        warnings = _publish(client, connection, plan.stream, plan.group, position, min(passed, now.added), now.groups)
-    if trim_keep is not None and int(watermark or 0) and not absence.any:
+    loss = loss or Loss(0, None)
+    passed = facts.baseline + facts.read + facts.lost + loss.count
+    warnings = _publish(client, connection, plan, now, facts, passed)
+    trimmed = 0
+    if trim_keep is not None and facts.watermark and not absence.any:
         try:
-            trimmed = trim(client, plan.stream, plan.tail, int(watermark), trim_keep, plan.group)
-        except (redis.exceptions.RedisError, StreamAway) as error:  # no reason for a drain to fail
+            trimmed = trim(client, plan.stream, plan.tail, facts.watermark, trim_keep, plan.group)
+        except (redis.exceptions.RedisError, StreamAway) as error:  # no reason for the drain to fail
             if isinstance(error, StreamAway):
                 absence.add()
             warnings += (f"{plan.stream}: not trimmed: {one_line(error)}",)
-    return Settlement(lost, max(0, now.added - passed), lost_ids, trimmed, warnings)
+    return Settlement(loss.count, max(0, now.added - passed), loss.ids, trimmed, warnings)
 
 
-def explain_loss(plan: DrainPlan, now: Tail, settled: int, lost: int, gone: int) -> IdRange:
-    """The ids among which all `lost` entries were: what is gone was trimmed, and so lay before the first entry that is
-    there, or was deleted, and so lay no later than the last deleted one.
+def _read_facts(connection: psycopg.Connection, stream: str) -> tuple[int, LedgerFacts]:
+    """The id of the stream, and what the ledger has of it. Locks the stream's row."""
+    row = connection.execute(_STREAM, [stream]).fetchone()
+    totals = connection.execute(_DRAINED, {"stream": stream}).fetchone()
+    assert row is not None  # the plan has registered the stream
+    assert totals is not None  # an aggregate has one row
+    stream_id, baseline, lost, settled_id = row
+    read, watermark, drained_to = totals
+    return stream_id, LedgerFacts(baseline, read, lost, int(settled_id), int(watermark), int(drained_to))
 
-    `settled`: up to this id nothing was unread when the stream was settled last. `gone`: entries that are gone from the
-    stream since it was first seen, less those already known to be lost. Raises `Terminal` if this is not enough.
-    """
-    start = min([settled + 1, *(gap.start for gap in plan.gaps[:1])])
-    gone_before = max(now.first, now.max_deleted + 1) if now.length else plan.tail.last + 1
-    if lost <= gone and gone_before > start:
-        return IdRange(start, min(gone_before, plan.tail.last + 1))
-    why = (
-        f"only {max(0, gone)} are gone from it, by its length"
-        if lost > gone
-        else f"it has {id_text(now.first)}, and none was deleted after {id_text(now.max_deleted)}"
-    )
-    raise Terminal(
-        f"settle {plan.stream}: {lost} entries from {id_text(start)} on were not read, but {why}: they may all be"
-        " there; nothing is recorded as lost, and nothing is trimmed: have the ranges drained that were never read"
-        f" (spillway stream recover {plan.stream})"
-    )
+
+def _record(
+    connection: psycopg.Connection, plan: DrainPlan, stream_id: int, loss: Loss, tail_hash: bytes | None
+) -> None:
+    values = {"id": stream_id, "lost": loss.count, "last": plan.tail.last}
+    connection.execute(_SETTLE, values | {"added": plan.tail.added, "hash": tail_hash})
+    if loss.ids is not None:
+        connection.execute(_RECORD_LOSS, values | {"start": loss.ids.start, "stop": loss.ids.stop})
 
 
 def _publish(
-    client: redis.Redis,
-    connection: psycopg.Connection,
-    stream: str,
-    group: str,
-    position: str,
-    passed: int,
-    groups: int,
+    client: redis.Redis, connection: psycopg.Connection, plan: DrainPlan, now: Tail, facts: LedgerFacts, passed: int
 ) -> tuple[str, ...]:
-    """Show the progress in Redis. A group that cannot be set is a warning. `groups`: how many there were before."""
+    """Publish the progress as the consumer group. If Redis refuses, that is a warning, which is returned."""
+    if not facts.read or facts.watermark != facts.drained_to:
+        return ()
+    # Never more than entries-added of this moment: Redis would show a negative lag, and newer versions refuse to load
+    # such a file.
+    entries_read = min(passed, now.added)
     try:
-        is_new = publish(client, stream, group, position, passed)
-        if groups + is_new > 1:  # ours is one of them
-            retire_first_release(client, connection, stream)
+        is_new = publish(client, plan.stream, plan.group, id_text(facts.watermark - 1), entries_read)
+        if now.groups + is_new > 1:  # one of them is ours
+            retire_first_release(client, connection, plan.stream)
     except redis.exceptions.RedisError as error:
-        return (f"{stream}: progress not published as consumer group {group!r}: {error}",)
+        return (f"{plan.stream}: progress not published as consumer group {plan.group!r}: {one_line(error)}",)
     return ()
 
 

@@ -98,7 +98,9 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
             return loaded
     except _RangeTaken:
         if connection.execute(_KNOWN, key).fetchone() is None:
-            raise Terminal(f"stream {batch.stream} is not in spillway.streams any more; drain it again") from None
+            raise Terminal(
+                f"load: stream {batch.stream} is not in spillway.streams any more; nothing was loaded; drain it again"
+            ) from None
         row = connection.execute(_FIND_LEDGER, key).fetchone()
         if row is None:
             raise AlreadyDrained(f"{batch.stream} {batch.ids}: drained by another run") from None

@@ -15,7 +15,7 @@ import redis
 from flows.drain import drain
 from infra.errors.exceptions import Terminal
 from infra.settings import Settings
-from tasks.base.addresses import id_text, parse_id
+from tasks.base.addresses import IdRange, parse_id
 from tasks.ledger.plan import make_plan
 from tasks.ledger.settle import settle
 from tasks.streams.pages import StreamAway
@@ -74,12 +74,11 @@ def test_a_loss_that_it_explains_is_recorded(
     record_as_settled(database, plan, 16)
     settled = settle(redis_client, database, plan)
     assert settled.lost == 4
-    assert settled.lost_ids is not None
-    assert (
-        id_text(settled.lost_ids.stop - 1).split("-")[0] == f"{FIRST_MS + 3}"
-        if how == "trimmed"
-        else f"{FIRST_MS + 11}"
-    )
+    stop = parse_id(f"{FIRST_MS + 4}-0") if how == "trimmed" else parse_id(f"{FIRST_MS + 11}-0") + 1
+    assert settled.lost_ids == IdRange(0, stop)
+    recorded = database.execute("SELECT lost, lower(lost_ids)::text, upper(lost_ids)::text FROM spillway.ledger")
+    assert recorded.fetchall() == [(4, "0", str(stop))]
+    assert database.execute("SELECT lost FROM spillway.streams").fetchall() == [(4,)]
 
 
 @pytest.mark.parametrize("away", ["deleted", "made again", "older"])

@@ -25,7 +25,7 @@ def test_a_page_of_documents_that_are_suddenly_large_is_asked_for_again_with_few
     largest_page: int, redis_client: redis.Redis, stream: str, configure: Callable[..., Settings],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(tasks.streams.pages, "_PAGE_BYTES_MOST", largest_page)
+    monkeypatch.setattr(tasks.streams.pages, "_MAX_PAGE_BYTES", largest_page)
     sizes = [10] * 300 + [100_000] * 20 + [10] * 300
     for n, size in enumerate(sizes):
         redis_client.xadd(stream, event(n, user_id="x" * size), id=f"{n + 1}-0")  # type: ignore[arg-type]

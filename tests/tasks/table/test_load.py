@@ -108,7 +108,9 @@ def test_what_this_run_has_committed_is_told_again_and_another_run_is_refused(da
 
 
 def test_a_stream_without_books_is_told(database: psycopg.Connection) -> None:
-    with pytest.raises(Terminal, match=r"stream nobody is not in spillway\.streams any more; drain it again"):
+    with pytest.raises(
+        Terminal, match=r"load: stream nobody is not in spillway\.streams any more; nothing was loaded; drain it again"
+    ):
         load_batch(database, batch(0, 3, "nobody"), "run", InsertRoute.STRAIGHT)
     assert table_rows(database) == {}
 

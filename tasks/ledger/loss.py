@@ -1,0 +1,80 @@
+"""The second law of the ledger, in pure functions: entries ever added = gone at first + read + lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.errors.exceptions import Terminal
+from tasks.base.addresses import IdRange, id_text
+from tasks.ledger.plan import DrainPlan
+from tasks.streams.tail import Tail
+
+
+@dataclass(frozen=True)
+class LedgerFacts:
+    """What the ledger has of a stream after a drain.
+
+    `baseline`: entries that were already gone when the stream was first seen. `read`, `lost`: in total, up to now.
+    `settled_id`: the last settled tail, -1 before the first. `watermark`: all ids before it are drained, 0 if none.
+    `drained_to`: the end of the last drained range, 0 if there is none.
+    """
+
+    baseline: int
+    read: int
+    lost: int
+    settled_id: int
+    watermark: int
+    drained_to: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Entries found lost by one settlement, all of them with ids within `ids`. None are lost if `ids` is None."""
+
+    count: int
+    ids: IdRange | None
+
+
+def find_loss(plan: DrainPlan, now: Tail, facts: LedgerFacts) -> Loss | None:
+    """What the settlement of the planned tail has to record, or None if the tail is not to be settled by this run.
+
+    `now`: the tail at the moment of the settlement. A tail is settled by the run that drains exactly up to it: if
+    another run has drained further, the totals cover more than this tail, and that run settles. Raises `Terminal` if
+    more was read than was ever added, or if the stream does not explain a loss.
+    """
+    tail = plan.tail
+    if not plan.whole or facts.drained_to != tail.last + 1 or facts.settled_id > tail.last:
+        return None
+    added = tail.added - facts.baseline
+    lost = added - facts.read - facts.lost
+    if lost < 0:
+        raise Terminal(
+            f"settle: stream {plan.stream}: the books do not balance: expected at most {added} entries, by its"
+            f" entries-added, found {facts.read} read and {facts.lost} lost; nothing was recorded, published or"
+            " trimmed; find out who restored or edited the stream (XSETID): see «The books do not balance» in"
+            " docs/operations.md"
+        )
+    return Loss(lost, explain_loss(plan, now, facts, lost) if lost else None)
+
+
+def explain_loss(plan: DrainPlan, now: Tail, facts: LedgerFacts, lost: int) -> IdRange:
+    """The ids within which all `lost` entries had theirs.
+
+    They are gone for one of two reasons: trimmed, so they came before the first entry that is there now, or deleted, so
+    they came no later than the last deleted entry. Raises `Terminal` if this does not account for all of them.
+    """
+    gone = now.gone - facts.baseline - facts.lost  # since the stream was first seen, and not yet known to be lost
+    start = min([facts.settled_id + 1, *(gap.start for gap in plan.gaps[:1])])  # up to here everything was read
+    gone_before = max(now.first, now.max_deleted + 1) if now.length else plan.tail.last + 1
+    if lost <= gone and gone_before > start:
+        return IdRange(start, min(gone_before, plan.tail.last + 1))
+    why = (
+        f"only {max(0, gone)} are gone from it, by its length"
+        if lost > gone
+        else f"it has {id_text(now.first)}, and none was deleted after {id_text(now.max_deleted)}"
+    )
+    raise Terminal(
+        f"settle: stream {plan.stream}: {lost} entries from {id_text(start)} on were not read, but {why}: they may"
+        " still be there; nothing was recorded as lost, and nothing was trimmed; let the next drain read them: spillway"
+        f" stream recover {plan.stream}"
+    )

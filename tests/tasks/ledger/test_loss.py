@@ -1,0 +1,139 @@
+"""A loss is what was added and neither read nor known to be lost, if the stream shows that it is gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.errors.exceptions import Terminal
+from tasks.base.addresses import IdRange
+from tasks.ledger.loss import LedgerFacts, Loss, explain_loss, find_loss
+from tasks.ledger.plan import DrainPlan
+from tasks.streams.tail import Tail
+
+# Ten entries with the ids 1 to 10 were added; the first three were gone when the stream was first seen.
+TAIL = Tail(last=10, added=10, length=7, first=4)
+PLAN = DrainPlan("s", TAIL, upto=10, gaps=(IdRange(0, 11),), lag=7, fresh=True, group="g")
+FACTS = LedgerFacts(baseline=3, read=7, lost=0, settled_id=-1, watermark=11, drained_to=11)
+
+
+def test_a_stream_that_was_read_completely_has_lost_nothing() -> None:
+    assert find_loss(PLAN, TAIL, FACTS) == Loss(0, None)
+
+
+def test_what_was_trimmed_before_it_was_read_is_lost_before_the_first_entry_that_is_there() -> None:
+    now = replace(TAIL, length=5, first=6)
+    assert find_loss(PLAN, now, replace(FACTS, read=5)) == Loss(2, IdRange(0, 6))
+
+
+def test_what_was_deleted_before_it_was_read_is_lost_up_to_the_last_deleted_entry() -> None:
+    now = replace(TAIL, length=5, max_deleted=8)
+    assert find_loss(PLAN, now, replace(FACTS, read=5)) == Loss(2, IdRange(0, 9))
+
+
+def test_a_stream_without_entries_has_lost_them_up_to_its_tail() -> None:
+    now = replace(TAIL, length=0, first=0)
+    assert find_loss(PLAN, now, replace(FACTS, read=0)) == Loss(7, IdRange(0, 11))
+
+
+def test_a_known_loss_is_not_counted_again() -> None:
+    now = replace(TAIL, length=4, first=7)
+    facts = replace(FACTS, read=4, lost=2)
+    assert find_loss(PLAN, now, facts) == Loss(1, IdRange(0, 7))
+    with pytest.raises(Terminal, match=r"2 entries .* only 1 are gone"):
+        find_loss(PLAN, now, replace(facts, read=3))
+
+
+def test_a_loss_lies_after_the_settled_tail_and_no_later_than_the_tail() -> None:
+    later = replace(PLAN, gaps=(IdRange(6, 11),))
+    now = replace(TAIL, length=0, first=0, max_deleted=50)
+    assert find_loss(later, now, replace(FACTS, read=6, settled_id=5)) == Loss(1, IdRange(6, 11))
+    assert find_loss(later, now, replace(FACTS, read=6, settled_id=7)) == Loss(1, IdRange(6, 11))
+    assert find_loss(replace(later, gaps=()), now, replace(FACTS, read=6, settled_id=7)) == Loss(1, IdRange(8, 11))
+    assert find_loss(replace(later, gaps=()), now, replace(FACTS, read=6)) == Loss(1, IdRange(0, 11))
+
+
+@pytest.mark.parametrize(
+    ("plan", "facts"),
+    [
+        (replace(PLAN, upto=9), FACTS),  # a drain that stopped before the tail
+        (PLAN, replace(FACTS, drained_to=10)),  # a part of the tail is not drained
+        (PLAN, replace(FACTS, drained_to=12)),  # another run has drained further
+        (PLAN, replace(FACTS, settled_id=11)),  # another run has settled further
+    ],
+)
+def test_a_tail_is_settled_by_the_run_that_drained_exactly_up_to_it(plan: DrainPlan, facts: LedgerFacts) -> None:
+    assert find_loss(plan, TAIL, replace(facts, read=5)) is None
+
+
+def test_a_tail_can_be_settled_twice() -> None:
+    assert find_loss(PLAN, TAIL, replace(FACTS, settled_id=10)) == Loss(0, None)
+
+
+def test_more_entries_read_than_added_is_an_error_with_the_numbers() -> None:
+    with pytest.raises(Terminal) as refused:
+        find_loss(PLAN, TAIL, replace(FACTS, read=6, lost=2))
+    assert str(refused.value) == (
+        "settle: stream s: the books do not balance: expected at most 7 entries, by its entries-added, found 6 read and"
+        " 2 lost; nothing was recorded, published or trimmed; find out who restored or edited the stream (XSETID): see"
+        " «The books do not balance» in docs/operations.md"
+    )
+
+
+_TOO_FEW = "2 entries from 0-0 on were not read, but only {} are gone from it, by its length"
+
+
+@pytest.mark.parametrize(
+    ("now", "settled_id", "why"),
+    [
+        (TAIL, -1, "2 entries from 0-0 on were not read, but only 0 are gone from it, by its length"),
+        (
+            replace(TAIL, length=9),
+            -1,
+            "2 entries from 0-0 on were not read, but only 0 are gone from it, by its length",
+        ),
+        (
+            replace(TAIL, length=6, max_deleted=6),
+            -1,
+            "2 entries from 0-0 on were not read, but only 1 are gone from it, by its length",
+        ),
+        # Enough are gone, but they lay before what was read.
+        (
+            replace(TAIL, length=5, first=6, max_deleted=5),
+            5,
+            "2 entries from 0-6 on were not read, but it has 0-6, and none was deleted after 0-5",
+        ),
+    ],
+)
+def test_a_loss_that_the_stream_does_not_explain_is_an_error(now: Tail, settled_id: int, why: str) -> None:
+    plan = replace(PLAN, gaps=(IdRange(settled_id + 1, 11),))
+    with pytest.raises(Terminal) as refused:
+        find_loss(plan, now, replace(FACTS, read=5, settled_id=settled_id))
+    assert str(refused.value) == (
+        f"settle: stream s: {why}: they may still be there; nothing was recorded as lost, and nothing was trimmed; let"
+        " the next drain read them: spillway stream recover s"
+    )
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(0, 20), st.sets(st.integers(1, 20)))
+def test_the_ids_of_a_loss_hold_all_lost_entries(read: list[bool], trimmed: int, deleted: set[int]) -> None:
+    """Whatever is trimmed and deleted before it is read: `read[n]` says whether the entry n + 1 was read in time."""
+    last = len(read)
+    left = [n for n in range(1, last + 1) if n > trimmed and n not in deleted]
+    lost = [n for n in range(1, last + 1) if n not in left and not read[n - 1]]
+    tail = Tail(last, last, last, 1)
+    plan = DrainPlan("s", tail, last, (IdRange(0, last + 1),), last, True, "g")
+    by_xdel = [n for n in deleted if trimmed < n <= last]
+    now = replace(tail, length=len(left), first=left[0] if left else 0, max_deleted=max(by_xdel, default=0))
+    facts = LedgerFacts(0, last - len(lost), 0, -1, last + 1, last + 1)
+    found = find_loss(plan, now, facts)
+    assert found is not None
+    assert found.count == len(lost)
+    if lost:
+        assert found.ids == explain_loss(plan, now, facts, len(lost))
+        assert found.ids is not None
+        assert all(found.ids.start <= n < found.ids.stop for n in lost)
+        assert found.ids.stop <= last + 1
