@@ -1,4 +1,4 @@
-"""The name of the `events` table in statements: always with its schema, never left to a session's `search_path`."""
+"""The name of the `events` table in statements, always with its schema: the `search_path` decides nothing."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ EVENTS = "events"
 
 
 def events_table() -> sql.Identifier:
-    """The table as a statement names it, in the schema of `SPILLWAY_EVENTS_SCHEMA`."""
+    """The table as an identifier, in the schema of `SPILLWAY_EVENTS_SCHEMA`."""
     return sql.Identifier(settings().events_schema, EVENTS)
 
 
 def events_name() -> str:
-    """The table as a parameter names it that becomes a `regclass`: quoted, with its schema."""
+    """The table's quoted name with its schema, as text for a `regclass`."""
     return events_table().as_string(None)
 
 
 def on_events(text: LiteralString, **parts: sql.Composable) -> sql.Composed:
-    """The statement `text` with `{events}` as the table, and the other `parts` as they are."""
+    """The statement `text` with the table for `{events}` and `parts` for the other placeholders."""
     return sql.SQL(text).format(events=events_table(), **parts)
 
 
-# The text that the type of a value `{c}` writes, null for null. Never `::text`: a type may have a cast of its own to
-# text, and that of inet, for one, is not what it writes.
+# The output text of a value `{c}`; null for null. Not `::text`: a type may have its own cast to text, and that of inet
+# gives another text than its output.
 AS_WRITTEN: LiteralString = "CASE pg_catalog.num_nulls({c}) WHEN 0 THEN pg_catalog.format('%%s', {c}) END"
 
 
 def as_written(expression: sql.Composable) -> sql.Composed:
-    """`AS_WRITTEN` of an expression, in a statement that has parameters."""
+    """`AS_WRITTEN` for an expression, in a statement with parameters."""
     return sql.SQL(AS_WRITTEN).format(c=expression)
 
 
 def parameter_safe(part: sql.Identifier | sql.Literal) -> sql.SQL:
-    """A name or a value in a statement that has parameters: psycopg takes a `%` in it for one."""
+    """A name or value for a statement with parameters, in which psycopg reads a `%` as a placeholder."""
     quoted: Any = part.as_string(None).replace("%", "%%")
     return sql.SQL(quoted)

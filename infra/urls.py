@@ -1,7 +1,7 @@
-"""The URLs of the two servers, read in one place. What cannot be read is refused without quoting any of it.
+"""The URLs of the two servers. An invalid one is refused without quoting any part of it.
 
-A parser's own words quote the piece that it stumbled over, and a wrong guess of where the password ends makes a part of
-it a host. So whatever has a second meaning is refused: the person writes special characters as %40 and the like.
+The message of a parser quotes the invalid part, and a wrong guess about where the password ends makes part of it a
+host. So an ambiguous URL is refused: special characters have to be written as %40 and the like.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REDIS_FORM = "redis://user:password@host:6379/0, rediss://… or unix:///path/t
 _DATABASE_FORM = "postgresql://user:password@host:5432/name"
 _ENCODE = "write special characters of a password as %40 and the like"
 
-# Parameters of a Redis URL → the option of redis-cli with the same meaning; None where it has none.
+# Parameters of a Redis URL → the option of redis-cli with the same meaning; None if it has none.
 _TLS_PARAMETERS: dict[str, str | None] = {
     "ssl_ca_certs": "--cacert",
     "ssl_ca_path": "--cacertdir",
@@ -36,12 +36,12 @@ _CERT_REQS = ("none", "optional", "required")
 
 
 class UnreadableUrl(ValueError):
-    """A URL that cannot be read. Its text quotes nothing of it."""
+    """An invalid URL. The text quotes no part of it."""
 
 
 @dataclass(frozen=True)
 class RedisUrl:
-    """A Redis URL. `options`: for redis-py, password included; `where`: `host:port` or the path of a socket."""
+    """A Redis URL. `options`: for redis-py, with the password. `where`: `host:port`, or the path of a socket."""
 
     options: dict[str, Any]
     where: str
@@ -49,7 +49,7 @@ class RedisUrl:
     tls: bool
 
     def redis_cli(self) -> tuple[list[str], dict[str, str]]:
-        """The same for redis-cli: options, and as variables what must not be in an argument."""
+        """Options for redis-cli, and as environment variables what must not appear in an argument."""
         found = self.options
         options = ["-s", found["path"]] if self.socket else ["-h", found["host"], "-p", str(found["port"])]
         if self.tls:
@@ -128,7 +128,7 @@ def _where(host: str, port: int | str) -> str:
 
 
 def read_database_url(url: str) -> str:
-    """`host:port` of a database URL, the first of several; or of libpq's pairs. Raises `UnreadableUrl`."""
+    """`host:port` of a database URL or of libpq's pairs; the first of several. Raises `UnreadableUrl`."""
     try:
         if url.startswith(("postgres://", "postgresql://")):
             _check_database_url(url)
@@ -147,7 +147,7 @@ def read_database_url(url: str) -> str:
 
 
 def _check_database_url(url: str) -> None:
-    """libpq takes the first @ for the end of the password, others take the last one: only one is clear."""
+    """Refuse more than one @: for libpq the password ends at the first, for other parsers at the last."""
     rest = url.partition("://")[2]
     user, at, _ = rest.partition("@")
     if rest.count("@") > 1 or re.search(r"[#\s\x00-\x1f\x7f]", rest) or (at and re.search(r"[/?]", user)):

@@ -1,4 +1,4 @@
-"""The name of the consumer group in which a database shows how far it has drained: no other database has it."""
+"""The name of the consumer group in which a database shows how far it has drained. It is unique to the database."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import hashlib
 
 import psycopg
 
-_MAY_ASK = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
-# A restored copy has the id of the original: the server and the database are what it differs by.
+_MAY_READ_SYSTEM_ID = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
+# A restored copy has the id of the original, but another server or database.
 _IDENTITY = """
     SELECT i.id::text, d.oid::bigint FROM spillway.instance AS i, pg_catalog.pg_database AS d
      WHERE d.datname = current_database()"""
 
 
 def group_name(connection: psycopg.Connection) -> str:
-    """`spillway-` and 12 hexadecimal digits. Raises `psycopg.Error`."""
+    """The name: `spillway-` and 12 hexadecimal digits. Raises `psycopg.Error`."""
     identity = connection.execute(_IDENTITY).fetchone()
-    may_ask = connection.execute(_MAY_ASK).fetchone()
-    assert identity is not None  # schema.sql puts the row in
-    assert may_ask is not None  # a function has one row
+    may_read = connection.execute(_MAY_READ_SYSTEM_ID).fetchone()
+    assert identity is not None  # the schema inserts this row
+    assert may_read is not None  # a function has one row
     system = None
-    if may_ask[0]:
+    if may_read[0]:
         system = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
     return f"spillway-{hashlib.sha256(repr((*identity, system)).encode()).hexdigest()[:12]}"

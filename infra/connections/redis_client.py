@@ -1,5 +1,6 @@
-"""A client of a Redis by its URL. Whatever it connects to is looked at first: what Spillway cannot work with is refused
-before anything is read from it or written to it, by every command alike."""
+"""Redis clients. Each new connection first checks the server: one that Spillway cannot work with is refused before
+anything is read or written, by every command.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +17,23 @@ from redis.retry import Retry
 from infra.urls import read_redis_url
 from infra.versions import unfit_redis
 
-_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 
 class UnfitServer(exceptions.RedisError):
-    """A server that Spillway cannot work with; the text ends with the next step."""
+    """A server that Spillway cannot work with. Its text ends with the next step."""
 
 
 def open_redis(url: str, timeout: float, connect_timeout: float) -> redis.Redis:
-    """A client that makes one attempt a command (steps are retried, not commands) and returns bytes.
+    """A client that returns bytes and tries each command once: steps are retried, not commands. Timeouts in seconds.
 
-    It connects at its first command, which raises `UnfitServer` for a node of a Cluster, a Sentinel or a version that
-    is too old. Raises `UnreadableUrl` for a URL that cannot be read, `UnfitServer` for files that are not there.
+    It connects at its first command, which raises `UnfitServer` for a node of a Cluster, a Sentinel or an old version.
+    Raises `UnreadableUrl` for an invalid URL, and `UnfitServer` for a TLS file that does not exist.
     """
     found = read_redis_url(url)
-    for name in _FILES:
+    for name in _FILE_OPTIONS:
         if name in found.options and not Path(found.options[name]).exists():
-            raise UnfitServer(f"the {name} of SPILLWAY_REDIS_URL is not there; name a file of this machine")
+            raise UnfitServer(f"the {name} of SPILLWAY_REDIS_URL does not exist; name a file on this machine")
     options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout} | found.options
     if found.socket:
         kind: Any = redis.UnixDomainSocketConnection
@@ -52,9 +53,9 @@ def open_redis(url: str, timeout: float, connect_timeout: float) -> redis.Redis:
 
 
 class _TlsConnection(redis.SSLConnection):
-    """One that bounds the handshake like the rest of connecting, and sees when the other end does not speak TLS.
+    """A connection that limits the time of the handshake, and detects a server that does not speak TLS.
 
-    A plain Redis does not answer a handshake: it waits for the rest of a command.
+    A Redis without TLS does not answer a handshake: it waits for the rest of a command.
     """
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
@@ -62,7 +63,7 @@ class _TlsConnection(redis.SSLConnection):
             sock.settimeout(self.socket_connect_timeout)
             wrapped = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
         except TimeoutError:
-            if _speaks_plainly(self.host, self.port):
+            if _answers_without_tls(self.host, self.port):
                 raise UnfitServer(
                     "this port does not speak TLS; write redis:// in SPILLWAY_REDIS_URL, or name the TLS port"
                 ) from None
@@ -71,10 +72,10 @@ class _TlsConnection(redis.SSLConnection):
         return wrapped
 
     def alert(self) -> ssl.SSLError | None:
-        """Why the server ended a connection just after its handshake, if it says so.
+        """The TLS alert with which the server closes a connection just after its handshake; None if there is none.
 
-        With TLS 1.3 it judges the client's certificate then, and its words are lost to whoever has written meanwhile:
-        so this one writes nothing.
+        With TLS 1.3 the server rejects a client's certificate at that point. A client that has already written loses
+        the alert, so this connection writes nothing.
         """
         try:
             with self._connect() as silent:  # type: ignore[no-untyped-call]
@@ -87,8 +88,8 @@ class _TlsConnection(redis.SSLConnection):
         return None
 
 
-def _speaks_plainly(host: str, port: int) -> bool:
-    """Whether something answers a PING there without TLS."""
+def _answers_without_tls(host: str, port: int) -> bool:
+    """Whether a server answers PING there without TLS."""
     try:
         with socket.create_connection((host, port), timeout=2) as plain:
             plain.sendall(b"PING\r\n")
@@ -98,7 +99,7 @@ def _speaks_plainly(host: str, port: int) -> bool:
 
 
 def _connect(connection: Any) -> None:
-    """What redis-py does with a new connection, then a look at what answers."""
+    """Set up a new connection as redis-py does, then check the server."""
     try:
         connection.on_connect()
     except exceptions.AuthenticationError:
@@ -107,7 +108,7 @@ def _connect(connection: Any) -> None:
         if isinstance(connection, _TlsConnection) and (alert := connection.alert()) is not None:
             raise exceptions.ConnectionError(str(alert)) from alert
         raise
-    except exceptions.ResponseError:  # SELECT is refused by a node of a Cluster, whose kind is the better reason
+    except exceptions.ResponseError:  # a node of a Cluster refuses SELECT; that it is one is the better reason
         _refuse_unfit(connection)
         raise
     _refuse_unfit(connection)
@@ -118,7 +119,7 @@ def _refuse_unfit(connection: Any) -> None:
     try:
         reply = connection.read_response()
     except (exceptions.NoPermissionError, exceptions.ResponseError):
-        return  # a producer may have no right to ask; what a drain needs, the check before it asks for
+        return  # a producer may lack the right; the preflight of a drain checks what it needs
     found = dict(line.partition(":")[::2] for line in reply.decode(errors="replace").split("\r\n") if ":" in line)
     version, mode = found.get("redis_version"), found.get("redis_mode", "standalone")
     if version is not None and (unfit := unfit_redis(version, mode)):

@@ -1,8 +1,8 @@
-"""Sessions of PostgreSQL: every connection is opened here, and what we rely on is set here.
+"""Sessions of PostgreSQL. Every connection is opened here, and everything that results depend on is set here.
 
-What a role, a database, the environment (PGCLIENTENCODING, PGDATESTYLE, PGTZ, PGOPTIONS) or a pool set before must not
-change what is stored. The settings are local to each transaction: behind a pooler in transaction mode, the next
-transaction may run in another session, and this session serves other clients afterwards.
+Settings of a role, a database, the environment (PGCLIENTENCODING, PGDATESTYLE, PGTZ, PGOPTIONS) or a pool must not
+change what is stored. Ours are local to each transaction: behind a pooler in transaction mode the next transaction may
+run in another session, and this session serves other clients afterwards.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from infra.settings import host_of
 
 R = TypeVar("R")
 
-# A peer that vanished without a word is given up after this long without an answer to what was sent.
+# How long data that was sent may stay unacknowledged until the connection is given up.
 _TCP_USER_TIMEOUT_MS = 60_000
-# The same on the server's side, whose default is two hours: in the midst of a COPY no timeout of its own works, and the
-# ledger row of a drain whose machine has vanished would bar the others for as long. After 30 + 3 * 10 s it is free.
+# The same on the server's side, where the default is two hours. During a COPY no other timeout applies: the ledger row
+# of a drain whose machine has vanished would block the others for so long. Now it is free after 30 + 3 * 10 s.
 _SERVER_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
-# How much longer than a statement may take: the server itself ends it before, and says why.
+# Added to the limit of a statement, so that the server ends it first and reports why.
 _SILENCE_MARGIN_SECONDS = 5.0
-# What results depend on. row_security off: rows that a policy would hide are an error, not a smaller count.
-# Not default_transaction_read_only: managed servers set it when their disk is full, and mean it.
+# What results depend on. row_security off: a row that a policy would hide is an error, not a smaller count.
+# default_transaction_read_only is not set: managed servers set it on purpose when their disk is full.
 _RESULTS = {
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
@@ -45,11 +45,11 @@ _RESULTS = {
     "lc_monetary": "C",
     "xmloption": "content",
     "row_security": "off",
-    "exit_on_error": "off",  # a rejected row is an error, and the session goes on from a savepoint
+    "exit_on_error": "off",  # after a rejected row the session continues from a savepoint
 }
-# Asked while the search_path is not ours yet, so every name has its schema. The session gets its name at once if no
-# pooler is in between: a pooler gives its clients a process id of its own.
-_FOUND = """
+# It runs before the search_path is set, so every name has its schema. The session is named here if there is no pooler
+# in between, which would report another process id than the server.
+_INITIAL_STATE = """
     SELECT pg_catalog.current_schemas(false)::pg_catalog.text[],
            (SELECT n.nspname FROM pg_catalog.pg_extension AS e
               JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
@@ -61,16 +61,17 @@ _FOUND = """
 
 
 class Session(psycopg.Connection):
-    """A connection in autocommit mode. Each transaction begins with our settings; a statement outside of one gets a
-    transaction of its own. What cannot run in a transaction (VACUUM) goes through a cursor, without the settings.
+    """A connection in autocommit mode. Each transaction begins with our settings, and a statement outside of one gets
+    its own transaction. A statement that cannot run in a transaction (VACUUM) needs a cursor, and runs without the
+    settings.
 
-    It gives up a server that is silent for longer than any statement may take. The server's own timeouts end a slow
-    statement; they are of no use if their words do not arrive: a stalled network, a server that is frozen. libpq has no
-    timeout for that.
+    It gives up a server that is silent for longer than any statement may take. The server's timeouts end a slow
+    statement, but do not help if its answer never arrives (stalled network, frozen server). libpq has no timeout for
+    that.
     """
 
-    patience = float("inf")  # seconds
-    local_settings = b""  # SET LOCAL statements, which take no snapshot: the isolation level can still be changed
+    patience = float("inf")  # seconds of silence until the connection is given up
+    local_settings = b""  # SET LOCAL statements. They take no snapshot, so the isolation level can still be changed
 
     @contextmanager
     def transaction(
@@ -94,7 +95,7 @@ class Session(psycopg.Connection):
         return super().wait(self._bounded(gen), *args, **kwargs)
 
     def _bounded(self, gen: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
-        """`gen`, until nothing has come or gone for too long. psycopg wakes it up many times a second."""
+        """`gen` with a time limit for silence. psycopg resumes it many times a second."""
         deadline = time.monotonic() + self.patience
         try:
             wanted = next(gen)
@@ -103,8 +104,8 @@ class Session(psycopg.Connection):
                 if ready:
                     deadline = time.monotonic() + self.patience
                 elif time.monotonic() > deadline:
-                    self.pgconn.finish()  # no rollback can come through either: do not wait for it
-                    raise NoAnswer(f"no answer for {self.patience:.0f} s: the connection was given up")
+                    self.pgconn.finish()  # do not wait for a rollback: it would not arrive either
+                    raise NoAnswer(f"no answer for {self.patience:.0f} s, so the connection was given up")
                 wanted = gen.send(ready)
         except StopIteration as end:
             result: R = end.value
@@ -120,29 +121,29 @@ def open_session(
     lock_timeout: float = 0,
     settings: Mapping[str, str] | None = None,
 ) -> Session:
-    """A session of the database at `url`. Timeouts in seconds, 0 for none; `settings`: more of PostgreSQL's, local to
-    each transaction.
+    """Open a session of the database at `url`.
 
-    Raises `psycopg.Error`, with the server's SQLSTATE for a refused connection too, and `Terminal` for a URL that
-    cannot be read, and for a database that cannot hold every text.
+    Timeouts are in seconds, 0 for none. `settings`: further settings of PostgreSQL, local to each transaction. Raises
+    `psycopg.Error`, also for a refused connection with the server's SQLSTATE, and `Terminal` for an invalid URL or a
+    database whose encoding is not UTF8.
     """
-    seconds = max(2, round(connect_timeout))  # libpq's unit is whole seconds, 2 at least
+    seconds = max(2, round(connect_timeout))  # libpq takes whole seconds, at least 2
     try:
         session = Session.connect(
             url,
             autocommit=True,
-            prepare_threshold=None,  # behind a pooler another client's statements may have the same names
+            prepare_threshold=None,  # behind a pooler, statements of another client may have the same names
             connect_timeout=seconds,
-            client_encoding="UTF8",  # in the startup packet: stronger than any role, database or environment
+            client_encoding="UTF8",  # in the startup packet it overrides role, database and environment
             keepalives=1,
             keepalives_idle=30,
             tcp_user_timeout=_TCP_USER_TIMEOUT_MS,
         )
     except psycopg.ProgrammingError:
-        # Without libpq's words: they quote the part of the URL that cannot be read, which may be the password.
+        # Without libpq's message: it quotes the invalid part of the URL, which may be the password.
         raise Terminal(
-            "SPILLWAY_DATABASE_URL is not a URL like postgresql://user:password@host:5432/name: fix it, special"
-            " characters as %40 and the like"
+            "SPILLWAY_DATABASE_URL: expected a URL like postgresql://user:password@host:5432/name, found something"
+            " else; write special characters in it as %40 and the like"
         ) from None
     except psycopg.OperationalError as error:
         raise with_sqlstate(error, url, seconds) from None
@@ -167,13 +168,14 @@ def _prepare(
     encoding = session.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise Terminal(
-            f"the database at {host_of(url)} has the encoding {encoding}, expected UTF8: it cannot hold every text;"
-            " nothing was written: create a database with it (createdb --encoding UTF8 --template template0 NAME) and"
-            " point SPILLWAY_DATABASE_URL at that"
+            f"the database at {host_of(url)}: expected the encoding UTF8, which holds every text, found {encoding};"
+            " nothing was written; create another (createdb --encoding UTF8 --template template0 NAME) and"
+            " point SPILLWAY_DATABASE_URL at it"
         )
-    found = session.cursor().execute(_FOUND, {"pid": session.info.backend_pid, "name": application_name}).fetchone()
-    assert found is not None  # a SELECT without FROM has one row
-    schemas, extension_schema, synchronous_commit, replication_role, superuser, direct = found
+    parameters = {"pid": session.info.backend_pid, "name": application_name}
+    state = session.cursor().execute(_INITIAL_STATE, parameters).fetchone()
+    assert state is not None  # a SELECT without FROM has one row
+    schemas, extension_schema, synchronous_commit, replication_role, superuser, direct = state
     session.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     timeout = f"{round(statement_timeout * 1000)}ms"
     wanted = {
@@ -184,13 +186,13 @@ def _prepare(
         **_SERVER_KEEPALIVES,
         **more,
     }
-    if not direct:  # a pooler would leave the name of a session to its next client that has none
+    if not direct:  # a pooler would pass the session's name on to its next client without one
         wanted["application_name"] = application_name
     if session.info.server_version >= 170000:
         wanted["transaction_timeout"] = "0"
-    if synchronous_commit == "off":  # a drained entry may be trimmed from Redis as soon as its row is committed
+    if synchronous_commit == "off":  # a drained entry may be trimmed from Redis once its row is committed
         wanted["synchronous_commit"] = "on"
-    if replication_role != "origin" and superuser == "on":  # foreign keys and triggers would not be heeded
+    if replication_role != "origin" and superuser == "on":  # foreign keys and triggers would not apply
         wanted["session_replication_role"] = "origin"
     path = _search_path(schemas, extension_schema)
     lines = [sql.SQL("SET LOCAL search_path = {}").format(path)]
@@ -200,9 +202,9 @@ def _prepare(
 
 @contextmanager
 def fixed_texts(connection: psycopg.Connection) -> Iterator[None]:
-    """Read values: each has one text, and a name in it its schema, whoever opened the connection and set what.
+    """A block in which every value has exactly one text, whatever the settings of the connection. For reading only.
 
-    In a transaction, or a part of one, that is rolled back: it leaves no setting behind, and nothing that is written.
+    It is a transaction or savepoint that is rolled back, so neither settings nor writes remain.
     """
     wanted = {"client_encoding": "UTF8", **_RESULTS}
     lines: list[sql.Composable] = [sql.SQL("SET LOCAL search_path = pg_catalog, pg_temp")]
@@ -213,8 +215,8 @@ def fixed_texts(connection: psycopg.Connection) -> Iterator[None]:
 
 
 def _search_path(schemas: list[str], extension_schema: str | None) -> sql.Composed:
-    """pg_catalog first: no function or operator of a user's stands before the server's own. Then what the role has,
-    since triggers on `events` may rely on it, and where TimescaleDB's functions are. Temporary tables last.
+    """The search_path: pg_catalog first, so that no user's function or operator hides a built-in one; then the role's
+    schemas, because triggers on `events` may rely on them; then TimescaleDB's; temporary tables last.
     """
     others = [name for name in schemas if name != "pg_catalog" and not name.startswith("pg_temp")]
     if extension_schema and extension_schema not in others:

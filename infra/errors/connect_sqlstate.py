@@ -1,7 +1,7 @@
-"""Why PostgreSQL refused a connection, by its SQLSTATE and not by its words, which may be of any language.
+"""The SQLSTATE of a refused connection. The server's message may be in any language, so it decides nothing.
 
-libpq keeps the SQLSTATE of a refused connection to itself. Its trace of the protocol has it, so the refused connection
-is tried once more with the trace switched on. https://github.com/psycopg/psycopg/issues/1188
+libpq does not report this SQLSTATE, but its protocol trace contains it: the connection is attempted once more with the
+trace enabled. https://github.com/psycopg/psycopg/issues/1188
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra.errors.exceptions import PasswordMissing, UnknownHost
 
-# As libpq writes the message: fields by their letters. C is the SQLSTATE, V the severity in English.
+# How libpq traces an error: fields by their letters, C is the SQLSTATE.
 _REFUSAL = re.compile(rb'\tErrorResponse\t[^\n]*? C "([0-9A-Z]{5})"')
-_LONGEST_SECONDS = 5.0
-_AFTER_ALL = "08006"  # connection failure: the second attempt came through
+_TIME_LIMIT_SECONDS = 5.0
+_SUCCEEDED_AT_LAST = "08006"  # connection failure: the second attempt was accepted
 
 
 def with_sqlstate(error: psycopg.OperationalError, url: str, connect_timeout: float) -> psycopg.OperationalError:
-    """`error` of a failed connection with the server's SQLSTATE, if the server gave one; otherwise as it is."""
+    """`error` of a failed connection, with the server's SQLSTATE if the server sent one.
+
+    `url` may contain a password. `connect_timeout` in seconds; at most 5 are used.
+    """
     if error.sqlstate is not None or isinstance(error, psycopg.errors.ConnectionTimeout):
         return error
-    state = _sqlstate(url, min(connect_timeout, _LONGEST_SECONDS))
+    state = _sqlstate(url, min(connect_timeout, _TIME_LIMIT_SECONDS))
     if state is None:
         needs_password = error.pgconn is not None and error.pgconn.needs_password
         kind = UnknownHost if _unknown_host(url) else PasswordMissing if needs_password else None
@@ -40,15 +43,15 @@ def with_sqlstate(error: psycopg.OperationalError, url: str, connect_timeout: fl
 
 
 def _sqlstate(url: str, seconds: float) -> str | None:
-    if sys.platform != "linux":  # psycopg traces there only
+    if sys.platform != "linux":  # psycopg supports traces there only
         return None
-    # In memory: the trace of some ways to authenticate has the password.
+    # In memory: with some authentication methods the trace contains the password.
     trace = os.memfd_create("spillway-connect")
     try:
         connection = pq.PGconn.connect_start(make_conninfo(url, client_encoding="UTF8").encode())
         try:
             connection.trace(trace)
-            came_through = _connect(connection, time.monotonic() + seconds)
+            connected = _connect(connection, time.monotonic() + seconds)
             connection.untrace()
         finally:
             connection.finish()
@@ -59,29 +62,29 @@ def _sqlstate(url: str, seconds: float) -> str | None:
         return None
     finally:
         os.close(trace)
-    if came_through:
-        return _AFTER_ALL
+    if connected:
+        return _SUCCEEDED_AT_LAST
     return states[-1].decode() if states else None
 
 
 def _connect(connection: pq.abc.PGconn, deadline: float) -> bool:
-    """Connect as far as it goes until `deadline`; whether the server let us in."""
+    """Try to connect until `deadline`. Returns whether the server accepted the connection."""
     if connection.status == pq.ConnStatus.BAD:
         return False
     status = pq.PollingStatus.WRITING
     while status in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
-        left = deadline - time.monotonic()
-        if left <= 0:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
             return False
         sockets = [connection.socket]
         reading = status == pq.PollingStatus.READING
-        select.select(sockets if reading else [], [] if reading else sockets, [], left)
+        select.select(sockets if reading else [], [] if reading else sockets, [], remaining)
         status = pq.PollingStatus(connection.connect_poll())
     return status == pq.PollingStatus.OK
 
 
 def _unknown_host(url: str) -> bool:
-    """Whether no host of the URL has an address, for good. By the resolver's number and not by its words."""
+    """Whether no host of the URL resolves, decided by the resolver's error number and not by its message."""
     hosts = str(conninfo_to_dict(url).get("host") or "").split(",")
     for host in hosts:
         if not host or host.startswith(("/", "@")):

@@ -1,4 +1,4 @@
-"""The exit codes of the command line: what a cron job can alert on."""
+"""The exit codes of the commands, for a cron job to alert on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """`meaning`: what `spillway --help` says of it; docs/operations.md has what to do."""
+    """`meaning`: its text in `spillway --help`. What to do is in docs/operations.md."""
 
     meaning: str
 

@@ -10,21 +10,21 @@ from infra.display import printable
 from infra.errors.classify import was_raised
 from infra.errors.sqlstates import sqlstate_rule
 
-# In this order: what an earlier one hides, a later one does not look at.
+# In this order: a later pattern does not see what an earlier one has hidden.
 _SECRETS = (
     re.compile(r"([?&]\w*password=)[^&\s]*", re.IGNORECASE),
-    # libpq's pairs: blanks around the =, and in quotes a backslash before a quote.
+    # libpq's pairs: with blanks around =, and a backslash before a quote inside quotes.
     re.compile(r"(password\s*=\s*)(?!\*\*\*)(?:'(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)", re.IGNORECASE),
-    # To the last @: a password that nobody percent-encoded may hold @, : and /, and even blanks.
+    # Up to the last @: a password that is not percent-encoded may contain @, :, / and blanks.
     re.compile(r"(://[^\s:]*:)(?:\S*|[^/\n]*)(?=@)"),
-    # What libpq, psycopg and urllib quote of a URL that they cannot read. No host and no port has an @.
+    # Parts of an invalid URL that libpq, psycopg and urllib quote. No host and no port contains an @.
     re.compile(r"""((?:percent-encoded token: |spaces found in |integer value (?:as )?)["'])[^"']*"""),
     re.compile(r"""(["'])[^"'\s]*(?=@[^"'\s]*\1)"""),
 )
 
 
 def redact(text: str) -> str:
-    """`text` with every password of a URL or a `password=` pair replaced by `***`."""
+    """`text` with `***` for every password in a URL or a `password=` pair."""
     for secret in _SECRETS:
         text = secret.sub(r"\1***", text)
     return text

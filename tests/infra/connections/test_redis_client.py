@@ -46,7 +46,7 @@ def test_status_distinguishes_a_server_that_refuses_us_from_one_that_is_away(tmp
         url = f"redis://{user}:wrong-word@127.0.0.1:{port}/0"
         found = ExternalEngine(settings_of(url, database_url="postgresql://127.0.0.1:1/d")).status()
         assert [one.state for one in found] == ["stopped", "refuses us"]
-        assert "mend SPILLWAY_REDIS_URL" in found[1].note
+        assert "fix SPILLWAY_REDIS_URL" in found[1].note
         assert "wrong-word" not in found[1].note
         client.config_set("requirepass", "")
 

@@ -94,5 +94,5 @@ def test_a_server_that_wants_a_certificate_gets_it_here_and_in_redis_cli(certifi
 
 
 def test_a_file_of_certificates_that_is_not_there_is_named_by_its_parameter() -> None:
-    with pytest.raises(Terminal, match="the ssl_ca_certs of SPILLWAY_REDIS_URL is not there"):
+    with pytest.raises(Terminal, match="the ssl_ca_certs of SPILLWAY_REDIS_URL does not exist"):
         redis_client(settings_of("rediss://127.0.0.1:1/0?ssl_ca_certs=/no/such/file"))

@@ -121,7 +121,10 @@ def latin1(database: psycopg.Connection, servers: Servers) -> Iterator[str]:
 
 def test_a_database_that_cannot_hold_every_text_is_refused_before_anything_is_written(latin1: str) -> None:
     for ask in (lambda: open_session(latin1, connect_timeout=5), lambda: apply_schema(latin1)):
-        with pytest.raises(Terminal, match=r"encoding LATIN1, expected UTF8.*createdb --encoding UTF8"):
+        with pytest.raises(
+            Terminal,
+            match=r"expected the encoding UTF8, .* found LATIN1; nothing was written; .*createdb --encoding UTF8",
+        ):
             ask()
     with psycopg.connect(latin1) as connection:
         assert connection.execute("SELECT to_regclass('spillway.ledger')").fetchone() == (None,)
