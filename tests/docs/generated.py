@@ -16,7 +16,7 @@ import orjson
 import typer
 from pydantic.fields import FieldInfo
 
-from flows.cli.main import gather
+from flows.cli.main import app
 from infra.settings import PROJECT_ROOT, Settings
 from tests.docs.pages import PAGES, text_of
 
@@ -32,6 +32,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "compress_after", "compress_segmentby", "compress_orderby", "keep", "retention", "archive_url",
         "archive_after",
     ),
+    "schedule": ("scheduled_streams", "drain_every", "reconcile_cron", "maintain_cron"),
 }  # fmt: skip
 # Defaults that depend on the machine, or are empty.
 _DEFAULTS = {
@@ -69,7 +70,9 @@ def _default(name: str, field: FieldInfo) -> str:
         return _DEFAULTS[name]
     value = field.default
     if isinstance(value, timedelta):
-        return f"`{value.days}d`"
+        return f"`{value.days}d`" if value.days else f"`{value.seconds}s`"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`"
     if value is None or value == "":
         return "off" if value is None else "none"
     return f"{value:,}" if isinstance(value, int) and value > 65535 else f"`{value}`"
@@ -105,7 +108,7 @@ def walk(command: Any, name: str = "spillway") -> Iterator[tuple[str, Any]]:
 @cache
 def commands() -> dict[str, Any]:
     """The commands of the program by what is typed, `spillway` itself included."""
-    return dict(walk(typer.main.get_command(gather())))
+    return dict(walk(typer.main.get_command(app)))
 
 
 def summary(command: Any) -> str:
