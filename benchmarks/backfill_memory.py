@@ -187,7 +187,7 @@ def _prepared(config: Settings, path: Path) -> list[tuple[int, bytes]]:
         scanned = scan(file, None, spool)
         limits = BatchLimits(config.batch_rows, config.batch_bytes)
         gaps = [IdRange(0, scanned.end)]
-        reader = FileReader(scanned.name, scanned.section, gaps, limits, scanned.mapping, _EVER)
+        reader = FileReader(scanned.ledger_name, scanned.section, gaps, limits, scanned.mapping, _EVER)
         batches: Iterable[Batch] = iter(reader.read, None)
         return [(len(batch.rows), bytes(payload(batch.rows))) for batch in batches]
 

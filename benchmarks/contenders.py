@@ -44,7 +44,7 @@ class Workload:
 
     @property
     def mapping(self) -> Mapping | None:
-        return load_mappings(PROJECT_ROOT / Path("spillway.toml")).of(self.stream)
+        return load_mappings(PROJECT_ROOT / Path("spillway.toml")).for_stream(self.stream)
 
     def reader(self, client: redis.Redis, connection: psycopg.Connection) -> Reader:
         """A reader of all that is left."""

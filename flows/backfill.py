@@ -26,7 +26,7 @@ from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import SpillwayError, Terminal
 from infra.errors.redact import one_line
-from infra.mapping import Mapping, mappings_of
+from infra.mapping import Mapping, configured_mappings
 from infra.settings import settings
 from tasks.backfill.backfill_plan import BackfillPlan, apply_retention, make_plan
 from tasks.backfill.backfill_report import report_backfill, result, too_many_bad
@@ -124,9 +124,9 @@ def _find_sources(
     clients: Clients, request: BackfillRequest, layout: ChunkMap, spool: Spool
 ) -> tuple[list[BackfillSource], list[str]]:
     """What the request names, read and compared with the ledger; and warnings."""
-    mappings = mappings_of(clients.settings)
+    mappings = configured_mappings(clients.settings)
     if request.stream:
-        mapping = mappings.of(request.stream)
+        mapping = mappings.for_stream(request.stream)
         return [
             stream_source(
                 clients, request.stream, mapping, request.since, request.until, request.again, request.dry_run

@@ -13,7 +13,7 @@ from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful
 from infra.errors.exit_codes import ExitCode
-from infra.mapping import mappings_of
+from infra.mapping import configured_mappings
 from infra.settings import settings
 from tasks.base.addresses import parse_until
 from tasks.base.arrow_memory import use_system_allocator
@@ -44,13 +44,13 @@ def drain(
     began = time.monotonic()
     use_system_allocator()
     config = settings()
-    mappings = mappings_of(config)
+    mappings = configured_mappings(config)
     last = parse_until(until) if until else None
     wanted = [stream] if isinstance(stream, str) else stream or list(config.scheduled_streams)
     with Clients(config, DRAIN) as clients:
         streams, warnings = preflight(clients, wanted)
         loads = DrainLoads(clients, max_events, last)
-        results = loads.run([DrainedStream(name, mappings.of(name)) for name in streams])
+        results = loads.run([DrainedStream(name, mappings.for_stream(name)) for name in streams])
         warnings += loads.warnings
         for warning in warnings:
             get_run_logger().warning(printable(warning))

@@ -13,14 +13,14 @@ from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful, WrongUse
 from infra.errors.exit_codes import ExitCode
-from infra.mapping import Mappings, mappings_of
+from infra.mapping import Mappings, configured_mappings
 from infra.settings import settings
 from tasks.base.addresses import IdRange, parse_range
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit
 from tasks.files.file_reader import FileReader
 from tasks.files.reread import reread
-from tasks.files.scan import is_file
+from tasks.files.scan import is_file_ledger
 from tasks.files.spool import Spool
 from tasks.preflight.preflight import preflight_rights
 from tasks.reconcile.balance import Finding, LedgerTotals, find_known, reconcile_stream
@@ -64,7 +64,7 @@ def reconcile(
     ids = parse_range(since, until)
     if repair and not deep:
         raise WrongUse("reconcile: repair needs deep, which finds the missing rows; add --deep")
-    mappings = mappings_of(config)
+    mappings = configured_mappings(config)
     checked = _Checked()
     wanted = [stream] if isinstance(stream, str) else stream or list(config.scheduled_streams)
     with Clients(config, "reconcile") as clients, closing(Spool()) as spool:
@@ -134,8 +134,8 @@ def _compare(
     ranges = drained_ranges(clients, name, ids.start, ids.stop)
     source: Reader | FileReader | str = (
         reread(clients, name, mappings, spool, ranges)
-        if is_file(name)
-        else reader(clients, ranges, name, mappings.of(name))
+        if is_file_ledger(name)
+        else reader(clients, ranges, name, mappings.for_stream(name))
     )
     if isinstance(source, str):
         checked.notes.append(source)

@@ -14,11 +14,11 @@ from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful, WrongUse
 from infra.errors.exit_codes import ExitCode
-from infra.mapping import mappings_of
+from infra.mapping import configured_mappings
 from infra.settings import settings
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit
-from tasks.files.file_ledger import mapping_of
+from tasks.files.file_ledger import find_mapping
 from tasks.preflight.preflight import preflight_clocks, preflight_rights
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection
@@ -56,7 +56,7 @@ def redrive(
         raise WrongUse("redrive: entries are ids of one stream; name that stream (--stream)")
     use_system_allocator()
     config = settings()
-    find_mapping = partial(mapping_of, mappings=mappings_of(config))
+    mapping_of = partial(find_mapping, mappings=configured_mappings(config))
     run = f"{flow_run.name or 'redrive'} {uuid4()}"
     selection = Selection(tuple(names), tuple(entries or ()), kind, field)
     new_chunks = None if yes else NewChunkLimit(config.max_new_chunks)
@@ -67,7 +67,7 @@ def redrive(
         chosen = select(clients, selection)
         emit(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
         for portion in chosen:
-            done.append(replay_entries(clients, portion, find_mapping, set or {}, run, new_chunks))
+            done.append(replay_entries(clients, portion, mapping_of, set or {}, run, new_chunks))
             emit(Advanced("quarantine", len(portion.entries)))
         if done:
             report_redrive(done)

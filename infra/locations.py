@@ -29,27 +29,27 @@ _PARAMETERS = re.compile(r"\?(?=[\w.-]+=)")
 
 @dataclass(frozen=True)
 class Location:
-    """A file system and a path in it, without a slash at its end. `shown`: for people, without credentials."""
+    """A file system and a path in it, without a slash at its end. `display_name`: for people, without credentials."""
 
     files: Any  # pyarrow.fs.FileSystem
     path: str
-    shown: str
+    display_name: str
 
     @property
     def local(self) -> bool:
         """Whether it is on this machine."""
         return isinstance(self.files, fs.LocalFileSystem)
 
-    def show(self, path: str) -> str:
+    def display_name_of(self, path: str) -> str:
         """Another path of the same file system, for people."""
         if self.local:
             return path
         if not isinstance(self.files, fs.PyFileSystem):  # pyarrow decodes what is encoded: a % in a name, as of `a%2Fb`
             path = path.replace("%", "%25")
-        for shown in (self.shown, unquote(self.shown)):
-            if shown.endswith(self.path):
-                return shown[: len(shown) - len(self.path)] + path
-        return f"{self.shown.partition('://')[0]}://{path.lstrip('/')}"
+        for display_name in (self.display_name, unquote(self.display_name)):
+            if display_name.endswith(self.path):
+                return display_name[: len(display_name) - len(self.path)] + path
+        return f"{self.display_name.partition('://')[0]}://{path.lstrip('/')}"
 
 
 def open_location(source: str, purpose: str, advice: str) -> Location:
@@ -63,23 +63,25 @@ def open_location(source: str, purpose: str, advice: str) -> Location:
         return Location(fs.LocalFileSystem(), path, path)
     web = source.startswith(("http:", "https:"))
     before, _, parameters = source.partition("?") if web else _split(source)
-    shown = without_credentials(source if web else before.replace("?", "%3F")).replace("%3F", "?")
+    display_name = without_credentials(source if web else before.replace("?", "%3F")).replace("%3F", "?")
     try:
         try:
             files, path = fs.FileSystem.from_uri(_quoted(before) + (f"?{parameters}" if parameters else ""))
         except pa.ArrowInvalid:
             files, path = _by_fsspec(source)
     except (pa.ArrowException, OSError, ValueError, ImportError, TypeError) as error:
-        reason = one_line(error).replace(source, shown)
+        reason = one_line(error).replace(source, display_name)
         hidden = source.partition("://")[2]
-        if shown != source and _quotes(reason.replace(shown, ""), hidden.replace(shown.partition("://")[2], "")):
+        if display_name != source and _quotes(
+            reason.replace(display_name, ""), hidden.replace(display_name.partition("://")[2], "")
+        ):
             reason = f"{type(error).__name__} (in words that quote the URL, and so are not shown)"
         if len(reason) > _REASON_SHOWN:
             reason = reason[:_REASON_SHOWN] + "…"
-        if is_passing(error):
-            raise Transient(f"{purpose}: {shown} cannot be opened: {reason}; it is tried again") from None
-        raise Terminal(f"{purpose}: {shown} cannot be opened: {reason}; {advice}") from None
-    place = Location(files, path.rstrip("/"), shown.rstrip("/"))
+        if is_transient(error):
+            raise Transient(f"{purpose}: {display_name} cannot be opened: {reason}; it is tried again") from None
+        raise Terminal(f"{purpose}: {display_name} cannot be opened: {reason}; {advice}") from None
+    place = Location(files, path.rstrip("/"), display_name.rstrip("/"))
     return Location(files, place.path, place.path) if place.local else place
 
 
@@ -128,13 +130,13 @@ def _quotes(text: str, hidden: str) -> bool:
     return any(form[at : at + _PIECE].lower() in text for form in forms for at in range(len(form) - _PIECE + 1))
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether a place may answer otherwise when it is asked again."""
     return getattr(error, "errno", None) in _TRANSIENT_ERRNO or bool(_TRANSIENT_WORDS.search(str(error)))
 
 
 @contextmanager
-def translate_errors(doing: str, shown: str, advice: str) -> Iterator[None]:
+def translate_errors(doing: str, display_name: str, advice: str) -> Iterator[None]:
     """Errors of a file system as `Transient` or `Terminal`, naming the step, the place and what to do."""
     try:
         yield
@@ -143,8 +145,8 @@ def translate_errors(doing: str, shown: str, advice: str) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         kind, next_step = (
             (Transient, "it is tried again; free space or wait for the place to answer")
-            if is_passing(error)
+            if is_transient(error)
             else (Terminal, advice)
         )
         said = re.sub(r"\S+://\S+", lambda found: without_credentials(found[0]), one_line(error))
-        raise kind(f"{doing}: {shown}: {said}; {next_step}") from error
+        raise kind(f"{doing}: {display_name}: {said}; {next_step}") from error

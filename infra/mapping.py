@@ -22,27 +22,27 @@ class ColumnSource:
     """Where a column's text comes from.
 
     `pieces`: literal texts and keys in turn, as `("", "source_id", ".", "relation_type_id", "")`.
-    `instead`: the key that is read where the (only) key is absent.
+    `fallback`: the key that is read where the (only) key is absent.
     """
 
     pieces: tuple[str, ...]
     default: str | None = None
-    instead: str | None = None
+    fallback: str | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys that are read, in order."""
-        return self.pieces[1::2] + ((self.instead,) if self.instead else ())
+        return self.pieces[1::2] + ((self.fallback,) if self.fallback else ())
 
     @property
-    def only_key(self) -> str | None:
+    def single_key(self) -> str | None:
         """The key whose value is the column's text as it is, or None for a template."""
         return self.pieces[1] if len(self.pieces) == 3 and not self.pieces[0] and not self.pieces[2] else None
 
     @property
     def required(self) -> tuple[str, ...]:
         """The keys without which an entry cannot become a row."""
-        return () if self.default is not None or self.instead else self.pieces[1::2]
+        return () if self.default is not None or self.fallback else self.pieces[1::2]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Mapping:
     properties: str | None
     field: bytes = b"data"
     uuid5: bool = False
-    own: tuple[str, ...] = ()
+    extra_columns: tuple[str, ...] = ()
     name: str = ""  # the table of spillway.toml; empty for the layouts known without one
 
     @property
@@ -74,13 +74,13 @@ class Mapping:
         }
 
 
-def _key(name: str, instead: str | None = None) -> ColumnSource:
-    return ColumnSource(("", name, ""), instead=instead)
+def _key(name: str, fallback: str | None = None) -> ColumnSource:
+    return ColumnSource(("", name, ""), fallback=fallback)
 
 
 FLAT = Mapping(
     layout="flat",
-    time=_key("time", instead="timestamp"),
+    time=_key("time", fallback="timestamp"),
     event_id=_key("event_id"),
     event_type=_key("event_type"),
     user_id=_key("user_id"),
@@ -182,14 +182,14 @@ class Mappings:
     def __init__(self, mappings: dict[str, Mapping]) -> None:
         self._mappings = mappings
 
-    def of(self, stream: str) -> Mapping | None:
+    def for_stream(self, stream: str) -> Mapping | None:
         """The mapping of `stream`: by its exact name, or by the first pattern that fits; None where there is none."""
         if stream in self._mappings:
             return self._mappings[stream]
         return next((m for pattern, m in self._mappings.items() if fnmatchcase(stream, pattern)), None)
 
 
-def mappings_of(config: Settings) -> Mappings:
+def configured_mappings(config: Settings) -> Mappings:
     """`load_mappings` of the settings' file. Raises `WrongUse` also if one is named and is not there."""
     if "mappings" in config.model_fields_set and not config.mappings.exists():
         raise WrongUse(
@@ -199,7 +199,7 @@ def mappings_of(config: Settings) -> Mappings:
     return load_mappings(config.mappings)
 
 
-def why_none(path: Path) -> str:
+def explain_no_mapping(path: Path) -> str:
     """Why a stream has no mapping."""
     return f"no table of {path} fits it" if path.exists() else f"there is no {path}"
 

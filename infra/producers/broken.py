@@ -24,7 +24,7 @@ def _property(member: bytes, entry: Entry) -> None:
     entry[b"properties"] = entry[b"properties"].removesuffix(b"}") + b"," + member + b"}"
 
 
-WAYS: dict[str, Callable[[Entry], None]] = {
+DEFECTS: dict[str, Callable[[Entry], None]] = {
     "uuid is text": partial(_put, b"event_id", b"not-a-uuid"),
     "uuid is a digit short": partial(_cut, b"event_id"),
     "uuid is empty": partial(_put, b"event_id", b""),
@@ -43,11 +43,11 @@ WAYS: dict[str, Callable[[Entry], None]] = {
     "user_id holds a NUL": partial(_put, b"user_id", b"user\x00"),
     "event_type is no UTF-8": partial(_put, b"event_type", b"caf\xe9.view"),
 }
-_WAYS = tuple(WAYS.values())
+_WAYS = tuple(DEFECTS.values())
 
 
-def broken(entry: Entry, way: int) -> Entry:
-    """A copy of `entry` broken in the `way`-th of `WAYS`, counted round."""
+def damaged(entry: Entry, way: int) -> Entry:
+    """A copy of `entry` broken in the `way`-th of `DEFECTS`, counted round."""
     copy = dict(entry)
     _WAYS[way % len(_WAYS)](copy)
     return copy

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from infra.epoch import to_millis
 from infra.errors.exceptions import WrongUse
-from infra.producers.broken import WAYS, Entry, broken
+from infra.producers.broken import DEFECTS, Entry, damaged
 from infra.producers.fields import DATA
 from infra.producers.repeats import Repeats
 from infra.producers.vocabulary import EVENT_TYPES, HEADS_PER_TYPE, USERS, property_heads, zipf_cumulated
@@ -138,9 +138,9 @@ def _blocks(
             started = True
         entries = source.entries(times.astype(np.int64))
         for place, way in zip(
-            np.flatnonzero(is_bad).tolist(), rng.integers(len(WAYS), size=int(is_bad.sum())).tolist(), strict=True
+            np.flatnonzero(is_bad).tolist(), rng.integers(len(DEFECTS), size=int(is_bad.sum())).tolist(), strict=True
         ):
-            entries[place] = broken(entries[place], way)
+            entries[place] = damaged(entries[place], way)
         if duplicates:
             repeats.weave(entries, ~(is_bad | is_duplicate), is_duplicate)
         yield GeneratedEntries(entries, is_bad.tolist(), is_duplicate.tolist())

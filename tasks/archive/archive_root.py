@@ -107,7 +107,7 @@ def open_root(url: str) -> ArchiveRoot:
     if not url:
         raise WrongUse("archive: no place is set; name a folder or a URL in SPILLWAY_ARCHIVE_URL")
     place = open_location(url, "archive", "mend SPILLWAY_ARCHIVE_URL")
-    return ArchiveRoot(place.files, place.path, place.shown)
+    return ArchiveRoot(place.files, place.path, place.display_name)
 
 
 def translate_errors(doing: str, root: ArchiveRoot) -> AbstractContextManager[None]:

@@ -20,7 +20,7 @@ from infra.epoch import POSTGRES_EPOCH_US
 from infra.errors.exceptions import Terminal
 from tasks.archive.column_forms import STANDARD_COLUMNS, Column, Form, form_of, schema_of
 from tasks.files.formats.as_text import as_text
-from tasks.files.formats.blocks import cut_out
+from tasks.files.formats.blocks import copy_slices
 
 _EPOCH_2000_DAYS = 10_957  # PostgreSQL counts the days of a date from 2000-01-01
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
@@ -98,7 +98,7 @@ def _decoded(
     if form.width is None:
         if form.oid == _JSONB_OID:
             start = start + (1 if null is None else ~null)
-        values = cut_out(data, start, stop, null)
+        values = copy_slices(data, start, stop, null)
         if pa.types.is_binary(form.arrow):
             return values
         texts = values.cast(pa.string())

@@ -23,7 +23,7 @@ from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
-from tasks.files.file_reader import DAY_MS, cut, rows_in
+from tasks.files.file_reader import DAY_MS, clip_ranges, count_rows
 from tasks.streams.reader import BatchLimits
 from tasks.table.stage import copy_events
 
@@ -78,18 +78,20 @@ def apply_retention(
             )
         return replace(source, expired=expired)
     section = source.file.section
-    expired = rows_in(section, cut(source.gaps, 1 << 64, horizon << 64))  # rows without a time have the day 0
+    expired = count_rows(
+        section, clip_ranges(source.gaps, 1 << 64, horizon << 64)
+    )  # rows without a time have the day 0
     if not expired or way != "skip":
         return replace(source, expired=expired)
     end = max(gap.stop for gap in source.gaps)
-    gaps = cut(source.gaps, 0, 1 << 64) + cut(source.gaps, horizon << 64, end)
+    gaps = clip_ranges(source.gaps, 0, 1 << 64) + clip_ranges(source.gaps, horizon << 64, end)
     return replace(
         source,
         expired=expired,
         skipped_ids=IdRange(1 << 64, horizon << 64),
         gaps=gaps,
         days={day: rows for day, rows in source.days.items() if day not in past},
-        remaining=rows_in(section, gaps),
+        remaining=count_rows(section, gaps),
     )
 
 

@@ -11,7 +11,7 @@ import psycopg
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal, WrongUse
-from infra.mapping import FLAT, Mapping, Mappings, why_none
+from infra.mapping import FLAT, Mapping, Mappings, explain_no_mapping
 from infra.settings import Settings, settings
 from tasks.archive.archive_root import open_root, translate_errors
 from tasks.archive.manifest import archive_names
@@ -25,7 +25,7 @@ from tasks.base.progress import Advanced, emit
 from tasks.base.step import step
 from tasks.columns.decode import TimeWindow
 from tasks.files.file_ledger import Remaining, remaining_of
-from tasks.files.file_reader import FileReader, cut
+from tasks.files.file_reader import FileReader, clip_ranges
 from tasks.files.find import SourceFile, find_files
 from tasks.files.scan import ScannedFile, scan
 from tasks.files.spool import Spool
@@ -40,10 +40,10 @@ FILES = "files read"  # what the progress calls them
 def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mapping | None:
     """The mapping of a file: the one with that name, or the one that its own name fits, as for streams."""
     if name is None:
-        return mappings.of(PurePosixPath(file.path).name)
-    found = mappings.of(name)
+        return mappings.for_stream(PurePosixPath(file.path).name)
+    found = mappings.for_stream(name)
     if found is None:
-        reason = why_none(settings().mappings)
+        reason = explain_no_mapping(settings().mappings)
         raise WrongUse(f"backfill: --mapping {name}: {reason}; nothing was loaded: name one of its streams, or none")
     return found
 
@@ -56,7 +56,7 @@ def find_source_files(sources: Sequence[str]) -> tuple[list[SourceFile], list[st
     warnings: list[str] = []
     for source in sources:
         for file in find_files(source, warnings):
-            found.setdefault(file.shown, file)
+            found.setdefault(file.display_name, file)
     return list(found.values()), warnings
 
 
@@ -92,7 +92,7 @@ def find_archived(
         for manifest, own in zip(manifests, found.own, strict=True)
         for file in manifest.files
     ]
-    return [(file, replace(FLAT, own=own)) for file, own in files], list(found.warnings)
+    return [(file, replace(FLAT, extra_columns=own)) for file, own in files], list(found.warnings)
 
 
 @step("read files")
@@ -129,13 +129,13 @@ def file_source(
         left = Remaining((IdRange(0, scanned.end),), scanned.rows)
     else:
         left = remaining_of(connection, scanned)
-    ledger_name = ledger_name_again(scanned.name) if again else scanned.name
+    ledger_name = ledger_name_again(scanned.ledger_name) if again else scanned.ledger_name
     window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
-    days = {day: n for day, n in scanned.days.items() if cut(left.gaps, day << 64, (day + 1) << 64)}
+    days = {day: n for day, n in scanned.days.items() if clip_ranges(left.gaps, day << 64, (day + 1) << 64)}
     reader = partial(_file_reader, ledger_name, scanned, window, borders)
     return BackfillSource(
         ledger_name,
-        file.shown,
+        file.display_name,
         scanned.rows,
         left.rows,
         left.gaps,
@@ -172,7 +172,7 @@ def stream_source(
     last = parse_until(until) if until else None
     planned = plan(clients, stream, last, register=False)
     ledger_name = ledger_name_again(stream) if again else stream
-    gaps = (IdRange(first, planned.upto + 1),) if again else cut(planned.gaps, first, planned.upto + 1)
+    gaps = (IdRange(first, planned.upto + 1),) if again else clip_ranges(planned.gaps, first, planned.upto + 1)
     gaps = tuple(gap for gap in gaps if gap.start < gap.stop)
     window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
 

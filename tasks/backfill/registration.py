@@ -12,7 +12,7 @@ from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in, register_stream
 from tasks.files.file_ledger import register, settle
-from tasks.files.file_reader import cut, rows_in
+from tasks.files.file_reader import clip_ranges, count_rows
 from tasks.files.scan import ScannedFile
 from tasks.ledger.undrained import undrained
 
@@ -40,7 +40,7 @@ def remaining_now(clients: Clients, sources: Sequence[BackfillSource]) -> list[t
     with clients.translate_errors("find remaining rows"), clients.postgres() as connection:
         for source in sources:
             free = _free(connection, source.ledger_name, max(gap.stop for gap in source.gaps))
-            remaining.append(tuple(part for gap in source.gaps for part in cut(free, gap.start, gap.stop)))
+            remaining.append(tuple(part for gap in source.gaps for part in clip_ranges(free, gap.start, gap.stop)))
     return remaining
 
 
@@ -60,7 +60,7 @@ def _settle_file(connection: psycopg.Connection, source: BackfillSource, file: S
     free = _free(connection, source.ledger_name, file.end)
     skipped = source.skipped_ids
     if all(skipped is not None and skipped.start <= gap.start and gap.stop <= skipped.stop for gap in free):
-        settle(connection, file, source.ledger_name, rows_in(file.section, free))
+        settle(connection, file, source.ledger_name, count_rows(file.section, free))
     if free:
         return None
     row = connection.execute(_READ, {"stream": source.ledger_name}).fetchone()

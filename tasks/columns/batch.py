@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from infra.mapping import Mapping
 from tasks.base.addresses import IdRange, parse_id
-from tasks.columns.decode import ClosedTimes, Fault, TimeWindow, decode
-from tasks.columns.encode import encode, repeats
+from tasks.columns.decode import Fault, RefusedTimes, TimeWindow, decode
+from tasks.columns.encode import encode, find_repeats
 from tasks.columns.entries import EntryColumns
 
 _HOUR_US = 3_600_000_000
@@ -22,7 +22,7 @@ _HOUR_US = 3_600_000_000
 class Batch:
     """The entries of one id range, encoded. Not a dataclass: Prefect would walk through its fields.
 
-    `rows`: one encoded COPY row an event, with the columns of `own` besides ours (see `encode`). The keys `(event_id,
+    `rows`: one encoded COPY row an event, with the `extra_columns` besides ours (see `encode`). The keys `(event_id,
     time)` of the first `unique` rows all differ; the others repeat one of them with other bytes, and are in the order
     of the stream. `row_entry`: the place in the batch of each row's entry. `repeats`: (row, entry) of the entries left
     out because they repeat that row to the byte.
@@ -35,7 +35,7 @@ class Batch:
         self.stream = stream
         self.ids = ids
         self.groups = groups
-        self.own = () if mapping is None else mapping.own
+        self.extra_columns = () if mapping is None else mapping.extra_columns
         self._mapping = mapping
         self._window = window
         self.read = sum(len(group) for group in groups)
@@ -49,14 +49,14 @@ class Batch:
         self.row_entry: NDArray[np.int64] = events.entry
         self.unique = len(events)
         self.repeats: Sequence[tuple[int, int]] = ()
-        if (found := repeats(events)) is not None:
+        if (found := find_repeats(events)) is not None:
             self._set_apart(*found)
         self.min_time = int(events.time.min()) if len(events) else None
         self.max_time = int(events.time.max()) if len(events) else None
         self.times = events.time
         self.moments = events.time[np.unique(events.time // _HOUR_US, return_index=True)[1]]
 
-    def leave_out(self, closed: ClosedTimes) -> None:
+    def leave_out(self, closed: RefusedTimes) -> None:
         """Decode again, with the events of these times as entries at fault; so do the halves of a split."""
         self._window = replace(self._window, closed=closed)
         self._decode()

@@ -15,7 +15,7 @@ from infra.mapping import ColumnSource, Mapping
 from tasks.base.addresses import parse_id
 from tasks.columns.entries import MALFORMED, EntryColumns
 from tasks.columns.extract import ExtractedColumns, extract, split_by_layout
-from tasks.columns.times import parse_times, time_texts
+from tasks.columns.times import format_times, parse_times
 from tasks.columns.uuids import parse_uuids
 
 _DAY_US = 86_400_000_000
@@ -23,10 +23,10 @@ _SHOWN = 60  # characters of a bad value that a reason quotes
 
 
 @dataclass(frozen=True)
-class ClosedTimes:
-    """Times that are refused although the window admits them: `of` gives those among times, `reason` says why."""
+class RefusedTimes:
+    """Times that are refused although the window admits them: `contains` says which, `reason` says why."""
 
-    of: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+    contains: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
     reason: str
 
 
@@ -39,7 +39,7 @@ class TimeWindow:
 
     earliest: int
     latest: int
-    closed: ClosedTimes | None = None
+    closed: RefusedTimes | None = None
 
     @classmethod
     def around_now(cls, max_age_days: float, max_ahead_days: float) -> TimeWindow:
@@ -66,9 +66,9 @@ class Events:
     """n events as columns, and the faults of the entries that are none.
 
     `time`: int64, microseconds since 1970. `event_id`: uint8, (n, 16). The rest: binary, n; `properties` has nulls,
-    and so have the columns of the user's own, in the order of `Mapping.own`.
-    `entry`: int64, the place in the batch (group after group) of each event's entry; `order`: int64, growing as the
-    entries' ids do.
+    and so have the columns of the user's own, in the order of `Mapping.extra_columns`.
+    `entry`: int64, the place in the batch (group after group) of each event's entry; `stream_order`: int64, growing as
+    the entries' ids do.
     """
 
     time: NDArray[np.int64]
@@ -77,9 +77,9 @@ class Events:
     user_id: pa.Array
     properties: pa.Array
     entry: NDArray[np.int64]
-    order: NDArray[np.int64]
+    stream_order: NDArray[np.int64]
     faults: Sequence[Fault] = ()
-    own: tuple[pa.Array, ...] = ()
+    extra_columns: tuple[pa.Array, ...] = ()
 
     def __len__(self) -> int:
         return len(self.time)
@@ -94,9 +94,9 @@ class Events:
             self.user_id.take(at),
             self.properties.take(at),
             self.entry[rows],
-            self.order[rows],
+            self.stream_order[rows],
             self.faults,
-            tuple(column.take(at) for column in self.own),
+            tuple(column.take(at) for column in self.extra_columns),
         )
 
 
@@ -121,7 +121,7 @@ def decode(groups: Sequence[EntryColumns], mapping: Mapping | None, window: Time
         entry,
         _places_in_stream(groups)[entry],
         [fault for part in parts for fault in part.faults],
-        tuple(_concat(list(column)) for column in zip(*(part.own for part in parts), strict=True)),
+        tuple(_concat(list(column)) for column in zip(*(part.extra_columns for part in parts), strict=True)),
     )
 
 
@@ -172,7 +172,7 @@ def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, pla
         "outside the times that SPILLWAY_MAX_AGE_DAYS and _AHEAD_DAYS admit",
     )
     if window.closed is not None:
-        for entry in map(int, np.flatnonzero(time_good & window.closed.of(times))):
+        for entry in map(int, np.flatnonzero(time_good & window.closed.contains(times))):
             faults.setdefault(entry, ("time", window.closed.reason))
     events = Events(
         times,
@@ -183,7 +183,7 @@ def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, pla
         places,
         places,  # as good as the order in the stream, for one group
         [Fault(int(places[row]), *faults[row]) for row in sorted(faults)],
-        tuple(group.column(name.encode()) for name in mapping.own),
+        tuple(group.column(name.encode()) for name in mapping.extra_columns),
     )
     if not faults:
         return events
@@ -197,11 +197,11 @@ def _spell_time(mapping: Mapping, columns: ExtractedColumns, times: NDArray[np.i
 
     Otherwise the same rows would have other ids as CSV than as Parquet, and as milliseconds than as microseconds.
     """
-    key = mapping.time.only_key
+    key = mapping.time.single_key
     if key is None or all(key not in source.keys for name, source in mapping.sources.items() if name != "time"):
         return
     absent = np.asarray(columns.texts[key].is_null())
-    columns.texts[key] = time_texts(pa.array(times, pa.int64(), mask=absent).view(pa.timestamp("us")))
+    columns.texts[key] = format_times(pa.array(times, pa.int64(), mask=absent).view(pa.timestamp("us")))
 
 
 def _is_alone(group: EntryColumns, key: bytes) -> NDArray[np.bool_]:
@@ -216,10 +216,10 @@ def _is_alone(group: EntryColumns, key: bytes) -> NDArray[np.bool_]:
 def _column(name: str, source: ColumnSource, columns: ExtractedColumns) -> pa.Array:
     """The text of a column: string, n, without nulls; an entry that lacks it gets a fault and an empty text."""
     keys = source.pieces[1::2]
-    if source.only_key is not None:
-        texts = columns.texts[source.only_key]
-        if source.instead is not None and texts.null_count:
-            texts = pc.coalesce(texts, columns.texts[source.instead])
+    if source.single_key is not None:
+        texts = columns.texts[source.single_key]
+        if source.fallback is not None and texts.null_count:
+            texts = pc.coalesce(texts, columns.texts[source.fallback])
     else:
         parts = [columns.texts[p] if i % 2 else pa.scalar(p) for i, p in enumerate(source.pieces)]
         texts = pc.binary_join_element_wise(*parts, "")

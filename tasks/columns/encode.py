@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from infra.epoch import POSTGRES_EPOCH_US
 from tasks.columns.decode import Events
-from tasks.columns.times import time_texts
+from tasks.columns.times import format_times
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
 TRAILER = struct.pack("!h", -1)
@@ -39,15 +39,15 @@ def encode(events: Events) -> pa.Array:
 
     Returns binary, n. The text format, because only the server knows how to read the values of every type.
     """
-    return encode_text(events) if events.own else encode_binary(events)
+    return encode_text(events) if events.extra_columns else encode_binary(events)
 
 
 def encode_text(events: Events) -> pa.Array:
     """One line of a text COPY per event: `time, event_id, event_type, user_id, properties`, and the user's own."""
     columns = [
-        time_texts(pa.array(events.time).view(pa.timestamp("us"))).cast(pa.binary()),
+        format_times(pa.array(events.time).view(pa.timestamp("us"))).cast(pa.binary()),
         _fixed(_hex(events.event_id)),
-        *map(_escaped, (events.event_type, events.user_id, events.properties, *events.own)),
+        *map(_escaped, (events.event_type, events.user_id, events.properties, *events.extra_columns)),
     ]
     lines = pc.binary_join_element_wise(*columns, b"\t")
     ended: pa.Array = pc.binary_join_element_wise(lines, b"\n", b"")
@@ -126,7 +126,7 @@ def payload(rows: pa.Array) -> memoryview:
     return memoryview(rows.buffers()[2])[start:stop]
 
 
-def repeats(events: Events) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+def find_repeats(events: Events) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """The rows whose key `(event_id, time)` stands earlier in the stream, in its order, and the first row of each key.
 
     None: all keys differ.
@@ -136,7 +136,7 @@ def repeats(events: Events) -> tuple[NDArray[np.int64], NDArray[np.int64]] | Non
     if not (low[1:] == low[:-1]).any():  # the random half of a v4 UUID tells nearly all apart, at one sort
         return None
     # By key, and within a key by id: groups of different shapes follow each other in a batch.
-    order = np.lexsort((events.order, events.time, ids[:, 1], ids[:, 0]))
+    order = np.lexsort((events.stream_order, events.time, ids[:, 1], ids[:, 0]))
     same = np.zeros(len(order), bool)
     same[1:] = (ids[order[1:]] == ids[order[:-1]]).all(axis=1) & (events.time[order[1:]] == events.time[order[:-1]])
     if not same.any():
@@ -144,5 +144,5 @@ def repeats(events: Events) -> tuple[NDArray[np.int64], NDArray[np.int64]] | Non
     starts = np.flatnonzero(~same)
     first = order[starts[np.cumsum(~same) - 1]]
     later = order[same]
-    by_place = np.argsort(events.order[later])
+    by_place = np.argsort(events.stream_order[later])
     return later[by_place], first[same][by_place]

@@ -73,7 +73,7 @@ class EntryColumns:
         return entry_id, list(chain.from_iterable(field for field in fields if field[1] is not None))
 
 
-def columns_of_page(page: Sequence[RawEntry]) -> list[EntryColumns]:
+def page_to_columns(page: Sequence[RawEntry]) -> list[EntryColumns]:
     """The entries of one reply as groups: one for each shape that many have, one for all the others."""
     ids = [entry[0] for entry in page]
     fields = [entry[1] for entry in page]

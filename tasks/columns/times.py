@@ -44,7 +44,7 @@ def parse_times(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return out, good
 
 
-def time_texts(times: pa.Array) -> pa.Array:
+def format_times(times: pa.Array) -> pa.Array:
     """The one text of each time: ISO 8601 in UTC with a fraction of 0, 3 or 6 digits, as few as it needs.
 
     `times`: timestamps of any unit, n, that are UTC, with or without a zone. Finer than microseconds is cut. Returns
@@ -55,12 +55,12 @@ def time_texts(times: pa.Array) -> pa.Array:
     if unit == "ns":  # cut, as the digits of the text would be: towards the past
         micros = np.asarray(numbers.fill_null(0)) // 1000
         numbers, unit = pa.array(micros, mask=np.asarray(times.is_null())), "us"
-    texts = spelled(numbers, numbers.view(pa.timestamp(unit)).cast(pa.string()), unit)
+    texts = fill_far_years(numbers, numbers.view(pa.timestamp(unit)).cast(pa.string()), unit)
     texts = pc.replace_substring(texts, " ", "T", max_replacements=1)
-    return pc.binary_join_element_wise(without_zeros(texts) if unit != "s" else texts, "Z", "")
+    return pc.binary_join_element_wise(trim_zeros(texts) if unit != "s" else texts, "Z", "")
 
 
-def spelled(numbers: pa.Array, texts: pa.Array, unit: str) -> pa.Array:
+def fill_far_years(numbers: pa.Array, texts: pa.Array, unit: str) -> pa.Array:
     """`texts`, string, n, of Arrow, with those replaced that are no times: it knows no years beyond ±32,767.
 
     `numbers`: int64, n, of `unit` (D, s, ms, us) since 1970. The least one that there is has no time: it is `NaT`.
@@ -72,7 +72,7 @@ def spelled(numbers: pa.Array, texts: pa.Array, unit: str) -> pa.Array:
     return pc.replace_with_mask(texts, odd, pa.array(np.datetime_as_string(moments), pa.string()))
 
 
-def without_zeros(texts: pa.Array) -> pa.Array:
+def trim_zeros(texts: pa.Array) -> pa.Array:
     """Times of 3, 6 or 9 digits of a fraction with as few of these as they need, or none."""
     return pc.replace_substring_regex(texts, _THOUSANDTHS_OF_ZERO, "")
 

@@ -10,8 +10,8 @@ from infra.errors.exceptions import Terminal
 from infra.mapping import JSON, Mapping, Mappings
 from tasks.base.addresses import IdRange
 from tasks.base.stream_sql import register_stream
-from tasks.files.file_reader import rows_in
-from tasks.files.scan import FILE, ScannedFile, fitted, is_file
+from tasks.files.file_reader import count_rows
+from tasks.files.scan import FILE, ScannedFile, fit_mapping, is_file_ledger
 from tasks.ledger.names import original_name
 from tasks.ledger.undrained import undrained
 
@@ -60,30 +60,30 @@ def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remain
 
     Raises `Terminal` where the ledger knows the path with other content, or the content by other times.
     """
-    books = connection.execute(_FOUND, {"name": scanned.name, "path": scanned.file.shown}).fetchall()
-    if books and books[0][0] != scanned.name:
+    books = connection.execute(_FOUND, {"name": scanned.ledger_name, "path": scanned.file.display_name}).fetchall()
+    if books and books[0][0] != scanned.ledger_name:
         name, _, rows, path, read = books[0]
         if name == f"{FILE}{scanned.sha256}":
-            columns = ", ".join(column for column, _ in scanned.file.pairs)
+            columns = ", ".join(column for column, _ in scanned.file.path_columns)
             raise Terminal(
                 f"{path} was loaded without the columns of its path ({columns}) by an earlier version: its {read} rows"
                 " have defaults for them, or nothing; nothing was loaded: delete these rows and load it with --again"
             )
         raise Terminal(
             f"{path} has changed since it was loaded: expected {rows} rows, known as {name[:_NAME_SHOWN]}…"
-            f" ({read} of them loaded), found {scanned.rows} rows, known as {scanned.name[:_NAME_SHOWN]}…; nothing was"
-            " loaded: bring the former file back, or give the new one another name (what is in the table already counts"
-            " as duplicates)"
+            f" ({read} of them loaded), found {scanned.rows} rows, known as {scanned.ledger_name[:_NAME_SHOWN]}…;"
+            " nothing was loaded: bring the former file back, or give the new one another name (what is in the table"
+            " already counts as duplicates)"
         )
-    known = undrained(connection, scanned.name, scanned.end)
+    known = undrained(connection, scanned.ledger_name, scanned.end)
     gaps = known.gaps if known else (IdRange(0, scanned.end),)
     if gaps and books and books[0][1] != scanned.reading and books[0][4]:
         raise Terminal(
-            f"{scanned.file.shown}: {books[0][4]} of its {scanned.rows} rows were loaded with times from"
+            f"{scanned.file.display_name}: {books[0][4]} of its {scanned.rows} rows were loaded with times from"
             f" {books[0][1]!r}, expected the same for the rest, found {scanned.reading!r}: bring the former mapping"
             " back, or load all of it once more (--again)"
         )
-    return Remaining(gaps, rows_in(scanned.section, gaps))
+    return Remaining(gaps, count_rows(scanned.section, gaps))
 
 
 def register(connection: psycopg.Connection, scanned: ScannedFile, name: str, skipped: IdRange | None) -> None:
@@ -91,11 +91,11 @@ def register(connection: psycopg.Connection, scanned: ScannedFile, name: str, sk
     that are left out on purpose."""
     values = {
         "name": name,
-        "path": scanned.file.shown,
+        "path": scanned.file.display_name,
         "mapping": scanned.mapping.name,
         "reading": scanned.reading,
         "rows": scanned.rows,
-        "own": list(scanned.mapping.own) or None,
+        "own": list(scanned.mapping.extra_columns) or None,
         "start": skipped and skipped.start,
         "stop": skipped and skipped.stop,
     }
@@ -111,22 +111,22 @@ def settle(connection: psycopg.Connection, scanned: ScannedFile, name: str, skip
     connection.execute(_SETTLE, values)
 
 
-def mapping_of(connection: psycopg.Connection, stream: str, mappings: Mappings) -> Mapping | None:
+def find_mapping(connection: psycopg.Connection, stream: str, mappings: Mappings) -> Mapping | None:
     """The mapping by which the entries of a stream go, or the rows of a file; None: the two known layouts."""
-    if not is_file(stream):
-        return mappings.of(original_name(stream))
+    if not is_file_ledger(stream):
+        return mappings.for_stream(original_name(stream))
     row = connection.execute(_MAPPING, [stream]).fetchone()
     if row is None:
         return None
     name, reading, own = row
     keys = (JSON.field,) if reading.startswith("json|") else ()
-    mapping = mappings.of(name) if name else None
+    mapping = mappings.for_stream(name) if name else None
     if mapping is not None and mapping.layout == "json" and keys:
         return mapping
-    return replace(fitted(mapping, keys), own=tuple(own or ()))
+    return replace(fit_mapping(mapping, keys), extra_columns=tuple(own or ()))
 
 
-def path_of(connection: psycopg.Connection, stream: str) -> str | None:
+def find_path(connection: psycopg.Connection, stream: str) -> str | None:
     """Where the file lay whose books these are; None for a stream."""
     row = connection.execute(_PATH, [stream]).fetchone()
     return None if row is None else str(row[0])

@@ -25,7 +25,7 @@ DAY_MS = 86_400_000
 _DAYS_OF_A_SLICE = 200  # each may be a chunk of its own, and the chunks of a transaction are locked together
 
 
-def address(day: int, row: int) -> int:
+def row_address(day: int, row: int) -> int:
     """The number of the address `day-row`."""
     return (day << 64) | row
 
@@ -65,13 +65,13 @@ class FileReader:
         start, at, stop = gap.start, self._at, gap.stop
         while at < len(self._section.pieces):
             piece = self._section.pieces[at]
-            if address(piece.day, piece.last) < start:
+            if row_address(piece.day, piece.last) < start:
                 at += 1
                 continue
-            if address(piece.day, piece.first) >= gap.stop:
+            if row_address(piece.day, piece.first) >= gap.stop:
                 break
             if parts and self._is_full(parts, piece, rows, size, days):
-                stop = address(parts[-1][0], parts[-1][1].column(0)[-1].as_py()) + 1
+                stop = row_address(parts[-1][0], parts[-1][1].column(0)[-1].as_py()) + 1
                 break
             part = _between(self._section.read(piece), piece, start, gap.stop)
             left = self._limits.rows - rows
@@ -81,9 +81,9 @@ class FileReader:
                 rows += min(len(part), left)
                 size += part.nbytes
             if len(part) > left:
-                stop = address(piece.day, part.column(0)[left - 1].as_py()) + 1
+                stop = row_address(piece.day, part.column(0)[left - 1].as_py()) + 1
                 break
-            if address(piece.day, piece.last) >= gap.stop:
+            if row_address(piece.day, piece.last) >= gap.stop:
                 break  # the next range may begin in the same piece
             at += 1
         batch = Batch(self.stream, IdRange(gap.start, stop), self._groups(parts), self._mapping, self._window)
@@ -120,27 +120,27 @@ def _texts(part: pa.RecordBatch) -> pa.Array:
 
 def _between(rows: pa.RecordBatch, piece: SpooledPiece, start: int, stop: int) -> pa.RecordBatch:
     """The rows of a piece whose addresses are from `start` to before `stop`."""
-    if start <= address(piece.day, piece.first) and address(piece.day, piece.last) < stop:
+    if start <= row_address(piece.day, piece.first) and row_address(piece.day, piece.last) < stop:
         return rows
     numbers = np.asarray(rows.column(0))
-    first, beyond = start - address(piece.day, 0), stop - address(piece.day, 0)
+    first, beyond = start - row_address(piece.day, 0), stop - row_address(piece.day, 0)
     low = int(np.searchsorted(numbers, max(0, first))) if first < 1 << 63 else len(numbers)
     high = int(np.searchsorted(numbers, beyond)) if beyond < 1 << 63 else len(numbers)
     return rows.slice(low, max(0, high - low))
 
 
-def cut(gaps: Sequence[IdRange], start: int, stop: int) -> tuple[IdRange, ...]:
+def clip_ranges(gaps: Sequence[IdRange], start: int, stop: int) -> tuple[IdRange, ...]:
     """The parts of `gaps` from `start` to before `stop`."""
     parts = (IdRange(max(gap.start, start), min(gap.stop, stop)) for gap in gaps)
     return tuple(part for part in parts if part.start < part.stop)
 
 
-def rows_in(section: SpoolSection, gaps: Sequence[IdRange]) -> int:
+def count_rows(section: SpoolSection, gaps: Sequence[IdRange]) -> int:
     """How many rows have addresses in `gaps`. Pieces that are cut by a gap are read: the numbers in one have holes,
     where rows of other days lie in the file."""
     total = 0
     for piece in section.pieces:
-        first, last = address(piece.day, piece.first), address(piece.day, piece.last)
+        first, last = row_address(piece.day, piece.first), row_address(piece.day, piece.last)
         for gap in gaps:
             low, high = max(first, gap.start), min(last + 1, gap.stop)
             if low < high:

@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from infra.errors.exceptions import Terminal, WrongUse
 from infra.locations import Location, open_location, translate_errors
-from tasks.files.partition import Pairs, pairs_of
+from tasks.files.partition import PathColumns, parse_path_columns
 
 Format = Literal["ndjson", "csv", "parquet"]
 Compression = Literal["gzip", "zstd"]
@@ -41,17 +41,17 @@ _SHOWN_NAMES = 3  # of files of an unknown kind
 class SourceFile:
     """A file to backfill.
 
-    `path` in the file system `files`. `shown`: for people and for the record, absolute for a local file, else a URL
-    without credentials. `compression`: of the whole file; None for Parquet, which compresses inside. `pairs`: the
+    `path` in the file system `files`. `display_name`: for people and for the record, absolute for a local file, else a
+    URL without credentials. `compression`: of the whole file; None for Parquet, which compresses inside. `pairs`: the
     columns in its path, `year=2024`.
     """
 
     files: Any  # pyarrow.fs.FileSystem
     path: str
-    shown: str
+    display_name: str
     format: Format
     compression: Compression | None
-    pairs: Pairs = ()
+    path_columns: PathColumns = ()
 
     @property
     def delimiter(self) -> bytes:
@@ -73,7 +73,7 @@ def find_files(source: str, warnings: list[str] | None = None) -> list[SourceFil
         raise WrongUse("backfill: no source is named; give a path, a folder, a glob or a URL")
     warnings = [] if warnings is None else warnings
     place = open_location(source, "backfill", _MEND)
-    with translate_errors("backfill: look for files", place.shown, "mend its rights (chmod +r), or the source"):
+    with translate_errors("backfill: look for files", place.display_name, "mend its rights (chmod +r), or the source"):
         (info,) = place.files.get_file_info([place.path])
         if info.type == fs.FileType.File:
             return [_named(place)]
@@ -82,7 +82,7 @@ def find_files(source: str, warnings: list[str] | None = None) -> list[SourceFil
         if info.type == fs.FileType.NotFound and _MAGIC & set(place.path):
             return _known(place, _globbed(place, warnings), "files that fit that glob")
     found = "nothing there" if info.type == fs.FileType.NotFound else "a device, a pipe or a socket"
-    raise Terminal(f"backfill: {place.shown}: expected a file, a folder or a glob, found {found}; {_MEND}")
+    raise Terminal(f"backfill: {place.display_name}: expected a file, a folder or a glob, found {found}; {_MEND}")
 
 
 def _kind(path: str) -> tuple[Format, Compression | None] | None:
@@ -97,15 +97,17 @@ def _kind(path: str) -> tuple[Format, Compression | None] | None:
 
 def _source_file(place: Location, path: str) -> SourceFile | None:
     kind = _kind(path)
-    shown = place.show(path)
-    return kind and SourceFile(place.files, path, shown, *kind, pairs_of(path, shown))
+    display_name = place.display_name_of(path)
+    return kind and SourceFile(place.files, path, display_name, *kind, parse_path_columns(path, display_name))
 
 
 def _named(place: Location) -> SourceFile:
     file = _source_file(place, place.path)
     if file is None:
         name = place.path.rpartition("/")[2]
-        raise Terminal(f"backfill: {place.shown}: expected {_KNOWN}, found {name!r}; convert the file or rename it")
+        raise Terminal(
+            f"backfill: {place.display_name}: expected {_KNOWN}, found {name!r}; convert the file or rename it"
+        )
     return file
 
 
@@ -114,14 +116,15 @@ def _known(place: Location, infos: Iterator[Any], expected: str) -> list[SourceF
     paths = sorted({info.path for info in infos if info.type == fs.FileType.File})
     if not paths:
         raise Terminal(
-            f"backfill: {place.shown}: expected {expected}, found none: what begins with _ or . is left out; {_MEND}"
+            f"backfill: {place.display_name}: expected {expected}, found none: what begins with _ or . is left out;"
+            f" {_MEND}"
         )
     files = [file for path in paths if (file := _source_file(place, path))]
     if not files:
         names = ", ".join(repr(path.rpartition("/")[2]) for path in paths[:_SHOWN_NAMES])
         raise Terminal(
-            f"backfill: {place.shown}: expected {_KNOWN}, found {len(paths)} files of which none has one, such as"
-            f" {names}; convert the files or rename them"
+            f"backfill: {place.display_name}: expected {_KNOWN}, found {len(paths)} files of which none has one, such"
+            f" as {names}; convert the files or rename them"
         )
     return files
 
@@ -137,8 +140,10 @@ def _infos(place: Location, selector: fs.FileSelector, warnings: list[str]) -> I
         else:
             yield info
     if odd:
-        shown = place.show(selector.base_dir)
-        warnings.append(f"{shown}: {odd} names in it are not UTF-8, these are left out; rename them and load them too")
+        display_name = place.display_name_of(selector.base_dir)
+        warnings.append(
+            f"{display_name}: {odd} names in it are not UTF-8, these are left out; rename them and load them too"
+        )
 
 
 def _below(place: Location, folder: str, warnings: list[str]) -> Iterator[Any]:

@@ -15,17 +15,17 @@ import pyarrow.compute as pc
 from infra.errors.exceptions import Terminal
 from tasks.archive.manifest import is_archived
 from tasks.columns.entries import MALFORMED
-from tasks.files.formats.blocks import Rows
+from tasks.files.formats.blocks import RowBlock
 
 # Name and value, in the order of the path; None is a null.
-Pairs = tuple[tuple[str, str | None], ...]
+PathColumns = tuple[tuple[str, str | None], ...]
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def pairs_of(path: str, shown: str) -> Pairs:
+def parse_path_columns(path: str, display_name: str) -> PathColumns:
     """The pairs of all folders `NAME=VALUE` in a path, percent-decoded.
 
     All of the path counts, also what stands above the folder that an operator named: a file has the same columns,
@@ -43,24 +43,25 @@ def pairs_of(path: str, shown: str) -> Pairs:
             (name + value).encode()
         except UnicodeError:
             raise Terminal(
-                f"backfill: {shown}: expected UTF-8 in its folders NAME=VALUE, found other bytes; rename the folder"
+                f"backfill: {display_name}: expected UTF-8 in its folders NAME=VALUE, found other bytes; rename the"
+                " folder"
             ) from None
         known = None if value == _NULL else value
         if pairs.setdefault(name, known) != known:
             raise Terminal(
-                f"backfill: {shown}: expected one value for {name!r} in the path, found {pairs[name]!r} and {known!r};"
-                " nothing was loaded: rename one of the folders"
+                f"backfill: {display_name}: expected one value for {name!r} in the path, found {pairs[name]!r} and"
+                f" {known!r}; nothing was loaded: rename one of the folders"
             )
     return tuple(pairs.items())
 
 
-def name_with(sha256: str, pairs: Pairs) -> str:
+def content_name(sha256: str, pairs: PathColumns) -> str:
     """What a file is known by, 64 hex digits: the SHA-256 of its bytes, or of that and its pairs if it has some, since
     the same bytes are other rows in another folder."""
     return hashlib.sha256(orjson.dumps([sha256, sorted(pairs)])).hexdigest() if pairs else sha256
 
 
-def with_pairs(rows: Rows, pairs: Pairs, document: bytes | None, shown: str) -> Rows:
+def add_path_columns(rows: RowBlock, pairs: PathColumns, document: bytes | None, display_name: str) -> RowBlock:
     """Rows that have the pairs of their path as columns, or in each JSON object of the field `document`.
 
     Raises `Terminal` where a file has a column of that name with another value; a null is filled.
@@ -68,17 +69,17 @@ def with_pairs(rows: Rows, pairs: Pairs, document: bytes | None, shown: str) -> 
     if not pairs:
         return rows
     if document is None:
-        return _with_columns(rows, pairs, shown)
+        return _with_columns(rows, pairs, display_name)
     added = {name: value for name, value in pairs if value is not None}
     at = rows.keys.index(document)
     documents = [
-        None if text is None else _with_members(text, added, f"{shown}, row {row}")
+        None if text is None else _with_members(text, added, f"{display_name}, row {row}")
         for row, text in zip(rows.row.tolist(), rows.values[at].to_pylist(), strict=True)
     ]
-    return Rows(rows.row, rows.keys, (*rows.values[:at], pa.array(documents, pa.binary()), *rows.values[at + 1 :]))
+    return RowBlock(rows.row, rows.keys, (*rows.values[:at], pa.array(documents, pa.binary()), *rows.values[at + 1 :]))
 
 
-def _with_columns(rows: Rows, pairs: Pairs, shown: str) -> Rows:
+def _with_columns(rows: RowBlock, pairs: PathColumns, display_name: str) -> RowBlock:
     own = dict(zip(rows.keys, rows.values, strict=True))
     columns: dict[bytes, pa.Array] = {}
     for name, value in pairs:
@@ -87,21 +88,21 @@ def _with_columns(rows: Rows, pairs: Pairs, shown: str) -> Rows:
             columns[key] = own.get(key, pa.nulls(len(rows), pa.binary()))
             continue
         if key in own:
-            _demand_same(rows, own[key], name, value, shown)
+            _demand_same(rows, own[key], name, value, display_name)
         column = pa.repeat(pa.scalar(value.encode(), pa.binary()), len(rows))
         if MALFORMED in own:  # a record that could not be taken apart has no columns
             column = pc.if_else(own[MALFORMED].is_valid(), pa.scalar(None, pa.binary()), column)
         columns[key] = column
     columns |= {key: column for key, column in own.items() if key not in columns}
-    return Rows(rows.row, tuple(columns), tuple(columns.values()))
+    return RowBlock(rows.row, tuple(columns), tuple(columns.values()))
 
 
-def _demand_same(rows: Rows, column: pa.Array, name: str, value: str, shown: str) -> None:
+def _demand_same(rows: RowBlock, column: pa.Array, name: str, value: str, display_name: str) -> None:
     differs = pc.not_equal(column, pa.scalar(value.encode(), pa.binary())).fill_null(False)
     numbers = pc.filter(pa.array(rows.row), differs).to_pylist()
     for row, found in zip(numbers, column.filter(differs).to_pylist(), strict=True):
         if not _same(found.decode(errors="replace"), value):
-            raise _contradiction(f"{shown}, row {row}", name, value)
+            raise _contradiction(f"{display_name}, row {row}", name, value)
 
 
 def _same(found: str, value: str) -> bool:

@@ -12,7 +12,7 @@ from infra.mapping import Mappings
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.columns.decode import TimeWindow
-from tasks.files.file_ledger import mapping_of, path_of
+from tasks.files.file_ledger import find_mapping, find_path
 from tasks.files.file_reader import FileReader
 from tasks.files.find import find_files
 from tasks.files.scan import FILE, scan
@@ -30,10 +30,10 @@ def reread(
 ) -> FileReader | str:
     """A reader of the drained ranges of a file, or why there is none: it may have gone, or changed, since."""
     with clients.translate_errors(f"reconcile {stream}"), clients.postgres() as connection:
-        path = path_of(connection, stream)
-        mapping = mapping_of(connection, stream, mappings)
+        path = find_path(connection, stream)
+        mapping = find_mapping(connection, stream, mappings)
         if mapping is not None:  # what is no column any more cannot be compared
-            mapping = replace(mapping, own=existing_columns(connection, mapping.own))
+            mapping = replace(mapping, extra_columns=existing_columns(connection, mapping.extra_columns))
     if path is None:
         return f"{stream} is no file that the ledger describes"
     try:
@@ -43,9 +43,9 @@ def reread(
         return f"{path} is not compared: {one_line(error)}"
     except ValueError:
         return f"{path} is not compared: expected one file there"
-    if original_name(stream) == f"{FILE}{scanned.sha256}" != scanned.name:
+    if original_name(stream) == f"{FILE}{scanned.sha256}" != scanned.ledger_name:
         return f"{path} is not compared: it was loaded without the columns of its path, by an earlier version"
-    if scanned.name != original_name(stream):
+    if scanned.ledger_name != original_name(stream):
         return f"{path} is not compared: it has changed since it was loaded"
     limits = BatchLimits(clients.settings.batch_rows, clients.settings.batch_bytes)
     return FileReader(stream, scanned.section, ranges, limits, scanned.mapping, _EVERY_TIME)

@@ -11,19 +11,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
-from infra.mapping import FLAT, JSON, Mapping, why_none
+from infra.mapping import FLAT, JSON, Mapping, explain_no_mapping
 from infra.settings import settings
 from tasks.archive.column_forms import STANDARD_COLUMNS
 from tasks.archive.manifest import is_archived
 from tasks.columns.decode import event_times
 from tasks.columns.entries import EntryColumns
-from tasks.files.file_reader import DAY_MS, address
+from tasks.files.file_reader import DAY_MS, row_address
 from tasks.files.find import SourceFile
-from tasks.files.formats.blocks import Rows
+from tasks.files.formats.blocks import RowBlock
 from tasks.files.formats.text_shape import check_utf8
-from tasks.files.partition import name_with, with_pairs
+from tasks.files.partition import add_path_columns, content_name
 from tasks.files.spool import Spool, SpoolSection
-from tasks.files.verified_read import Reading
+from tasks.files.verified_read import VerifiedRead
 from tasks.preflight.mapping_fit import check_mapping
 from tasks.preflight.propose_mapping import proposal
 
@@ -47,34 +47,34 @@ class ScannedFile:
     warnings: Sequence[str] = ()
 
     @property
-    def name(self) -> str:
+    def ledger_name(self) -> str:
         """What its ledger goes by: the same bytes have the same name wherever they lie, unless their path has values
         of columns."""
-        return FILE + name_with(self.sha256, self.file.pairs)
+        return FILE + content_name(self.sha256, self.file.path_columns)
 
     @property
     def end(self) -> int:
         """The address after the last one."""
         last = self.section.pieces[-1]
-        return address(last.day, last.last) + 1
+        return row_address(last.day, last.last) + 1
 
     @property
     def reading(self) -> str:
         """What the addresses of its rows hang on: where their time comes from."""
         source = self.mapping.time
-        return "|".join((self.mapping.layout, "".join(source.pieces), source.default or "", source.instead or ""))
+        return "|".join((self.mapping.layout, "".join(source.pieces), source.default or "", source.fallback or ""))
 
 
 FILE = "file:"
 _BOOKS = re.compile(rf"{FILE}[0-9a-f]{{64}}(@.*)?", re.DOTALL)
 
 
-def is_file(stream: str) -> bool:
+def is_file_ledger(stream: str) -> bool:
     """Whether these are the books of a file. A stream in Redis may be called `file:uploads`: it is none."""
     return _BOOKS.fullmatch(stream) is not None
 
 
-def fitted(mapping: Mapping | None, keys: tuple[bytes, ...]) -> Mapping:
+def fit_mapping(mapping: Mapping | None, keys: tuple[bytes, ...]) -> Mapping:
     """The mapping by which rows with these fields go: a document in one field, or fields of their own, as the file has
     it, and the same keys in either. None: the two known layouts."""
     if mapping is None:
@@ -90,21 +90,23 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> ScannedFile
     """Read all of `file` into the spool. Raises `Terminal` for a file that is broken, that changed meanwhile, or whose
     fields are not those that the mapping names or contradict its path; nothing of it was loaded then."""
     section = SpoolSection(spool)
-    reading = Reading(file, mapping.field if mapping is not None and mapping.layout == "json" else JSON.field)
+    reading = VerifiedRead(file, mapping.field if mapping is not None and mapping.layout == "json" else JSON.field)
     days: dict[int, int] = {}
     count = 0
     warnings: list[str] = []
-    used = fitted(mapping, ())
+    used = fit_mapping(mapping, ())
     for found in reading:
         if not count:
-            used = fitted(mapping, found.keys)
+            used = fit_mapping(mapping, found.keys)
             if file.format != "parquet":
-                check_utf8(found, file.shown)
-        rows = with_pairs(found, file.pairs, used.field if used.layout == "json" else None, file.shown)
-        group = as_group(rows)
+                check_utf8(found, file.display_name)
+        rows = add_path_columns(
+            found, file.path_columns, used.field if used.layout == "json" else None, file.display_name
+        )
+        group = rows_to_entries(rows)
         if not count:
             _demand_columns(file, used, rows.keys, group)
-            warnings = check_mapping(file.shown, used, [_first(group)])
+            warnings = check_mapping(file.display_name, used, [_first(group)])
             if mapping is None or mapping.name:
                 warnings += _left_in_archive(file, rows.keys)
         times, good = event_times(group, used)
@@ -123,10 +125,12 @@ def _left_in_archive(file: SourceFile, keys: tuple[bytes, ...]) -> list[str]:
     if not own or not is_archived(file.path):
         return []
     named = ", ".join(map(repr, own))
-    return [f"{file.shown} is a file of an archive, and its columns {named} are not loaded: --archive restores them"]
+    return [
+        f"{file.display_name} is a file of an archive, and its columns {named} are not loaded: --archive restores them"
+    ]
 
 
-def as_group(rows: Rows) -> EntryColumns:
+def rows_to_entries(rows: RowBlock) -> EntryColumns:
     """Rows as entries, whose ids nobody asks for."""
     return EntryColumns(_numbers(rows.row), rows.keys, rows.values)
 
@@ -150,10 +154,10 @@ def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...],
         wanted = " or ".join(repr(key) for way in alternatives for key in way)
         found = ", ".join(key[:60].decode(errors="replace") for key in keys[:40])
         of = f'streams."{mapping.name}" of spillway.toml' if mapping.name else "the flat layout"
-        of += "" if mapping.name else f", since {why_none(settings().mappings)}"
-        line = "" if mapping.name else proposal(file.shown, [group])
+        of += "" if mapping.name else f", since {explain_no_mapping(settings().mappings)}"
+        line = "" if mapping.name else proposal(file.display_name, [group])
         proposed = f"; or check this line and put it first into spillway.toml: {line}" if line else ""
         raise Terminal(
-            f"{file.shown}: expected a column {wanted} for {name}, by {of}; found the columns {found}; nothing was"
-            f" loaded: name another mapping (--mapping), or correct the file{proposed}"
+            f"{file.display_name}: expected a column {wanted} for {name}, by {of}; found the columns {found}; nothing"
+            f" was loaded: name another mapping (--mapping), or correct the file{proposed}"
         )

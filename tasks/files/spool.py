@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
-from tasks.files.formats.blocks import Rows
+from tasks.files.formats.blocks import RowBlock
 
 _RUN_BYTES = 16 << 20  # sorted at once: three times as much is in memory meanwhile
 _PIECE_ROWS, _PIECE_BYTES = 8_192, 4 << 20  # read at once
@@ -25,15 +25,15 @@ _CODEC = "lz4"
 
 @dataclass(frozen=True)
 class SpooledPiece:
-    """Rows of one day, growing. `day`: ms since 1970 of its start; `first`, `last`: row numbers. `held`: the rows,
+    """Rows of one day, growing. `day`: ms since 1970 of its start; `first`, `last`: row numbers. `in_memory`: the rows,
     where they are in memory."""
 
     day: int
     first: int
     last: int
     rows: int
-    held: pa.RecordBatch | None
-    place: tuple[int, int, int] = (0, 0, 0)  # in the file: offset, stored bytes, bytes
+    in_memory: pa.RecordBatch | None
+    extent: tuple[int, int, int] = (0, 0, 0)  # in the file: offset, stored bytes, bytes
 
 
 class Spool:
@@ -52,7 +52,7 @@ class Spool:
                 self._file.close()
             self._file = None
 
-    def keep(self, day: int, rows: pa.RecordBatch) -> SpooledPiece:
+    def store(self, day: int, rows: pa.RecordBatch) -> SpooledPiece:
         """Keep rows of one day, in the order of their numbers, which are the first column."""
         numbers = rows.column(0)
         first, last, size = numbers[0].as_py(), numbers[-1].as_py(), rows.nbytes
@@ -74,10 +74,10 @@ class Spool:
 
     def read(self, piece: SpooledPiece, schema: pa.Schema) -> pa.RecordBatch:
         """The rows of a piece."""
-        if piece.held is not None:
-            return piece.held
+        if piece.in_memory is not None:
+            return piece.in_memory
         assert self._file is not None  # pieces are read before the spool is closed
-        offset, stored, size = piece.place
+        offset, stored, size = piece.extent
         self._file.seek(offset)
         data = pa.decompress(self._file.read(stored), size, codec=_CODEC)
         return pa.ipc.read_record_batch(data, schema)
@@ -105,7 +105,7 @@ class SpoolSection:
     _waiting: list[tuple[NDArray[np.int64], pa.RecordBatch]] = field(default_factory=list)
     _size: int = 0
 
-    def add(self, rows: Rows, days: NDArray[np.int64]) -> None:
+    def add(self, rows: RowBlock, days: NDArray[np.int64]) -> None:
         """Take rows, and the day of each in ms since 1970."""
         if not self._waiting and not self.pieces:
             self.keys = rows.keys
@@ -138,7 +138,7 @@ class SpoolSection:
         starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
         for start, stop in pairwise(starts):
             for part in _cut(rows.slice(start, stop - start)):
-                self.pieces.append(self.spool.keep(int(days[start]), part))
+                self.pieces.append(self.spool.store(int(days[start]), part))
 
 
 def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:

@@ -21,7 +21,7 @@ _DRAINED_BYTES = 1024 * 1024  # at once
 _OF_THE_PLACE = (FileNotFoundError, PermissionError)  # fsspec gives them no number
 
 
-class Stored(io.RawIOBase):
+class StoredBytes(io.RawIOBase):
     """A file as it is stored, from its start to its end. `size` and `sha256` are of what has been read.
 
     Errors of the place are `Transient` or `Terminal`.
@@ -33,7 +33,7 @@ class Stored(io.RawIOBase):
         self._digest = hashlib.sha256()
         self._hashed = hashed
         self.size = 0
-        with reachable(file):
+        with translate_location_errors(file):
             # Not by its name: what is hashed is what is stored.
             self._stream = file.files.open_input_stream(file.path, compression=None)
 
@@ -47,7 +47,7 @@ class Stored(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         """As much as there is room for, or less; 0 at the end."""
-        with memoryview(buffer) as view, reachable(self._file):
+        with memoryview(buffer) as view, translate_location_errors(self._file):
             count: int = self._stream.readinto(view)
             if self._hashed:
                 self._digest.update(view[:count])
@@ -66,7 +66,7 @@ class Stored(io.RawIOBase):
         super().close()
 
 
-def unpacked(file: SourceFile, stored: Stored) -> Fill:
+def open_unpacked(file: SourceFile, stored: StoredBytes) -> Fill:
     """What reads the content of a file. At its end all of `stored` has been read.
 
     Calling it raises `Terminal` where the file is not packed as its name says, or cut.
@@ -77,20 +77,20 @@ def unpacked(file: SourceFile, stored: Stored) -> Fill:
     stream = pa.CompressedInputStream(pa.PythonFile(stored, "r"), kind)
 
     def fill(buffer: memoryview) -> int:
-        with intact(file, kind):
+        with translate_content_errors(file, kind):
             count: int = stream.readinto(buffer)
         if not count:
             stored.drain()
             if not stored.size:
-                raise Terminal(f"backfill: {file.shown}: expected {kind}, found an empty file; fetch it again")
+                raise Terminal(f"backfill: {file.display_name}: expected {kind}, found an empty file; fetch it again")
         return count
 
     return fill
 
 
-def look(file: SourceFile) -> tuple[int | None, int | None]:
+def file_state(file: SourceFile) -> tuple[int | None, int | None]:
     """Size in bytes and time of the last change in ns, each None where the place does not know it."""
-    with reachable(file):
+    with translate_location_errors(file):
         info = file.files.get_file_info(file.path)
         if info.type != fs.FileType.File:
             raise FileNotFoundError(file.path)
@@ -98,35 +98,35 @@ def look(file: SourceFile) -> tuple[int | None, int | None]:
 
 
 @contextmanager
-def reachable(file: SourceFile) -> Iterator[None]:
+def translate_location_errors(file: SourceFile) -> Iterator[None]:
     """Errors of the place where a file is as `Transient` or `Terminal`."""
-    with locations.translate_errors("backfill", file.shown, "look at the file and at the source"):
+    with locations.translate_errors("backfill", file.display_name, "look at the file and at the source"):
         try:
             yield
         except FileNotFoundError:
             raise Terminal(
-                f"backfill: {file.shown}: expected the file that was there, found none any more; put it back, or start"
-                " the backfill again"
+                f"backfill: {file.display_name}: expected the file that was there, found none any more; put it back,"
+                " or start the backfill again"
             ) from None
         except PermissionError:
             raise Terminal(
-                f"backfill: {file.shown}: expected a file that may be read, found that it may not; mend its rights"
-                " (chmod +r), or run as its owner"
+                f"backfill: {file.display_name}: expected a file that may be read, found that it may not; mend its"
+                " rights (chmod +r), or run as its owner"
             ) from None
 
 
 @contextmanager
-def intact(file: SourceFile, kind: str) -> Iterator[None]:
-    """Errors of what is in a file as `Terminal`, of its place as `reachable` does."""
+def translate_content_errors(file: SourceFile, kind: str) -> Iterator[None]:
+    """Errors of what is in a file as `Terminal`, of its place as `translate_location_errors` does."""
     try:
         yield
     except SpillwayError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        if getattr(error, "errno", None) or isinstance(error, _OF_THE_PLACE) or locations.is_passing(error):
-            with reachable(file):
+        if getattr(error, "errno", None) or isinstance(error, _OF_THE_PLACE) or locations.is_transient(error):
+            with translate_location_errors(file):
                 raise
         raise Terminal(
-            f"backfill: {file.shown}: expected {kind}, found it cut or broken: {one_line(error)}; fetch or write the"
-            " file again"
+            f"backfill: {file.display_name}: expected {kind}, found it cut or broken: {one_line(error)}; fetch or"
+            " write the file again"
         ) from error

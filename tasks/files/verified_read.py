@@ -7,12 +7,12 @@ from contextlib import closing, contextmanager
 
 from infra.errors.exceptions import Terminal
 from tasks.files.find import SourceFile
-from tasks.files.formats.blocks import Rows
+from tasks.files.formats.blocks import RowBlock
 from tasks.files.formats.read_rows import open_rows
-from tasks.files.stored_bytes import Stored, look
+from tasks.files.stored_bytes import StoredBytes, file_state
 
 
-class Reading:
+class VerifiedRead:
     """The rows of a file, and its size in bytes and SHA-256 (hex) once all of them have been read.
 
     What is read is what is hashed: a text goes through both at once, Parquet is hashed before. `keys` is there at once.
@@ -27,12 +27,12 @@ class Reading:
     def __init__(self, file: SourceFile, field: bytes = b"data") -> None:
         self._file = file
         self._field = field
-        self._before = look(file)
-        with _unchanged(file, self._before), closing(Stored(file, hashed=False)) as stored:
+        self._before = file_state(file)
+        with _unchanged(file, self._before), closing(StoredBytes(file, hashed=False)) as stored:
             self.keys, _ = open_rows(file, field, stored)
 
-    def __iter__(self) -> Iterator[Rows]:
-        with _unchanged(self._file, self._before), closing(Stored(self._file)) as stored:
+    def __iter__(self) -> Iterator[RowBlock]:
+        with _unchanged(self._file, self._before), closing(StoredBytes(self._file)) as stored:
             if self._file.format == "parquet":
                 stored.drain()
             yield from open_rows(self._file, self._field, stored)[1]
@@ -49,20 +49,20 @@ def _unchanged(file: SourceFile, before: _Look) -> Iterator[None]:
     try:
         yield
     except Terminal as error:
-        if look(file) != before:
+        if file_state(file) != before:
             raise _changed(file) from error
         raise
-    if look(file) != before:
+    if file_state(file) != before:
         raise _changed(file)
 
 
-def _check_size(file: SourceFile, before: _Look, stored: Stored) -> None:
+def _check_size(file: SourceFile, before: _Look, stored: StoredBytes) -> None:
     if before[0] is not None and stored.size != before[0]:
         raise _changed(file)
 
 
 def _changed(file: SourceFile) -> Terminal:
     return Terminal(
-        f"backfill: {file.shown}: expected a file that nobody writes to, found that it changed while it was read; start"
-        " the backfill again when it is complete"
+        f"backfill: {file.display_name}: expected a file that nobody writes to, found that it changed while it was"
+        " read; start the backfill again when it is complete"
     )

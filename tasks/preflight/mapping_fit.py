@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
-from infra.mapping import ColumnSource, Mapping, why_none
+from infra.mapping import ColumnSource, Mapping, explain_no_mapping
 from infra.settings import settings
 from tasks.columns.entries import EntryColumns
 from tasks.columns.extract import ExtractedColumns, extract, split_by_layout
@@ -73,14 +73,14 @@ def _has(source: ColumnSource, columns: ExtractedColumns) -> NDArray[np.bool_]:
     """Which entries have all keys of a template, or the key that is read instead."""
     valid = [np.asarray(columns.texts[key].is_valid()) for key in source.pieces[1::2]]
     found = np.logical_and.reduce(valid)
-    if source.instead is not None:
-        found = found | np.asarray(columns.texts[source.instead].is_valid())
+    if source.fallback is not None:
+        found = found | np.asarray(columns.texts[source.fallback].is_valid())
     return np.asarray(found, bool)
 
 
 def _keys(source: ColumnSource) -> str:
     named = ", ".join(repr(key) for key in source.pieces[1::2])
-    return f"{named} or {source.instead!r}" if source.instead else named
+    return f"{named} or {source.fallback!r}" if source.fallback else named
 
 
 def _column(mapping: Mapping | None, name: str) -> str:
@@ -98,7 +98,7 @@ def _refusal(
             f" that can be read has; they have: {found}; nothing was written: correct the mapping, or name another one"
         )
     return (
-        f"{what}: {why_none(settings().mappings)}, and without a mapping {name} is {keys}, which none of the first"
-        f" {readable} entries that can be read has; they have: {found}; nothing was written."
+        f"{what}: {explain_no_mapping(settings().mappings)}, and without a mapping {name} is {keys}, which none of the"
+        f" first {readable} entries that can be read has; they have: {found}; nothing was written."
         f" Check this proposal and put it as the first line into spillway.toml: {proposal(what, sample)}"
     )

@@ -8,7 +8,7 @@ from typing import Any
 from infra.connections.clients import Clients
 from infra.mapping import Mapping
 from tasks.base.addresses import id_text
-from tasks.columns.entries import EntryColumns, columns_of_page
+from tasks.columns.entries import EntryColumns, page_to_columns
 from tasks.preflight.mapping_fit import check_mapping
 from tasks.streams.reader import Reader
 
@@ -24,7 +24,7 @@ def check_sample(clients: Clients, reader: Reader, mapping: Mapping | None, upto
 
     def newest() -> Sequence[EntryColumns]:
         page: Any = clients.redis.execute_command("XREVRANGE", reader.stream, id_text(upto), "-", "COUNT", _NEWEST)
-        return columns_of_page(page) if page else []
+        return page_to_columns(page) if page else []
 
     with clients.translate_errors(f"read {reader.stream}"):
         return check_mapping(reader.stream, mapping, reader.sample(_OLDEST), newest)

@@ -15,8 +15,8 @@ from infra.display import display_name
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
-from tasks.files.file_ledger import path_of
-from tasks.files.scan import is_file
+from tasks.files.file_ledger import find_path
+from tasks.files.scan import is_file_ledger
 from tasks.ledger.names import original_name
 from tasks.ledger.plan import check_stream
 from tasks.streams.tail import is_pattern, literal
@@ -149,7 +149,7 @@ def check_balance(
             nothing = Finding(stream, "unknown", "", 0, "it was never drained", f"spillway drain --stream {stream}")
             return LedgerTotals(stream, 0, 0, 0, 0, 0, 0, 0), [nothing]
         findings = [*_ranges(cursor, stream), *_laws(cursor, stream)]
-    if is_file(stream):
+    if is_file_ledger(stream):
         return LedgerTotals(**row), findings
     accept = f"spillway stream accept-rewind {stream}"
     found = check_stream(client, connection, stream)
@@ -177,7 +177,7 @@ def _ranges(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding
     for row in cursor.execute(_KEPT, {"stream": stream}).fetchall():
         detail = f"{row['expected']} in quarantine by the ledger, {row['found']} by the table spillway.quarantine"
         findings.append(Finding(stream, "quarantine does not balance", _ids(row), 1, detail, _BY_HAND))
-    path = path_of(cursor.connection, stream)
+    path = find_path(cursor.connection, stream)
     for row in cursor.execute(_GAPS, {"stream": stream}).fetchall():
         detail = "ids before the last drained one that no range of the ledger has"
         repair = f"spillway backfill {path}" if path else f"spillway drain --stream {stream}"

@@ -17,7 +17,7 @@ import redis
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal
-from infra.mapping import Mapping, mappings_of
+from infra.mapping import Mapping, configured_mappings
 from tasks.base.addresses import IdRange, id_text, parse_id
 from tasks.ledger.plan import check_stream
 from tasks.reconcile.compare import EVERY_TIME, compare
@@ -218,6 +218,6 @@ def _take_back(connection: psycopg.Connection, stream_id: int, back: list[tuple[
 
 def recover_stream(clients: Clients, stream: str, ids: IdRange | None) -> Recovered:
     """`recover`, with the stream's mapping, and the errors of the servers explained."""
-    mapping = mappings_of(clients.settings).of(stream)
+    mapping = configured_mappings(clients.settings).for_stream(stream)
     with clients.translate_errors(f"recover {stream}"), clients.postgres() as connection:
         return recover(clients.redis, connection, stream, mapping, ids)

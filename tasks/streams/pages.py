@@ -48,7 +48,7 @@ import redis
 
 from infra.errors.exceptions import Transient
 from tasks.base.addresses import id_text, parse_id
-from tasks.columns.entries import EntryColumns, RawEntry, columns_of_page
+from tasks.columns.entries import EntryColumns, RawEntry, page_to_columns
 from tasks.streams.continuity import why_not_continued
 from tasks.streams.tail import Tail, inspect_stream
 
@@ -110,7 +110,7 @@ class Pages:
         while True:
             with _collector_paused():
                 page = self._linked(start, stop, count) or self._proven(start, stop, count)
-                groups = columns_of_page(page) if page else []
+                groups = page_to_columns(page) if page else []
             if count == 1 or sum(group.nbytes for group in groups) <= _MAX_PAGE_BYTES:
                 self._link = page[-1] if page else None
                 return groups, parse_id(page[-1][0]) + 1 if len(page) == count else stop

@@ -12,7 +12,7 @@ from infra.epoch import micros_sql
 from infra.table import events_name
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
-from tasks.columns.decode import ClosedTimes
+from tasks.columns.decode import RefusedTimes
 
 # In microseconds since 1970: a chunk may begin or end at a time that Python has no datetime for.
 _LAYOUT = fill_in(
@@ -74,7 +74,7 @@ class NewChunkLimit:
                 self._counted += not recent
             refused = bool(wanted & self._refused)
         if refused:
-            batch.leave_out(ClosedTimes(self._closed, self._reason))
+            batch.leave_out(RefusedTimes(self._closed, self._reason))
 
     def warnings(self) -> list[str]:
         """What a person should know when the run has ended."""

@@ -16,7 +16,7 @@ from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
-from tasks.columns.entries import columns_of_page
+from tasks.columns.entries import page_to_columns
 from tasks.table.insert import InsertRoute, insert
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection, kind, storable
@@ -107,7 +107,7 @@ def replay(
             return RedriveResult(portion.stream, 0, 0, 0, 0)
         page = [(entry.encode(), edit_fields(fields, changes)) for entry, fields in taken]
         ids = IdRange(parse_id(page[0][0]), parse_id(page[-1][0]) + 1)
-        batch = Batch(portion.stream, ids, columns_of_page(page), mapping, window)
+        batch = Batch(portion.stream, ids, page_to_columns(page), mapping, window)
         if new_chunks is not None:
             new_chunks.admit(connection, batch)
         outcome = insert(connection, batch, InsertRoute.MERGE)

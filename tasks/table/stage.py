@@ -61,7 +61,7 @@ def copy_events(connection: psycopg.Connection, batch: Batch, rows: Any, table: 
 
     Returns how many rows the server inserted: fewer than were sent if a trigger skipped some. Raises `psycopg.Error`.
     """
-    columns = RowColumns(batch.own)
+    columns = RowColumns(batch.extra_columns)
     return _copy(connection, columns, table or events_table(), columns.listed, rows)
 
 
@@ -106,7 +106,7 @@ class StagingTable:
         self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
         self._made = False
-        self.columns = RowColumns(batch.own)
+        self.columns = RowColumns(batch.extra_columns)
         self.rejected: dict[int, Fault] = {}
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from infra.settings import Settings
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
-from tasks.columns.entries import columns_of_page
+from tasks.columns.entries import page_to_columns
 from tasks.table.new_chunks import NewChunkLimit
 from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
@@ -111,7 +111,7 @@ class _Asked:
 def _batch(events: list[dict[bytes, bytes]]) -> Batch:
     page = [(b"%d-0" % n, [part for pair in e.items() for part in pair]) for n, e in enumerate(events, 1)]
     return Batch(
-        "s", IdRange(1 << 64, (len(events) + 1) << 64), columns_of_page(page), None, TimeWindow(-(2**62), 2**62)
+        "s", IdRange(1 << 64, (len(events) + 1) << 64), page_to_columns(page), None, TimeWindow(-(2**62), 2**62)
     )
 
 

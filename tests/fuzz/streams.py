@@ -57,7 +57,7 @@ def drain_plainly(clients: Clients, stream: str, mappings: Path, batch_rows: int
     window, route = TimeWindow(EARLIEST, LATEST), InsertRoute.STRAIGHT
     with clients.postgres() as connection:
         planned = make_plan(clients.redis, connection, stream)
-        mapping = load_mappings(mappings).of(stream)
+        mapping = load_mappings(mappings).for_stream(stream)
         reader = Reader(clients.redis, stream, planned.gaps, planned.tail, limits, mapping, window)
         while (batch := reader.read()) is not None:
             route = load_batch(connection, batch, "fuzz", route).next_route

@@ -15,21 +15,21 @@ def test_a_path_and_a_file_url_are_the_same_place(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     for source in ("a b/ü", f"{tmp_path}/a b/ü/", f"file://{tmp_path}/a%20b/%C3%BC", f"file://{tmp_path}/a b/ü/"):
         place = open_location(source, "test", "mend it")
-        assert (place.local, place.path, place.shown) == (True, f"{tmp_path}/a b/ü", f"{tmp_path}/a b/ü")
+        assert (place.local, place.path, place.display_name) == (True, f"{tmp_path}/a b/ü", f"{tmp_path}/a b/ü")
 
 
 @pytest.mark.parametrize(
-    ("url", "path", "shown", "other"),
+    ("url", "path", "display_name", "other"),
     [
         ("memory://a/b", "/a/b", "memory://a/b", "/a/c"),
         ("s3://key:secret@a/b/?region=x&scheme=http", "a/b", "s3://a/b", "a/c"),
         ("s3://a/b%20c*?.csv?region=secret", "a/b c*?.csv", "s3://a/b%20c*?.csv", "a/c"),
     ],
 )
-def test_a_url_is_shown_without_credentials_and_parameters(url: str, path: str, shown: str, other: str) -> None:
+def test_a_url_is_shown_without_credentials_and_parameters(url: str, path: str, display_name: str, other: str) -> None:
     place = open_location(url, "test", "mend it")
-    assert (place.local, place.path, place.shown) == (False, path, shown)
-    assert place.show(other) == f"{url.partition(':')[0]}://a/c"
+    assert (place.local, place.path, place.display_name) == (False, path, display_name)
+    assert place.display_name_of(other) == f"{url.partition(':')[0]}://a/c"
 
 
 @pytest.mark.parametrize(
@@ -55,5 +55,5 @@ def test_an_error_of_a_place_says_where_and_what_to_do(
 @pytest.mark.parametrize("name", ["tenant=a%2Fb/x.csv", "50%/x.csv", "a b/ü?.csv", "%25/x.csv"])
 def test_a_file_found_in_a_bucket_is_found_again_by_how_it_is_shown(name: str) -> None:
     place = open_location("s3://bucket/data?region=eu-west-1", "test", "mend it")
-    shown = place.show(f"bucket/data/{name}")
-    assert open_location(f"{shown}?region=eu-west-1", "test", "mend it").path == f"bucket/data/{name}"
+    display_name = place.display_name_of(f"bucket/data/{name}")
+    assert open_location(f"{display_name}?region=eu-west-1", "test", "mend it").path == f"bucket/data/{name}"

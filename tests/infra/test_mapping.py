@@ -29,13 +29,13 @@ def stream(name: str = '"a*"', **changes: str | None) -> str:
 def mapped(folder: Path, text: str, name: str = "abc") -> Mapping:
     path = folder / "spillway.toml"
     path.write_text(text)
-    found = load_mappings(path).of(name)
+    found = load_mappings(path).for_stream(name)
     assert found is not None
     return found
 
 
 def test_the_file_of_the_project_maps_the_real_events() -> None:
-    mapping = load_mappings(PROJECT_ROOT / "spillway.toml").of("crossref-live")
+    mapping = load_mappings(PROJECT_ROOT / "spillway.toml").for_stream("crossref-live")
     assert mapping is not None
     document = (
         b'{"occurred_at": "2019-08-01T00:00:00Z", "id": "0123abcd-4567-89ab-cdef-0123456789ab",'
@@ -45,11 +45,11 @@ def test_the_file_of_the_project_maps_the_real_events() -> None:
     assert events.event_type.to_pylist() == [b"web.mentions"] * 2
     assert events.user_id.to_pylist() == [b"unknown", b"s"]
     assert events.properties[0].as_py() == document
-    assert load_mappings(PROJECT_ROOT / "spillway.toml").of("clicks") is None
+    assert load_mappings(PROJECT_ROOT / "spillway.toml").for_stream("clicks") is None
 
 
 def test_a_file_that_is_not_there_maps_nothing(tmp_path: Path) -> None:
-    assert load_mappings(tmp_path / "none.toml").of("x") is None
+    assert load_mappings(tmp_path / "none.toml").for_stream("x") is None
 
 
 def test_an_exact_name_goes_before_a_pattern_and_the_first_pattern_before_the_next(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_no_four_letters_of_a_key_are_in_what_is_shown_of_the_url_of_files(
 @pytest.mark.parametrize("scheme", ["s3", "gs", "nothing", "memory", "http", "ftp"])
 def test_no_piece_of_a_key_is_in_what_a_file_system_says_of_a_url(scheme: str, between: str) -> None:
     try:
-        shown = open_location(f"{scheme}://KEY:7XQK{between}JJZZ@127.0.0.1:1/path", "archive", "change it").shown
+        shown = open_location(f"{scheme}://KEY:7XQK{between}JJZZ@127.0.0.1:1/path", "archive", "change it").display_name
     except SpillwayError as error:
         shown = str(error)
     assert not list(leaks(shown, ["7XQK", "JJZZ"])), shown

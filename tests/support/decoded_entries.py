@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from infra.mapping import Mapping
 from tasks.columns.decode import Events, TimeWindow, decode
-from tasks.columns.entries import EntryColumns, RawEntry, columns_of_page
+from tasks.columns.entries import EntryColumns, RawEntry, page_to_columns
 
 ID = "0123abcd-4567-89ab-cdef-0123456789ab"
 TIME = "2024-01-02T03:04:05Z"
@@ -51,7 +51,7 @@ def document(**changes: Any) -> bytes:
 
 
 def groups_of(entries: Sequence[Sequence[bytes]]) -> list[EntryColumns]:
-    return columns_of_page([entry(i, *fields) for i, fields in enumerate(entries, 1)])
+    return page_to_columns([entry(i, *fields) for i, fields in enumerate(entries, 1)])
 
 
 def decoded(

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.files.find import SourceFile, find_files
 from tasks.files.formats import blocks, csv, ndjson, read_buffer
-from tasks.files.formats.blocks import Rows
+from tasks.files.formats.blocks import RowBlock
 from tasks.files.formats.read_buffer import Fill
 
 _NOBODY = 65_534
@@ -58,8 +58,8 @@ def block_sizes(size: int, scanned: int = 1 << 20, rows: int = 1 << 16) -> Itera
         yield
 
 
-def fields_of(blocks: Iterable[Rows]) -> dict[int, Fields]:
-    """The fields that each row has, by its number; checked to be as `Rows` promises."""
+def fields_of(blocks: Iterable[RowBlock]) -> dict[int, Fields]:
+    """The fields that each row has, by its number; checked to be as `RowBlock` promises."""
     found: dict[int, Fields] = {}
     keys: tuple[bytes, ...] | None = None
     for rows in blocks:

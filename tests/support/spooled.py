@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from tasks.files.formats.blocks import Rows
+from tasks.files.formats.blocks import RowBlock
 from tasks.files.spool import Spool, SpoolSection
 
 
@@ -28,6 +28,6 @@ def spooled_section(spool: Spool, days: Sequence[int], block_rows: int = 1_000) 
         part = days[start : start + block_rows]
         numbers = range(start + 1, start + 1 + len(part))
         texts = pa.array([document(row, day) for row, day in zip(numbers, part, strict=True)], pa.binary())
-        section.add(Rows(np.array(numbers, np.int64), (b"data",), (texts,)), np.array(part, np.int64))
+        section.add(RowBlock(np.array(numbers, np.int64), (b"data",), (texts,)), np.array(part, np.int64))
     section.seal()
     return section

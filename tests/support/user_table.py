@@ -9,7 +9,7 @@ import psycopg
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
-from tasks.columns.entries import columns_of_page
+from tasks.columns.entries import page_to_columns
 from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch
 
@@ -25,7 +25,7 @@ def batch_of(entries: Sequence[Entry], first: int = 1) -> Batch:
         (b"%d-0" % number, [part for pair in entry.items() for part in pair])
         for number, entry in enumerate(entries, first)
     ]
-    return Batch(STREAM, IdRange(first << 64, (first + len(entries)) << 64), columns_of_page(page), None, ANY_TIME)
+    return Batch(STREAM, IdRange(first << 64, (first + len(entries)) << 64), page_to_columns(page), None, ANY_TIME)
 
 
 def load(

@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.columns.times import spelled, time_texts, without_zeros
+from tasks.columns.times import fill_far_years, format_times, trim_zeros
 
 _UUID_BYTES = 16
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)  # both digits at once
@@ -27,7 +27,7 @@ def as_text(array: pa.Array) -> pa.Array:
     """A column, n, as binary, n, with the same nulls.
 
     A value has one text, whatever the width, unit or encoding of its column: see docs/reference/mapping.md. Times are
-    those of `time_texts`. A UUID or any 16 bytes of a fixed width are spelled as a UUID. Texts and bytes are as they
+    those of `format_times`. A UUID or any 16 bytes of a fixed width are spelled as a UUID. Texts and bytes are as they
     are; lists, structs and maps are JSON. Raises `TypeError` for what JSON cannot hold.
     """
     kind = array.type
@@ -40,7 +40,7 @@ def as_text(array: pa.Array) -> pa.Array:
     if pa.types.is_nested(kind):
         return _json(array)
     if pa.types.is_timestamp(kind):
-        return time_texts(array).cast(pa.binary())
+        return format_times(array).cast(pa.binary())
     if pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES:
         return _uuids(array)
     if pa.types.is_floating(kind):
@@ -48,7 +48,7 @@ def as_text(array: pa.Array) -> pa.Array:
     if pa.types.is_decimal(kind):
         return _decimals(array).cast(pa.binary())
     if pa.types.is_time(kind):
-        return without_zeros(array.cast(pa.string())).cast(pa.binary())
+        return trim_zeros(array.cast(pa.string())).cast(pa.binary())
     if pa.types.is_duration(kind):
         return _durations(array).cast(pa.binary())
     if pa.types.is_date(kind):
@@ -79,7 +79,7 @@ def _dates(array: pa.Array) -> pa.Array:
     else:
         millis = np.asarray(array.view(pa.int64()).fill_null(0))
         days = pa.array(millis // _DAY_MS, mask=np.asarray(array.is_null()))
-    return spelled(days, array.cast(pa.string()), "D")
+    return fill_far_years(days, array.cast(pa.string()), "D")
 
 
 def _durations(array: pa.Array) -> pa.Array:

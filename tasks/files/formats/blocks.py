@@ -13,13 +13,13 @@ MOST_ROWS = 65_536
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowBlock:
     """n rows of a file, as fields, as a stream's entries have them.
 
     `row`: int64, n: the number of each, from 1 on and growing: of NDJSON the line (blank lines count but are left out),
     of an array or of pretty-printed JSON the document, of CSV the record after the header, of Parquet the row.
     `keys`: k field names. `values`: k arrays, binary, n each; null where the row has no such field.
-    All `Rows` of a file have the same keys. Of CSV the last one is `records.MALFORMED`.
+    All `RowBlock` of a file have the same keys. Of CSV the last one is `records.MALFORMED`.
     """
 
     row: NDArray[np.int64]
@@ -30,13 +30,13 @@ class Rows:
         return len(self.row)
 
 
-def parts(n: int) -> Iterator[slice]:
+def block_slices(n: int) -> Iterator[slice]:
     """0 to n in parts of so many rows as a block may have."""
     for start in range(0, n, MOST_ROWS):
         yield slice(start, min(start + MOST_ROWS, n))
 
 
-def cut_out(
+def copy_slices(
     data: NDArray[np.uint8],
     starts: NDArray[np.int64],
     stops: NDArray[np.int64],

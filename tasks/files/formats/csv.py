@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
 from tasks.columns.entries import MALFORMED
-from tasks.files.formats.blocks import Rows, cut_out, parts
+from tasks.files.formats.blocks import RowBlock, block_slices, copy_slices
 from tasks.files.formats.csv_header import column_names
 from tasks.files.formats.read_buffer import Fill, ReadBuffer
 from tasks.files.formats.text_shape import check_encoding
@@ -64,7 +64,9 @@ class _Records:
         )
 
 
-def read_records(fill: Fill, shown: str, delimiter: bytes = b",") -> tuple[tuple[bytes, ...], Iterator[Rows]]:
+def read_records(
+    fill: Fill, display_name: str, delimiter: bytes = b","
+) -> tuple[tuple[bytes, ...], Iterator[RowBlock]]:
     """The names in the header and `MALFORMED`, and the records of a text after it.
 
     A value is null where nothing stands, not even quotes. Blank lines are no records and do not count. Raises
@@ -72,58 +74,61 @@ def read_records(fill: Fill, shown: str, delimiter: bytes = b",") -> tuple[tuple
     quotes that are never closed, a record longer than `LONGEST_BYTES`, and records that all have one empty value too
     many at their end.
     """
-    found = _records(fill, shown, delimiter[0])
+    found = _records(fill, display_name, delimiter[0])
     first = next(found, None)
     if first is None:
-        raise Terminal(f"backfill: {shown}: expected a header with the names of the columns, found an empty file")
-    _check_line_ends(first, shown)
+        raise Terminal(
+            f"backfill: {display_name}: expected a header with the names of the columns, found an empty file"
+        )
+    _check_line_ends(first, display_name)
     values = tuple(_values(first[:1], number, np.zeros(1, bool))[0].as_py() for number in range(int(first.width[0])))
-    names = column_names(values, delimiter, shown)
-    return (*names, MALFORMED), _rows(chain((first[1:],), found), names, shown)
+    names = column_names(values, delimiter, display_name)
+    return (*names, MALFORMED), _rows(chain((first[1:],), found), names, display_name)
 
 
-def _check_line_ends(header: _Records, shown: str) -> None:
+def _check_line_ends(header: _Records, display_name: str) -> None:
     """Raise `Terminal` where lines end as on old Macs: the header would be all of the file, and no record left."""
     begin, end = header.starts[header.first[0]], header.stops[header.first[0] + header.width[0] - 1]
     unquoted = header.data[begin:end].tobytes().split(b'"')[::2]
     if any(b"\r" in text for text in unquoted):
         raise Terminal(
-            f"backfill: {shown}: expected records that end with \\n or \\r\\n, found \\r alone; convert the line ends"
+            f"backfill: {display_name}: expected records that end with \\n or \\r\\n, found \\r alone; convert the"
+            " line ends"
         )
 
 
-def _rows(found: Iterable[_Records], names: tuple[bytes, ...], shown: str) -> Iterator[Rows]:
+def _rows(found: Iterable[_Records], names: tuple[bytes, ...], display_name: str) -> Iterator[RowBlock]:
     count = 0
     for records in found:
-        for part in parts(len(records.first)):
+        for part in block_slices(len(records.first)):
             some = records[part]
             n = len(some.first)
             bad = some.width != len(names)
             if not count and bad.all():
-                _check_ends(some, names, shown)
+                _check_ends(some, names, display_name)
             values = [_values(some, number, bad) for number in range(len(names))]
             if bad.any():
                 last = some.first + some.width - 1
-                values.append(cut_out(some.data, some.starts[some.first], some.stops[last], ~bad))
+                values.append(copy_slices(some.data, some.starts[some.first], some.stops[last], ~bad))
             else:
                 values.append(pa.nulls(n, pa.binary()))
-            yield Rows(np.arange(count + 1, count + 1 + n), (*names, MALFORMED), tuple(values))
+            yield RowBlock(np.arange(count + 1, count + 1 + n), (*names, MALFORMED), tuple(values))
             count += n
 
 
-def _check_ends(records: _Records, names: tuple[bytes, ...], shown: str) -> None:
+def _check_ends(records: _Records, names: tuple[bytes, ...], display_name: str) -> None:
     """Raise `Terminal` if all records end with a delimiter and the header does not: all would be malformed, and some
     programs would take the first column for an index."""
     last = records.first + records.width - 1
     if (records.width == len(names) + 1).all() and (records.starts[last] == records.stops[last]).all():
         raise Terminal(
-            f"backfill: {shown}: expected {len(names)} values in each record, as the header has names, found one more,"
-            " empty, at the end of all of them; nothing was loaded: remove the delimiter at the end of each line, or"
-            " name that column"
+            f"backfill: {display_name}: expected {len(names)} values in each record, as the header has names, found"
+            " one more, empty, at the end of all of them; nothing was loaded: remove the delimiter at the end of each"
+            " line, or name that column"
         )
 
 
-def _records(fill: Fill, shown: str, delimiter: int) -> Iterator[_Records]:
+def _records(fill: Fill, display_name: str, delimiter: int) -> Iterator[_Records]:
     """The records of a text that are not blank lines, some at a time, never none; to be used before the next ones."""
     count = 0  # records before the window, and so the number of the first one in it: the header is none
     window = ReadBuffer(fill)
@@ -131,14 +136,14 @@ def _records(fill: Fill, shown: str, delimiter: int) -> Iterator[_Records]:
     while more:
         more = window.more()
         if not count:
-            check_encoding(window, shown)
+            check_encoding(window, display_name)
         found = _separators(window.data, delimiter)
         if not more:
             if found.open:
                 raise Terminal(
-                    f"backfill: {shown}, record {count + np.count_nonzero(found.newline)}: expected a value that begins"
-                    " with a quote to end with one, found none up to the end of the file; mend that record, or fetch"
-                    " the file again"
+                    f"backfill: {display_name}, record {count + np.count_nonzero(found.newline)}: expected a value"
+                    " that begins with a quote to end with one, found none up to the end of the file; mend that"
+                    " record, or fetch the file again"
                 )
             found = _ended(found, window.data)
         end = int(found.at[found.newline][-1]) + 1 if found.newline.any() else 0
@@ -149,7 +154,7 @@ def _records(fill: Fill, shown: str, delimiter: int) -> Iterator[_Records]:
                 count += len(records.first)
             window.drop(min(end, window.size))
         elif more:
-            window.check_length(f"{shown}, record {count}", "is a quote not closed?")
+            window.check_length(f"{display_name}, record {count}", "is a quote not closed?")
 
 
 def _ended(found: _Separators, data: NDArray[np.uint8]) -> _Separators:
@@ -239,11 +244,11 @@ def _values(records: _Records, number: int, bad: NDArray[np.bool_]) -> pa.Array:
     starts, stops, quotes = records.starts[index], records.stops[index], records.quotes[index]
     absent = bad | (starts == stops)
     if not quotes.any():
-        return cut_out(records.data, starts, stops, absent)
+        return copy_slices(records.data, starts, stops, absent)
     data = records.data
     quoted = ~absent & (quotes > 0) & (data[np.minimum(starts, len(data) - 1)] == _QUOTE)
     whole = quoted & (quotes > 1) & (data[stops - 1] == _QUOTE) & ((quotes == 2) | records.regular)
-    array = cut_out(records.data, starts + whole, stops - whole, absent)
+    array = copy_slices(records.data, starts + whole, stops - whole, absent)
     doubled = whole & (quotes > 2)
     if doubled.any():
         single = pc.replace_substring(array.filter(pa.array(doubled)), b'""', b'"')

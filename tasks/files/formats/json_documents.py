@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
-from tasks.files.formats.blocks import Rows, cut_out, parts
+from tasks.files.formats.blocks import RowBlock, block_slices, copy_slices
 from tasks.files.formats.json_brackets import signs_of
 from tasks.files.formats.read_buffer import ReadBuffer
 
@@ -18,7 +18,7 @@ _OPEN, _CLOSE, _COMMA = b"[],"
 _ADVICE = "nothing was loaded: correct the file, or fetch it again"
 
 
-def read_array(window: ReadBuffer, more: bool, field: bytes, shown: str) -> Iterator[Rows]:
+def read_array(window: ReadBuffer, more: bool, field: bytes, display_name: str) -> Iterator[RowBlock]:
     """The elements of the array that a text is.
 
     Raises `Terminal` where nothing stands between two commas or before the end, where the array does not end or more
@@ -35,10 +35,12 @@ def read_array(window: ReadBuffer, more: bool, field: bytes, shown: str) -> Iter
         starts = np.append(0, stops[:-1] + 1)[: len(stops)]
         elements = _trimmed(window.data, starts, stops)
         if end is not None and window.buffer[end] != _CLOSE:
-            raise _broken(shown, count + len(stops), "the end of the array", "another bracket")
+            raise _broken(display_name, count + len(stops), "the end of the array", "another bracket")
         empty = np.flatnonzero(pc.binary_length(elements).to_numpy() == 0)
         if len(empty) and not (end is not None and count + len(stops) == 1):
-            raise _broken(shown, count + int(empty[0]) + 1, "a document", "nothing between two commas or at the end")
+            raise _broken(
+                display_name, count + int(empty[0]) + 1, "a document", "nothing between two commas or at the end"
+            )
         if not len(empty):
             yield from _rows(elements, count, field)
         count += len(stops)
@@ -46,18 +48,18 @@ def read_array(window: ReadBuffer, more: bool, field: bytes, shown: str) -> Iter
         if end is not None:
             break
         if not more:
-            raise _broken(shown, count + 1, "the end of the array", "the end of the file")
-        window.check_length(f"{shown}, document {count + 1}", "is a bracket not closed?")
+            raise _broken(display_name, count + 1, "the end of the array", "the end of the file")
+        window.check_length(f"{display_name}, document {count + 1}", "is a bracket not closed?")
         more = window.more()
     while True:
         if window.buffer[: window.size].strip():
-            raise _broken(shown, count, "nothing after the array", "more")
+            raise _broken(display_name, count, "nothing after the array", "more")
         window.drop(window.size)
         if not window.more():
             return
 
 
-def read_objects(window: ReadBuffer, more: bool, field: bytes, shown: str) -> Iterator[Rows]:
+def read_objects(window: ReadBuffer, more: bool, field: bytes, display_name: str) -> Iterator[RowBlock]:
     """The objects of a text, each of which begins on a line of its own.
 
     Raises `Terminal` where something else stands between two of them, where the last one does not end, and for one that
@@ -68,46 +70,46 @@ def read_objects(window: ReadBuffer, more: bool, field: bytes, shown: str) -> It
         signs = signs_of(window.data)
         closed = np.flatnonzero(signs.depth <= 0)
         if (signs.depth[closed] < 0).any() or (signs.kind[closed] == _COMMA).any():
-            raise _broken(shown, count + 1, "documents and line ends", "a comma or a bracket between them")
+            raise _broken(display_name, count + 1, "documents and line ends", "a comma or a bracket between them")
         stops = signs.at[closed] + 1
         starts = signs.at[np.append(0, closed[:-1] + 1)[: len(closed)]]
-        _check_between(window.data, starts, stops, count, shown)
+        _check_between(window.data, starts, stops, count, display_name)
         yield from _rows(_trimmed(window.data, starts, stops), count, field)
         count += len(stops)
         window.drop(int(stops[-1]) if len(stops) else 0)
         if not more:
             if window.buffer[: window.size].strip():
-                raise _broken(shown, count + 1, "its end", "the end of the file")
+                raise _broken(display_name, count + 1, "its end", "the end of the file")
             return
-        window.check_length(f"{shown}, document {count + 1}", "is a bracket not closed?")
+        window.check_length(f"{display_name}, document {count + 1}", "is a bracket not closed?")
         more = window.more()
 
 
 def _check_between(
-    data: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64], count: int, shown: str
+    data: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64], count: int, display_name: str
 ) -> None:
     """Raise `Terminal` where other text than line ends stands before a document. `count`: documents before these."""
     if not len(starts):
         return
-    between = cut_out(data, np.append(0, stops[:-1]), starts)
+    between = copy_slices(data, np.append(0, stops[:-1]), starts)
     other = pc.binary_length(pc.ascii_trim_whitespace(between.view(pa.string()))).to_numpy() > 0
     alone = pc.match_substring(between, b"\n").to_numpy(zero_copy_only=False)
     alone[0] |= not count
     bad = np.flatnonzero(other | ~alone)
     if len(bad):
         found = "other text" if other[bad[0]] else "another document on the same line"
-        raise _broken(shown, count + int(bad[0]) + 1, "a line end before it", found)
+        raise _broken(display_name, count + int(bad[0]) + 1, "a line end before it", found)
 
 
 def _trimmed(data: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> pa.Array:
-    return pc.ascii_trim_whitespace(cut_out(data, starts, stops).view(pa.string())).view(pa.binary())
+    return pc.ascii_trim_whitespace(copy_slices(data, starts, stops).view(pa.string())).view(pa.binary())
 
 
-def _rows(documents: pa.Array, count: int, field: bytes) -> Iterator[Rows]:
-    for part in parts(len(documents)):
+def _rows(documents: pa.Array, count: int, field: bytes) -> Iterator[RowBlock]:
+    for part in block_slices(len(documents)):
         values = documents[part]
-        yield Rows(np.arange(count + part.start + 1, count + part.stop + 1), (field,), (values,))
+        yield RowBlock(np.arange(count + part.start + 1, count + part.stop + 1), (field,), (values,))
 
 
-def _broken(shown: str, document: int, expected: str, found: str) -> Terminal:
-    return Terminal(f"backfill: {shown}, document {document}: expected {expected}, found {found}; {_ADVICE}")
+def _broken(display_name: str, document: int, expected: str, found: str) -> Terminal:
+    return Terminal(f"backfill: {display_name}, document {document}: expected {expected}, found {found}; {_ADVICE}")

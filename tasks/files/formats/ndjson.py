@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.files.formats.blocks import Rows, cut_out, parts
+from tasks.files.formats.blocks import RowBlock, block_slices, copy_slices
 from tasks.files.formats.json_documents import read_array, read_objects
 from tasks.files.formats.read_buffer import Fill, ReadBuffer
 from tasks.files.formats.text_shape import shape_of
@@ -19,24 +19,24 @@ _SCANNED_BYTES = 256 * 1024  # at once: what is found on the way stays in the ca
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\r\v\f", np.uint8))
 
 
-def read_lines(fill: Fill, field: bytes, shown: str) -> Iterator[Rows]:
+def read_lines(fill: Fill, field: bytes, display_name: str) -> Iterator[RowBlock]:
     """The documents of a text: X
 
     Blank lines are left out, but count. Raises `Terminal` for a line longer than `LONGEST_BYTES`, and as `shape_of`,
     `read_array` and `read_objects` do.
     """
     window = ReadBuffer(fill)
-    shape, more = shape_of(window, shown)
+    shape, more = shape_of(window, display_name)
     read = {"lines": _lines, "array": read_array, "objects": read_objects}[shape]
-    yield from read(window, more, field, shown)
+    yield from read(window, more, field, display_name)
 
 
-def _lines(window: ReadBuffer, more: bool, field: bytes, shown: str) -> Iterator[Rows]:
+def _lines(window: ReadBuffer, more: bool, field: bytes, display_name: str) -> Iterator[RowBlock]:
     count = 0  # lines before the window
     while window.size or more:
         end = window.buffer.rfind(b"\n", 0, window.size) + 1 if more else window.size
         if more and not end:
-            window.check_length(f"{shown}, line {count + 1}", "put each JSON document on a line of its own")
+            window.check_length(f"{display_name}, line {count + 1}", "put each JSON document on a line of its own")
             more = window.more()
             continue
         data = window.data[:end]
@@ -46,8 +46,8 @@ def _lines(window: ReadBuffer, more: bool, field: bytes, shown: str) -> Iterator
         keep = _not_blank(data, starts, stops)
         if keep is not None:
             starts, stops, row = starts[keep], stops[keep], row[keep]
-        for part in parts(len(row)):
-            yield Rows(row[part], (field,), (cut_out(data, starts[part], stops[part]),))
+        for part in block_slices(len(row)):
+            yield RowBlock(row[part], (field,), (copy_slices(data, starts[part], stops[part]),))
         count += lines
         window.drop(end)
         more = more and window.more()
@@ -74,7 +74,9 @@ def _not_blank(
     if not len(suspects):
         return None
     empty = starts[suspects] == stops[suspects]
-    blank = empty | np.asarray(pc.ascii_is_space(cut_out(data, starts[suspects], stops[suspects]).view(pa.string())))
+    blank = empty | np.asarray(
+        pc.ascii_is_space(copy_slices(data, starts[suspects], stops[suspects]).view(pa.string()))
+    )
     keep = np.ones(len(starts), bool)
     keep[suspects[blank]] = False
     return keep

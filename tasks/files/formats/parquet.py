@@ -17,8 +17,8 @@ from tasks.archive.column_forms import PG_TYPE
 from tasks.files.find import SourceFile
 from tasks.files.formats import parquet_int96
 from tasks.files.formats.as_text import as_text
-from tasks.files.formats.blocks import MOST_ROWS, Rows
-from tasks.files.stored_bytes import intact, reachable
+from tasks.files.formats.blocks import MOST_ROWS, RowBlock
+from tasks.files.stored_bytes import translate_content_errors, translate_location_errors
 
 _BLOCK_BYTES = 4 * 1024 * 1024
 _READ_BYTES = 1024 * 1024  # of each column at once, instead of all of it in a row group
@@ -27,7 +27,7 @@ _READ_BYTES = 1024 * 1024  # of each column at once, instead of all of it in a r
 _BATCH_ROWS = 4096
 
 
-def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
+def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[RowBlock]]:
     """The names of the columns, and the rows.
 
     Raises `Terminal` for what is no Parquet file, has no columns or several of one name, or (while the rows are read)
@@ -37,7 +37,7 @@ def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
     names = parquet.schema_arrow.names
     if len(set(names)) < max(1, len(names)):
         raise Terminal(
-            f"backfill: {file.shown}: expected columns with different names, found"
+            f"backfill: {file.display_name}: expected columns with different names, found"
             f" {', '.join(map(repr, names)) or 'none'}; write the file with others"
         )
     keys = tuple(name.encode() for name in names)
@@ -45,9 +45,9 @@ def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
 
 
 def _open(file: SourceFile, int96_unit: str = parquet_int96.UNIT) -> Any:
-    with reachable(file):
+    with translate_location_errors(file):
         source = file.files.open_input_file(file.path)
-    with intact(file, "Parquet"):
+    with translate_content_errors(file, "Parquet"):
         parquet = pq.ParquetFile(
             source, pre_buffer=False, buffer_size=_READ_BYTES, coerce_int96_timestamp_unit=int96_unit
         )
@@ -55,7 +55,7 @@ def _open(file: SourceFile, int96_unit: str = parquet_int96.UNIT) -> Any:
         return parquet
 
 
-def _rows(file: SourceFile, parquet: Any, keys: tuple[bytes, ...]) -> Iterator[Rows]:
+def _rows(file: SourceFile, parquet: Any, keys: tuple[bytes, ...]) -> Iterator[RowBlock]:
     parquet_int96.check_int96(file, parquet, partial(_open, file))
     count = held = size = 0
     columns: list[list[pa.Array]] = [[] for _ in keys]
@@ -63,7 +63,7 @@ def _rows(file: SourceFile, parquet: Any, keys: tuple[bytes, ...]) -> Iterator[R
         for batch in chain(_batches(file, parquet), (None,)):
             if held and (batch is None or size >= _BLOCK_BYTES or held + len(batch) > MOST_ROWS):
                 row = np.arange(count + 1, count + 1 + held)
-                yield Rows(row, keys, tuple(pa.concat_arrays(parts) for parts in columns))
+                yield RowBlock(row, keys, tuple(pa.concat_arrays(parts) for parts in columns))
                 count, held, size = count + held, 0, 0
                 columns = [[] for _ in keys]
             if batch is not None:
@@ -78,7 +78,7 @@ def _batches(file: SourceFile, parquet: Any) -> Iterator[Any]:
     groups = [parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups)]
     widest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
     rows = max(1, min(_BATCH_ROWS, MOST_ROWS, _BLOCK_BYTES // max(1, widest)))
-    with intact(file, "Parquet"):
+    with translate_content_errors(file, "Parquet"):
         yield from parquet.iter_batches(rows)
 
 
@@ -98,6 +98,6 @@ def _text(file: SourceFile, batch: Any, number: int) -> pa.Array:
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         field = batch.schema.field(number)
         raise Terminal(
-            f"backfill: {file.shown}: expected columns that can be text, found {field.name!r} of type {field.type}:"
-            f" {one_line(error)}; write the file without it, or as text"
+            f"backfill: {file.display_name}: expected columns that can be text, found {field.name!r} of type"
+            f" {field.type}: {one_line(error)}; write the file without it, or as text"
         ) from error

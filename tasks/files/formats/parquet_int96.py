@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from infra.errors.exceptions import Terminal
 from tasks.files.find import SourceFile
-from tasks.files.stored_bytes import intact
+from tasks.files.stored_bytes import translate_content_errors
 
 # By default INT96 becomes nanoseconds, which wrap outside 1677 to 2262: the year 2611 would be stored as 2026.
 UNIT = "us"
@@ -27,16 +27,16 @@ def check_int96(file: SourceFile, parquet: Any, reopen: Callable[[str], Any]) ->
     paths = [column.path for column in columns if column.physical_type == "INT96"]
     if not paths:
         return
-    with intact(file, "Parquet"), reopen(UNIT) as narrow, reopen(_WIDER) as wide:
+    with translate_content_errors(file, "Parquet"), reopen(UNIT) as narrow, reopen(_WIDER) as wide:
         row = 1
         pairs = zip(*(one.iter_batches(_BATCH_ROWS, columns=paths) for one in (narrow, wide)), strict=True)
         for micros, seconds in pairs:
             for number, column in enumerate(micros.columns):
                 if not _agree(column, seconds.column(number)):
                     raise Terminal(
-                        f"backfill: {file.shown}: expected timestamps of the years -290308 to 294247, found others in"
-                        f" column {micros.schema.names[number]!r} (INT96), rows {row} to {row + len(micros) - 1};"
-                        " nothing was loaded: write the file without them"
+                        f"backfill: {file.display_name}: expected timestamps of the years -290308 to 294247, found"
+                        f" others in column {micros.schema.names[number]!r} (INT96), rows {row} to"
+                        f" {row + len(micros) - 1}; nothing was loaded: write the file without them"
                     )
             row += len(micros)
 

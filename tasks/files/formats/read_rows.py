@@ -6,30 +6,30 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from tasks.files.find import SourceFile
-from tasks.files.formats.blocks import Rows
+from tasks.files.formats.blocks import RowBlock
 from tasks.files.formats.csv import read_records
 from tasks.files.formats.ndjson import read_lines
 from tasks.files.formats.parquet import read_parquet
-from tasks.files.stored_bytes import Stored, unpacked
+from tasks.files.stored_bytes import StoredBytes, open_unpacked
 
-__all__ = ["Rows", "open_rows", "read_rows"]
+__all__ = ["RowBlock", "open_rows", "read_rows"]
 
 
-def read_rows(file: SourceFile, field: bytes = b"data") -> Iterator[Rows]:
+def read_rows(file: SourceFile, field: bytes = b"data") -> Iterator[RowBlock]:
     """The rows of `file` in order, in blocks of about 4 MiB or 65,536 rows, whichever is less.
 
     `field`: the field that holds a line of NDJSON. Raises `Terminal` for a file that cannot be read or is broken,
     `Transient` where its place may answer later.
     """
-    with closing(Stored(file, hashed=False)) as stored:
+    with closing(StoredBytes(file, hashed=False)) as stored:
         yield from open_rows(file, field, stored)[1]
 
 
-def open_rows(file: SourceFile, field: bytes, stored: Stored) -> tuple[tuple[bytes, ...], Iterator[Rows]]:
+def open_rows(file: SourceFile, field: bytes, stored: StoredBytes) -> tuple[tuple[bytes, ...], Iterator[RowBlock]]:
     """The keys of all rows, and the rows, which are `read_rows`. A text is read through `stored`, Parquet is not."""
     if file.format == "parquet":
         return read_parquet(file)
-    fill = unpacked(file, stored)
+    fill = open_unpacked(file, stored)
     if file.format == "ndjson":
-        return (field,), read_lines(fill, field, file.shown)
-    return read_records(fill, file.shown, file.delimiter)
+        return (field,), read_lines(fill, field, file.display_name)
+    return read_records(fill, file.display_name, file.delimiter)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from infra.errors.exceptions import Terminal
-from tasks.files.formats.blocks import Rows
+from tasks.files.formats.blocks import RowBlock
 from tasks.files.formats.json_brackets import signs_of
 from tasks.files.formats.read_buffer import ReadBuffer
 
@@ -26,7 +26,7 @@ _INNER = (b'"', b"}", b"]", b"")
 _LATIN1 = re.compile(rb"[A-Za-z][\xc0-\xff]")
 
 
-def check_encoding(window: ReadBuffer, shown: str) -> None:
+def check_encoding(window: ReadBuffer, display_name: str) -> None:
     """Raise `Terminal` if a text begins as UTF-16 or UTF-32 does."""
     head = bytes(window.buffer[: min(window.size, _UTF16_BYTES[-1])])
     found = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
@@ -35,12 +35,12 @@ def check_encoding(window: ReadBuffer, shown: str) -> None:
         found = "UTF-16LE" if all(even) and not any(odd) else "UTF-16BE" if all(odd) and not any(even) else None
     if found:
         raise Terminal(
-            f"backfill: {shown}: expected UTF-8, found {found}; nothing was loaded: convert the file (iconv -f {found}"
-            " -t UTF-8)"
+            f"backfill: {display_name}: expected UTF-8, found {found}; nothing was loaded: convert the file (iconv -f"
+            f" {found} -t UTF-8)"
         )
 
 
-def check_utf8(rows: Rows, shown: str) -> None:
+def check_utf8(rows: RowBlock, display_name: str) -> None:
     """Raise `Terminal` if rows have letters of Latin-1 or Windows-1252, and no UTF-8 beyond ASCII.
 
     Other bytes that are not UTF-8 are a matter of their rows: these go to quarantine.
@@ -58,9 +58,9 @@ def check_utf8(rows: Rows, shown: str) -> None:
                 suspect = row, found[0][1]
     if suspect is not None:
         raise Terminal(
-            f"backfill: {shown}, row {suspect[0]}: expected UTF-8, found a letter and the byte 0x{suspect[1]:02x} after"
-            " it, and no UTF-8 in the rows around: Latin-1 or Windows-1252; nothing was loaded: convert the file (iconv"
-            " -f WINDOWS-1252 -t UTF-8)"
+            f"backfill: {display_name}, row {suspect[0]}: expected UTF-8, found a letter and the byte"
+            f" 0x{suspect[1]:02x} after it, and no UTF-8 in the rows around: Latin-1 or Windows-1252; nothing was"
+            " loaded: convert the file (iconv -f WINDOWS-1252 -t UTF-8)"
         )
 
 
@@ -72,7 +72,7 @@ def _decodes(values: pa.Array) -> bool:
     return True
 
 
-def shape_of(window: ReadBuffer, shown: str) -> tuple[Shape, bool]:
+def shape_of(window: ReadBuffer, display_name: str) -> tuple[Shape, bool]:
     """How the documents in a text follow each other, and whether there may be more of it than the window has.
 
     `lines`: one in each line; also for what is no JSON: each line is judged for itself. `array`: they are the elements
@@ -82,12 +82,12 @@ def shape_of(window: ReadBuffer, shown: str) -> tuple[Shape, bool]:
     more = window.more()
     while more and not _is_enough(window):
         more = window.more()
-    check_encoding(window, shown)
+    check_encoding(window, display_name)
     text = bytes(window.buffer[: window.size])
     start = len(text) - len(text.lstrip())
     first, inner = text[start : start + 1], text[start + 1 :].lstrip()[:1]
     if first == _RECORD_SEPARATOR:
-        raise _refused(shown, "JSON text sequences of RFC 7464 (byte 0x1e before each)", "tr -d '\\036' < FILE")
+        raise _refused(display_name, "JSON text sequences of RFC 7464 (byte 0x1e before each)", "tr -d '\\036' < FILE")
     if first == b"[" and inner in (b"{", b"]"):
         return "array", more
     if first != b"{":
@@ -96,7 +96,7 @@ def shape_of(window: ReadBuffer, shown: str) -> tuple[Shape, bool]:
     signs = signs_of(np.frombuffer(line, np.uint8))
     ends = signs.at[signs.depth == 0]
     if len(ends):
-        _check_alone(line[int(ends[0]) + 1 :].strip(), shown)
+        _check_alone(line[int(ends[0]) + 1 :].strip(), display_name)
     elif ended and line.rstrip().endswith(_GOES_ON) and rest.lstrip()[:1] in _INNER:
         return "objects", more
     return "lines", more
@@ -110,16 +110,16 @@ def _is_enough(window: ReadBuffer) -> bool:
     return bool(ended and rest.strip())
 
 
-def _check_alone(rest: bytes, shown: str) -> None:
+def _check_alone(rest: bytes, display_name: str) -> None:
     """Raise `Terminal` if the first line has more than one document, of which each line of the file may have some."""
     if rest.startswith(b"{"):
-        raise _refused(shown, "several documents in the first line")
+        raise _refused(display_name, "several documents in the first line")
     if rest == b",":
-        raise _refused(shown, "a comma after the first document, and no array around it")
+        raise _refused(display_name, "a comma after the first document, and no array around it")
 
 
-def _refused(shown: str, found: str, how: str = "jq -c . FILE") -> Terminal:
+def _refused(display_name: str, found: str, how: str = "jq -c . FILE") -> Terminal:
     return Terminal(
-        f"backfill: {shown}: expected one JSON document in each line, an array of documents, or documents that begin on"
-        f" a line of their own, found {found}; nothing was loaded: convert the file ({how})"
+        f"backfill: {display_name}: expected one JSON document in each line, an array of documents, or documents that"
+        f" begin on a line of their own, found {found}; nothing was loaded: convert the file ({how})"
     )

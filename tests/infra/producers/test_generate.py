@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
-from infra.producers.broken import WAYS, Entry, broken
+from infra.producers.broken import DEFECTS, Entry, damaged
 from infra.producers.generate import GeneratedEntries, as_document, batches
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -118,11 +118,11 @@ def test_every_way_of_being_bad_occurs() -> None:
     assert set(faults) == {"fields", "ValueError", "JSONDecodeError", "UnicodeEncodeError", "UnicodeDecodeError", "NUL"}
 
 
-@pytest.mark.parametrize("way", range(len(WAYS)), ids=list(WAYS))
+@pytest.mark.parametrize("way", range(len(DEFECTS)), ids=list(DEFECTS))
 def test_each_way_breaks_an_entry_its_document_too_and_leaves_the_original(way: int) -> None:
     entry = _whole(1).entries[0]
     copy = dict(entry)
-    worse = broken(entry, way)
+    worse = damaged(entry, way)
     assert entry == copy
     assert _fault(entry) is None
     assert _fault(worse) is not None

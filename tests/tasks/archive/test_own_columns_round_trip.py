@@ -72,7 +72,7 @@ def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifes
     for file in manifest.files:
         source = SourceFile(root.files, root.path(file.path), file.path, "parquet", None)
         spool = Spool()
-        found = scan(source, replace(FLAT, own=own), spool)
+        found = scan(source, replace(FLAT, extra_columns=own), spool)
         reader = FileReader(
             "f", found.section, [IdRange(0, found.end)], BatchLimits(3, 1 << 20), found.mapping, ANY_TIME
         )

@@ -18,7 +18,7 @@ from tasks.backfill.chunk_map import ChunkMap
 from tasks.backfill.source import BackfillSource, leave_out_copies
 from tasks.base.addresses import IdRange
 from tasks.columns.decode import TimeWindow
-from tasks.files.file_reader import DAY_MS, address
+from tasks.files.file_reader import DAY_MS, row_address
 from tasks.files.scan import ScannedFile
 from tasks.files.spool import Spool, SpoolSection
 from tests.support.spooled import spooled_section
@@ -36,7 +36,7 @@ def no_reader(gaps: Sequence[IdRange], limits: Any) -> Any:
 def source(days: list[int], section: SpoolSection | None, ledger_name: str = "file:x") -> BackfillSource:
     """A file (or, without a section, a stream) of which nothing is loaded yet."""
     counted = {day: days.count(day) for day in set(days)}
-    end = max((address(day, row) for row, day in enumerate(days, 1)), default=0) + 1
+    end = max((row_address(day, row) for row, day in enumerate(days, 1)), default=0) + 1
     scanned: Any = section and ScannedFile(None, "", len(days), JSON, counted, section)  # type: ignore[arg-type]
     return BackfillSource(
         ledger_name, ledger_name, len(days), len(days), (IdRange(0, end),), counted, no_reader, file=scanned
@@ -45,7 +45,9 @@ def source(days: list[int], section: SpoolSection | None, ledger_name: str = "fi
 
 def inside(gaps: Sequence[IdRange], days: list[int]) -> list[int]:
     """The days of the rows that have their address in the gaps."""
-    return [day for row, day in enumerate(days, 1) if any(gap.start <= address(day, row) < gap.stop for gap in gaps)]
+    return [
+        day for row, day in enumerate(days, 1) if any(gap.start <= row_address(day, row) < gap.stop for gap in gaps)
+    ]
 
 
 def test_the_horizon_is_the_first_day_that_is_not_wholly_past() -> None:

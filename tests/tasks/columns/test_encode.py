@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.columns.decode import Events
-from tasks.columns.encode import encode, repeats
+from tasks.columns.encode import encode, find_repeats
 from tests.support.copied_rows import EARLIEST_US, LATEST_US, copy_rows, rows_held
 from tests.support.decoded_entries import decoded, decoded_json, document, flat
 from tests.support.servers import Servers
@@ -142,7 +142,7 @@ def first_of_each_key_naively(events: Events) -> dict[int, int]:
     best: dict[tuple[int, bytes], int] = {}
     keys = [(time, event_id.tobytes()) for time, event_id in zip(events.time.tolist(), events.event_id, strict=True)]
     for row, key in enumerate(keys):
-        if key not in best or events.order[row] < events.order[best[key]]:
+        if key not in best or events.stream_order[row] < events.stream_order[best[key]]:
             best[key] = row
     return {row: best[key] for row, key in enumerate(keys) if best[key] != row}
 
@@ -159,7 +159,7 @@ def test_rows_that_repeat_a_key_are_found_in_stream_order_with_the_first_of_that
     events = events_of([(time, event_id, str(i), "", None) for i, (time, event_id) in enumerate(keys)])
     random.shuffle(order := list(range(len(keys))))
     events = events.take(np.array(order, np.int64))  # groups of different shapes follow each other in a batch
-    found = repeats(events)
+    found = find_repeats(events)
     expected = first_of_each_key_naively(events)
     if not expected:
         assert found is None
@@ -167,7 +167,7 @@ def test_rows_that_repeat_a_key_are_found_in_stream_order_with_the_first_of_that
     assert found is not None
     later, first = found
     assert dict(zip(later.tolist(), first.tolist(), strict=True)) == expected
-    assert events.order[later].tolist() == sorted(events.order[later])
+    assert events.stream_order[later].tolist() == sorted(events.stream_order[later])
 
 
 def test_the_first_in_the_stream_is_kept_whatever_its_shape_and_layout() -> None:
@@ -176,7 +176,7 @@ def test_the_first_in_the_stream_is_kept_whatever_its_shape_and_layout() -> None
     copies = [flat(user_id="main"), [*flat(user_id="odd"), b"x", b""], [b"data", document(user_id="json")]]
     for first, *rest in permutations(copies):
         events = decoded([other, first, *rest])
-        found = repeats(events)
+        found = find_repeats(events)
         assert found is not None
         assert events.entry[found[0]].tolist() == [2, 3]
         assert events.entry[found[1]].tolist() == [1, 1]
@@ -185,6 +185,6 @@ def test_the_first_in_the_stream_is_kept_whatever_its_shape_and_layout() -> None
 def test_the_same_id_at_another_time_is_another_key() -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     events = decoded([flat(time=(start + timedelta(seconds=i % 3)).isoformat()) for i in range(6)])
-    found = repeats(events)
+    found = find_repeats(events)
     assert found is not None
     assert [rows.tolist() for rows in found] == [[3, 4, 5], [0, 1, 2]]

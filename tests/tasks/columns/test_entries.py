@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.columns.entries import EntryColumns, RawEntry, columns_of_page, concat_entries
+from tasks.columns.entries import EntryColumns, RawEntry, concat_entries, page_to_columns
 from tests.support.decoded_entries import entry
 
 FIELD = st.sampled_from([b"a", b"b", b"", b"\xff", "né".encode()])
@@ -33,7 +33,7 @@ def came(page: Sequence[RawEntry]) -> list[tuple[str, list[bytes]]]:
 
 def test_entries_of_one_shape_are_one_group_of_columns() -> None:
     page = page_of([[b"a", b"1", b"b", b"2"], [b"a", b"3", b"b", b"4"]])
-    (group,) = columns_of_page(page)
+    (group,) = page_to_columns(page)
     assert group.keys == (b"a", b"b")
     assert group.column(b"a").to_pylist() == [b"1", b"3"]
     assert group.column(b"b").to_pylist() == [b"2", b"4"]
@@ -45,7 +45,7 @@ def test_entries_of_one_shape_are_one_group_of_columns() -> None:
 def test_each_shape_that_many_entries_have_is_a_group_and_the_rest_is_one_more() -> None:
     many = [[b"a", b"1"], [b"b", b"2"]] * 20
     page = page_of([[b"x", b""], *many, [b"a", b"4", b"b", b"5"]])
-    one, two, odd = columns_of_page(page)
+    one, two, odd = page_to_columns(page)
     assert (one.keys, two.keys, odd.keys) == ((b"a",), (b"b",), None)
     assert (one.column(b"a").to_pylist(), two.column(b"b").to_pylist()) == ([b"1"] * 20, [b"2"] * 20)
     assert odd.column(b"a").to_pylist() == [None, b"4"]
@@ -55,27 +55,27 @@ def test_each_shape_that_many_entries_have_is_a_group_and_the_rest_is_one_more()
 
 def test_however_many_shapes_there_are_the_groups_are_few() -> None:
     page = page_of([[b"%d" % i, b""] for i in range(100)])
-    (odd,) = columns_of_page(page)
+    (odd,) = page_to_columns(page)
     assert raws([odd]) == came(page)
     shapes_of_ten = page_of([[b"%d" % (i % 10), b""] for i in range(100)])
-    assert len(columns_of_page(shapes_of_ten)) == 1
+    assert len(page_to_columns(shapes_of_ten)) == 1
     shapes_of_eight = page_of([[b"%d" % (i % 8), b""] for i in range(80)])
-    assert len(columns_of_page(shapes_of_eight)) == 8
+    assert len(page_to_columns(shapes_of_eight)) == 8
 
 
 def test_the_same_fields_in_another_order_are_the_same_fields() -> None:
     page = page_of([[b"a", b"1", b"b", b"2"], [b"b", b"4", b"a", b"3"]])
-    groups = columns_of_page(page)
+    groups = page_to_columns(page)
     assert [value for group in groups for value in group.column(b"a").to_pylist()] == [b"1", b"3"]
     assert raws(groups) == came(page)
 
 
 def test_of_a_repeated_field_the_last_value_counts_in_every_shape() -> None:
     twice = [b"a", b"old", b"b", b"x", b"a", b"new"]
-    (alone,) = columns_of_page(page_of([twice, twice]))
+    (alone,) = page_to_columns(page_of([twice, twice]))
     assert alone.column(b"a").to_pylist() == [b"new", b"new"]
     assert alone.documents() == [{b"a": b"new", b"b": b"x"}] * 2
-    _, odd = columns_of_page(page_of([*[[b"z", b""]] * 9, twice]))
+    _, odd = page_to_columns(page_of([*[[b"z", b""]] * 9, twice]))
     assert odd.keys is None
     assert odd.column(b"a").to_pylist() == [b"new"]
     assert odd.documents() == [{b"a": b"new", b"b": b"x"}]
@@ -83,7 +83,7 @@ def test_of_a_repeated_field_the_last_value_counts_in_every_shape() -> None:
 
 
 def test_empty_names_and_values_are_names_and_values() -> None:
-    (group,) = columns_of_page(page_of([[b"", b"", b"a", b""]]))
+    (group,) = page_to_columns(page_of([[b"", b"", b"a", b""]]))
     assert group.column(b"").to_pylist() == [b""]
     assert group.column(b"a").to_pylist() == [b""]
     assert group.raw(0) == ("1-0", [b"", b"", b"a", b""])
@@ -99,7 +99,7 @@ def test_fields_that_look_uniform_end_to_end_are_not_taken_for_entries_of_one_sh
             [b"b", b"8"],
         ]
     )
-    groups = columns_of_page(page)
+    groups = page_to_columns(page)
     assert raws(groups) == came(page)
     found = {i: v for g in groups for i, v in zip(g.ids.to_pylist(), g.column(b"a").to_pylist(), strict=True)}
     assert found == {b"1-0": b"1", b"2-0": b"5", b"3-0": b"7", b"4-0": None}
@@ -107,7 +107,7 @@ def test_fields_that_look_uniform_end_to_end_are_not_taken_for_entries_of_one_sh
 
 def test_values_that_equal_field_names_are_not_taken_for_them() -> None:
     page = page_of([[b"a", b"b", b"b", b"a"], [b"b", b"a", b"a", b"b"], [b"a", b"a", b"b", b"b"]])
-    groups = columns_of_page(page)
+    groups = page_to_columns(page)
     assert raws(groups) == came(page)
     found = {i: v for g in groups for i, v in zip(g.ids.to_pylist(), g.column(b"a").to_pylist(), strict=True)}
     assert found == {b"1-0": b"b", b"2-0": b"b", b"3-0": b"a"}
@@ -117,7 +117,7 @@ def test_values_that_equal_field_names_are_not_taken_for_them() -> None:
 @given(PAGE)
 def test_whatever_came_is_given_back_and_every_column_is_what_a_dict_says(fields: list[list[bytes]]) -> None:
     page = page_of(fields)
-    groups = columns_of_page(page)
+    groups = page_to_columns(page)
     assert raws(groups) == came(page)
     for key in (b"a", b"", b"\xff"):
         found = {i: v for g in groups for i, v in zip(g.ids.to_pylist(), g.column(key).to_pylist(), strict=True)}
@@ -131,7 +131,7 @@ def test_merged_pages_hold_every_entry_once_in_order_within_a_shape(pages: list[
     for fields in pages:
         raw_pages.append(page_of(fields, first))
         first += len(fields)
-    merged = concat_entries(columns_of_page(page) for page in raw_pages)
+    merged = concat_entries(page_to_columns(page) for page in raw_pages)
     assert raws(merged) == came([e for page in raw_pages for e in page])
     assert len({group.keys for group in merged}) == len(merged)
     for group in merged:

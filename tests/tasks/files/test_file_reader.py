@@ -20,8 +20,8 @@ from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.files import file_reader as module
 from tasks.files import spool as spool_module
-from tasks.files.file_reader import DAY_MS, FileReader, address, cut, rows_in
-from tasks.files.formats.blocks import Rows
+from tasks.files.file_reader import DAY_MS, FileReader, clip_ranges, count_rows, row_address
+from tasks.files.formats.blocks import RowBlock
 from tasks.files.spool import Spool, SpoolSection
 from tasks.streams.reader import BatchLimits
 from tests.support.spooled import spooled_section
@@ -78,10 +78,12 @@ def test_every_row_comes_once_in_the_order_of_day_and_row_whatever_the_sizes_gap
         closing(Spool()) as spool,
     ):
         section = spooled_section(spool, days, data.draw(st.integers(1, 30)))
-        everything = sorted(address(day, row) for row, day in enumerate(days, 1))
+        everything = sorted(row_address(day, row) for row, day in enumerate(days, 1))
         end = everything[-1] + 1
         # Edges at rows, just beside them, and at days: the holes of what another run has loaded.
-        near = [edge + step for edge in everything for step in (0, 1)] + [address(day, 0) for day in days_of([0, 3, 5])]
+        near = [edge + step for edge in everything for step in (0, 1)] + [
+            row_address(day, 0) for day in days_of([0, 3, 5])
+        ]
         edges = sorted({*data.draw(st.lists(st.sampled_from(near), max_size=8)), 0, end})
         spans = [IdRange(low, high) for low, high in pairwise(edges) if high <= end]
         gaps = [span for span in spans if data.draw(st.booleans())]
@@ -96,7 +98,7 @@ def test_every_row_comes_once_in_the_order_of_day_and_row_whatever_the_sizes_gap
         assert len(inside) <= limits.rows
         assert all(batch.ids.start <= one < batch.ids.stop for one in inside)
         for border in borders:
-            assert len({one >= address(border, 0) for one in inside}) <= 1
+            assert len({one >= row_address(border, 0) for one in inside}) <= 1
     # Together the slices are the gaps, each slice within one of them.
     at = 0
     for gap in gaps:
@@ -126,7 +128,7 @@ def test_the_halves_of_a_batch_are_its_rows_and_its_range(numbers: list[int]) ->
 def test_a_range_without_rows_is_a_batch_without_rows() -> None:
     with closing(Spool()) as spool:
         section = spooled_section(spool, days_of([1, 3]))
-        empty = IdRange(address(days_of([2])[0], 0), address(days_of([2])[0], 9))
+        empty = IdRange(row_address(days_of([2])[0], 0), row_address(days_of([2])[0], 9))
         (batch,) = batches(reader(section, [empty]))
     assert (batch.ids, batch.read, len(batch.rows)) == (empty, 0, 0)
 
@@ -135,10 +137,10 @@ def test_two_ranges_may_begin_in_one_piece() -> None:
     with closing(Spool()) as spool:
         section = spooled_section(spool, days_of([1] * 10))
         day = days_of([1])[0]
-        gaps = [IdRange(address(day, 3), address(day, 5)), IdRange(address(day, 8), address(day, 10))]
+        gaps = [IdRange(row_address(day, 3), row_address(day, 5)), IdRange(row_address(day, 8), row_address(day, 10))]
         assert len(section.pieces) == 1
         found = [addresses(batch) for batch in batches(reader(section, gaps))]
-    assert found == [[address(day, 3), address(day, 4)], [address(day, 8), address(day, 9)]]
+    assert found == [[row_address(day, 3), row_address(day, 4)], [row_address(day, 8), row_address(day, 9)]]
 
 
 def test_a_slice_has_so_many_days_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +156,7 @@ def test_fields_that_are_columns_stay_the_columns_that_they_are() -> None:
         keys = (b"time", b"event_id", b"event_type", b"user_id", b"properties")
         values = [b"2020-09-14T00:00:00Z", str(uuid.UUID(int=1)).encode(), b"t", b"u", None]
         columns = tuple(pa.array([value], pa.binary()) for value in values)
-        section.add(Rows(np.array([1]), keys, columns), np.array([FIRST_DAY]))
+        section.add(RowBlock(np.array([1]), keys, columns), np.array([FIRST_DAY]))
         section.seal()
         (batch,) = batches(FileReader("file:x", section, [IdRange(0, 1 << 120)], MUCH, FLAT, EVERY_TIME))
     entry_id, fields = batch.raw(0)
@@ -165,15 +167,20 @@ def test_fields_that_are_columns_stay_the_columns_that_they_are() -> None:
 
 def test_cut_leaves_what_lies_within() -> None:
     gaps = [IdRange(0, 10), IdRange(20, 30), IdRange(40, 50)]
-    assert cut(gaps, 5, 45) == (IdRange(5, 10), IdRange(20, 30), IdRange(40, 45))
-    assert cut(gaps, 10, 20) == ()
+    assert clip_ranges(gaps, 5, 45) == (IdRange(5, 10), IdRange(20, 30), IdRange(40, 45))
+    assert clip_ranges(gaps, 10, 20) == ()
 
 
 def test_the_rows_in_gaps_are_counted() -> None:
     day = days_of([1])[0]
     with closing(Spool()) as spool:
         section = spooled_section(spool, days_of([1, 2, 2] * 5))
-        assert rows_in(section, [IdRange(0, 1 << 120)]) == 15
-        assert rows_in(section, [IdRange(0, address(day, 5))]) == 2
-        assert rows_in(section, [IdRange(address(day, 2), address(day, 4)), IdRange(address(day, 7), 1 << 120)]) == 13
-        assert rows_in(section, []) == 0
+        assert count_rows(section, [IdRange(0, 1 << 120)]) == 15
+        assert count_rows(section, [IdRange(0, row_address(day, 5))]) == 2
+        assert (
+            count_rows(
+                section, [IdRange(row_address(day, 2), row_address(day, 4)), IdRange(row_address(day, 7), 1 << 120)]
+            )
+            == 13
+        )
+        assert count_rows(section, []) == 0

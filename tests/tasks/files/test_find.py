@@ -59,7 +59,7 @@ def in_memory() -> Iterator[str]:
 
 
 def below(source: str, base: str) -> list[str]:
-    return [file.shown.removeprefix(f"{base}/") for file in find_files(source)]
+    return [file.display_name.removeprefix(f"{base}/") for file in find_files(source)]
 
 
 GLOBS = {
@@ -99,7 +99,7 @@ def test_a_folder_stands_for_all_files_in_it_but_the_hidden_ones(folder: Path, i
 
 def test_a_relative_path_is_shown_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    assert [file.shown for file in find_files("a.ndjson")] == [f"{folder}/a.ndjson"]
+    assert [file.display_name for file in find_files("a.ndjson")] == [f"{folder}/a.ndjson"]
     assert below("*", str(folder)) == ALL
 
 

@@ -16,8 +16,8 @@ from infra.mapping import ColumnSource, Mapping
 from tasks.columns.decode import decode
 from tasks.columns.uuids import NAMESPACE
 from tasks.files.find import find_files
-from tasks.files.scan import as_group, fitted
-from tasks.files.verified_read import Reading
+from tasks.files.scan import fit_mapping, rows_to_entries
+from tasks.files.verified_read import VerifiedRead
 from tests.support.decoded_entries import ANY_TIME
 from tests.support.measurements import FORMATS, Measurement
 
@@ -69,9 +69,9 @@ def test_the_same_rows_are_the_same_events_in_every_format(tmp_path: Path, name:
 def events_of(path: Path) -> list[Event]:
     (file,) = find_files(str(path))
     found: list[Event] = []
-    for block in Reading(file, b"data"):
-        group = as_group(block)
-        events = decode([group], fitted(MAPPING, group.keys or ()), ANY_TIME)
+    for block in VerifiedRead(file, b"data"):
+        group = rows_to_entries(block)
+        events = decode([group], fit_mapping(MAPPING, group.keys or ()), ANY_TIME)
         assert not events.faults
         for i in range(len(events)):
             row = (events.event_type[i].as_py(), events.user_id[i].as_py(), json.loads(events.properties[i].as_py()))

@@ -17,8 +17,8 @@ from infra.errors.exceptions import Terminal
 from tasks.archive.manifest import archive_name, data_path
 from tasks.columns.entries import MALFORMED
 from tasks.files.find import find_files
-from tasks.files.partition import name_with, pairs_of, with_pairs
-from tasks.files.verified_read import Reading
+from tasks.files.partition import add_path_columns, content_name, parse_path_columns
+from tasks.files.verified_read import VerifiedRead
 from tasks.table.chunks import Chunk
 from tests.support.source_files import Fields, fields_of
 
@@ -36,7 +36,7 @@ PATHS = {
 
 @pytest.mark.parametrize("path", PATHS)
 def test_folders_with_a_name_and_a_value_are_columns(path: str) -> None:
-    assert pairs_of(path, path) == PATHS[path]
+    assert parse_path_columns(path, path) == PATHS[path]
 
 
 @pytest.mark.parametrize(
@@ -49,24 +49,24 @@ def test_folders_with_a_name_and_a_value_are_columns(path: str) -> None:
 )
 def test_a_path_that_says_nothing_certain_is_refused(path: str, message: str) -> None:
     with pytest.raises(Terminal, match=f"^backfill: x: expected {message}"):
-        pairs_of(path, "x")
+        parse_path_columns(path, "x")
 
 
 def test_a_file_of_our_archive_has_the_columns_of_the_table_and_no_others() -> None:
     for start in (datetime(2024, 1, 4, tzinfo=UTC), datetime(2024, 1, 4, 1, 2, 3, 45, tzinfo=UTC)):
         chunk = Chunk("_timescaledb_internal", "c", start, datetime(2024, 1, 5, tzinfo=UTC))
         path = data_path(date(2024, 1, 4), archive_name(chunk, f"{1 << 100:032x}"))
-        assert pairs_of(path, "x") == pairs_of(f"/archive/{path}", "x") == ()
-    assert pairs_of("/archive/events/day=2024-01-04/part-0.parquet", "x") == (("day", "2024-01-04"),)
+        assert parse_path_columns(path, "x") == parse_path_columns(f"/archive/{path}", "x") == ()
+    assert parse_path_columns("/archive/events/day=2024-01-04/part-0.parquet", "x") == (("day", "2024-01-04"),)
 
 
 def test_the_name_of_a_file_is_its_hash_and_with_columns_in_its_path_a_name_of_its_own() -> None:
     sha256 = hashlib.sha256(b"x").hexdigest()
-    assert name_with(sha256, ()) == sha256
-    names = [name_with(sha256, (("a", value), ("b", "1"))) for value in ("1", "2", "", None)]
+    assert content_name(sha256, ()) == sha256
+    names = [content_name(sha256, (("a", value), ("b", "1"))) for value in ("1", "2", "", None)]
     assert len({sha256, *names}) == 5
     assert all(len(name) == 64 for name in names)
-    assert name_with(sha256, (("b", "1"), ("a", "1"))) == names[0]
+    assert content_name(sha256, (("b", "1"), ("a", "1"))) == names[0]
 
 
 def loaded(folder: Path, name: str, data: bytes) -> list[Fields]:
@@ -78,8 +78,8 @@ def loaded(folder: Path, name: str, data: bytes) -> list[Fields]:
     document = b"data" if name.endswith("ndjson") else None
     return [
         fields
-        for rows in Reading(file)
-        for fields in fields_of([with_pairs(rows, file.pairs, document, file.shown)]).values()
+        for rows in VerifiedRead(file)
+        for fields in fields_of([add_path_columns(rows, file.path_columns, document, file.display_name)]).values()
     ]
 
 
@@ -164,8 +164,8 @@ def test_what_arrow_has_split_by_columns_is_read_as_it_was(
     ds.write_dataset(table, folder, format=form, partitioning=by)
     found = []
     for file in find_files(str(folder)):
-        for part in Reading(file):
-            found += fields_of([with_pairs(part, file.pairs, None, file.shown)]).values()
+        for part in VerifiedRead(file):
+            found += fields_of([add_path_columns(part, file.path_columns, None, file.display_name)]).values()
     expected = [
         {b"kind": kind.encode(), b"n": b"%d" % n} | ({} if month is None else {b"month": b"%d" % month})
         for kind, month, n in rows

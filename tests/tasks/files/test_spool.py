@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.files import spool as module
-from tasks.files.formats.blocks import Rows
+from tasks.files.formats.blocks import RowBlock
 from tasks.files.spool import Spool, SpoolSection
 
 VALUES = st.none() | st.binary(max_size=30)
 
 
-def rows_of(first: int, columns: list[list[bytes | None]]) -> Rows:
+def rows_of(first: int, columns: list[list[bytes | None]]) -> RowBlock:
     numbers = np.arange(first, first + len(columns[0]), dtype=np.int64)
     arrays = tuple(pa.array(column, pa.binary()) for column in columns)
-    return Rows(numbers, tuple(f"k{n}".encode() for n in range(len(columns))), arrays)
+    return RowBlock(numbers, tuple(f"k{n}".encode() for n in range(len(columns))), arrays)
 
 
 def content(section: SpoolSection) -> list[tuple[int, int, tuple[bytes | None, ...]]]:

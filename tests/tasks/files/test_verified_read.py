@@ -24,8 +24,8 @@ from tasks.columns.entries import MALFORMED
 from tasks.files.find import SourceFile, find_files
 from tasks.files.formats import parquet, read_buffer
 from tasks.files.formats.read_rows import read_rows
-from tasks.files.stored_bytes import Stored, unpacked
-from tasks.files.verified_read import Reading
+from tasks.files.stored_bytes import StoredBytes, open_unpacked
+from tasks.files.verified_read import VerifiedRead
 from tests.support.source_files import PACKED, as_nobody, fields_of, written
 
 DOCUMENTS = [{"id": i, "text": "ünï\n" * (i % 5)} for i in range(300)]
@@ -87,7 +87,7 @@ def test_all_formats_give_the_same_and_are_known_by_their_bytes(
     if name == "x.parquet":  # has empty texts
         expected = [{"id": str(d["id"]), "text": str(d["text"])} for d in DOCUMENTS]
     assert contents(tmp_path / (name + packing)) == expected
-    reading = Reading(file)
+    reading = VerifiedRead(file)
     assert reading.keys == {"x.ndjson": (b"data",), "x.csv": (b"id", b"text", MALFORMED)}.get(name, (b"id", b"text"))
     assert fields_of(reading) == fields_of(read_rows(file)) == fields_of(reading)
     assert (reading.size, reading.sha256) == (len(data), hashlib.sha256(data).hexdigest())
@@ -103,8 +103,8 @@ def test_packed_files_may_be_joined(parts: list[bytes], packing: str) -> None:
     (file,) = find_files(path)
     expected = b"".join(parts)
     buffer = bytearray(len(expected) + 1)
-    stored = Stored(file)
-    fill = unpacked(file, stored)
+    stored = StoredBytes(file)
+    fill = open_unpacked(file, stored)
     count = 0
     while more := fill(memoryview(buffer)[count:]):
         count += more
@@ -121,13 +121,13 @@ def test_a_url_is_read_like_a_path() -> None:
     with fsspec.open("memory://reading/x.ndjson.gz", "wb") as out:
         out.write(gzip.compress(NDJSON))
     (file,) = find_files("memory://reading/x.ndjson.gz")
-    reading = Reading(file)
+    reading = VerifiedRead(file)
     assert fields_of(reading) == LINES
     assert reading.size == len(gzip.compress(NDJSON))
     with fsspec.open("memory://reading/x.parquet", "wb") as out:
         out.write(as_parquet())
     (file,) = find_files("memory://reading/x.parquet")
-    assert len(fields_of(Reading(file))) == len(DOCUMENTS)
+    assert len(fields_of(VerifiedRead(file))) == len(DOCUMENTS)
 
 
 BROKEN = {
@@ -158,7 +158,7 @@ BROKEN = {
 def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
     data, message = BROKEN[name]
     file = written(tmp_path / name, data)
-    for read in (lambda: list(read_rows(file)), lambda: list(Reading(file))):
+    for read in (lambda: list(read_rows(file)), lambda: list(VerifiedRead(file))):
         with pytest.raises(Terminal, match=f"^backfill: {tmp_path}/{name}: {message}"):
             read()
 
@@ -178,7 +178,7 @@ def test_what_was_whole_before_a_break_has_been_given(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_said(open_folder: Path, name: str) -> None:
     file = written(open_folder / name, b"")
     (open_folder / name).chmod(0)
-    for read in (lambda: list(read_rows(file)), lambda: list(Reading(file))):
+    for read in (lambda: list(read_rows(file)), lambda: list(VerifiedRead(file))):
         with as_nobody(), pytest.raises(Terminal, match=f"{name}: expected a file that may be read, .*chmod"):
             read()
 
@@ -187,7 +187,7 @@ def test_a_file_that_may_not_be_read_is_said(open_folder: Path, name: str) -> No
 def test_a_file_that_is_gone_is_said(tmp_path: Path, name: str) -> None:
     file = written(tmp_path / name, b"")
     (tmp_path / name).unlink()
-    for read in (lambda: list(read_rows(file)), lambda: list(Reading(file))):
+    for read in (lambda: list(read_rows(file)), lambda: list(VerifiedRead(file))):
         with pytest.raises(
             Terminal, match=f"{name}: expected the file that was there, found none any more; put it back"
         ):
@@ -226,7 +226,7 @@ def test_a_file_that_changes_under_way_is_said(tmp_path: Path, name: str, harm: 
     noise = b"".join(b"%s\n" % os.urandom(40).hex().encode() for _ in range(5000))
     data = {"x.csv": b"x\n" + noise, "x.parquet": as_parquet(), "x.ndjson.gz": gzip.compress(noise)}.get(name, noise)
     file = written(path, data)
-    reading = Reading(file)
+    reading = VerifiedRead(file)
     blocks = iter(reading)
     next(blocks)
     harm(path)
@@ -237,7 +237,7 @@ def test_a_file_that_changes_under_way_is_said(tmp_path: Path, name: str, harm: 
 
 def test_a_file_that_changed_before_it_was_iterated_is_said(tmp_path: Path) -> None:
     file = written(tmp_path / "x.ndjson", NDJSON)
-    reading = Reading(file)
+    reading = VerifiedRead(file)
     grow(tmp_path / "x.ndjson")
     with pytest.raises(Terminal, match="found that it changed"):
         list(reading)
@@ -245,7 +245,7 @@ def test_a_file_that_changed_before_it_was_iterated_is_said(tmp_path: Path) -> N
 
 def test_a_file_that_is_removed_under_way_is_said(tmp_path: Path) -> None:
     file = written(tmp_path / "x.ndjson", NDJSON)
-    blocks = iter(Reading(file))
+    blocks = iter(VerifiedRead(file))
     next(blocks)
     (tmp_path / "x.ndjson").unlink()
     with pytest.raises(Terminal, match="found none any more"):

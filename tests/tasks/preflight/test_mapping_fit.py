@@ -83,7 +83,7 @@ def test_the_proposal_pasted_into_the_file_makes_events_of_all_entries(shape: st
     path.write_text(
         f'{line}\n[streams."other"]\nlayout = "flat"\ntime = "t"\nevent_id = "i"\nevent_type = "e"\nuser_id = "u"\n'
     )
-    mapping = load_mappings(path).of("my stream")
+    mapping = load_mappings(path).for_stream("my stream")
     assert mapping is not None
     assert check_mapping("my stream", mapping, groups_of(entries)) is not None
     events = decode(groups_of(entries), mapping, ANY_TIME)

@@ -12,7 +12,7 @@ from infra.errors.exceptions import AlreadyDrained, Terminal
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
-from tasks.columns.entries import columns_of_page
+from tasks.columns.entries import page_to_columns
 from tasks.table.insert import InsertRoute
 from tasks.table.load import LoadResult, load_batch, load_in_parts
 from tests.support.oracle import table_rows
@@ -30,7 +30,7 @@ def batch(start: int, stop: int, stream: str = STREAM) -> Batch:
         (b"%d-0" % n, [part for pair in event(n).items() for part in pair])  # names and values in turn
         for n in range(start, stop)
     ]
-    return Batch(stream, IdRange(start << 64, stop << 64), columns_of_page(page), None, EVER)
+    return Batch(stream, IdRange(start << 64, stop << 64), page_to_columns(page), None, EVER)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
 from tasks.files.formats import read_buffer
-from tasks.files.formats.blocks import Rows
+from tasks.files.formats.blocks import RowBlock
 from tasks.files.formats.ndjson import read_lines
 from tasks.files.formats.read_buffer import LONGEST_BYTES
 from tests.support.source_files import block_sizes, fields_of, fill_from
@@ -72,7 +72,7 @@ def test_what_is_no_utf8_and_no_json_goes_through() -> None:
 
 
 def test_a_block_has_no_more_rows_than_it_may() -> None:
-    blocks: list[Rows] = list(read_lines(fill_from(b"x\n" * 200_000), b"f", "x"))
+    blocks: list[RowBlock] = list(read_lines(fill_from(b"x\n" * 200_000), b"f", "x"))
     assert [len(rows) for rows in blocks] == [65_536, 65_536, 65_536, 3_392]
     assert [int(rows.row[0]) for rows in blocks] == [1, 65_537, 131_073, 196_609]
 
