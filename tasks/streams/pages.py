@@ -41,6 +41,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
@@ -52,7 +53,6 @@ from tasks.columns.entries import EntryColumns, RawEntry, page_to_columns
 from tasks.streams.continuity import why_not_continued
 from tasks.streams.tail import Tail, inspect_stream
 
-_MAX_PAGE_BYTES = 256 << 20
 _PAGE_SHRINK = 8  # a page above that limit is requested again with so many times fewer entries
 
 
@@ -88,13 +88,40 @@ class AbsenceRecord:
         return self._event.is_set()
 
 
+@dataclass(frozen=True)
+class PageLimits:
+    """The size of pages. `first_entries`: of the first page, when the size of the entries is not known yet.
+
+    `entries`, `bytes`: the aim for later pages. XRANGE limits entries, not bytes, so the number of entries requested
+    follows the size of the last ones. `max_bytes`: a larger page is requested again with fewer entries.
+    """
+
+    first_entries: int
+    entries: int
+    bytes: int
+    max_bytes: int
+
+
+# While Redis answers an XRANGE it serves nobody else, and a reply consists of Python objects until it becomes columns.
+# Both call for small pages. An Arrow column holds at most 2 GiB.
+PAGE_LIMITS = PageLimits(first_entries=10, entries=250, bytes=1 << 20, max_bytes=256 << 20)
+
+
 class Pages:
     """Reads ranges of a stream that was planned with `tail`, page by page; see the module's docstring.
 
     A `fetch` that fails leaves the position unchanged. `absence`: records whether the stream was away.
     """
 
-    def __init__(self, client: redis.Redis, stream: str, tail: Tail, absence: AbsenceRecord | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        stream: str,
+        tail: Tail,
+        absence: AbsenceRecord | None = None,
+        limits: PageLimits = PAGE_LIMITS,
+    ) -> None:
+        self._max_bytes = limits.max_bytes
         self._client = client
         self._stream = stream
         self._tail = tail
@@ -104,14 +131,13 @@ class Pages:
     def fetch(self, start: int, stop: int, count: int) -> tuple[list[EntryColumns], int]:
         """At most `count` entries from `start` to before `stop`, as columns, and the id at which to continue.
 
-        A page that turns out too large is requested again with fewer entries: an Arrow column holds at most 2 GiB.
         Raises `StreamAway` if the stream does not exist or is another one, `redis.RedisError`.
         """
         while True:
             with _collector_paused():
                 page = self._linked(start, stop, count) or self._proven(start, stop, count)
                 groups = page_to_columns(page) if page else []
-            if count == 1 or sum(group.nbytes for group in groups) <= _MAX_PAGE_BYTES:
+            if count == 1 or sum(group.nbytes for group in groups) <= self._max_bytes:
                 self._link = page[-1] if page else None
                 return groups, parse_id(page[-1][0]) + 1 if len(page) == count else stop
             count = max(1, count // _PAGE_SHRINK)

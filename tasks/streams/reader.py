@@ -15,14 +15,9 @@ from tasks.base.step import step
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import EntryColumns, concat_entries
-from tasks.streams.pages import AbsenceRecord, Pages
+from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, PageLimits, Pages
 from tasks.streams.tail import Tail
 
-# While Redis answers an XRANGE it serves nobody else, and a reply consists of Python objects until it becomes columns.
-# Both call for small pages. XRANGE limits entries, not bytes, so the page size follows the size of the last entries.
-_PAGE_ENTRIES = 250
-_PAGE_BYTES = 1 << 20
-_FIRST_PAGE_ENTRIES = 10  # the size of the entries is not known yet
 _PAGE_GROWTH = 8  # at most, from one page to the next
 
 
@@ -54,8 +49,9 @@ class Reader:
         max_events: int | None = None,
         ledger_name: str | None = None,
         absence: AbsenceRecord | None = None,
+        page_limits: PageLimits = PAGE_LIMITS,
     ) -> None:
-        self._pages = Pages(client, stream, tail, absence)
+        self._pages = Pages(client, stream, tail, absence, page_limits)
         self.stream = stream
         self._ledger_name = ledger_name or stream
         self._gaps = list(gaps)
@@ -63,7 +59,8 @@ class Reader:
         self._mapping = mapping
         self._window = window
         self._remaining = max_events
-        self._page = _FIRST_PAGE_ENTRIES
+        self._page_limits = page_limits
+        self._page = page_limits.first_entries
 
     def read(self) -> Batch | None:
         """The next batch, or None at the end.
@@ -113,14 +110,14 @@ class Reader:
     def _adapt(self, groups: Sequence[EntryColumns]) -> tuple[int, int]:
         """Choose the size of the next page by this one. Returns the entries of this page, and their bytes."""
         entries, nbytes = sum(map(len, groups)), sum(group.nbytes for group in groups)
-        self._page = next_page(self._page, entries, nbytes)
+        self._page = next_page(self._page_limits, self._page, entries, nbytes)
         return entries, nbytes
 
 
-def next_page(page: int, entries: int, nbytes: int) -> int:
+def next_page(limits: PageLimits, page: int, entries: int, nbytes: int) -> int:
     """How many entries to request after a page of `page` requested entries, of which `entries` came with `nbytes`."""
-    fitting = entries * _PAGE_BYTES // max(1, nbytes)
-    return max(1, min(_PAGE_ENTRIES, fitting, page * _PAGE_GROWTH))
+    fitting = entries * limits.bytes // max(1, nbytes)
+    return max(1, min(limits.entries, fitting, page * _PAGE_GROWTH))
 
 
 class BatchReader(Protocol):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import pytest
 import redis
 
-import tasks.streams.reader
 from infra.connections.clients import redis_client as connect
 from infra.settings import Settings
 from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
-from tasks.streams.pages import AbsenceRecord, StreamAway
+from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, StreamAway
 from tasks.streams.reader import BatchLimits, Reader
 from tasks.streams.tail import read_tail
 from tests.support.interrupted import OTHER_DB, Interrupted
@@ -23,6 +23,7 @@ from tests.support.stream_entries import FIRST_MS, add_entries
 
 ALWAYS = TimeWindow(-(2**62), 2**62)
 ENTRIES = 45
+SMALL_PAGES = replace(PAGE_LIMITS, first_entries=5, entries=7)
 Harm = Callable[[redis.Redis, str], None]
 Read = dict[bytes, list[bytes]]  # fields by id
 
@@ -35,10 +36,8 @@ def control(redis_client: redis.Redis, configure: Callable[..., Settings]) -> It
 
 
 @pytest.fixture
-def reading(configure: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    """The reader's own client, with small pages."""
-    monkeypatch.setattr(tasks.streams.reader, "_FIRST_PAGE_ENTRIES", 5)
-    monkeypatch.setattr(tasks.streams.reader, "_PAGE_ENTRIES", 7)
+def reading(configure: Callable[..., Settings]) -> Iterator[redis.Redis]:
+    """The reader's own client."""
     with connect(configure()) as client:
         yield client
 
@@ -158,7 +157,7 @@ def commands_of(client: redis.Redis, stream: str) -> int:
     """How many commands the reader sends if nothing happens."""
     tail = read_tail(client, stream)
     watch = Interrupted(client, -1, -2, lambda: None, lambda: None)
-    reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS)
+    reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, page_limits=SMALL_PAGES)
     assert read_all(reader, 1)[1]
     return watch.sent
 
@@ -177,7 +176,9 @@ def test_away_between_any_two_commands_no_range_is_returned_that_was_not_read(
     for at, until in combinations(range(1, commands + 3), 2):
         with connect(configure()) as client:
             play = Interrupted(client, at, until, getattr(copies, harm), getattr(copies, undo))
-            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS)
+            reader = Reader(
+                client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, page_limits=SMALL_PAGES
+            )
             batches, whole = read_all(reader, attempts=100)
             play.finish()
         covered = {entry: truth[entry] for entry in truth if any(within(entry, batch.ids) for batch in batches)}
@@ -198,7 +199,17 @@ def test_away_for_good_nothing_is_returned_from_then_on(
         with connect(configure()) as client:
             play = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
             absence = AbsenceRecord()
-            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, absence=absence)
+            reader = Reader(
+                client,
+                stream,
+                [ALL],
+                tail,
+                BatchLimits(20, 1 << 20),
+                None,
+                ALWAYS,
+                absence=absence,
+                page_limits=SMALL_PAGES,
+            )
             batches, whole = read_all(reader, attempts=3)
             play.finish()
         assert not whole, f"harm before command {at}"
@@ -223,7 +234,9 @@ def test_what_is_really_deleted_meanwhile_is_no_obstacle(
     for at in range(1, commands + 1):
         with connect(configure()) as client:
             play = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
-            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS)
+            reader = Reader(
+                client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, page_limits=SMALL_PAGES
+            )
             batches, whole = read_all(reader, attempts=1)
             play.finish()
         assert whole, f"harm before command {at}"

@@ -1,18 +1,19 @@
-"""Pages of a stream: none is so large that its columns could not hold it, and none skips an entry."""
+"""Pages of a stream: none is too large for the columns of Arrow, and none skips an entry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import redis
 
-import tasks.streams.pages
 from infra.connections.clients import redis_client as connect
 from infra.settings import Settings
 from tasks.base.addresses import IdRange
 from tasks.columns.decode import TimeWindow
-from tasks.streams.reader import BatchLimits, Reader
+from tasks.streams.pages import PAGE_LIMITS
+from tasks.streams.reader import BatchLimits, Reader, next_page
 from tasks.streams.tail import read_tail
 from tests.support.stream_entries import event
 
@@ -21,18 +22,36 @@ ALWAYS = TimeWindow(-(2**62), 2**62)
 
 
 @pytest.mark.parametrize("largest_page", [1, 50_000, 300_000])
-def test_a_page_of_documents_that_are_suddenly_large_is_asked_for_again_with_fewer(
+def test_a_page_that_is_too_large_is_requested_again_with_fewer_entries_and_nothing_is_skipped(
     largest_page: int, redis_client: redis.Redis, stream: str, configure: Callable[..., Settings],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(tasks.streams.pages, "_MAX_PAGE_BYTES", largest_page)
+    limits = replace(PAGE_LIMITS, max_bytes=largest_page)
     sizes = [10] * 300 + [100_000] * 20 + [10] * 300
     for n, size in enumerate(sizes):
         redis_client.xadd(stream, event(n, user_id="x" * size), id=f"{n + 1}-0")  # type: ignore[arg-type]
     with connect(configure()) as client:
-        reader = Reader(client, stream, [ALL], read_tail(client, stream), BatchLimits(250, 1 << 20), None, ALWAYS)
+        tail = read_tail(client, stream)
+        reader = Reader(client, stream, [ALL], tail, BatchLimits(250, 1 << 20), None, ALWAYS, page_limits=limits)
         batches = list(iter(reader.read, None))
     ids = [batch.raw(i)[0] for batch in batches for i in range(batch.read)]
     assert ids == [f"{n + 1}-0" for n in range(len(sizes))]
     assert [batch.ids.start for batch in batches[1:]] == [batch.ids.stop for batch in batches[:-1]]
     assert (batches[0].ids.start, batches[-1].ids.stop) == (ALL.start, ALL.stop)
+
+
+@pytest.mark.parametrize(
+    ("page", "entries", "nbytes", "expected"),
+    [
+        (10, 10, 100, 80),  # small entries: eight times as many
+        (100, 100, 1_000, 250),  # never more than 250
+        (250, 250, 250 * 4_096, 250),
+        (250, 250, 2 << 20, 125),  # as many as fit into 1 MiB
+        (250, 250, 250 << 20, 1),
+        (250, 1, 5 << 20, 1),  # larger than a page: one by one
+        (10, 3, 0, 80),  # entries without fields
+    ],
+)
+def test_the_next_page_has_as_many_entries_as_fit_at_the_size_of_the_last_ones(
+    page: int, entries: int, nbytes: int, expected: int
+) -> None:
+    assert next_page(PAGE_LIMITS, page, entries, nbytes) == expected
