@@ -65,10 +65,10 @@ def redrive(
         warnings = preflight_clocks(clients)
         done: list[RedriveResult] = []
         chosen = select(clients, selection)
-        emit(Started("quarantine", sum(len(portion.entries) for portion in chosen)))
-        for portion in chosen:
-            done.append(replay_entries(clients, portion, mapping_of, set or {}, run, new_chunks))
-            emit(Advanced("quarantine", len(portion.entries)))
+        emit(Started("quarantine", sum(len(batch.entries) for batch in chosen)))
+        for batch in chosen:
+            done.append(replay_entries(clients, batch, mapping_of, set or {}, run, new_chunks))
+            emit(Advanced("quarantine", len(batch.entries)))
         if done:
             report_redrive(done)
     counts = ("tried", "inserted", "duplicates", "still_bad")

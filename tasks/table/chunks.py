@@ -1,4 +1,4 @@
-"""Chunks: the tables that a hypertable is made of, each with the times of a range."""
+"""Chunks: the tables that make up a hypertable, each with the rows of a time range."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.table import events_name, on_events
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk of `events`: its table, and the times from `range_start` to before `range_end`, the only ones in it."""
+    """A chunk of `events`: its table, which holds the rows with times from `range_start` to before `range_end`."""
 
     schema: str
     table: str
@@ -33,7 +33,7 @@ _CHUNKS = """
 
 
 def chunks(connection: psycopg.Connection) -> dict[Chunk, datetime]:
-    """When each chunk of `events` was made: by the first row that came for it. The oldest times first.
+    """The chunks of `events`, the oldest times first, and when each was created (by the first row for it).
 
     Raises `psycopg.Error`.
     """
@@ -43,9 +43,9 @@ def chunks(connection: psycopg.Connection) -> dict[Chunk, datetime]:
 def count(
     connection: psycopg.Connection, chunk: Chunk, since: datetime | None = None, until: datetime | None = None
 ) -> int:
-    """The rows of one chunk, from the time `since` on and before `until`. Raises `psycopg.Error`."""
+    """The number of rows of a chunk, from the time `since` to before `until`. Raises `psycopg.Error`."""
     table = sql.Identifier(chunk.schema, chunk.table)
-    # Only where it is asked for: without a condition the columnstore counts without looking into a batch.
+    # No condition unless it is needed: without one the columnstore counts rows without decompressing them.
     conditions = [sql.SQL("time >= {}").format(since)] * (since is not None)
     conditions += [sql.SQL("time < {}").format(until)] * (until is not None)
     where = sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
@@ -65,30 +65,30 @@ _OPEN: LiteralString = """
 
 
 def open_chunks(connection: psycopg.Connection, times: Sequence[int]) -> None:
-    """Make the chunks that are to have events of these times (microseconds since 1970), where they are not there yet.
+    """Create the chunks for events of these times (microseconds since 1970), unless they exist.
 
-    Who makes one locks the hypertable until the end of the transaction: a load would keep all others that make one
-    waiting. There is no call for it on all editions, so a row goes in, and out again before anybody has seen it; where
-    triggers of the user's would see it, nothing is done. Raises `psycopg.Error`, with nothing done.
+    Creating a chunk locks the hypertable until the end of the transaction, so a load that did it would block all other
+    loads that create one. Not all editions have a function for it. So this inserts a row and deletes it again before
+    anybody can see it; if a user's trigger would see it, nothing is done. Raises `psycopg.Error`, with nothing done.
     """
     if not times:
         return
     opening = on_events(_OPEN, name=sql.Literal(events_name()), time=sql.SQL(timestamptz_sql("us")))
     with connection.transaction():
         for chunk, event_id in connection.execute(opening, [list(times)]).fetchall():
-            # By the chunk: a DELETE from the hypertable would wait for all chunks that somebody compresses.
+            # From the chunk: a DELETE from the hypertable would wait for every chunk that is being compressed.
             gone = connection.execute(f"DELETE FROM {chunk} WHERE event_id = %s", [event_id]).rowcount  # noqa: S608
-            if gone != 1:  # by a trigger of the user's: the row must not stay, and the chunk is not worth an error
+            if gone != 1:  # a user's trigger kept it: the row must not stay, and the chunk is not worth an error
                 raise psycopg.Rollback
 
 
 def days_of(chunk: Chunk) -> Iterator[tuple[datetime, datetime]]:
-    """The range of a chunk, a day (UTC) at a time, the first and the last as far as they lie in it."""
+    """The days (UTC) of a chunk as time ranges. The first and the last are cut to the range of the chunk."""
     start = chunk.range_start
     while start < chunk.range_end:
         try:
             midnight = datetime.combine(start.astimezone(UTC).date(), time(), UTC) + timedelta(days=1)
-        except OverflowError:  # the last day there is
+        except OverflowError:  # the last day that Python can represent
             midnight = chunk.range_end
         stop = min(midnight, chunk.range_end)
         yield start, stop

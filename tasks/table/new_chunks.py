@@ -1,4 +1,4 @@
-"""How many chunks one run may make: a few entries with times all over the years must not become a table each."""
+"""Limits the chunks that one run may create: entries with times spread over years must not create a table each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import RefusedTimes
 
-# In microseconds since 1970: a chunk may begin or end at a time that Python has no datetime for.
+# In microseconds since 1970: a chunk may begin or end at a time that no Python datetime can represent.
 _LAYOUT = fill_in(
     """
     SELECT {interval}, {now},
@@ -32,15 +32,15 @@ _LAYOUT = fill_in(
     end=micros_sql("c.range_end"),
 )
 
-# The chunks around the present are made in any case and not counted: so many before that of now, and the one after it.
+# Chunks around the present are always allowed and not counted: the current one, so many before it, and the next one.
 _RECENT = 4
-_HOUR_US = 3_600_000_000  # a batch names one time of each hour
+_HOUR_US = 3_600_000_000  # `Batch.moments` has one time of each hour
 
 
 class NewChunkLimit:
-    """The chunks that one run may make, those nearest to the present first. Its loads share it.
+    """The chunks that one run may create, those nearest to the present first. All loads of the run share one.
 
-    The server is asked only when a batch has times outside the chunks seen last: once for such a batch.
+    The server is queried only for a batch with times outside the known chunks, and once for such a batch.
     """
 
     def __init__(self, most: int) -> None:
@@ -53,7 +53,7 @@ class NewChunkLimit:
         self._counted = 0
 
     def admit(self, connection: psycopg.Connection, batch: Batch) -> None:
-        """Leave out of `batch` the events whose chunks would be too many. Again for the same batch: the same ones.
+        """Exclude from `batch` the events that need one chunk too many. Repeatable: the decision for a chunk stays.
 
         Raises `psycopg.Error` with nothing changed.
         """
@@ -62,7 +62,7 @@ class NewChunkLimit:
         with self._lock:
             if not self._outside(self._times(batch)).any():
                 return
-            now = self._look(connection)
+            now = self._read_chunks(connection)
             times = self._times(batch)
             wanted = {int(n) for n in np.unique(times[self._outside(times)] // self._interval)}
             for number in sorted(wanted - self._refused, key=lambda n: abs(n - now)):
@@ -77,35 +77,35 @@ class NewChunkLimit:
             batch.leave_out(RefusedTimes(self._closed, self._reason))
 
     def warnings(self) -> list[str]:
-        """What a person should know when the run has ended."""
+        """What to tell the user at the end of the run."""
         if not self._refused:
             return []
         return [
-            f"entries with times in {len(self._refused)} new chunks wait in quarantine: one run makes at most"
-            f" {self._most} (SPILLWAY_MAX_NEW_CHUNKS), the nearest to the present first; look at their times (spillway"
-            " quarantine list --field time); if they are right: spillway quarantine redrive --field time --yes"
+            f"entries with times in {len(self._refused)} new chunks wait in quarantine: one run creates at most"
+            f" {self._most} (SPILLWAY_MAX_NEW_CHUNKS), those nearest to the present first; check their times: spillway"
+            " quarantine list --field time; if they are right: spillway quarantine redrive --field time --yes"
         ]
 
     @property
     def _reason(self) -> str:
         return (
-            f"one run makes at most {self._most} new chunks (SPILLWAY_MAX_NEW_CHUNKS), and this time needs another"
+            f"one run creates at most {self._most} new chunks (SPILLWAY_MAX_NEW_CHUNKS), and this time needs another"
             " one; if it is right: spillway quarantine redrive --yes"
         )
 
-    def _look(self, connection: psycopg.Connection) -> int:
-        """Look at the chunks as they are now; the number of that of the present."""
+    def _read_chunks(self, connection: psycopg.Connection) -> int:
+        """Read the chunks as they are now. Returns the number of the current one."""
         row = connection.execute(_LAYOUT, [events_name()]).fetchone()
         assert row is not None  # preflight has seen the hypertable
         interval, now, lows, highs = row
-        there = [n for n, low in enumerate(lows) if low is not None]
+        existing = [n for n, low in enumerate(lows) if low is not None]
         self._interval = max(1, interval)
-        self._lows = np.array([lows[n] for n in there], np.int64)
-        self._highs = np.array([highs[n] for n in there], np.int64)
+        self._lows = np.array([lows[n] for n in existing], np.int64)
+        self._highs = np.array([highs[n] for n in existing], np.int64)
         return int(now) // self._interval
 
     def _times(self, batch: Batch) -> NDArray[np.int64]:
-        """Times that show every chunk which the batch needs: few, unless chunks begin within an hour."""
+        """Times that reveal every chunk that the batch needs. Few, unless a chunk may begin within an hour."""
         return batch.times if self._interval % _HOUR_US else batch.moments
 
     def _no_chunk(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -115,10 +115,10 @@ class NewChunkLimit:
         return (at < 0) | (times >= self._highs[at])
 
     def _outside(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which times lie in no chunk that is there or is to be made by this run."""
+        """Which times have no chunk, neither an existing one nor one that this run may create."""
         return self._no_chunk(times) & ~np.isin(times // self._interval, list(self._admitted))
 
     def _closed(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which times lie in no chunk that is there, and in one that this run may not make."""
+        """Which times have no chunk, and need one that this run may not create."""
         with self._lock:
             return self._no_chunk(times) & np.isin(times // self._interval, list(self._refused))

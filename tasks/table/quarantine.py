@@ -1,4 +1,4 @@
-"""Keep every entry that cannot become a row: as it came, with the field at fault and the reason. And look at them."""
+"""The quarantine keeps every entry that cannot become a row: as it came, with the field at fault and the reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEEP = """
 
 
 def quarantine_entries(connection: psycopg.Connection, batch: Batch, faults: Sequence[Fault]) -> None:
-    """Insert the entries at fault into the quarantine, in the caller's transaction."""
+    """Insert the entries with faults into the quarantine, in the caller's transaction. Raises `psycopg.Error`."""
     if not faults:
         return
     rows = []
@@ -34,21 +34,21 @@ def quarantine_entries(connection: psycopg.Connection, batch: Batch, faults: Seq
 
 
 def kind(fault: Fault) -> str:
-    """`conflict` or `refused`."""
+    """The kind of a fault in the quarantine: `conflict` or `refused`."""
     return "conflict" if fault.conflict else "refused"
 
 
 def storable(text: str) -> str:
-    """`text` without what a text column cannot hold, and a reason may quote: NUL, lone surrogates."""
+    """`text` with escapes for what a text column cannot hold: NUL and lone surrogates, which a reason may quote."""
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which entries of the quarantine are meant. `streams` (or paths of files) and `entries` empty, `kind` and `field`
-    None: all of them.
+    """Selects entries of the quarantine: those that match all given criteria.
 
-    `waiting`: only those that were neither redriven nor discarded.
+    `streams`: names of streams or paths of files. `entries`: entry ids. `waiting`: only entries that were neither
+    redriven nor discarded. An empty tuple or None matches all.
     """
 
     streams: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Selection:
     waiting: bool = True
 
     def condition(self) -> tuple[sql.Composed, Mapping[str, Any]]:
-        """A condition on `q` (quarantine) and `s` (streams), and its parameters."""
+        """A SQL condition on `q` (the quarantine) and `s` (the streams), and its parameters."""
         parts = [sql.SQL("true")]
         if self.streams:
             of_files = "s.id IN (SELECT stream FROM spillway.files WHERE path = ANY(%(streams)s))"
@@ -77,9 +77,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class QuarantinedEntry:
-    """An entry in the quarantine. `fields`: names and values in turn; `replayed`: the same as edited for a redrive.
+    """An entry in the quarantine. `fields`: names and values in turn. `replayed`: the same, as edited for a redrive.
 
-    `path`: of a row of a file, where that was; its number is the second part of `entry_id`.
+    `path`: the file, for a row of a file; the row's number is then the second part of `entry_id`.
     """
 
     stream: str
@@ -100,7 +100,7 @@ _SOURCE = sql.SQL("FROM spillway.quarantine AS q JOIN spillway.streams AS s ON s
 
 
 def list_entries(connection: psycopg.Connection, selection: Selection, limit: int) -> list[QuarantinedEntry]:
-    """The selected entries, the newest first, `limit` at most."""
+    """At most `limit` of the selected entries, the newest first. Raises `psycopg.Error`."""
     condition, values = selection.condition()
     query = sql.SQL("""
         SELECT s.name AS stream, q.entry_id, q.kind,
@@ -114,7 +114,7 @@ def list_entries(connection: psycopg.Connection, selection: Selection, limit: in
 
 
 def count_entries(connection: psycopg.Connection, selection: Selection) -> int:
-    """How many entries are selected."""
+    """How many entries are selected. Raises `psycopg.Error`."""
     condition, values = selection.condition()
     query = sql.SQL("SELECT count(*) {source} {condition}").format(source=_SOURCE, condition=condition)
     row = connection.execute(query, values).fetchone()
@@ -124,7 +124,7 @@ def count_entries(connection: psycopg.Connection, selection: Selection) -> int:
 
 
 def discard_entries(connection: psycopg.Connection, selection: Selection, by: str) -> int:
-    """Mark the selected entries that wait as discarded by `by`; they stay on record. Returns how many."""
+    """Mark the selected waiting entries as discarded by `by`, and return how many. They stay on record."""
     condition, values = selection.condition()
     query = sql.SQL("""
         UPDATE spillway.quarantine AS q SET outcome = 'discarded', resolved_by = %(by)s, resolved_at = now()

@@ -1,4 +1,4 @@
-"""Replay entries of the quarantine, each once: into the table, or back with the reason of today."""
+"""Replays entries of the quarantine, each once: into the table, or back with the present reason."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tasks.table.quarantine import Selection, kind, storable
 
 # The mapping of a stream or file, by its name in the ledger; None for the two known layouts.
 FindMapping = Callable[[psycopg.Connection, str], infra.mapping.Mapping | None]
-# The largest replay of one transaction; an entry is never split.
-_ENTRIES, _BYTES = 1_000, 8 << 20
+# The limits of one transaction. A single entry may exceed the bytes.
+_MAX_ENTRIES, _MAX_BYTES = 1_000, 8 << 20
 
 _WAITING = """
     SELECT s.name, q.entry_id, pg_column_size(q.fields)
       FROM spillway.quarantine AS q JOIN spillway.streams AS s ON s.id = q.stream
      WHERE {condition}
      ORDER BY s.name, split_part(q.entry_id, '-', 1)::numeric, split_part(q.entry_id, '-', 2)::numeric"""
-# Locked: of two redrives of an entry the second waits, and then finds it redriven.
+# Locks the entries: of two simultaneous redrives the second one waits, and then finds them redriven.
 _TAKE = fill_in("""
     SELECT q.entry_id, q.fields FROM spillway.quarantine AS q
      WHERE q.stream = {stream_id}
@@ -48,7 +48,7 @@ _STILL_BAD = fill_in("""
 
 @dataclass(frozen=True)
 class ReplayBatch:
-    """Entries of one stream that are replayed in one transaction."""
+    """Entries of one stream, by their ids, that are replayed in one transaction."""
 
     stream: str
     entries: tuple[str, ...]
@@ -56,7 +56,7 @@ class ReplayBatch:
 
 @dataclass(frozen=True)
 class RedriveResult:
-    """What became of the entries of a portion: tried = inserted + duplicates + still_bad."""
+    """What happened to the entries of a `ReplayBatch`: tried = inserted + duplicates + still_bad."""
 
     stream: str
     tried: int
@@ -66,14 +66,14 @@ class RedriveResult:
 
 
 def replay_batches(connection: psycopg.Connection, selection: Selection) -> list[ReplayBatch]:
-    """The selected entries that wait, in the order of their streams, cut into portions."""
+    """The selected entries in batches, ordered by stream and id. Raises `psycopg.Error`."""
     condition, values = selection.condition()
     query = sql.SQL(_WAITING).format(condition=condition)
     found: list[ReplayBatch] = []
     entries: list[str] = []
     size, of = 0, ""
     for stream, entry, nbytes in connection.execute(query, values):
-        if entries and (stream != of or len(entries) == _ENTRIES or size + nbytes > _BYTES):
+        if entries and (stream != of or len(entries) == _MAX_ENTRIES or size + nbytes > _MAX_BYTES):
             found.append(ReplayBatch(of, tuple(entries)))
             entries, size = [], 0
         entries.append(entry)
@@ -84,7 +84,10 @@ def replay_batches(connection: psycopg.Connection, selection: Selection) -> list
 
 
 def edit_fields(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[bytes]:
-    """`fields` (names and values in turn) with the changed ones set: the last of a repeated name, or a new one."""
+    """`fields` (names and values in turn) with `changes` applied; new names are appended.
+
+    Of a repeated name the last value changes, which is the one that counts.
+    """
     result = list(fields)
     for name, value in changes.items():
         at = next((i for i in range(len(result) - 2, -1, -2) if result[i] == name.encode()), None)
@@ -96,18 +99,18 @@ def edit_fields(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[byt
 
 
 def replay(
-    connection: psycopg.Connection, portion: ReplayBatch, mapping: infra.mapping.Mapping | None, window: TimeWindow,
+    connection: psycopg.Connection, waiting: ReplayBatch, mapping: infra.mapping.Mapping | None, window: TimeWindow,
     changes: Mapping[str, str], run: str, new_chunks: NewChunkLimit | None = None,
 ) -> RedriveResult:  # fmt: skip
-    """Replay what still waits of `portion`, whole, or nothing of it. Raises `psycopg.Error` with nothing done."""
+    """Replay the entries of a batch that still wait, in one transaction. Raises `psycopg.Error` with nothing done."""
     with connection.transaction():
-        key = {"stream": portion.stream, "entries": list(portion.entries), "run": run}
+        key = {"stream": waiting.stream, "entries": list(waiting.entries), "run": run}
         taken = sorted(connection.execute(_TAKE, key).fetchall(), key=lambda row: parse_id(row[0]))
         if not taken:
-            return RedriveResult(portion.stream, 0, 0, 0, 0)
+            return RedriveResult(waiting.stream, 0, 0, 0, 0)
         page = [(entry.encode(), edit_fields(fields, changes)) for entry, fields in taken]
         ids = IdRange(parse_id(page[0][0]), parse_id(page[-1][0]) + 1)
-        batch = Batch(portion.stream, ids, page_to_columns(page), mapping, window)
+        batch = Batch(waiting.stream, ids, page_to_columns(page), mapping, window)
         if new_chunks is not None:
             new_chunks.admit(connection, batch)
         outcome = insert(connection, batch, InsertRoute.MERGE)
@@ -126,7 +129,7 @@ def replay(
                     for e, f in faults.items()
                 ],
             )
-        return RedriveResult(portion.stream, len(taken), outcome.inserted, outcome.duplicates, len(faults))
+        return RedriveResult(waiting.stream, len(taken), outcome.inserted, outcome.duplicates, len(faults))
 
 
 @step("select")
@@ -138,20 +141,20 @@ def select(clients: Clients, selection: Selection) -> list[ReplayBatch]:
 
 @step("replay")
 def replay_entries(
-    clients: Clients, portion: ReplayBatch, find_mapping: FindMapping, changes: Mapping[str, str], run: str,
+    clients: Clients, waiting: ReplayBatch, find_mapping: FindMapping, changes: Mapping[str, str], run: str,
     new_chunks: NewChunkLimit | None = None,
 ) -> RedriveResult:  # fmt: skip
-    """`replay`, as a task. `new_chunks` bounds the chunks that it may make; None: as many as it needs."""
+    """`replay`, as a task. `new_chunks`: limits the chunks that it may create; None means no limit."""
     window = TimeWindow.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
-    doing = f"redrive {portion.stream} {portion.entries[0]}..{portion.entries[-1]}"
+    doing = f"redrive {waiting.stream} {waiting.entries[0]}..{waiting.entries[-1]}"
     with clients.translate_errors(doing), clients.postgres() as connection:
-        mapping = find_mapping(connection, portion.stream)
-        return replay(connection, portion, mapping, window, changes, run, new_chunks)
+        mapping = find_mapping(connection, waiting.stream)
+        return replay(connection, waiting, mapping, window, changes, run, new_chunks)
 
 
 @step("report")
 def report_redrive(done: list[RedriveResult]) -> None:
-    """Publish what a redrive did as the Prefect table artifact `redrive`, one row a stream."""
+    """Publish the results as the Prefect table artifact `redrive`, one row per stream."""
     names = ("tried", "inserted", "duplicates", "still_bad")
     streams = dict.fromkeys(part.stream for part in done)
     rows = [

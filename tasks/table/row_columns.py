@@ -1,4 +1,4 @@
-"""The columns that the rows of a batch bring, as statements name them in `events` and in the temporary table."""
+"""The columns that the rows of a batch have, as statements name them in `events` and in the staging table."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ _DIFFERS: LiteralString = " WHEN {row} IS DISTINCT FROM {there} THEN {name}"
 
 @dataclass(frozen=True)
 class RowColumns:
-    """Ours, and `own`: columns of the user's own, which only rows of an archive bring.
+    """Spillway's columns and `own`, the user's own columns, which only rows of an archive have.
 
-    In the temporary table these have names of ours, so that none can collide with another column of it.
+    In the staging table the user's columns are numbered (`own_1`, …), so that their names collide with nothing.
     """
 
     own: tuple[str, ...] = ()
 
     @property
     def listed(self) -> sql.Composed:
-        """The names in the user's table."""
+        """The names in `events`, as a list in SQL."""
         return sql.SQL(", ").join([_OURS, *map(sql.Identifier, self.own)])
 
     @property
     def staged(self) -> sql.Composed:
-        """The names in the temporary table, in the same order."""
+        """The names in the staging table, in the same order."""
         return sql.SQL(", ").join([_OURS, *map(sql.Identifier, self._staged_own)])
 
     @property
     def named_as_staged(self) -> sql.Composed:
-        """Those of the user's table, with the names in the temporary one."""
+        """A SELECT list from `events`, with the names of the staging table."""
         pairs = zip(self.own, self._staged_own, strict=True)
         own = [sql.SQL("{} AS {}").format(sql.Identifier(name), sql.Identifier(staged)) for name, staged in pairs]
         return sql.SQL(", ").join([_OURS, *own])
 
     @property
     def copy_format(self) -> sql.SQL:
-        """As `tasks.columns.encode.encode` writes such rows."""
+        """The COPY format in which `tasks.columns.encode.encode` writes such rows."""
         return sql.SQL("TEXT" if self.own else "BINARY")
 
     @property
     def names(self) -> dict[str, str]:
-        """By its name in the temporary table, the name of each column."""
+        """The name of each column in `events`, by its name in the staging table."""
         return dict(zip(COLUMNS, COLUMNS, strict=True)) | dict(zip(self._staged_own, self.own, strict=True))
 
     def own_differs(self, row: LiteralString, there: LiteralString, staged: bool = True) -> sql.Composed:
-        """The branches of a CASE, in a statement that has parameters, that give the name of the first column of the
-        user's own in which a row is another than the row `there`. `staged`: the first one is in the temporary table.
+        """CASE branches that give the first of the user's own columns in which `row` differs from the row `there`.
 
-        By their text: not every type can be compared.
+        For a statement with parameters. `staged`: `row` is in the staging table. Values are compared as text, since not
+        every type has an equality operator.
         """
         parts = []
         for name, number in zip(self.own, self._staged_own, strict=True):
@@ -74,7 +74,7 @@ class RowColumns:
 
 
 def existing_columns(connection: psycopg.Connection, own: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the user's columns that the table still has, and that the server does not generate."""
+    """The columns among `own` that `events` still has and that the server does not generate."""
     found = {name for (name,) in connection.execute(_PRESENT, [events_name(), list(own)])} if own else set()
     return tuple(name for name in own if name in found)
 

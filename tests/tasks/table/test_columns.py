@@ -55,9 +55,9 @@ def test_reconciliation_finds_what_is_missing_and_puts_it_back(database: psycopg
 def test_an_entry_is_redriven(database: psycopg.Connection) -> None:
     entries = [event(1), event(2, time="never"), event(3)]
     assert load(database, entries) == (2, 0, 1)
-    (portion,) = replay_batches(database, Selection())
+    (waiting,) = replay_batches(database, Selection())
     when = event(2)[b"time"].decode()
-    done = replay(database, portion, None, ANY_TIME, {"time": when}, "test")
+    done = replay(database, waiting, None, ANY_TIME, {"time": when}, "test")
     assert (done.tried, done.inserted, done.still_bad) == (1, 1, 0)
     assert table_rows(database) == flat_rows([event(1), event(2), event(3)])
 

@@ -133,8 +133,8 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_no
     alter(RULES[rule].sql)
     entries = [event(1), event(2, user_id=SECRET), event(3)]
     load(database, entries)
-    (portion,) = replay_batches(database, Selection())
-    still = replay(database, portion, None, ANY_TIME, {}, "test")
+    (waiting,) = replay_batches(database, Selection())
+    still = replay(database, waiting, None, ANY_TIME, {}, "test")
     assert (still.tried, still.inserted, still.still_bad) == (1, 0, 1)
     database.execute("DELETE FROM spillway.quarantine")
     found = compare(database, batch_of(entries), repair=True)
@@ -143,8 +143,8 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_no
     assert SECRET not in repr(finding)
     load(database, [entries[1]], first=30)
     alter("DROP TRIGGER IF EXISTS on_events ON events; ALTER TABLE events DROP CONSTRAINT IF EXISTS no_secret")
-    (portion,) = replay_batches(database, Selection())
-    done = replay(database, portion, None, ANY_TIME, {}, "test")
+    (waiting,) = replay_batches(database, Selection())
+    done = replay(database, waiting, None, ANY_TIME, {}, "test")
     assert (done.tried, done.inserted, done.still_bad) == (1, 1, 0)
     assert table_rows(database) == flat_rows(entries)
 
