@@ -21,7 +21,7 @@ def parse_version(text: str) -> Version:
     return Version(numbers[0] if numbers else "0")
 
 
-def unfit_redis(version: str, mode: str = "standalone") -> str | None:
+def unsupported_redis(version: str, mode: str = "standalone") -> str | None:
     """Why Spillway cannot work with a Redis of this version and `redis_mode` (INFO), with the next step; else None."""
     if mode == "sentinel":
         return "it is a Sentinel, expected the Redis that it watches; point SPILLWAY_REDIS_URL at the primary"
@@ -36,7 +36,7 @@ def unfit_redis(version: str, mode: str = "standalone") -> str | None:
     return None
 
 
-def unfit_database(version_num: int, timescaledb: str | None) -> str | None:
+def unsupported_database(version_num: int, timescaledb: str | None) -> str | None:
     """Why Spillway cannot work with a PostgreSQL of this `server_version_num` and TimescaleDB (None: not installed),
     with the next step; else None."""
     if version_num < MIN_POSTGRES * 10_000:

@@ -12,7 +12,7 @@ import redis
 from redis import Redis
 
 from infra.connections.group_name import group_name
-from infra.connections.redis_client import UnfitServer, open_redis
+from infra.connections.redis_client import UnsupportedServer, open_redis
 from infra.connections.session import Session, open_session
 from infra.errors.classify import is_transient
 from infra.errors.exceptions import Terminal, Transient, WrongUse
@@ -36,7 +36,7 @@ def redis_client(settings: Settings) -> redis.Redis:
         client = open_redis(settings.redis, settings.redis_timeout, settings.connect_timeout)
     except ValueError as error:
         raise WrongUse(f"SPILLWAY_REDIS_URL: {error}") from None
-    except UnfitServer as error:
+    except UnsupportedServer as error:
         raise Terminal(f"Redis at {host_of(settings.redis)}: {error}") from None
     # The reply stays as hiredis returns it: converting it to pairs and dicts would cost as much as reading it.
     client.set_response_callback("XRANGE", lambda reply, **_: reply)
@@ -131,7 +131,7 @@ def _translate_errors(doing: str, clients: Clients) -> Iterator[None]:
         postgres = isinstance(error, psycopg.Error)
         config = clients.settings
         server = f"PostgreSQL at {host_of(config.database)}" if postgres else f"Redis at {host_of(config.redis)}"
-        if isinstance(error, UnfitServer):
+        if isinstance(error, UnsupportedServer):
             raise Terminal(f"{doing}: {server}: {one_line(error)}") from error
         kind = Transient if is_transient(error) else Terminal
         # A logged exception comes with its cause, and that with the server's detail: «Failing row contains (…)».

@@ -15,25 +15,25 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from infra.urls import read_redis_url
-from infra.versions import unfit_redis
+from infra.versions import unsupported_redis
 
 _FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 
-class UnfitServer(exceptions.RedisError):
+class UnsupportedServer(exceptions.RedisError):
     """A server that Spillway cannot work with. Its text ends with the next step."""
 
 
 def open_redis(url: str, timeout: float, connect_timeout: float) -> redis.Redis:
     """A client that returns bytes and tries each command once: steps are retried, not commands. Timeouts in seconds.
 
-    It connects at its first command, which raises `UnfitServer` for a node of a Cluster, a Sentinel or an old version.
-    Raises `UnreadableUrl` for an invalid URL, and `UnfitServer` for a TLS file that does not exist.
+    It connects at its first command, which raises `UnsupportedServer` for a node of a Cluster, a Sentinel or an old
+    version. Raises `UnreadableUrl` for an invalid URL, and `UnsupportedServer` for a TLS file that does not exist.
     """
     found = read_redis_url(url)
     for name in _FILE_OPTIONS:
         if name in found.options and not Path(found.options[name]).exists():
-            raise UnfitServer(f"the {name} of SPILLWAY_REDIS_URL does not exist; name a file on this machine")
+            raise UnsupportedServer(f"the {name} of SPILLWAY_REDIS_URL does not exist; name a file on this machine")
     options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout} | found.options
     if found.socket:
         kind: Any = redis.UnixDomainSocketConnection
@@ -64,7 +64,7 @@ class _TlsConnection(redis.SSLConnection):
             wrapped = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
         except TimeoutError:
             if _answers_without_tls(self.host, self.port):
-                raise UnfitServer(
+                raise UnsupportedServer(
                     "this port does not speak TLS; write redis:// in SPILLWAY_REDIS_URL, or name the TLS port"
                 ) from None
             raise
@@ -109,12 +109,12 @@ def _connect(connection: Any) -> None:
             raise exceptions.ConnectionError(str(alert)) from alert
         raise
     except exceptions.ResponseError:  # a node of a Cluster refuses SELECT; that it is one is the better reason
-        _refuse_unfit(connection)
+        _refuse_unsupported(connection)
         raise
-    _refuse_unfit(connection)
+    _refuse_unsupported(connection)
 
 
-def _refuse_unfit(connection: Any) -> None:
+def _refuse_unsupported(connection: Any) -> None:
     connection.send_command("INFO", "server", check_health=False)
     try:
         reply = connection.read_response()
@@ -122,5 +122,5 @@ def _refuse_unfit(connection: Any) -> None:
         return  # a producer may lack the right; the preflight of a drain checks what it needs
     found = dict(line.partition(":")[::2] for line in reply.decode(errors="replace").split("\r\n") if ":" in line)
     version, mode = found.get("redis_version"), found.get("redis_mode", "standalone")
-    if version is not None and (unfit := unfit_redis(version, mode)):
-        raise UnfitServer(unfit)
+    if version is not None and (reason := unsupported_redis(version, mode)):
+        raise UnsupportedServer(reason)

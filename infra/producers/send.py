@@ -13,7 +13,7 @@ import redis
 from redis import exceptions
 
 from infra.connections.clients import redis_client
-from infra.connections.redis_client import UnfitServer
+from infra.connections.redis_client import UnsupportedServer
 from infra.errors.classify import is_transient, redis_code, tls_fault
 from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.errors.next_steps import next_step
@@ -174,7 +174,7 @@ def _translate_errors(client: redis.Redis, stream: str, under_way: _UnderWay) ->
 def _refusal(error: exceptions.RedisError, client: redis.Redis, stream: str, under_way: _UnderWay) -> SpillwayError:
     at = client.connection_pool.connection_kwargs
     server = at.get("path") or f"{at.get('host', 'localhost')}:{at.get('port', 6379)}"
-    if isinstance(error, UnfitServer):
+    if isinstance(error, UnsupportedServer):
         return Terminal(f"send to {stream}: Redis at {server}: {one_line(error)}")
     sent = f"{under_way.sent:,} entries were sent"
     if under_way.unsure:

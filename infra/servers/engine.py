@@ -19,8 +19,8 @@ SERVICES: tuple[Service, ...] = ("timescaledb", "redis")
 StopMode = Literal["fast", "immediate", "kill"]
 
 # healthy: it answers. running: its process exists but does not answer (yet). stopped: no process exists, or nothing
-# answers. refuses us: it rejects the connection. unfit: Spillway cannot work with this server.
-State = Literal["healthy", "running", "stopped", "refuses us", "unfit"]
+# answers. access denied: it rejects the connection. unsupported: Spillway cannot work with this server.
+State = Literal["healthy", "running", "stopped", "access denied", "unsupported"]
 
 
 @dataclass(frozen=True)

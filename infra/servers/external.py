@@ -10,7 +10,7 @@ import redis
 from psycopg import pq
 
 from infra.connections.clients import postgres_connection
-from infra.connections.redis_client import UnfitServer
+from infra.connections.redis_client import UnsupportedServer
 from infra.errors.classify import is_transient
 from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.errors.redact import one_line
@@ -86,7 +86,7 @@ class ExternalEngine(Engine):
             try:
                 found.append(ServiceStatus(service, "healthy", port, self._version(service), "external"))
             except SpillwayError as error:
-                state: State = "unfit" if isinstance(error, _Unfit) else "refuses us"
+                state: State = "unsupported" if isinstance(error, _Unsupported) else "access denied"
                 state = "stopped" if isinstance(error, Transient) else state
                 found.append(ServiceStatus(service, state, port, "", "external", note=str(error)))
         return found
@@ -111,8 +111,8 @@ class ExternalEngine(Engine):
 
     def _refusal_of(self, service: Service, error: Exception) -> SpillwayError:
         server = f"{service} at {self._where(service)}"
-        if isinstance(error, _UNFIT):
-            return _Unfit(f"{server}: {one_line(error)}")
+        if isinstance(error, _UNSUPPORTED):
+            return _Unsupported(f"{server}: {one_line(error)}")
         if is_transient(error):
             return Transient(f"{server} does not accept the connection: {one_line(error)}; check that it runs there")
         return Terminal(f"{server} does not accept the connection: {one_line(error)}; fix {_VARIABLE[service]}")
@@ -127,11 +127,11 @@ class ExternalEngine(Engine):
         return host_of(self.settings.redis if service == "redis" else self.settings.database)
 
 
-class _Unfit(Terminal):
+class _Unsupported(Terminal):
     """Spillway cannot work with this server."""
 
 
-_UNFIT = (UnfitServer, probe.UnfitDatabase)
+_UNSUPPORTED = (UnsupportedServer, probe.UnsupportedDatabase)
 
 
 def libpq_variables(url: str) -> dict[str, str]:

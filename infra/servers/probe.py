@@ -14,14 +14,14 @@ from infra.connections.session import open_session
 from infra.errors.classify import is_transient
 from infra.errors.redact import one_line
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
-from infra.versions import unfit_database
+from infra.versions import unsupported_database
 
 PROBE_TIMEOUT = 3  # seconds for one answer
 START_LIMIT = 120  # seconds within which a started server must answer: a crash recovery or a large AOF takes long
 PAUSE = 0.1  # seconds between two attempts
 
 
-class UnfitDatabase(psycopg.Error):
+class UnsupportedDatabase(psycopg.Error):
     """A database server that Spillway cannot work with. Its text ends with the next step."""
 
 
@@ -38,7 +38,7 @@ def local_database(port: int, database: str = DATABASE) -> str:
 def redis_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
     """The version of the Redis at `url`.
 
-    Raises redis-py's errors, also while it is loading its data, and `UnfitServer` if Spillway cannot work with it.
+    Raises redis-py's errors, also while it is loading its data, and `UnsupportedServer`.
     """
     client = open_redis(url, timeout, timeout)
     try:
@@ -51,7 +51,7 @@ def redis_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
 def database_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
     """The versions at `url` as `PostgreSQL x, TimescaleDB y`; without the latter if it is not installed.
 
-    Raises psycopg's errors, `Terminal` if the encoding is not UTF8, and `UnfitDatabase` for an old version.
+    Raises psycopg's errors, `Terminal` if the encoding is not UTF8, and `UnsupportedDatabase` for an old version.
     """
     with closing(open_session(url, connect_timeout=timeout)) as connection:
         row = connection.execute(
@@ -60,8 +60,8 @@ def database_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
         ).fetchone()
     assert row is not None
     version, number, timescale = row
-    if unfit := unfit_database(number, timescale):
-        raise UnfitDatabase(unfit)
+    if reason := unsupported_database(number, timescale):
+        raise UnsupportedDatabase(reason)
     return f"PostgreSQL {version.split()[0]}" + (f", TimescaleDB {timescale}" if timescale else "")
 
 

@@ -11,7 +11,7 @@ import redis
 from infra.errors.exceptions import Terminal
 from infra.schema.schema_version import check_schema
 from infra.timescaledb import check_catalog
-from infra.versions import unfit_database
+from infra.versions import unsupported_database
 from tasks.preflight.clocks import Clock, clock, compare_clocks
 
 _SERVER = """
@@ -32,8 +32,8 @@ def check_servers(client: redis.Redis | None, connection: psycopg.Connection) ->
     assert row is not None  # a SELECT without FROM has one row
     postgres, timescale, now = row
     clocks.insert(0, clock("PostgreSQL", now, asked, time.time()))
-    if unfit := unfit_database(postgres, timescale):
-        raise Terminal(f"the database: {unfit}")
+    if reason := unsupported_database(postgres, timescale):
+        raise Terminal(f"the database: {reason}")
     if timescale is None:
         raise Terminal("the database has no TimescaleDB extension; nothing was read or written; run `spillway schema`")
     check_schema(connection)

@@ -1,4 +1,4 @@
-"""Redis as people run it: a socket, users, a replica, and what is said of a server that refuses us."""
+"""Redis as people run it: a socket, users, a replica, and what is said of a server that access denied."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_a_unix_socket_a_user_and_a_database_number_work_in_every_client(tmp_pat
 
 
 @pytest.mark.parametrize("user", ["default", "ann"])
-def test_status_distinguishes_a_server_that_refuses_us_from_one_that_is_away(tmp_path: Path, user: str) -> None:
+def test_status_distinguishes_a_server_that_denies_access_from_one_that_is_down(tmp_path: Path, user: str) -> None:
     with redis_port(tmp_path) as port, redis.Redis(port=port) as client:
         client.acl_setuser("ann", enabled=True, passwords=["+right"], commands=["+@all"])
         client.config_set("requirepass", "right")
         client.auth("right")
         url = f"redis://{user}:wrong-word@127.0.0.1:{port}/0"
         found = ExternalEngine(settings_of(url, database_url="postgresql://127.0.0.1:1/d")).status()
-        assert [one.state for one in found] == ["stopped", "refuses us"]
+        assert [one.state for one in found] == ["stopped", "access denied"]
         assert "fix SPILLWAY_REDIS_URL" in found[1].note
         assert "wrong-word" not in found[1].note
         client.config_set("requirepass", "")
@@ -55,7 +55,7 @@ def test_status_says_the_same_of_a_database(servers: Servers) -> None:
     url = re.sub("//[^@]*@", "//analytics_user:not-the-word@", servers.settings.database)
     found = ExternalEngine(servers.settings.model_copy(update={"database_url": Settings(
         database_url=url, _env_file=None).database_url})).status()  # fmt: skip
-    assert [one.state for one in found] == ["refuses us", "healthy"]
+    assert [one.state for one in found] == ["access denied", "healthy"]
     assert "not-the-word" not in found[0].note
 
 

@@ -14,10 +14,10 @@ import pytest
 import redis
 
 from infra.connections.clients import Clients
-from infra.connections.redis_client import UnfitServer, open_redis
+from infra.connections.redis_client import UnsupportedServer, open_redis
 from infra.errors.exceptions import Terminal
 from infra.servers.external import ExternalEngine
-from infra.versions import unfit_database, unfit_redis
+from infra.versions import unsupported_database, unsupported_redis
 from tasks.preflight.server_versions import check_servers
 from tasks.streams.tail import find_streams
 from tests.support.instances import free_port
@@ -112,8 +112,8 @@ def test_a_replica_is_drained_with_a_warning(tmp_path: Path, database: psycopg.C
 @pytest.mark.parametrize(
     ("version", "fits"), [("6.2.14", False), ("7.0.15", True), ("8.2.1", True), ("7.2.4", True), ("10.0.0", True)]
 )
-def test_a_redis_before_7_is_unfit(version: str, fits: bool) -> None:
-    assert (unfit_redis(version) is None) is fits
+def test_a_redis_before_7_is_not_supported(version: str, fits: bool) -> None:
+    assert (unsupported_redis(version) is None) is fits
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_a_redis_before_7_is_unfit(version: str, fits: bool) -> None:
         (180000, "2.29.2-dev", True), (150000, None, True),
     ],
 )  # fmt: skip
-def test_a_database_that_is_too_old_is_unfit(postgres: int, timescale: str | None, fits: bool) -> None:
-    assert (unfit_database(postgres, timescale) is None) is fits
+def test_a_database_that_is_too_old_is_not_supported(postgres: int, timescale: str | None, fits: bool) -> None:
+    assert (unsupported_database(postgres, timescale) is None) is fits
 
 
 _OLD = """
@@ -148,14 +148,14 @@ def test_up_and_status_do_not_call_a_redis_6_healthy(servers: Servers) -> None:
         time.sleep(0.5)
         url = f"redis://127.0.0.1:{port}/0"
         with (
-            pytest.raises(UnfitServer, match=r"version 6\.2\.14, expected 7\.0 or later"),
+            pytest.raises(UnsupportedServer, match=r"version 6\.2\.14, expected 7\.0 or later"),
             open_redis(url, 5, 5) as old,
         ):
             old.ping()
         external = ExternalEngine(settings_of(url, database_url=servers.settings.database))
         with pytest.raises(Terminal, match=r"expected 7\.0 or later"):
             external.up()
-        assert external.status()[1].state == "unfit"
+        assert external.status()[1].state == "unsupported"
     finally:
         process.kill()
         process.wait()
