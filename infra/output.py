@@ -20,12 +20,12 @@ Color = Literal["red", "yellow", "dim"]
 
 _WIDE = 300  # columns of a table that goes into a pipe or a file: rows are not wrapped there
 _errors = Console(stderr=True, soft_wrap=True, highlight=False)
-_results = Console(soft_wrap=True, highlight=False)
+RESULTS = Console(soft_wrap=True, highlight=False)  # standard output
 
 
 def result(text: str) -> None:
     """Print a line of the result."""
-    _results.print(Text(printable(text)))
+    RESULTS.print(Text(printable(text)))
 
 
 def print_json(value: Any, indent: bool = False) -> None:
@@ -52,7 +52,7 @@ def error(text: str) -> None:
 
 
 def labelled(label: str, text: str, color: Color, console: Console | None = None) -> None:
-    """Print a text after a colored label, such as `attention: …`. `console`: one that shows bars at the same time."""
+    """Print a text after a colored label, such as `attention: …`. Standard error, unless `console` is given."""
     line = Text.assemble((f"{label}:", color), " ", printable(text))
     (console or _errors).print(line, soft_wrap=True, highlight=False)
 
@@ -83,7 +83,7 @@ def print_table(
     if total is not None:
         table.add_section()
         table.add_row(*map(_cell, total))
-    Console(width=None if _results.is_terminal else _WIDE, highlight=False).print(table)
+    Console(width=None if RESULTS.is_terminal else _WIDE, highlight=False).print(table)
 
 
 def moment(time: datetime | None) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from flows.cli.options import DryRun, Json
 from flows.environment import set_prefect_defaults
-from infra.output import labelled, print_json, print_table, result, warn
+from infra.output import RESULTS, labelled, print_json, print_table, result
 
 app = typer.Typer()
 
@@ -46,6 +46,6 @@ def _print(report: dict[str, Any]) -> None:
     for line in report["summary"]:
         result(line)
     for warning in report["warnings"]:
-        warn(warning)
+        labelled("warning", warning, "yellow", RESULTS)
     for violation in report["violations"]:
-        labelled("violation", violation, "red")
+        labelled("violation", violation, "red", RESULTS)
