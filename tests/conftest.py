@@ -1,7 +1,7 @@
-"""Real servers for every test: started once a session, emptied before each test that asks for them.
+"""Real servers for the tests: started once a session, emptied before each test that uses them.
 
-Which TimescaleDB: `SPILLWAY_TEST_ENGINE` (docker, system or debian; the first that can work if unset), or servers that
-run already: `SPILLWAY_TEST_REDIS_URL` and `SPILLWAY_TEST_DATABASE_URL` (they are emptied!).
+`SPILLWAY_TEST_ENGINE` chooses the TimescaleDB: docker, system or debian; by default the first that works here. With
+`SPILLWAY_TEST_REDIS_URL` and `SPILLWAY_TEST_DATABASE_URL` the tests use servers that already run, and EMPTY them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.support.servers import Servers
 from tests.support.tables import delete_ledger_rows
 from tests.support.user_table import STREAM
 
-_used: list[str] = []  # said at the end of the run
+_used: list[str] = []  # printed at the end of the run
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +48,8 @@ def servers() -> Iterator[Servers]:
 
 
 def _trust_the_machine(config: Settings) -> None:
-    """No waiting for the disk: what these servers have written survives the kill of a server, and no machine crashes
-    here. A commit takes a tenth of the time."""
+    """Do not wait for the disk. What these servers have written survives the kill of a server, and the tests crash no
+    machine. A commit takes a tenth of the time."""
     with psycopg.connect(config.database, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")
         connection.execute("SELECT pg_reload_conf()")
@@ -75,7 +75,7 @@ _PROCESS_MODULES = {
 
 
 def _starts_processes(module: types.ModuleType) -> bool:
-    """Whether a test module imports what starts processes, or something from there."""
+    """Whether a test module imports a module that starts processes, or a name from one."""
     return any(
         (value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None))
         in _PROCESS_MODULES
@@ -92,7 +92,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist, whose terminal nobody sees
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist: its terminal output is discarded
         session.config.workeroutput["servers"] = _used
 
 
@@ -118,7 +118,7 @@ def env(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
 
 @pytest.fixture
 def configure(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
-    """Set settings for one test: `configure(batch_rows=100)`."""
+    """Change settings for one test: `configure(batch_rows=100)`."""
 
     def set_them(**values: object) -> Settings:
         for name, value in values.items():
@@ -144,12 +144,12 @@ def database(servers: Servers, env: dict[str, str]) -> Iterator[psycopg.Connecti
     _empty_tables(servers)
     with psycopg.connect(servers.settings.database, autocommit=True) as connection:
         yield connection
-    for forked in multiprocessing.active_children():  # of a test that has failed half-way
+    for forked in multiprocessing.active_children():  # left behind by a test that failed
         forked.kill()
         forked.join()
 
 
-# What users add lies in a schema of their own, found by its name alone.
+# Tests put everything that a user adds into the schema `users`.
 _RESTORE = (
     "DROP TABLE IF EXISTS events CASCADE; DROP VIEW IF EXISTS events CASCADE; DROP SCHEMA IF EXISTS users CASCADE"
 )
@@ -183,7 +183,8 @@ def community(servers: Servers) -> None:
         pytest.skip(f"compression and policies need TimescaleDB Community, this is {servers.edition}")
 
 
-# As schema.sql leaves it: no policies, and no columnstore, which can only go where no chunk is in it.
+# As schema.sql leaves the table: no policies and no columnstore. The columnstore can be removed only if no chunk is
+# compressed.
 _PLAIN = """
     DO $$ BEGIN
         IF EXISTS (SELECT FROM timescaledb_information.hypertables WHERE compression_enabled)
@@ -205,16 +206,16 @@ def _empty_tables(servers: Servers) -> None:
 
 @pytest.fixture
 def stream() -> str:
-    """A stream name of this test's own."""
+    """The name of a stream that no other test uses."""
     return f"test-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
-    """A Prefect server; returns its API's URL, which this process and its children use anyway.
+    """A Prefect server. Returns the URL of its API, which this process and its children use anyway.
 
-    Flows that run in this process send no heartbeat: at the end of a run Prefect waits until the thread that sends
-    them has slept its second out. Those of workers, of `serve` and of processes of their own do.
+    Flows in this process send no heartbeats: at the end of a run, Prefect waits up to a second for the thread that
+    sends them. Flows of workers, of `serve` and of child processes do send them.
     """
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 

@@ -1,4 +1,4 @@
-"""The command line, for the tests of what it prints, and a table with events of many days."""
+"""The command line in this process, and a table with events of 60 days."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.oracle import Key, Row, flat_rows, table_rows
 def command_line(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> RunSpillway:
-    """Run the command line in this process: exit code, standard output, standard error."""
+    """Run a command in this process. Returns its exit code, standard output and standard error."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         settings.cache_clear()
@@ -33,7 +33,7 @@ def command_line(
 
 @pytest.fixture
 def spillway(prefect_server: str, command_line: RunSpillway) -> RunSpillway:
-    """The same, with a Prefect server."""
+    """`command_line`, with a Prefect server."""
     return command_line
 
 
@@ -41,7 +41,7 @@ def spillway(prefect_server: str, command_line: RunSpillway) -> RunSpillway:
 def drained(
     prefect_server: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> dict[Key, Row]:
-    """What a drain has put into the table: events of 60 days."""
+    """Drain events of 60 days. Returns the rows that are in the table then."""
     from flows.drain import drain
 
     entries = old_events()

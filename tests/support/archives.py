@@ -1,4 +1,4 @@
-"""Chunks to archive, and what an archive must hold, by pandas and plain Python: nothing of Spillway's is in it."""
+"""Chunks to archive, and what an archive must hold: computed by pandas and plain Python, without Spillway's code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ THURSDAY = datetime(2024, 1, 4, tzinfo=UTC)  # a chunk of seven days begins here
 EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-# Each breaks somebody's reader: empty, quotes of CSV and JSON, COPY's own signs, line ends, four bytes a character.
+# Each of these breaks some reader: empty text, quotes of CSV and JSON, COPY's special characters, line ends, characters
+# of four bytes.
 AWKWARD = ["", " ", "null", "NULL", "\\N", "\\.", '"', '""', "'", ",", "a,b\n", "\r\n", "\t", "\\", "\\\\n"]
 AWKWARD += ["\x01\x1f\x7f", "\u05e9\u05dc\u05d5\u05dd", "\U0001f600\U0010ffff", "e\u0301", "\ufeff", "x" * 3_000]
 DOCUMENTS = [None, "null", "{}", "[]", '""', "0", "true", "1e400", "12345678901234567890.1234567890123456789012345670"]
@@ -37,7 +38,7 @@ def event(number: int, moment: datetime, kind: str = "click", user: str = "u", p
 
 
 def awkward_events(start: datetime = THURSDAY) -> list[Event]:
-    """Every awkward text as type and as user, every document, over all of the seven days from `start`."""
+    """Events with every awkward text as type and as user and with every document, over the seven days from `start`."""
     events = [
         event(
             n,
@@ -84,7 +85,7 @@ def only_chunk(connection: psycopg.Connection) -> Chunk:
 
 @contextmanager
 def compressible(connection: psycopg.Connection) -> Iterator[None]:
-    """While the block runs, chunks can be compressed; at its end the table is empty and as it was."""
+    """While the block runs, chunks can be compressed. Afterwards the table is empty and has its old settings."""
     connection.execute("ALTER TABLE events SET (timescaledb.compress, timescaledb.compress_orderby = 'time')")
     try:
         yield
@@ -100,14 +101,14 @@ def compress(connection: psycopg.Connection, chunk: Chunk) -> None:
 
 
 def rows_in_order(connection: psycopg.Connection) -> list[Event]:
-    """The rows of the table by time and id, `properties` as the text that the server makes of them."""
+    """The rows of the table, ordered by time and id. `properties` is the server's text for them."""
     connection.execute("SET TimeZone = 'UTC'")
     query = "SELECT time, event_id::text, event_type, user_id, properties::text FROM events ORDER BY time, event_id"
     return connection.execute(query).fetchall()
 
 
 def rows_by_pandas(folder: Path | str, manifests: Sequence[Manifest]) -> list[Event]:
-    """The rows of archives as pandas reads their files, by time and id."""
+    """The rows of archives as pandas reads their files, ordered by time and id."""
     rows: list[Event] = []
     for manifest in manifests:
         for file in manifest.files:
@@ -119,7 +120,7 @@ def rows_by_pandas(folder: Path | str, manifests: Sequence[Manifest]) -> list[Ev
 
 
 def as_rows(events: Iterable[Event]) -> dict[Key, Row]:
-    """As `tests.support.oracle.table_rows` gives them. Raises where a key is there twice."""
+    """The rows in the form of `tests.support.oracle.table_rows`. Raises if a key occurs twice."""
     rows: dict[Key, Row] = {}
     for moment, event_id, kind, user, properties in events:
         assert (event_id, moment) not in rows
@@ -128,7 +129,7 @@ def as_rows(events: Iterable[Event]) -> dict[Key, Row]:
 
 
 def content_hash(events: Iterable[Event]) -> str:
-    """The hash of rows, one by one, as PostgreSQL documents the bytes of its types."""
+    """The hash of rows, row by row, from the binary formats that PostgreSQL documents."""
     sums = [0, 0]
     for moment, event_id, kind, user, properties in events:
         micros = (moment - EPOCH_2000) // MICROSECOND

@@ -1,4 +1,4 @@
-"""Events as files of every kind that a backfill takes, written by other libraries than those that read them."""
+"""Events as files of every format that a backfill reads, written by libraries that Spillway does not read with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Event = Mapping[bytes, bytes]
 
 
 def crossref_columns(line: bytes) -> dict[str, str]:
-    """A real event as the five columns, by the mapping in their README."""
+    """The five columns of a real event, by the mapping in tests/data/README.md."""
     event = json.loads(line)
     return {
         "time": event["occurred_at"],
@@ -33,7 +33,7 @@ def crossref_columns(line: bytes) -> dict[str, str]:
 
 
 def flat_columns(event: Event) -> dict[str, str]:
-    """A flat entry as its columns, those that it has."""
+    """The columns that a flat entry has."""
     return {name.decode(): value.decode() for name, value in event.items()}
 
 
@@ -64,7 +64,8 @@ def parquet(rows: Iterable[Mapping[str, str | bytes]], **options: Any) -> bytes:
     return data
 
 
-# Name of the file → its content, of lines of real events. What has the columns needs no mapping, and so another name.
+# File name → its content, made from lines of real events. A file with our columns needs no mapping, so its name matches
+# none.
 CROSSREF: dict[str, Callable[[Sequence[bytes]], bytes]] = {
     "crossref.ndjson": ndjson,
     "crossref.ndjson.gz": lambda lines: gzip.compress(ndjson(lines), 1),
@@ -76,7 +77,7 @@ CROSSREF: dict[str, Callable[[Sequence[bytes]], bytes]] = {
 
 
 def written(folder: Path, name: str, data: bytes) -> str:
-    """The path of a new file with this content."""
+    """Write a new file; returns its path."""
     path = folder / name
     path.write_bytes(data)
     return str(path)

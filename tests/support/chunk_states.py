@@ -1,4 +1,4 @@
-"""Rows in chunks of the past, put in without Spillway, and what the server says of them."""
+"""Rows in old chunks, inserted without Spillway, and the state of these chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MONDAY = datetime(2020, 1, 6, tzinfo=UTC)
 
 
 def fill_weeks(connection: psycopg.Connection, weeks: int = 3, rows: int = 2_000) -> None:
-    """So many rows in each of so many weeks from `MONDAY` on, spread evenly."""
+    """Insert `rows` rows, evenly spread, into each of `weeks` weeks from `MONDAY` on."""
     connection.execute(
         """INSERT INTO events
            SELECT %(start)s::timestamptz + i * interval '1 week' / %(rows)s, md5(i::text)::uuid, 'type-' || i %% 5,
@@ -24,7 +24,7 @@ def fill_weeks(connection: psycopg.Connection, weeks: int = 3, rows: int = 2_000
 
 
 def chunk_statuses(connection: psycopg.Connection) -> list[int]:
-    """The status bits of the chunks, by time: 0 rows, 1 compressed, 9 compressed and partial."""
+    """The status bits of the chunks, ordered by time: 0 is uncompressed, 1 compressed, 9 compressed and partial."""
     query = f"""
         SELECT {CHUNK_STATUS}(format('%I.%I', chunk_schema, chunk_name)::regclass)
           FROM timescaledb_information.chunks WHERE hypertable_name = 'events' ORDER BY range_start"""
@@ -32,7 +32,7 @@ def chunk_statuses(connection: psycopg.Connection) -> list[int]:
 
 
 def only_job(connection: psycopg.Connection, procedure: str) -> int:
-    """The id of the one job of that kind for `events`."""
+    """The id of the only job of `events` that runs this procedure."""
     query = "SELECT job_id FROM timescaledb_information.jobs WHERE hypertable_name = 'events' AND proc_name = %s"
     ((job,),) = connection.execute(query, [procedure]).fetchall()
     found: int = job
@@ -40,14 +40,14 @@ def only_job(connection: psycopg.Connection, procedure: str) -> int:
 
 
 def paused_job(connection: psycopg.Connection, procedure: str) -> int:
-    """The same, and the scheduler does not run it by itself: tests say when."""
+    """`only_job`, which the scheduler no longer runs by itself: the test decides when it runs."""
     job = only_job(connection, procedure)
     connection.execute("SELECT alter_job(%s, next_start => now() + interval '1 day')", [job])
     return job
 
 
 def run_job(connection: psycopg.Connection, procedure: str) -> None:
-    """Run the database's job here and now, with the scheduler's own run, which may have begun, out of the way."""
+    """Run a job of the database now, after a run that the scheduler may have started."""
     job = paused_job(connection, procedure)
     deadline = time.monotonic() + 60
     query = "SELECT job_status FROM timescaledb_information.job_stats WHERE job_id = %s"

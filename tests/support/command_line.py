@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def assert_one_error(err: str, *parts: str) -> None:
-    """Exactly one error line, with all of `parts`, no traceback, no password."""
+    """Standard error has exactly one error line, with all of `parts`, and neither a traceback nor a password."""
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     for part in parts:
         assert part in line

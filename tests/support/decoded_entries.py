@@ -29,7 +29,7 @@ def entry(number: int, *fields: bytes) -> RawEntry:
 
 
 def flat(**changes: str | bytes | None) -> list[bytes]:
-    """The fields of a good flat entry; None leaves a field out."""
+    """The fields of a good flat entry. A change to None leaves a field out."""
     fields: dict[str, str | bytes | None] = {
         "event_id": ID,
         "event_type": "click",
@@ -45,7 +45,7 @@ def flat(**changes: str | bytes | None) -> list[bytes]:
 
 
 def document(**changes: Any) -> bytes:
-    """A good document in the known JSON layout."""
+    """A good document in the JSON layout that needs no mapping."""
     fields = {"event_id": ID, "event_type": "click", "user_id": "u", "time": TIME, "properties": {"n": 1}}
     return json.dumps(fields | changes).encode()
 
@@ -57,7 +57,7 @@ def groups_of(entries: Sequence[Sequence[bytes]]) -> list[EntryColumns]:
 def decoded(
     entries: Sequence[Sequence[bytes]], mapping: Mapping | None = None, window: TimeWindow = ANY_TIME
 ) -> Events:
-    """The events of entries that came as one page, with the places that the entries have in `entries`."""
+    """Decode entries that arrive as one page. Row numbers are positions in `entries`."""
     groups = groups_of(entries)
     events = decode(groups, mapping, window)
     came = np.array([int(i.partition(b"-")[0]) - 1 for group in groups for i in group.ids.to_pylist()], np.int64)

@@ -21,7 +21,7 @@ ENGINES_WITHOUT_DOCKER = ("system", "debian")
 
 
 def free_port() -> int:
-    """A port below the range from which the kernel takes ports for outgoing connections."""
+    """A free port below the range that the kernel uses for outgoing connections."""
     while True:
         port = random.randint(20_000, 30_000)
         with socket.socket() as probe:
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 @dataclass
 class Instance:
-    """An instance of its own name and ports, and the command that works on it."""
+    """An instance with its own name and ports, and the command line for it."""
 
     engine_name: str
     state_dir: Path
@@ -67,7 +67,7 @@ class Instance:
         }
 
     def begin(self, *args: str, **variables: str) -> subprocess.Popen[str]:
-        """Start `spillway ARGS` where no `.env` is."""
+        """Start `spillway ARGS` in a folder without `.env`."""
         return subprocess.Popen(
             [SPILLWAY, *args],
             env=self.environment | variables,
@@ -79,13 +79,13 @@ class Instance:
         )
 
     def run(self, *args: str, typed: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run `spillway ARGS` to its end."""
+        """Run `spillway ARGS` and wait for it to end."""
         process = self.begin(*args, **variables)
         out, err = process.communicate(typed, timeout=300)
         return subprocess.CompletedProcess(args, process.returncode, out, err)
 
     def error(self, *args: str, **variables: str) -> str:
-        """The one line with which `spillway ARGS` refuses."""
+        """The only error line of `spillway ARGS`, which must fail."""
         done = self.run(*args, **variables)
         assert done.returncode in (1, 2), done
         assert "Traceback" not in done.stderr

@@ -11,7 +11,7 @@ OTHER_DB = 9
 
 
 class Interrupted:
-    """Plays harm before the command number `at` that a client sends from now on, and undoes it before `until`."""
+    """Calls `harm` before the client's command number `at`, counted from now, and `undo` before command number `until`."""
 
     def __init__(self, client: redis.Redis, at: int, until: int, harm: Callable[[], None], undo: Callable[[], None]):
         self.sent = 0
@@ -42,6 +42,6 @@ class Interrupted:
             step()
 
     def finish(self) -> None:
-        """Undo what was done and is not undone yet."""
+        """Call `undo` if only `harm` has been called."""
         if len(self._plan) == 1:
             self._plan.popitem()[1]()

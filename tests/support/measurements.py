@@ -58,7 +58,7 @@ def parquet(unit: str, zone: str | None = None, **options: Any) -> Callable[[lis
 
 
 def arrow_csv(rows: list[Measurement]) -> bytes:
-    """With the numbers as text: a whole float is `42` here and `42.0` everywhere else."""
+    """CSV by Arrow, with floats as text: Arrow writes a whole float as `42`, and all others write `42.0`."""
     out = io.BytesIO()
     numbers = pa.array([repr(row.reading) for row in rows], pa.string())
     pa.csv.write_csv(table(rows, "us").set_column(3, "reading", numbers), out)
@@ -94,7 +94,7 @@ def duckdb_spelling(moment: datetime) -> str:
 
 
 FORMATS: dict[str, tuple[str, int, Callable[[list[Measurement]], bytes]]] = {
-    # name: (ending, the microseconds that a time of it is a multiple of, writer)
+    # name: (file ending, resolution of its times in microseconds, writer)
     "Parquet, ms": ("parquet", 1000, parquet("ms")),
     "Parquet, us": ("parquet", 1, parquet("us")),
     "Parquet, ns": ("parquet", 1, parquet("ns")),

@@ -1,4 +1,4 @@
-"""Events of many days, and what of them is in the chunks of the table or on record as dropped."""
+"""Events of many days, and which of them are in the table's chunks or recorded as dropped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import psycopg
 from tests.support.oracle import Key, Row
 from tests.support.stream_entries import event
 
-DAYS = 60  # back from today, some events each
+DAYS = 60  # before today, each with some events
 PER_DAY = 8
 
 
 def old_events(days: int = DAYS, first: int = 0, per_day: int = PER_DAY) -> list[dict[bytes, bytes]]:
-    """Events of the last so many days, the oldest first."""
+    """Events of the last `days` days, the oldest first."""
     now = datetime.now(UTC)
     return [
         event(first + day * per_day + n, time=(now - timedelta(days=days - day, minutes=n)).isoformat())
@@ -30,7 +30,7 @@ def chunk_ends(connection: psycopg.Connection) -> list[tuple[datetime, datetime]
 
 
 def rows_within(rows: dict[Key, Row], ranges: list[tuple[datetime, datetime]], keep: timedelta) -> dict[Key, Row]:
-    """The rows in chunks that reach beyond the horizon."""
+    """The rows in chunks that end after the retention horizon."""
     beyond = [(start, end) for start, end in ranges if end > datetime.now(UTC) - keep]
     return {key: row for key, row in rows.items() if any(start <= key[1] < end for start, end in beyond)}
 

@@ -12,7 +12,7 @@ from tests.support.stream_entries import FIRST_MS
 
 
 def record_as_settled(database: psycopg.Connection, plan: DrainPlan, read: int) -> None:
-    """A ledger row for all that is planned, in which so many entries were read: what the first release recorded."""
+    """Record a plan as the first release did: one ledger row for all gaps, of which `read` entries were read."""
     database.execute(
         "INSERT INTO spillway.ledger (stream, ids, read, inserted, loaded_by) SELECT id, numrange(%s, %s), %s, %s, 'x'"
         " FROM spillway.streams WHERE name = %s",
@@ -27,9 +27,9 @@ def entry_address(n: int) -> int:
 def record_as_lost(
     database: psycopg.Connection, client: redis.Redis, stream: str, read: int, upto: int, how: str
 ) -> None:
-    """What the first release wrote when a stream of `upto` entries was away from the entry number `read` on.
+    """Record what the first release recorded if a stream of `upto` entries was away after `read` entries were read.
 
-    `how`: the rest is in the row of those that were read, in a row of its own, or not settled any more.
+    `how`: the rest is "the same row" as the entries that were read, "a row of its own", or "not settled".
     """
     drain(stream, max_events=read)
     name = {

@@ -1,4 +1,4 @@
-"""What the tables must hold, computed from what was produced and from nothing of Spillway."""
+"""What the tables must hold, computed from the produced entries without Spillway's code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Key = tuple[str, datetime]
 
 
 def crossref_rows(lines: Iterable[bytes]) -> dict[Key, Row]:
-    """Key → `(event_type, user_id, properties)` of real events, by the mapping in their README; the first stays."""
+    """Key → `(event_type, user_id, properties)` of real events, by the mapping in tests/data/README.md. The first event
+    of a key wins."""
     rows: dict[Key, Row] = {}
     for line in lines:
         event = json.loads(line)
@@ -26,7 +27,7 @@ def crossref_rows(lines: Iterable[bytes]) -> dict[Key, Row]:
 
 
 def flat_rows(entries: Iterable[Mapping[bytes, bytes]]) -> dict[Key, Row]:
-    """The same of good entries in the flat layout."""
+    """Key → `(event_type, user_id, properties)` of good flat entries."""
     rows: dict[Key, Row] = {}
     for entry in entries:
         text = {name.decode(): value.decode() for name, value in entry.items()}
@@ -36,7 +37,7 @@ def flat_rows(entries: Iterable[Mapping[bytes, bytes]]) -> dict[Key, Row]:
 
 
 def table_rows(connection: psycopg.Connection) -> dict[Key, Row]:
-    """The same of the table `events`, which cannot hold a key twice."""
+    """Key → `(event_type, user_id, properties)` of the table `events`, which cannot hold a key twice."""
     connection.execute("SET TimeZone = 'UTC'")
     query = "SELECT event_id::text, time, event_type, user_id, properties FROM events"
     return {
@@ -46,7 +47,7 @@ def table_rows(connection: psycopg.Connection) -> dict[Key, Row]:
 
 
 def table_digest(connection: psycopg.Connection) -> str:
-    """A hash of every byte of the table, in the order of its keys."""
+    """A hash of all rows of the table, in the order of their keys."""
     digest = hashlib.sha256()
     connection.execute("SET TimeZone = 'UTC'")
     with (
@@ -59,7 +60,7 @@ def table_digest(connection: psycopg.Connection) -> str:
 
 
 def ledger_is_whole(connection: psycopg.Connection, stream: str) -> bool:
-    """Whether the ledger of `stream` is one piece from 0 on, by going through its ranges one by one."""
+    """Whether the ranges of `stream` in the ledger join without a gap from 0 on, checked one by one."""
     query = """
         SELECT lower(ids), upper(ids) FROM spillway.ledger
          WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) ORDER BY ids"""
@@ -72,7 +73,7 @@ def ledger_is_whole(connection: psycopg.Connection, stream: str) -> bool:
 
 
 def ledger_sums(connection: psycopg.Connection, stream: str) -> tuple[int, int, int, int]:
-    """Read, inserted, duplicates and quarantined of all ranges of `stream`."""
+    """The sums of read, inserted, duplicates and quarantined over all ranges of `stream`."""
     query = """
         SELECT sum(read)::int, sum(inserted)::int, sum(duplicates)::int, sum(quarantined)::int FROM spillway.ledger
          WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s)"""

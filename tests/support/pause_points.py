@@ -1,8 +1,8 @@
-"""Where a drain can be held still: before and after each of its steps, in the midst of a COPY, around a commit.
+"""Points at which a drain can be paused: before and after each step, in the middle of a COPY, around a commit.
 
-Works within the process of the drain, from outside of Spillway's code: its Prefect tasks are found by their names, and
-what passes psycopg is seen there. At its point the process stops itself (SIGSTOP); whoever watches it does the harm,
-and lets it go on or not.
+This runs in the drain's process and needs no hooks in Spillway: it wraps the Prefect tasks, found by name, and psycopg.
+At its point the process stops itself with SIGSTOP. The test then injects its fault and lets the process continue, or
+kills it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ POINTS = (
     "before commit",
     "after commit",
 )
-# Of those that a drain comes by often enough for a later time to be chosen.
+# Points that a drain passes often enough that a test may choose a later pass.
 FREQUENT = {"before read", "after read", "before load", "after load", "in copy", "before commit", "after commit"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """The `time`-th time, from 1 on, that a drain comes by `where`."""
+    """The `time`-th pass, counted from 1, of the point `where`."""
 
     where: str
     time: int = 1
@@ -44,14 +44,14 @@ class Point:
 
 
 def tasks() -> list[Task[Any, Any]]:
-    """The Prefect tasks of the modules that are loaded. Several may have one name."""
+    """The Prefect tasks of all loaded modules. Several may share a name."""
     rooms = [module for name, module in sys.modules.items() if name.partition(".")[0] in ("flows", "tasks")]
     found = [value for module in rooms for value in vars(module).values() if isinstance(value, Task)]
     return list({id(task): task for task in found}.values())
 
 
 def shorten_retries(delays: list[float]) -> None:
-    """Try steps again after these delays (seconds): a campaign has no minute to wait for each fault."""
+    """Retry steps after these delays (seconds): a campaign cannot wait a minute for each fault."""
     for task in tasks():
         if task.retries:
             task.retries = min(task.retries, len(delays))
@@ -59,7 +59,7 @@ def shorten_retries(delays: list[float]) -> None:
 
 
 def stop_at_point(point: Point) -> None:
-    """Stop this process when it comes by `point`. Once a process: what is wrapped stays so."""
+    """Stop this process at `point`. Call it once a process: wrapped functions stay wrapped."""
     passed = 0
     lock = threading.Lock()
 

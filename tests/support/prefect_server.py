@@ -16,7 +16,7 @@ from tests.support.programs import BIN
 
 @contextmanager
 def running_prefect() -> Iterator[str]:
-    """A Prefect server, for pytest and for what runs without it."""
+    """A Prefect server, for pytest and for programs without pytest."""
     url = os.environ["PREFECT_API_URL"]
     log = PREFECT_HOME / "server.log"
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""Drains in processes of their own, that can be killed without taking the tests with them."""
+"""Drains in child processes, which a test can kill."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.support.pause_points import Point
 
-# Forked from a process that has imported the flow already: a kill then falls into the drain, not into its imports.
+# Forked from a process that has already imported the flow, so that a kill hits the drain and not its imports.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["flows.drain", "flows.redrive", "flows.backfill", "tests.support.pause_points"])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a drain ended. `hung`: it had not, and was killed. `result` is empty where the process told nothing."""
+    """How a drain ended. `hung`: it did not end in time and was killed. `result` is empty if the process sent none."""
 
     exitcode: int | None
     hung: bool
@@ -35,22 +35,22 @@ class Outcome:
 
     @property
     def error(self) -> str | None:
-        """What the flow raised, as `Class: words`; None where it raised nothing, or ended without a word."""
+        """The exception of the flow as `Class: message`. None if it raised none, or if the process sent no result."""
         return self.result.get("error")
 
     @property
     def said(self) -> list[str]:
-        """All that a person reads of it: the error, warnings, and why steps were tried again."""
+        """Everything that an operator reads: the error, the warnings and the reasons for retries."""
         return [*([self.error] if self.error else []), *self.result.get("retries", [])]
 
 
 @dataclass(frozen=True)
 class Harness:
-    """What a test wants of a drain's process. `point`: where to stop. `delays`: between attempts, for those in a hurry.
+    """How a test runs a drain's process.
 
-    `api`: the Prefect server to use instead of the one in the environment. `name`: of the flow run. `log`: a file for
-    what the process prints. `flow`: which of Spillway's, by its module. `prefect_retries`: of each request to
-    Prefect's server, after 2, 4, 8 … s.
+    `point`: where it stops. `delays`: seconds between attempts of a step. `api`: the Prefect server, if not that of the
+    environment. `name`: of the flow run. `log`: a file for the output. `flow`: the module of the flow.
+    `prefect_retries`: retries of each request to Prefect's server, after 2, 4, 8 … s.
     """
 
     point: Point | None = None
@@ -63,7 +63,7 @@ class Harness:
 
 
 class Drain:
-    """A drain of `stream` in a process of its own, started at once."""
+    """A drain of `stream` in a child process, which starts at once."""
 
     def __init__(
         self, stream: str | list[str], /, env: Mapping[str, str], harness: Harness = Harness(), **parameters: Any
@@ -74,7 +74,7 @@ class Drain:
         self.process: ForkServerProcess = _CONTEXT.Process(target=_drain, args=arguments)
         self._began = time.monotonic()
         self.process.start()
-        sender.close()  # so that the end of the process is the end of the pipe
+        sender.close()  # so that the pipe ends when the process ends
 
     @property
     def pid(self) -> int:
@@ -83,17 +83,18 @@ class Drain:
         return pid
 
     def finished(self, seconds: float = 120) -> dict[str, Any]:
-        """Wait for the result: the drain's own, `peak_bytes` of resident memory, and `error` where it failed."""
+        """Wait for the result: that of the drain, `peak_bytes` of resident memory, and `error` if it failed."""
         outcome = self.outcome(seconds)
         assert outcome.exitcode == 0, f"the drain did not end by itself: {outcome}"
         return outcome.result
 
     def outcome(self, seconds: float, after_told: float | None = None) -> Outcome:
-        """Wait `seconds` for the process to end, then kill it; where given, only so long after it told its result."""
+        """Wait `seconds` for the process to end, then kill it. With the second limit, wait only that long after its
+        result."""
         deadline = time.monotonic() + seconds
         result: dict[str, Any] = {}
         if self._results.poll(seconds):
-            with contextlib.suppress(EOFError):  # it ended without a word
+            with contextlib.suppress(EOFError):  # it ended without a result
                 result = self._results.recv()
         left = max(0, deadline - time.monotonic())
         self.process.join(left if after_told is None else min(left, after_told))
@@ -102,7 +103,7 @@ class Drain:
         return Outcome(self.process.exitcode, hung, time.monotonic() - self._began, result)
 
     def reached(self, seconds: float) -> bool:
-        """Wait until it stands still at its point; False where it ended, or did not come by in time."""
+        """Wait until it stops at its point. False if it ended or did not get there in time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.is_alive():
             if self.state() == "T":
@@ -111,35 +112,35 @@ class Drain:
         return False
 
     def told(self) -> bool:
-        """Whether it has told its result, or ended."""
+        """Whether it has sent its result, or ended."""
         return self._results.poll(0)
 
     def state(self) -> str:
-        """The letter of /proc: R and S where it runs, T where it is stopped; empty where it has ended."""
+        """The state letter of /proc: R and S if it runs, T if it is stopped; empty if it has ended."""
         try:
             return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return ""
 
     def stop(self) -> None:
-        """SIGSTOP: it stands still until `go_on`."""
+        """Send SIGSTOP: it stops until `go_on`."""
         self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """SIGCONT. Harmless where it runs."""
+        """Send SIGCONT. Harmless if it runs."""
         self._signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """SIGTERM, as a service manager or a worker would. It comes through when the process goes on."""
+        """Send SIGTERM, as a service manager or a worker would. A stopped process gets it when it continues."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL. Harmless where the drain has ended."""
+        """Send SIGKILL. Harmless if the drain has ended."""
         self.process.kill()
         self.process.join()
 
     def _signal(self, number: signal.Signals) -> None:
-        # By `is_alive` first: a number that is free may be somebody else's.
+        # `is_alive` first: a pid that is free may belong to another process by now.
         if self.process.is_alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -148,7 +149,7 @@ class Drain:
 def _drain(
     stream: str | list[str], env: dict[str, str], harness: Harness, parameters: dict[str, Any], results: Connection
 ) -> None:
-    # All of it, and nothing else: the fork server has kept that of the test which happened to be the first to ask it.
+    # Replace the whole environment: the fork server still has that of the first test that used it.
     os.environ.clear()
     os.environ.update(env)
     if harness.log:
@@ -183,7 +184,7 @@ def _drain(
         run = run.with_options(flow_run_name=harness.name)
     wanted: dict[Any, Any] = {PREFECT_API_URL: harness.api} if harness.api else {}
     if harness.delays:
-        wanted[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None  # its thread is waited for at the end, up to a second
+        wanted[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None  # Prefect waits up to a second for its thread at the end
     if harness.prefect_retries is not None:
         wanted[PREFECT_CLIENT_MAX_RETRIES] = harness.prefect_retries
     with temporary_settings(wanted), subscribe(note):

@@ -1,4 +1,4 @@
-"""A TCP proxy whose network can be broken: cut, refused, stalled, slow, or cut after so many bytes."""
+"""A TCP proxy with a network that tests can break: cut, refused, stalled, slow, or cut after some bytes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Direction = Literal["requests", "replies"]
 
 _CHUNK = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s: close() sends RST
-_ANSWER_SECONDS = 10  # for a command to this proxy; it only waits for its own thread
+_ANSWER_SECONDS = 10  # for a command to the proxy's thread
 
 
 class Proxy:
-    """Leads every connection to `target`; a context manager. All methods may be called from any thread.
+    """Forwards every connection to `target`; a context manager. Any thread may call its methods.
 
-    It begins in the state of `pass_on`. What was read when the network breaks is kept back or thrown away as a real one
-    would: a stalled connection goes on where it stopped, one that was cut is gone.
+    It starts in the state of `pass_on`. When the network breaks, bytes in transit are held or lost as in a real one: a
+    stalled connection continues where it stopped, and a cut one is lost.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -31,11 +31,11 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._flowing = asyncio.Event()
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
-        self._pace: float | None = None  # bytes a second
+        self._pace: float | None = None  # bytes per second
         self._resetting = False
         self._left: dict[Direction, int] = {}
         self.port = 0
-        self.cuts = 0  # connections that were broken here
+        self.cuts = 0  # connections that the proxy broke
 
     def __enter__(self) -> Proxy:
         self._thread.start()
@@ -49,36 +49,36 @@ class Proxy:
         self._loop.close()
 
     def pass_on(self) -> None:
-        """Work as a cable does."""
+        """Forward everything."""
         self._do(self._pass_on)
 
     def lead_to(self, host: str, port: int) -> None:
-        """Lead new connections to another server, and cut those that are open."""
+        """Forward new connections to another server, and cut the open ones."""
         self._target = (host, port)
         self._do(self._break_all)
 
     def cut(self) -> None:
-        """Reset every connection, and each new one as soon as it is there."""
+        """Reset every connection, and each new one as soon as it is accepted."""
         self._do(self._cut)
 
     def blink(self) -> None:
-        """Reset every connection that is open; new ones are led through."""
+        """Reset every open connection; forward new ones."""
         self._do(self._break_all)
 
     def refuse(self) -> None:
-        """Reset every connection and refuse new ones, as where no server is."""
+        """Reset every connection and refuse new ones, as if no server listened."""
         self._do(self._refuse)
 
     def stall(self) -> None:
-        """Let nothing through, and tell nobody: connections stay open, new ones are accepted."""
+        """Forward nothing and report nothing: connections stay open, and new ones are accepted."""
         self._do(self._flowing.clear)
 
     def slow(self, bytes_per_second: float) -> None:
-        """Let so much through of each connection in each direction."""
+        """Limit each connection to this rate in each direction."""
         self._pace = bytes_per_second
 
     def cut_after(self, count: int, direction: Direction) -> None:
-        """Let `count` more bytes pass in a direction, then reset every connection, once."""
+        """Forward `count` more bytes in one direction, then reset every connection once."""
         self._left[direction] = count
 
     @property
@@ -88,11 +88,11 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._pairs)
 
     def _do(self, action: Callable[[], Coroutine[Any, Any, None] | None]) -> None:
-        """Run `action` in the proxy's own thread and wait until it is done."""
+        """Run `action` in the proxy's thread and wait for it."""
 
         async def act() -> None:
             if (more := action()) is not None:
@@ -104,7 +104,7 @@ class Proxy:
         self._pace, self._resetting, self._left = None, False, {}
         self._flowing.set()
         if self._server is None:
-            # The same port again after `refuse`: clients know no other.
+            # After `refuse` the same port again: clients know no other.
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=_CHUNK)
             self.port = self._server.sockets[0].getsockname()[1]
 
@@ -156,7 +156,7 @@ class Proxy:
         try:
             await asyncio.gather(*pumps)
         except (OSError, asyncio.CancelledError):
-            pass  # either side is gone, and so is the other; or the proxy ends
+            pass  # one side has closed, so the other is closed too; or the proxy ends
         finally:
             self._pairs.discard(pair)
             for pump in pumps:
@@ -181,7 +181,7 @@ class Proxy:
                 sink.write(data[:left])
                 with contextlib.suppress(OSError):
                     await sink.drain()
-                await asyncio.sleep(0.01)  # so that the other side has read what it got before the reset
+                await asyncio.sleep(0.01)  # so that the other side reads what arrived before the reset
                 self._break_all()
                 return
             if left is not None:
@@ -192,7 +192,7 @@ class Proxy:
             sink.write_eof()
 
     def _portion(self) -> int:
-        """Of a slow connection, what takes a tenth of a second."""
+        """How many bytes a slow connection forwards at a time: those of a tenth of a second."""
         return max(1, int(self._pace / 10)) if self._pace else _CHUNK
 
 

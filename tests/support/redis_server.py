@@ -1,4 +1,4 @@
-"""A Redis with options of a test's own, and the command line against it."""
+"""A Redis with the options of one test, and the command line against it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def await_answer(ask: Callable[[], object]) -> None:
 
 @contextmanager
 def running_redis(*options: str, answers: Callable[[], object]) -> Iterator[None]:
-    """A Redis of these options, from when it answers."""
+    """A Redis with these options; the block starts when it answers."""
     command = [str(REDIS), "--save", "", "--appendonly", "no", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     try:

@@ -1,4 +1,4 @@
-"""Sources and what is read of them, for the tests of `tasks.files`."""
+"""Source files and the rows read from them, for the tests of `tasks.files`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Fields = dict[bytes, bytes]
 
 
 def zstd(data: bytes) -> bytes:
-    """One frame."""
+    """Compress `data` as one zstd frame."""
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(data)
@@ -35,21 +35,22 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, 
 
 
 def written(path: Path, data: bytes) -> SourceFile:
-    """A file with this content, found by its path."""
+    """Write a file with this content; returns it as a backfill source."""
     path.write_bytes(data)
     (file,) = find_files(str(path))
     return file
 
 
 def fill_from(data: bytes, most: int = 1 << 30) -> Fill:
-    """What reads `data`, at most so many bytes at once."""
+    """A reader of `data` that returns at most `most` bytes at a time."""
     stream = io.BytesIO(data)
     return lambda buffer: stream.readinto(buffer[:most])
 
 
 @contextmanager
 def block_sizes(size: int, scanned: int = 1 << 20, rows: int = 1 << 16) -> Iterator[None]:
-    """Texts are read in blocks of so many bytes, looked through so many at a time, and given so many rows at a time."""
+    """While the block runs, text files are read in blocks of `size` bytes, scanned in pieces of `scanned` bytes, and
+    returned `rows` rows at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(read_buffer, "_BLOCK_BYTES", size)
         patch.setattr(ndjson, "_SCANNED_BYTES", scanned)
@@ -59,7 +60,7 @@ def block_sizes(size: int, scanned: int = 1 << 20, rows: int = 1 << 16) -> Itera
 
 
 def fields_of(blocks: Iterable[RowBlock]) -> dict[int, Fields]:
-    """The fields that each row has, by its number; checked to be as `RowBlock` promises."""
+    """The fields of each row by its number. Checks that the blocks keep the promises of `RowBlock`."""
     found: dict[int, Fields] = {}
     keys: tuple[bytes, ...] | None = None
     for rows in blocks:
@@ -77,7 +78,7 @@ def fields_of(blocks: Iterable[RowBlock]) -> dict[int, Fields]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """As a user to whom rights apply: root may read everything."""
+    """Run the block as a user whom file permissions restrict: root may read everything."""
     if os.geteuid() != 0:
         yield
         return

@@ -15,14 +15,14 @@ from tasks.files.spool import Spool, SpoolSection
 
 
 def document(row: int, day: int) -> bytes:
-    """An event of that day, with its row number in it; of the day 0 one without a time."""
+    """An event of that day that holds its row number. Of day 0, an event without a time."""
     moment = datetime.fromtimestamp(day / 1000, UTC) + timedelta(seconds=row % 86_400)
     fields = {"event_id": str(uuid.UUID(int=row)), "event_type": "t", "user_id": "u", "properties": {"row": row}}
     return json.dumps(fields | ({"time": moment.isoformat()} if day else {})).encode()
 
 
 def spooled_section(spool: Spool, days: Sequence[int], block_rows: int = 1_000) -> SpoolSection:
-    """A sealed section of rows from 1 on, of these days, that came in blocks of so many rows."""
+    """A sealed section with a row of each of these days, numbered from 1 and added in blocks of `block_rows` rows."""
     section = SpoolSection(spool)
     for start in range(0, len(days), block_rows):
         part = days[start : start + block_rows]

@@ -1,9 +1,8 @@
 """A container engine without Docker and without a registry: Podman, and stand-ins for the images of infra/compose.yaml.
 
-Everything is in a folder of its own, and nothing of this machine's containers, images and networks is touched. The
-stand-ins are the root folder of the `debian` engine with an entrypoint that keeps the official images' promises: they
-show what Spillway, Docker's client and both generations of Compose make of each other and of real containers. They do
-not show the official images.
+Everything is in one folder; the containers, images and networks of this machine are not touched. A stand-in is the root
+folder of the `debian` engine with an entrypoint that does what the official image promises. So these tests cover
+Spillway, Docker's client, both generations of Compose and real containers, but not the official images.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from infra.servers.engine import SERVICES, Service
 from infra.settings import Settings
 
 ENTRYPOINT = Path(__file__).with_name("stand_in.sh")
-# No limit is raised, no cgroup is delegated, nothing is mounted over another: so it works inside a container, too.
+# Raises no limit, delegates no cgroup and mounts nothing over another folder, so that it also works inside a container.
 _CONTAINERS_CONF = """
 [containers]
 default_ulimits = []
@@ -49,8 +48,8 @@ driver = "vfs"
 runroot = "{folder}/run"
 graphroot = "{folder}/graph"
 """
-# Each container gets a copy of its image (vfs). So it has what the servers and the entrypoint need: 130 MB of 540, and
-# no data of the instances that run in that root.
+# Each container gets a copy of its image (vfs). So an image holds only what the servers and the entrypoint need, 130 MB
+# of 540, and no data of the instances in that root.
 _KEPT = (
     *("bin", "sbin", "lib", "lib64", "tmp", "etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/ld.so.c*"),
     *("usr/lib64", "usr/lib/*/*.so*", "usr/lib/postgresql", "usr/lib/locale"),
@@ -63,14 +62,14 @@ _CHANGES: dict[Service, tuple[str, ...]] = {
     "timescaledb": (
         "ENV PGDATA=/var/lib/postgresql/data",
         "VOLUME /var/lib/postgresql/data",
-        "STOPSIGNAL SIGINT",  # fast shutdown: it does not wait for clients to leave
+        "STOPSIGNAL SIGINT",  # fast shutdown: it does not wait for clients to disconnect
         'CMD ["postgres"]',
     ),
 }
 
 
 def unavailable_reason() -> str | None:
-    """None if containers can run on this machine; otherwise the reason."""
+    """Why containers cannot run on this machine; None if they can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "containers of these tests need root on Linux"
     missing = [name for name in ("podman", "runc", "mmdebstrap", "iptables") if not shutil.which(name, path=_PATH)]
@@ -83,7 +82,7 @@ _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 class Podman:
-    """Podman with its own storage in `folder`, and Docker's client and Compose v2 from Debian beside it."""
+    """Podman with its storage in `folder`, next to Docker's client and Compose v2 from Debian."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -97,14 +96,14 @@ class Podman:
         }
 
     def run(self, *args: str) -> str:
-        """`podman ARGS`; returns its output. Raises `CalledProcessError`."""
+        """Run `podman ARGS` and return its output. Raises `CalledProcessError`."""
         done = subprocess.run(
             ["podman", *args], env=os.environ | self._own, stdout=subprocess.PIPE, text=True, check=True, timeout=120
         )
         return done.stdout
 
     def import_images(self) -> None:
-        """Make the stand-ins, by the names that the compose file has."""
+        """Make the stand-ins, with the image names of the compose file."""
         debian = DebianEngine(Settings(_env_file=None))
         debian.prepare()
         tar = self.folder / "root.tar"
@@ -121,23 +120,23 @@ class Podman:
         tar.unlink()
 
     def fetch_clients(self) -> None:
-        """Docker's client, and Compose v2 as its plugin: they need no installing, only a place."""
+        """Unpack Docker's client, and Compose v2 as its plugin: they need no installation."""
         root = self.folder / "clients"
         argv = ["mmdebstrap", "--quiet", "--variant=extract", "--include=docker-cli,docker-compose", SUITE, str(root)]
         subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=300)
-        # Not all of usr/bin: its docker-compose is v2 as well.
+        # Not all of usr/bin: its docker-compose is v2, too.
         (self.folder / "bin").mkdir()
         (self.folder / "bin/docker").symlink_to(root / "usr/bin/docker")
         plugins = {name: self.folder / name / "cli-plugins/docker-compose" for name in ("v1", "v2")}
         for plugin in plugins.values():
             plugin.parent.mkdir(parents=True)
-        # A plugin of the user comes before one of the machine. So v1 is what is used where this one fails.
+        # A user's plugin comes before the machine's. This one fails, so that v1 is used.
         plugins["v1"].write_text("#!/bin/sh\nexit 1\n")
         plugins["v1"].chmod(0o755)
         plugins["v2"].symlink_to(root / "usr/libexec/docker/cli-plugins/docker-compose")
 
     def variables(self, compose: str) -> dict[str, str]:
-        """The environment in which `docker` and Compose of that version (v1, v2) are those of these tests."""
+        """The environment in which `docker` and this version of Compose (v1, v2) are found."""
         return {
             "DOCKER_HOST": f"unix://{self.socket}",
             "DOCKER_CONFIG": str(self.folder / compose),
@@ -146,7 +145,7 @@ class Podman:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Podman answers as Docker for the block; afterwards no container, volume, network or process is left."""
+        """While the block runs, Podman answers as Docker. Afterwards no container, volume, network or process is left."""
         argv = ["podman", "system", "service", "--time=0", f"unix://{self.socket}"]
         with (self.folder / "service.log").open("wb") as log:
             service = subprocess.Popen(argv, env=os.environ | self._own, stdout=log, stderr=log)
@@ -165,7 +164,8 @@ class Podman:
             self._end_monitors()
 
     def _end_monitors(self) -> None:
-        """End what watches a `docker exec` that is over: it would stay for five minutes, and then write to `folder`."""
+        """End the monitors of finished `docker exec` commands: they would stay for five minutes and then write to
+        `folder`."""
         for command in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 if b"conmon" in (words := command.read_bytes()) and os.fsencode(self.folder) in words:
@@ -173,13 +173,13 @@ class Podman:
 
 
 def _whole(image: str) -> str:
-    """An image's name as the registry has it: `redis:7` is `library/redis:7`."""
+    """The full name of an image: `redis:7` is `library/redis:7`."""
     return image if "/" in image else f"library/{image}"
 
 
 @contextmanager
 def containers(folder: Path) -> Iterator[Podman]:
-    """All of this, in `folder`, which is removed at the end."""
+    """Podman, the clients and the images in `folder`, which is removed at the end."""
     try:
         podman = Podman(folder)
         podman.fetch_clients()

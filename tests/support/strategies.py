@@ -6,8 +6,9 @@ import json
 
 from hypothesis import strategies as st
 
-# What breaks those who count characters, or take bytes for text: combining marks, right-to-left text and overrides, a
-# family of five code points, the ends of the planes and of the UTF-8 lengths, control characters, JSON's own signs.
+# Text that breaks code which counts characters or takes bytes for text: combining marks, right-to-left text and
+# overrides, a family of five code points, the ends of the planes and of the UTF-8 lengths, control characters, JSON's
+# special characters.
 ODD = ["e\u0301", "\u05e9\u05dc\u05d5\u05dd", "\u202eabc\u202c", "\U0001f468\u200d\U0001f469\u200d\U0001f467"]
 ODD += ["\x7f", "\x80", "\u07ff", "\u0800", "\ufeff", "\uffff", "\U00010000", "\U0010ffff"]
 ODD += ["\x01", "\x1f", "\r\n", "\t", '"', "\\", "\\N", "\\."]

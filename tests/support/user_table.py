@@ -1,4 +1,4 @@
-"""Batches of entries for a table that a user has changed, and what became of them."""
+"""Batches of entries for a table that a user has changed, and where their rows went."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Entry = Mapping[bytes, bytes]
 
 
 def batch_of(entries: Sequence[Entry], first: int = 1) -> Batch:
-    """A batch of these entries, with the ids `first`-0 and so on."""
+    """A batch of these entries, with ids from `first`-0 on."""
     page = [
         (b"%d-0" % number, [part for pair in entry.items() for part in pair])
         for number, entry in enumerate(entries, first)
@@ -31,7 +31,7 @@ def batch_of(entries: Sequence[Entry], first: int = 1) -> Batch:
 def load(
     connection: psycopg.Connection, entries: Sequence[Entry], route: InsertRoute = InsertRoute.STRAIGHT, first: int = 1
 ) -> tuple[int, int, int]:
-    """Load a batch; returns inserted, duplicates and quarantined as the ledger has them."""
+    """Load a batch. Returns the ledger's counts of inserted rows, duplicates and quarantined entries."""
     batch = batch_of(entries, first)
     load_batch(connection, batch, "test", route)
     query = "SELECT inserted, duplicates, quarantined, read FROM spillway.ledger WHERE lower(ids) = %s::numeric"
@@ -44,7 +44,7 @@ def load(
 
 
 def quarantined(connection: psycopg.Connection) -> dict[int, tuple[str, str]]:
-    """Kind and reason of what waits in quarantine, by the first part of the entry's id."""
+    """Kind and reason of the entries in quarantine that were not redriven, by the first part of the entry id."""
     query = "SELECT split_part(entry_id, '-', 1)::int, kind, reason FROM spillway.quarantine WHERE outcome IS NULL"
     return {number: (kind, reason) for number, kind, reason in connection.execute(query)}
 
