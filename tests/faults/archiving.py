@@ -1,6 +1,6 @@
-"""Archives and drops all chunks, in a process that kills itself:  python -m tests.faults.archiving URL FOLDER STEP
+"""Archive and drop all chunks, in a process that kills itself:  python -m tests.faults.archiving URL FOLDER STEP
 
-Each step that is reached is a line of standard output. At the one of that name it ends by SIGKILL.
+Prints a line for each step that it reaches. Kills itself with SIGKILL at STEP.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tasks.table.chunks import Chunk
 from tests.support.archives import chunks
 
-WAIT_SECONDS = 30  # for the backend of a process that was killed
+WAIT_SECONDS = 30  # for the backend of a killed process
 
 
 def archive_and_drop(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoot) -> None:
-    """What a flow does: archive a chunk and drop it, again where rows came in between, or another is still at it."""
+    """Archive a chunk and drop it, as the flow does: again if rows arrived meanwhile or another run is working on it."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
@@ -37,13 +37,13 @@ def archive_and_drop(connection: psycopg.Connection, chunk: Chunk, root: Archive
 
 
 def archive_and_drop_all(connection: psycopg.Connection, root: ArchiveRoot) -> None:
-    """The same of all chunks."""
+    """`archive_and_drop` for all chunks."""
     for chunk in chunks(connection):
         archive_and_drop(connection, chunk, root)
 
 
 def main(url: str, folder: str, step: str) -> None:
-    """Kill this process at `step`."""
+    """Archive and drop all chunks, and kill this process at `step`."""
 
     def reached(news: ProgressEvent) -> None:
         if isinstance(news, StepReached):

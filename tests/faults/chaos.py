@@ -1,4 +1,4 @@
-"""A long campaign of faults on every TimescaleDB that this machine can have:  make chaos"""
+"""A long campaign of faults on every TimescaleDB that this machine can run: make chaos"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.faults.campaign.world import World, made_world
 from tests.support.prefect_server import running_prefect, running_worker
 
 _LEG = 8  # faults on the same streams
-_SLOW_EVERY = 3  # of so many rounds through all kinds, one has the slow ones too
+_SLOW_EVERY = 3  # slow kinds take part in one of so many rounds
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -35,7 +35,8 @@ def main(
     kind: Annotated[list[str] | None, typer.Option(help="Only faults of this kind; may be repeated.")] = None,
     replay: Annotated[list[str] | None, typer.Option(help="KIND:SEED as printed; only these, in this order.")] = None,
 ) -> None:
-    """Play faults one after the other and compare everything with what was produced. Exit code 1 if any differs."""
+    """Inject faults one after the other, and compare all tables with what was produced. Exit code 1 if anything
+    differs."""
     seed = random.randrange(1 << 32) if seed is None else seed
     results: list[Result] = []
     with running_prefect() as api:
@@ -53,7 +54,7 @@ def main(
 
 
 def _engines() -> list[str]:
-    """Those that can run here; of the others, why not."""
+    """The engines that can run here. Prints why the others cannot."""
     can = []
     for name, engine in ENGINES.items():
         if reason := engine(Settings(_env_file=None)).unavailable_reason():
@@ -82,7 +83,7 @@ def _replayed(wanted: list[str]) -> Iterator[tuple[str, int]]:
 
 
 def _dealt(world: World, dice: random.Random, faults: int, only: list[str]) -> Iterator[tuple[str, int]]:
-    """All kinds in an order of the dice, again and again; slow ones less often."""
+    """All kinds in random order, again and again; slow ones less often."""
     if unknown := set(only) - KINDS.keys():
         raise typer.BadParameter(f"no such kind: {', '.join(unknown)}; there are {', '.join(KINDS)}")
     possible = []
@@ -105,7 +106,7 @@ def _campaign(world: World, name: str, seed: int, wanted: Iterator[tuple[str, in
     results: list[Result] = []
     leg: Leg | None = None
     for number, (kind, dice) in enumerate(wanted):
-        # After something went wrong, anew: otherwise all that follow would be wrong as well.
+        # Start over after a failure: otherwise all later results would be wrong, too.
         if leg is None or number % _LEG == 0 or not results[-1].good or KINDS[results[-1].kind].ends_leg:
             world.empty()
             leg = Leg(f"{name}-{number}", seed + number)

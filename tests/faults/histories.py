@@ -1,4 +1,4 @@
-"""Files of history to backfill, and what the database says of a backfill that stands still."""
+"""Files of history to backfill, and what a paused backfill was doing according to the database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIELDS = ("event_id", "event_type", "user_id", "time", "properties")
 
 
 def write(path: Path, entries: Sequence[Mapping[bytes, bytes]]) -> Path:
-    """Entries of the flat layout as a file of the kind that its name says: .ndjson.gz, .csv or .parquet."""
+    """Write flat entries to a file; the name says in which format: .ndjson.gz, .csv or .parquet."""
     rows = [[entry[name.encode()].decode() for name in FIELDS] for entry in entries]
     if path.suffix == ".csv":
         with path.open("w", newline="") as file:
@@ -34,7 +34,7 @@ def write(path: Path, entries: Sequence[Mapping[bytes, bytes]]) -> Path:
 
 
 def books(connection: psycopg.Connection) -> tuple[int, int, int, int]:
-    """Read, inserted, duplicates and quarantined of the whole ledger, all streams and files together."""
+    """The sums of read, inserted, duplicates and quarantined over the whole ledger."""
     query = """
         SELECT coalesce(sum(read), 0)::bigint, coalesce(sum(inserted), 0)::bigint,
                coalesce(sum(duplicates), 0)::bigint, coalesce(sum(quarantined), 0)::bigint FROM spillway.ledger"""
@@ -52,13 +52,13 @@ def events_of(connection: psycopg.Connection) -> int:
 
 
 def stage(connection: psycopg.Connection, read_before: int) -> str:
-    """What a backfill was at that stands still now, and that began when the ledger had `read_before` rows."""
+    """What a stopped backfill was doing. `read_before`: rows read in the ledger when it began."""
     query = """
         SELECT query FROM pg_stat_activity
          WHERE application_name = 'spillway backfill' AND datname = current_database()
            AND (xact_start IS NOT NULL OR state = 'active')"""
     at = [text.lower() for (text,) in connection.execute(query)]
-    # Calls only: a question about the catalog names these functions too.
+    # Calls only: queries of the catalog contain these names, too.
     if any(
         call in text for text in at for call in ("convert_to_columnstore(", "compress_chunk(", "reindex ", "vacuum ")
     ):
@@ -69,6 +69,6 @@ def stage(connection: psycopg.Connection, read_before: int) -> str:
 
 
 def shuffled_days(entries: Iterable[Entry], parts: int) -> list[Entry]:
-    """The entries, dealt out in turn to so many heaps one after the other: each heap spans all the time there is."""
+    """The entries dealt out to `days` groups, one group after the other. Each group spans the whole time."""
     found = list(entries)
     return [entry for part in range(parts) for entry in found[part::parts]]

@@ -1,4 +1,4 @@
-"""An hour as in service: a producer at a steady rate, a drain every few seconds, faults among them:  make soak"""
+"""An hour of production: a producer at a steady rate, a drain every few seconds, and faults: make soak"""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tests.support.processes import Drain, Harness, Outcome
 
 _TICK_SECONDS = 0.1
 _DRAIN_EVERY_SECONDS = 3.0
-_MOST_DRAINS = 3  # at once: those that wait for a server are not to pile up
+_MOST_DRAINS = 3  # at once, so that drains which wait for a server do not pile up
 _DRAIN_LIMIT_SECONDS = 120
 _FAULT_EVERY_SECONDS = (5.0, 25.0)
 _SAMPLE_EVERY_SECONDS = 1.0
 _REPORT_EVERY_SECONDS = 30.0
-# What the lag may be: so many seconds' events. A fault of 6 s, the retries after it, and the drain that makes up for it
+# The greatest lag, in seconds of production: a fault of 6 s, the retries after it, and the drain that catches up
 _LAG_SECONDS = 60
-# These need the disk or the drains to themselves.
+# Faults that need the disk or the drains for themselves.
 _NOT_HERE = {"postgres-disk-full", "run-crashed-goes-on"}
 
 console = Console(highlight=False, soft_wrap=True)
@@ -42,13 +42,13 @@ console = Console(highlight=False, soft_wrap=True)
 
 @dataclass
 class Soak:
-    """What has happened so far."""
+    """The state of the soak test."""
 
     world: World
     rate: float
     leg: Leg
     stop: threading.Event = field(default_factory=threading.Event)
-    drains: dict[Drain, float] = field(default_factory=dict)  # with their starts
+    drains: dict[Drain, float] = field(default_factory=dict)  # with their start times
     outcomes: list[Outcome] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
     max_lag: int = 0
@@ -59,7 +59,7 @@ class Soak:
         return sum(len(one.entries) for one in self.leg.produced)
 
     def produce(self, seed: int) -> None:
-        """Add events at the steady rate until told to stop; what came too late because Redis was away is made up."""
+        """Add events at the steady rate until `stop` is set. Catches up after Redis was away."""
         source = (entry for batch in endless(seed, 1_000) for entry in batch)
         began, sent = time.monotonic(), 0
         try:
@@ -69,11 +69,11 @@ class Soak:
                     for one in self.leg.produced:
                         one.send(client, (next(source) for _ in range(due // len(self.leg.produced))))
                     sent += due // len(self.leg.produced) * len(self.leg.produced)
-        except Exception as error:  # the main thread tells
+        except Exception as error:  # the main thread reports it
             self.failure = error
 
     def lag(self) -> int | None:
-        """Entries that Redis has confirmed and the ledger does not have; None while the database is away."""
+        """The number of confirmed entries that the ledger does not have. None while the database is away."""
         confirmed = self.confirmed
         try:
             with self.world.sql() as connection:
@@ -91,10 +91,10 @@ class Soak:
         self.drains[self.leg.start(self.world, harness, dice.randint(200, 2_000))] = time.monotonic()
 
     def reap(self, wait: bool = False) -> None:
-        """Take the outcomes of the drains that have ended or are beyond their time; with `wait`, of all."""
+        """Collect the outcomes of the drains that have ended or have run too long; with `wait`, of all drains."""
         for drain, began in tuple(self.drains.items()):
             left = began + _DRAIN_LIMIT_SECONDS - time.monotonic()
-            if wait or left < 0 or not drain.process.is_alive() or drain.told():
+            if wait or left < 0 or not drain.process.is_alive() or drain.has_result():
                 self.outcomes.append(drain.outcome(max(5, left)))
                 del self.drains[drain]
 
@@ -105,7 +105,8 @@ def main(
     engine: Annotated[str | None, typer.Option(help="The first that can run here, if not given.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the dice; a random one, if not given.")] = None,
 ) -> None:
-    """Exit code 1 if anything was lost, doubled or different, if a drain hung, or if the lag did not stay bounded."""
+    """Run the soak test. Exit code 1 if anything was lost, doubled or changed, if a drain hung, or if the lag grew too
+    large."""
     seed = random.randrange(1 << 32) if seed is None else seed
     with ExitStack() as stack:
         api = stack.enter_context(running_prefect())
@@ -124,7 +125,7 @@ def main(
 
 
 def _go_on(soak: Soak, dice: random.Random, until: float) -> None:
-    """Drains, faults and samples in turn, all in this thread: a fault may need the drains to be left alone."""
+    """Start drains, faults and samples in turn, in one thread: a fault may need that no drain starts meanwhile."""
     possible = [
         kind
         for kind, fault in KINDS.items()
@@ -185,7 +186,7 @@ def _report(soak: Soak, seconds: float, lag: int | None) -> None:
 
 
 def _finish(soak: Soak) -> bool:
-    """Drain what is left, compare, and say what was found. Whether all is well."""
+    """Drain the rest, compare the tables and print the result. Returns whether all is well."""
     soak.reap(wait=True)
     last = Harness(None, DELAYS, soak.world.prefect_url, log=soak.world.log)
     healthy = soak.leg.start(soak.world, last).outcome(_DRAIN_LIMIT_SECONDS)

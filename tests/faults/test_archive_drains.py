@@ -1,4 +1,4 @@
-"""Chunks are archived and dropped beside drains that write to them: no drain fails, no row is lost."""
+"""Chunks are archived and dropped while drains write to them: no drain fails, and no row is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ OLD_WEEKS = 3
 
 
 def produce(chance: random.Random) -> list[dict[bytes, bytes]]:
-    """Events of the week from THURSDAY on, one in five of them twice, so that batches are merged; a third are older."""
+    """Produce events of the week from THURSDAY on. One in five comes twice, so that batches are merged; a third are
+    older."""
     entries: list[dict[bytes, bytes]] = []
     recent: list[dict[bytes, bytes]] = []
     for number in range(EVENTS):
@@ -52,7 +53,7 @@ def produce(chance: random.Random) -> list[dict[bytes, bytes]]:
 
 
 def drain(stream: str, env: dict[str, str]) -> subprocess.Popen[str]:
-    """`spillway drain` in a process of its own, which says on standard error whatever is tried again, and why."""
+    """Run `spillway drain` in a child process. It prints every retry and its reason on standard error."""
     return subprocess.Popen(
         [BIN / "spillway", "drain", "--stream", stream, "--json"],
         env=env | {"SPILLWAY_BATCH_ROWS": "300", "SPILLWAY_PARALLEL_LOADS": "3"},
@@ -70,7 +71,7 @@ def test_drains_with_late_rows_go_on_while_the_chunks_of_these_rows_are_archived
     produced = produce(random.Random(seed))
     send(redis_client, stream, produced)
     root = open_root(str(tmp_path))
-    # One drain with several loads at a time: two that meet can still be in a deadlock of their own, about keys.
+    # One drain with several loads at a time: two drains can deadlock on keys, which is not tested here.
     running = drain(stream, env)
     outcomes: Counter[str] = Counter()
     while running.poll() is None:

@@ -1,6 +1,7 @@
-"""Archive-and-drop that is killed at any step loses no row, and the next run completes it.
+"""A run that archives and drops can be killed at any step: no row is lost, and the next run completes it.
 
-`SPILLWAY_TEST_KILLS` says how often, 16 unless set: once at each kind of step, then at each day's, then at any moment.
+`SPILLWAY_TEST_KILLS` is the number of kills, 16 by default: once at each kind of step, then at the steps of each day,
+then at random moments.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ ROWS = 700
 
 
 class Round:
-    """A chunk of its own range of ids, an archive of its own, and what must be in either at any time."""
+    """One kill: a chunk with its own range of ids, its own archive, and the rows that must be in one of them."""
 
     def __init__(self, database: psycopg.Connection, folder: Path, number: int) -> None:
         self._database = database
@@ -60,11 +61,11 @@ class Round:
         self.rows |= as_rows(events)
 
     def late(self) -> None:
-        """Rows that come between archive and drop."""
+        """Rows that arrive between archive and drop."""
         self._add(30, timedelta(days=3))
 
     def archive_and_go_on(self) -> None:
-        """As if a run had ended between archiving and dropping, and rows had come since."""
+        """Leave the state of a run that ended between archiving and dropping, and add rows."""
         archive_chunk(self._database, chunks(self._database)[0], self.root)
         self.late()
 
@@ -72,14 +73,14 @@ class Round:
         return [manifest for name in archive_names(self.root) if (manifest := _verified(self.root, name))]
 
     def nothing_is_lost(self) -> None:
-        """Every row is in the table or in an archive that verifies, as it was, by pandas."""
-        found = table_rows(self._database)  # first: a drop that still commits finds its rows in the archive
+        """Every row is unchanged in the table or in an archive that verifies, according to pandas."""
+        found = table_rows(self._database)  # the table first: if a drop commits now, its rows are in the archive
         for manifest in self.archived():
             found |= as_rows(rows_by_pandas(self.root.base, [manifest]))
         assert found == self.rows
 
     def complete(self) -> None:
-        """After an undisturbed run every row is in one archive, once, and none in the table; nothing is left over."""
+        """After an undisturbed run every row is in one archive, once; none is in the table, no other file is left."""
         archive_and_drop_all(self._database, self.root)
         assert chunks(self._database) == []
         assert rows_in_order(self._database) == []
@@ -113,14 +114,14 @@ def test_a_row_is_in_the_table_or_in_a_verified_archive_whenever_the_run_is_kill
         if kills == KILLS:
             break
         one = Round(database, tmp_path / f"{number}", number)
-        # The last fifth at any moment.
+        # The last fifth is killed at random moments.
         step = order[kills] if kills < len(order) and kills < KILLS * 4 // 5 else None
         if number % 2 or step == "removed":
             one.archive_and_go_on()
         last = _run(servers, one, step, chance.uniform(0, seconds))
         if last:
             killed_at.append(last)
-        else:  # it had ended before: not counted, and the next one comes earlier
+        else:  # it had already ended: it does not count, and the next kill comes earlier
             seconds *= 0.8
         one.nothing_is_lost()
         if number % 3 == 0:
@@ -147,7 +148,7 @@ def test_a_compressed_chunk_too(servers: Servers, database: psycopg.Connection, 
 
 
 def _undisturbed(database: psycopg.Connection, folder: Path) -> tuple[list[str], float]:
-    """The names of the steps of an undisturbed run, in order, and how long it takes after its first step."""
+    """The names of the steps of an undisturbed run, in order, and its duration after the first step."""
     steps: dict[str, float] = {}
 
     def note(news: ProgressEvent) -> None:
@@ -162,7 +163,7 @@ def _undisturbed(database: psycopg.Connection, folder: Path) -> tuple[list[str],
 
 
 def _order(steps: list[str], chance: random.Random) -> list[str]:
-    """One of each kind first, then the other days'."""
+    """One step of each kind first, then those of the other days."""
     kinds: dict[str, str] = {}
     for step in chance.sample(steps, len(steps)):
         kinds.setdefault(step.split()[0] if step != "manifest written" else step, step)
@@ -171,8 +172,8 @@ def _order(steps: list[str], chance: random.Random) -> list[str]:
 
 
 def _run(servers: Servers, one: Round, step: str | None, seconds: float = 0.0) -> str:
-    """Run until it kills itself at `step`, or is killed so long after it has begun; returns the last step it told,
-    nothing where it ended before."""
+    """Run until it kills itself at `step`, or is killed some time after its start. Returns the last step that it
+    printed; empty if it ended before."""
     command = [
         sys.executable,
         "-m",

@@ -1,6 +1,6 @@
-"""A backfill that is killed at any moment leaves nothing half, and the same backfill goes on where it was.
+"""A backfill that is killed at any moment leaves nothing half done, and the same command resumes it.
 
-`SPILLWAY_TEST_KILLS` says how often, 12 unless set.
+`SPILLWAY_TEST_KILLS` is the number of kills, 12 by default.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BAD = 40
 LATEST = datetime(2024, 3, 1, tzinfo=UTC)
 DAYS = 40
 
-# Small slices, so that a kill falls between and into many of them.
+# Small slices, so that kills hit the middle of slices and the gaps between them.
 _SMALL = {"SPILLWAY_BATCH_ROWS": "100"}
 _BACKFILL = Harness(flow="backfill")
 _COMPRESSED = "ALTER TABLE events SET (timescaledb.compress, timescaledb.compress_orderby = 'time DESC')"
@@ -40,7 +40,8 @@ _COMPRESSED = "ALTER TABLE events SET (timescaledb.compress, timescaledb.compres
 class History:
     """Three files that share events with each other and repeat some of their own; some rows are bad.
 
-    `left`: what a backfill of them is to read; `live`: what the table may have beforehand, a part of them among others.
+    `left`: the rows that a backfill has to read. `live`: entries that the table may already have; some of them are in
+    the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,7 +61,7 @@ class History:
             write(folder / name, entries)
 
     def is_whole(self, database: psycopg.Connection) -> None:
-        """All events are in the table, once and as they were; all rows are in the books, and these balance."""
+        """All events are in the table, once and unchanged; all rows are in the ledger, and its totals balance."""
         assert table_rows(database) == self.rows
         read, inserted, duplicates, quarantined = books(database)
         assert (read, quarantined) == (self.left, BAD)
@@ -73,10 +74,10 @@ class History:
 def _kill_until_done(
     history: History, env: dict[str, str], database: psycopg.Connection, chance: random.Random, longest: float
 ) -> list[str]:
-    """Start the backfill and kill it, again and again until it has ended once by itself: one life in five at any time,
-    the others within `longest` seconds after they have committed something.
+    """Start the backfill and kill it, again and again, until it ends by itself. One run in five is killed at any time,
+    the others within `longest` seconds after their first commit.
 
-    Returns what it was at each time.
+    Returns what it was doing at each kill.
     """
     killed_at = []
     while True:

@@ -1,4 +1,4 @@
-"""A backfill that is stopped, or whose servers or disk fail it: it tries again, or says so and can be started again."""
+"""A backfill that is stopped, or whose servers or disk fail, retries or reports it, and can be started again."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_range_of_a_stream_outlives_a_restart_of_redis(
         pytest.skip("the servers were given by URL: they cannot be stopped here")
     produced = _history()
     send(redis_client, stream, produced)
-    redis_client.bgrewriteaof()  # what was appended in the last second may not be on disk: not what is tested here
+    redis_client.bgrewriteaof()  # entries of the last second may not be on disk, which is not tested here
     time.sleep(1.5)
     run = Drain([], env | SMALL, _BACKFILL, stream=stream)
     _wait_for(database, EVENTS // 10)
@@ -126,7 +126,7 @@ def test_a_range_of_a_stream_outlives_a_restart_of_redis(
 
 
 def _is_whole(servers: Servers, produced: list[Entry], read: int) -> None:
-    """By a connection of its own: another may not have outlived the restart."""
+    """Uses its own connection: others may not have survived the restart."""
     with psycopg.connect(servers.settings.database, autocommit=True) as again:
         expected = flat_rows(produced)
         assert table_rows(again) == expected
@@ -135,7 +135,7 @@ def _is_whole(servers: Servers, produced: list[Entry], read: int) -> None:
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 4 MB."""
+    """A folder on a file system of 4 MB."""
     folder = tmp_path / "small"
     folder.mkdir()
     made = subprocess.run(
@@ -171,5 +171,5 @@ def test_a_full_disk_is_told_before_anything_is_loaded(
 
 
 def _noise(seed: bytes) -> bytes:
-    """Text of 150 kB that cannot be compressed much."""
+    """Text of 150 kB that hardly compresses."""
     return hashlib.shake_128(seed).hexdigest(75_000).encode()

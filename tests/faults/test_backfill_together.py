@@ -1,4 +1,4 @@
-"""Backfills that meet each other and a drain, in the same events and in the same file: every event once."""
+"""Backfills and a drain of the same events, and of the same file, at the same time: every event once."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def _meet(
     env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str, folder: Path,
     there: int = 0, read_before: int = 0,
 ) -> None:  # fmt: skip
-    """All at once; `there`: rows that the table has beforehand, `read_before`: what the ledger says of them."""
+    """Run all at once. `there`: rows that the table already has. `read_before`: rows read in the ledger before."""
     produced = _produced()
     quarter = EVENTS // 4
     parts = {"a.parquet": produced[: 3 * quarter], "b.ndjson.gz": produced[quarter:]}
     files = [write(folder / name, shuffled_days(entries, 5)) for name, entries in parts.items()]
-    send(redis_client, stream, reversed(produced))  # so that the drain comes from the other end of the time
-    # Each stands still between two of its loads, with no transaction open, until all have begun.
+    send(redis_client, stream, reversed(produced))  # so that the drain starts at the other end of the time range
+    # Each pauses between two of its loads, with no transaction open, until all have started.
     small = env | {"SPILLWAY_BATCH_ROWS": "200", "SPILLWAY_PARALLEL_LOADS": "1"}
     runs = [Drain(str(file), small, Harness(_BEGUN, flow="backfill")) for file in files]
     assert all(run.reached(60) for run in runs), "they do not get going"
@@ -104,7 +104,7 @@ def test_the_same_file_twice_at_once_is_shared_between_the_two_and_a_drain(
     expected = flat_rows(produced)
     assert table_rows(database) == expected
     assert books(database) == (2 * EVENTS, len(expected), 2 * EVENTS - len(expected), 0)
-    # Both had all of it before them; together they have read it once.
+    # Both planned to read all of it; together they read it once.
     shared = [result["read"] for result in results[:2]]
     print(f"read by each: {shared}")
     assert sum(shared) == EVENTS

@@ -1,4 +1,4 @@
-"""Every kind of fault once, with the same dice each time; `make chaos` throws them for hundreds in a row."""
+"""Every kind of fault once, with a fixed seed. `make chaos` injects hundreds in a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A drain that is killed at any moment leaves nothing half, and the next one completes it."""
+"""A drain that is killed at any moment leaves nothing half done, and the next one completes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_twenty_kills_in_a_row_leave_the_table_of_an_undisturbed_drain(
 ) -> None:
     produced = [entry for batch in batches(EVENTS, seed=3, duplicates=0.02) for entry in batch.entries]
     send(redis_client, stream, produced)
-    # Small ranges, so that a kill falls between and into many of them.
+    # Small ranges, so that kills hit the middle of ranges and the gaps between them.
     env = env | {"SPILLWAY_BATCH_ROWS": "500"}
     undisturbed = Drain(stream, env)
     began = time.monotonic()
@@ -39,7 +39,7 @@ def test_twenty_kills_in_a_row_leave_the_table_of_an_undisturbed_drain(
     read_at_kills = []
     for _ in range(KILLS):
         drain = Drain(stream, env)
-        # The whole drain is about KILLS times as long as one life, so that most lives end in the midst of it.
+        # The whole drain takes about KILLS times as long as one run, so that most runs are killed in the middle.
         time.sleep(moments.uniform(0, 2.5 * seconds / KILLS + 1))
         drain.kill()
         read_at_kills.append(ledger_sums(database, stream)[0] or 0)

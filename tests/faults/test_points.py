@@ -1,4 +1,4 @@
-"""A drain can be held still at every one of its steps, and killed there."""
+"""A drain can be paused at each of its steps, and killed there."""
 
 from __future__ import annotations
 

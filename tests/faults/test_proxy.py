@@ -1,4 +1,4 @@
-"""The proxy breaks what it is told to break, and nothing else."""
+"""The proxy breaks what a test asks it to break, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.proxy import Direction, Proxy
 
 @pytest.fixture
 def echo() -> Iterator[Proxy]:
-    """A proxy before a server that sends back what it gets."""
+    """A proxy in front of a server that returns what it receives."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer(connection: socket.socket) -> None:

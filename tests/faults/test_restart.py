@@ -1,4 +1,4 @@
-"""A server that goes away in the middle of a drain and comes back: the drain waits, tries again and completes."""
+"""If a server restarts in the middle of a drain, the drain waits, retries and completes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_drain_outlives_a_restart(
     produced = [entry for batch in batches(EVENTS, seed=11) for entry in batch.entries]
     send(redis_client, stream, produced)
     if service == "redis" and how == "kill":
-        # What was appended in the last second may not be on disk: not what is tested here.
+        # Entries of the last second may not be on disk, which is not tested here.
         redis_client.bgrewriteaof()
         time.sleep(1.5)
     drain = Drain(stream, env | {"SPILLWAY_BATCH_ROWS": "2000"})

@@ -1,4 +1,4 @@
-"""Several drains of one stream at the same moment do what one does."""
+"""Several simultaneous drains of one stream have the result of one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_two_drains_and_a_deployment_run_at_the_same_moment(
     run = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     env = env | {"SPILLWAY_BATCH_ROWS": "1000"}
     read = 0
-    # Pairs of drains, one after the other, until the deployment's run has come up and gone through among them.
+    # Start pairs of drains until the run of the deployment has started and finished among them.
     while run.poll() is None or redis_client.xlen(stream) < EVENTS:
         pair = [Drain(stream, env), Drain(stream, env)]
         if redis_client.xlen(stream) < EVENTS:

@@ -1,4 +1,4 @@
-"""A campaign that could find nothing would prove nothing: each kind of harm is seen and counted."""
+"""The campaign detects and counts each kind of damage: otherwise it would prove nothing."""
 
 from __future__ import annotations
 

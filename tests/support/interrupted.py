@@ -11,7 +11,7 @@ OTHER_DB = 9
 
 
 class Interrupted:
-    """Calls `harm` before the client's command number `at`, counted from now, and `undo` before command number `until`."""
+    """Calls `harm` before command number `at` of the client, counted from now, and `undo` before number `until`."""
 
     def __init__(self, client: redis.Redis, at: int, until: int, harm: Callable[[], None], undo: Callable[[], None]):
         self.sent = 0

@@ -39,7 +39,7 @@ class Outcome:
         return self.result.get("error")
 
     @property
-    def said(self) -> list[str]:
+    def messages(self) -> list[str]:
         """Everything that an operator reads: the error, the warnings and the reasons for retries."""
         return [*([self.error] if self.error else []), *self.result.get("retries", [])]
 
@@ -111,7 +111,7 @@ class Drain:
             time.sleep(0.005)
         return False
 
-    def told(self) -> bool:
+    def has_result(self) -> bool:
         """Whether it has sent its result, or ended."""
         return self._results.poll(0)
 

@@ -145,7 +145,7 @@ class Podman:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """While the block runs, Podman answers as Docker. Afterwards no container, volume, network or process is left."""
+        """While the block runs, Podman answers as Docker. Then no container, volume, network or process remains."""
         argv = ["podman", "system", "service", "--time=0", f"unix://{self.socket}"]
         with (self.folder / "service.log").open("wb") as log:
             service = subprocess.Popen(argv, env=os.environ | self._own, stdout=log, stderr=log)

@@ -22,11 +22,11 @@ _SECONDS = 60
 
 
 class TwoDatabases(Fault):
-    """A second database drains the streams too, each with SPILLWAY_TRIM_KEEP=0s: both hold every event."""
+    """A second database drains the same streams, both with SPILLWAY_TRIM_KEEP=0s: both get every event."""
 
     lasting = True
     slow = True
-    ends_leg = True  # later faults would miss what was trimmed
+    ends_leg = True  # later faults would find the streams trimmed
 
     def __init__(self, world: World, dice: random.Random) -> None:
         super().__init__(world, dice)
@@ -39,7 +39,7 @@ class TwoDatabases(Fault):
             connection.execute(f"DROP DATABASE IF EXISTS {_NAME} WITH (FORCE)")
             connection.execute(f"CREATE DATABASE {_NAME}")
         apply_schema(self._url)
-        self._drain().finished()  # so that each knows of the other's consumer group
+        self._drain().finished()  # so that each sees the other's consumer group
         leg.start(self.world, self._harness()).finished()
         with self.world.redis_client() as client:
             for one in leg.produced:

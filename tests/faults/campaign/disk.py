@@ -1,4 +1,4 @@
-"""A disk that is full: a tablespace on a small file system in memory, and a file that fills it."""
+"""A full disk: a tablespace on a small file system in memory, and a file that fills it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TABLESPACE = sql.Identifier("campaign_small")
 
 
 class DiskFull(Fault):
-    """The disk of the events is full, and somebody makes room on it."""
+    """The disk of the events table is full, and later has space again."""
 
     lasts = (0.5, 2)
 
@@ -42,7 +42,7 @@ class DiskFull(Fault):
         assert isinstance(engine, ProcessEngine)
         inside = engine.folder / "small-disk"
         user = engine.host.user("postgres", "nobody")
-        assert user is not None  # we are root
+        assert user is not None  # as root
         self._folder = engine.host.make_folder(inside, user, 0o700)
         options = f"size={_SIZE_MB}m,mode=700,uid={user.uid},gid={user.gid}"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self._folder], check=True)
@@ -71,12 +71,12 @@ class DiskFull(Fault):
                 self._move_indexes(connection)
                 connection.execute(sql.SQL("DROP TABLESPACE {}").format(_TABLESPACE))
         finally:
-            # The server may still hold files open that it has dropped.
+            # The server may still have dropped files open.
             subprocess.run(["umount", "--lazy", self._folder], check=True)
 
     @staticmethod
     def _move_indexes(connection: psycopg.Connection) -> None:
-        """Indexes of the chunks that were made meanwhile do not follow the table."""
+        """Move the indexes of the new chunks: they do not follow the table."""
         query = """
             SELECT c.oid::regclass::text FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace
              WHERE spcname = 'campaign_small' AND relkind = 'i'"""

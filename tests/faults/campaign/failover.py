@@ -24,9 +24,9 @@ _TAIL_ENTRIES = 200
 
 
 class ReplicaPromoted(Fault):
-    """A replica is promoted that lacks entries which were drained: refused until the newer Redis is back.
+    """A replica is promoted that lacks drained entries: the drain refuses until the newer Redis is back.
 
-    The other stream has lost nothing, and is drained from the replica.
+    The other stream has lost nothing and is drained from the replica.
     """
 
     drains = (1, 1)
@@ -69,10 +69,10 @@ class ReplicaPromoted(Fault):
         return 0.0
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        pass  # it has happened before the drain began
+        pass  # `prepare` has already done it
 
     def heal(self, drains: Sequence[Drain]) -> None:
-        self.world.restore()  # for the other way out, accept-rewind, see `rewind.py`
+        self.world.restore()  # `rewind.py` covers the other solution, accept-rewind
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
         error = outcomes[0].error or "none"
@@ -86,7 +86,7 @@ class ReplicaPromoted(Fault):
 
 
 def _is_level(primary: redis.Redis, replica: redis.Redis) -> bool:
-    """Whether the replica has all that the primary has."""
+    """Whether the replica has everything that the primary has."""
     far: Any = replica.info("replication")
     near: Any = primary.info("replication")
     linked = (far["role"], far.get("master_link_status")) == ("slave", "up")
@@ -100,7 +100,7 @@ def _await(condition: Callable[[], bool]) -> None:
             if condition():
                 return
         except redis.RedisError:
-            pass  # it starts, or loads
+            pass  # it is starting or loading
         if time.monotonic() > deadline:
             raise AssertionError(f"the replica did not follow within {_SYNC_SECONDS} s")
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""All kinds of faults, by the names under which they are counted and replayed."""
+"""All kinds of faults, by the name that is used to count and replay them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults.campaign.rewind import RestoredAndAccepted
 
 
 def _to(server: str, way: type[network.Network]) -> type[network.Network]:
-    """The way, for one of the two servers."""
+    """The fault for one of the two servers."""
     return type(way.__name__, (way,), {"to_redis": server == "redis", "__doc__": way.__doc__})
 
 

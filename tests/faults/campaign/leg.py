@@ -1,4 +1,4 @@
-"""Some faults in a row on the same streams: what one leaves, the next one finds."""
+"""Several faults in a row on the same streams: each starts with what the previous one left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _SECOND_STREAM = 0.3  # of the events
 
 @dataclass
 class Leg:
-    """Two streams and all that was produced into them. `closed`: books of streams that began anew meanwhile."""
+    """Two streams and everything that was produced into them. `closed`: former streams of the same names, before they
+    started over."""
 
     name: str
     seed: int
@@ -35,11 +36,11 @@ class Leg:
 
     @property
     def books(self) -> list[Produced]:
-        """All that the tables must hold."""
+        """Everything that the tables must hold."""
         return [*self.closed, *self.produced]
 
     def produce(self, world: World) -> None:
-        """Add the events of one fault."""
+        """Produce the events for one fault."""
         entries = next(self._source)
         part = round(len(entries) * _SECOND_STREAM)
         with world.redis_client() as client:
@@ -47,5 +48,5 @@ class Leg:
                 one.send(client, its)
 
     def start(self, world: World, harness: Harness, batch_rows: int = 50_000, **parameters: Any) -> Drain:
-        """Start a run on both streams."""
+        """Start a drain of both streams."""
         return Drain(self.streams, world.env | {"SPILLWAY_BATCH_ROWS": str(batch_rows)}, harness, **parameters)

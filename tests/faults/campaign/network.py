@@ -1,4 +1,4 @@
-"""Harm done to the network between a drain and one of the two servers, and between it and Prefect."""
+"""Faults of the network between a drain and one of the two servers, or Prefect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.proxy import Proxy
 
 
 class Network(Fault):
-    """Of one of the two servers."""
+    """A fault of the network of one server."""
 
     to_redis: ClassVar[bool]
 
@@ -24,7 +24,7 @@ class Network(Fault):
 
 
 class Cut(Network):
-    """Connections are reset, and new ones too, or refused, for a while."""
+    """For a while, open and new connections are reset, or new ones are refused."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         if self.dice.random() < 0.5:
@@ -34,7 +34,7 @@ class Cut(Network):
 
 
 class Stalled(Network):
-    """Nothing comes through for a while, and nobody says so."""
+    """For a while nothing gets through, without any error."""
 
     lasts = (0.3, 3)
 
@@ -43,7 +43,7 @@ class Stalled(Network):
 
 
 class StalledForGood(Network):
-    """Nothing comes through any more, and nobody says so: no drain waits for ever."""
+    """Nothing gets through any more, without any error: no drain waits forever."""
 
     drains = (1, 1)
     lasting = True
@@ -54,7 +54,7 @@ class StalledForGood(Network):
 
 
 class Slow(Network):
-    """A line of a few kilobytes a second, for a while."""
+    """For a while the network carries a few kilobytes per second."""
 
     lasts = (1, 3)
 
@@ -63,21 +63,21 @@ class Slow(Network):
 
 
 class CutInReply(Network):
-    """Connections are reset in the midst of a reply."""
+    """Connections are reset in the middle of a reply."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         self.net.cut_after(self.dice.randint(1, 100_000 if self.to_redis else 200), "replies")
 
 
 class CutInRequest(Network):
-    """Connections are reset in the midst of what is sent: for PostgreSQL, of a COPY."""
+    """Connections are reset in the middle of a request: for PostgreSQL, of a COPY."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         self.net.cut_after(self.dice.randint(1, 300 if self.to_redis else 100_000), "requests")
 
 
 class PrefectAway(Fault):
-    """Prefect's server does not answer for a while."""
+    """Prefect's server does not respond for a while."""
 
     lasts = (0.5, 2)
 
@@ -92,7 +92,7 @@ class PrefectAway(Fault):
 
 
 class PrefectGone(PrefectAway):
-    """Prefect's server has gone and does not come back as long as the drain runs."""
+    """Prefect's server is down and does not return while the drain runs."""
 
     drains = (1, 1)
     lasting = True

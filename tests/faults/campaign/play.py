@@ -1,4 +1,4 @@
-"""Plays one fault: produce, drain, inject, heal, drain again, compare."""
+"""Run one fault: produce, drain, inject, heal, drain again, compare."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness, Outcome
 
 _BATCH_ROWS = (100, 400)
-_POINT_SECONDS = 20  # a drain comes by its point within so long, or never
+_POINT_SECONDS = 20  # a drain reaches its point within this time, or not at all
 _HEALTHY_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one fault did. `where`: the moment at which it came. `hung`: processes that had to be killed.
+    """The result of one fault.
 
-    `texts`: errors that are not as they should be, with what is wrong; `complaints`: anything else that is wrong.
+    `where`: when it was injected. `hung`: the number of processes that had to be killed. `texts`: error messages with a
+    defect, and the defect. `complaints`: everything else that is wrong.
     """
 
     kind: str
@@ -37,8 +38,8 @@ class Result:
     hung: int = 0
     texts: tuple[str, ...] = ()
     complaints: tuple[str, ...] = ()
-    errors: tuple[str, ...] = ()  # that people read, right or wrong
-    log: str = ""  # what the processes printed
+    errors: tuple[str, ...] = ()  # all messages that an operator reads
+    log: str = ""  # output of the processes
 
     @property
     def good(self) -> bool:
@@ -57,7 +58,7 @@ class Result:
 
 
 def play(world: World, leg: Leg, kind: str, seed: int) -> Result:
-    """Play the fault of that kind with the dice of `seed`. The world is whole again afterwards."""
+    """Run the fault of this kind and seed. Afterwards all servers and networks work again."""
     began = time.monotonic()
     dice = random.Random(seed)
     fault = KINDS[kind](world, dice)
@@ -89,13 +90,13 @@ def play(world: World, leg: Leg, kind: str, seed: int) -> Result:
         sum(outcome.hung and not (fault.may_linger is not None and outcome.result) for outcome in (*outcomes, healthy)),
         tuple(dict.fromkeys(wrong_texts(world, outcomes))),
         tuple(complaints),
-        tuple(dict.fromkeys(text for outcome in outcomes for text in outcome.said)),
+        tuple(dict.fromkeys(text for outcome in outcomes for text in outcome.messages)),
         log,
     )
 
 
 def _disturb(world: World, leg: Leg, fault: Fault, dice: random.Random, outcomes: list[Outcome]) -> str:
-    """Start the drains, inject, heal, wait for the drains. Returns when it happened, for people to read."""
+    """Start the drains, inject the fault, heal it, and wait for the drains. Returns a description of the moment."""
     moment = fault.moment()
     drains: list[Drain] = []
     try:
@@ -132,7 +133,7 @@ def _let_go_on(drains: Sequence[Drain]) -> None:
 
 @contextmanager
 def _cleaned(fault: Fault, complaints: list[str]) -> Iterator[None]:
-    """Whatever goes wrong is a complaint, and the fault is undone."""
+    """Turn any exception into a complaint, and undo the fault."""
     try:
         yield
     except Exception as error:
@@ -143,7 +144,7 @@ def _cleaned(fault: Fault, complaints: list[str]) -> Iterator[None]:
 
 
 def wrong_texts(world: World, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """The errors and reasons for a retry that are not as they should be, each with what is wrong."""
+    """The errors and reasons for retries that have a defect, each with the defect."""
     for outcome in outcomes:
         if outcome.error and (wrong := wrong_text(outcome.error, world.places)):
             yield f"{wrong}: «{outcome.error}»"

@@ -1,4 +1,4 @@
-"""Harm done to PostgreSQL."""
+"""Faults of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_CONNECTIONS = 2_000
 
 
 class Restarted(Fault):
-    """Stopped in one of the three ways, and started again."""
+    """The server is stopped in one of three ways, and started again."""
 
     lasts = (0, 1)
     how: ClassVar[StopMode]
@@ -53,13 +53,13 @@ class RestartedImmediate(Restarted):
 
 
 class KilledServer(Restarted):
-    """SIGKILL to all its processes, as a power cut."""
+    """SIGKILL to all processes of the server, as in a power cut."""
 
     how = "kill"
 
 
 class BackendTerminated(Fault):
-    """`pg_terminate_backend` for one connection of a drain, in the midst of its COPY or at any moment."""
+    """`pg_terminate_backend` for one connection of a drain, in the middle of its COPY or at any moment."""
 
     lasts = (0, 0)
 
@@ -78,7 +78,7 @@ class BackendTerminated(Fault):
 
 
 class BackendFrozen(Fault):
-    """One backend of a drain stands still, as where its disk does; then it goes on, late for its statement_timeout."""
+    """One backend of a drain stops, as if its disk hung, and continues after its statement_timeout."""
 
     lasts = (0.5, 4)
     _pid: int | None = None
@@ -108,7 +108,7 @@ class BackendFrozen(Fault):
 
 
 class StatementTooSlow(Fault):
-    """Every range takes longer than statement_timeout, until the server is quick again."""
+    """Every range takes longer than statement_timeout, until the server is fast again."""
 
     lasts = (1, 4)
 
@@ -141,7 +141,7 @@ def _trigger_function(act: str) -> str:
 
 
 class TableLocked(Fault):
-    """Somebody holds `events` in ACCESS EXCLUSIVE MODE, longer than lock_timeout."""
+    """Another session holds `events` in ACCESS EXCLUSIVE MODE for longer than lock_timeout."""
 
     lasts = (0.5, 2.5)
 
@@ -152,7 +152,7 @@ class TableLocked(Fault):
     def inject(self, drains: Sequence[Drain]) -> None:
         self._locker = self.world.sql()
         self._locker.execute("BEGIN")
-        # It waits for the ranges that are under way; a drain that stands still in one of them must be let go on.
+        # The lock waits for the ranges that are being loaded, so a drain that is paused in one must continue.
         self._locker.execute("SET lock_timeout = '1s'")
         with contextlib.suppress(psycopg.errors.LockNotAvailable):
             self._locker.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
@@ -166,7 +166,7 @@ class TableLocked(Fault):
 
 
 class NoConnectionLeft(Fault):
-    """All of max_connections are taken."""
+    """All max_connections are in use."""
 
     def __init__(self, world: World, dice: random.Random) -> None:
         super().__init__(world, dice)
@@ -190,7 +190,7 @@ class NoConnectionLeft(Fault):
 
 
 class ReadOnly(Fault):
-    """default_transaction_read_only, as a server sets it that has become a standby, or whose owner protects it."""
+    """default_transaction_read_only, as after a failover to a standby or if an operator protects the server."""
 
     lasts = (0.5, 2)
 
@@ -207,7 +207,7 @@ class ReadOnly(Fault):
         with self.world.sql() as connection:
             connection.execute(statement)
             connection.execute("SELECT pg_reload_conf()")
-        time.sleep(0.05)  # the reload is a signal to every backend
+        time.sleep(0.05)  # every backend gets the reload by a signal
 
 
-# Of a small disk, see `tests/faults/campaign/disk.py`.
+# `tests/faults/campaign/disk.py` fills a small disk.

@@ -1,4 +1,4 @@
-"""Harm done to the process of a drain."""
+"""Faults of the drain's process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.processes import Drain, Outcome
 
 
 class Killed(Fault):
-    """SIGKILL."""
+    """The drain is killed with SIGKILL."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         drains[0].kill()
@@ -22,7 +22,7 @@ class Killed(Fault):
 
 
 class Terminated(Fault):
-    """SIGTERM: it ends by itself, and in time."""
+    """The drain gets SIGTERM, and ends by itself in time."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         drains[0].terminate()
@@ -32,10 +32,10 @@ class Terminated(Fault):
 
 
 class Stopped(Fault):
-    """SIGSTOP, and after a while SIGCONT, as of a machine that slept. The other drains do the work, or wait."""
+    """The drain gets SIGSTOP and later SIGCONT, as on a machine that slept. The other drains do the work, or wait."""
 
     holds = True
-    lasts = (0.3, 4)  # in the end, longer than a transaction may stand idle
+    lasts = (0.3, 4)  # up to longer than a transaction may be idle
 
     def inject(self, drains: Sequence[Drain]) -> None:
         drains[0].stop()
@@ -48,7 +48,7 @@ class Stopped(Fault):
 
 
 class CancelledByHand(Fault):
-    """Cancelled by hand in Prefect, where no worker runs it: nobody tells the process, which may go on and finish."""
+    """Cancelled in Prefect's UI without a worker: the process is not informed, and may finish."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         assert drains[0].harness.name is not None
@@ -56,7 +56,7 @@ class CancelledByHand(Fault):
 
 
 class CrashedAndGoesOn(Fault):
-    """Declared crashed while it stands still; another run drains in its place; then it goes on."""
+    """A paused drain is declared crashed, another run drains in its place, and then it continues."""
 
     drains = (2, 2)
     holds = True
@@ -67,7 +67,7 @@ class CrashedAndGoesOn(Fault):
     def inject(self, drains: Sequence[Drain]) -> None:
         assert drains[0].harness.name is not None
         self.world.set_state(drains[0].harness.name, Crashed())
-        # The other one has until the statement timeout of the first one's transaction: then it gets the rows.
+        # The other run waits until the first one's transaction times out, and then gets the rows.
         drains[1].process.join(self.dice.uniform(0.3, 4))
 
     def heal(self, drains: Sequence[Drain]) -> None:
@@ -78,7 +78,7 @@ class CrashedAndGoesOn(Fault):
 
 
 def errors(outcomes: Sequence[Outcome]) -> list[str]:
-    """What drains say to which nothing was done."""
+    """The errors of the drains that were not disturbed."""
     return [
         f"a drain beside it failed: {outcome.error or f'it ended with {outcome.exitcode}'}"
         for outcome in outcomes

@@ -1,4 +1,4 @@
-"""What is produced, kept beside what was sent: the oracle knows nothing else."""
+"""Produces entries and records them: the oracle knows nothing else."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tests.support.oracle import Key, Row, flat_rows
 _CHUNK = 500  # entries of one transaction
 _GIVE_UP_SECONDS = 60
 
-# Of the entries of a campaign: repeated, broken, late by up to 60 days.
+# Shares of the entries: repeated, broken, up to 60 days late.
 DUPLICATES, BAD, LATE = 0.03, 0.01, 0.005
-# The event_type of those of which a user's constraint or trigger makes something else begins so.
+# The prefix of the event_type of entries that a user's constraint or trigger rejects or changes.
 MARK = "marked-"
 
 
 @dataclass
 class Produced:
-    """A stream and all entries that Redis has confirmed of it, by id, in their order.
+    """A stream, and all its entries that Redis has confirmed, by id and in order.
 
-    `bad`: those that can never become a row as they are; `mended`: how some of them were redriven.
+    `bad`: entries that cannot become a row as they are. `mended`: the fields with which some of them were redriven.
 
-    The ids are given here, and each transaction is all or nothing: after a lost answer the stream's last id tells
-    whether it went in, so that even where Redis dies nothing is sent twice and nothing is unknown.
+    The producer chooses the ids, and each transaction is all or nothing. After a lost reply, the stream's last id shows
+    whether it was applied. So nothing is sent twice and nothing is unknown, even if Redis is killed.
     """
 
     stream: str
@@ -41,7 +41,7 @@ class Produced:
     _last: tuple[int, int] = (0, 0)
 
     def send(self, client: redis.Redis, entries: Iterable[tuple[Entry, bool]]) -> None:
-        """Add entries, each with whether it is a bad one. Tries again where Redis is away for a while."""
+        """Add entries, each with whether it is bad. Retries while Redis is away."""
         rest = iter(entries)
         while chunk := list(itertools.islice(rest, _CHUNK)):
             numbered = {self._next_id(): (entry, bad) for entry, bad in chunk}
@@ -50,7 +50,7 @@ class Produced:
             self.bad |= {entry_id for entry_id, (_, bad) in numbered.items() if bad}
 
     def _next_id(self) -> str:
-        """Greater than all before it, whatever the clock does."""
+        """An id greater than all before it, whatever the clock does."""
         ms, seq = self._last
         now = int(time.time() * 1000)
         self._last = (now, 0) if now > ms else (ms, seq + 1)
@@ -81,24 +81,24 @@ class Produced:
         return _number(info["last-generated-id"].decode()) >= _number(entry_id)
 
     def good(self) -> Iterator[Entry]:
-        """The entries that are events, as they came or mended."""
+        """The entries that become rows, as produced or as redriven."""
         yield from (entry for entry_id, entry in self.entries.items() if entry_id not in self.bad)
         yield from self.mended.values()
 
     def mend(self) -> None:
-        """All bad entries are redriven with other properties: those of which nothing else is wrong become events."""
+        """Record that all bad entries are redriven with other properties. Those with no other defect become rows."""
         for entry_id in self.bad:
             entry = self.entries[entry_id] | {b"properties": b"{}"}
             if _is_event(entry):
                 self.mended[entry_id] = entry
 
     def elsewhere(self) -> Produced:
-        """The same for a database in which nobody rejects or redrives anything."""
+        """The same stream for a database in which nothing is rejected or redriven."""
         marked = {i for i in self.bad if self.entries[i].get(b"event_type", b"").startswith(MARK.encode())}
         return replace(self, mended={}, bad=self.bad - marked)
 
     def renewed(self, of: set[str]) -> Produced:
-        """The stream as it begins anew with these of its entries."""
+        """The stream after it starts over with these of its entries."""
         entries = {entry_id: entry for entry_id, entry in self.entries.items() if entry_id in of}
         return Produced(self.stream, entries, self.bad & of, _last=self._last)
 
@@ -109,7 +109,7 @@ def _number(entry_id: str) -> tuple[int, int]:
 
 
 def _is_event(entry: Entry) -> bool:
-    """Whether the fields are such that the table takes them; of the properties, anything."""
+    """Whether the table accepts these fields, whatever the properties are."""
     try:
         text = {name: entry[name].decode() for name in (b"event_id", b"event_type", b"user_id", b"time")}
         UUID(text[b"event_id"])
@@ -120,11 +120,12 @@ def _is_event(entry: Entry) -> bool:
 
 
 def expected_rows(produced: Iterable[Produced]) -> dict[Key, Row]:
-    """What `events` must hold of these streams."""
+    """The rows that `events` must hold for these streams."""
     return flat_rows(entry for one in produced for entry in one.good())
 
 
 def endless(seed: int, size: int) -> Iterator[list[tuple[Entry, bool]]]:
-    """Batches of `size` generated entries with whether each is bad. Later ones repeat earlier ones, too."""
+    """Endless batches of `size` generated entries, each with whether it is bad. Later batches repeat entries of earlier
+    ones."""
     source = batches(10_000_000, seed=seed, duplicates=DUPLICATES, bad=BAD, late=LATE, size=size)
     return (list(zip(batch.entries, batch.bad, strict=True)) for batch in source)

@@ -1,4 +1,4 @@
-"""Harm done to Redis."""
+"""Faults of Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.processes import Drain, Outcome
 
 
 class KilledAndReloaded(Fault):
-    """SIGKILL, and started again from its append-only file."""
+    """Redis is killed with SIGKILL, and restarted from its append-only file."""
 
     lasts = (0, 1)
 
@@ -26,7 +26,7 @@ class KilledAndReloaded(Fault):
 
 
 class Paused(Fault):
-    """It answers nobody for a while, longer than SPILLWAY_REDIS_TIMEOUT or shorter."""
+    """Redis does not respond for a while: longer than SPILLWAY_REDIS_TIMEOUT, or shorter."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         with self.world.redis_client() as client:
@@ -34,7 +34,7 @@ class Paused(Fault):
 
 
 class MemoryLimitReached(Fault):
-    """maxmemory is below what it holds: it takes no entry any more, but gives those that it has."""
+    """maxmemory is below its usage: Redis accepts no more entries, but still returns those that it has."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         self._limit("1mb")
@@ -54,7 +54,7 @@ class MemoryLimitReached(Fault):
 
 
 class ClientsKilled(Fault):
-    """CLIENT KILL for every connection of every drain, several times."""
+    """CLIENT KILL for all connections of all drains, several times."""
 
     lasts = (0, 0)
 

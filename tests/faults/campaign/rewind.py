@@ -1,4 +1,4 @@
-"""A stream that went back in time, and a person who accepts it."""
+"""A stream that went back in time, and an operator who accepts that."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _TAIL_ENTRIES = 300
 
 
 class RestoredAndAccepted(Fault):
-    """One stream is restored from an older copy: refused until `spillway stream accept-rewind`; nothing comes twice."""
+    """One stream is restored from an older copy. Drains refuse until `spillway stream accept-rewind`; nothing is loaded
+    twice."""
 
     drains = (1, 2)
     lasting = True
@@ -43,7 +44,7 @@ class RestoredAndAccepted(Fault):
         return 0.0
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        pass  # it has happened before the drains began
+        pass  # `prepare` has already done it
 
     def heal(self, drains: Sequence[Drain]) -> None:
         assert self._back is not None

@@ -1,4 +1,4 @@
-"""What a campaign found, by kind of fault."""
+"""The results of a campaign, by kind of fault."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLUMNS = ("faults", "lost", "doubled", "different", "books", "hung", "texts", 
 
 
 def summary(title: str, results: Sequence[Result]) -> Table:
-    """One row a kind, and the sum. All columns but `faults` and `s` are to be 0."""
+    """A table with a row for each kind, and the totals. All columns but `faults` and `s` must be 0."""
     table = Table(title=title, box=SIMPLE_HEAD)
     table.add_column("kind", no_wrap=True)
     for name in _COLUMNS:

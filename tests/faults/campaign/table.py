@@ -1,4 +1,4 @@
-"""A table and a role that the user has changed: columns, constraints, triggers, settings of the role."""
+"""Changes that a user makes: columns, constraints, triggers, settings of the role."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.faults.campaign.world import World
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Outcome
 
-_MARKED = 40  # entries that a constraint or trigger is about, among the 2,000 of a fault
+_MARKED = 40  # entries that a constraint or trigger concerns, among the 2,000 of a fault
 
 
 class TableChanged(Fault):
-    """What the kinds have in common: the change is made before the drains start, or in the midst of one."""
+    """The common part: the change is made before the drains start, or during one."""
 
     lasts = (0, 0.5)
     lasting = True
@@ -31,11 +31,11 @@ class TableChanged(Fault):
         self._mark = f"{MARK}{dice.randrange(1 << 32):08x}"
 
     def moment(self) -> Point | float:
-        # Not at a point: an ALTER TABLE would wait for the transaction of a drain that stands still.
+        # Not at a point: ALTER TABLE would wait for the transaction of the paused drain.
         return any_time(self.dice)
 
     def marked(self, number: int) -> Entry:
-        """An entry that only this fault has, by its type; its key is not repeated."""
+        """An entry of this fault only, marked by its type; its key occurs once."""
         moment = datetime.now(UTC).replace(microsecond=number)
         fields = {
             "event_id": str(UUID(int=self.dice.getrandbits(128), version=4)),
@@ -47,7 +47,7 @@ class TableChanged(Fault):
         return {name.encode(): value.encode() for name, value in fields.items()}
 
     def execute(self, *statements: str) -> None:
-        """Run statements as the owner of the table, `{mark}` being the type of the marked entries."""
+        """Run statements as the owner of the table. `{mark}` is replaced by the type of the marked entries."""
         with self.world.sql() as connection:
             for statement in statements:
                 connection.execute(sql.SQL(statement).format(mark=sql.Literal(self._mark)))
@@ -57,9 +57,9 @@ class TableChanged(Fault):
 
 
 class ColumnsAdded(TableChanged):
-    """Columns that a row may leave out are added while drains run, and dropped later.
+    """Optional columns are added while drains run, and dropped later.
 
-    No identity: PostgreSQL adds none to a table that has chunks.
+    No identity column: PostgreSQL cannot add one to a table with chunks.
     """
 
     _COLUMNS = (
@@ -80,7 +80,7 @@ class ColumnsAdded(TableChanged):
 
 
 class RowsRejected(TableChanged):
-    """A constraint or a trigger rejects some entries: these wait in quarantine, and all others go in."""
+    """A constraint or a trigger rejects some entries: these go to quarantine, and all others are inserted."""
 
     _RAISE = "CREATE OR REPLACE FUNCTION public.campaign_rejects() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
     _RAISE += " IF NEW.event_type = {mark} THEN RAISE EXCEPTION 'not this one' USING ERRCODE = '%s'; END IF;"
@@ -95,7 +95,7 @@ class RowsRejected(TableChanged):
         else:
             state = self.dice.choice(["P0001", "23514", "23503", "22023", "U0001", "45000"])
             self.execute(self._RAISE % state, self._TRIGGER % self.dice.choice(["BEFORE", "AFTER"]))
-        # A small range may hold nothing else, which by default fails the run once all is kept.
+        # A small range may hold no other entries; by default the run would then fail after quarantining them.
         self.world.environment = {**self.world.environment, "SPILLWAY_MAX_BAD_SHARE": "1"}
         with self.world.redis_client() as client:
             for one in leg.produced:
@@ -105,7 +105,7 @@ class RowsRejected(TableChanged):
         return 0.0
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        pass  # it has happened before the drains began
+        pass  # `prepare` has already done it
 
     def clean(self) -> None:
         self.world.environment = {k: v for k, v in self.world.environment.items() if k != "SPILLWAY_MAX_BAD_SHARE"}
@@ -117,9 +117,9 @@ class RowsRejected(TableChanged):
 
 
 class RowsChanged(TableChanged):
-    """A trigger changes some rows as they go in: they are in the table as the trigger leaves them."""
+    """A trigger changes some rows on INSERT: the table holds them as changed."""
 
-    # What it leaves differs from the stream: a stream that is drained once more would meet conflicts.
+    # The rows differ from the stream, so draining the stream again would find conflicts.
     ends_leg = True
 
     def prepare(self, leg: Leg) -> None:
@@ -140,7 +140,7 @@ class RowsChanged(TableChanged):
         return 0.0
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        pass  # it has happened before the drains began
+        pass  # `prepare` has already done it
 
     def clean(self) -> None:
         self.execute(
@@ -150,7 +150,7 @@ class RowsChanged(TableChanged):
 
 
 class SettingsOfTheRole(TableChanged):
-    """Encoding, styles, search path, time zone and isolation of the role are set to what nobody expects."""
+    """The role gets unusual settings of encoding, styles, search path, time zone and isolation."""
 
     _SETTINGS = (
         "client_encoding = 'LATIN1'",

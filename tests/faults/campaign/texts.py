@@ -1,14 +1,15 @@
-"""What a person reads of a fault: what, where, found, next step, in one line, and no credentials."""
+"""Checks the messages of a fault: what failed and where, what was found, the next step, in one line and without
+credentials."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-SECRETS = ("analytics_pass",)  # the servers' own, see infra/settings.py
+SECRETS = ("analytics_pass",)  # passwords of the local servers, see infra/settings.py
 
 _STEPS = "preflight|plan|read|load|settle|report|redrive"
-# Several streams can fail in one run: each part begins with its step, or with its stream.
+# Several streams can fail in one run: each part starts with its step or its stream.
 _PARTS = re.compile(rf"; (?=(?:(?:{_STEPS})(?: \S+)*|stream \S+): |stream '\S+' does not exist)")
 _SERVER = re.compile(
     rf"(?P<step>{_STEPS})(?: (?P<object>.+?))?: (?P<server>(?:PostgreSQL|Redis) at \S+:\d+):"
@@ -18,20 +19,20 @@ _REFUSAL = re.compile(
     r"plan: stream \S+ went back: (its|it|\d+ entries) .+; nothing was read; .+accept-rewind \S+ \(see «[^»]+» in"
     r" docs/operations\.md\)"
 )
-# A stream that is away for a moment, and one that is away when a run begins.
+# A stream that is away for a moment, or when a run starts.
 _AWAY = re.compile(
     r"(?:plan|read|settle)(?: \S+)?: stream \S+: .+; nothing was recorded, and this run trims nothing; bring the"
     r" stream back, then drain again; if it is gone for good: spillway stream accept-rewind \S+"
 )
 _ABSENT = re.compile(r"stream '\S+' does not exist in Redis; check the name \(.+\)")
-# Words of a server that runs: «start it» would be no help.
+# Words of a running server: the advice to start it would not help.
 _IT_RUNS = re.compile(r"deadlock|canceling statement|read-only|too many|remaining connection|No space left|terminating")
 _PREFECT = re.compile(r"the Prefect server \(\S+\) .+; [^;]+")
-_EMPTY_NEXT_STEP = "see docs/operations.md"  # what is said where nobody has thought of the error yet
+_EMPTY_NEXT_STEP = "see docs/operations.md"  # the fallback for unknown errors
 
 
 def wrong_text(text: str, places: Iterable[str]) -> str | None:
-    """What is wrong with an error `Class: words`, None where nothing is. `places`: host:port of the two servers."""
+    """The defect of an error `Class: message`; None if it has none. `places`: host:port of the two servers."""
     kind, _, words = text.partition(": ")
     if any(secret in text for secret in SECRETS):
         return "it shows a password"
@@ -45,7 +46,7 @@ def wrong_text(text: str, places: Iterable[str]) -> str | None:
 
 
 def wrong_retry(words: str, places: Iterable[str]) -> str | None:
-    """The same of the reason that is shown when a step is tried again."""
+    """The defect of the reason for a retry; None if it has none."""
     return wrong_text(f"Transient: {words}", places)
 
 

@@ -1,4 +1,4 @@
-"""Nothing is broken: several runs at once."""
+"""No fault: several runs at once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _REDRIVE_SECONDS = 60
 
 
 class RunsAtOnce(Fault):
-    """Two to four drains of the same streams and one or two redrives of what is in their quarantine.
+    """Two to four drains of the same streams, and one or two redrives of their quarantine.
 
-    Of the redrives, one may be killed; at the end another one replays what is left.
+    One of the redrives may be killed. At the end another one redrives the rest.
     """
 
     drains = (2, 4)

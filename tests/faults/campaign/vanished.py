@@ -1,4 +1,4 @@
-"""A stream that is away for a moment and comes back whole: nothing may be recorded as lost."""
+"""A stream that vanishes for a moment and returns complete: nothing may be recorded as lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OTHER_DATABASE = 15
 
 
 class Vanished(Fault):
-    """What the ways have in common: one of the streams, or both, for 0 to 1.2 s at any moment of the drain."""
+    """The common part: one of the streams, or both, for up to 1.2 s at any moment of the drain."""
 
     lasts = (0, 1.2)
 
@@ -30,12 +30,12 @@ class Vanished(Fault):
         self._streams = self.dice.sample(leg.streams, self.dice.randint(1, len(leg.streams)))
 
     def moment(self) -> Point | float:
-        # Between two pages most of all: the reader must not take an answer without entries for a deletion.
+        # Most often between two pages: the reader must not take an empty reply for a deletion.
         return any_point(self.dice, ["before read", "after read"]) if self.dice.random() < 0.5 else super().moment()
 
 
 class Renamed(Vanished):
-    """RENAME, and back."""
+    """RENAME and back."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         with self.world.redis_client() as client:
@@ -53,7 +53,7 @@ class Renamed(Vanished):
 
 
 class DumpedAndRestored(Vanished):
-    """DUMP and DEL, later RESTORE."""
+    """DUMP and DEL, then RESTORE."""
 
     def __init__(self, world: World, dice: random.Random) -> None:
         super().__init__(world, dice)
@@ -76,7 +76,7 @@ class DumpedAndRestored(Vanished):
 
 
 class Swapped(Vanished):
-    """SWAPDB with an empty database, and back."""
+    """SWAPDB with an empty database and back."""
 
     def __init__(self, world: World, dice: random.Random) -> None:
         super().__init__(world, dice)
@@ -100,7 +100,7 @@ class Swapped(Vanished):
 
 
 class EmptyVolume(Vanished):
-    """Redis is killed, starts on an empty volume, and then on the right one again."""
+    """Redis is killed, starts on an empty volume, and later on its own volume again."""
 
     lasts = (0.2, 1.5)
 
@@ -132,5 +132,5 @@ class EmptyVolume(Vanished):
 
     def _data(self) -> Path:
         engine = self.world.engine
-        assert isinstance(engine, ProcessEngine)  # `impossible` has looked
+        assert isinstance(engine, ProcessEngine)  # `impossible` has checked it
         return engine.host.outside(engine.server("redis").data)

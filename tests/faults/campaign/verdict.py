@@ -1,4 +1,4 @@
-"""Compares the tables with what was produced."""
+"""Compare the tables with what was produced."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.support.oracle import ledger_is_whole, ledger_sums, table_rows
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong. `lost`: entries that are nowhere. `doubled`: there, or booked, more than once.
+    """The differences. `lost`: entries that are nowhere. `doubled`: entries stored or counted more than once.
 
-    `different`: not as they were produced, or never produced. `books`: what in the ledger does not add up.
+    `different`: rows that were changed or never produced. `books`: sums of the ledger that do not balance.
     """
 
     lost: int = 0
@@ -39,13 +39,13 @@ class _Counts:
 def judge(connection: psycopg.Connection, produced: Sequence[Produced]) -> Verdict:
     """Compare every row, every quarantined entry and every sum with what was produced.
 
-    All of it must have been drained, and nothing else be in the tables.
+    Everything must have been drained, and the tables must hold nothing else.
     """
     counts = _Counts()
     _compare_events(connection, produced, counts)
     _compare_quarantine(connection, produced, counts)
     inserted = sum(_compare_books(connection, one, counts) for one in produced)
-    # What was redriven is no part of the ledger.
+    # The ledger does not count redriven entries.
     rows = len(expected_rows(produced)) - sum(len(one.mended) for one in produced)
     if inserted != rows:
         counts.books.append(f"{inserted} inserted by the ledger, {rows} by the oracle")
@@ -86,7 +86,7 @@ def _compare_quarantine(connection: psycopg.Connection, produced: Sequence[Produ
 
 
 def _compare_books(connection: psycopg.Connection, one: Produced, counts: _Counts) -> int:
-    """Returns how many events of the stream the ledger says were inserted."""
+    """Compare the sums of the ledger. Returns its number of inserted events of the stream."""
     if not one.entries:
         return 0
     read, inserted, duplicates, quarantined = (n or 0 for n in ledger_sums(connection, one.stream))

@@ -1,4 +1,4 @@
-"""Harm done to a drain that a worker runs."""
+"""Faults of a drain that a worker runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.faults.campaign.world import World
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Outcome
 
-_SECONDS = 90  # until a worker has started a run, or until Prefect knows that it has ended
+_SECONDS = 90  # until a worker has started a run, or Prefect knows that it has ended
 
 
 class UnderWorker(Fault):
-    """A run of the deployment, in a process of the worker."""
+    """The common part: a run of the deployment, in a process of the worker."""
 
     drains = (0, 0)
     lasts = (0, 0)
@@ -56,7 +56,7 @@ class UnderWorker(Fault):
         self._ended = run.state_name or "nothing"
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
-        # It may have been through before the harm was done.
+        # It may have finished before the fault.
         ok = self._ended in ("Cancelled", "Crashed", "Completed")
         return [] if ok else [f"the run ended as {self._ended}"]
 
@@ -72,7 +72,7 @@ class UnderWorker(Fault):
 
 
 class CancelledUnderWorker(UnderWorker):
-    """Cancelled in Prefect: the worker ends the process."""
+    """The run is cancelled in Prefect: the worker ends the process."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         assert self.run is not None
@@ -81,11 +81,11 @@ class CancelledUnderWorker(UnderWorker):
 
 
 class KilledUnderWorker(UnderWorker):
-    """SIGKILL: the worker tells Prefect."""
+    """The process is killed with SIGKILL: the worker reports it to Prefect."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
         for environ in Path("/proc").glob("[0-9]*/environ"):
-            # Other processes may end while we look.
+            # Other processes may end meanwhile.
             with contextlib.suppress(OSError):
                 if f"PREFECT__FLOW_RUN_ID={self.run}".encode() in environ.read_bytes():
                     os.kill(int(environ.parent.name), signal.SIGKILL)

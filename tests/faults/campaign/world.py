@@ -24,7 +24,7 @@ from infra.settings import Settings, host_of
 from tests.support.proxy import Proxy
 from tests.support.tables import empty_tables
 
-# Short, so that a fault is over in seconds; see docs of SPILLWAY_* for what is usual.
+# Short timeouts, so that a fault takes seconds.
 _LIMITS = {
     "SPILLWAY_CONNECT_TIMEOUT": "2",
     "SPILLWAY_REDIS_TIMEOUT": "0.8",
@@ -32,25 +32,25 @@ _LIMITS = {
     "SPILLWAY_LOCK_TIMEOUT": "1",
     "SPILLWAY_PARALLEL_LOADS": "2",
 }
-# Between the attempts of a step, instead of 1, 2, 4 … s: a fault of a second or two is outlived.
+# Seconds between the attempts of a step, instead of 1, 2, 4 …: long enough for a fault of a second or two.
 DELAYS = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
 
-_CLIENT_ATTEMPTS = 100  # of a campaign's own commands to Redis, every 50 ms
+_CLIENT_ATTEMPTS = 100  # of the campaign's own commands to Redis, every 50 ms
 
 
 @dataclass
 class World:
-    """What faults are done to. The three nets are the proxies through which drains see the servers."""
+    """The servers that faults are injected into. Drains reach them through the three proxies `*_net`."""
 
     settings: Settings
     engine: Engine | None
-    api: str  # Prefect's own, past its proxy
+    api: str  # the URL of Prefect's API without its proxy
     redis_net: Proxy
     postgres_net: Proxy
     prefect_net: Proxy
     environment: Mapping[str, str]
-    log: Path  # of the drains' processes
-    # Starts a worker at its first call; returns the name of the deployment. None where there is to be none.
+    log: Path  # output of the drains' processes
+    # Starts a worker at its first call, and returns the name of the deployment. None: no worker.
     worker: Callable[[], str] | None = None
 
     @property
@@ -65,46 +65,47 @@ class World:
 
     @property
     def prefect_url(self) -> str:
-        """Prefect's API as drains see it."""
+        """The URL of Prefect's API for drains, through its proxy."""
         return through(self.api, self.prefect_net)
 
     @property
     def places(self) -> tuple[str, str]:
-        """host:port of Redis and PostgreSQL as drains see them, and as their errors must say."""
+        """host:port of Redis and PostgreSQL as drains see them and as errors must name them."""
         env = self.env
         return host_of(env["SPILLWAY_REDIS_URL"]), host_of(env["SPILLWAY_DATABASE_URL"])
 
     def sql(self) -> psycopg.Connection:
-        """A connection past the proxy, in autocommit mode."""
+        """A connection without the proxy, in autocommit mode."""
         return psycopg.connect(self.settings.database, autocommit=True, connect_timeout=10)
 
     def redis_client(self) -> redis.Redis:
-        """A client past the proxy that waits where Redis is away."""
+        """A client without the proxy, which waits while Redis is away."""
         retry = Retry(ConstantBackoff(0.05), _CLIENT_ATTEMPTS)
         client: redis.Redis = redis.Redis.from_url(self.settings.redis, retry=retry, socket_timeout=20)
         return client
 
     def stop(self, service: Service, how: StopMode) -> None:
         """Stop a server."""
-        assert self.engine is not None  # `impossible` of the fault has looked
+        assert self.engine is not None  # `impossible` of the fault has checked it
         self.engine.stop(service, how)
 
     def start(self, service: Service) -> None:
-        """Start a server and wait until it answers; harmless where it runs."""
+        """Start a server and wait until it answers. Harmless if it runs."""
         assert self.engine is not None
         self.engine.start(service)
         if service == "redis":
             self.make_durable()
 
     def make_durable(self) -> None:
-        """What Redis has confirmed is on its disk: otherwise a killed Redis loses entries, and the oracle is wrong."""
+        """Make Redis write entries to disk before it confirms them: otherwise a kill loses entries, and the oracle is
+        wrong."""
         with self.redis_client() as client:
             client.config_set("appendfsync", "always")
-            # A replica is not to wait 5 s for others that may want the same copy.
+            # By default a new replica waits 5 s for others that may need the same copy.
             client.config_set("repl-diskless-sync-delay", 0)
 
     def restore(self) -> None:
-        """Whatever a fault has left: all servers run, and all networks too."""
+        """Start all servers and repair all networks, whatever a fault has left."""
         for proxy, url in ((self.redis_net, self.settings.redis), (self.postgres_net, self.settings.database)):
             proxy.pass_on()
             proxy.lead_to(*place_of(url))
@@ -114,7 +115,7 @@ class World:
             self.start("redis")
 
     def empty(self) -> None:
-        """Empty tables, and a Redis without streams."""
+        """Empty the tables, and delete all streams."""
         with self.sql() as connection:
             connection.execute("SET statement_timeout = '60s'")
             empty_tables(connection)
@@ -122,7 +123,7 @@ class World:
             client.flushdb()
 
     def set_state(self, run: str, state: State) -> bool:
-        """Set the state of the flow run of that name; False where there is none yet."""
+        """Set the state of the flow run of that name. False if there is none yet."""
         with self.prefect_client() as client:
             found = run_named(client, run)
             if found is None:
@@ -131,7 +132,7 @@ class World:
             return True
 
     def prefect_client(self) -> SyncPrefectClient:
-        """A client of this process's own Prefect server, past the proxy."""
+        """A client of the Prefect server, without the proxy."""
         return get_client(sync_client=True)
 
 
@@ -142,7 +143,7 @@ def run_named(client: SyncPrefectClient, name: str) -> UUID | None:
 
 
 def through(url: str, proxy: Proxy) -> str:
-    """`url` with the proxy in the place of its server."""
+    """`url` with the proxy instead of its server."""
     parts = urlsplit(url)
     user, at, _ = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{proxy.port}"))
@@ -160,7 +161,7 @@ def place_of(url: str) -> tuple[str, int]:
 def made_world(
     settings: Settings, engine: Engine | None, api: str, worker: Callable[[], str] | None = None
 ) -> Iterator[World]:
-    """A world around servers that run. At the end, they are as before."""
+    """A world around running servers. Afterwards they have their old settings."""
     with TemporaryDirectory(prefix="spillway-campaign-") as folder, ExitStack() as stack:
         nets = [stack.enter_context(Proxy(*place_of(url))) for url in (settings.redis, settings.database, api)]
         world = World(settings, engine, api, nets[0], nets[1], nets[2], dict(os.environ), Path(folder) / "log", worker)
