@@ -1,4 +1,4 @@
-"""Reconciliation on real servers: it balances where nothing was done to the tables, and names what was."""
+"""Reconciliation on real servers: untouched tables balance, and every change by hand is found and named."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.command_line import RunSpillway
-from tests.support.oracle import flat_rows, table_rows
-from tests.support.results import findings_of
+from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, table_rows
+from tests.support.results import drain_counts, findings_of, redrive_counts
 from tests.support.stream_entries import event
 from tests.support.tables import empty_tables
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def look(stream: str, **options: Any) -> dict[str, Any]:
+def compare(stream: str, **options: Any) -> dict[str, Any]:
     result: dict[str, Any] = reconcile(stream, deep=True, fail=False, **options)
     return result
 
@@ -38,26 +38,44 @@ def test_a_drained_stream_with_duplicates_bad_entries_and_conflicts_balances(
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
     configure(batch_rows=batch_rows)
-    entries = [e for batch in batches(3_000, seed=4, duplicates=0.03, bad=0.02, late=0.05) for e in batch.entries]
+    produced = list(batches(3_000, seed=4, duplicates=0.03, bad=0.02, late=0.05))
+    entries = [entry for batch in produced for entry in batch.entries]
+    is_bad = [bad for batch in produced for bad in batch.bad]
     conflicts = [event(n, user_id=user) for n in range(20) for user in ("a", "b", "a")]
     send(redis_client, stream, [*entries, *conflicts])
-    drain(stream)
-    result = look(stream)
-    assert findings_of(result) == []
-    assert result["compared"] == 3_060
-    redrive(stream, set={"user_id": "later"})
-    assert findings_of(look(stream)) == []
+    good = [entry for entry, bad in zip(entries, is_bad, strict=True) if not bad]
+    rows = flat_rows([*good, *conflicts])
+    drained = drain(stream)
+    bad = len(entries) - len(good)
+    assert drain_counts(drained) == (3_060, len(rows), 3_060 - len(rows) - bad - 20, bad + 20, 0)
+    assert table_rows(database) == rows
+    result = compare(stream)
+    assert (findings_of(result), result["compared"], result["repaired"]) == ([], 3_060, 0)
+
+    # Entries whose only fault is their user become rows; conflicts stay conflicts, and other faults stay.
+    fixed = [
+        entry | {b"user_id": b"later"}
+        for entry, bad_entry in zip(entries, is_bad, strict=True)
+        if bad_entry and b"\0" in entry.get(b"user_id", b"\0")
+    ]
+    assert 0 < len(fixed) < bad
+    redriven = redrive(stream, set={"user_id": "later"})
+    assert redrive_counts(redriven) == (bad + 20, len(fixed), 0, bad + 20 - len(fixed))
+    assert table_rows(database) == rows | flat_rows(fixed)
+    result = compare(stream)
+    assert (findings_of(result), result["compared"], result["repaired"]) == ([], 3_060, 0)
 
 
 def test_real_events_balance(sample: Path, redis_client: redis.Redis, database: psycopg.Connection) -> None:
     lines = sample.read_bytes().splitlines()
     send(redis_client, "crossref-test", ({b"data": line} for line in lines))
     drain("crossref-test")
-    result = look("crossref-test")
+    result = compare("crossref-test")
     assert (result["balanced"], result["compared"]) == (True, 2_737)
+    assert table_rows(database) == crossref_rows(lines)
 
 
-def test_what_was_done_to_the_table_is_found_named_and_where_it_is_missing_put_back(
+def test_changed_and_missing_rows_are_found_and_missing_ones_are_put_back(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     entries = [event(n) for n in range(300)]
@@ -69,19 +87,19 @@ def test_what_was_done_to_the_table_is_found_named_and_where_it_is_missing_put_b
     database.execute("UPDATE events SET user_id = 'x' WHERE event_id = %s", [entries[100][b"event_id"].decode()])
     with pytest.raises(Terminal, match=r"4 missing \(no row has its key\), repair: spillway reconcile .* --repair"):
         reconcile(stream, deep=True)
-    result = look(stream)
-    assert findings_of(result) == [("missing", 4), ("different", 1)]  # entry 3 came twice: the books say both are there
+    result = compare(stream)
+    assert findings_of(result) == [("missing", 4), ("different", 1)]  # entry 3 came twice, and both copies are missing
     different = result["findings"][1]
     assert different["detail"] == "its row has another user_id"
     (entry_id,) = [i.decode() for i, fields in redis_client.xrange(stream) if fields == entries[100]]  # type: ignore[union-attr]
     assert different["ids"] == entry_id
-    repaired = look(stream, repair=True)
+    repaired = compare(stream, repair=True)
     assert (repaired["repaired"], findings_of(repaired)) == (4, [("different", 1)])
     rows = table_rows(database)
     expected = flat_rows(entries) | flat_rows([event(100, user_id="x")])
     assert rows == expected
     database.execute("DELETE FROM events WHERE user_id = 'x'")
-    assert look(stream, repair=True)["balanced"]
+    assert compare(stream, repair=True)["balanced"]
     assert table_rows(database) == flat_rows(entries)
 
 
@@ -92,21 +110,20 @@ def test_a_span_is_compared_and_nothing_beyond_it(
         redis_client.xadd(stream, event(n), id=f"{1_700_000_000_000 + n}-0")  # type: ignore[arg-type]
     drain(stream)
     database.execute("DELETE FROM events")
-    result = look(stream, since="1700000000010-0", until="1700000000019")
+    result = compare(stream, since="1700000000010-0", until="1700000000019")
     assert (result["compared"], findings_of(result)) == (10, [("missing", 10)])
-    assert look(stream, since="2030-01-01T00:00:00Z")["balanced"]
+    later = compare(stream, since="2030-01-01T00:00:00Z")
+    assert (later["compared"], later["balanced"]) == (0, True)
 
 
-def test_a_row_that_is_there_twice_is_found(
-    redis_client: redis.Redis, database: psycopg.Connection, stream: str
-) -> None:
-    """The server forbids it; so the test takes away what forbids it, as a broken index would."""
+def test_a_row_that_exists_twice_is_found(redis_client: redis.Redis, database: psycopg.Connection, stream: str) -> None:
+    """The primary key forbids it, so the test drops the key, as a broken index would."""
     send(redis_client, stream, [event(n) for n in range(5)])
     drain(stream)
     try:
         database.execute("ALTER TABLE events DROP CONSTRAINT events_pkey")
         database.execute("INSERT INTO events SELECT * FROM events WHERE user_id = 'user-3'")
-        result = look(stream)
+        result = compare(stream)
         assert findings_of(result) == [("doubled", 1)]
         assert result["findings"][0]["detail"] == "2 rows have its key"
     finally:
@@ -114,7 +131,7 @@ def test_a_row_that_is_there_twice_is_found(
         database.execute("ALTER TABLE events ADD PRIMARY KEY (event_id, time)")
 
 
-# What somebody does to the ledger, and what is found.
+# An edit of the ledger by hand, and the findings that it leads to.
 EDITS = {
     "gap": ("DELETE FROM spillway.ledger WHERE ids @> {middle}", ["gap"]),
     "overlap": (
@@ -138,7 +155,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_a_ledger_that_somebody_edited_is_found_out(
+def test_an_edited_ledger_does_not_balance(
     edit: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
     configure(batch_rows=10, parallel_loads=1)
@@ -163,7 +180,7 @@ def test_a_ledger_that_somebody_edited_is_found_out(
         apply_schema(settings().database)
 
 
-def test_a_gap_is_drained_by_the_command_that_is_named(
+def test_the_command_in_the_finding_fills_a_gap(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
     configure(batch_rows=10)
@@ -174,11 +191,15 @@ def test_a_gap_is_drained_by_the_command_that_is_named(
     (finding, *_) = reconcile(stream, fail=False)["findings"]
     assert finding["what"] == "gap"
     assert finding["repair"] == f"spillway drain --stream {stream}"
-    assert drain(stream)["duplicates"] == 10
-    assert reconcile(stream)["balanced"]
+    assert drain_counts(drain(stream)) == (10, 0, 10, 0, 0)
+    assert ledger_is_whole(database, stream)
+    assert table_rows(database) == flat_rows(event(n) for n in range(30))
+    result = reconcile(stream)
+    assert result["balanced"]
+    assert [(found["read"], found["inserted"], found["duplicates"]) for found in result["streams"]] == [(30, 20, 10)]
 
 
-def test_the_command_says_what_is_wrong_and_its_exit_code_too(
+def test_the_command_prints_what_is_wrong_and_exits_with_1(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(12)])
@@ -188,7 +209,7 @@ def test_the_command_says_what_is_wrong_and_its_exit_code_too(
     assert "12 entries compared" in out
     assert "all balances" in out
     database.execute("DELETE FROM events WHERE user_id = 'user-1'")
-    assert spillway("reconcile", "--stream", stream)[0] == 0  # the books alone still balance
+    assert spillway("reconcile", "--stream", stream)[0] == 0  # the totals alone still balance
     code, out, _ = spillway("reconcile", "--stream", stream, "--deep")
     assert code == 1
     assert "missing" in out
@@ -204,7 +225,7 @@ def test_the_command_says_what_is_wrong_and_its_exit_code_too(
     assert "it was never drained" in out
 
 
-def test_a_reconciliation_beside_a_growing_stream_balances(
+def test_a_growing_stream_balances_while_it_is_drained(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import flows.reconcile as module
@@ -219,4 +240,8 @@ def test_a_reconciliation_beside_a_growing_stream_balances(
         return really_read(*args)
 
     monkeypatch.setattr(module, "read", drain_and_read)
-    assert look(stream)["balanced"]
+    result = compare(stream)
+    assert (findings_of(result), result["compared"]) == ([], 40)  # those drained before it began
+    grown = int(redis_client.xlen(stream))  # type: ignore[arg-type]
+    assert grown > 40
+    assert table_rows(database) == flat_rows(event(n) for n in range(grown))
