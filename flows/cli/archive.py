@@ -104,7 +104,7 @@ def _print(root: ArchiveRoot, found: list[Manifest]) -> None:
         columns = ["from", "to", "rows", "first", "last", "files", "MB", "archived", "name"]
         print_table(columns, [_row(manifest) for manifest in found], right=["MB"])
     rows, size = sum(manifest.rows for manifest in found), sum(manifest.size for manifest in found)
-    result(f"{len(found):,} archives in {root.shown}, {rows:,} rows, {size / 1e6:,.1f} MB")
+    result(f"{len(found):,} archives in {root.display_name}, {rows:,} rows, {size / 1e6:,.1f} MB")
 
 
 def _row(manifest: Manifest) -> list[object]:

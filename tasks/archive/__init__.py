@@ -1,1 +1,1 @@
-"""Old chunks as Parquet files with a manifest: written, verified, and only then dropped from the database."""
+"""Archive old chunks as Parquet files with a manifest; a chunk is dropped only after its archive is verified."""

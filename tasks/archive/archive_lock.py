@@ -1,4 +1,4 @@
-"""One run at a time works on the archives of a chunk's range."""
+"""Only one run at a time works on the archives of a chunk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ _TRY = "SELECT pg_try_advisory_xact_lock(hashtext('spillway archive'), hashtext(
 
 
 def lock_archives(connection: psycopg.Connection, chunk: Chunk) -> None:
-    """Until the end of the transaction no other run archives or drops this chunk. Raises `Transient` where one does."""
+    """Keep other runs from archiving or dropping this chunk until the transaction ends.
+
+    Raises `Transient` if another run is doing so now.
+    """
     row = connection.execute(_TRY, [range_name(chunk)]).fetchone()
     if row is None or not row[0]:
-        raise Transient(f"archive {chunk.schema}.{chunk.table}: another run is at it; wait for that one")
+        raise Transient(
+            f"archive {chunk.schema}.{chunk.table}: another run is working on its archives; nothing was"
+            " changed;"
+            " wait until that run ends, then run `spillway maintain` again"
+        )

@@ -1,4 +1,4 @@
-"""Where archives are: a folder, or any place that pyarrow or fsspec has a file system for."""
+"""The location of archives: a folder, or any URL that pyarrow or fsspec has a file system for."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ _READ_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class ArchiveRoot:
-    """A file system and the folder in it below which archives are. `shown`: for people, without credentials."""
+    """A file system, and the folder in it that holds the archives. `display_name`: its URL without credentials."""
 
     files: Any  # pyarrow.fs.FileSystem
     base: str
-    shown: str
+    display_name: str
 
     def path(self, relative: str) -> str:
-        """Where `relative` is in the file system."""
+        """The path of `relative` in the file system."""
         return f"{self.base}/{relative}" if self.base else relative
 
     def listed(self, relative: str, recursive: bool = False) -> dict[str, int]:
-        """Size in bytes of each file below a folder, by its path below the root; none where there is no folder."""
+        """Sizes in bytes of the files in a folder, by path relative to the root; empty if the folder does not exist."""
         selector = fs.FileSelector(self.path(relative), allow_not_found=True, recursive=recursive)
         cut = len(self.path("x")) - 1
         infos = self.files.get_file_info(selector)
         return {info.path[cut:]: info.size for info in infos if info.type == fs.FileType.File}
 
     def folders(self, relative: str) -> list[str]:
-        """The names of the folders in a folder."""
+        """The names of a folder's subfolders; empty if the folder does not exist."""
         infos = self.files.get_file_info(fs.FileSelector(self.path(relative), allow_not_found=True))
         return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
 
     def read(self, relative: str) -> bytes:
-        """All of a file."""
+        """The contents of a file."""
         with self.files.open_input_stream(self.path(relative)) as file:
             data: bytes = file.read()
             return data
@@ -58,17 +58,17 @@ class ArchiveRoot:
         return size, digest.hexdigest()
 
     def make_folder(self, relative: str) -> None:
-        """Make a folder and those above it, where they are not there."""
+        """Create a folder and its parents if they do not exist."""
         self.files.create_dir(self.path(relative), recursive=True)
 
     def write(self, relative: str, data: bytes) -> None:
-        """Write a file that is on the disk when this returns."""
+        """Write a file. It is on disk when this returns."""
         with self.files.open_output_stream(self.path(relative)) as file:
             file.write(data)
         self.sync(relative)
 
     def move(self, source: str, target: str) -> None:
-        """Give a file its name in one step, in place of what may have that name; it lasts when this returns."""
+        """Rename a file atomically, replacing a file of that name. The new name is on disk when this returns."""
         self.files.move(self.path(source), self.path(target))
         self.sync_folders(target)
 
@@ -78,16 +78,16 @@ class ArchiveRoot:
         self.sync_folders(relative)
 
     def remove_folder(self, relative: str) -> None:
-        """Remove a folder with all that is in it."""
+        """Remove a folder and its contents."""
         self.files.delete_dir(self.path(relative))
 
     def sync(self, relative: str) -> None:
-        """Have the system put a local file on the disk: what it answers for must outlive a power cut."""
+        """Flush a local file to disk, so that it survives a power failure. Does nothing for other file systems."""
         if self._local:
             _fsync(Path(self.path(relative)))
 
     def sync_folders(self, relative: str) -> None:
-        """The same of the names of the folders above `relative`."""
+        """Flush the directory entries of all folders above `relative`, as `sync` does."""
         if self._local:
             folder = Path(self.path(relative)).parent
             while folder != Path(self.base).parent:
@@ -100,19 +100,20 @@ class ArchiveRoot:
 
 
 def open_root(url: str) -> ArchiveRoot:
-    """The folder or URL `url`. Raises `Terminal` where nothing knows such a URL, `Transient` where its server is away.
+    """Open a folder or URL for archives. A relative folder is relative to the working directory.
 
-    A relative folder is one below the working directory. Whatever pyarrow does not know is asked of fsspec.
+    Raises `WrongUse` for an empty URL, `Terminal` for one that neither pyarrow nor fsspec knows, and `Transient` if its
+    server does not answer.
     """
     if not url:
-        raise WrongUse("archive: no place is set; name a folder or a URL in SPILLWAY_ARCHIVE_URL")
-    place = open_location(url, "archive", "mend SPILLWAY_ARCHIVE_URL")
-    return ArchiveRoot(place.files, place.path, place.display_name)
+        raise WrongUse("archive: expected a folder or a URL in SPILLWAY_ARCHIVE_URL, found none; set it")
+    location = open_location(url, "archive", "fix SPILLWAY_ARCHIVE_URL")
+    return ArchiveRoot(location.files, location.path, location.display_name)
 
 
 def translate_errors(doing: str, root: ArchiveRoot) -> AbstractContextManager[None]:
-    """Errors of the file system as `Transient` or `Terminal`, naming the step, the place and what to do."""
-    return locations.translate_errors(doing, root.shown, "look at the place and at SPILLWAY_ARCHIVE_URL")
+    """Raise errors of the file system as `Transient` or `Terminal`, with the step, the location and what to do."""
+    return locations.translate_errors(doing, root.display_name, "check the location and SPILLWAY_ARCHIVE_URL")
 
 
 def _fsync(path: Path) -> None:

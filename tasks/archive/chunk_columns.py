@@ -1,4 +1,4 @@
-"""Which columns a chunk has, and how an archive holds the values of each."""
+"""The columns of a chunk, and the form in which an archive stores the values of each."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from infra.table import on_events, parameter_safe
 from tasks.archive.column_forms import MOST_DIGITS, STANDARD_COLUMNS, Column
 from tasks.table.chunks import Chunk
 
-# Of the chunk, which is locked by then: ALTER TABLE on the hypertable waits for that lock. A domain is archived as the
-# type below it, which is the last row of each column.
+# Read from the chunk, which is locked: ALTER TABLE on the hypertable waits for that lock. A domain is archived as its
+# base type, which is the last row of each column.
 _COLUMNS = """
     WITH RECURSIVE below AS (
         SELECT attnum, attname, format_type(atttypid, atttypmod) AS shown, attgenerated <> '' AS generated,
@@ -35,17 +35,17 @@ _NATURAL = {
 } | {"bytea": "bytea", "jsonb": "jsonb", "text": "text", "varchar": "text"}
 _SIGN_BIT = 1024  # of the eleven bits of a numeric's scale
 
-# Values that Arrow's type has not, or that few readers can show: infinity, NaN, years before 1 and after 9999.
+# Values that the Arrow type lacks or that few readers can show: infinity, NaN, years before 1 and after 9999.
 _MOMENTS: LiteralString = "coalesce(bool_and({c} >= '0001-01-01' AND {c} < '10000-01-01'), true)"
 _NUMBERS: LiteralString = "coalesce(bool_and({c} <> 'NaN'), true)"
 _FITTING: LiteralString = "SELECT {tests} FROM {events} AS e WHERE e.time >= %s AND e.time < %s"
 
 
 def read_columns(connection: psycopg.Connection, chunk: Chunk, doing: str) -> tuple[Column, ...]:
-    """In the caller's transaction, which has locked the chunk: its columns, ours first, with the forms that hold all
-    values that they have now.
+    """The columns of a chunk, the standard ones first, each with a form that holds all its present values.
 
-    Raises `Terminal` if one of ours is missing or has another type: no row could be restored without it.
+    Called in a transaction that has locked the chunk. Raises `Terminal` if a standard column is missing or has another
+    type, since no row could be restored without it; and `psycopg.Error`.
     """
     with fixed_texts(connection):
         rows = connection.execute(_COLUMNS, [chunk.schema, chunk.table]).fetchall()
@@ -55,7 +55,7 @@ def read_columns(connection: psycopg.Connection, chunk: Chunk, doing: str) -> tu
             if here is None or (here.form != ours.form and ours.form != "text"):
                 raise Terminal(
                     f"{doing}: expected the column {ours.name} {ours.type}, found {here.type if here else 'none'}; the"
-                    " chunk stays with all its rows: alter the table, or keep the chunk (SPILLWAY_KEEP=)"
+                    " chunk stays with all its rows; alter the table, or keep the chunk (SPILLWAY_KEEP=)"
                 )
         names = [column.name for column in STANDARD_COLUMNS]
         own = [column for name, column in found.items() if name not in names]
@@ -63,19 +63,19 @@ def read_columns(connection: psycopg.Connection, chunk: Chunk, doing: str) -> tu
 
 
 def shape_of(columns: Sequence[Column]) -> frozenset[tuple[str, str]]:
-    """Names and types: an archive whose shape is another one than that of the chunk does not have all of it."""
+    """Names and types of columns. If an archive and its chunk differ in shape, the archive is not complete."""
     return frozenset((column.name, column.type) for column in columns)
 
 
 def chunk_shape(connection: psycopg.Connection, chunk: Chunk) -> frozenset[tuple[str, str]]:
-    """`shape_of` a chunk that is not locked; empty if it is gone."""
+    """`shape_of` the columns of a chunk that is not locked; empty if it was dropped."""
     with fixed_texts(connection):
         rows = connection.execute(_COLUMNS, [chunk.schema, chunk.table]).fetchall()
     return frozenset((name, shown) for name, shown, *_ in rows)
 
 
 def _form(kind: str | None, modifier: int) -> str:
-    """The form for a type of pg_catalog, None for any other type."""
+    """The name of the form for a type; `as written` if Arrow has no type for it."""
     if kind == "numeric" and modifier >= 0:
         digits = (modifier - 4) >> 16
         scale = (((modifier - 4) & (2 * _SIGN_BIT - 1)) ^ _SIGN_BIT) - _SIGN_BIT
@@ -85,7 +85,7 @@ def _form(kind: str | None, modifier: int) -> str:
 
 
 def _fitting(connection: psycopg.Connection, chunk: Chunk, columns: Sequence[Column]) -> list[Column]:
-    """The columns, those as written of which a value does not fit the type of Arrow."""
+    """The columns, with the form `as written` for those with a value that does not fit the Arrow type."""
     tests = {column.name: test for column in columns if (test := _test(column.form))}
     if not tests:
         return list(columns)

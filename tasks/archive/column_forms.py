@@ -1,4 +1,4 @@
-"""How the values of a column are archived: by a type that Arrow has too, or as the text that their own type writes."""
+"""How the values of a column are archived: with an Arrow type, or as the text that PostgreSQL writes for them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from psycopg import sql
 
 from infra.table import AS_WRITTEN, parameter_safe
 
-# The metadata of a column in a Parquet file: its type in PostgreSQL.
+# Metadata key of a column in a Parquet file: its PostgreSQL type.
 PG_TYPE = b"postgresql_type"
-# The most digits of a decimal of Arrow.
+# The digits of Arrow's largest decimal.
 MOST_DIGITS = 76
 
 
 @dataclass(frozen=True)
 class Form:
-    """`arrow`: the type in the files. `oid`, `width`: the type in which the server sends and hashes the values, and its
-    size in bytes, None if it varies. `sql`: the expression for that of a column `{c}`, in a statement that has
-    parameters."""
+    """How values are stored, sent and hashed.
+
+    `arrow`: their type in the files. `oid`: the PostgreSQL type in which the server sends and hashes them. `width`: its
+    size in bytes, None if it varies. `sql`: the expression that casts a column `{c}` to it, for use in a statement with
+    parameters.
+    """
 
     arrow: pa.DataType
     oid: int
@@ -44,7 +47,7 @@ _FORMS = {
     "bytea": Form(pa.binary(), 17, None, "{c}::pg_catalog.bytea"),
     "jsonb": Form(pa.string(), 3802, None, "{c}::pg_catalog.jsonb"),
     "text": Form(pa.string(), 25, None, "{c}::pg_catalog.text"),
-    # Any other type: what it writes, and reads again.
+    # Any other type: the text that it writes, and can read again.
     "as written": Form(pa.string(), 25, None, AS_WRITTEN),
 }
 _NUMERIC = re.compile(r"numeric\((\d+),(\d+)\)")
@@ -52,7 +55,7 @@ _DECIMAL128_DIGITS = 38
 
 
 def form_of(name: str) -> Form:
-    """The form that a manifest names. Raises `LookupError` for one that there is not."""
+    """The form with a name from a manifest. Raises `LookupError` for an unknown name."""
     found = _NUMERIC.fullmatch(name)
     if found is None:
         return _FORMS[name]
@@ -60,14 +63,14 @@ def form_of(name: str) -> Form:
     if not 0 <= scale <= digits <= MOST_DIGITS:
         raise LookupError(name)
     kind = pa.decimal128 if digits <= _DECIMAL128_DIGITS else pa.decimal256
-    # The server sends its text: what it sends of a numeric is digits to the base 10,000.
+    # Sent as text: the binary format of numeric has digits to the base 10,000.
     return Form(kind(digits, scale), 25, None, "{c}::pg_catalog.numeric::pg_catalog.text")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: its name, its type as PostgreSQL spells it, the name of the form of its values, and
-    whether the server generates them."""
+    """A column of the table. `type`: as PostgreSQL spells it. `form`: the name of the `Form` of its values.
+    `generated`: the server computes them."""
 
     name: str
     type: str
@@ -75,7 +78,7 @@ class Column:
     generated: bool = False
 
 
-# The columns of schema.sql, all that an archive of format 1 has.
+# The columns of schema.sql. An archive of format 1 has no others.
 STANDARD_COLUMNS = (
     Column("time", "timestamp with time zone", "timestamptz"),
     Column("event_id", "uuid", "uuid"),
@@ -87,7 +90,7 @@ _NEVER_NULL = ("time", "event_id", "event_type", "user_id")
 
 
 def schema_of(columns: Sequence[Column]) -> pa.Schema:
-    """The schema of the files of an archive with these columns."""
+    """The Arrow schema of the files of an archive with these columns."""
     plain = tuple(columns) == STANDARD_COLUMNS
     return pa.schema(
         pa.field(
@@ -101,7 +104,7 @@ def schema_of(columns: Sequence[Column]) -> pa.Schema:
 
 
 def select_list(columns: Sequence[Column], table: LiteralString) -> sql.Composed:
-    """The values of a row of `table`, each in its form, for a statement that has parameters."""
+    """The select list for rows of `table`, each value in its form, for a statement with parameters."""
     prefix = sql.Identifier(table)
     values = (
         sql.SQL(form_of(column.form).sql).format(

@@ -1,9 +1,9 @@
-"""What a set of rows comes to, by the server and from files: count, first and last time, and a hash of their content.
+"""Summarize a set of rows, on the server and from files: count, first and last time, and a hash of their content.
 
-The hash: of each row the SHA-256 of what the server's `record_send` gives of all its columns, each in the form of the
-archive (`column_forms.py`), in which every value has its type and its length before it; of all rows the sums
-modulo 2^64 of the first and of the second eight bytes. So the order of the rows does not matter, and both sides can add
-up parts.
+Each row is hashed with SHA-256 over the output of PostgreSQL's `record_send` for its columns, each in its archive form
+(`column_forms.py`); `record_send` puts the type and the length before each value. The hash of a set of rows has two
+sums modulo 2^64: of the first and of the second eight bytes of the row hashes. So the order of rows does not matter,
+and both sides can add up parts.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tasks.table.chunks import Chunk
 
 _MASK = (1 << 64) - 1
 
-# SHA-256 and not MD5: a server under FIPS refuses MD5, and here it costs the same. OFFSET 0 keeps the planner from
-# computing the hash twice. A sum of bigint is a numeric: it does not overflow.
+# SHA-256 and not MD5: a server in FIPS mode refuses MD5, and both cost the same here. OFFSET 0 keeps the planner from
+# computing the hash twice. A sum of bigint is numeric and does not overflow.
 _CONTENT: LiteralString = """
     SELECT day, count(*), {first}, {last},
            sum(('x' || left(hash, 16))::bit(64)::bigint), sum(('x' || substr(hash, 17, 16))::bit(64)::bigint)
@@ -40,9 +40,9 @@ _CONTENT: LiteralString = """
 
 @dataclass(frozen=True)
 class Content:
-    """Of some rows: how many, the first and last time in microseconds since 1970, and both sums of the hash.
+    """Count, first and last time in microseconds since 1970, and both hash sums of a set of rows.
 
-    `+` is the content of both together.
+    `a + b` is the content of the union of two disjoint sets.
     """
 
     rows: int = 0
@@ -64,7 +64,7 @@ class Content:
 
     @property
     def hash(self) -> str:
-        """Both sums as 32 digits."""
+        """Both sums as 32 hexadecimal digits."""
         return f"{self.high:016x}{self.low:016x}"
 
     @property
@@ -79,7 +79,10 @@ class Content:
 def server_content(
     connection: psycopg.Connection, start: datetime, stop: datetime, columns: Sequence[Column] = STANDARD_COLUMNS
 ) -> dict[date, Content]:
-    """The content of the rows from `start` to before `stop`, of each day (UTC) that has any. Raises `psycopg.Error`."""
+    """The content of the rows from `start` to before `stop`, by day (UTC); days without rows are left out.
+
+    Raises `psycopg.Error`.
+    """
     with fixed_texts(connection):
         first, last = sql.SQL(micros_sql("min(time)")), sql.SQL(micros_sql("max(time)"))
         query = on_events(_CONTENT, values=select_list(columns, "e"), first=first, last=last)
@@ -91,7 +94,7 @@ def server_content(
 
 
 def batch_content(batch: pa.RecordBatch, columns: Sequence[Column] = STANDARD_COLUMNS) -> Content:
-    """The content of a batch with these columns."""
+    """The content of a batch that has these columns."""
     if not batch.num_rows:
         return Content()
     times = time_us(batch)
@@ -101,15 +104,15 @@ def batch_content(batch: pa.RecordBatch, columns: Sequence[Column] = STANDARD_CO
 
 
 def sum_contents(contents: Iterable[Content]) -> Content:
-    """All together."""
+    """The content of all sets together."""
     return sum(contents, Content())
 
 
 def day_bounds(chunk: Chunk, day: date) -> tuple[datetime, datetime]:
-    """The part of a day (UTC) that lies in a chunk."""
+    """Start and end of the part of a day (UTC) that lies in a chunk."""
     start = datetime.combine(day, time(), UTC)
     try:
         stop = start + timedelta(days=1)
-    except OverflowError:  # the last day there is
+    except OverflowError:  # the last day that a date can have
         stop = chunk.range_end
     return max(start, chunk.range_start), min(stop, chunk.range_end)

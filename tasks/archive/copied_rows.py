@@ -1,4 +1,4 @@
-"""Rows of `events` between a binary COPY TO, Arrow columns, and the bytes that are hashed: a column at a time.
+"""Convert rows between a binary COPY TO, Arrow columns, and the bytes that are hashed, one column at a time.
 
 Format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4 (all integers big-endian)
 """
@@ -33,9 +33,9 @@ CopiedRows = NDArray[np.uint8]  # shape (n, width)
 
 
 def copied_rows(messages: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
-    """The rows of a binary COPY TO, of which the server sends each as a message of its own.
+    """The rows of a binary COPY TO. The server sends each row as one message.
 
-    Raises `Terminal` where the data does not begin and end as it must.
+    Raises `Terminal` if the data has no valid header or trailer.
     """
     first, ended = True, False
     for message in messages:
@@ -43,20 +43,21 @@ def copied_rows(messages: Iterable[bytes | bytearray | memoryview]) -> Iterator[
         if first:
             if not row.startswith(_SIGNATURE):
                 raise Terminal(
-                    f"COPY TO: expected binary data, found it to begin with {row[:16]!r}; is a proxy between?"
+                    f"COPY TO: expected binary data, found data that starts with {row[:16]!r}; nothing was dropped;"
+                    " check whether a proxy changes it"
                 )
             row, first = row[_HEADER_BYTES:], False
         ended = row == _TRAILER
         if row and not ended:
             yield row
     if not ended:
-        raise Terminal("COPY TO: the data has no end; archive the chunk again")
+        raise Terminal("COPY TO: expected a trailer, found none; nothing was dropped; archive the chunk again")
 
 
 def decode_rows(rows: list[bytes], columns: Sequence[Column] = STANDARD_COLUMNS) -> pa.RecordBatch:
-    """Rows of a binary COPY TO of `columns`, each in its form (`select_list`), as `schema_of` them.
+    """Rows of a binary COPY TO (see `select_list`) as a batch with the schema `schema_of(columns)`.
 
-    Below 2 GiB together. Raises `Terminal` if they are not built as such rows are.
+    All rows together are smaller than 2 GiB. Raises `Terminal` if they are malformed.
     """
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     data = np.frombuffer(b"".join(rows), np.uint8)
@@ -73,13 +74,13 @@ def decode_rows(rows: list[bytes], columns: Sequence[Column] = STANDARD_COLUMNS)
         start, at = at + 4, at + 4 + np.maximum(length, 0)
         spans.append((start, at, null if null.any() else None))
     if not (sound and (at == ends).all()):
-        raise Terminal("COPY TO: a row is not built as expected; archive the chunk again")
+        raise Terminal("COPY TO: found a malformed row; nothing was dropped; archive the chunk again")
     arrays = [_decoded(form, data, *span) for form, span in zip(forms, spans, strict=True)]
     return pa.record_batch(arrays, schema_of(columns))
 
 
 def row_hashes(batch: pa.RecordBatch, columns: Sequence[Column] = STANDARD_COLUMNS) -> list[bytes]:
-    """Of each row the SHA-256 of the bytes that the server's `record_send` gives of it. The batch: as `schema_of`."""
+    """The SHA-256 of each row, as the server hashes the output of `record_send`. The batch has `schema_of(columns)`."""
     rows = _sent(batch, columns)
     offsets = np.frombuffer(rows.buffers()[1], np.int32).tolist()
     data = memoryview(rows.buffers()[2] or b"")
@@ -117,16 +118,18 @@ def _decoded(
 
 
 def _since_2000(form: Form) -> Any:
-    """What is added to a number of the server's."""
+    """The offset from PostgreSQL's epoch, which is 2000, to that of Arrow; 0 for numbers."""
     if pa.types.is_timestamp(form.arrow):
         return np.int64(POSTGRES_EPOCH_US)
     return np.int32(_EPOCH_2000_DAYS) if pa.types.is_date(form.arrow) else np.dtype(f"i{form.width}").type(0)
 
 
 def _sent(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.Array:
-    """As `record_send` writes rows: the number of columns, then of each its type's oid, its length and its bytes."""
+    """The rows as `record_send` writes them: the number of columns, then oid, length and bytes of each value."""
     n = batch.num_rows
-    fixed = [_repeated(struct.pack("!i", len(columns)), n)]  # of the next piece, which has one width in all rows
+    fixed = [
+        _repeated(struct.pack("!i", len(columns)), n)
+    ]  # parts of the next piece, each of the same width in all rows
     pieces: list[pa.Array] = []
     for column in columns:
         form, values = form_of(column.form), batch.column(column.name)
@@ -151,7 +154,7 @@ def _sent(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.Array:
 
 
 def _head(form: Form, values: pa.Array) -> CopiedRows:
-    """What stands before each value: the oid, the length, and the version of a jsonb, which counts as a part of it."""
+    """The prefix of each value: oid, length, and for jsonb the version, which counts towards the length."""
     version = _JSONB_VERSION if form.oid == _JSONB_OID else b""
     lengths = np.asarray(pc.binary_length(values).fill_null(0)) + len(version)
     n = len(values)
@@ -160,7 +163,7 @@ def _head(form: Form, values: pa.Array) -> CopiedRows:
 
 
 def _bytes(form: Form, values: pa.Array) -> CopiedRows:
-    """The values of a type of one width, as the server sends them; anything for null."""
+    """The values of a fixed-width type as the server sends them; undefined bytes for null."""
     n, width = len(values), form.width or 0
     if form.arrow == pa.uuid():
         raw = np.frombuffer(values.storage.buffers()[1] or b"", np.uint8)
@@ -173,7 +176,7 @@ def _bytes(form: Form, values: pa.Array) -> CopiedRows:
 
 
 def _repeated(data: bytes, n: int) -> CopiedRows:
-    """`data` in each of n rows."""
+    """A table of n rows that all hold `data`."""
     return np.broadcast_to(np.frombuffer(data, np.uint8), (n, len(data)))
 
 
@@ -190,9 +193,9 @@ def _fixed(table: CopiedRows) -> pa.Array:
 
 
 def _gather(data: NDArray[np.uint8], at: NDArray[np.int64], width: int) -> CopiedRows:
-    """`width` bytes from each place. Raises `Terminal` where they lie outside of the data."""
+    """`width` bytes from each offset. Raises `Terminal` if an offset lies outside the data."""
     if len(at) and (at.min() < 0 or at.max() + width > len(data)):
-        raise Terminal("COPY TO: a row is not built as expected; archive the chunk again")
+        raise Terminal("COPY TO: found a malformed row; nothing was dropped; archive the chunk again")
     gathered: CopiedRows = data[at[:, None] + np.arange(width)]
     return gathered
 

@@ -1,4 +1,4 @@
-"""Drop a chunk whose rows are all in a verified archive, beside drains that run."""
+"""Drop a chunk whose rows are all in a verified archive, while drains run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.maintain.contention import ChunkBusy, ChunkGone, block_writers, retry
 from tasks.maintain.drops import drop_and_record
 from tasks.table.chunks import Chunk
 
-# dropped: by this call. changed: it has other rows or columns than the archive, and stays. gone: it was not there.
+# dropped: by this call. changed: rows or columns differ from the archive, so the chunk stays. gone: did not exist.
 DropOutcome = Literal["dropped", "changed", "gone"]
 
 
@@ -29,14 +29,17 @@ def drop_archived(
 ) -> DropOutcome:
     """Verify the archive, compare the chunk with it under a lock, and drop the chunk, in one transaction.
 
-    Rows and columns that came since stay, and with them the chunk: archive it again. Older archives all of whose rows
-    are in this one are removed. Drains go first: whoever wants to write to the chunk waits no longer than a day's rows
-    are compared, and none is brought into a deadlock. `size`: bytes of the chunk, for the record. Raises `BadArchive`
-    and `psycopg.Error` with nothing dropped, `Transient` where others used the chunk all the time.
+    A chunk with rows or columns that the archive lacks is kept: archive it again. Older archives whose rows are all in
+    this one are removed. Writers go first: they wait at most while the rows of one day are compared, and cannot end in
+    a deadlock with this. `size`: bytes of the chunk, for the record. Raises `BadArchive` or `psycopg.Error` with
+    nothing dropped, and `Transient` if the chunk stayed in use.
     """
     doing = f"drop {chunk.schema}.{chunk.table}"
     if (chunk.range_start, chunk.range_end) != (manifest.chunk.range_start, manifest.chunk.range_end):
-        raise Terminal(f"{doing}: the archive {manifest.name} is of another range of times; archive this chunk first")
+        raise Terminal(
+            f"{doing}: expected an archive of this chunk's range, found {manifest.name}; nothing was dropped;"
+            " archive the chunk first"
+        )
     supersede(connection, chunk, manifest, root)
     try:
         with translate_errors(doing, root):
@@ -45,7 +48,8 @@ def drop_archived(
         outcome = "gone"
     except ChunkBusy:
         raise Transient(
-            f"{doing}: others read or wrote it at each of several attempts; it is archived and stays until the next run"
+            f"{doing}: it was in use at each of several attempts; it is archived and nothing was dropped; the next run"
+            " tries again"
         ) from None
     emit(StepReached(manifest.name, outcome))
     return outcome
@@ -55,11 +59,13 @@ def _drop_if_same(
     connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, root: ArchiveRoot, size: int | None
 ) -> DropOutcome:
     name = manifest.name
-    # Every statement sees what was committed before it began: after the lock, all rows there are.
+    # Each statement sees what was committed before it started: once the chunk is locked, all its rows.
     connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     lock_archives(connection, chunk)
-    if load_manifest(root, name) != manifest:  # nobody changes archives of this chunk any more
-        raise BadArchive(f"archive {name}: its manifest was replaced while it was verified; {DAMAGED_ADVICE}")
+    if load_manifest(root, name) != manifest:  # from here on no other run changes the archives of this chunk
+        raise BadArchive(
+            f"archive {name}: expected the manifest that was verified, found another one; {DAMAGED_ADVICE}"
+        )
     block_writers(connection, chunk)
     if shape_of(manifest.columns) != chunk_shape(connection, chunk):
         return "changed"
@@ -76,7 +82,7 @@ def _drop_if_same(
 
 
 def _slices(chunk: Chunk, manifest: Manifest) -> Iterator[tuple[datetime, datetime, tuple[int, str]]]:
-    """The range of a chunk, a day with rows or a gap at a time, each with the rows and the hash that it must have."""
+    """The range of a chunk in parts, each a day with rows or a gap, with the expected number of rows and hash."""
     at, nothing = chunk.range_start, (0, Content().hash)
     for file in manifest.files:
         start, stop = day_bounds(chunk, file.day)

@@ -1,5 +1,4 @@
-"""Which chunks are to be archived: those past the age of which the archive does not have as many rows, or not all
-columns."""
+"""Find the chunks to archive: those past the age that have no archive with as many rows and the same columns."""
 
 from __future__ import annotations
 
@@ -17,29 +16,29 @@ from tasks.table.chunks import Chunk, chunks, count
 
 
 def to_archive(connection: psycopg.Connection, root: ArchiveRoot, after: timedelta) -> list[Chunk]:
-    """Chunks of which all is older than `after`, and whose range has no archive with as many rows and the same columns.
+    """Chunks that are wholly older than `after` and have no archive with as many rows and the same columns.
 
-    That tells cheaply which ones are new or have grown. What an archive is worth is seen before a chunk is dropped.
+    This is a cheap way to find new and grown chunks. The content is compared before a chunk is dropped.
     """
     horizon = server_now(connection) - after
     old = [chunk for chunk in chunks(connection) if chunk.range_end <= horizon]
     with translate_errors("chunks to archive", root):
         there = archive_names(root)
-        return [chunk for chunk in old if _found(connection, chunk) not in {None, *_archived(root, chunk, there)}]
+        return [chunk for chunk in old if _in_table(connection, chunk) not in {None, *_archived(root, chunk, there)}]
 
 
-_Seen = tuple[int, frozenset[tuple[str, str]]]  # rows, and names and types of the columns
+_Extent = tuple[int, frozenset[tuple[str, str]]]  # the number of rows, and the names and types of the columns
 
 
-def _found(connection: psycopg.Connection, chunk: Chunk) -> _Seen | None:
-    """None if it was dropped meanwhile."""
+def _in_table(connection: psycopg.Connection, chunk: Chunk) -> _Extent | None:
+    """The extent of a chunk; None if it was dropped meanwhile."""
     try:
         return count(connection, chunk), chunk_shape(connection, chunk)
     except psycopg.errors.UndefinedTable:
         return None
 
 
-def _archived(root: ArchiveRoot, chunk: Chunk, there: list[str]) -> set[_Seen]:
+def _archived(root: ArchiveRoot, chunk: Chunk, there: list[str]) -> set[_Extent]:
     found = set()
     for name in there:
         if name.startswith(f"{range_name(chunk)}_"):
@@ -47,13 +46,13 @@ def _archived(root: ArchiveRoot, chunk: Chunk, there: list[str]) -> set[_Seen]:
                 manifest = load_manifest(root, name)
                 found.add((manifest.rows, shape_of(manifest.columns)))
             except BadArchive:
-                continue  # to be archived again
+                continue  # a damaged archive: archive the chunk again
     return found
 
 
 @step("chunks to archive")
 def find_unarchived(clients: Clients) -> list[Chunk]:
-    """`to_archive`, as a task; none where `SPILLWAY_ARCHIVE_AFTER` is empty."""
+    """`to_archive`, as a task; empty if `SPILLWAY_ARCHIVE_AFTER` is."""
     after = clients.settings.archive_after
     if after is None:
         return []

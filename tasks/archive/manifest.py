@@ -1,14 +1,13 @@
-"""The manifest of an archive: what it holds, file by file. Only what a manifest lists counts.
+"""The manifest of an archive describes its contents, file by file. A file that no manifest lists is not archived.
 
 Below the root:
 
     events/day=2024-01-04/NAME.parquet      the rows of that day (UTC) of one chunk
-    events/_manifests/NAME.json             written last
-    events/_writing/NAME/                   not finished
+    events/_manifests/NAME.json             the manifest, written last
+    events/_writing/NAME/                   unfinished files
 
-where NAME is the chunk's range and the hash of its rows (and of its columns, if they are not those of schema.sql): the
-same rows have the same name. Readers of such folders skip
-what begins with an underscore.
+NAME is the chunk's range and the hash of its rows, and of its columns if they are not those of schema.sql. So the same
+rows have the same name. Readers of partitioned folders skip names that start with an underscore.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.column_forms import STANDARD_COLUMNS, Column, schema_of
 from tasks.table.chunks import Chunk
 
-# 1: the columns of schema.sql. 2: any columns, which the manifest lists.
+# Format 1: the columns of schema.sql. Format 2: any columns, listed in the manifest.
 _PLAIN, _LISTED = 1, 2
 HYPERTABLE = "events"
 MANIFESTS = f"{HYPERTABLE}/_manifests"
@@ -38,12 +37,12 @@ _DATA_FILE = re.compile(rf"(.*/)?{HYPERTABLE}/day=\d{{4}}-\d\d-\d\d/{_STAMP}_{_S
 
 
 class BadArchive(Terminal):
-    """An archive that does not hold what its manifest says."""
+    """An archive differs from its manifest, or its manifest is damaged."""
 
 
 @dataclass(frozen=True)
 class ArchivedFile:
-    """The rows of one day. `path` is below the root, `bytes` its size; `content_hash` is of its rows: see `Content`."""
+    """The file with the rows of one day. `path` is relative to the root. `content_hash`: of its rows, see `Content`."""
 
     path: str
     day: date
@@ -55,8 +54,8 @@ class ArchivedFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All rows of one chunk at one moment, with all `columns`. `content_hash`: see `Content`; the times are None where
-    there is no row."""
+    """All rows of one chunk at one moment, with all `columns`. `content_hash`: see `Content`. The times are None if the
+    chunk had no rows."""
 
     chunk: Chunk
     rows: int
@@ -78,11 +77,11 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Of all files, in bytes."""
+        """The size of all files in bytes."""
         return sum(file.bytes for file in self.files)
 
     def to_json(self) -> bytes:
-        """With `sha256` of all the rest, so that a changed byte is seen."""
+        """The manifest as JSON. Its `sha256` covers everything else, so that a changed byte is detected."""
         plain = asdict(self) | {"format": self.format}
         if self.format == _PLAIN:
             del plain["columns"]
@@ -90,12 +89,12 @@ class Manifest:
 
 
 def range_name(chunk: Chunk) -> str:
-    """What the names of all archives of a chunk's range begin with."""
+    """The prefix of the names of all archives of a chunk's range."""
     return f"{_stamp(chunk.range_start)}_{_stamp(chunk.range_end)}"
 
 
 def archive_name(chunk: Chunk, content_hash: str, columns: tuple[Column, ...] = STANDARD_COLUMNS) -> str:
-    """The same rows of the same range have the same name, others another one; so have other columns."""
+    """The name of an archive. It depends on the chunk's range, its rows and its columns, and on nothing else."""
     if columns != STANDARD_COLUMNS:
         listed = orjson.dumps([content_hash, *map(asdict, columns)], option=orjson.OPT_SORT_KEYS)
         content_hash = hashlib.sha256(listed).hexdigest()[: len(content_hash)]
@@ -103,17 +102,17 @@ def archive_name(chunk: Chunk, content_hash: str, columns: tuple[Column, ...] = 
 
 
 def data_path(day: date, name: str) -> str:
-    """Where the rows of a day are, below the root."""
+    """The path of the file for a day, relative to the root."""
     return f"{HYPERTABLE}/day={day.isoformat()}/{name}.parquet"
 
 
 def is_archived(path: str) -> bool:
-    """Whether a path is one of a file of an archive, as `data_path` makes them."""
+    """Whether a path is that of a file of an archive, as `data_path` builds it."""
     return _DATA_FILE.fullmatch(path) is not None
 
 
 def data_files(root: ArchiveRoot, chunk: Chunk) -> list[str]:
-    """The data files of all archives of a chunk's range that are there, listed or not."""
+    """The existing data files of all archives of a chunk's range, whether a manifest lists them or not."""
     start, last = chunk.range_start.astimezone(UTC).date(), (chunk.range_end - _MICROSECOND).astimezone(UTC).date()
     found: list[str] = []
     for number in range((last - start).days + 1):
@@ -123,18 +122,18 @@ def data_files(root: ArchiveRoot, chunk: Chunk) -> list[str]:
 
 
 def manifest_path(name: str) -> str:
-    """Where the manifest of an archive is, below the root."""
+    """The path of a manifest, relative to the root."""
     return f"{MANIFESTS}/{name}.json"
 
 
 def archive_names(root: ArchiveRoot) -> list[str]:
-    """The names of all archives, in the order of time."""
+    """The names of all archives, in order of time."""
     found = (path.rpartition("/")[2] for path in root.listed(MANIFESTS))
     return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
 
 
 def load_manifest(root: ArchiveRoot, name: str) -> Manifest:
-    """Read a manifest. Raises `BadArchive` where it is not as it was written, `OSError` where it cannot be read."""
+    """Read a manifest. Raises `BadArchive` if it was changed or is missing, `OSError` if it cannot be read."""
     path = manifest_path(name)
     try:
         data = root.read(path)
@@ -142,27 +141,32 @@ def load_manifest(root: ArchiveRoot, name: str) -> Manifest:
         raise BadArchive(f"archive {name}: {path}: expected a manifest, found no file; {DAMAGED_ADVICE}") from None
     try:
         plain: dict[str, Any] = orjson.loads(data)
-        told = plain.pop("sha256")
+        recorded = plain.pop("sha256")
         if plain["format"] not in (_PLAIN, _LISTED):
             found = plain["format"]
             raise BadArchive(
                 f"archive {name}: {path}: expected format {_PLAIN} or {_LISTED}, found {found!r}; use a newer Spillway"
             )
-        # Of what is written there, and not of what it comes to: a time can be written in several ways.
+        # The checksum of the text as it was written, not of the parsed values: a time can be written in several ways.
         found = _checksum(plain)
         manifest = _from_plain(plain)
     except (ArithmeticError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise BadArchive(
             f"archive {name}: {path}: expected a manifest, found {one_line(error)}; {DAMAGED_ADVICE}"
         ) from None
-    if found != told or manifest.name != name:
-        what = f"sha256 {told}, found {found}" if found != told else f"the archive {name}, found {manifest.name}"
+    if found != recorded or manifest.name != name:
+        what = (
+            f"sha256 {recorded}, found {found}" if found != recorded else f"the archive {name}, found {manifest.name}"
+        )
         raise BadArchive(f"archive {name}: {path}: expected {what}; {DAMAGED_ADVICE}")
     return manifest
 
 
-# A damaged archive is written anew by the next run while the rows are still in the table.
-DAMAGED_ADVICE = "the chunk is not dropped by it: archive it again, or bring the file back from a copy"
+# The next run writes a damaged archive again if the rows are still in the table.
+DAMAGED_ADVICE = (
+    "no chunk is dropped because of it; if the chunk still exists, archive it again: spillway maintain; otherwise"
+    " restore the file from a copy"
+)
 
 
 def _checksum(plain: dict[str, Any]) -> str:
@@ -171,7 +175,7 @@ def _checksum(plain: dict[str, Any]) -> str:
 
 def _from_plain(plain: dict[str, Any]) -> Manifest:
     columns = tuple(Column(**column) for column in plain["columns"]) if plain["format"] == _LISTED else STANDARD_COLUMNS
-    schema_of(columns)  # raises for a form that there is not
+    schema_of(columns)  # raises LookupError for an unknown form
     plain = {key: value for key, value in plain.items() if key != "format"}
     chunk, files = plain["chunk"], plain["files"]
     times = {key: _time(plain[key]) for key in ("min_time", "max_time", "archived_at")}

@@ -1,4 +1,4 @@
-"""Which columns of an archive go back into the table as it is today: never fewer than were archived without a word."""
+"""Decide which archived columns are restored into the present table. No column is left out silently."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tasks.files.formats.parquet import text_of
 _TABLE = """
     SELECT attname, format_type(atttypid, atttypmod), attgenerated <> '' FROM pg_attribute
      WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
-# Without its modifier: what a value was cut to is in the value. Null where there is no such type any more.
+# Without its modifier: archived values are already truncated to it. Null if the type no longer exists.
 _KNOWN = "SELECT format_type(to_regtype(%s), -1)"
-# Values that would not be the same again, had they been another type in between.
+# Counts values that change when they are cast to the new type and back.
 _CHANGED: LiteralString = """
     SELECT count(*) FROM unnest(%s::text[]) AS archived (value),
            LATERAL (SELECT value::{new} AS new OFFSET 0) AS cast_to
@@ -33,7 +33,7 @@ _OURS = frozenset(column.name for column in STANDARD_COLUMNS)
 
 @dataclass(frozen=True)
 class RestoredColumns:
-    """`own`: of each archive the columns besides ours that go back. `warnings`: what is not as it was archived."""
+    """`own`: for each archive, the extra columns to restore. `warnings`: what differs from the archived table."""
 
     own: Sequence[tuple[str, ...]]
     warnings: Sequence[str]
@@ -42,11 +42,11 @@ class RestoredColumns:
 def restored_columns(
     connection: psycopg.Connection, root: ArchiveRoot, manifests: Sequence[Manifest], without: Sequence[str]
 ) -> RestoredColumns:
-    """Hold the columns of archives against those of the table. `without`: columns that an operator leaves out.
+    """Compare the columns of archives with those of the table. `without`: columns that the operator leaves out.
 
-    A column that was added since gets its default, and one that the server generates today is computed again. Raises
-    `Terminal` if an archived column is not in the table, or has a type there that changes a value of it; nothing is
-    loaded then. Raises `psycopg.Error`, `BadArchive`.
+    Columns added since get their default, and generated columns are computed again. Raises `Terminal` if an archived
+    column is missing from the table, or has a type there that would change one of its values; nothing is loaded then.
+    Raises `WrongUse` for a name in `without` that no archive has, and `BadArchive` and `psycopg.Error`.
     """
     _demand_archived(manifests, without)
     with fixed_texts(connection):
@@ -70,8 +70,8 @@ def _demand_archived(manifests: Sequence[Manifest], without: Sequence[str]) -> N
         if name in _OURS or name not in known:
             found = "a column that every row needs" if name in _OURS else "no archive with it"
             raise WrongUse(
-                f"restore: expected an archived column to leave out, found {found}: {name!r}; nothing was loaded: leave"
-                " out another one (--without), or none"
+                f"restore: expected an archived column to leave out, found {found}: {name!r}; nothing was loaded; name"
+                " another column (--without), or none"
             )
 
 
@@ -79,20 +79,20 @@ def _demand_present(manifests: Sequence[Manifest], present: Iterable[str]) -> No
     there = _OURS | set(present)
     vanished = {c.name: c for manifest in manifests for c in manifest.columns if c.name not in there}
     if vanished:
-        shown = events_name().replace('"', "")
+        table = events_name().replace('"', "")
         listed = ", ".join(f"{_quoted(c.name)} {c.type}" for c in vanished.values())
         added = ", ".join(f"ADD COLUMN {_quoted(c.name)} {c.type}" for c in vanished.values())
         options = " ".join(f"--without {_shell(name)}" for name in vanished)
         raise Terminal(
-            f"restore: expected the archived columns {listed} in {shown}, found none of that name; nothing was loaded:"
-            f" bring them back (ALTER TABLE {events_name()} {added}), or restore without their values ({options})"
+            f"restore: expected the archived columns {listed} in {table}, found none of that name; nothing was loaded;"
+            f" add them again (ALTER TABLE {events_name()} {added}), or restore without their values ({options})"
         )
 
 
 def _demand_lossless(
     connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest, column: Column, new_type: str
 ) -> None:
-    """Raise `Terminal` if a value of a retyped column would not be the same again. The values are never shown."""
+    """Raise `Terminal` if the new type would change a value of the column. The message does not quote values."""
     with fixed_texts(connection):
         (old_type,) = connection.execute(_KNOWN, [column.type]).fetchone() or (None,)
         query = _changed(old_type, new_type)
@@ -102,13 +102,13 @@ def _demand_lossless(
             try:
                 (changed,) = connection.execute(query, [texts]).fetchone() or (0,)
             except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
-                raise _lossy(manifest, column, new_type, f"a value that is none of it [{error.sqlstate}]") from None
+                raise _lossy(manifest, column, new_type, f"a value that it rejects [{error.sqlstate}]") from None
             if changed:
                 raise _lossy(manifest, column, new_type, "values that it would change")
 
 
 def _changed(old_type: str | None, new_type: str) -> sql.Composed:
-    # Both are what `format_type` writes: quoted where they must be, with their schemas.
+    # Both come from `format_type`, which adds quotes and schemas where necessary.
     new, value = _trusted(new_type), sql.SQL("value")
     there = as_written(sql.SQL("cast_to.new"))
     if old_type is None:
@@ -127,7 +127,7 @@ def _trusted(name: str) -> sql.SQL:
 def _lossy(manifest: Manifest, column: Column, new_type: str, found: str) -> Terminal:
     return Terminal(
         f"restore {manifest.name}: the column {_quoted(column.name)} was archived as {column.type} and is {new_type}"
-        f" today: expected a type that holds its values, found {found}; nothing was loaded: give the column its former"
+        f" today: expected a type that holds its values, found {found}; nothing was loaded; give the column its former"
         f" type or a wider one, or restore without it (--without {_shell(column.name)})"
     )
 
@@ -144,7 +144,7 @@ def _warnings(manifests: Sequence[Manifest], now: dict[str, Column], left_out: s
             )
         if column.generated and any(c.name == name and not c.generated for m in manifests for c in m.columns):
             yield (
-                f"restore: the server generates the column {_quoted(name)} today: its archived values are not put back"
+                f"restore: the server now generates the column {_quoted(name)}: its archived values are not restored"
             )
 
 

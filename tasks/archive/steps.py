@@ -1,4 +1,4 @@
-"""Archiving as steps of a flow."""
+"""Archiving as steps of the maintain flow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROUNDS = 3
 
 @step("archive")
 def archive(clients: Clients, chunk: Chunk) -> Manifest | None:
-    """`archive_chunk` below `SPILLWAY_ARCHIVE_URL`, as a task; None where the chunk is gone."""
+    """`archive_chunk` to `SPILLWAY_ARCHIVE_URL`, as a task; None if the chunk was dropped."""
     root = open_root(clients.settings.archive_url)
     with clients.translate_errors(f"archive {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
         try:
@@ -27,11 +27,11 @@ def archive(clients: Clients, chunk: Chunk) -> Manifest | None:
             return None
 
 
-@step("archive beside")
+@step("archive and keep")
 def archive_and_keep(clients: Clients, chunk: Chunk) -> Manifest | None:
-    """Archive a chunk that stays, verify it, and remove the older archives of it whose rows are all in this one.
+    """Archive a chunk that stays, verify the archive, and remove older archives whose rows are all in this one.
 
-    None where the chunk is gone. Without the last, a chunk that gets late rows would have an archive more each day.
+    Otherwise a chunk that gets late rows would gain another archive every day. None if the chunk was dropped.
     """
     root = open_root(clients.settings.archive_url)
     with clients.translate_errors(f"archive {chunk.schema}.{chunk.table}"), clients.postgres() as connection:
@@ -52,16 +52,16 @@ def drop_after_archive(clients: Clients, chunk: Chunk, manifest: Manifest, size:
 
 
 def archive_and_drop(clients: Clients, chunk: Chunk, size: int | None = None) -> Manifest | None:
-    """Archive a chunk of so many bytes and drop it; where rows came in between, archive it again, a few times.
+    """Archive a chunk of `size` bytes and drop it. If rows arrive in between, archive it again, a few times.
 
-    None where it is gone. Raises `Transient` where rows came every time: it stays until the next run, and its archives
-    are whole.
+    None if the chunk was dropped by another run. Raises `Transient` if rows arrived each time: the chunk stays, and its
+    archives are complete.
     """
     for _ in range(_ROUNDS):
         manifest = archive(clients, chunk)
         if manifest is None or drop_after_archive(clients, chunk, manifest, size) != "changed":
             return manifest
     raise Transient(
-        f"archive {chunk.schema}.{chunk.table}: rows came each of {_ROUNDS} times between its archive and its drop; it"
-        " stays until the next run"
+        f"archive {chunk.schema}.{chunk.table}: rows arrived between the archive and the drop at each of {_ROUNDS}"
+        " attempts; nothing was dropped; the next run tries again"
     )

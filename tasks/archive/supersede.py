@@ -1,4 +1,4 @@
-"""Archives that a later one of the same range makes superfluous: rows came between archiving and dropping."""
+"""Remove archives that a later archive of the same chunk contains, after rows arrived between archive and drop."""
 
 from __future__ import annotations
 
@@ -25,25 +25,27 @@ from tasks.table.chunks import Chunk
 
 
 def supersede(connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, root: ArchiveRoot) -> None:
-    """Verify an archive of `chunk`, and remove the older ones that it makes superfluous.
+    """Verify an archive of `chunk`, and remove the older archives that it contains.
 
-    Raises `BadArchive`, `Transient` where another run is at this chunk, and `psycopg.Error`.
+    Raises `BadArchive`, `Transient` if another run is working on the chunk, and `psycopg.Error`.
     """
     verify(root, manifest)
     emit(StepReached(manifest.name, "verified"))
     with translate_errors(f"archive {manifest.name}", root), connection.transaction():
-        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")  # the server waits for our reading
+        connection.execute(
+            "SET LOCAL idle_in_transaction_session_timeout = '1h'"
+        )  # the server waits while we read files
         lock_archives(connection, chunk)
         for _ in remove_contained(root, manifest):
             emit(StepReached(manifest.name, "removed"))
 
 
 def remove_contained(root: ArchiveRoot, manifest: Manifest) -> list[str]:
-    """Remove every other archive of the same range all of whose rows are in this one, which must be verified.
+    """Remove every other archive of the same range whose rows are all in this one. Returns the removed names.
 
-    By their content and by nothing else: no name and no time can tell whether the rows of an older archive are still
-    in the table or were dropped from it. One that is damaged stays for a person to look at. Returns their names. The
-    caller is the only one at this range.
+    Only the content decides: no name and no time shows whether the rows of an older archive are still in the table or
+    were dropped. A damaged archive stays for a person to look at. The archive must be verified, and the caller holds
+    `lock_archives`.
     """
     removed = []
     for name in archive_names(root):
@@ -55,7 +57,7 @@ def remove_contained(root: ArchiveRoot, manifest: Manifest) -> list[str]:
         except BadArchive:
             continue
         if contains(root, manifest, older):
-            root.remove(manifest_path(name))  # first: files that nothing lists are harmless
+            root.remove(manifest_path(name))  # first: files that no manifest lists are harmless
             for file in older.files:
                 root.remove(file.path)
             removed.append(name)
@@ -63,9 +65,9 @@ def remove_contained(root: ArchiveRoot, manifest: Manifest) -> list[str]:
 
 
 def contains(root: ArchiveRoot, manifest: Manifest, other: Manifest) -> bool:
-    """Whether every row of `other` is in the archive, as it is, whatever columns the archive has besides.
+    """Whether the archive has every row of `other` with the same values; the archive may have further columns.
 
-    Both are sorted; a batch of each is in memory.
+    Both are sorted, and one batch of each is in memory.
     """
     forms = {column.name: column.form for column in manifest.columns}
     if any(forms.get(column.name) != column.form for column in other.columns):
@@ -75,9 +77,8 @@ def contains(root: ArchiveRoot, manifest: Manifest, other: Manifest) -> bool:
         if file.day not in mine:
             return False
         whole = _hashes(root, manifest, mine[file.day], other.columns)
-        if not all(
-            row in whole for row in _hashes(root, other, file, other.columns)
-        ):  # goes on in `whole` from where it was
+        # `in` consumes `whole` up to the row, so both are read once, in order.
+        if not all(row in whole for row in _hashes(root, other, file, other.columns)):
             return False
     return True
 

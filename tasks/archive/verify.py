@@ -1,4 +1,4 @@
-"""Read an archive back and compare it with its manifest, with nothing of the writer's memory."""
+"""Read an archive back and compare it with its manifest, using nothing that the writer kept in memory."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _BATCH_ROWS = 50_000
 
 
 def verify(root: ArchiveRoot, manifest: Manifest) -> None:
-    """Compare every file that the manifest lists with what it says: size, hash, schema, order, rows, times, content.
+    """Compare every file with its manifest entry: size, hash, schema, order, rows, times and content.
 
-    The manifest must be the one that is there. Raises `BadArchive`, naming the file, what was expected and what was
-    found; also where a file is missing, and where one with the archive's name is there that the manifest does not list.
-    One batch is in memory.
+    One batch is in memory. Raises `BadArchive` if a file differs or is missing, if a file with the archive's name is
+    not listed, or if the stored manifest is not `manifest`. The error names the file, what was expected and what was
+    found.
     """
     name = manifest.name
     listed = {file.path for file in manifest.files}
     with translate_errors(f"verify {name}", root):
         if load_manifest(root, name) != manifest:
-            raise _bad(name, manifest_path(name), "the manifest that is verified", "another one")
+            raise _bad(name, manifest_path(name), "the manifest being verified", "another one")
         for path in data_files(root, manifest.chunk):
             if path.endswith(f"/{name}.parquet") and path not in listed:
-                raise _bad(name, path, "no such file, as the manifest lists none", "one")
+                raise _bad(name, path, "no such file, since the manifest does not list it", "one")
         content = sum_contents(_verify_file(root, manifest, file) for file in manifest.files)
     found = (content.rows, content.min_time, content.max_time, content.hash)
     expected = (manifest.rows, manifest.min_time, manifest.max_time, manifest.content_hash)
@@ -54,9 +54,10 @@ def verify(root: ArchiveRoot, manifest: Manifest) -> None:
 
 
 def read_archive(root: ArchiveRoot, manifest: Manifest) -> Iterator[pa.RecordBatch]:
-    """The rows of an archive in batches with the columns of its manifest, by time and event_id; one is in memory.
+    """The rows of an archive, by time and event_id, in batches with the columns of its manifest.
 
-    Raises `BadArchive` where a file is missing or is no such file. That the content is the right one, `verify` says.
+    One batch is in memory. Raises `BadArchive` if a file is missing or cannot be read as Parquet. The content is not
+    checked: see `verify`.
     """
     for file in manifest.files:
         yield from read_file(root, manifest, file)
@@ -103,7 +104,7 @@ def read_file(root: ArchiveRoot, manifest: Manifest, file: ArchivedFile) -> Iter
     except FileNotFoundError:
         raise _bad(name, file.path, f"a file of {file.bytes} bytes", "none") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        # Bytes that pyarrow cannot make sense of are to it one of many errors: also an OSError, but without a number.
+        # For bytes that it cannot parse, pyarrow raises various errors, even OSError, but then without an errno.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise _bad(name, file.path, "a Parquet file", f"none: {one_line(error)}") from error
@@ -114,7 +115,7 @@ def _bad(name: str, where: str, expected: str, found: Any) -> BadArchive:
 
 
 def unlisted_files(root: ArchiveRoot, manifests: Iterable[Manifest]) -> list[str]:
-    """Files that no manifest lists: a run is writing them, or was killed, or they are somebody else's."""
+    """Files that no manifest lists: a run is writing them, a run was killed, or they are not Spillway's."""
     listed = {file.path for manifest in manifests for file in manifest.files}
     there = root.listed(HYPERTABLE, recursive=True)
     return sorted(path for path in there if path not in listed and not path.startswith(f"{MANIFESTS}/"))

@@ -36,8 +36,8 @@ from tasks.base.progress import StepReached, emit
 from tasks.maintain.contention import lock
 from tasks.table.chunks import Chunk
 
-# A row group is what a reader skips or reads: some minutes of a busy day. It is held in memory while it is made, rows
-# as they came, columns and compressed pages, about five times its size.
+# Readers skip or read whole row groups, some minutes of a busy day each. While one is written, its rows, columns and
+# compressed pages are in memory, about five times its size.
 _GROUP_ROWS = 50_000
 _GROUP_BYTES = 32 * 1024 * 1024
 
@@ -47,19 +47,19 @@ _COPY_DAY: LiteralString = """
 
 
 def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoot) -> Manifest:
-    """Archive all rows of `chunk`, as they are at one moment, below `root`; returns the manifest, which is there too.
+    """Archive all rows of `chunk` in one snapshot below `root`. Returns the manifest, which is written last.
 
-    In memory is one row group at most. Where the same rows of the same range are archived already, nothing is written.
-    What a killed run of this chunk left behind is removed. Raises `Gone` where it is not there, `Transient` where
-    another run archives it, or the place may answer later, else `Terminal`; and `psycopg.Error`. Unless it returns,
-    what it wrote counts for nothing.
+    At most one row group is in memory. If the same rows of the same range are already archived, nothing is written.
+    Files of killed runs for this chunk are removed. Raises `ChunkGone` if the chunk does not exist, `Transient` if
+    another run archives it or the file system may answer later, otherwise `Terminal` or `psycopg.Error`; then nothing
+    counts as archived.
     """
     doing = f"archive {chunk.schema}.{chunk.table}"
     with translate_errors(doing, root), connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        # While files are closed, moved and read back, the server waits for us.
+        # The server waits while files are closed, moved and read back.
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1h'")
-        # Before the snapshot, which a LOCK does not take yet: compression that came between would empty the chunk.
+        # Before the snapshot, which LOCK does not take: compression in between would move the rows out of the chunk.
         lock(connection, chunk, "ACCESS SHARE MODE")
         lock_archives(connection, chunk)
         columns = read_columns(connection, chunk, doing)
@@ -80,7 +80,7 @@ def archive_chunk(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoo
 
 
 def _whole(root: ArchiveRoot, name: str) -> Manifest | None:
-    """The archive of that name if it is there and whole. One that is damaged is no archive any more: it is unlisted."""
+    """The archive of that name if it exists and is undamaged. The manifest of a damaged one is removed."""
     if name not in archive_names(root):
         return None
     try:
@@ -93,7 +93,7 @@ def _whole(root: ArchiveRoot, name: str) -> Manifest | None:
 
 
 def _clean(root: ArchiveRoot, chunk: Chunk) -> None:
-    """Remove what runs of this chunk that were killed have left: no manifest lists it."""
+    """Remove files that killed runs left for this chunk: those that no manifest lists."""
     mine, listed = range_name(chunk) + "_", set(archive_names(root))
     for folder in root.folders(WRITING):
         if folder.startswith(mine):
@@ -112,7 +112,7 @@ def _write_day(
     columns: Sequence[Column],
     expected: Content,
 ) -> ArchivedFile:
-    """Write the rows of one day aside. Raises `Terminal` where COPY gives another number of rows than was counted."""
+    """Write the rows of one day to the `_writing` folder. Raises `Terminal` if COPY and the count differ."""
     aside = f"{WRITING}/{name}/{day.isoformat()}.parquet"
     root.make_folder(f"{WRITING}/{name}")
     emit(StepReached(name, f"writing {day}"))
@@ -138,8 +138,8 @@ def _write_day(
             written += len(rows)
     if written != expected.rows:
         raise Terminal(
-            f"archive {name}: {day}: counted {expected.rows} rows in the snapshot and copied {written}; archive it"
-            " again"
+            f"archive {name}: {day}: expected the {expected.rows} rows counted in the snapshot, found {written} copied;"
+            " nothing was archived; run `spillway maintain` again"
         )
     root.sync(aside)
     emit(StepReached(name, f"written {day}"))
@@ -161,7 +161,7 @@ def _groups(rows: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 
 def _publish(root: ArchiveRoot, manifest: Manifest) -> None:
-    """Give the files their names, then the manifest its own: from that moment they count."""
+    """Move the files to their paths, then the manifest: from that moment the archive exists."""
     name = manifest.name
     for file in manifest.files:
         root.make_folder(file.path.rpartition("/")[0])

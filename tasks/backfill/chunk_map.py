@@ -149,11 +149,19 @@ def map_chunks(clients: Clients) -> ChunkMap:
         return read_chunk_map(connection)
 
 
-@step("chunks to compress")
-def find_to_compress(clients: Clients, days: Sequence[int], before: int | None = None) -> list[Recompression]:
-    """`to_compress` by the settings, as a task; none where nothing is to be, or can be, compressed."""
+def chunks_due(clients: Clients, days: Sequence[int], before: int | None = None) -> list[Recompression]:
+    """`to_compress` with the settings and the chunks of the server. Raises `SpillwayError`.
+
+    Empty if compression is off, if the edition cannot compress, or if `spillway maintain` has not set the table up yet.
+    """
     with clients.translate_errors("chunks to compress"), clients.postgres() as connection:
         wanted = desired_policy(clients)
         if wanted is None or not is_community(connection) or read_current_policy(connection).layout is None:
-            return []  # maintain sets the table up
+            return []
         return to_compress(read_chunk_map(connection), days, wanted.after, before)
+
+
+@step("chunks to compress")
+def find_to_compress(clients: Clients, days: Sequence[int]) -> list[Recompression]:
+    """`chunks_due`, as a task."""
+    return chunks_due(clients, days)

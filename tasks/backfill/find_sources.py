@@ -82,13 +82,13 @@ def find_archived(
             verify(root, manifest)
             manifests.append(manifest)
     if not any(manifest.files for manifest in manifests):
-        raise Terminal(f"restore: {root.shown} has no archive of those times: see spillway archive list")
+        raise Terminal(f"restore: {root.display_name} has no archive of those times: see spillway archive list")
     # Of two archives with one row the later one has more columns of it, if one has.
     manifests.sort(key=lambda manifest: manifest.archived_at, reverse=True)
     with translate_errors("restore", root), clients.translate_errors("restore"), clients.postgres() as connection:
         found = restored_columns(connection, root, manifests, without)
     files = [
-        (SourceFile(root.files, root.path(file.path), f"{root.shown}/{file.path}", "parquet", None), own)
+        (SourceFile(root.files, root.path(file.path), f"{root.display_name}/{file.path}", "parquet", None), own)
         for manifest, own in zip(manifests, found.own, strict=True)
         for file in manifest.files
     ]

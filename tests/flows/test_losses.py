@@ -1,4 +1,4 @@
-"""Entries that were gone before they were drained: counted, placed, and told where people look."""
+"""Entries that were gone before they were drained are counted, located in the ledger, and reported."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def number(n: int) -> int:
 
 
 def losses(connection: psycopg.Connection) -> list[tuple[int, int, int]]:
-    """Entries, and the first and the last id among which they were."""
+    """Of each loss: the number of entries, and the first and the last id between which they were."""
     query = "SELECT lost, lower(lost_ids)::text, upper(lost_ids)::text FROM spillway.ledger WHERE lost > 0 ORDER BY ids"
     return [(lost, int(start), int(stop) - 1) for lost, start, stop in connection.execute(query)]
 
 
 @pytest.mark.parametrize(
-    ("what", "lost", "last_gone"), [("trimmed", 30, 130), ("deleted", 3, 160), ("both", 33, 160), ("all", 100, 200)]
+    ("how", "lost", "last_gone"), [("trimmed", 30, 130), ("deleted", 3, 160), ("both", 33, 160), ("all", 100, 200)]
 )
-def test_they_are_in_the_ledger_with_the_ids_among_which_they_were_and_the_rest_is_drained(
-    what: str, lost: int, last_gone: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+def test_a_loss_is_in_the_ledger_with_its_span_of_ids_and_all_other_entries_are_drained(
+    how: str, lost: int, last_gone: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     add_entries(redis_client, stream, 1, 101)
     drain(stream)
     add_entries(redis_client, stream, 101, 201)
-    if what in ("trimmed", "both"):
+    if how in ("trimmed", "both"):
         redis_client.xtrim(stream, minid=f"{1_700_000_000_131}-0", approximate=False)
-    if what in ("deleted", "both"):
+    if how in ("deleted", "both"):
         redis_client.xdel(stream, *(f"{1_700_000_000_000 + n}-0" for n in (140, 150, 160)))
-    if what == "all":
+    if how == "all":
         redis_client.xtrim(stream, maxlen=0, approximate=False)
     result = drain_with_loss(stream)
     assert drain_counts(result) == (100 - lost, 100 - lost, 0, 0, lost)
@@ -57,11 +57,12 @@ def test_they_are_in_the_ledger_with_the_ids_among_which_they_were_and_the_rest_
     assert number(last_gone) <= last <= number(last_gone) + (1 << 64)
     gone = {"trimmed": set(range(101, 131)), "deleted": {140, 150, 160}, "all": set(range(101, 201))}
     gone["both"] = gone["trimmed"] | gone["deleted"]
-    assert table_rows(database) == flat_rows(event(n) for n in range(1, 201) if n not in gone[what])
+    assert table_rows(database) == flat_rows(event(n) for n in range(1, 201) if n not in gone[how])
     assert ledger_is_whole(database, stream)
     add_entries(redis_client, stream, 201, 211)
     assert drain_counts(drain(stream)) == (10, 10, 0, 0, 0)
-    assert len(losses(database)) == 1
+    assert table_rows(database) == flat_rows(event(n) for n in range(1, 211) if n not in gone[how])
+    assert losses(database) == [(entries, first, last)]
 
 
 def test_entries_trimmed_while_the_drain_reads_are_lost_and_counted(
@@ -74,7 +75,7 @@ def test_entries_trimmed_while_the_drain_reads_are_lost_and_counted(
 
     def plan_and_trim(*args: Any, **options: Any) -> Any:
         planned = really_plan(*args, **options)
-        if options.get("register", True):  # a plan that only looks is no beginning
+        if options.get("register", True):  # a plan that registers nothing comes before the drain
             redis_client.xtrim(stream, maxlen=60, approximate=False)
         return planned
 
@@ -82,9 +83,11 @@ def test_entries_trimmed_while_the_drain_reads_are_lost_and_counted(
     assert drain_counts(drain_with_loss(stream)) == (60, 60, 0, 0, 40)
     ((entries, first, last),) = losses(database)
     assert (entries, first, last) == (40, 0, number(40) - 1)
+    assert table_rows(database) == flat_rows(event(n) for n in range(40, 100))
+    assert ledger_is_whole(database, stream)
 
 
-def test_the_report_has_an_error_and_prefect_an_event(
+def test_a_loss_is_an_error_in_the_report_and_an_event_in_prefect(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     add_entries(redis_client, stream, 0, 10)
@@ -99,10 +102,11 @@ def test_the_report_has_an_error_and_prefect_an_event(
     assert found["event"] == LOST_EVENT
     assert found["payload"]["entries"] == 6
     assert found["payload"]["ids"].startswith("1700000000009-1..")
+    assert table_rows(database) == flat_rows(event(n) for n in (*range(10), *range(16, 20)))
 
 
 def events_of(stream: str) -> list[dict[str, Any]]:
-    """Prefect's events about a stream; it stores them a moment after they were emitted."""
+    """Prefect's events about a stream. They are stored a moment after they are emitted."""
     query = {"filter": {"resource": {"id": [f"spillway.stream.{stream}"]}, "order": "ASC"}}
     deadline = time.monotonic() + 60
     while True:
@@ -112,11 +116,11 @@ def events_of(stream: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = answer.json()["events"]
         if found:
             return found
-        assert time.monotonic() < deadline, "no event came"
+        assert time.monotonic() < deadline, "Prefect stored no event"
         time.sleep(0.5)
 
 
-def test_a_redis_that_may_forget_is_warned_of_in_every_report(
+def test_every_report_warns_of_a_redis_that_evicts_or_does_not_persist(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     before: Any = redis_client.config_get("*")
@@ -138,9 +142,10 @@ def test_a_redis_that_may_forget_is_warned_of_in_every_report(
         for name in ("maxmemory-policy", "appendonly", "save"):
             redis_client.config_set(name, before[name])
     assert drain(stream)["warnings"] == []
+    assert table_rows(database) == flat_rows([event(1)])
 
 
-def test_the_terminal_says_what_was_lost(
+def test_the_command_reports_the_loss_and_exits_with_3(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     add_entries(redis_client, stream, 0, 10)
@@ -150,3 +155,4 @@ def test_the_terminal_says_what_was_lost(
     code, _, err = spillway("drain", "--stream", stream)
     assert code == 3
     assert f"error: 6 entries of {stream} with ids in 1700000000009-1..1700000000015-" in err
+    assert table_rows(database) == flat_rows(event(n) for n in (*range(10), *range(16, 20)))

@@ -136,7 +136,7 @@ def test_who_reads_the_chunk_is_waited_for_and_at_last_left_alone(
     with session(servers) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM events")
-        with pytest.raises(Transient, match="others read or wrote it"):
+        with pytest.raises(Transient, match="it was in use at each of several attempts"):
             drop_archived(database, chunk, manifest, root)
         monkeypatch.setattr(contention, "_ALONE_SECONDS", 20)
         threading.Timer(0.5, reader.execute, ["COMMIT"]).start()
@@ -200,7 +200,7 @@ def test_a_second_drop_at_the_same_time_does_not_disturb_the_first(
 
     def again(news: ProgressEvent) -> None:
         if isinstance(news, StepReached) and news.step == "compared":
-            with session(servers) as other, pytest.raises(Transient, match="another run is at it"):
+            with session(servers) as other, pytest.raises(Transient, match="another run is working on its archives"):
                 drop_archived(other, chunk, manifest, root)
 
     with subscribe(again):

@@ -121,7 +121,7 @@ def test_a_file_more_is_refused(database: psycopg.Connection, archived: Archived
     """A day's file with the archive's name that the manifest does not list: its rows would be in it or not."""
     manifest = archived.listed(replace(archived.manifest, files=archived.manifest.files[:-1]))
     extra = archived.manifest.files[-1].path
-    refused(database, archived, manifest, extra, "expected no such file, as the manifest lists none, found one")
+    refused(database, archived, manifest, extra, "no such file, since the manifest does not list it, found one")
 
 
 def test_a_missing_row_is_refused_even_if_file_and_manifest_agree(

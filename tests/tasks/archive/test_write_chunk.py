@@ -1,9 +1,8 @@
-"""An archive holds the rows of its chunk as they were at one moment, and says so itself."""
+"""An archive holds the rows of its chunk as they were at one moment, and its manifest describes them."""
 
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,12 +11,10 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
-from infra.errors.exceptions import Transient
 from tasks.archive.archive_root import ArchiveRoot
-from tasks.archive.manifest import Manifest, archive_names, load_manifest
-from tasks.archive.verify import read_archive, unlisted_files, verify
+from tasks.archive.manifest import load_manifest
+from tasks.archive.verify import read_archive, verify
 from tasks.archive.write_chunk import archive_chunk
-from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tests.support.archives import (
     MICROSECOND,
     THURSDAY,
@@ -26,7 +23,6 @@ from tests.support.archives import (
     chunks,
     compress,
     compressible,
-    content_hash,
     event,
     insert_events,
     only_chunk,
@@ -35,31 +31,20 @@ from tests.support.archives import (
     rows_in_order,
 )
 from tests.support.oracle import table_rows
-from tests.support.restored_rows import restored
+from tests.support.restored_rows import assert_holds_table
 from tests.support.servers import Servers
 
 
-def holds_the_table(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest) -> None:
-    """Every row of the table is in the archive, with the same text to the byte; counts, times and hash are right."""
-    rows = rows_in_order(connection)
-    assert rows_by_pandas(Path(root.base), [manifest]) == rows
-    assert restored(root, manifest) == rows
-    times = [row[0] for row in rows]
-    assert (manifest.rows, manifest.min_time, manifest.max_time) == (len(rows), min(times), max(times))
-    assert manifest.content_hash == content_hash(rows)
-    verify(root, manifest)
-
-
-def test_what_pandas_reads_is_what_the_table_has(database: psycopg.Connection, root: ArchiveRoot) -> None:
+def test_pandas_reads_what_the_table_holds(database: psycopg.Connection, root: ArchiveRoot) -> None:
     events = awkward_events()
     insert_events(database, events)
     manifest = archive_chunk(database, only_chunk(database), root)
-    holds_the_table(database, root, manifest)
+    assert_holds_table(database, root, manifest)
     assert as_rows(rows_by_pandas(Path(root.base), [manifest])) == table_rows(database)
     assert len(rows_in_order(database)) == len(events)
 
 
-def test_a_compressed_chunk_with_late_rows_is_archived_as_any_other(
+def test_a_compressed_chunk_with_late_rows_is_archived_like_any_other(
     servers: Servers, database: psycopg.Connection, root: ArchiveRoot
 ) -> None:
     if servers.edition != "Community":
@@ -70,11 +55,11 @@ def test_a_compressed_chunk_with_late_rows_is_archived_as_any_other(
         compress(database, only_chunk(database))
         insert_events(database, events[:5])
         manifest = archive_chunk(database, only_chunk(database), root)
-        holds_the_table(database, root, manifest)
+        assert_holds_table(database, root, manifest)
         assert manifest.rows == len(events)
 
 
-def test_only_the_rows_of_the_chunk_are_in_it(database: psycopg.Connection, root: ArchiveRoot) -> None:
+def test_an_archive_holds_only_the_rows_of_its_chunk(database: psycopg.Connection, root: ArchiveRoot) -> None:
     neighbours = [event(1, THURSDAY - MICROSECOND), event(2, THURSDAY + timedelta(days=7))]
     mine = [event(3, THURSDAY), event(4, THURSDAY + timedelta(days=7) - MICROSECOND)]
     insert_events(database, [*neighbours, *mine])
@@ -91,18 +76,16 @@ def test_only_the_rows_of_the_chunk_are_in_it(database: psycopg.Connection, root
         datetime(9999, 12, 20, 23, 59, 59, 999_999, UTC),
     ],
 )
-def test_a_chunk_of_any_year_that_a_date_can_have(
-    moment: datetime, database: psycopg.Connection, root: ArchiveRoot
-) -> None:
+def test_a_chunk_of_any_year_is_archived(moment: datetime, database: psycopg.Connection, root: ArchiveRoot) -> None:
     insert_events(database, [event(1, moment)])
     manifest = archive_chunk(database, only_chunk(database), root)
     assert [file.day for file in manifest.files] == [moment.date()]
-    holds_the_table(database, root, manifest)
+    assert_holds_table(database, root, manifest)
     assert load_manifest(root, manifest.name) == manifest
 
 
-def test_the_session_of_the_caller_does_not_matter(database: psycopg.Connection, root: ArchiveRoot) -> None:
-    """Neither its time zone, nor its encoding, nor how it shows numbers, dates and bytes."""
+def test_the_settings_of_the_callers_session_do_not_matter(database: psycopg.Connection, root: ArchiveRoot) -> None:
+    """The time zone, the encoding, and the format of numbers, dates and bytes."""
     insert_events(database, awkward_events())
     chunk = only_chunk(database)
     for setting in ("TimeZone = 'Pacific/Kiritimati'", "client_encoding = 'LATIN1'", "DateStyle = 'German'",
@@ -110,10 +93,10 @@ def test_the_session_of_the_caller_does_not_matter(database: psycopg.Connection,
         database.execute(f"SET {setting}")
     manifest = archive_chunk(database, chunk, root)
     database.execute("RESET ALL")
-    holds_the_table(database, root, manifest)
+    assert_holds_table(database, root, manifest)
 
 
-def test_files_are_of_one_day_sorted_by_time_in_zstd_and_pruned_by_row_group(
+def test_a_file_holds_one_day_sorted_by_time_in_row_groups_that_readers_can_skip(
     database: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
     database.execute(
@@ -132,77 +115,14 @@ def test_files_are_of_one_day_sorted_by_time_in_zstd_and_pruned_by_row_group(
     assert {group.column(n).compression for group in groups for n in range(5)} == {"ZSTD"}
     spans = [(group.column(0).statistics.min, group.column(0).statistics.max) for group in groups]
     assert spans[0][1] < spans[1][0]
-    # Any reader of such folders sees the rows and not what Spillway keeps beside them.
+    # Any reader of partitioned folders sees the rows, and not Spillway's own files next to them.
     frame = pd.read_parquet(folder / "events", filters=[("day", "=", "2024-01-05")])
     assert len(frame) == 33_600
     assert set(frame["day"].astype(str)) == {"2024-01-05"}
     assert frame["time"].is_monotonic_increasing
 
 
-def test_rows_that_come_after_the_count_are_not_in_the_files(
-    servers: Servers, database: psycopg.Connection, root: ArchiveRoot
-) -> None:
-    insert_events(database, plain_events(500))
-    before = rows_in_order(database)
-
-    def come(news: ProgressEvent) -> None:
-        if isinstance(news, StepReached) and news.step in ("counted", "written 2024-01-06"):
-            with psycopg.connect(servers.settings.database) as other:
-                insert_events(
-                    other,
-                    plain_events(100, THURSDAY + MICROSECOND, first=1_000_000 if news.step == "counted" else 2_000_000),
-                )
-
-    with subscribe(come):
-        manifest = archive_chunk(database, only_chunk(database), root)
-    assert len(rows_in_order(database)) == 700
-    assert rows_by_pandas(Path(root.base), [manifest]) == before
-    verify(root, manifest)
-
-
-def test_the_same_rows_again_have_the_same_name_and_are_not_written_again(
-    database: psycopg.Connection, root: ArchiveRoot, folder: Path
-) -> None:
-    insert_events(database, plain_events(300))
-    chunk = only_chunk(database)
-    first = archive_chunk(database, chunk, root)
-    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    assert archive_chunk(database, chunk, root) == first
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == written
-    # Even where they come in another order, into another chunk of the same range.
-    rows = rows_in_order(database)
-    database.execute("TRUNCATE events")
-    insert_events(database, reversed(rows))
-    assert only_chunk(database).table != chunk.table
-    assert archive_chunk(database, only_chunk(database), root).name == first.name
-
-
-def test_a_damaged_archive_is_written_anew_while_the_rows_are_there(
-    database: psycopg.Connection, root: ArchiveRoot, folder: Path
-) -> None:
-    insert_events(database, plain_events(300))
-    first = archive_chunk(database, only_chunk(database), root)
-    os.truncate(folder / first.files[2].path, 100)
-    again = archive_chunk(database, only_chunk(database), root)
-    assert again.name == first.name
-    holds_the_table(database, root, again)
-
-
-def test_late_rows_after_the_drop_have_an_archive_of_their_own_beside_the_older_one(
-    database: psycopg.Connection, root: ArchiveRoot
-) -> None:
-    insert_events(database, plain_events(300))
-    first, old = archive_chunk(database, only_chunk(database), root), rows_in_order(database)
-    database.execute("TRUNCATE events")
-    insert_events(database, plain_events(20, first=1_000))
-    second, late = archive_chunk(database, only_chunk(database), root), rows_in_order(database)
-    assert archive_names(root) == sorted([first.name, second.name])
-    for manifest, rows in ((first, old), (second, late)):
-        verify(root, manifest)
-        assert restored(root, manifest) == rows
-
-
-def test_a_chunk_without_rows_is_a_manifest_without_files(database: psycopg.Connection, root: ArchiveRoot) -> None:
+def test_an_empty_chunk_is_a_manifest_without_files(database: psycopg.Connection, root: ArchiveRoot) -> None:
     insert_events(database, plain_events(10))
     database.execute("DELETE FROM events")
     manifest = archive_chunk(database, only_chunk(database), root)
@@ -211,52 +131,7 @@ def test_a_chunk_without_rows_is_a_manifest_without_files(database: psycopg.Conn
     assert list(read_archive(root, manifest)) == []
 
 
-@pytest.mark.parametrize("step", ["writing 2024-01-06", "moved 2024-01-06", "manifest written"])
-def test_what_a_broken_run_left_is_no_archive_and_is_removed_by_the_next(
-    step: str, database: psycopg.Connection, root: ArchiveRoot, folder: Path
-) -> None:
-    insert_events(database, plain_events(300))
-    chunk = only_chunk(database)
-
-    def stop(news: ProgressEvent) -> None:
-        if isinstance(news, StepReached) and news.step == step:
-            raise KeyboardInterrupt
-
-    with subscribe(stop), pytest.raises(KeyboardInterrupt):
-        archive_chunk(database, chunk, root)
-    assert archive_names(root) == []
-    assert unlisted_files(root, []) != []
-    insert_events(database, plain_events(10, first=5_000))  # so that the next one has another name
-    manifest = archive_chunk(database, chunk, root)
-    holds_the_table(database, root, manifest)
-    assert unlisted_files(root, [manifest]) == []
-    assert list((folder / "events" / "_writing").iterdir()) == []
-
-
-def test_two_runs_do_not_archive_one_chunk_at_the_same_time(
-    servers: Servers, database: psycopg.Connection, root: ArchiveRoot
-) -> None:
-    insert_events(database, plain_events(50))
-    chunk, met = only_chunk(database), []
-
-    def again(news: ProgressEvent) -> None:
-        if isinstance(news, StepReached) and news.step == "counted":
-            with (
-                psycopg.connect(servers.settings.database, autocommit=True) as other,
-                pytest.raises(Transient) as error,
-            ):
-                archive_chunk(other, chunk, root)
-            met.append(str(error.value))
-
-    with subscribe(again):
-        holds_the_table(database, root, archive_chunk(database, chunk, root))
-    (said,) = met
-    assert "another run is at it" in said
-
-
-def test_the_manifest_is_json_that_others_can_read(
-    database: psycopg.Connection, root: ArchiveRoot, folder: Path
-) -> None:
+def test_the_manifest_is_plain_json(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> None:
     insert_events(database, plain_events(30))
     chunk = only_chunk(database)
     manifest = archive_chunk(database, chunk, root)

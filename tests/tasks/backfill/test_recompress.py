@@ -1,50 +1,113 @@
-"""Compressing beside the loads ends with the flow: it begins no other chunk when that is stopped."""
+"""A backfill compresses chunks during its loads and at its end, and a stopped one starts no further chunk."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
-from types import SimpleNamespace
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 from prefect import flow
+from tests.support.chunked import MONDAY, fill, statuses
 
 from infra.connections.clients import Clients
 from infra.settings import settings
-from tasks.backfill import recompress as module
 from tasks.backfill.recompress import Compressor
+from tasks.backfill.source import BackfillSource
+from tasks.backfill.throttle import LoadThrottle
+from tasks.maintain.chunk_states import chunk_states
+from tests.support.archives import compressible
+from tests.support.oracle import table_rows
 
-CHUNKS = 40
+pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community", "prefect_server")]
+
+WEEKS = 6
+DAY_MS = 86_400_000
 
 
-def test_a_flow_that_is_stopped_waits_for_the_chunks_under_way_and_no_others(
-    prefect_server: str, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def chunks(database: psycopg.Connection) -> Iterator[int]:
+    """The number of chunks of a table that can be compressed, all of them rows and past the age."""
+    with compressible(database):
+        fill(database, weeks=WEEKS, rows=200)
+        number = len(statuses(database))
+        assert number > WEEKS
+        yield number
+
+
+def days_of_source() -> list[int]:
+    first = round(MONDAY.timestamp() * 1000)
+    return [first + n * DAY_MS for n in range(7 * WEEKS)]
+
+
+def unread(gaps: Any, limits: Any) -> Any:
+    raise AssertionError("compressing reads no source")
+
+
+def source() -> BackfillSource:
+    """A file with rows on every day of the table."""
+    return BackfillSource("file:x", "x", 1, 1, (), dict.fromkeys(days_of_source(), 1), unread)
+
+
+def test_complete_chunks_are_compressed_during_the_loads_and_the_rest_at_the_end(
+    chunks: int, database: psycopg.Connection
 ) -> None:
-    begun: list[object] = []
-    ended: list[object] = []
+    rows = table_rows(database)
+    day = days_of_source()[17]
+    moment = datetime.fromtimestamp(day / 1000, UTC)
+    complete = sum(state.chunk.range_end <= moment for state in chunk_states(database))
+    assert 0 < complete < chunks
 
-    def slowly(connection: psycopg.Connection, again: object, words: object) -> None:
-        begun.append(again)
-        time.sleep(0.2)
-        ended.append(again)
+    @flow
+    def loading() -> tuple[int, int]:
+        with Clients(settings()) as clients, closing(Compressor(clients, [source()])) as compressor:
+            for _ in range(3):
+                compressor.passed(day)
+            assert statuses(database) == [0] * chunks  # it looks for complete chunks after every fourth load
+            compressor.passed(day)
+            wait_for(lambda: sum(statuses(database)) == complete)
+            assert statuses(database) == [1] * complete + [0] * (chunks - complete)
+            compressor.finish(LoadThrottle(clients, 2))
+            return compressor.done, chunks
 
-    chunks: Any = SimpleNamespace(fn=lambda *_: list(range(CHUNKS)))
-    monkeypatch.setattr(module, "find_to_compress", chunks)
-    monkeypatch.setattr(module, "compress_again", slowly)
+    assert loading() == (chunks, chunks)
+    assert statuses(database) == [1] * chunks
+    assert table_rows(database) == rows
+
+
+def test_a_stopped_flow_waits_for_the_chunk_in_progress_and_starts_no_other(
+    chunks: int, database: psycopg.Connection
+) -> None:
+    """The third chunk stays in progress, since the test reads it, until the flow has been stopped."""
+    third = chunk_states(database)[2].chunk
+    reader = psycopg.connect(database.info.dsn, password=database.info.password)
+    reader.execute(f"SELECT count(*) FROM {third.schema}.{third.table}")
+    let_go = threading.Timer(1.0, reader.close)
 
     @flow
     def stopped() -> None:
-        source: Any = SimpleNamespace(all_days={1, 2, 3})
-        with Clients(settings()) as clients, closing(Compressor(clients, [source])) as compressor:
+        with Clients(settings()) as clients, closing(Compressor(clients, [source()])) as compressor:
             for _ in range(4):
-                compressor.passed(9)
-            while len(begun) < 2:
-                time.sleep(0.01)
+                compressor.passed(days_of_source()[-1] + 14 * DAY_MS)
+            wait_for(lambda: statuses(database)[:2] == [1, 1])
+            let_go.start()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
-    assert 2 <= len(begun) < 10
-    assert len(ended) == len(begun)
+    let_go.join()
+    expected = [1, 1, 1] + [0] * (chunks - 3)
+    assert statuses(database) == expected
+    time.sleep(0.5)
+    assert statuses(database) == expected
+
+
+def wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
