@@ -1,1 +1,1 @@
-"""What is checked before anything is touched."""
+"""Checks that run before anything is read or written. Each module checks one thing."""

@@ -1,4 +1,4 @@
-"""Can rows go into `events` as it is? Users alter that table; all that stands in the way is reported at once."""
+"""Checks whether rows fit into `events` as it is now. Users alter that table; all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TABLE = """
            (SELECT d.column_name FROM timescaledb_information.dimensions AS d
              WHERE d.hypertable_schema = n.nspname AND d.hypertable_name = c.relname AND d.dimension_number = 1)
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = %s::regclass"""
-# The type below a domain, and below a domain over that one.
+# For a domain the base type counts, also for a domain over a domain.
 _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod), coalesce(b2.typname, b1.typname, t.typname),
            coalesce(b2.typtype, b1.typtype, t.typtype), a.atttypmod, a.attgenerated <> '' OR a.attidentity = 'a',
@@ -33,7 +33,7 @@ _KEY = """
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "p": "a partitioned table"}
 _TEXTS = ("text", "varchar", "bpchar", "citext")
-# Of each column the types that take what a binary COPY sends, and what is to be typed if it has another one.
+# By column: the types that accept what a binary COPY sends, and the type to propose if the column has another one.
 _TYPES = {
     "time": (("timestamptz",), "timestamptz"),
     "event_id": (("uuid",), "uuid"),
@@ -44,9 +44,9 @@ _TYPES = {
 
 
 def check_table(connection: psycopg.Connection) -> None:
-    """Raise `Terminal` with every problem that `events` has. Raises `psycopg.Error`."""
+    """Raise `Terminal` with all problems of `events`, each with its fix. Raises `psycopg.Error`."""
     if problems := list(_problems(connection)):
-        raise Terminal(f"{_shown()}: {'; '.join(problems)}; nothing was read or written: then try again")
+        raise Terminal(f"preflight: {_table()}: {'; '.join(problems)}; nothing was read or written; then try again")
 
 
 def _problems(connection: psycopg.Connection) -> Iterator[str]:
@@ -56,15 +56,15 @@ def _problems(connection: psycopg.Connection) -> Iterator[str]:
     kind, row_security, role, dimension = row
     if kind != "r":
         found = _KINDS.get(kind, "something else")
-        yield f"expected a table, found {found}: rename it, and apply the schema (spillway schema)"
+        yield f"expected a table, found {found}: rename it, then apply the schema (spillway schema)"
         return
     if dimension is None:
-        yield f"it is not a hypertable: SELECT create_hypertable('{_shown()}', 'time', migrate_data => true)"
+        yield f"it is not a hypertable: SELECT create_hypertable('{_table()}', 'time', migrate_data => true)"
     elif dimension != "time":
-        yield f"expected chunks by time, found chunks by {dimension}: make the table again, and copy its rows"
+        yield f"expected chunks by time, found chunks by {dimension}: create the table again, and copy its rows"
     if row_security:
         yield (
-            f"row security applies to the role {role}, so rows may be hidden from it: ALTER TABLE {_shown()} DISABLE"
+            f"row security applies to the role {role}, so it may not see all rows: ALTER TABLE {_table()} DISABLE"
             f" ROW LEVEL SECURITY, or ALTER ROLE {role} BYPASSRLS"
         )
     yield from _columns(connection, name)
@@ -74,32 +74,32 @@ def _columns(connection: psycopg.Connection, name: str) -> Iterator[str]:
     found = {row[0]: row[1:] for row in connection.execute(_COLUMNS, [name]).fetchall()}
     for column, (types, wanted) in _TYPES.items():
         if column not in found:
-            yield f"the column {column} is missing: ALTER TABLE {_shown()} ADD COLUMN {column} {wanted}"
+            yield f"the column {column} is missing: ALTER TABLE {_table()} ADD COLUMN {column} {wanted}"
             continue
         shown, base, kind, modifier, generated, _ = found[column]
         fits = base in types or (types is _TEXTS and kind == "e")
         if not fits or (column == "time" and modifier != -1):
             yield (
-                f"the column {column} is {shown}, expected {wanted}: ALTER TABLE {_shown()} ALTER COLUMN {column} TYPE"
+                f"the column {column} is {shown}, expected {wanted}: ALTER TABLE {_table()} ALTER COLUMN {column} TYPE"
                 f" {wanted}"
             )
         if generated:
-            yield f"the server generates the column {column}, so it takes no value: make it an ordinary column"
+            yield f"the server generates the column {column}, so no value can be inserted: make it an ordinary column"
     if {"event_id", "time"} <= found.keys():
         row = connection.execute(_KEY, [name]).fetchone()
         if row != (True,):
             yield (
                 "no unique index on (event_id, time) that is valid, not partial and not deferrable: CREATE UNIQUE INDEX"
-                f" ON {_shown()} (event_id, time)"
+                f" ON {_table()} (event_id, time)"
             )
     needed = [column for column, row in found.items() if row[-1] and column not in _TYPES]
-    if needed and not has_row_triggers(connection):  # a trigger may fill them in
+    if needed and not has_row_triggers(connection):  # a trigger may set them
         for column in needed:
             yield (
-                f'the column "{column}" takes no null and has no default: ALTER TABLE {_shown()} ALTER COLUMN'
+                f'the column "{column}" is NOT NULL and has no default: ALTER TABLE {_table()} ALTER COLUMN'
                 f' "{column}" SET DEFAULT …'
             )
 
 
-def _shown() -> str:
+def _table() -> str:
     return events_name().replace('"', "")

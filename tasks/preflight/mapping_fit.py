@@ -1,4 +1,4 @@
-"""Does the mapping fit the entries? Asked before the first event of a stream or a file is loaded."""
+"""Checks whether the mapping fits the entries, before the first event of a stream or a file is loaded."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ def check_mapping(
     sample: Sequence[EntryColumns],
     newest: Callable[[], Sequence[EntryColumns]] = list,
 ) -> list[str]:
-    """Raise `Terminal` if no readable entry of the sample has the keys of a column; return warnings.
+    """Raise `Terminal` if the keys of a column are missing from every readable entry of the sample. Return warnings.
 
-    `mapping` None: the two known layouts. An entry that cannot be read says nothing about its keys: it goes to
-    quarantine, and if no entry can be read, nothing is refused. `newest`: other entries of the stream, asked for before
-    it is refused, so that a stream whose first entries are garbage is drained.
+    `what`: the stream or file. `mapping`: None means the two known layouts. `newest`: returns other entries, which are
+    checked before anything is refused, so that a stream whose first entries are garbage can be drained.
 
-    A warning: a default stood in for a key in every entry of the sample.
+    Unreadable entries are ignored: they go to quarantine one by one. A warning means that every entry of the sample
+    lacks a key, and gets the default of its column.
     """
     readable, lacking = _lacking(mapping, sample)
-    unmet = [name for name, source in lacking.items() if source.default is None]
-    if unmet:
-        later, still = _lacking(mapping, newest())
-        unmet = [name for name in unmet if not later or name in still]
-    if unmet:
-        raise Terminal(_refusal(what, mapping, sample, min(unmet), lacking[min(unmet)], readable))
+    missing = [name for name, source in lacking.items() if source.default is None]
+    if missing:
+        later, still_lacking = _lacking(mapping, newest())
+        missing = [name for name in missing if not later or name in still_lacking]
+    if missing:
+        raise Terminal(_refusal(what, mapping, sample, min(missing), lacking[min(missing)], readable))
     return [
         f"{what}: {_column(mapping, name)} is its default {source.default!r} in all of the first {readable} entries,"
-        f" because none has {_keys(source)}; if that is not meant, correct the mapping"
+        f" because none has {_keys(source)}; if that is not intended, correct the mapping"
         for name, source in sorted(lacking.items())
         if source.default is not None
     ]
 
 
 def _lacking(mapping: Mapping | None, sample: Sequence[EntryColumns]) -> tuple[int, dict[str, ColumnSource]]:
-    """How many entries can be read, and the columns whose keys none of these has."""
+    """How many entries can be read, and the columns whose keys are missing from all of these."""
     lacking: dict[str, ColumnSource] = {}
-    met: set[str] = set()
+    present: set[str] = set()
     readable = 0
     for group in sample:
         for layout, rows in split_by_layout(group, mapping):
             part = group.take(rows)
             absent_field = np.zeros(len(part), bool)
-            if layout.layout == "json":  # an entry without the field of the document can be read, and has no key
+            if layout.layout == "json":  # an entry without the document field is readable, and lacks every key
                 absent_field = np.asarray(part.column(layout.field).is_null())
             columns = extract(part, layout)
             good = np.ones(len(part), bool)
@@ -63,14 +63,14 @@ def _lacking(mapping: Mapping | None, sample: Sequence[EntryColumns]) -> tuple[i
             for name, source in layout.sources.items():
                 lacking.setdefault(name, source)
                 if (_has(source, columns) & good).any():
-                    met.add(name)
+                    present.add(name)
     if not readable:
         return 0, {}
-    return readable, {name: source for name, source in lacking.items() if name not in met}
+    return readable, {name: source for name, source in lacking.items() if name not in present}
 
 
 def _has(source: ColumnSource, columns: ExtractedColumns) -> NDArray[np.bool_]:
-    """Which entries have all keys of a template, or the key that is read instead."""
+    """Which entries have all keys of a template, or its fallback."""
     valid = [np.asarray(columns.texts[key].is_valid()) for key in source.pieces[1::2]]
     found = np.logical_and.reduce(valid)
     if source.fallback is not None:
@@ -95,7 +95,7 @@ def _refusal(
     if mapping is not None and mapping.name:
         return (
             f"{what}: spillway.toml: {_column(mapping, name)} names {keys}, which none of the first {readable} entries"
-            f" that can be read has; they have: {found}; nothing was written: correct the mapping, or name another one"
+            f" that can be read has; they have: {found}; nothing was written; correct the mapping, or choose another"
         )
     return (
         f"{what}: {explain_no_mapping(settings().mappings)}, and without a mapping {name} is {keys}, which none of the"

@@ -1,4 +1,4 @@
-"""The step that looks at both servers before anything is read. Each module here checks one thing."""
+"""The steps that check both servers before anything is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.preflight.rights import check_rights
 from tasks.preflight.server_versions import check_servers
 from tasks.streams.tail import find_streams
 
-# Backups are daily at most sites; whoever archives the WAL loses less, and may read the warning as the reminder it is.
+# Most sites make backups once a day. With WAL archiving less can be lost; the warning is then only a reminder.
 _LEAST_TRIM_KEEP = timedelta(days=1)
 
 
@@ -21,16 +21,16 @@ _LEAST_TRIM_KEEP = timedelta(days=1)
 def preflight(
     clients: Clients, wanted: list[str], needs_redis: bool = True, command: str = "drain"
 ) -> tuple[list[str], list[str]]:
-    """The streams that `wanted` stands for, and warnings about the servers. Retried little: nothing has begun.
+    """The streams that match `wanted`, and warnings about the servers. Few retries, since nothing has begun.
 
-    `needs_redis`: whether the run uses Redis. If not, no connection to it is made. `command`: whose rights are needed,
-    a key of `tasks.preflight.rights.NEEDS`.
+    `needs_redis`: whether the run uses Redis; if not, it is not contacted. `command`: the command whose rights are
+    checked, a key of `tasks.preflight.rights.NEEDS`. Raises `Terminal` and `Transient`.
     """
     with clients.translate_errors("preflight"):
         client = clients.redis if needs_redis else None
         streams, warnings = find_streams(client, wanted) if client is not None else ([], [])
         with clients.postgres() as connection:
-            check_rights(connection, command)  # first: the other checks look into the schemas
+            check_rights(connection, command)  # first, since the other checks read the schemas
             warnings += check_servers(client, connection)
             warnings += _trim_warnings(clients.settings.trim_keep) if needs_redis else []
             check_table(connection)
@@ -39,7 +39,7 @@ def preflight(
 
 @step("preflight", retries=2)
 def preflight_clocks(clients: Clients) -> list[str]:
-    """Warnings about the clocks of this machine and of PostgreSQL, for runs that need nothing else checked.
+    """Warnings about the clocks of this machine and of PostgreSQL, for runs that check nothing else.
 
     Raises `Terminal` if they differ too much.
     """
@@ -59,7 +59,7 @@ def _trim_warnings(keep: timedelta | None) -> list[str]:
     if keep is None or keep >= _LEAST_TRIM_KEEP:
         return []
     return [
-        f"SPILLWAY_TRIM_KEEP is {keep}, less than a day: a trimmed entry is in the database only, so if it is restored"
-        " from a backup, what was drained since the backup is gone for good; keep entries for longer than the database"
-        " can lose (its recovery point), such as 7d: see «Trimming and backups» in docs/operations.md"
+        f"SPILLWAY_TRIM_KEEP is {keep}, less than a day: a trimmed entry is in the database only; if that is restored"
+        " from a backup, entries drained since the backup are gone for good; keep entries for longer than the database"
+        " may lose (its recovery point), for example 7d: see «Trimming and backups» in docs/operations.md"
     ]

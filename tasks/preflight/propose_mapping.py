@@ -1,4 +1,4 @@
-"""A mapping for entries that have none: a guess from the names and values of their fields. A person checks it."""
+"""Proposes a mapping for entries that have none, from the names and values of their fields. A person must check it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tasks.columns.entries import EntryColumns
 from tasks.columns.times import parse_times
 from tasks.columns.uuids import parse_uuids
 
-_SHOWN = 20  # names of fields
-_NAME_SHOWN = 60  # characters of each
-_LOOKED_AT = 50  # entries
-_DOCUMENT_FIELDS = 3  # an entry with more fields is taken as flat, even if one of them holds an object
-# In order: the first name that a key is, ends with or begins with.
+_MAX_NAMES = 20
+_MAX_NAME_LENGTH = 60  # characters
+_SAMPLE = 50  # entries
+_DOCUMENT_FIELDS = 3  # an entry with more fields counts as flat, even if one of them holds an object
+# In order of preference: names that a key may equal, end with or begin with.
 _LIKELY = {
     "time": ("time", "timestamp", "occurred_at", "created_at", "ts", "at", "date"),
     "event_id": ("event_id", "id", "uuid", "guid"),
@@ -28,18 +28,18 @@ _LIKELY = {
     "user_id": ("user_id", "user", "uid", "customer", "account", "subject", "device", "sensor", "who"),
 }
 _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
-Fields = dict[str, str | None]  # the text of each; None for a list, an object, null
+Fields = dict[str, str | None]  # each value as text; None for a list, an object or null
 
 
 def field_names(mapping: Mapping | None, sample: Sequence[EntryColumns]) -> list[str]:
-    """The names of the fields, or of the document's keys, that the first entries have: printable and quoted."""
+    """The names of the fields, or of the keys of the document, in the first entries: printable, quoted and limited."""
     _, entries = _fields(sample, mapping)
     names = list(dict.fromkeys(name for entry in entries for name in entry))
-    return [ascii(name[:_NAME_SHOWN]) for name in names[:_SHOWN]]
+    return [ascii(name[:_MAX_NAME_LENGTH]) for name in names[:_MAX_NAMES]]
 
 
 def proposal(what: str, sample: Sequence[EntryColumns]) -> str:
-    """One line of TOML, an entry of `streams`, that maps entries such as these; valid whatever their fields are."""
+    """One line of TOML that maps such entries: an item of `streams`. It is valid TOML whatever the fields are."""
     document, entries = _fields(sample, None)
     table: dict[str, Any] = {"layout": "flat" if document is None else "json"}
     if document is not None and document != "data":
@@ -67,12 +67,12 @@ def proposal(what: str, sample: Sequence[EntryColumns]) -> str:
 
 
 def _fields(sample: Sequence[EntryColumns], mapping: Mapping | None) -> tuple[str | None, list[Fields]]:
-    """The field that holds a document, if one does, and the fields of the first readable entries."""
+    """The field that holds the document, if there is one, and the fields of the first readable entries."""
     wanted = None
     if mapping is not None and mapping.layout == "json":
         wanted = mapping.field.decode(errors="replace")
-    entries = [entry for group in sample for entry in group.take(np.arange(min(len(group), _LOOKED_AT))).documents()][
-        :_LOOKED_AT
+    entries = [entry for group in sample for entry in group.take(np.arange(min(len(group), _SAMPLE))).documents()][
+        :_SAMPLE
     ]
     flat: list[Fields] = [
         {_text(name): _text(value) for name, value in entry.items() if value is not None} for entry in entries
@@ -104,19 +104,19 @@ def _text(value: bytes) -> str:
 
 
 def _usable(key: str) -> bool:
-    """Whether a mapping can name the key, in a template too."""
+    """Whether a mapping can name the key, even within a template."""
     return bool(key) and "�" not in key and not any(sign in key for sign in '"\\{}') and key.isprintable()
 
 
 def _by_name(keys: Sequence[str], word: str) -> list[str]:
-    """The keys called so, then those that end or begin with it as a word of their own: `userId`, `user-id`, `id_of`."""
+    """The keys that equal `word`, then those that end or begin with it as a word: `userId`, `user-id`, `id_of`."""
     spelled = {key: _CAPITAL.sub(r"_\1", key).lower().replace("-", "_").lstrip("_") for key in keys}
     tests = (str.__eq__, lambda key, word: key.endswith(f"_{word}"), lambda key, word: key.startswith(f"{word}_"))
     return [key for test in tests for key in keys if test(spelled[key], word)]
 
 
 def _fits(column: str, values: Sequence[str | None]) -> bool:
-    """A time can be read as one, and an id is another one in each entry: a sensor's or a customer's is not."""
+    """A time must be readable, and an event id must differ in every entry, unlike the id of a sensor or a customer."""
     if column == "time":
         return _are_times(values)
     return column != "event_id" or len(set(values)) == len(values)
@@ -131,7 +131,7 @@ def _are_uuids(values: Sequence[str | None]) -> bool:
 
 
 def _toml(value: Any) -> str:
-    """As TOML on one line. Texts are in double quotes, what does not print as an escape."""
+    """A value as TOML on one line. Strings are in double quotes, with escapes for characters that do not print."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
-"""Does the role have the rights that a command needs? Asked before anything is read, and answered with all it lacks.
+"""Checks whether the role has the rights that a command needs, and reports all that are missing at once.
 
-`NEEDS` is the one list of them: the check asks for it, and `spillway grants` prints it. Found by experiment: tests take
-each right away from a real role.
+`NEEDS` is the only list of these rights: the check reads it, and `spillway grants` prints it. It was found by
+experiment: tests revoke each right from a real role.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ OURS = "spillway"  # the schema of our own tables
 
 @dataclass(frozen=True)
 class RequiredPrivileges:
-    """What a command needs. `tables`: privileges on `events`, and on tables of our schema. `temporary`: to make
-    temporary tables in the database. `owner`: to be a member of the role that owns `events`."""
+    """What a command needs. `tables`: privileges on `events` and on tables of Spillway's schema.
+
+    `temporary`: the right to create temporary tables. `owner`: membership in the role that owns `events`.
+    """
 
     tables: Mapping[str, str]
     temporary: bool = False
@@ -39,7 +41,7 @@ _LOAD = {
 }
 _TOTALS = {"streams": "SELECT", "ledger": "SELECT", "quarantine": "SELECT", "files": "SELECT"}
 _COMPARE = {**_TOTALS, "drops": "SELECT", EVENTS: "SELECT"}
-# By command as it is typed. The archive commands read files only.
+# By command, as it is typed. The archive commands only read files.
 NEEDS: Mapping[str, RequiredPrivileges] = {
     "drain": RequiredPrivileges(_LOAD, temporary=True),
     "backfill": RequiredPrivileges({**_LOAD, "files": "SELECT, INSERT, UPDATE"}, temporary=True),
@@ -58,7 +60,7 @@ NEEDS: Mapping[str, RequiredPrivileges] = {
 
 @dataclass(frozen=True)
 class Privilege:
-    """A privilege on one object. For OWNER, `privilege` is the name of the owner, if it is known."""
+    """A privilege on one object. For OWNER, `privilege` is the name of the owner, or empty if it is not known."""
 
     kind: Literal["DATABASE", "SCHEMA", "TABLE", "OWNER"]
     schema: str = ""
@@ -67,7 +69,7 @@ class Privilege:
 
 
 def rights(command: str) -> list[Privilege]:
-    """Every right that `command`, a key of `NEEDS`, needs."""
+    """All rights that `command`, a key of `NEEDS`, needs."""
     needs = NEEDS[command]
     tables = {(_schema_of(name), name): privileges.split(", ") for name, privileges in needs.tables.items()}
     found = [Privilege("DATABASE", privilege="TEMPORARY")] if needs.temporary else []
@@ -79,7 +81,7 @@ def rights(command: str) -> list[Privilege]:
 
 
 def statements(wanted: Iterable[Privilege], role: str, database: str) -> list[str]:
-    """The GRANT statements for `role`, one for each object, without a semicolon."""
+    """The GRANT statements for `role`, one per object, without semicolons."""
     privileges: dict[str, list[str]] = {}
     for right in wanted:
         if right.kind == "OWNER":
@@ -94,8 +96,8 @@ def statements(wanted: Iterable[Privilege], role: str, database: str) -> list[st
     ]
 
 
-# From the catalog, and not by `regclass`: without USAGE on its schema a role cannot even name a table. Another check
-# reports a table that does not exist.
+# Reads the catalog instead of using `regclass`: without USAGE on its schema a role cannot even name a table. A table
+# that does not exist is reported by another check.
 _MISSING = """
     SELECT w.number, pg_get_userbyid(c.relowner), current_user, current_database()
       FROM unnest(%(kinds)s::text[], %(schemas)s::text[], %(names)s::text[], %(privileges)s::text[])
@@ -110,7 +112,7 @@ _MISSING = """
 
 
 def check_rights(connection: psycopg.Connection, command: str) -> None:
-    """Raise `Terminal` with every right that the role of `connection` lacks for `command`. Raises `psycopg.Error`."""
+    """Raise `Terminal` with all rights that the role of `connection` lacks for `command`. Raises `psycopg.Error`."""
     wanted = rights(command)
     lists = {
         "kinds": [right.kind for right in wanted],
@@ -128,8 +130,8 @@ def check_rights(connection: psycopg.Connection, command: str) -> None:
         for right, (_, owner, *_) in zip(missing, rows, strict=True)
     ]
     raise Terminal(
-        f"the role {role} lacks rights that `spillway {command}` needs; nothing was read or written; as the owner of"
-        f" the tables run: {'; '.join(statements(missing, role, database))}; then try again"
+        f"preflight: the role {role} lacks rights that `spillway {command}` needs; nothing was read or written; as the"
+        f" owner of the tables run: {'; '.join(statements(missing, role, database))}; then try again"
     )
 
 

@@ -1,4 +1,4 @@
-"""Look at both servers before anything is touched: what cannot work is said now, what is unwise is a warning."""
+"""Checks the versions and settings of both servers: what cannot work is an error, what is unwise is a warning."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SERVER = """
     SELECT current_setting('server_version_num')::int,
            (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
            extract(epoch FROM clock_timestamp())::float8"""
-_UNKNOWN = (redis.exceptions.NoPermissionError, redis.exceptions.ResponseError)  # managed servers do not say all
+_UNKNOWN = (redis.exceptions.NoPermissionError, redis.exceptions.ResponseError)  # managed servers hide some settings
 
 
 def check_servers(client: redis.Redis | None, connection: psycopg.Connection) -> list[str]:
-    """Warnings about the servers, about PostgreSQL alone if `client` is None.
+    """Warnings about the servers, or about PostgreSQL only if `client` is None.
 
-    Raises `Terminal` for a server that Spillway cannot work with.
+    Raises `Terminal` for a server that Spillway cannot work with, `psycopg.Error` and `redis.RedisError`.
     """
     warnings, clocks = ([], []) if client is None else _ask_redis(client)
     asked = time.time()
@@ -33,15 +33,17 @@ def check_servers(client: redis.Redis | None, connection: psycopg.Connection) ->
     postgres, timescale, now = row
     clocks.insert(0, clock("PostgreSQL", now, asked, time.time()))
     if reason := unsupported_database(postgres, timescale):
-        raise Terminal(f"the database: {reason}")
+        raise Terminal(f"preflight: the database: {reason}")
     if timescale is None:
-        raise Terminal("the database has no TimescaleDB extension; nothing was read or written; run `spillway schema`")
+        raise Terminal(
+            "preflight: the database has no TimescaleDB extension; nothing was read or written; run `spillway schema`"
+        )
     check_schema(connection)
     return check_catalog(connection) + warnings + compare_clocks(*clocks)
 
 
 def _ask_redis(client: redis.Redis) -> tuple[list[str], list[Clock]]:
-    """Warnings about Redis, and its clock if it shows that; in one round trip. Raises `redis.RedisError`."""
+    """Warnings about Redis, and its clock unless that is hidden, in one round trip. Raises `redis.RedisError`."""
     with client.pipeline(transaction=False) as pipeline:
         pipeline.info()
         pipeline.config_get("save")
@@ -54,7 +56,7 @@ def _ask_redis(client: redis.Redis) -> tuple[list[str], list[Clock]]:
     for reply in (save, now):
         if isinstance(reply, Exception) and not isinstance(reply, _UNKNOWN):
             raise reply
-    # Whether it saves itself now and then is taken for granted if it does not say.
+    # If Redis hides this setting, it is assumed to make snapshots.
     snapshots = isinstance(save, Exception) or bool(save.get("save", "unknown"))
     clocks = [] if isinstance(now, Exception) else [clock("Redis", now[0] + now[1] / 1e6, asked, answered)]
     return _redis_warnings(info, snapshots), clocks
@@ -65,14 +67,14 @@ def _redis_warnings(info: dict[str, Any], snapshots: bool) -> list[str]:
     if info.get("role") == "slave":
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
         warnings.append(
-            f"Redis is a replica of {primary}: entries that have not reached it are not seen, progress is not published"
-            " and nothing is trimmed; point SPILLWAY_REDIS_URL at the primary"
+            f"Redis is a replica of {primary}: entries that have not arrived there are not drained, progress is not"
+            " published, and nothing is trimmed; set SPILLWAY_REDIS_URL to the primary"
         )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        warnings.append(f"Redis evicts ({policy}): a whole stream can vanish; set maxmemory-policy noeviction")
+        warnings.append(f"Redis evicts ({policy}): a whole stream can vanish; CONFIG SET maxmemory-policy noeviction")
     if not info.get("aof_enabled") and not snapshots:
         warnings.append(
-            "Redis keeps nothing on disk: entries not yet drained are lost when it stops; set appendonly yes"
+            "Redis keeps nothing on disk: entries not yet drained are lost when it stops; CONFIG SET appendonly yes"
         )
     return warnings

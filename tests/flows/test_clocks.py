@@ -77,7 +77,7 @@ DAY, HOUR = 86_400, 3_600
         (HOUR, 0, "the clock of this machine is 1:00:0"),
         (0, -HOUR, "the clock of Redis is 1:00:0"),
         (HOUR, HOUR, "the clock of PostgreSQL is 1:00:0"),
-        (HOUR, -HOUR, "of the three clocks no two agree"),
+        (HOUR, -HOUR, "no two of the three clocks agree"),
     ],
 )
 def test_a_drain_is_refused_and_names_the_clock_that_is_wrong(

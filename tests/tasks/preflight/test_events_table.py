@@ -48,7 +48,7 @@ PROBLEMS = {
     "several": (
         "ALTER TABLE events DROP COLUMN properties, ADD COLUMN tenant text NOT NULL, ALTER COLUMN user_id TYPE bytea"
         " USING user_id::bytea",
-        ["properties is missing", "user_id is bytea, expected text", '"tenant" takes no null and has no default'],
+        ["properties is missing", "user_id is bytea, expected text", '"tenant" is NOT NULL and has no default'],
     ),
     "a shorter time": (
         "ALTER TABLE events ALTER COLUMN time TYPE timestamptz(0)",
