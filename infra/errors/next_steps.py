@@ -46,7 +46,7 @@ _REDIS_BY_CODE: dict[str | None, str] = {
 
 
 def repeat(command: str) -> str:
-    """How a user repeats `command`, such as `drain` or `quarantine list`; empty if there is none to name."""
+    """The advice to repeat `command`, such as `drain` or `quarantine list`; without one, to try again."""
     return f"run `spillway {command}` again" if command else "try again"
 
 

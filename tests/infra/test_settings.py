@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -213,3 +215,11 @@ def test_a_duration_is_a_number_with_a_unit_and_an_empty_one_is_none(monkeypatch
 
 def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_importing_the_flows_reads_no_setting(folder: Path) -> None:
+    """Not even an invalid one: a typo is reported by the command, not by a failed import."""
+    (folder / ".env").write_text("SPILLWAY_RETRIES=x\n")
+    code = "import flows.drain, flows.backfill, flows.maintain, flows.reconcile, flows.redrive, flows.cli.main"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -10,6 +10,7 @@ from infra.connections.clients import Clients
 from infra.errors.exceptions import NoAnswer, PasswordMissing, Transient, UnknownHost
 from infra.errors.next_steps import next_step
 from infra.settings import Settings
+from tests.faults.campaign.texts import wrong_text
 from tests.support.sqlstates import TRANSIENT_STATES, error_of_state
 
 COMMANDS = (
@@ -49,6 +50,16 @@ def test_a_transient_error_advises_to_repeat_the_command_that_failed_and_no_othe
     assert text.endswith(f"run `spillway {command}` again")
     assert not [other for other in COMMANDS if other != command and f"`spillway {other}`" in text]
     assert "{" not in text
+
+
+@pytest.mark.parametrize("state", TRANSIENT_STATES)
+def test_the_campaign_of_faults_accepts_the_text_of_every_transient_error(state: str) -> None:
+    """It is one line of step, object, server, cause and next step."""
+    settings = Settings(database_url="postgresql://u@127.0.0.1:1/d", redis_url="redis://h:1/0", _env_file=None)
+    raised = pytest.raises(Transient)
+    with raised as error, Clients(settings, "drain") as clients, clients.translate_errors("load s 1-0..2-0"):
+        raise error_of_state(state)
+    assert wrong_text(f"Transient: {error.value}", ["127.0.0.1:1"]) is None
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -127,6 +127,22 @@ def test_a_wrong_count_of_an_earlier_release_stays_on_record_and_new_ones_are_re
             connection.execute("INSERT INTO spillway.streams (name, baseline, accepted) VALUES ('other', 0, 1)")
 
 
+def test_the_search_path_of_the_session_does_not_matter(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("CREATE SCHEMA mine; CREATE TABLE mine.events (); CREATE TABLE mine.ledger ()")
+    monkeypatch.setenv("PGOPTIONS", "-c search_path=mine,public")
+    apply_with_psql(empty_database)
+    apply_schema(empty_database)
+    monkeypatch.delenv("PGOPTIONS")
+    with psycopg.connect(empty_database) as connection:
+        found = connection.execute(
+            "SELECT schemaname || '.' || tablename FROM pg_tables WHERE tablename IN ('events', 'ledger') ORDER BY 1"
+        ).fetchall()
+        extension = "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'timescaledb'"
+        assert connection.execute(extension).fetchone() == ("public",)
+    assert [row[0] for row in found] == ["mine.events", "mine.ledger", "public.events", "spillway.ledger"]
+
+
 def test_applied_again_it_changes_no_row_and_no_version(empty_database: str) -> None:
     apply_schema(empty_database)
     with psycopg.connect(empty_database) as connection:
