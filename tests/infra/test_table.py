@@ -20,7 +20,7 @@ def test_the_name_is_quoted_with_its_schema(configure: Callable[..., Settings]) 
     assert events_table() == sql.Identifier('my "own" schema', "events")
 
 
-def test_the_schema_goes_where_the_setting_says(
+def test_the_events_table_is_created_in_the_configured_schema(
     configure: Callable[..., Settings], database: psycopg.Connection
 ) -> None:
     """The hypertable is made in the schema of the setting, which is made if it is missing, once."""

@@ -1,4 +1,4 @@
-"""The private part of TimescaleDB's catalog is checked by its shape, before anything is drained or maintained."""
+"""The shape of TimescaleDB's private catalog is checked before anything is drained or maintained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_tested_version_passes_without_a_warning(database: psycopg.Connection)
     assert check_catalog(database) == []
 
 
-def test_an_untested_version_whose_catalog_fits_is_a_warning(database: psycopg.Connection) -> None:
+def test_an_untested_version_whose_catalog_fits_gives_a_warning(database: psycopg.Connection) -> None:
     (warning,) = check_catalog(database, newest_tested=Version("2.18.0"))
     assert re.fullmatch(r"TimescaleDB [\d.]+ is newer than 2\.18\.0, .*; its catalog fits", warning)
 
@@ -36,7 +36,7 @@ def test_an_untested_version_whose_catalog_fits_is_a_warning(database: psycopg.C
         ),
     ],
 )
-def test_a_version_that_changed_the_catalog_is_refused_and_what_changed_is_named(
+def test_a_version_that_changed_the_catalog_is_refused_with_the_change(
     database: psycopg.Connection, change: str, missing: str
 ) -> None:
     with database.transaction(force_rollback=True):

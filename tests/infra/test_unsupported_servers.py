@@ -1,4 +1,4 @@
-"""What Spillway cannot work with is refused before anything is read: a Cluster, a Sentinel, a version too old."""
+"""Unsupported servers are refused before anything is read: a Cluster, a Sentinel, an old version."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    """Two nodes of one Redis Cluster, each with half of the slots."""
+    """The ports of two nodes of one Redis Cluster, each with half of the slots."""
     folder = tmp_path_factory.mktemp("cluster")
     options = ("--cluster-enabled", "yes")
     with redis_port(folder / "a", *options) as a, redis_port(folder / "b", *options) as b:
@@ -79,7 +79,7 @@ def test_a_node_of_a_cluster_is_refused_by_every_command_before_anything_is_read
         assert sum(client.xlen(key) for key in client.keys("*")) == len(client.keys("*")), "nothing was added"
 
 
-def test_a_database_number_on_a_cluster_is_refused_for_the_cluster(cluster: tuple[int, int]) -> None:
+def test_a_database_number_on_a_cluster_is_refused_because_of_the_cluster(cluster: tuple[int, int]) -> None:
     assert "node of a Redis Cluster" in str(refusal(f"redis://127.0.0.1:{cluster[0]}/1"))
 
 
@@ -140,8 +140,8 @@ while True:
 """
 
 
-def test_up_and_status_do_not_call_a_redis_6_healthy(servers: Servers) -> None:
-    """There is no such Redis to install here: what answers has its words in the protocol."""
+def test_up_and_status_refuse_a_redis_6(servers: Servers) -> None:
+    """A stand-in that speaks the protocol: no Redis 6 can be installed here."""
     port = free_port()
     process = subprocess.Popen([sys.executable, "-c", _OLD, str(port)])
     try:

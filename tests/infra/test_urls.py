@@ -1,4 +1,4 @@
-"""URLs are read in one place, and no piece of one that cannot be read is in any output."""
+"""URLs are read in one place, and no output contains a part of an invalid one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BREAKS = st.text("@#?/:%[]\\ &=+;,'\"{}^|", min_size=1, max_size=4)
 
 @st.composite
 def passwords(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """A password of marked pieces with special characters between them, not encoded; and the pieces."""
+    """A password of recognizable pieces with special characters in between, not encoded; and the pieces."""
     pieces = draw(st.lists(_SECRET, min_size=1, max_size=3))
     password = pieces[0]
     for piece in pieces[1:]:
@@ -41,7 +41,7 @@ def leaks(text: str, pieces: list[str]) -> Iterator[str]:
 
 
 def reading(read: Callable[[str], object], url: str) -> str | None:
-    """Why a URL cannot be read; None where it can be."""
+    """Why a URL is invalid; None if it is valid."""
     try:
         read(url)
     except UnreadableUrl as error:
@@ -60,10 +60,10 @@ def reading(read: Callable[[str], object], url: str) -> str | None:
 )
 @example(("7XQK/JJZZ", ["7XQK", "JJZZ"]), "postgresql", "127.0.0.1:1/d", "u:")
 @example(("7XQKQ?ssl_ca_certs=JJZZ", ["7XQKQ", "JJZZ"]), "rediss", "127.0.0.1:1/0", ":")
-def test_no_four_letters_of_a_malformed_url_are_in_what_reading_it_says(
+def test_no_message_contains_four_letters_of_a_malformed_url(
     password: tuple[str, list[str]], scheme: str, rest: str, user: str
 ) -> None:
-    """One that can be read has its password where a password is, and only its host is shown."""
+    """A valid one has its password in the right place, and only its host is shown."""
     written, pieces = password
     url = f"{scheme}://{user}{written}@{rest}"
     for name, read in (("redis_url", read_redis_url), ("database_url", read_database_url)):
@@ -90,7 +90,7 @@ def _ping(config: Settings) -> None:
     passwords(), st.sampled_from(["s3", "gs", "http"]), st.sampled_from(["b/path", "b", "b/a?x=y", "h:1/x*.csv", ""])
 )
 @example(("7XQK/JJZZ", ["7XQK", "JJZZ"]), "s3", "bucket/path")
-def test_no_four_letters_of_a_key_are_in_what_is_shown_of_the_url_of_files(
+def test_the_displayed_url_of_files_contains_no_four_letters_of_a_key(
     password: tuple[str, list[str]], scheme: str, rest: str
 ) -> None:
     written, pieces = password
@@ -99,7 +99,7 @@ def test_no_four_letters_of_a_key_are_in_what_is_shown_of_the_url_of_files(
 
 @pytest.mark.parametrize("between", ["/", " ", "?", "@", "#", "[", "%zz"])
 @pytest.mark.parametrize("scheme", ["s3", "gs", "nothing", "memory", "http", "ftp"])
-def test_no_piece_of_a_key_is_in_what_a_file_system_says_of_a_url(scheme: str, between: str) -> None:
+def test_no_error_of_a_file_system_contains_a_piece_of_a_key(scheme: str, between: str) -> None:
     try:
         shown = open_location(f"{scheme}://KEY:7XQK{between}JJZZ@127.0.0.1:1/path", "archive", "change it").display_name
     except SpillwayError as error:
@@ -116,7 +116,7 @@ def test_no_piece_of_a_key_is_in_what_a_file_system_says_of_a_url(scheme: str, b
         ("s3://KEY:word", "s3://…"),
     ],
 )
-def test_the_rest_of_the_url_of_files_is_shown(url: str, shown: str) -> None:
+def test_the_other_parts_of_the_url_of_files_are_displayed(url: str, shown: str) -> None:
     assert without_credentials(url) == shown
 
 
@@ -141,7 +141,7 @@ _WITHOUT_REDIS = [
 
 
 @pytest.mark.parametrize("command", _COMMANDS, ids=" ".join)
-def test_no_command_shows_a_piece_of_a_url_that_it_cannot_read(
+def test_no_command_shows_a_piece_of_an_invalid_url(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from flows.cli import main
@@ -169,7 +169,7 @@ def test_no_command_shows_a_piece_of_a_url_that_it_cannot_read(
     settings.cache_clear()
 
 
-def test_a_traceback_shows_nothing_of_it_either() -> None:
+def test_a_traceback_contains_no_part_of_it_either() -> None:
     environment = os.environ | {"SPILLWAY_REDIS_URL": "redis://ann:QXZJ77/KQ8XZ9@h/0", "SPILLWAY_DEBUG": "1"}
     done = subprocess.run([BIN / "spillway", "status"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in (1, 2)
@@ -185,7 +185,7 @@ def test_a_traceback_shows_nothing_of_it_either() -> None:
         ("rediss://h?ssl_cert_reqs=none&ssl_ca_certs=/a/b.pem", "h:6379"), ("redis://h/0?socket_timeout=3", "h:6379"),
     ],
 )  # fmt: skip
-def test_a_redis_url_that_can_be_read_is_shown_by_its_place(url: str, where: str) -> None:
+def test_a_valid_redis_url_is_displayed_as_host_and_port(url: str, where: str) -> None:
     assert read_redis_url(url).where == where
 
 
@@ -202,7 +202,7 @@ def test_a_redis_url_that_can_be_read_is_shown_by_its_place(url: str, where: str
         ("unix://run/r.sock", "expected a URL like redis://"), ("redis://a b/0", "expected a URL like redis://"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_redis_url_is_said_without_it(url: str, said: str) -> None:
+def test_the_fault_of_a_redis_url_is_reported_without_the_url(url: str, said: str) -> None:
     with pytest.raises(UnreadableUrl) as refused:
         read_redis_url(url)
     assert said in str(refused.value)

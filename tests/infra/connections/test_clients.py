@@ -1,4 +1,4 @@
-"""Connections: what a URL asks for reaches the client, and nothing waits for ever."""
+"""Connections: the options of a URL reach the client, and every wait has a limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.proxy import Proxy
 from tests.support.servers import Servers
 
 
-def test_a_rediss_url_asks_for_tls_and_a_redis_url_does_not() -> None:
+def test_a_rediss_url_means_tls_and_a_redis_url_does_not() -> None:
     plain = redis_client(Settings(redis_url="redis://h:1/0", _env_file=None))
     tls = redis_client(Settings(redis_url="rediss://h:1/0?ssl_cert_reqs=none", _env_file=None))
     assert not issubclass(plain.connection_pool.connection_class, redis.SSLConnection)
@@ -32,7 +32,7 @@ def test_sslmode_reaches_the_server(servers: Servers) -> None:
         pass
 
 
-def test_statements_locks_and_idle_transactions_are_bounded(servers: Servers) -> None:
+def test_statements_locks_and_idle_transactions_have_time_limits(servers: Servers) -> None:
     bounded = servers.settings.model_copy(update={"statement_timeout": 0.2, "lock_timeout": 0.1})
     with postgres_connection(bounded) as connection:
         with pytest.raises(psycopg.errors.QueryCanceled):
@@ -43,7 +43,7 @@ def test_statements_locks_and_idle_transactions_are_bounded(servers: Servers) ->
     assert row == ("100ms", "200ms")
 
 
-def test_a_connection_is_lent_again_unless_its_step_failed(servers: Servers) -> None:
+def test_a_connection_is_reused_unless_its_step_failed(servers: Servers) -> None:
     with Clients(servers.settings) as clients:
         with clients.postgres() as first:
             pass
@@ -77,8 +77,8 @@ def test_an_error_names_the_step_the_server_and_the_next_step() -> None:
     assert "hush" not in said
 
 
-def test_a_server_that_is_silent_is_given_up_and_another_attempt_may_work(servers: Servers) -> None:
-    """The other end of the stalled network is still there, so that neither keepalives nor the server help."""
+def test_a_silent_server_is_given_up_and_another_attempt_works(servers: Servers) -> None:
+    """The network stalls but its other end still acknowledges: neither keepalives nor the server help."""
     host, port = host_of(servers.settings.database).rsplit(":", 1)
     with Proxy(host, int(port)) as net:
         url = servers.settings.database.replace(f"{host}:{port}", f"127.0.0.1:{net.port}")
@@ -104,8 +104,8 @@ def stall_in_copy(connection: psycopg.Connection, net: Proxy) -> None:
             net.stall()
 
 
-def test_a_slow_answer_that_keeps_coming_is_waited_for(servers: Servers) -> None:
-    """Patience is for silence: rows that come bit by bit for longer are not given up."""
+def test_a_slow_answer_is_not_given_up_while_it_keeps_coming(servers: Servers) -> None:
+    """The limit is for silence, not for the whole answer."""
     with postgres_connection(servers.settings.model_copy(update={"statement_timeout": 10})) as connection:
         connection.patience = 0.5  # type: ignore[attr-defined]
         with connection.cursor() as cursor:
@@ -117,7 +117,7 @@ def test_a_slow_answer_that_keeps_coming_is_waited_for(servers: Servers) -> None
 
 
 def test_the_server_notices_within_a_minute_that_a_client_has_vanished(servers: Servers) -> None:
-    """In the midst of a COPY none of its timeouts works."""
+    """During a COPY none of its other timeouts applies."""
     names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
     with postgres_connection(servers.settings) as connection:
         found = [connection.execute(f"SELECT current_setting('{name}')::int").fetchone() for name in names]

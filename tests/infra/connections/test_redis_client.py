@@ -1,4 +1,4 @@
-"""Redis as people run it: a socket, users, a replica, and what is said of a server that access denied."""
+"""Redis as people run it: a socket, users, a replica, and a server that denies access."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_status_distinguishes_a_server_that_denies_access_from_one_that_is_down(
         client.config_set("requirepass", "")
 
 
-def test_status_says_the_same_of_a_database(servers: Servers) -> None:
+def test_status_reports_a_database_that_denies_access(servers: Servers) -> None:
     url = re.sub("//[^@]*@", "//analytics_user:not-the-word@", servers.settings.database)
     found = ExternalEngine(servers.settings.model_copy(update={"database_url": Settings(
         database_url=url, _env_file=None).database_url})).status()  # fmt: skip
@@ -76,9 +76,7 @@ def test_status_says_the_same_of_a_database(servers: Servers) -> None:
         ("DENIED Redis is running in protected mode", False, "protected-mode"),
     ],
 )
-def test_each_code_of_an_error_is_of_the_right_kind_with_its_own_next_step(
-    reply: str, passing: bool, step: str
-) -> None:
+def test_each_error_code_is_classified_and_has_its_own_next_step(reply: str, passing: bool, step: str) -> None:
     from redis._parsers.base import BaseParser
 
     error = BaseParser.parse_error(reply)

@@ -1,4 +1,4 @@
-"""TLS as people run it: an authority of their own, client certificates, and what is said if it does not fit."""
+"""TLS as people run it: a private authority, client certificates, and the errors of a mismatch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority `ca.pem` and what it signed: `server` for 127.0.0.1 and localhost, `client`. `other`: not known."""
+    """An authority `ca.pem`, and certificates: `server` (127.0.0.1, localhost), `client`; `other` is unknown to it."""
     folder = tmp_path_factory.mktemp("certificates")
 
     def openssl(*arguments: str) -> None:
@@ -38,7 +38,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tls_port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    """The ports of a Redis that asks for no certificate: TLS, and plain."""
+    """The TLS port and the plain port of a Redis that requires no certificate."""
     folder, tls = tmp_path_factory.mktemp("tls"), free_port()
     options = ["--tls-port", str(tls), "--tls-cert-file", f"{certificates}/server.pem", "--tls-key-file"]
     options += [
@@ -52,9 +52,7 @@ def tls_port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield tls, port
 
 
-def test_a_private_authority_and_its_options_work_here_and_in_redis_cli(
-    certificates: Path, tls_port: tuple[int, int]
-) -> None:
+def test_a_private_authority_works_in_spillway_and_in_redis_cli(certificates: Path, tls_port: tuple[int, int]) -> None:
     for query in (f"ssl_ca_certs={certificates}/ca.pem", "ssl_cert_reqs=none&ssl_check_hostname=false"):
         url = f"rediss://127.0.0.1:{tls_port[0]}/3?{query}"
         with redis_client(settings_of(url)) as client:
@@ -63,7 +61,7 @@ def test_a_private_authority_and_its_options_work_here_and_in_redis_cli(
         assert (done.returncode, done.stdout.strip()) == (0, query), done.stderr
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_at_once_with_what_to_set(
+def test_an_untrusted_certificate_is_refused_at_once_with_the_option_to_set(
     certificates: Path, tls_port: tuple[int, int]
 ) -> None:
     began = time.monotonic()
@@ -74,13 +72,13 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once_with_what_to_s
     assert time.monotonic() - began < 5
 
 
-def test_tls_to_a_plain_port_is_refused_at_once_and_says_so(tls_port: tuple[int, int]) -> None:
+def test_tls_to_a_plain_port_is_refused_at_once_with_the_reason(tls_port: tuple[int, int]) -> None:
     began = time.monotonic()
     assert "does not speak TLS" in str(refusal(f"rediss://127.0.0.1:{tls_port[1]}/0?ssl_cert_reqs=none"))
     assert time.monotonic() - began < 10, "the connect timeout, once"
 
 
-def test_a_server_that_wants_a_certificate_gets_it_here_and_in_redis_cli(certificates: Path, tmp_path: Path) -> None:
+def test_a_client_certificate_works_in_spillway_and_in_redis_cli(certificates: Path, tmp_path: Path) -> None:
     tls = free_port()
     options = ["--tls-port", str(tls), "--tls-cert-file", f"{certificates}/server.pem", "--tls-key-file"]
     options += [f"{certificates}/server.key", "--tls-ca-cert-file", f"{certificates}/ca.pem"]
@@ -93,6 +91,6 @@ def test_a_server_that_wants_a_certificate_gets_it_here_and_in_redis_cli(certifi
         assert run_spillway(url, "redis-cli", "ping").stdout == "PONG\n"
 
 
-def test_a_file_of_certificates_that_is_not_there_is_named_by_its_parameter() -> None:
+def test_a_missing_certificate_file_is_named_by_its_parameter() -> None:
     with pytest.raises(Terminal, match="the ssl_ca_certs of SPILLWAY_REDIS_URL does not exist"):
         redis_client(settings_of("rediss://127.0.0.1:1/0?ssl_ca_certs=/no/such/file"))

@@ -1,4 +1,4 @@
-"""Sessions: nothing that a role, a database or the environment sets changes what is stored."""
+"""Sessions: no setting of a role, a database or the environment changes what is stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.servers import Servers
 
 @pytest.fixture
 def set_on_role(database: psycopg.Connection) -> Iterator[Callable[[str, str], None]]:
-    """Set a setting on the role, for all of its new sessions until the end of the test."""
+    """Change a setting of the role for all its new sessions until the end of the test."""
 
     def set_it(name: str, value: str) -> None:
         statement = "ALTER ROLE CURRENT_USER SET {} = {}"
@@ -50,7 +50,7 @@ ODD = {
 }
 
 
-def test_what_a_role_has_set_does_not_hold_in_our_transactions(
+def test_settings_of_a_role_do_not_apply_in_our_transactions(
     servers: Servers, set_on_role: Callable[[str, str], None]
 ) -> None:
     for name, value in ODD.items():
@@ -78,7 +78,7 @@ def test_what_a_role_has_set_does_not_hold_in_our_transactions(
 
 
 def test_no_setting_outlives_its_transaction(servers: Servers) -> None:
-    """Behind a pooler the session serves other clients next."""
+    """Behind a pooler the session serves other clients afterwards."""
     names = "SELECT name, setting FROM pg_settings WHERE name NOT LIKE 'transaction_%' ORDER BY name"
     with closing(postgres_connection(servers.settings)) as connection:
         before = connection.cursor().execute(names).fetchall()
@@ -95,10 +95,10 @@ def test_the_isolation_level_can_still_be_chosen_in_a_transaction(servers: Serve
         assert connection.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
 
 
-def test_no_function_of_a_user_stands_before_the_server_s_own(
+def test_no_function_of_a_user_hides_a_built_in_one(
     servers: Servers, database: psycopg.Connection, set_on_role: Callable[[str, str], None]
 ) -> None:
-    """Even where the role's search_path puts them first, while triggers still find what is in it."""
+    """Not even if the role's search_path puts it first; triggers still find what they need there."""
     database.execute("CREATE SCHEMA decoy; CREATE FUNCTION decoy.now() RETURNS text LANGUAGE sql AS $$SELECT 'x'$$")
     try:
         database.execute("CREATE TABLE decoy.mine ()")
@@ -113,13 +113,13 @@ def test_no_function_of_a_user_stands_before_the_server_s_own(
 
 @pytest.fixture
 def latin1(database: psycopg.Connection, servers: Servers) -> Iterator[str]:
-    """The URL of a database that cannot hold every text."""
+    """The URL of a database with the encoding LATIN1."""
     database.execute("CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     yield make_conninfo(servers.settings.database, dbname="latin1")
     database.execute("DROP DATABASE latin1 WITH (FORCE)")
 
 
-def test_a_database_that_cannot_hold_every_text_is_refused_before_anything_is_written(latin1: str) -> None:
+def test_a_database_with_another_encoding_than_utf8_is_refused_before_anything_is_written(latin1: str) -> None:
     for ask in (lambda: open_session(latin1, connect_timeout=5), lambda: apply_schema(latin1)):
         with pytest.raises(
             Terminal,
@@ -140,7 +140,7 @@ REFUSALS = {
 
 @pytest.fixture(params=["C", "de_DE.UTF-8"])
 def language(request: pytest.FixtureRequest, database: psycopg.Connection) -> Iterator[str]:
-    """The language in which the server speaks to those whom it does not let in."""
+    """The language of the server's messages for refused connections."""
     try:
         database.execute(sql.SQL("ALTER SYSTEM SET lc_messages = {}").format(sql.Literal(request.param)))
     except psycopg.errors.InvalidParameterValue:
@@ -153,7 +153,7 @@ def language(request: pytest.FixtureRequest, database: psycopg.Connection) -> It
 
 @pytest.fixture
 def roles(database: psycopg.Connection) -> Iterator[None]:
-    """One role that may not log in, one that has all the connections that it may have."""
+    """A role that may not log in, and one that has used up its connections."""
     database.execute("CREATE ROLE nologin NOLOGIN PASSWORD 'analytics_pass'")
     database.execute("CREATE ROLE crowded LOGIN PASSWORD 'analytics_pass' CONNECTION LIMIT 0")
     yield
@@ -161,7 +161,7 @@ def roles(database: psycopg.Connection) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("state", REFUSALS)
-def test_a_refused_connection_is_judged_by_its_state_whatever_the_language(
+def test_a_refused_connection_is_classified_by_its_sqlstate_in_any_language(
     state: str, language: str, roles: None, servers: Servers
 ) -> None:
     change, passing, step = REFUSALS[state]
@@ -187,7 +187,7 @@ def test_a_refused_connection_is_judged_by_its_state_whatever_the_language(
         ({"sslmode": "verify-full", "sslrootcert": "/no/such/file"}, False, "TLS options"),
     ],
 )
-def test_what_the_client_cannot_do_is_told_from_what_passes(
+def test_a_fault_of_the_client_is_distinguished_from_a_transient_one(
     change: dict[str, str], passing: bool, step: str, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSFILE", os.devnull)
@@ -197,7 +197,7 @@ def test_what_the_client_cannot_do_is_told_from_what_passes(
     assert step in next_step(refused.value)
 
 
-def test_the_settings_of_the_environment_do_not_hold(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_the_environment_do_not_apply(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     monkeypatch.setenv("PGDATESTYLE", "German")
     monkeypatch.setenv("PGTZ", "Asia/Kathmandu")

@@ -1,4 +1,4 @@
-"""Which errors are tried again, and that no message holds a password."""
+"""Which errors are transient, and that no message contains a password."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ TERMINAL_STATES = {
 
 
 @pytest.mark.parametrize("state", TRANSIENT_STATES)
-def test_a_state_that_passes_is_tried_again(state: str) -> None:
+def test_a_transient_sqlstate_is_retried(state: str) -> None:
     assert is_transient(error_of_state(state))
 
 
 @pytest.mark.parametrize("state", TERMINAL_STATES)
-def test_a_state_that_stays_is_not_tried_again(state: str) -> None:
+def test_a_terminal_sqlstate_is_not_retried(state: str) -> None:
     assert not is_transient(error_of_state(state))
 
 
@@ -55,7 +55,7 @@ def test_a_state_that_stays_is_not_tried_again(state: str) -> None:
         ("SSL error: certificate verify failed", False),
     ],
 )
-def test_what_libpq_itself_refuses_is_judged_by_its_words_which_are_english(words: str, passing: bool) -> None:
+def test_errors_of_libpq_itself_are_classified_by_their_english_messages(words: str, passing: bool) -> None:
     assert is_transient(psycopg.OperationalError(words)) is passing
     assert not is_transient(psycopg.ProgrammingError(words))
 
@@ -88,7 +88,9 @@ def test_what_libpq_itself_refuses_is_judged_by_its_words_which_are_english(word
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_an_error_is_tried_again_by_its_class_and_the_unknown_is_not(error: BaseException, passing: bool) -> None:
+def test_an_error_is_classified_by_its_class_and_an_unknown_one_is_terminal(
+    error: BaseException, passing: bool
+) -> None:
     assert is_transient(error) is passing
 
 
@@ -129,7 +131,7 @@ def test_an_error_is_tried_again_by_its_class_and_the_unknown_is_not(error: Base
         ("no secret: mail a@b.org about http://h:80/x", "no secret: mail a@b.org about http://h:80/x"),
     ],
 )
-def test_a_password_is_never_shown_and_the_rest_is(text: str, shown: str) -> None:
+def test_only_the_password_is_hidden(text: str, shown: str) -> None:
     assert redact(text) == shown
     assert redact(shown) == shown, "and twice is as good as once"
     assert one_line(RuntimeError(f"before\n  {text}\nafter")) == f"before {shown} after"
@@ -140,7 +142,7 @@ PASSWORD = st.text(st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_
 
 @settings(deadline=None)
 @given(PASSWORD, st.sampled_from(["", "u", "us.er"]))
-def test_no_password_of_any_letters_passes_encoded_or_not(password: str, user: str) -> None:
+def test_any_password_is_hidden_encoded_or_not(password: str, user: str) -> None:
     assume("password" not in password.lower())  # a pair inside a password: hidden further than need be
     for written in (password, quote(password, safe="")):
         shown = redact(f"cannot reach postgresql://{user}:{written}@host:5432/d today")
@@ -159,19 +161,19 @@ def test_no_password_of_any_letters_passes_encoded_or_not(password: str, user: s
         "postgresql://u:secret@127.0.0.1:1/d",
     ],
 )
-def test_no_word_of_libpq_about_a_url_holds_its_password(url: str) -> None:
+def test_no_message_of_libpq_about_a_url_contains_its_password(url: str) -> None:
     with pytest.raises(psycopg.Error) as refused:
         psycopg.connect(url, connect_timeout=2)
     assert "secret" not in one_line(refused.value)
 
 
-def test_an_error_without_words_is_shown_by_its_name() -> None:
+def test_an_error_without_a_message_is_shown_by_its_class() -> None:
     assert one_line(KeyError()) == "KeyError"
     assert one_line(RuntimeError("two\n\tlines ")) == "two lines"
 
 
-def test_an_internal_error_is_judged_by_its_place_in_the_server_s_source(database: psycopg.Connection) -> None:
-    """Real ones without a SQLSTATE of their own: what a dropped chunk gives passes, what a function raises does not."""
+def test_an_internal_error_is_classified_by_its_place_in_the_server_s_source(database: psycopg.Connection) -> None:
+    """Real ones with the SQLSTATE XX000: that of a dropped chunk is transient, one that a function raises is not."""
     with pytest.raises(psycopg.errors.InternalError_) as dropped:
         database.execute("SELECT gin_clean_pending_list(2147483647::oid::regclass)")
     assert (dropped.value.sqlstate, is_transient(dropped.value)) == ("XX000", True)
@@ -182,7 +184,9 @@ def test_an_internal_error_is_judged_by_its_place_in_the_server_s_source(databas
     assert (raised.value.sqlstate, is_transient(raised.value)) == ("XX000", False)
 
 
-def test_an_absent_stream_is_told_from_another_key_and_from_a_refusal(redis_client: redis.Redis, stream: str) -> None:
+def test_an_absent_stream_is_distinguished_from_another_key_and_from_a_refusal(
+    redis_client: redis.Redis, stream: str
+) -> None:
     assert inspect_stream(redis_client, stream)[:2] == (None, None)
     redis_client.set(stream, "x")
     with pytest.raises(Terminal, match="is not a stream"):

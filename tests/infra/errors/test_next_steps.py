@@ -75,7 +75,7 @@ def test_without_a_command_the_step_is_to_be_repeated() -> None:
 
 
 @pytest.mark.parametrize("state", TRANSIENT_STATES)
-def test_every_passing_error_of_postgresql_ends_with_a_next_step_of_its_own(state: str) -> None:
+def test_every_transient_error_of_postgresql_has_its_own_next_step(state: str) -> None:
     step = next_step(error_of_state(state))
     assert step != "see docs/operations.md"
     assert ("start it" in step) == (state[:2] == "08"), "a server that answers need not be started"

@@ -18,7 +18,7 @@ def test_schema_sql_is_up_to_date() -> None:
     assert SCHEMA_SQL.read_text(encoding="utf-8") == schema_sql(), "run `make schema`"
 
 
-def test_psql_alone_applies_it_and_applied_again_it_changes_nothing(empty_database: str) -> None:
+def test_psql_applies_it_and_a_repetition_changes_nothing(empty_database: str) -> None:
     apply_with_psql(empty_database)
     first = catalog(empty_database)
     with psycopg.connect(empty_database, autocommit=True) as connection:
@@ -43,7 +43,7 @@ def test_spillway_applies_the_same_as_psql(empty_database: str) -> None:
     assert catalog(empty_database) == applied
 
 
-def test_the_events_table_is_exactly_the_one_that_is_promised(empty_database: str) -> None:
+def test_the_events_table_is_exactly_the_documented_one(empty_database: str) -> None:
     apply_schema(empty_database)
     found = [row for row in catalog(empty_database) if row[1] in ("public.events", "events")]
     assert [(row[2], row[3]) for row in found if row[0] == "column"] == [
@@ -73,7 +73,7 @@ def test_the_events_table_is_exactly_the_one_that_is_promised(empty_database: st
 
 
 def run_version_check(connection: psycopg.Connection, installed: str | None, available: str | None) -> None:
-    """Run the file's own check against a list of extensions that says what the test wants."""
+    """Run the check of the preamble against a fake list of extensions."""
     found = re.search(r"^DO \$\$.*?^END \$\$;$", scripts()[0].text, re.DOTALL | re.MULTILINE)
     assert found is not None
     with connection.transaction(force_rollback=True):
@@ -92,7 +92,7 @@ def run_version_check(connection: psycopg.Connection, installed: str | None, ava
     ("installed", "available"),
     [("2.18.1", "2.18.1"), (None, "2.18.1"), (None, "2.19.0-dev"), ("2.100.0", "2.100.0"), ("3.0.0", "3.0.0")],
 )
-def test_a_version_that_keeps_every_row_is_accepted(
+def test_a_timescaledb_that_keeps_every_row_is_accepted(
     database: psycopg.Connection, installed: str | None, available: str
 ) -> None:
     run_version_check(database, installed, available)
@@ -101,7 +101,7 @@ def test_a_version_that_keeps_every_row_is_accepted(
 @pytest.mark.parametrize(
     ("installed", "available"), [("2.17.2", "2.19.0"), (None, "2.18.0"), ("2.9.3", "2.9.3"), ("1.7.5", "2.20.0")]
 )
-def test_a_version_that_may_lose_rows_is_refused_with_the_reason(
+def test_a_timescaledb_that_may_lose_rows_is_refused_with_the_reason(
     database: psycopg.Connection, installed: str | None, available: str
 ) -> None:
     with pytest.raises(psycopg.errors.RaiseException, match=r"is older than 2\.18\.1.*lose rows") as refused:
@@ -111,6 +111,6 @@ def test_a_version_that_may_lose_rows_is_refused_with_the_reason(
 
 
 def test_a_server_without_the_extension_is_refused_with_the_reason(database: psycopg.Connection) -> None:
-    """The check itself; a server that truly has none is not at hand here."""
+    """The check alone: no such server is available here."""
     with pytest.raises(psycopg.errors.RaiseException, match="no TimescaleDB extension"):
         run_version_check(database, None, None)

@@ -43,7 +43,7 @@ def test_neighbours_and_the_same_ids_of_other_streams_are_accepted(ledger: psyco
     assert len(recorded_ranges(ledger)) == 8
 
 
-def test_ids_at_the_far_end_of_a_stream_are_told_apart_to_the_last_digit(ledger: psycopg.Connection) -> None:
+def test_the_greatest_ids_of_a_stream_are_distinguished_to_the_last_digit(ledger: psycopg.Connection) -> None:
     end = 2**128
     enter(ledger, "one", f"[{end - 2},{end - 1})")
     enter(ledger, "one", f"[{end - 1},{end})")
@@ -59,7 +59,7 @@ def test_a_range_without_an_id_or_without_an_end_is_refused(ledger: psycopg.Conn
 
 
 @pytest.mark.parametrize("counts", [(1, 0, 0, 0), (0, 1, 0, 0), (5, 3, 1, 0), (5, 3, 1, 2)])
-def test_books_that_do_not_balance_are_refused(ledger: psycopg.Connection, counts: tuple[int, int, int, int]) -> None:
+def test_counts_that_do_not_balance_are_refused(ledger: psycopg.Connection, counts: tuple[int, int, int, int]) -> None:
     with pytest.raises(psycopg.errors.CheckViolation) as refused:
         enter(ledger, "one", "[0,5)", counts)
     assert refused.value.diag.constraint_name == "ledger_balances"
@@ -68,6 +68,6 @@ def test_books_that_do_not_balance_are_refused(ledger: psycopg.Connection, count
         ledger.execute("UPDATE spillway.ledger SET inserted = inserted + 1")
 
 
-def test_a_range_of_a_stream_that_nobody_knows_is_refused(ledger: psycopg.Connection) -> None:
+def test_a_range_of_an_unknown_stream_is_refused(ledger: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         ledger.execute("INSERT INTO spillway.ledger (stream, ids, loaded_by) VALUES (-1, '[0,1)', 'test')")

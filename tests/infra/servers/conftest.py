@@ -1,4 +1,4 @@
-"""Real servers for these tests: one shared instance an engine, and the `spillway` command as users run it."""
+"""Real servers for these tests: one shared instance for each engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.instances import ENGINES_WITHOUT_DOCKER, Instance
 
 @pytest.fixture(scope="session")
 def make_instance() -> Iterator[Callable[[str], Instance]]:
-    """Makes instances of one engine (nothing is started yet), and leaves nothing of them."""
+    """Creates instances of an engine without starting them, and removes them afterwards."""
     # Not pytest's own folder: that one is closed to the users that the servers run as.
     folder = Path(tempfile.mkdtemp(prefix="spillway-"))
     folder.chmod(0o755)
@@ -40,26 +40,26 @@ def make_instance() -> Iterator[Callable[[str], Instance]]:
 
 @pytest.fixture(scope="module", params=ENGINES_WITHOUT_DOCKER)
 def shared(request: pytest.FixtureRequest, make_instance: Callable[[str], Instance]) -> Instance:
-    """One instance for a module; use `local`, which is up."""
+    """One instance for a module; use `local`, which runs."""
     return make_instance(request.param)
 
 
 @pytest.fixture
 def local(shared: Instance) -> Instance:
-    """The module's instance, up whatever the test before did."""
+    """The module's instance, running."""
     shared.engine.up()
     return shared
 
 
 @pytest.fixture(params=ENGINES_WITHOUT_DOCKER)
 def fresh(request: pytest.FixtureRequest, make_instance: Callable[[str], Instance]) -> Instance:
-    """An instance of its own that was never started."""
+    """A new instance that was never started."""
     return make_instance(request.param)
 
 
 @pytest.fixture(scope="session")
 def some(make_instance: Callable[[str], Instance]) -> Instance:
-    """An instance of the first engine that can work here, for what does not depend on the engine; it is up."""
+    """A running instance of the first usable engine, for tests that do not depend on the engine."""
     for name in ENGINES_WITHOUT_DOCKER:
         if ENGINES[name](Settings(_env_file=None)).unavailable_reason() is None:
             instance = make_instance(name)

@@ -1,4 +1,4 @@
-"""Which engine is chosen, and why the others are not."""
+"""Which engine is chosen, and why the others are skipped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def nowhere(tmp_path: Path) -> Settings:
     return Settings(_env_file=None, instance="nobody-has-this", state_dir=tmp_path, redis_url="", database_url="")
 
 
-def test_the_first_that_can_is_picked_and_the_others_have_reasons(nowhere: Settings) -> None:
+def test_the_first_usable_engine_is_chosen_with_reasons_for_the_others(nowhere: Settings) -> None:
     able = [name for name, engine in ENGINES.items() if engine(nowhere).unavailable_reason() is None]
     if not able:
         with pytest.raises(Terminal, match="no engine can run the servers here"):
@@ -32,7 +32,7 @@ def test_the_first_that_can_is_picked_and_the_others_have_reasons(nowhere: Setti
     assert [reason.partition(":")[0] for reason in reasons] == unable
 
 
-def test_the_engine_of_the_last_up_comes_first(nowhere: Settings) -> None:
+def test_the_engine_that_ran_last_is_preferred(nowhere: Settings) -> None:
     able = [name for name, engine in ENGINES.items() if engine(nowhere).unavailable_reason() is None]
     if len(able) < 2:
         pytest.skip("fewer than two engines can work here")
@@ -46,13 +46,13 @@ def test_the_engine_of_the_last_up_comes_first(nowhere: Settings) -> None:
     assert not (nowhere.state_dir / nowhere.instance).exists()
 
 
-def test_docker_says_that_it_is_not_here(nowhere: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_docker_is_reported(nowhere: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Terminal, match="docker: docker is not installed"):
         choose_engine(nowhere, "docker")
 
 
-def test_docker_says_that_its_engine_does_not_answer(
+def test_a_docker_daemon_that_does_not_answer_is_reported(
     nowhere: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if ENGINES["docker"](nowhere).unavailable_reason() == "docker is not installed":
@@ -62,14 +62,16 @@ def test_docker_says_that_its_engine_does_not_answer(
         choose_engine(nowhere, "docker")
 
 
-def test_system_says_what_it_found_instead(nowhere: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_system_engine_reports_what_it_expected_and_found(
+    nowhere: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("infra.servers.system.MIN_POSTGRES", 99)
     assert "PostgreSQL 99 or later with TimescaleDB 2.18.1 or later" in (
         SystemEngine(nowhere).unavailable_reason() or ""
     )
 
 
-def test_a_small_disk_is_refused_before_a_root_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_disk_is_refused_before_a_root_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(debian, "NEEDED_BYTES", 10**18)
     with pytest.raises(
         Terminal, match=r"a Debian root needs .* while it is created, found .* free; free some space there"
@@ -86,12 +88,12 @@ def test_a_url_means_the_external_engine(nowhere: Settings) -> None:
         choose_engine(settings, "system")
 
 
-def test_nothing_runs_where_nothing_was_started(nowhere: Settings) -> None:
+def test_no_engine_runs_an_instance_that_was_never_started(nowhere: Settings) -> None:
     assert running_engine(nowhere) is None
     assert last_engine(nowhere) is None
 
 
-def test_an_unknown_engine_and_the_roots_own_name_are_refused(nowhere: Settings) -> None:
+def test_an_unknown_engine_and_the_name_of_the_root_folder_are_refused(nowhere: Settings) -> None:
     with pytest.raises(Terminal, match="no engine 'podman'"):
         choose_engine(nowhere, "podman")
     with pytest.raises(Terminal, match="choose another"):

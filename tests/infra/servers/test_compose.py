@@ -1,4 +1,4 @@
-"""The compose file: what it promises, and that compose clients take it."""
+"""The compose file: its promises, and that both Compose clients accept it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def defaults(text: str) -> str:
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
-def test_redis_is_durable_and_refuses_rather_than_evicts(content: dict[str, Any]) -> None:
+def test_redis_is_durable_and_never_evicts(content: dict[str, Any]) -> None:
     redis = content["services"]["redis"]
     assert redis["image"] == "redis:7-alpine"
     assert defaults(redis["container_name"]) == "analytics-redis"
@@ -42,7 +42,7 @@ def test_redis_is_durable_and_refuses_rather_than_evicts(content: dict[str, Any]
     assert redis["restart"] == "unless-stopped"
 
 
-def test_timescaledb_is_the_one_that_the_settings_expect(content: dict[str, Any]) -> None:
+def test_timescaledb_has_the_credentials_of_the_settings(content: dict[str, Any]) -> None:
     timescaledb = content["services"]["timescaledb"]
     assert timescaledb["image"] == f"timescale/timescaledb:{NEWEST_TESTED_TIMESCALEDB}-pg16"
     assert defaults(timescaledb["container_name"]) == "analytics-timescaledb"
@@ -67,7 +67,7 @@ def test_the_schema_is_mounted_after_the_images_own_scripts(content: dict[str, A
     assert mode == "ro"
 
 
-def test_docker_gives_both_as_long_to_stop_as_the_other_engines(content: dict[str, Any]) -> None:
+def test_docker_gives_both_servers_as_long_to_stop_as_the_other_engines(content: dict[str, Any]) -> None:
     assert {service["stop_grace_period"] for service in content["services"].values()} == {f"{STOP_LIMIT}s"}
 
 
@@ -86,7 +86,7 @@ def test_the_volumes_are_named(content: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_compose_clients_take_it(client: list[str], variables: dict[str, str], wanted: list[str]) -> None:
+def test_compose_clients_accept_it(client: list[str], variables: dict[str, str], wanted: list[str]) -> None:
     if not shutil.which(client[0]) or subprocess.run([*client, "version"], capture_output=True).returncode:
         pytest.skip(f"{' '.join(client)} is not on this machine")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SPILLWAY_")}
@@ -104,6 +104,6 @@ def test_compose_clients_take_it(client: list[str], variables: dict[str, str], w
             assert published.startswith(f"127.0.0.1:{port}:")
 
 
-def test_instances_are_projects_of_their_own_and_the_default_one_is_that_of_a_bare_compose() -> None:
+def test_each_instance_is_a_project_and_the_default_one_is_that_of_plain_compose() -> None:
     assert DockerEngine(Settings(_env_file=None, instance="analytics")).project == "infra"
     assert DockerEngine(Settings(_env_file=None, instance="mine")).project == "infra-mine"

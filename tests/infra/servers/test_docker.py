@@ -26,13 +26,13 @@ VERSIONS = {"v1": "1.29.", "v2": "2."}
 
 
 def unable(reason: str) -> None:
-    """Skip the test, or fail it where the gate has seen to it that containers run."""
+    """Skip the test; fail it if the gate requires containers."""
     (pytest.fail if os.environ.get("SPILLWAY_TEST_CONTAINERS") == "required" else pytest.skip)(reason)
 
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Podman]:
-    """A container engine of these tests alone."""
+    """A container engine for these tests only."""
     if reason := unavailable_reason():
         unable(reason)
     with containers(Path(tempfile.mkdtemp(prefix="spillway-containers-"))) as made:
@@ -41,7 +41,7 @@ def podman() -> Iterator[Podman]:
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def compose(request: pytest.FixtureRequest, podman: Podman) -> Iterator[str]:
-    """Either version of Compose, as the one that `spillway` finds; returns the beginning of its number."""
+    """Each version of Compose in turn as the one that `spillway` finds; returns the start of its version."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in podman.variables(request.param).items():
             patch.setenv(name, value)
@@ -54,7 +54,7 @@ def compose(request: pytest.FixtureRequest, podman: Podman) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def shared(podman: Podman, compose: str) -> Iterator[Instance]:
-    """One instance for each version of Compose; not up yet."""
+    """One instance for each version of Compose, not started yet."""
     folder = podman.folder / f"state-{compose}"
     folder.mkdir()
     instance = Instance("docker", folder, folder)
@@ -64,13 +64,13 @@ def shared(podman: Podman, compose: str) -> Iterator[Instance]:
 
 @pytest.fixture
 def docker(shared: Instance) -> Instance:
-    """The same, up whatever the test before did."""
+    """The same instance, running."""
     shared.engine.up()
     return shared
 
 
 def ask(*args: str) -> str:
-    """What `docker ARGS` prints."""
+    """The output of `docker ARGS`."""
     return subprocess.run(["docker", *args], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -79,7 +79,7 @@ def look(instance: Instance, service: Service, template: str) -> str:
 
 
 def started(instance: Instance) -> list[str]:
-    """Which containers there are, and since when they run."""
+    """The containers and their start times."""
     return [look(instance, service, "{{.Id}} {{.State.StartedAt}}") for service in SERVICES]
 
 
@@ -89,7 +89,7 @@ def volumes(instance: Instance) -> set[str]:
 
 
 def keep(instance: Instance) -> None:
-    """Put something into both servers."""
+    """Write something to both servers."""
     redis.Redis(port=instance.redis_port).set("kept", "value")
     with psycopg.connect(instance.settings.database) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer")
@@ -113,7 +113,7 @@ def test_a_port_in_use_is_refused_with_its_holder_before_anything_starts(shared:
     assert volumes(shared) == set()
 
 
-def test_what_compose_fails_at_is_quoted(shared: Instance, podman: Podman) -> None:
+def test_the_error_of_compose_is_quoted(shared: Instance, podman: Podman) -> None:
     name = f"{shared.name}-redis"
     podman.run("create", "--name", name, "redis:7-alpine")  # of another project
     try:
@@ -124,9 +124,7 @@ def test_what_compose_fails_at_is_quoted(shared: Instance, podman: Podman) -> No
     assert "already in use" in line
 
 
-def test_two_ups_at_once_start_it_once_with_its_schema_and_up_again_changes_nothing(
-    shared: Instance, compose: str
-) -> None:
+def test_two_concurrent_ups_start_the_servers_once_and_a_third_changes_nothing(shared: Instance, compose: str) -> None:
     shared.engine.reset()
     ups = [shared.begin("up", "--engine", "docker") for _ in range(2)]
     outputs = [up.communicate(timeout=300) for up in ups]
@@ -160,14 +158,14 @@ def test_status_shows_both_servers_and_their_health_checks_pass(docker: Instance
         podman.run("healthcheck", "run", f"{docker.name}-{service}")  # raises if it fails
 
 
-def test_the_clients_get_their_arguments_and_what_is_typed_and_give_their_exit_codes(docker: Instance) -> None:
+def test_clients_receive_arguments_and_input_and_return_their_exit_codes(docker: Instance) -> None:
     done = docker.run("psql", "-Atc", "SELECT current_user, current_database()")
     assert done.stdout == "analytics_user|analytics\n"
     assert docker.run("redis-cli", "ping").stdout == "PONG\n"
     assert docker.run("psql", "-v", "ON_ERROR_STOP=1", typed="SELECT 1/0;\n").returncode == 3
 
 
-def test_what_is_generated_and_drained_is_in_the_table(docker: Instance, prefect_server: str) -> None:
+def test_generated_events_are_drained_into_the_table(docker: Instance, prefect_server: str) -> None:
     options = ("--stream", "events-web", "--duplicates", "0.05")
     assert docker.run("generate", "--events", "2000", *options).returncode == 0
     done = docker.run("drain", "--stream", "events-web")
@@ -178,7 +176,7 @@ def test_what_is_generated_and_drained_is_in_the_table(docker: Instance, prefect
         assert table_rows(connection) == flat_rows(entries)
 
 
-def test_logs_of_one_and_of_both(docker: Instance) -> None:
+def test_logs_of_one_server_and_of_both(docker: Instance) -> None:
     one = docker.run("logs", "timescaledb").stdout
     assert "database system is ready to accept connections" in one
     assert "Redis" not in one
@@ -187,7 +185,7 @@ def test_logs_of_one_and_of_both(docker: Instance) -> None:
     assert "Ready to accept connections tcp" in both
 
 
-def test_followed_logs_show_what_comes(docker: Instance) -> None:
+def test_followed_logs_show_new_lines(docker: Instance) -> None:
     process = docker.begin("logs", "-f", "timescaledb")
     assert process.stdout is not None
     try:
@@ -200,14 +198,14 @@ def test_followed_logs_show_what_comes(docker: Instance) -> None:
         process.communicate(timeout=30)
 
 
-def test_another_port_than_that_of_the_running_server_is_refused(docker: Instance) -> None:
+def test_a_port_other_than_that_of_the_running_server_is_refused(docker: Instance) -> None:
     moved = type(docker.engine)(docker.settings.model_copy(update={"redis_port": docker.redis_port + 1}))
     with pytest.raises(Terminal, match=f"runs on port {docker.redis_port}, not {docker.redis_port + 1}"):
         moved.up()
     assert [one.port for one in moved.status()] == [docker.postgres_port, docker.redis_port]
 
 
-def test_one_server_is_stopped_or_killed_and_started_while_the_other_goes_on(docker: Instance) -> None:
+def test_one_server_is_stopped_or_killed_and_started_while_the_other_runs(docker: Instance) -> None:
     keep(docker)
     for service in SERVICES:
         before = started(docker)
@@ -222,7 +220,7 @@ def test_one_server_is_stopped_or_killed_and_started_while_the_other_goes_on(doc
         assert changed == [service]
 
 
-def test_restart_makes_new_processes_with_the_same_data(docker: Instance) -> None:
+def test_restart_starts_new_processes_with_the_same_data(docker: Instance) -> None:
     keep(docker)
     before = started(docker)
     done = docker.run("restart")
@@ -231,7 +229,7 @@ def test_restart_makes_new_processes_with_the_same_data(docker: Instance) -> Non
     assert is_kept(docker)
 
 
-def test_down_lets_a_slow_checkpoint_end_and_keeps_the_volumes(docker: Instance) -> None:
+def test_down_waits_for_a_slow_checkpoint_and_keeps_the_volumes(docker: Instance) -> None:
     keep(docker)
     kept = volumes(docker)
     assert len(kept) == 2
@@ -264,7 +262,7 @@ def test_down_lets_a_slow_checkpoint_end_and_keeps_the_volumes(docker: Instance)
     assert "not properly shut down" not in log
 
 
-def test_reset_asks_and_then_removes_the_volumes(docker: Instance) -> None:
+def test_reset_asks_for_confirmation_and_removes_the_volumes(docker: Instance) -> None:
     refused = docker.run("reset", typed="n\n")
     assert refused.returncode == 1
     assert len(volumes(docker)) == 2

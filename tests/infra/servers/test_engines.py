@@ -1,4 +1,4 @@
-"""What users do with the servers, by every engine that can work here."""
+"""The commands for the servers, with every engine that works on this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sql(instance: Instance, text: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def test_two_ups_at_once_start_it_once_with_its_schema_and_reset_leaves_nothing(fresh: Instance) -> None:
+def test_two_concurrent_ups_start_the_servers_once_and_reset_removes_everything(fresh: Instance) -> None:
     ups = [fresh.begin("up", "--engine", fresh.engine_name) for _ in range(2)]
     outputs = [up.communicate(timeout=300) for up in ups]
     assert [up.returncode for up in ups] == [0, 0], outputs
@@ -52,7 +52,7 @@ def test_two_ups_at_once_start_it_once_with_its_schema_and_reset_leaves_nothing(
     assert last_engine(fresh.settings) is None
 
 
-def test_up_again_is_harmless(local: Instance) -> None:
+def test_a_second_up_changes_nothing(local: Instance) -> None:
     before = pids(local)
     done = local.run("up")
     assert done.returncode == 0
@@ -69,7 +69,7 @@ def test_status_shows_both_servers(local: Instance) -> None:
     assert done.stdout.count("healthy") == 2
 
 
-def test_the_clients_get_their_arguments_and_give_their_exit_codes(local: Instance) -> None:
+def test_clients_receive_their_arguments_and_return_their_exit_codes(local: Instance) -> None:
     done = local.run("psql", "-Atc", "SELECT current_user, current_database()")
     assert done.stdout == "analytics_user|analytics\n"
     assert local.run("redis-cli", "ping").stdout == "PONG\n"
@@ -94,7 +94,7 @@ def test_data_survives_down_and_up(local: Instance) -> None:
     assert sql(local, "SELECT answer FROM kept") == [(42,)]
 
 
-def test_restart_makes_new_processes(local: Instance) -> None:
+def test_restart_starts_new_processes(local: Instance) -> None:
     before = pids(local)
     assert local.run("restart").returncode == 0
     after = pids(local)
@@ -102,7 +102,7 @@ def test_restart_makes_new_processes(local: Instance) -> None:
     assert not set(before) & set(after)
 
 
-def test_logs_of_one_and_of_both(local: Instance) -> None:
+def test_logs_of_one_server_and_of_both(local: Instance) -> None:
     both = local.run("logs").stdout
     assert "timescaledb | " in both
     assert "redis       | " in both
@@ -111,7 +111,7 @@ def test_logs_of_one_and_of_both(local: Instance) -> None:
     assert " | " not in one.splitlines()[0]
 
 
-def test_followed_logs_show_what_comes(local: Instance) -> None:
+def test_followed_logs_show_new_lines(local: Instance) -> None:
     process = local.begin("logs", "-f", "timescaledb")
     assert process.stdout is not None
     try:
@@ -126,7 +126,7 @@ def test_followed_logs_show_what_comes(local: Instance) -> None:
 
 @pytest.mark.parametrize("how", ["immediate", "kill"])
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_killed_server_comes_back_with_what_was_acknowledged(local: Instance, service: Service, how: str) -> None:
+def test_a_killed_server_restarts_with_all_acknowledged_data(local: Instance, service: Service, how: str) -> None:
     client = redis.Redis(port=local.redis_port)
     client.delete("acknowledged")
     sql(local, "DROP TABLE IF EXISTS acknowledged")
@@ -142,7 +142,7 @@ def test_a_killed_server_comes_back_with_what_was_acknowledged(local: Instance, 
     assert sql(local, "SELECT count(*) FROM acknowledged") == [(1,)]
 
 
-def test_the_servers_listen_on_this_machine_alone_and_not_as_root(local: Instance) -> None:
+def test_the_servers_listen_on_localhost_only_and_do_not_run_as_root(local: Instance) -> None:
     for port in (local.redis_port, local.postgres_port):
         listening = [one.laddr for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
         assert [address for address, number in listening if number == port] == ["127.0.0.1"]
@@ -152,18 +152,18 @@ def test_the_servers_listen_on_this_machine_alone_and_not_as_root(local: Instanc
         assert Path(f"/proc/{pid}").stat().st_uid != 0 or os.geteuid() != 0
 
 
-def test_a_password_is_asked_for(local: Instance) -> None:
+def test_the_database_requires_a_password(local: Instance) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(local.settings.database.replace(DATABASE_PASSWORD, "wrong"))
 
 
-def test_another_port_than_that_of_the_running_server_is_refused(local: Instance) -> None:
+def test_a_port_other_than_that_of_the_running_server_is_refused(local: Instance) -> None:
     moved = type(local.engine)(local.settings.model_copy(update={"redis_port": local.redis_port + 1}))
     with pytest.raises(Terminal, match=f"runs on port {local.redis_port}, not {local.redis_port + 1}"):
         moved.up()
 
 
-def test_another_engine_than_that_which_runs_is_refused(local: Instance) -> None:
+def test_an_engine_other_than_the_running_one_is_refused(local: Instance) -> None:
     # A second engine would need the same ports.
     with pytest.raises(Terminal, match=f"{local.engine_name} already runs the instance .*; run `spillway down` first"):
         choose_engine(local.settings, "docker")
@@ -184,7 +184,7 @@ def test_a_port_in_use_is_refused_with_its_holder_before_anything_starts(fresh: 
     assert pids(fresh) == [None, None]
 
 
-def test_a_server_that_dies_at_its_start_is_quoted(local: Instance) -> None:
+def test_the_log_of_a_database_that_fails_to_start_is_quoted(local: Instance) -> None:
     local.engine.down()
     conf = local.engine._existing("timescaledb").data / "postgresql.conf"  # type: ignore[attr-defined]
     conf = local.engine.host.outside(conf)  # type: ignore[attr-defined]
@@ -198,7 +198,7 @@ def test_a_server_that_dies_at_its_start_is_quoted(local: Instance) -> None:
     assert "server.log" in line
 
 
-def test_a_redis_that_dies_at_its_start_is_quoted(local: Instance) -> None:
+def test_the_log_of_a_redis_that_fails_to_start_is_quoted(local: Instance) -> None:
     local.engine.down()
     server = local.engine._existing("redis")  # type: ignore[attr-defined]
     manifest = server.host.outside(server.data) / "appendonlydir/appendonly.aof.manifest"

@@ -1,4 +1,4 @@
-"""Servers that somebody else runs, named by URLs."""
+"""Servers that are given by URL and that somebody else runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def other_database(some: Instance) -> str:
     return "other"
 
 
-def test_up_starts_nothing_and_schema_makes_the_tables(some: Instance, other_database: str) -> None:
+def test_up_starts_nothing_and_schema_creates_the_tables(some: Instance, other_database: str) -> None:
     given = urls(some, other_database)
     assert "run `spillway schema`" in some.error("up", **given)
     for _ in range(2):
@@ -49,13 +49,13 @@ def test_up_starts_nothing_and_schema_makes_the_tables(some: Instance, other_dat
     assert not (some.state_dir / "nothing-of-this-name").exists()
 
 
-def test_the_clients_reach_the_urls(some: Instance) -> None:
+def test_clients_connect_to_the_urls(some: Instance) -> None:
     given = urls(some)
     assert some.run("psql", "-Atc", "SELECT 42", **given).stdout == "42\n"
     assert some.run("redis-cli", "ping", **given).stdout == "PONG\n"
 
 
-def test_what_spillway_did_not_start_it_does_not_touch(some: Instance) -> None:
+def test_servers_that_spillway_did_not_start_are_not_touched(some: Instance) -> None:
     line = some.error("reset", "--yes", **urls(some))
     assert "SPILLWAY_DATABASE_URL and SPILLWAY_REDIS_URL are set" in line
     assert "does not remove the data of servers that it did not start" in line
@@ -73,7 +73,7 @@ def test_what_spillway_did_not_start_it_does_not_touch(some: Instance) -> None:
     assert {one.state for one in some.engine.status()} == {"healthy"}
 
 
-def test_a_wrong_database_password_is_one_line_without_it(some: Instance) -> None:
+def test_a_wrong_database_password_is_reported_in_one_line_without_it(some: Instance) -> None:
     wrong = some.settings.database.replace("analytics_pass", SECRET)
     line = some.error("up", **{**urls(some), "SPILLWAY_DATABASE_URL": wrong})
     assert "password authentication failed" in line
@@ -81,7 +81,7 @@ def test_a_wrong_database_password_is_one_line_without_it(some: Instance) -> Non
     assert SECRET not in line
 
 
-def test_a_wrong_redis_password_is_one_line_without_it(some: Instance) -> None:
+def test_a_wrong_redis_password_is_reported_in_one_line_without_it(some: Instance) -> None:
     with redis.Redis(port=some.redis_port) as client:
         client.config_set("requirepass", "right")
         try:
@@ -96,7 +96,7 @@ def test_a_wrong_redis_password_is_one_line_without_it(some: Instance) -> None:
     assert SECRET not in line
 
 
-def test_the_url_that_is_not_set_means_the_local_server(some: Instance) -> None:
+def test_a_url_that_is_not_set_means_the_local_server(some: Instance) -> None:
     apply_schema(some.settings.database)
     done = some.run("up", SPILLWAY_REDIS_URL=some.settings.redis)
     assert done.returncode == 0, done.stderr
@@ -104,7 +104,7 @@ def test_the_url_that_is_not_set_means_the_local_server(some: Instance) -> None:
     assert "SPILLWAY_REDIS_URL is set" in some.error("down", SPILLWAY_REDIS_URL=some.settings.redis)
 
 
-def test_status_says_what_does_not_answer(some: Instance) -> None:
+def test_status_reports_a_server_that_does_not_answer(some: Instance) -> None:
     port = free_port()
     done = some.run("status", **{**urls(some), "SPILLWAY_REDIS_URL": f"redis://127.0.0.1:{port}/0"})
     assert done.returncode == 1
@@ -121,19 +121,19 @@ def test_status_says_what_does_not_answer(some: Instance) -> None:
         f"{SECRET}",
     ],
 )
-def test_a_database_url_that_cannot_be_read_is_not_quoted(some: Instance, url: str) -> None:
+def test_an_invalid_database_url_is_not_quoted(some: Instance, url: str) -> None:
     line = some.error("up", SPILLWAY_DATABASE_URL=url)
     assert "SPILLWAY_DATABASE_URL: expected a URL like postgresql://" in line
     assert SECRET not in line
 
 
-def test_a_redis_url_that_cannot_be_read_is_not_quoted(some: Instance) -> None:
+def test_an_invalid_redis_url_is_not_quoted(some: Instance) -> None:
     line = some.error("up", SPILLWAY_REDIS_URL=f"redis://user:pass#{SECRET}@localhost:6379/0")
     assert "SPILLWAY_REDIS_URL" in line
     assert SECRET not in line
 
 
-def test_libpq_variables_hold_the_url() -> None:
+def test_libpq_variables_describe_the_url() -> None:
     assert libpq_variables("postgresql://me:a%40b@db.example:6543/events?sslmode=require") == {
         "PGUSER": "me",
         "PGPASSWORD": "a@b",
@@ -156,7 +156,7 @@ def test_libpq_variables_hold_the_url() -> None:
         ("unix:///run/redis.sock", ["-s", "/run/redis.sock"], {}),
     ],
 )
-def test_redis_cli_options_hold_the_url_but_its_password(
+def test_redis_cli_options_describe_the_url_without_its_password(
     url: str, options: list[str], variables: dict[str, str]
 ) -> None:
     assert read_redis_url(url).redis_cli() == (options, variables)

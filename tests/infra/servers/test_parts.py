@@ -1,4 +1,4 @@
-"""The parts that need no server."""
+"""The parts of the engines that need no server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_full_disk_has_a_next_step() -> None:
     assert disk_full_step("bind: Permission denied") == ""
 
 
-def test_the_holder_of_a_port_is_named() -> None:
+def test_the_process_that_holds_a_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert (port_holder(port) or "").endswith(f"(pid {os.getpid()})")
@@ -54,12 +54,12 @@ def test_the_holder_of_a_port_is_named() -> None:
     require_free_port("redis", port)
 
 
-def test_paths_of_a_root_folder_are_seen_from_outside(tmp_path: Path) -> None:
+def test_paths_in_a_root_folder_are_mapped_to_this_machine(tmp_path: Path) -> None:
     assert Host(tmp_path).outside(Path("/var/lib/x")) == tmp_path / "var/lib/x"
     assert Host().outside(Path("/var/lib/x")) == Path("/var/lib/x")
 
 
-def test_a_written_file_is_closed_to_others_and_replaces_a_link(tmp_path: Path) -> None:
+def test_a_written_file_is_private_and_replaces_a_link(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("untouched")
     (tmp_path / "file").symlink_to(target)
@@ -69,7 +69,7 @@ def test_a_written_file_is_closed_to_others_and_replaces_a_link(tmp_path: Path) 
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
 
 
-def test_folders_are_open_whatever_the_umask(tmp_path: Path) -> None:
+def test_folders_are_traversable_under_any_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         made = Host().make_folder(tmp_path / "a/b/c", None, 0o700)
@@ -78,7 +78,7 @@ def test_folders_are_open_whatever_the_umask(tmp_path: Path) -> None:
     assert [path.stat().st_mode & 0o777 for path in (made, made.parent, made.parent.parent)] == [0o700, 0o755, 0o755]
 
 
-def test_the_lock_is_for_one_process_and_may_be_taken_again_by_it(tmp_path: Path) -> None:
+def test_the_lock_excludes_other_processes_and_is_reentrant(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with file_lock(path, "a test"), file_lock(path, "a test"):
         child = os.fork()
@@ -93,7 +93,7 @@ def test_the_lock_is_for_one_process_and_may_be_taken_again_by_it(tmp_path: Path
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
-def test_children_of_this_process() -> None:
+def test_the_children_of_a_process_are_found() -> None:
     child = os.fork()
     if child == 0:
         os.read(0, 0)
