@@ -1,4 +1,4 @@
-"""What the server knows of each chunk: rows, bytes, whether and how it is compressed."""
+"""What the server knows about each chunk: rows, bytes, and whether and how it is compressed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ State = Literal["rows", "compressed", "partial", "frozen"]
 
 @dataclass(frozen=True)
 class ChunkState:
-    """What the server knows of a chunk. `bytes` on disk, indexes and the compressed part included.
+    """A chunk as the server sees it.
 
-    `rows`: an estimate, unless `exact`. `bytes_as_rows`: what it was when it was compressed, and `layout` how it was;
-    None where it is not. `partial`: compressed, and rows came later. `frozen`: nobody may write to it. `created`: when
-    its first row came.
+    `rows`: an estimate, unless `exact`. `bytes`: on disk, with indexes and the compressed part. `bytes_as_rows`: its
+    size before it was compressed. `layout`: how it was compressed. Both are None if it is not compressed. `created`:
+    when its first row arrived. The state `partial` means compressed, with rows added later; `frozen` means read-only.
     """
 
     chunk: Chunk
@@ -39,16 +39,16 @@ class ChunkState:
 
     @property
     def ratio(self) -> float | None:
-        """How many times smaller it is than it was as rows."""
+        """How many times smaller the chunk is than it was as rows; None if it is not compressed."""
         return self.bytes_as_rows / self.bytes if self.bytes_as_rows and self.bytes else None
 
 
 def format_chunk_count(number: int) -> str:
-    """`1 chunk`, `2 chunks` …, for people."""
+    """`1 chunk`, `2 chunks` and so on, for messages."""
     return f"{number:,} chunk{'s' * (number != 1)}"
 
 
-# The sizes, which wait for whoever holds the chunk alone, come from the server's own functions.
+# The sizes come from functions of the server, which wait for exclusive locks on a chunk.
 _STATES = f"""
     SELECT c.chunk_schema, c.chunk_name, c.range_start, c.range_end, {CHUNK_STATUS}(r.oid), c.chunk_creation_time,
            coalesce(d.total_bytes, 0)::bigint, z.before_compression_total_bytes,
@@ -66,26 +66,26 @@ _STATES = f"""
      ORDER BY c.range_start, c.chunk_name"""  # noqa: S608
 
 
-# What the server says when a chunk that its own views listed is dropped before its functions come to it.
+# Errors of the server's functions if a chunk that a view lists is dropped before they read it.
 _DROPPED_MEANWHILE = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedObject,  # «chunk not found»
     psycopg.errors.LockNotAvailable,  # «chunk deleted by other transaction», 2.18
     psycopg.errors.DeadlockDetected,
 )
-_LOOK_SECONDS = 30.0  # of dropping without a gap that is long enough for one look
+_LOOK_SECONDS = 30.0  # of drops that leave no gap for one look
 _PAUSE_SECONDS = 0.02
 
 
 def chunk_states(connection: psycopg.Connection) -> list[ChunkState]:
-    """All chunks of `events`, the oldest first, with rows as the server estimates them.
+    """All chunks of `events`, the oldest first, with estimated rows.
 
-    Looks again while others drop chunks. Raises `Transient` if they go on doing so, and `psycopg.Error`.
+    Tries again while other sessions drop chunks. Raises `Transient` if they do so for 30 s, and `psycopg.Error`.
     """
     deadline = time.monotonic() + _LOOK_SECONDS
     while True:
         try:
-            with connection.transaction():  # a savepoint, in a transaction of the caller's
+            with connection.transaction():  # a savepoint if the caller has a transaction
                 return [_chunk_state(*row) for row in connection.execute(_STATES, {"table": events_name()})]
         except _DROPPED_MEANWHILE as error:
             there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [events_name()]).fetchone()
@@ -94,7 +94,7 @@ def chunk_states(connection: psycopg.Connection) -> list[ChunkState]:
             if time.monotonic() > deadline:
                 raise Transient(
                     f"chunks of {events_name()}: expected a moment without a drop, found none in {_LOOK_SECONDS:.0f} s;"
-                    " nothing was changed: try again when the drops are done (pg_stat_activity shows them)"
+                    " nothing was changed; run the command again after the drops (pg_stat_activity shows them)"
                 ) from error
             time.sleep(_PAUSE_SECONDS)
 
@@ -122,18 +122,17 @@ def _state(status: int) -> State:
     return "compressed" if status & COMPRESSED else "rows"
 
 
-# Not longer than the session allows: the client gives up a server that is silent for longer.
+# At most the session's own timeout: the client gives up on a server that is silent for longer.
 _LIMIT = """
     SELECT set_config('statement_timeout', least(%s, nullif(setting::int, 0)) || 'ms', true)
       FROM pg_settings WHERE name = 'statement_timeout'"""
 
 
 def count_rows(connection: psycopg.Connection, chunks: Sequence[Chunk], seconds: float) -> Iterator[tuple[Chunk, int]]:
-    """Count the rows of each chunk, in the order given, as long as all of them together take no longer than `seconds`,
-    and none longer than a statement may.
+    """Count the rows of chunks in the given order, and stop after `seconds` or at a statement timeout.
 
-    A statement a chunk: each sees what is committed by then, and none holds a lock longer than it runs. A chunk that
-    was dropped meanwhile has none.
+    Each chunk has its own statement, which sees what is committed by then and holds no lock afterwards. A chunk that
+    was dropped meanwhile has no rows. Raises `psycopg.Error`.
     """
     deadline = time.monotonic() + seconds
     for chunk in chunks:

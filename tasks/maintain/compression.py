@@ -1,4 +1,4 @@
-"""Compression: make the server agree with the settings, and see that it does what it is set to."""
+"""Compression: set the server's policy, and compress again the chunks that got late rows or have another layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.maintain.jobs import Change, Job, apply_changes, enable_again, format
 
 @dataclass(frozen=True)
 class DesiredPolicy:
-    """Chunks of which all is older than `after` are compressed like `layout`."""
+    """Chunks that are wholly older than `after` are compressed with `layout`."""
 
     after: timedelta
     layout: CompressionLayout
@@ -31,7 +31,7 @@ class DesiredPolicy:
 
 @dataclass(frozen=True)
 class CurrentPolicy:
-    """What the server is set to. `layout`: None where the table is not ready for compression."""
+    """How the server is set. `layout`: None if compression is not enabled on the table."""
 
     layout: CompressionLayout | None
     jobs: tuple[Job, ...]
@@ -39,7 +39,7 @@ class CurrentPolicy:
 
 @dataclass(frozen=True)
 class ColumnstoreSql:
-    """The SQL for compression: it has new names from TimescaleDB 2.18 on, and the old ones work on."""
+    """The SQL for compression. Its names changed in TimescaleDB 2.18; the older ones still work."""
 
     set_layout: str
     add: str
@@ -70,20 +70,20 @@ _FOUND = """
                         AND r.relnamespace = to_regnamespace(quote_ident(h.hypertable_schema))"""
 
 
-# The server packs what compression has made once more: by lz4 in two thirds of the time, to the same size.
+# PostgreSQL compresses the columnstore's data once more: lz4 takes two thirds of the time and gives the same size.
 _QUICKLY = """
     SELECT set_config(name, 'lz4', true)
       FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)"""
 
 
 def columnstore_sql(connection: psycopg.Connection) -> ColumnstoreSql:
-    """The newest names that the server has."""
+    """The newest SQL names that the server has. Raises `psycopg.Error`."""
     row = connection.execute("SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'add_columnstore_policy')").fetchone()
     return COLUMNSTORE_NAMES if row is not None and row[0] else COMPRESSION_NAMES
 
 
 def read_current_policy(connection: psycopg.Connection) -> CurrentPolicy:
-    """What the server is set to. Raises `psycopg.Error`."""
+    """How the server is set. Raises `psycopg.Error`."""
     row = connection.execute(_FOUND, {"table": events_name()}).fetchone()
     enabled, segmentby, orderby = row or (False, None, None)
     layout = CompressionLayout.parse(segmentby or "", orderby) if enabled and orderby else None
@@ -91,7 +91,7 @@ def read_current_policy(connection: psycopg.Connection) -> CurrentPolicy:
 
 
 def compression_changes(found: CurrentPolicy, wanted: DesiredPolicy | None, words: ColumnstoreSql) -> list[Change]:
-    """What makes the server agree with `wanted`, in order; nothing where it does. None: no compression."""
+    """The changes that set the server to `wanted`, in order; empty if it already is. None means no compression."""
     remove = _statement(words.remove)
     if wanted is None:
         return [Change("compression policy removed: SPILLWAY_COMPRESS_AFTER is empty", remove)] * bool(found.jobs)
@@ -108,7 +108,7 @@ def compression_changes(found: CurrentPolicy, wanted: DesiredPolicy | None, word
     if not found.jobs:
         todo.append(Change(f"compression policy added: after {format_age(wanted.after)}", add))
     elif len(found.jobs) > 1 or found.jobs[0].after != wanted.after:
-        # Adding with `if_not_exists` would keep the old one.
+        # `if_not_exists` would keep the existing policy.
         before = ", ".join(format_age(job.after) if job.after else "another condition" for job in found.jobs)
         todo += [Change(f"compression policy after {before}: removed", remove)] * len(found.jobs)
         todo.append(Change(f"compression policy added: after {format_age(wanted.after)}", add))
@@ -119,7 +119,7 @@ def compression_changes(found: CurrentPolicy, wanted: DesiredPolicy | None, word
 
 @dataclass(frozen=True)
 class Recompression:
-    """A chunk that is to be compressed again, and why. `whole`: all of it, not only what came late."""
+    """A chunk to be compressed again, and why. `whole`: all of it, not only its late rows."""
 
     state: ChunkState
     why: str
@@ -127,7 +127,7 @@ class Recompression:
 
 
 def chunks_to_recompress(states: Sequence[ChunkState], wanted: DesiredPolicy, now: datetime) -> list[Recompression]:
-    """Of the compressed chunks past the age: those that rows were added to, and those of another layout."""
+    """The compressed chunks past the age that have late rows or another layout than wanted."""
     found = []
     for state in states:
         if state.chunk.range_end > now - wanted.after or state.state not in ("compressed", "partial"):
@@ -140,10 +140,10 @@ def chunks_to_recompress(states: Sequence[ChunkState], wanted: DesiredPolicy, no
 
 
 def recompress_chunk(connection: psycopg.Connection, again: Recompression, words: ColumnstoreSql) -> None:
-    """Compress one chunk again, in a transaction of its own. Raises `ChunkBusy` where others use it all the time.
+    """Compress one chunk, in a transaction of its own. Raises `ChunkBusy` if it stays in use, and `psycopg.Error`.
 
-    Those who read it wait meanwhile: with a lock that is made stronger at its end, as the server's own job has it, a
-    load that has read the chunk and wants to write would be in a deadlock with it.
+    Readers are locked out from the start. The server's own job locks them out only at the end, and such a lock upgrade
+    can end in a deadlock with a load that has read the chunk and wants to write.
     """
     chunk = again.state.chunk
     name = sql.Identifier(chunk.schema, chunk.table).as_string(connection)
@@ -154,14 +154,14 @@ def recompress_chunk(connection: psycopg.Connection, again: Recompression, words
             connection.execute(_statement(words.convert, chunk=name, whole=again.whole))
 
     retry_on_contention(connection, work)
-    if again.state.state != "rows":  # the server has emptied those
+    if again.state.state != "rows":  # from rows, the server leaves the chunk's table empty
         _give_back(connection, again.state)
 
 
 def _give_back(connection: psycopg.Connection, state: ChunkState) -> None:
-    """What was moved out of the chunk has left room in its table and indexes: more, in the end, than all that is in it.
+    """Return the space of the rows that were moved into the columnstore. It can exceed the rest of the chunk.
 
-    Where others are in the way, autovacuum and the next run do it.
+    If the chunk is in use, autovacuum and the next run do it.
     """
     table = sql.Identifier(state.chunk.schema, state.chunk.table)
 
@@ -170,19 +170,19 @@ def _give_back(connection: psycopg.Connection, state: ChunkState) -> None:
             connection.execute(sql.SQL("REINDEX TABLE {}").format(table))
 
     with suppress(ChunkBusy, psycopg.errors.UndefinedTable):
-        # By a cursor: `execute` would begin a transaction, in which there is no VACUUM.
+        # Through a cursor: `execute` would start a transaction, in which VACUUM is not allowed.
         connection.cursor().execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(table))
         retry_on_contention(connection, work)
 
 
 def why_not_compressed(state: ChunkState, jobs: Sequence[Job], wanted: DesiredPolicy, now: datetime) -> str | None:
-    """Why a chunk past the age is not compressed, or not wholly; None where it is, or is not to be yet."""
+    """Why a chunk past the age is not fully compressed; None if it is, or is not due yet."""
     if state.chunk.range_end + wanted.after > now or state.state == "compressed":
         return None
     if state.state == "frozen":
-        return "it is frozen: nobody may write to it"
+        return "it is frozen, so that nobody may write to it"
     if not jobs:
-        return "there is no policy yet"
+        return "there is no policy yet; run `spillway maintain`"
     job = jobs[0]
     if not job.enabled:
         return f"job {job.id} is disabled"
@@ -193,24 +193,24 @@ def why_not_compressed(state: ChunkState, jobs: Sequence[Job], wanted: DesiredPo
     if job.failed:
         return str(job)
     if state.state == "partial":
-        return f"rows came late; job {job.id} takes them in {_when(job)}"
+        return f"it got late rows; job {job.id} compresses them {_when(job)}"
     return f"job {job.id} has run and left it: see the log of the database server"
 
 
 def due_since(state: ChunkState, wanted: DesiredPolicy) -> datetime:
-    """Since when, or from when on, the chunk is to be compressed: late events make old chunks anew."""
+    """Since when the chunk is due for compression. Late events create old chunks again, so it may be younger."""
     return max(state.chunk.range_end + wanted.after, state.created)
 
 
 def failed_by_job(state: ChunkState, jobs: Sequence[Job], wanted: DesiredPolicy) -> bool:
-    """Whether a job that failed, or was put to sleep, has left the chunk as rows. Late rows are this flow's to do."""
+    """Whether the chunk is still rows because a job failed or is disabled. Late rows are the flow's task."""
     return state.state == "rows" and any(
         not job.enabled or (job.failed and not job.running and ran_since_due(state, job, wanted)) for job in jobs
     )
 
 
 def ran_since_due(state: ChunkState, job: Job, wanted: DesiredPolicy) -> bool:
-    """Whether the job has begun a run since the chunk was to be compressed."""
+    """Whether the job has started a run since the chunk became due."""
     return job.last_start is not None and job.last_start >= due_since(state, wanted)
 
 
@@ -224,7 +224,7 @@ def _statement(text: str, **values: object) -> sql.Composed:
 
 
 def desired_policy(clients: Clients) -> DesiredPolicy | None:
-    """What the settings want. Raises `Terminal` for columns that are none."""
+    """The policy of the settings; None if compression is off. Raises `WrongUse` for an invalid list of columns."""
     config = clients.settings
     if config.compress_after is None:
         return None
@@ -233,10 +233,10 @@ def desired_policy(clients: Clients) -> DesiredPolicy | None:
     )
 
 
-@step("agree on compression")
+@step("set compression policy")
 def set_compression_policy(clients: Clients, dry_run: bool) -> list[str]:
-    """Set the server to what the settings want; returns what was changed, or would be."""
-    with clients.translate_errors("agree on compression"), clients.postgres() as connection:
+    """Set the server's compression policy as the settings want. Returns the changes made, or in a dry run needed."""
+    with clients.translate_errors("set compression policy"), clients.postgres() as connection:
         if not is_community(connection):
             return []
         todo = compression_changes(
@@ -249,7 +249,7 @@ def set_compression_policy(clients: Clients, dry_run: bool) -> list[str]:
 
 @step("chunks to compress again")
 def find_recompressions(clients: Clients) -> list[Recompression]:
-    """`chunks_to_recompress`, as a task; none where nothing is to be compressed, or nothing can be."""
+    """`chunks_to_recompress`, as a task; empty if compression is off or the edition cannot compress."""
     wanted = desired_policy(clients)
     with clients.translate_errors("chunks to compress again"), clients.postgres() as connection:
         if wanted is None or not is_community(connection):
@@ -259,12 +259,12 @@ def find_recompressions(clients: Clients) -> list[Recompression]:
 
 @step("compress again", retries=1)
 def recompress(clients: Clients, again: Recompression) -> None:
-    """`recompress_chunk`, as a task; nothing where it is gone. Raises `Transient` where others use it all the time."""
+    """`recompress_chunk`, as a task. A dropped chunk is skipped. Raises `Transient` if the chunk stays in use."""
     doing = f"compress {again.state.chunk.table} again ({again.why})"
     with clients.translate_errors(doing), clients.postgres() as connection:
         try:
             recompress_chunk(connection, again, columnstore_sql(connection))
         except ChunkBusy:
-            raise Transient(f"{doing}: others use it all the time; the next run tries again") from None
+            raise Transient(f"{doing}: it stays in use; nothing was changed; the next run tries again") from None
         except ChunkGone:
             return

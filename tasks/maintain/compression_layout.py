@@ -1,4 +1,4 @@
-"""How a chunk is compressed: by which columns its rows are put together, and in which order."""
+"""How a chunk is compressed: the columns that segment its rows, and the order of rows within a segment."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ORDER = re.compile(r'"?(\w+)"?(?:\s+(ASC|DESC))?(?:\s+NULLS\s+(FIRST|LAST))?', 
 
 @dataclass(frozen=True)
 class CompressionLayout:
-    """`segmentby`: columns of which each compressed batch has one value; `orderby`: the order of rows in it.
+    """`segmentby`: columns that have one value in each compressed batch. `orderby`: the order of rows in a batch.
 
-    Both as the server writes them, without quotes and without what is the default: `time DESC`, `user_id`.
+    Both are written as the server does, without quotes and defaults: `time DESC`, `user_id`.
     """
 
     segmentby: tuple[str, ...] = ()
@@ -24,9 +24,9 @@ class CompressionLayout:
 
     @classmethod
     def parse(cls, segmentby: str, orderby: str) -> CompressionLayout:
-        """From lists with commas. The time, where it is nowhere, comes last: so does the server see it.
+        """Parse two comma-separated lists. If neither has the time, it comes last, as the server adds it.
 
-        Raises `WrongUse` for what is no such list.
+        Raises `WrongUse` for an invalid list.
         """
         segments = tuple(_column(part) for part in _parts(segmentby))
         orders = tuple(_order(part) for part in _parts(orderby))
@@ -44,13 +44,13 @@ def _parts(text: str) -> list[str]:
 
 def _column(text: str) -> str:
     if (found := _COLUMN.fullmatch(text)) is None:
-        raise WrongUse(f"SPILLWAY_COMPRESS_SEGMENTBY: expected columns such as event_type, found {text!r}; mend it")
+        raise WrongUse(f"SPILLWAY_COMPRESS_SEGMENTBY: expected columns such as event_type, found {text!r}; fix it")
     return found[1]
 
 
 def _order(text: str) -> str:
     if (found := _ORDER.fullmatch(text)) is None:
-        raise WrongUse(f"SPILLWAY_COMPRESS_ORDERBY: expected columns such as time DESC, found {text!r}; mend it")
+        raise WrongUse(f"SPILLWAY_COMPRESS_ORDERBY: expected columns such as time DESC, found {text!r}; fix it")
     column, direction, nulls = found[1], (found[2] or "ASC").upper(), (found[3] or "").upper()
     default_nulls = "FIRST" if direction == "DESC" else "LAST"
     return (

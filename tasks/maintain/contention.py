@@ -1,7 +1,8 @@
-"""Work on one chunk while nobody else is in it: writers go first, and nobody is brought into a deadlock.
+"""Work on one chunk while nobody else uses it. Writers go first, and no session ends in a deadlock.
 
-One attempt is one transaction. It blocks writers (`block_writers`), may look at the rows, and then keeps everybody out
-(`exclusive_lock`) for the work itself. While it has a lock it waits for nothing, and where a writer comes it lets go.
+Each attempt is one transaction. It blocks writers (`block_writers`), may read the rows, and then locks the chunk
+exclusively (`exclusive_lock`) for the work itself. While it holds a lock it waits for no other, and it gives up as soon
+as a writer waits.
 """
 
 from __future__ import annotations
@@ -19,36 +20,34 @@ from tasks.table.chunks import Chunk
 R = TypeVar("R")
 
 _ATTEMPTS = 6
-_PAUSE_SECONDS = 0.25  # after the first attempt, then twice as long each
-_WRITERS_SECONDS = 2.0  # in which those who write to the chunk finish; others who want to write wait as long
-_ALONE_SECONDS = 5.0  # in which those who read the chunk finish
+_PAUSE_SECONDS = 0.25  # after the first attempt; doubles after each further one
+_WRITERS_SECONDS = 2.0  # for current writers to finish; new ones wait as long
+_ALONE_SECONDS = 5.0  # for readers to finish
 _LOOK_SECONDS = 0.02
 
 _WRITERS_WAIT = """
     SELECT count(*) FROM pg_locks
      WHERE NOT granted AND locktype = 'relation' AND relation = to_regclass(format('%%I.%%I', %s::text, %s::text))
        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND mode <> 'AccessShareLock'"""
-# A writer that meets a drop inside TimescaleDB can be in a deadlock with it (2.19, by the row of the chunk's range in
-# its catalog). The server looks for one when a lock was waited for as long as `deadlock_timeout`, and ends either of
-# the two; the work gives up well before that.
+# Inside TimescaleDB a drop and a writer can deadlock (2.19: over the catalog row of the chunk's range). The server
+# detects it after `deadlock_timeout` and ends one of the two sessions; the work here gives up well before that.
 _SHORTEN = """
     SELECT set_config('lock_timeout', greatest(1, setting::int / 5) || 'ms', true)
       FROM pg_settings WHERE name = 'deadlock_timeout'"""
 
 
 class ChunkBusy(Exception):
-    """Somebody else reads or writes the chunk, or waits to."""
+    """Another session reads or writes the chunk, or waits to write."""
 
 
 class ChunkGone(Exception):
-    """The chunk is not there any more."""
+    """The chunk no longer exists."""
 
 
 def retry_on_contention(connection: psycopg.Connection, work: Callable[[], R]) -> R:
-    """Do `work` in a transaction of its own, again a few times while the chunk is in use. Raises `ChunkBusy`
-    in the end.
+    """Run `work` in a transaction of its own, and try again a few times while the chunk is in use.
 
-    Raises what else `work` raises.
+    Raises `ChunkBusy` after the last attempt, and whatever else `work` raises.
     """
     for attempt in range(_ATTEMPTS):
         if attempt:
@@ -62,17 +61,17 @@ def retry_on_contention(connection: psycopg.Connection, work: Callable[[], R]) -
 
 
 def block_writers(connection: psycopg.Connection, chunk: Chunk) -> None:
-    """In the caller's transaction, which has no lock yet that anybody could want: from here on nobody writes to
-    `chunk`, nor drops it; readers go on.
+    """Keep other sessions from writing to `chunk` or dropping it until the transaction ends; readers continue.
 
-    This lock alone is waited for, a little. Raises `LockNotAvailable`, and `ChunkGone`.
+    The caller's transaction must hold no lock that others need: this is the only lock that is waited for, up to 2 s.
+    Raises `LockNotAvailable` and `ChunkGone`.
     """
     connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{round(_WRITERS_SECONDS * 1000)}ms"])
     lock(connection, chunk, "SHARE ROW EXCLUSIVE MODE")
 
 
 def yield_to_writers(connection: psycopg.Connection, chunk: Chunk) -> None:
-    """Raise `ChunkBusy`, so that the locks are let go, where somebody waits to write to the chunk."""
+    """Raise `ChunkBusy`, which releases all locks, if a session waits to write to the chunk."""
     row = connection.execute(_WRITERS_WAIT, [chunk.schema, chunk.table]).fetchone()
     assert row is not None  # an aggregate has one row
     if row[0]:
@@ -81,11 +80,11 @@ def yield_to_writers(connection: psycopg.Connection, chunk: Chunk) -> None:
 
 @contextmanager
 def exclusive_lock(connection: psycopg.Connection, chunk: Chunk) -> Iterator[None]:
-    """In the caller's transaction: nobody reads or writes `chunk` from here on, and whoever wants to waits for its end.
+    """Keep other sessions from reading or writing `chunk` until the caller's transaction ends; they wait.
 
-    Readers are never waited for, only looked at again and again, since who waits with a lock in hand can be in a
-    deadlock; and inside no lock is waited for as long as the server's search for deadlocks takes to begin. Raises
-    `ChunkBusy` where readers stay or a writer comes, and `ChunkGone`.
+    Readers are polled and never waited for, since a session that waits while it holds a lock can end in a deadlock.
+    Within the block, every wait for a lock is shorter than `deadlock_timeout`. Raises `ChunkBusy` if readers stay for
+    5 s or a writer waits, and `ChunkGone`.
     """
     deadline = time.monotonic() + _ALONE_SECONDS
     while not _lock_at_once(connection, chunk):
@@ -108,7 +107,7 @@ def _lock_at_once(connection: psycopg.Connection, chunk: Chunk) -> bool:
 
 
 def lock(connection: psycopg.Connection, chunk: Chunk, mode: str) -> None:
-    """Lock the table of a chunk in the caller's transaction. Raises `ChunkGone`, and `psycopg.Error`."""
+    """Lock the table of a chunk in the caller's transaction. Raises `ChunkGone` and `psycopg.Error`."""
     statement = sql.SQL("LOCK TABLE ONLY {} IN {}").format(sql.Identifier(chunk.schema, chunk.table), sql.SQL(mode))
     try:
         connection.execute(statement)

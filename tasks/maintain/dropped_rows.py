@@ -1,4 +1,4 @@
-"""Which rows that are not there went with a chunk that retention dropped, as far as that can be known."""
+"""Decide which absent rows went with a chunk that retention dropped, as far as that can be known."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tasks.maintain.drops import policy_reached
 from tasks.maintain.jobs import read_jobs
 from tasks.table.chunks import chunks
 
-# Of a row that was loaded nobody knows when: before every drop. And of the database's own job, which comes at any time:
-# after every load.
+# A row whose load time is unknown counts as loaded before every drop. The database's own job may run at any time, so it
+# counts as running after every load.
 UNKNOWN = -(2**63)
 _ANY_TIME = 2**63 - 1
 
 _DROPS = "SELECT range_start, range_end, dropped_at, rows IS NOT NULL FROM spillway.drops"
-# Ranges that were merged know only when the last of them was loaded.
+# A merged range has only the load time of its last part.
 _LOADED = fill_in("""
     SELECT lower(ids)::text, upper(ids)::text, CASE WHEN ranges = 1 THEN loaded_at END FROM spillway.ledger
      WHERE stream = {stream_id} AND ids && numrange(%(start)s, %(stop)s)
@@ -37,9 +37,9 @@ _REDRIVEN = fill_in("""
 
 @dataclass(frozen=True)
 class Drop:
-    """Chunks with times from `start` to before `end` were dropped by `at`; all in microseconds since 1970.
+    """Chunks with times from `start` to before `end` were dropped by `at`, in microseconds since 1970.
 
-    Not `counted`: the database's own job did it, to whole chunks that ended by `end`, and to which is not known.
+    If not `counted`, the database's own job dropped whole chunks that ended by `end`; which ones is not known.
     """
 
     start: int
@@ -50,22 +50,22 @@ class Drop:
 
 @dataclass(frozen=True)
 class Retention:
-    """All drops, and the chunks that are there: start, end, and when each was made, in microseconds since 1970."""
+    """All drops, and the existing chunks: start, end and creation time, in microseconds since 1970."""
 
     drops: tuple[Drop, ...]
     chunks: tuple[tuple[int, int, int], ...]
 
     def took(self, times: NDArray[np.int64], loaded: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Of rows that are not there, by their times and when their loads began: which ones retention took, shape (n,).
+        """Which absent rows retention dropped, by their times and the start of their loads; all of shape (n,).
 
-        A row can have gone with a drop only where it was loaded before; and none has that was loaded after the chunk
-        was made which is there now: late events make it anew.
+        A drop can only take rows that were loaded before it. It did not take rows that were loaded after the existing
+        chunk was created: late events create a dropped chunk again.
         """
         ordered = sorted(self.chunks)
         bounds = np.array([*ordered, (_ANY_TIME, _ANY_TIME, _ANY_TIME)], np.int64)
-        place = np.searchsorted(bounds[:-1, 0], times, side="right") - 1
-        _, end, made = bounds[place].T  # of those before the first chunk: of the last row, which has no times
-        inside = (place >= 0) & (times < end)
+        position = np.searchsorted(bounds[:-1, 0], times, side="right") - 1
+        _, end, made = bounds[position].T  # times before the first chunk have position -1: the last row, which is empty
+        inside = (position >= 0) & (times < end)
         gone = np.zeros(len(times), bool)
         for drop in self.drops:
             took = (times >= drop.start) & (times < drop.end) & (loaded <= drop.at)
@@ -75,7 +75,7 @@ class Retention:
 
 
 def retention(connection: psycopg.Connection) -> Retention:
-    """What is on record, and what the database's own job may do at any moment. Raises `psycopg.Error`."""
+    """The recorded drops, and what the database's own job may drop at any moment. Raises `psycopg.Error`."""
     drops = [
         Drop(to_micros(start) if start else UNKNOWN, to_micros(end), to_micros(at), counted)
         for start, end, at, counted in connection.execute(_DROPS).fetchall()
@@ -92,10 +92,10 @@ def retention(connection: psycopg.Connection) -> Retention:
 def dropped_rows(
     connection: psycopg.Connection, stream: str, ids: IdRange, entries: Sequence[tuple[int, str]], times: Sequence[int]
 ) -> list[bool]:
-    """Which drained entries of `stream` that are not in the table retention took.
+    """For each of some drained entries that the table lacks, whether retention dropped its row.
 
-    `entries`: their ids, within `ids`, as number and as text; `times`: of their events, in microseconds since 1970.
-    Asked after the table: what is dropped in between is on record by then. Raises `psycopg.Error`.
+    `entries`: their ids as number and as text, within `ids`. `times`: of their events, in microseconds since 1970. Call
+    this after reading the table, so that drops in between are on record. Raises `psycopg.Error`.
     """
     found = retention(connection) if entries else Retention((), ())
     if not found.drops:
@@ -107,8 +107,8 @@ def dropped_rows(
     redriven = {text: to_micros(moment) for text, moment in resolved}
 
     def loaded(entry: int, text: str) -> int:
-        place = bisect_right(starts, entry) - 1
-        at = ranges[place][2] if place >= 0 and entry < stops[place] else None
+        position = bisect_right(starts, entry) - 1
+        at = ranges[position][2] if position >= 0 and entry < stops[position] else None
         return max(to_micros(at) if at else UNKNOWN, redriven.get(text, UNKNOWN))
 
     began = np.array([loaded(*entry) for entry in entries], np.int64)

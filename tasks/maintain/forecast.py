@@ -16,7 +16,7 @@ _BETWEEN_RUNS = timedelta(days=1)  # of the deployment maintain/daily
 
 @dataclass(frozen=True)
 class Policies:
-    """All that decides about a chunk: the settings, and the database's own jobs as they are set."""
+    """Everything that decides what happens to a chunk: the settings, and the database's own jobs."""
 
     compress: DesiredPolicy | None
     compression_jobs: tuple[Job, ...]
@@ -28,7 +28,7 @@ class Policies:
 
 @dataclass(frozen=True)
 class NextDrop:
-    """What the next run will drop, at `at`: all events from `start` to before `end`. `rows` as far as known."""
+    """What the next run, at `at`, will drop: chunks from `start` to before `end`. `rows` may be an estimate."""
 
     at: datetime
     chunks: int
@@ -39,13 +39,13 @@ class NextDrop:
 
 
 def what_next(state: ChunkState, policies: Policies, now: datetime) -> str:
-    """In words: what becomes of this chunk, and when or why not yet."""
+    """In words: what happens next to this chunk, and when, or why not yet."""
     end = state.chunk.range_end
     if policies.keep is not None and end <= now - policies.keep:
         return f"drop: {_dropper(policies)}"
     wanted = policies.compress
     if wanted is not None and (why := why_not_compressed(state, policies.compression_jobs, wanted, now)):
-        # What exactly a job said stands above the table: here it would make every row as wide.
+        # Without the job's error message, which is above the table: it would make every row as wide.
         return f"{'compress again' if state.state == 'partial' else 'compress'}: {why.split(': ')[0]}"
     coming = []
     if wanted is not None and state.state == "rows":
@@ -68,7 +68,7 @@ def _dropper(policies: Policies) -> str:
 
 
 def next_drop(states: Sequence[ChunkState], policies: Policies, now: datetime, dry_run: bool) -> NextDrop | None:
-    """What the next run, of the flow or of the database's job, will drop; None where nothing is ever to be dropped."""
+    """What the next run of the flow or of the database's job will drop; None if nothing is ever dropped."""
     if policies.keep is None:
         return None
     at = now if dry_run else now + _BETWEEN_RUNS

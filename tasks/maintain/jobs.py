@@ -1,4 +1,4 @@
-"""The database's own jobs for `events`: policies that compress, and policies that drop."""
+"""The database's own jobs for `events`: compression policies and retention policies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _PROCEDURES = {"compression": "policy_compression", "retention": "policy_retenti
 
 @dataclass(frozen=True)
 class Job:
-    """A policy: `after` which age it acts (None where that is not how it is set), and how its last run ended.
+    """A policy and its last run.
 
-    `enabled`: nobody has put it to sleep. `failed`: None where it has never ended. `error`: the server's words.
-    `running`: at this moment; what is said of the last run is then of the one before, but for `last_start`.
+    `after`: the age at which it acts; None if it is not set by age. `failed`: None if it has never finished. `error`:
+    the server's message. `running`: now; then everything except `last_start` is about the run before.
     """
 
     id: int
@@ -47,7 +47,7 @@ class Job:
         return f"job {self.id} last ran {self.last_start:%Y-%m-%d %H:%M}" + (" and succeeded" * (self.failed is False))
 
 
-# An infinite time stands for never.
+# The server writes an infinite time for never.
 _JOBS = """
     SELECT j.job_id, coalesce(j.config->>'compress_after', j.config->>'drop_after')::interval, j.scheduled,
            nullif(s.last_run_started_at, '-infinity'), extract(epoch FROM s.last_run_duration)::float8,
@@ -64,7 +64,7 @@ _JOBS = """
 
 
 def read_jobs(connection: psycopg.Connection, kind: Kind) -> list[Job]:
-    """The policies of one kind, none or one where nobody has tinkered. Raises `psycopg.Error`."""
+    """The policies of one kind; more than one only if somebody added one by hand. Raises `psycopg.Error`."""
     rows = connection.execute(_JOBS, {"table": events_name(), "procedure": _PROCEDURES[kind]})
     return [
         Job(job, kind, after, enabled, start, seconds, success, failed, error if failed else None, next_start, running)
@@ -73,31 +73,31 @@ def read_jobs(connection: psycopg.Connection, kind: Kind) -> list[Job]:
 
 
 def is_community(connection: psycopg.Connection) -> bool:
-    """Whether the server has compression and policies: the Apache edition has neither."""
+    """Whether the server has compression and policies. The Apache edition has neither."""
     row = connection.execute("SELECT current_setting('timescaledb.license')").fetchone()
     return row is not None and row[0] == "timescale"
 
 
 @dataclass(frozen=True)
 class Change:
-    """Something that makes the server agree with the settings. `what`: done, in words."""
+    """One change that brings the server in line with the settings. `what`: describes it, as done."""
 
     what: str
     statement: sql.Composed
 
 
 def enable_again(job: Job) -> Change:
-    """Wake a job that somebody has put to sleep."""
+    """The change that enables a disabled job again."""
     statement = sql.SQL("SELECT alter_job({}, scheduled => true)").format(job.id)
     return Change(f"{job.kind} policy: job {job.id} was disabled, enabled again", statement)
 
 
-# DDL on `events` waits for the loads under way, and new ones wait behind it: not for long. The step is tried again.
+# DDL on `events` waits for running loads, and new loads wait for it. So it gives up early, and the step is retried.
 _LOCK_TIMEOUT = "3s"
 
 
 def apply_changes(connection: psycopg.Connection, changes: list[Change]) -> None:
-    """Make all changes or none. Raises `psycopg.Error`, a passing one where loads left no gap."""
+    """Make all changes or none. Raises `psycopg.Error`: a transient one if loads left no gap."""
     if not changes:
         return
     with connection.transaction():
@@ -107,7 +107,7 @@ def apply_changes(connection: psycopg.Connection, changes: list[Change]) -> None
 
 
 def format_age(span: timedelta) -> str:
-    """`7 days`, `36 hours`, `90 minutes` …, for people."""
+    """`7 days`, `36 hours`, `90 minutes` and so on, for messages."""
     seconds = round(span.total_seconds())
     for name, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds % size == 0 and seconds >= size:

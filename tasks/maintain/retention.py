@@ -1,4 +1,4 @@
-"""Retention: drop chunks of which all is older than the time to keep, in one of three ways."""
+"""Retention: drop chunks that are wholly older than the time to keep, in one of three ways."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REMOVE = "SELECT remove_retention_policy({name}, if_exists => true)"
 
 @dataclass(frozen=True)
 class DroppedChunk:
-    """What was dropped, or in a dry run would be: a chunk and its rows (an estimate in a dry run)."""
+    """A chunk that was dropped, or in a dry run would be, and its rows (in a dry run, estimated)."""
 
     chunk: Chunk
     rows: int
@@ -37,7 +37,7 @@ class DroppedChunk:
 
 
 def retention_changes(found: Sequence[Job], keep: timedelta | None, way: Way) -> list[Change]:
-    """What makes the database's own job agree with the settings: there is one only where it is to drop."""
+    """The changes that bring the database's own job in line with the settings. It exists only if `way` is policy."""
     remove = _statement(_REMOVE)
     if keep is None or way != "policy":
         why = "SPILLWAY_KEEP is empty, nothing is to be dropped" if keep is None else f"SPILLWAY_RETENTION is {way}"
@@ -51,15 +51,15 @@ def retention_changes(found: Sequence[Job], keep: timedelta | None, way: Way) ->
 
 
 def expired_chunks(states: Sequence[ChunkState], keep: timedelta | None, now: datetime) -> list[ChunkState]:
-    """The chunks of which all is older than `keep`, the oldest first."""
+    """The chunks that are wholly older than `keep`, in the given order; none if `keep` is None."""
     return [] if keep is None else [state for state in states if state.chunk.range_end <= now - keep]
 
 
 def drop_chunk(connection: psycopg.Connection, state: ChunkState) -> int | None:
-    """Count and drop one chunk, in a transaction of its own that also puts it on record; None where it is gone.
+    """Count and drop one chunk and record it, in a transaction of its own. Returns its rows; None if it is gone.
 
-    Loads go first: they wait no longer than a day's rows are counted, and none is brought into a deadlock. Raises
-    `ChunkBusy` where others use the chunk all the time, and `psycopg.Error`.
+    Loads go first: they wait at most while the rows of one day are counted, and cannot end in a deadlock with this.
+    Raises `ChunkBusy` if the chunk stays in use, and `psycopg.Error`.
     """
     chunk = state.chunk
 
@@ -76,7 +76,7 @@ def drop_chunk(connection: psycopg.Connection, state: ChunkState) -> int | None:
 
 
 def _count(connection: psycopg.Connection, state: ChunkState) -> int:
-    """The rows of a chunk that is locked: a day at a time, unless the columnstore knows its number without reading."""
+    """Count the rows of a locked chunk, a day at a time unless the columnstore knows the number without reading."""
     if state.state != "rows":
         return count(connection, state.chunk)
     rows = 0
@@ -95,23 +95,23 @@ def _statement(text: str, **values: object) -> sql.Composed:
     return sql.SQL(text).format(name=sql.Literal(events_name()), **literals)
 
 
-@step("agree on retention")
+@step("set retention policy")
 def set_retention_policy(clients: Clients, dry_run: bool) -> list[str]:
-    """Set or remove the database's own job as the settings want; returns what was changed, or would be.
+    """Set or remove the database's own job as the settings want. Returns the changes made, or in a dry run needed.
 
-    Raises `Terminal` where the settings want a job and the edition has none, or an archive and there is no place.
+    Raises `Terminal` if the settings want a job that the edition lacks, or an archive without a location.
     """
     config = clients.settings
     if config.keep is not None and config.retention == "archive" and not config.archive_url:
         raise Terminal(
-            "SPILLWAY_RETENTION is archive, which needs a place, found none; name a folder or a URL in"
-            " SPILLWAY_ARCHIVE_URL"
+            "SPILLWAY_RETENTION is archive, which needs a location, found none; nothing was dropped; set"
+            " SPILLWAY_ARCHIVE_URL to a folder or a URL"
         )
-    with clients.translate_errors("agree on retention"), clients.postgres() as connection:
+    with clients.translate_errors("set retention policy"), clients.postgres() as connection:
         if config.keep is not None and config.retention == "policy" and not is_community(connection):
             raise Terminal(
-                "SPILLWAY_RETENTION is policy, which needs the Community edition of TimescaleDB, found Apache;"
-                " set it to flow"
+                "SPILLWAY_RETENTION is policy, which needs the Community edition of TimescaleDB, found Apache; nothing"
+                " was dropped; set SPILLWAY_RETENTION=flow"
             )
         found = read_jobs(connection, "retention")
         todo = retention_changes(found, config.keep, config.retention)
@@ -124,7 +124,7 @@ def set_retention_policy(clients: Clients, dry_run: bool) -> list[str]:
 
 @step("chunks to drop")
 def find_expired(clients: Clients) -> list[ChunkState]:
-    """The chunks that are this flow's to drop, the oldest first; none where the database's own job does it."""
+    """The chunks that this flow has to drop, the oldest first; none if the database's own job does it."""
     config = clients.settings
     if config.keep is None or config.retention == "policy":
         return []
@@ -134,10 +134,10 @@ def find_expired(clients: Clients) -> list[ChunkState]:
 
 @step("drop", retries=1)
 def drop(clients: Clients, state: ChunkState) -> int | None:
-    """`drop_chunk`, as a task. Raises `Transient` where others use the chunk all the time."""
+    """`drop_chunk`, as a task. Raises `Transient` if the chunk stays in use."""
     name = state.chunk.table
     with clients.translate_errors(f"drop {name}"), clients.postgres() as connection:
         try:
             return drop_chunk(connection, state)
         except ChunkBusy:
-            raise Transient(f"drop {name}: others use it all the time; the next run tries again") from None
+            raise Transient(f"drop {name}: it stays in use; nothing was dropped; the next run tries again") from None

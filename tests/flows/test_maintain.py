@@ -254,7 +254,7 @@ def test_a_step_that_fails_keeps_no_other_from_being_done_and_fails_the_run(
     fill_weeks(database, weeks=1, rows=10)
     found = maintain(fail=False)
     (violation,) = found["violations"]
-    assert violation.startswith("agree on compression: PostgreSQL at ")
+    assert violation.startswith("set compression policy: PostgreSQL at ")
     assert (found["row_audit"]["checked"], len(found["dropped"]), len(table_rows(database))) == (True, 2, 0)
 
 

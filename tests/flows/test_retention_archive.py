@@ -59,7 +59,7 @@ def test_without_a_place_for_archives_it_is_told_before_the_first_chunk_is_due_a
     for dry_run in (True, False):
         found = maintain(dry_run, fail=False)
         (violation,) = found["violations"]
-        assert violation.startswith("SPILLWAY_RETENTION is archive, which needs a place")
+        assert violation.startswith("SPILLWAY_RETENTION is archive, which needs a location, found none")
     configure(keep="30d")
     found = maintain(fail=False)
     assert [text for text in found["violations"] if "SPILLWAY_ARCHIVE_URL" in text] == found["violations"][:2]
