@@ -46,7 +46,7 @@ def prepared(config: Settings) -> tuple[list[bytes], int]:
         send(client, "crossref-late", entries)
         batches = Workload(config, "crossref-late", len(entries)).batches()
         client.delete("crossref-late")
-    return [bytes(payload(batch.rows)) for batch in batches], len(entries)
+    return [bytes(payload(batch.encoded.rows)) for batch in batches], len(entries)
 
 
 def bare_copy(config: Settings, buffers: list[bytes]) -> float:

@@ -189,7 +189,7 @@ def _prepared(config: Settings, path: Path) -> list[tuple[int, bytes]]:
         gaps = [IdRange(0, scanned.end)]
         reader = FileReader(scanned.ledger_name, scanned.section, gaps, limits, scanned.mapping, _EVER)
         batches: Iterable[Batch] = iter(reader.read, None)
-        return [(len(batch.rows), bytes(payload(batch.rows))) for batch in batches]
+        return [(len(batch.encoded.rows), bytes(payload(batch.encoded.rows))) for batch in batches]
 
 
 def main(

@@ -81,7 +81,7 @@ class Workload:
 
 def limit(workload: Workload, connections: int) -> Callable[[], None]:
     """Prepared binary COPY buffers, a transaction each, by so many connections with the server's own settings."""
-    buffers = [payload(batch.rows) for batch in workload.batches()]
+    buffers = [payload(batch.encoded.rows) for batch in workload.batches()]
 
     def one(mine: list[memoryview]) -> None:
         with psycopg.connect(workload.settings.database, autocommit=True) as connection:
@@ -121,7 +121,7 @@ def unguarded_drain(workload: Workload, connections: int) -> Callable[[], None]:
         with Clients(config) as clients:
             tail = read_tail(clients.redis, workload.stream)
             reader = Reader(clients.redis, workload.stream, everything, tail, limits, workload.mapping, _WINDOW)
-            _pump(clients, reader, connections, lambda c, batch: _copy(c, COPY_EVENTS, payload(batch.rows)))
+            _pump(clients, reader, connections, lambda c, batch: _copy(c, COPY_EVENTS, payload(batch.encoded.rows)))
 
     return run
 
@@ -191,7 +191,7 @@ def client_alone(workload: Workload) -> Callable[[], None]:
             connection.execute("CREATE TRIGGER none BEFORE INSERT ON sink FOR EACH ROW EXECUTE FUNCTION pg_temp.none()")
             reader = workload.reader(clients.redis, connection)
             while (batch := reader.read()) is not None:
-                _copy(connection, "COPY sink FROM STDIN (FORMAT BINARY)", payload(batch.rows))
+                _copy(connection, "COPY sink FROM STDIN (FORMAT BINARY)", payload(batch.encoded.rows))
 
     return run
 

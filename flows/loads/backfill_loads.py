@@ -138,11 +138,11 @@ class BackfillLoads:
             and (batch := self._read(reader, progress.source)) is not None
         ):
             self._pace(batch.read)
-            merges = reaches_compressed(self._layout, batch.min_time, batch.max_time)
+            merges = reaches_compressed(self._layout, batch.encoded.min_time, batch.encoded.max_time)
             while len(self._loading) >= self._room.loads():
                 self._finish_oldest()
             self._room.give_way(self._took)
-            opens = self._openings.of(batch.moments)
+            opens = self._openings.of(batch.encoded.hourly_times)
             route = InsertRoute.MERGE if merges else self._route
             future = load.submit(self._clients, batch, self._run, route, opens)
             self._loading.append(_Load(future, batch, progress, merges, time.monotonic()))
@@ -160,6 +160,7 @@ class BackfillLoads:
 
     def _finish_oldest(self) -> None:
         future, batch, progress, merges, began = self._loading.popleft()
+        min_time = batch.encoded.min_time  # before the load is collected, which releases the batch
         loaded = collect_load(future, batch, progress, _NAME)
         self._took = time.monotonic() - began
         # Its blocks are of many sizes: what lies free between others comes to 100 MB in 5,000,000 rows.
@@ -169,7 +170,7 @@ class BackfillLoads:
                 self._route = loaded.next_route
             self._artifact.advance(loaded.read)
             self._quarantined += loaded.quarantined
-        if progress is self._reading and not progress.error and batch.min_time is not None and self._room.loads() > 1:
+        if progress is self._reading and not progress.error and min_time is not None and self._room.loads() > 1:
             # Slices of a file are in the order of days: what is left of it begins with this one. Those of a stream are
             # nearly: what comes late is compressed at the end.
-            self._compressor.passed(min(batch.min_time // 1000, self._ahead))
+            self._compressor.passed(min(min_time // 1000, self._ahead))

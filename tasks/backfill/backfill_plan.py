@@ -119,14 +119,14 @@ def _moment(day: int) -> datetime:
 
 def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
     """Rows/s into a temporary table with the indexes of `events`, by one connection; None where none can be copied."""
-    if not len(batch.rows):
+    if not len(batch.encoded.rows):
         return None
     try:
         with connection.transaction(force_rollback=True):
             connection.execute(on_events(_MAKE))
             began = time.monotonic()
-            copy_events(connection, batch, batch.rows[: batch.unique], _TABLE)
-            return batch.unique / max(1e-6, time.monotonic() - began)
+            copy_events(connection, batch, batch.encoded.rows[: batch.encoded.unique], _TABLE)
+            return batch.encoded.unique / max(1e-6, time.monotonic() - began)
     except psycopg.Error as error:
         if error_scope(error) is ErrorScope.SERVER:
             raise

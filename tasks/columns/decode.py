@@ -39,7 +39,7 @@ class TimeWindow:
 
     earliest: int
     latest: int
-    closed: RefusedTimes | None = None
+    refused: RefusedTimes | None = None
 
     @classmethod
     def around_now(cls, max_age_days: float, max_ahead_days: float) -> TimeWindow:
@@ -171,9 +171,9 @@ def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, pla
         texts["time"],
         "outside the times that SPILLWAY_MAX_AGE_DAYS and _AHEAD_DAYS admit",
     )
-    if window.closed is not None:
-        for entry in map(int, np.flatnonzero(time_good & window.closed.contains(times))):
-            faults.setdefault(entry, ("time", window.closed.reason))
+    if window.refused is not None:
+        for entry in map(int, np.flatnonzero(time_good & window.refused.contains(times))):
+            faults.setdefault(entry, ("time", window.refused.reason))
     events = Events(
         times,
         event_id,

@@ -75,12 +75,15 @@ def compare(connection: psycopg.Connection, batch: Batch, repair: bool) -> Compa
     """
     with connection.transaction():
         stage = StagingTable(connection, batch)
-        stage.fill(0, len(batch.rows))
+        stage.fill(0, len(batch.encoded.rows))
         suspects = _suspect_rows(connection, batch, stage)
         suspects |= {
-            fault.entry: Suspect("unreadable", _reason(fault)) for fault in (*batch.faults, *stage.rejected.values())
+            fault.entry: Suspect("unreadable", _reason(fault))
+            for fault in (*batch.encoded.faults, *stage.rejected.values())
         }
-        suspects = with_repeats(suspects, ((int(batch.row_entry[row]), entry) for row, entry in batch.repeats))
+        suspects = with_repeats(
+            suspects, ((int(batch.encoded.row_entry[row]), entry) for row, entry in batch.encoded.repeats)
+        )
         suspects = unexplained(suspects, _on_record(connection, batch, suspects))
         dropped = _dropped(connection, batch, suspects)
         suspects = {entry: one for entry, one in suspects.items() if entry not in dropped}
@@ -98,7 +101,7 @@ def _suspect_rows(connection: psycopg.Connection, batch: Batch, stage: StagingTa
     times: dict[int, int] = dict(connection.execute(_STAGED).fetchall())
     made = dry_run(connection, stage.columns, list(times)) if has_row_triggers(connection) else None
     if made is None:
-        values = {"first": batch.min_time, "last": batch.max_time}
+        values = {"first": batch.encoded.min_time, "last": batch.encoded.max_time}
         own = stage.columns.own_differs("s", "e")
         statement = on_events(_DIFFERENT, stage=STAGING_TABLE, own=own, same_key=SAME_KEY)
         rows = connection.execute(statement, values).fetchall()

@@ -97,13 +97,13 @@ def insert(connection: psycopg.Connection, batch: Batch, route: InsertRoute) -> 
     if route is InsertRoute.STRAIGHT:
         straight = _insert_straight(connection, batch)
     if not straight:
-        merging.merge(0, batch.unique)
+        merging.merge(0, batch.encoded.unique)
         if merging.existing:
             next_route = InsertRoute.MERGE
-    merging.merge(batch.unique, len(batch.rows))
+    merging.merge(batch.encoded.unique, len(batch.encoded.rows))
     rejected, conflicts = merging.stage.rejected, merging.conflicts
     # An exact repeat of a row meets the fate of that row.
-    repeated = [(rejected.get(row) or conflicts.get(row), entry) for row, entry in batch.repeats]
+    repeated = [(rejected.get(row) or conflicts.get(row), entry) for row, entry in batch.encoded.repeats]
     of_repeats = (replace(fault, entry=entry) for fault, entry in repeated if fault is not None)
     return InsertResult(
         inserted=straight + merging.inserted,
@@ -115,19 +115,19 @@ def insert(connection: psycopg.Connection, batch: Batch, route: InsertRoute) -> 
 
 def _insert_straight(connection: psycopg.Connection, batch: Batch) -> int:
     """COPY the rows with distinct keys into `events`, all or none. Returns how many; 0 if one is known or rejected."""
-    if not batch.unique:
+    if not batch.encoded.unique:
         return 0
     try:
         with connection.transaction():
-            inserted = copy_events(connection, batch, batch.rows[: batch.unique])
-            if inserted != batch.unique:  # a trigger skipped some
+            inserted = copy_events(connection, batch, batch.encoded.rows[: batch.encoded.unique])
+            if inserted != batch.encoded.unique:  # a trigger skipped some
                 raise psycopg.Rollback
             connection.execute(_CHECK_CONSTRAINTS_NOW)
     except psycopg.Error as error:
         if error_scope(error) is ErrorScope.SERVER:
             raise
         return 0
-    return inserted if inserted == batch.unique else 0
+    return inserted if inserted == batch.encoded.unique else 0
 
 
 class _Merging:
@@ -156,7 +156,7 @@ class _Merging:
         if triggers:  # RETURNING shows the row that the trigger made, so it cannot be matched with the staged one
             done = insert_each(self._connection, self.stage)
         else:
-            done = self._insert_staged(repeated=start >= self._batch.unique)
+            done = self._insert_staged(repeated=start >= self._batch.encoded.unique)
         self.existing += len(done.not_inserted)
         self.inserted += done.inserted
         if done.not_inserted and triggers:
@@ -199,7 +199,7 @@ class _Merging:
         Returns how many have such a row, by number the first column in which that row differs, and the numbers of
         those that do not differ (only if `list_same`). `others`: how many rows are staged besides these.
         """
-        times = {"first": self._batch.min_time, "last": self._batch.max_time, "list_same": list_same}
+        times = {"first": self._batch.encoded.min_time, "last": self._batch.encoded.max_time, "list_same": list_same}
         if len(numbers) * _LOOKUP_RATIO < len(self.stage):
             rows, which = on_events(_EACH, same_key=SAME_KEY), sql.Composed([_NUMBERED])
         else:  # many: the server chooses how to join

@@ -87,14 +87,16 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
             if connection.execute(_INSERT_LEDGER, key).rowcount != 1:
                 raise _RangeTaken
             outcome = insert(connection, batch, route)
-            faults = (*batch.faults, *outcome.faults)
+            faults = (*batch.encoded.faults, *outcome.faults)
             quarantine_entries(connection, batch, faults)
             loaded = LoadResult(
                 batch.read, outcome.inserted, outcome.duplicates, len(faults), batch.bytes,
                 count_causes(faults), outcome.next_route,
             )  # fmt: skip
             counts = {name: getattr(loaded, name) for name in _COUNTS}
-            connection.execute(_FILL_LEDGER, key | counts | {"min_time": batch.min_time, "max_time": batch.max_time})
+            connection.execute(
+                _FILL_LEDGER, key | counts | {"min_time": batch.encoded.min_time, "max_time": batch.encoded.max_time}
+            )
             return loaded
     except _RangeTaken:
         if connection.execute(_KNOWN, key).fetchone() is None:
@@ -105,7 +107,7 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
         if row is None:
             raise AlreadyDrained(f"{batch.stream} {batch.ids}: drained by another run") from None
         inserted, duplicates, quarantined = row
-        causes = count_causes(batch.faults) + Counter({UNKNOWN_CAUSE: quarantined - len(batch.faults)})
+        causes = count_causes(batch.encoded.faults) + Counter({UNKNOWN_CAUSE: quarantined - len(batch.encoded.faults)})
         return LoadResult(batch.read, inserted, duplicates, quarantined, batch.bytes, causes, route)
 
 
@@ -177,7 +179,7 @@ def load(
         with suppress(psycopg.Error):  # it only saves others a wait; the load itself reports any error
             open_chunks(connection, new_chunk_times)
         if new_chunks is not None:
-            new_chunks.admit(connection, batch)
+            batch = new_chunks.admit(connection, batch)
         try:
             return load_in_parts(connection, batch, run, route)
         except AlreadyDrained:

@@ -52,16 +52,16 @@ class NewChunkLimit:
         self._refused: set[int] = set()
         self._counted = 0
 
-    def admit(self, connection: psycopg.Connection, batch: Batch) -> None:
-        """Exclude from `batch` the events that need one chunk too many. Repeatable: the decision for a chunk stays.
+    def admit(self, connection: psycopg.Connection, batch: Batch) -> Batch:
+        """The batch, or a copy of it that refuses the events whose chunks would exceed the limit.
 
-        Raises `psycopg.Error` with nothing changed.
+        The same batch always gets the same answer. Raises `psycopg.Error` with nothing changed.
         """
-        if not len(batch.moments):
-            return
+        if not len(batch.encoded.hourly_times):
+            return batch
         with self._lock:
             if not self._outside(self._times(batch)).any():
-                return
+                return batch
             now = self._read_chunks(connection)
             times = self._times(batch)
             wanted = {int(n) for n in np.unique(times[self._outside(times)] // self._interval)}
@@ -73,8 +73,7 @@ class NewChunkLimit:
                 self._admitted.add(number)
                 self._counted += not recent
             refused = bool(wanted & self._refused)
-        if refused:
-            batch.leave_out(RefusedTimes(self._closed, self._reason))
+        return batch.refusing(RefusedTimes(self._closed, self._reason)) if refused else batch
 
     def warnings(self) -> list[str]:
         """What to tell the user at the end of the run."""
@@ -106,7 +105,7 @@ class NewChunkLimit:
 
     def _times(self, batch: Batch) -> NDArray[np.int64]:
         """Times that reveal every chunk that the batch needs. Few, unless a chunk may begin within an hour."""
-        return batch.times if self._interval % _HOUR_US else batch.moments
+        return batch.encoded.times if self._interval % _HOUR_US else batch.encoded.hourly_times
 
     def _no_chunk(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
         if not len(self._lows):

@@ -112,9 +112,9 @@ def replay(
         ids = IdRange(parse_id(page[0][0]), parse_id(page[-1][0]) + 1)
         batch = Batch(waiting.stream, ids, page_to_columns(page), mapping, window)
         if new_chunks is not None:
-            new_chunks.admit(connection, batch)
+            batch = new_chunks.admit(connection, batch)
         outcome = insert(connection, batch, InsertRoute.MERGE)
-        faults = {batch.raw(fault.entry)[0]: fault for fault in (*batch.faults, *outcome.faults)}
+        faults = {batch.raw(fault.entry)[0]: fault for fault in (*batch.encoded.faults, *outcome.faults)}
         replayed = {entry.decode(): fields for entry, fields in page}
         with connection.cursor() as cursor:
             good = [(entry, came, replayed[entry]) for entry, came in taken if entry not in faults]

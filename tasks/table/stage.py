@@ -131,7 +131,11 @@ class StagingTable:
             try:
                 with self._connection.transaction():
                     _copy(
-                        self._connection, self.columns, STAGING_TABLE, self.columns.staged, self._batch.rows[start:end]
+                        self._connection,
+                        self.columns,
+                        STAGING_TABLE,
+                        self.columns.staged,
+                        self._batch.encoded.rows[start:end],
                     )
             except psycopg.Error as error:
                 if error_scope(error) is not ErrorScope.ROW:
@@ -159,7 +163,7 @@ class StagingTable:
 
     def entry(self, number: int) -> int:
         """The position in the batch of the entry whose row has this number."""
-        return int(self._batch.row_entry[self.row(number)])
+        return int(self._batch.encoded.row_entry[self.row(number)])
 
     def reject(self, number: int, fault: Fault) -> None:
         """Record the fault of the row with this number."""
@@ -174,7 +178,7 @@ class StagingTable:
             return end
         column = names[line[2]] if line and line[2] else error.diag.column_name or ""
         self.rejected[row] = rejected_row(
-            int(self._batch.row_entry[row]),
+            int(self._batch.encoded.row_entry[row]),
             column,
             error.diag.message_primary or "",
             error.diag.message_detail or "",

@@ -121,40 +121,38 @@ def test_a_batch_whose_chunks_are_known_asks_nothing_and_any_other_asks_once(
     asked: Any = _Asked(database)
     new_chunks = NewChunkLimit(500)
     for batch, statements in ((_batch(weekly(40)), 1), (_batch(weekly(40, first=0)), 1), (_batch(weekly(41)), 2)):
-        before = batch.faults
-        new_chunks.admit(asked, batch)
+        before = batch.encoded.faults
+        admitted = new_chunks.admit(asked, batch)
         assert asked.statements == statements
-        assert batch.faults == before
+        assert admitted.encoded.faults == before
 
 
 def test_the_halves_of_a_split_batch_and_its_repeats_leave_out_the_same_entries(database: psycopg.Connection) -> None:
     events = weekly(40)
     batch = _batch([*events, *events])  # each repeated to the byte
-    NewChunkLimit(10).admit(database, batch)
-    left_out = {fault.entry for fault in batch.faults}
+    batch = NewChunkLimit(10).admit(database, batch)
+    left_out = {fault.entry for fault in batch.encoded.faults}
     assert left_out == {*range(30), *range(40, 70)}
     first, second = batch.split()
-    assert {fault.entry for fault in first.faults} == set(range(30))
-    assert {fault.entry for fault in second.faults} == set(range(30))
+    assert {fault.entry for fault in first.encoded.faults} == set(range(30))
+    assert {fault.entry for fault in second.encoded.faults} == set(range(30))
 
 
 def test_chunks_shorter_than_an_hour_are_counted_one_by_one(database: psycopg.Connection) -> None:
     database.execute("SELECT set_chunk_time_interval('events', interval '10 minutes')")
     try:
         batch = _batch([event(n, time=(NOW - timedelta(days=9, minutes=10 * n)).isoformat()) for n in range(60)])
-        NewChunkLimit(12).admit(database, batch)
-        assert sorted(fault.entry for fault in batch.faults) == list(range(12, 60))
+        batch = NewChunkLimit(12).admit(database, batch)
+        assert sorted(fault.entry for fault in batch.encoded.faults) == list(range(12, 60))
     finally:
         database.execute("SELECT set_chunk_time_interval('events', interval '7 days')")
 
 
 def test_a_chunk_that_somebody_has_made_meanwhile_is_free(database: psycopg.Connection) -> None:
     new_chunks = NewChunkLimit(0)
-    refused = _batch(weekly(3))
-    new_chunks.admit(database, refused)
-    assert len(refused.faults) == 3
+    refused = new_chunks.admit(database, _batch(weekly(3)))
+    assert len(refused.encoded.faults) == 3
     for old in weekly(3):
         database.execute("INSERT INTO events VALUES (%s, gen_random_uuid(), 'x', 'u')", [old[b"time"].decode()])
-    batch = _batch(weekly(3))
-    new_chunks.admit(database, batch)
-    assert not batch.faults
+    batch = new_chunks.admit(database, _batch(weekly(3)))
+    assert not batch.encoded.faults

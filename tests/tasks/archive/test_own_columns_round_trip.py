@@ -79,7 +79,7 @@ def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifes
         while (batch := reader.read()) is not None:
             with connection.transaction():
                 outcome = insert(connection, batch, route)
-            assert (outcome.inserted, outcome.faults) == (len(batch.rows), ())
+            assert (outcome.inserted, outcome.faults) == (len(batch.encoded.rows), ())
         spool.close()
 
 

@@ -121,8 +121,13 @@ def test_the_halves_of_a_batch_are_its_rows_and_its_range(numbers: list[int]) ->
     assert (first.ids.start, first.ids.stop, second.ids.stop) == (batch.ids.start, second.ids.start, batch.ids.stop)
     assert addresses(first) + addresses(second) == addresses(batch)
     assert abs(first.read - second.read) <= 1
-    assert (len(first.faults) + len(second.faults), first.read + second.read) == (len(batch.faults), len(numbers))
-    assert sorted(first.rows.to_pylist() + second.rows.to_pylist()) == sorted(batch.rows.to_pylist())
+    assert (len(first.encoded.faults) + len(second.encoded.faults), first.read + second.read) == (
+        len(batch.encoded.faults),
+        len(numbers),
+    )
+    assert sorted(first.encoded.rows.to_pylist() + second.encoded.rows.to_pylist()) == sorted(
+        batch.encoded.rows.to_pylist()
+    )
 
 
 def test_a_range_without_rows_is_a_batch_without_rows() -> None:
@@ -130,7 +135,7 @@ def test_a_range_without_rows_is_a_batch_without_rows() -> None:
         section = spooled_section(spool, days_of([1, 3]))
         empty = IdRange(row_address(days_of([2])[0], 0), row_address(days_of([2])[0], 9))
         (batch,) = batches(reader(section, [empty]))
-    assert (batch.ids, batch.read, len(batch.rows)) == (empty, 0, 0)
+    assert (batch.ids, batch.read, len(batch.encoded.rows)) == (empty, 0, 0)
 
 
 def test_two_ranges_may_begin_in_one_piece() -> None:
@@ -162,7 +167,7 @@ def test_fields_that_are_columns_stay_the_columns_that_they_are() -> None:
     entry_id, fields = batch.raw(0)
     assert entry_id == f"{FIRST_DAY}-1"
     assert fields == [part for pair in zip(keys[:4], values[:4], strict=True) for part in pair]
-    assert (len(batch.rows), list(batch.faults)) == (1, [])
+    assert (len(batch.encoded.rows), list(batch.encoded.faults)) == (1, [])
 
 
 def test_cut_leaves_what_lies_within() -> None:
