@@ -39,23 +39,29 @@ def as_text(array: pa.Array) -> pa.Array:
         return pa.nulls(len(array), pa.binary())
     if pa.types.is_nested(kind):
         return _json(array)
-    if pa.types.is_timestamp(kind):
-        return format_times(array).cast(pa.binary())
     if pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES:
         return _uuids(array)
-    if pa.types.is_floating(kind):
-        return _floats(array.cast(pa.float32()) if pa.types.is_float16(kind) else array).cast(pa.binary())
-    if pa.types.is_decimal(kind):
-        return _decimals(array).cast(pa.binary())
-    if pa.types.is_time(kind):
-        return trim_zeros(array.cast(pa.string())).cast(pa.binary())
-    if pa.types.is_duration(kind):
-        return _durations(array).cast(pa.binary())
-    if pa.types.is_date(kind):
-        return _dates(array).cast(pa.binary())
     if pa.types.is_fixed_size_binary(kind) or _is_text(kind):
         return array.cast(pa.binary())
-    return array.cast(pa.string()).cast(pa.binary())
+    return _scalar_texts(array).cast(pa.binary())
+
+
+def _scalar_texts(array: pa.Array) -> pa.Array:
+    """Numbers, times and dates as strings."""
+    kind = array.type
+    if pa.types.is_timestamp(kind):
+        return format_times(array)
+    if pa.types.is_floating(kind):
+        return _floats(array.cast(pa.float32()) if pa.types.is_float16(kind) else array)
+    if pa.types.is_decimal(kind):
+        return _decimals(array)
+    if pa.types.is_time(kind):
+        return trim_zeros(array.cast(pa.string()))
+    if pa.types.is_duration(kind):
+        return _durations(array)
+    if pa.types.is_date(kind):
+        return _dates(array)
+    return array.cast(pa.string())
 
 
 def _is_text(kind: pa.DataType) -> bool:
