@@ -12,7 +12,6 @@ from typing import Any
 import psycopg
 import pytest
 from prefect import flow
-from tests.support.chunked import MONDAY, fill, statuses
 
 from infra.connections.clients import Clients
 from infra.settings import settings
@@ -21,6 +20,7 @@ from tasks.backfill.source import BackfillSource
 from tasks.backfill.throttle import LoadThrottle
 from tasks.maintain.chunk_states import chunk_states
 from tests.support.archives import compressible
+from tests.support.chunk_states import MONDAY, chunk_statuses, fill_weeks
 from tests.support.oracle import table_rows
 
 pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community", "prefect_server")]
@@ -33,8 +33,8 @@ DAY_MS = 86_400_000
 def chunks(database: psycopg.Connection) -> Iterator[int]:
     """The number of chunks of a table that can be compressed, all of them rows and past the age."""
     with compressible(database):
-        fill(database, weeks=WEEKS, rows=200)
-        number = len(statuses(database))
+        fill_weeks(database, weeks=WEEKS, rows=200)
+        number = len(chunk_statuses(database))
         assert number > WEEKS
         yield number
 
@@ -67,15 +67,15 @@ def test_complete_chunks_are_compressed_during_the_loads_and_the_rest_at_the_end
         with Clients(settings()) as clients, closing(Compressor(clients, [source()])) as compressor:
             for _ in range(3):
                 compressor.passed(day)
-            assert statuses(database) == [0] * chunks  # it looks for complete chunks after every fourth load
+            assert chunk_statuses(database) == [0] * chunks  # it looks for complete chunks after every fourth load
             compressor.passed(day)
-            wait_for(lambda: sum(statuses(database)) == complete)
-            assert statuses(database) == [1] * complete + [0] * (chunks - complete)
+            wait_for(lambda: sum(chunk_statuses(database)) == complete)
+            assert chunk_statuses(database) == [1] * complete + [0] * (chunks - complete)
             compressor.finish(LoadThrottle(clients, 2))
             return compressor.done, chunks
 
     assert loading() == (chunks, chunks)
-    assert statuses(database) == [1] * chunks
+    assert chunk_statuses(database) == [1] * chunks
     assert table_rows(database) == rows
 
 
@@ -93,7 +93,7 @@ def test_a_stopped_flow_waits_for_the_chunk_in_progress_and_starts_no_other(
         with Clients(settings()) as clients, closing(Compressor(clients, [source()])) as compressor:
             for _ in range(4):
                 compressor.passed(days_of_source()[-1] + 14 * DAY_MS)
-            wait_for(lambda: statuses(database)[:2] == [1, 1])
+            wait_for(lambda: chunk_statuses(database)[:2] == [1, 1])
             let_go.start()
             raise KeyboardInterrupt
 
@@ -101,9 +101,9 @@ def test_a_stopped_flow_waits_for_the_chunk_in_progress_and_starts_no_other(
         stopped()
     let_go.join()
     expected = [1, 1, 1] + [0] * (chunks - 3)
-    assert statuses(database) == expected
+    assert chunk_statuses(database) == expected
     time.sleep(0.5)
-    assert statuses(database) == expected
+    assert chunk_statuses(database) == expected
 
 
 def wait_for(condition: Any) -> None:
