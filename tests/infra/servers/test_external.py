@@ -49,6 +49,18 @@ def test_up_starts_nothing_and_schema_creates_the_tables(some: Instance, other_d
     assert not (some.state_dir / "nothing-of-this-name").exists()
 
 
+def test_up_and_schema_refuse_a_database_that_is_newer_than_the_program(some: Instance, other_database: str) -> None:
+    given = urls(some, other_database)
+    assert some.run("schema", **given).returncode == 0
+    with psycopg.connect(given["SPILLWAY_DATABASE_URL"]) as connection:
+        connection.execute("INSERT INTO spillway.schema_version (version, name) VALUES (999, 'later')")
+    for command in ("up", "schema"):
+        line = some.error(command, **given)
+        assert "newer than this release of Spillway: expected version" in line
+        assert "found version 999" in line or "found 999" in line
+        assert "upgrade Spillway" in line
+
+
 def test_clients_connect_to_the_urls(some: Instance) -> None:
     given = urls(some)
     assert some.run("psql", "-Atc", "SELECT 42", **given).stdout == "42\n"
