@@ -14,7 +14,7 @@ PAGES = ["README.md", *sorted(str(page.relative_to(PROJECT_ROOT)) for page in DO
 ALL_PAGES = [*PAGES, *(name for name in ("CHANGELOG.md", "CONTRIBUTING.md") if (PROJECT_ROOT / name).exists())]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\s*\Z", re.DOTALL)
+_NOT_RUN = re.compile(r"<!-- not run: ([^<>]+) -->\s*\Z")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 _INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
