@@ -49,7 +49,9 @@ _FRAGMENT = 6  # letters; shorter pieces say nothing
 def _program() -> str:
     """All source text, with string literals that are continued on the next line joined."""
     folders = [PROJECT_ROOT / name for name in ("flows", "tasks", "infra")]
-    text = "\n".join(file.read_text() for folder in folders for file in folder.rglob("*.py"))
+    text = "\n".join(
+        file.read_text() for folder in folders for kind in ("*.py", "*.sql") for file in folder.rglob(kind)
+    )
     return re.sub(r'"\s*\n\s*f?"', "", text)
 
 
