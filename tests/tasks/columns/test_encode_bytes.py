@@ -1,0 +1,113 @@
+"""Encoded rows against bytes that this file builds itself, without a server, from the documented COPY formats."""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tasks.columns.decode import Events
+from tasks.columns.encode import COLUMNS, HEADER, TRAILER, encode, find_repeats, payload
+
+Row = tuple[int, uuid.UUID, str, str, str | None]
+
+EPOCH_2000_US = 946_684_800_000_000
+ROWS: list[Row] = [
+    (EPOCH_2000_US, uuid.UUID(int=1), "click", "u1", '{"a": 1}'),
+    (0, uuid.UUID(int=2**128 - 1), "", "", None),
+    (1_704_164_645_123_456, uuid.UUID("0123abcd-4567-89ab-cdef-0123456789ab"), "né", "é" * 200, "{}"),
+    (-1, uuid.UUID(int=7 << 64), "t", "u", ""),
+]
+
+
+def events_of(rows: list[Row], extra_columns: tuple[pa.Array, ...] = ()) -> Events:
+    return Events(
+        np.array([row[0] for row in rows], np.int64),
+        np.frombuffer(b"".join(row[1].bytes for row in rows), np.uint8).reshape(-1, 16),
+        pa.array([row[2].encode() for row in rows], pa.binary()),
+        pa.array([row[3].encode() for row in rows], pa.binary()),
+        pa.array([None if row[4] is None else row[4].encode() for row in rows], pa.binary()),
+        np.arange(len(rows), dtype=np.int64),
+        np.arange(len(rows), dtype=np.int64),
+        extra_columns=extra_columns,
+    )
+
+
+def field(value: bytes | None) -> bytes:
+    return struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value
+
+
+def binary_row(row: Row) -> bytes:
+    time, event_id, event_type, user_id, properties = row
+    return struct.pack("!h", 5) + b"".join(
+        [
+            field(struct.pack("!q", time - EPOCH_2000_US)),
+            field(event_id.bytes),
+            field(event_type.encode()),
+            field(user_id.encode()),
+            field(None if properties is None else b"\x01" + properties.encode()),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "rows", [ROWS, ROWS[:1], ROWS[1:2], ROWS[2:], []], ids=["all", "first", "null", "last", "none"]
+)
+def test_each_event_becomes_one_row_of_the_binary_format(rows: list[Row]) -> None:
+    assert encode(events_of(rows)).to_pylist() == [binary_row(row) for row in rows]
+
+
+def test_the_header_and_the_trailer_are_those_of_the_binary_format() -> None:
+    assert b"PGCOPY\n\xff\r\n\x00" + bytes(8) == HEADER
+    assert TRAILER == b"\xff\xff"
+    assert COLUMNS == ("time", "event_id", "event_type", "user_id", "properties")
+
+
+def test_the_payload_of_a_slice_is_the_bytes_of_its_rows() -> None:
+    encoded = encode(events_of(ROWS))
+    expected = [binary_row(row) for row in ROWS]
+    for start in range(len(ROWS)):
+        for stop in range(start, len(ROWS) + 1):
+            assert bytes(payload(encoded[start:stop])) == b"".join(expected[start:stop])
+
+
+def test_extra_columns_select_the_text_format_with_its_escapes_and_nulls() -> None:
+    extra = pa.array([b"a\tb", None, b"", b"\\N\n\r"], pa.binary())
+    lines = encode(events_of(ROWS, (extra,))).to_pylist()
+    texts = [r"a\tb", r"\N", "", r"\\N\n\r"]
+    for line, row, text in zip(lines, ROWS, texts, strict=True):
+        assert line.endswith(b"\n")
+        time, event_id, *rest = line[:-1].decode().split("\t")
+        assert datetime.fromisoformat(time) == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=row[0])
+        assert uuid.UUID(event_id) == row[1]
+        assert rest == [row[2], row[3], r"\N" if row[4] is None else row[4], text]
+
+
+def test_every_column_of_the_text_format_is_escaped() -> None:
+    row = (0, uuid.UUID(int=1), "a\\b", "c\nd", '"\t"')
+    (line,) = encode(events_of([row], (pa.array([b"x"], pa.binary()),))).to_pylist()
+    assert line == b"1970-01-01T00:00:00Z\t" + b"0" * 31 + b'1\ta\\\\b\tc\\nd\t"\\t"\tx\n'
+
+
+def test_ids_that_share_one_half_or_only_the_time_are_different_keys() -> None:
+    high, low = 5 << 64, 5
+    ids = [high | low, low, high, (6 << 64) | low, high | 6]
+    assert find_repeats(events_of([(0, uuid.UUID(int=i), "t", "u", None) for i in ids])) is None
+    same_id = [(time, uuid.UUID(int=low), "t", "u", None) for time in (0, 1, -1)]
+    assert find_repeats(events_of(same_id)) is None
+
+
+def test_repeats_are_in_stream_order_and_name_the_first_row_of_their_key() -> None:
+    keys = [(0, 1), (0, 2), (1, 1), (0, 1), (0, 2), (0, 1)]
+    events = events_of([(time, uuid.UUID(int=i), "t", "u", None) for time, i in keys])
+    found = find_repeats(events)
+    assert found is not None
+    assert [rows.tolist() for rows in found] == [[3, 4, 5], [0, 1, 0]]
+    reverse = find_repeats(replace(events, stream_order=events.stream_order[::-1]))
+    assert reverse is not None
+    assert [rows.tolist() for rows in reverse] == [[3, 1, 0], [5, 4, 5]]
