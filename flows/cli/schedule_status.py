@@ -1,7 +1,7 @@
-"""Is the schedule alive? For each deployment: its last run and the result, the next run, and whether one is overdue.
+"""Whether the schedule works: the last run of each deployment, its result, the next run, and overdue runs.
 
-Judged by the runs that Prefect's server has, not by the schedule that was registered: a server whose scheduler does not
-work accepts every deployment, lists it as ready, and never plans a run.
+The runs on Prefect's server decide, not the registered schedule: a server whose scheduler does not work accepts every
+deployment, lists it as ready, and never plans a run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True)
 class DeploymentStatus:
-    """One deployment. `scheduled`: it has an active schedule. `problem`: why the schedule is not alive, None if it is.
+    """One deployment. `scheduled`: it has an active schedule. `problem`: why that does not work; None if it does.
 
     `last`: the last run that started or ended. `next_due`: of the next planned run.
     """
@@ -58,13 +58,11 @@ class DeploymentStatus:
 def judge(
     name: str, pool: str | None, scheduled: bool, planned: Sequence[Run], begun: Sequence[Run], now: datetime
 ) -> str | None:
-    """Why the schedule of a deployment is not alive, or None.
+    """Why the schedule of a deployment does not work; None if it does.
 
     `planned`: its runs that have not started, `begun`: its other ones, the latest first. `pool`: its work pool.
     """
-    worker = (
-        f"see that a worker runs (prefect worker start --pool {pool})" if pool else "see that `spillway serve` runs"
-    )
+    worker = f"start a worker (prefect worker start --pool {pool})" if pool else "start spillway serve"
     overdue = sorted(run.due for run in planned if now - run.due > GRACE)
     if overdue:
         return f"{name} is overdue: a run was due {_ago(now - overdue[0])} ago and has not started; {worker}"
@@ -132,5 +130,5 @@ def _runs(
 
 
 def _plain(moment: datetime) -> datetime:
-    """Prefect's times are of a class of its own, which JSON does not know."""
+    """Prefect's times as a datetime: they have a class of their own, which JSON encoders reject."""
     return datetime.fromtimestamp(moment.timestamp(), UTC)

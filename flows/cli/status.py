@@ -55,7 +55,7 @@ def status(as_json: Json = False) -> None:
 
 
 def _schedule() -> tuple[list[dict[str, Any]] | None, list[str]]:
-    """The deployments, None if no Prefect server is set or it does not answer; and what is wrong with them."""
+    """The deployments, and their problems. No list of deployments if no Prefect server is set, or if none answers."""
     from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
 

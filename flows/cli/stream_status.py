@@ -1,4 +1,4 @@
-"""How far each stream is: what waits in Redis, when it was last drained, what waits in quarantine."""
+"""The state of each stream: its lag, when it was last drained, and how many of its entries are in quarantine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StreamStatus:
     lost: int
 
 
-# A file and the ledger of a stream before a rewind have no tail that could lag.
+# Files have no tail to lag behind, and neither has the old ledger of a stream that was rewound.
 _STREAMS = """
     SELECT s.name, (s.baseline + s.lost + coalesce(l.read, 0))::bigint AS passed,
            greatest(s.settled_at, l.loaded_at) AS last_drained, coalesce(q.waiting, 0) AS waiting, s.lost
@@ -45,7 +45,7 @@ _WAITING = "SELECT count(*) FROM spillway.quarantine WHERE outcome IS NULL"
 def stream_statuses(
     client: redis.Redis, connection: psycopg.Connection, expected: Iterable[str] = ()
 ) -> list[StreamStatus]:
-    """Every stream that the ledger knows, and those of `expected` that it does not know yet, sorted by name.
+    """Every stream in the ledger, and those of `expected` that are not in it yet, sorted by name.
 
     Raises `psycopg.Error` and `redis.RedisError`.
     """
@@ -62,7 +62,7 @@ def stream_statuses(
 
 
 def quarantine_waiting(connection: psycopg.Connection) -> int:
-    """How many entries wait in quarantine, those of files included."""
+    """The number of entries that wait in quarantine, including those of files."""
     row = connection.execute(_WAITING).fetchone()
     assert row is not None  # an aggregate has one row
     waiting: int = row[0]
@@ -70,7 +70,7 @@ def quarantine_waiting(connection: psycopg.Connection) -> int:
 
 
 def _tails(client: redis.Redis, streams: list[str]) -> dict[str, Any]:
-    """What XINFO STREAM says of each, in one round trip; None if Redis has no stream of that name."""
+    """The reply to XINFO STREAM for each, in one round trip; None if Redis has no stream of that name."""
     pipeline = client.pipeline(transaction=False)
     for name in streams:
         pipeline.xinfo_stream(name)

@@ -1,4 +1,4 @@
-"""The way of a backfill's slices into the table."""
+"""The loads of a backfill: slices of files or of a stream, in the order of their times."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tasks.table.load import LoadResult, load
 
 _NAME = "backfill"
 _NO_DAY = 1 << 62
-_SLICE_SECONDS = 2  # of the rate: a slice is no larger than what may go in so long
+_SLICE_SECONDS = 2  # with a rate, a slice holds at most the rows of this time
 
 
 @dataclass
@@ -45,12 +45,12 @@ class SourceProgress:
     error: str | None = None
 
     def result(self) -> SourceResult:
-        """What was loaded up to now."""
+        """What has been loaded so far."""
         return SourceResult(self.source, tuple(self.loaded), self.error)
 
 
 class _Load(NamedTuple):
-    """A load under way. `merges`: it has rows for compressed chunks. `began`: monotonic seconds."""
+    """A load that is running. `merges`: it has rows for compressed chunks. `began`: in monotonic seconds."""
 
     future: PrefectFuture[LoadResult | None]
     batch: Batch
@@ -60,10 +60,11 @@ class _Load(NamedTuple):
 
 
 class BackfillLoads:
-    """Slices of one source after the other, in the order of time; the next is read while others are loaded.
+    """Loads one source after the other, in slices, in the order of time.
 
-    A source that fails does not keep the others from being loaded. Two may meet in a file: what the other one has
-    loaded is left out, and what neither has is looked for once more. What is bad is judged of all sources together.
+    The next slice is read while others are loaded. A source that fails does not stop the others. If another run loads
+    the same source, its rows are left out, and what neither run has loaded is planned again. The share of bad rows is
+    judged for all sources together.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class BackfillLoads:
         layout: ChunkMap,
         run: str,
         rate: float | None,
-        room: LoadThrottle,
+        throttle: LoadThrottle,
         compressor: Compressor,
     ) -> None:
         self._clients = clients
@@ -82,11 +83,11 @@ class BackfillLoads:
         config = clients.settings
         most = config.batch_rows if rate is None else round(rate * _SLICE_SECONDS)
         self._limits = BatchLimits(max(1, min(config.batch_rows, most)), config.batch_bytes)
-        self._openings = NewChunks(layout)
+        self._new_chunks = NewChunks(layout)
         self._route = InsertRoute.STRAIGHT  # of the next slice without rows for compressed chunks
         self._compressor = compressor
         self._ahead = _NO_DAY  # the first day of the sources that come after
-        self._room = room
+        self._throttle = throttle
         self._reading: SourceProgress | None = None
         self._loading: deque[_Load] = deque()
         self._took = 0.0  # the last load, in seconds
@@ -96,7 +97,7 @@ class BackfillLoads:
 
     @property
     def too_many_bad(self) -> bool:
-        """Whether so many rows went to quarantine that it is too many whatever becomes of the rest."""
+        """Whether so many rows are in quarantine that the share is exceeded even if all others are good."""
         return exceeds_bad_share(self._quarantined, self._total, self._clients.settings.max_bad_share)
 
     def run(self, sources: list[SourceProgress]) -> None:
@@ -125,12 +126,12 @@ class BackfillLoads:
         self.finish()
 
     def finish(self) -> None:
-        """Wait for what is under way, after a cancellation too: its connections are closed then."""
+        """Wait for the running loads. Also after a cancellation: a load that is still running needs its connection."""
         while self._loading:
             self._finish_oldest()
 
     def _submit(self, progress: SourceProgress, gaps: Sequence[IdRange]) -> None:
-        """Read the gaps of a source and hand them to the loads."""
+        """Read the gaps of a source and submit their loads."""
         self._reading = progress
         reader = progress.source.open_reader(gaps, self._limits)
         while (
@@ -139,20 +140,20 @@ class BackfillLoads:
         ):
             self._pace(batch.read)
             merges = reaches_compressed(self._layout, batch.encoded.min_time, batch.encoded.max_time)
-            while len(self._loading) >= self._room.loads():
+            while len(self._loading) >= self._throttle.loads():
                 self._finish_oldest()
-            self._room.give_way(self._took)
-            opens = self._openings.of(batch.encoded.hourly_times)
+            self._throttle.give_way(self._took)
+            opened = self._new_chunks.of(batch.encoded.hourly_times)
             route = InsertRoute.MERGE if merges else self._route
-            future = load.submit(self._clients, batch, self._run, route, opens)
+            future = load.submit(self._clients, batch, self._run, route, opened)
             self._loading.append(_Load(future, batch, progress, merges, time.monotonic()))
 
     def _read(self, reader: BatchReader, source: BackfillSource) -> Batch | None:
-        """Of a stream as a step, since Redis may be away for a moment; of a file, which is here, at once."""
+        """Read a stream as a step, which is retried if Redis is away; read a file, which is local, directly."""
         return read(self._clients, reader) if source.file is None else reader.read()
 
     def _pace(self, rows: int) -> None:
-        """Wait until so many more rows are within the rate."""
+        """Wait until the rate admits this many more rows."""
         if self._rate is None:
             return
         time.sleep(max(0.0, self._next - time.monotonic()))
@@ -163,14 +164,14 @@ class BackfillLoads:
         min_time = batch.encoded.min_time  # before the load is collected, which releases the batch
         loaded = collect_load(future, batch, progress, _NAME)
         self._took = time.monotonic() - began
-        # Its blocks are of many sizes: what lies free between others comes to 100 MB in 5,000,000 rows.
+        # Arrow's blocks have many sizes: free ones between others add up to 100 MB in 5,000,000 rows.
         pa.default_memory_pool().release_unused()
         if loaded is not None:
             if not merges:
                 self._route = loaded.next_route
             self._artifact.advance(loaded.read)
             self._quarantined += loaded.quarantined
-        if progress is self._reading and not progress.error and min_time is not None and self._room.loads() > 1:
-            # Slices of a file are in the order of days: what is left of it begins with this one. Those of a stream are
-            # nearly: what comes late is compressed at the end.
+        if progress is self._reading and not progress.error and min_time is not None and self._throttle.loads() > 1:
+            # Slices of a file are in the order of days, so the rest of it starts at this day or later. Slices of a
+            # stream nearly are: late entries are compressed at the end.
             self._compressor.passed(min(min_time // 1000, self._ahead))
