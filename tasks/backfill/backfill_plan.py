@@ -1,4 +1,4 @@
-"""The plan of a backfill: what of how much it loads, into which chunks, and how long that may take."""
+"""The plan of a backfill: how many rows it loads, into which chunks, and about how long that takes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tasks.streams.reader import BatchLimits
 from tasks.table.stage import copy_events
 
 _SAMPLE = BatchLimits(rows=5_000, bytes=4 << 20)
-# With the same indexes, and gone at the end: nothing is written into `events`.
+# A copy with the same indexes that is dropped at the end: nothing is written to `events`.
 _TABLE = sql.Identifier("pg_temp", "spillway_sample")
 _MAKE: LiteralString = "CREATE TEMP TABLE spillway_sample (LIKE {events} INCLUDING ALL) ON COMMIT DROP"
 
@@ -54,7 +54,7 @@ class BackfillPlan:
 
 
 def horizon_day(keep: timedelta | None, now: datetime) -> int | None:
-    """The first day (ms since 1970) that is not wholly past the retention horizon; None where all is kept for ever."""
+    """The first day (ms since 1970) that is not wholly past the retention horizon; None if nothing ever expires."""
     return None if keep is None else to_millis(now - keep) // DAY_MS * DAY_MS
 
 
@@ -98,7 +98,7 @@ def apply_retention(
 def planned(
     sources: Sequence[BackfillSource], layout: ChunkMap, keep: timedelta | None, window: TimeWindow
 ) -> BackfillPlan:
-    """All sources together. Of times outside the window, which go to quarantine, there is no day and no chunk."""
+    """The plan for all sources together. Times outside `window` go to quarantine: they have no day and no chunk."""
     days = sorted({day for source in sources for day in source.days})
     dated = [day for day in days if day and window.earliest < (day + DAY_MS) * 1000 and day * 1000 <= window.latest]
     horizon = horizon_day(keep, layout.now)
@@ -118,7 +118,7 @@ def _moment(day: int) -> datetime:
 
 
 def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
-    """Rows/s into a temporary table with the indexes of `events`, by one connection; None where none can be copied."""
+    """Rows/s that one connection loads into a copy of `events` with its indexes; None if no row can be loaded."""
     if not len(batch.encoded.rows):
         return None
     try:
@@ -130,12 +130,12 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
     except psycopg.Error as error:
         if error_scope(error) is ErrorScope.SERVER:
             raise
-        return None  # a row that will go to quarantine
+        return None  # a row of the sample will go to quarantine
 
 
 @step("plan")
 def make_plan(clients: Clients, sources: Sequence[BackfillSource], layout: ChunkMap, sample: bool) -> BackfillPlan:
-    """`planned`, with the time that it may take where a sample is to be measured."""
+    """`planned`, with an estimated duration if `sample` is set. Raises `SpillwayError`."""
     config = clients.settings
     plan = planned(sources, layout, config.keep, TimeWindow.around_now(config.max_age_days, config.max_ahead_days))
     largest = max(sources, key=lambda source: source.remaining, default=None)

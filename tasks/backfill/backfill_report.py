@@ -1,4 +1,4 @@
-"""What a backfill did, or would do: for programs, for people, and as a Prefect artifact."""
+"""The result of a backfill or of its plan: as JSON, as text, and as a Prefect artifact."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _COUNTS = ("read", "inserted", "duplicates", "quarantined")
 
 
 def quarantine_causes(results: Sequence[SourceResult]) -> Counter[str]:
-    """Why rows went to quarantine, and how many for each cause."""
+    """The causes for which rows went to quarantine, with the number of rows."""
     return sum((Counter(loaded.causes) for one in results for loaded in one.loaded), Counter())
 
 
 def too_many_bad(results: Sequence[SourceResult], share: float) -> list[str]:
-    """What is wrong if more than `share` of the rows of all sources went to quarantine; empty if nothing is.
+    """An error if more than `share` of the rows of all sources went to quarantine; otherwise empty.
 
-    Where a run was stopped for it, the rows that were left count as good.
+    If a run stops for this reason, rows that it did not load count as good.
     """
     bad = sum(loaded.quarantined for one in results for loaded in one.loaded)
     read = sum(loaded.read for one in results for loaded in one.loaded)
@@ -46,10 +46,10 @@ def too_many_bad(results: Sequence[SourceResult], share: float) -> list[str]:
 def result(
     plan: BackfillPlan, results: Sequence[SourceResult], warnings: list[str], dry_run: bool, seconds: float
 ) -> dict[str, Any]:
-    """Sums, and each source: `rows` in it, `remaining` of them at the start, and what became of them.
+    """The result of the flow: totals, and the same counts for each source.
 
-    read = inserted + duplicates + quarantined; `known`: rows that the ledger had before. `causes`: why rows went to
-    quarantine, and how many for each. `seconds` from start to end.
+    `rows` in a source, of which `remaining` were not loaded at the start; read = inserted + duplicates + quarantined.
+    `causes`: see `quarantine_causes`. `seconds`: of the whole run.
     """
     sources = [_source(one) for one in results]
     totals: dict[str, Any] = {name: sum(source[name] for source in sources) for name in _COUNTS}
@@ -92,7 +92,7 @@ def _source(one: SourceResult) -> dict[str, Any]:
 
 
 def summary_lines(done: dict[str, Any]) -> list[str]:
-    """The plan, for people."""
+    """The plan and the outcome as lines of text."""
     chunks = done["chunks"]
     lines = [f"{done['rows']:,} rows, {done['remaining']:,} of them left to load"]
     if done["first_day"]:

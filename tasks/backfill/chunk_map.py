@@ -1,4 +1,4 @@
-"""Which chunks the days of a backfill fall into: those there are, as rows or compressed, and those it would make."""
+"""The chunks that the days of a backfill fall into: existing ones, as rows or compressed, and new ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MS = timedelta(milliseconds=1)
 
 @dataclass(frozen=True)
 class ChunkMap:
-    """The chunks of `events` as they are, the span of a new one, and the server's time."""
+    """The existing chunks of `events`, the interval of a new one, and the server's time."""
 
     states: tuple[ChunkState, ...]
     interval: timedelta
@@ -38,7 +38,7 @@ class ChunkMap:
 
 @dataclass(frozen=True)
 class ChunkCounts:
-    """How many chunks a backfill touches: those kept as rows, those that are compressed, and those it makes."""
+    """How many chunks a backfill writes to: chunks of rows, compressed chunks, and new ones."""
 
     rows: int
     compressed: int
@@ -46,23 +46,25 @@ class ChunkCounts:
 
 
 def is_compressed(state: ChunkState) -> bool:
-    """Whether rows for this chunk go through the merge."""
+    """Whether rows for this chunk have to be merged."""
     return state.state != "rows"
 
 
 def count_chunks(days: Iterable[int], layout: ChunkMap) -> ChunkCounts:
-    """The chunks into which the days (starts in ms since 1970) fall; by whole days, so of shorter chunks as many as a
-    day has."""
+    """Count the chunks that overlap the days (starts in ms since 1970).
+
+    Counted by whole days: a day with one row counts every chunk that it overlaps.
+    """
     spans = [(*_span(state), is_compressed(state)) for state in layout.states]
     interval = max(1, layout.interval // _MS)
-    met: set[tuple[int, int]] = set()
+    seen: set[tuple[int, int]] = set()
     new: set[int] = set()
     kinds = {True: 0, False: 0}
     for day in days:
         inside = [span for span in spans if span[0] < day + DAY_MS and day < span[1]]
         for low, high, compressed in inside:
-            if (low, high) not in met:
-                met.add((low, high))
+            if (low, high) not in seen:
+                seen.add((low, high))
                 kinds[compressed] += 1
         covered = sum(min(high, day + DAY_MS) - max(low, day) for low, high, _ in inside)
         if covered < DAY_MS:
@@ -74,30 +76,30 @@ def count_chunks(days: Iterable[int], layout: ChunkMap) -> ChunkCounts:
 
 
 class NewChunks:
-    """The chunks that a backfill has to make, each told once."""
+    """The chunks that a backfill has to create; each is reported once."""
 
     def __init__(self, layout: ChunkMap) -> None:
         spans = np.array(sorted(_span(state) for state in layout.states), np.int64).reshape(-1, 2) * 1000
         self._lows, self._highs = spans.T
         self._interval = max(1, layout.interval // timedelta(microseconds=1))
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
     def of(self, moments: NDArray[np.int64]) -> list[int]:
-        """Of the times (microseconds since 1970), one for each chunk that is not there and was not told before."""
+        """One of the times (microseconds since 1970) for each chunk that does not exist and was not reported before."""
         at = np.searchsorted(self._lows, moments, "right") - 1
         there = (at >= 0) & (moments < self._highs[at]) if len(self._lows) else np.zeros(len(moments), bool)
         found = {int(moment) // self._interval: int(moment) for moment in moments[~there]}
-        new = {number: moment for number, moment in found.items() if number not in self._told}
-        self._told |= new.keys()
+        new = {number: moment for number, moment in found.items() if number not in self._reported}
+        self._reported |= new.keys()
         return list(new.values())
 
 
 def compressed_borders(layout: ChunkMap) -> list[int]:
-    """The days (ms since 1970) at which compressed chunks begin and end, so that no slice has rows of both kinds."""
+    """The days (ms since 1970) at which compressed chunks start and end, so that a batch has rows of one kind only."""
     found: list[int] = []
     for low, high in sorted(_span(state) for state in layout.states if is_compressed(state)):
         first, beyond = low // DAY_MS * DAY_MS, -(-high // DAY_MS) * DAY_MS
-        if found and first <= found[-1]:  # where two touch each other is no border
+        if found and first <= found[-1]:  # no border between adjacent chunks
             found[-1] = max(found[-1], beyond)
         else:
             found += [first, beyond]
@@ -105,7 +107,7 @@ def compressed_borders(layout: ChunkMap) -> list[int]:
 
 
 def reaches_compressed(layout: ChunkMap, low_us: int | None, high_us: int | None) -> bool:
-    """Whether rows between two times (microseconds since 1970) may go into a compressed chunk."""
+    """Whether rows with times in a range (microseconds since 1970) may go into a compressed chunk."""
     if low_us is None or high_us is None:
         return False
     return any(
@@ -117,9 +119,9 @@ def reaches_compressed(layout: ChunkMap, low_us: int | None, high_us: int | None
 def to_compress(
     layout: ChunkMap, days: Sequence[int], after: timedelta, before: int | None = None
 ) -> list[Recompression]:
-    """Of the chunks that the days fall into, those past the age that are not, or not wholly, compressed.
+    """The chunks that overlap the days, are older than `after` and are not fully compressed.
 
-    `before`: only those that end by this day (ms since 1970).
+    `before`: only chunks that end by this day (ms since 1970).
     """
     found = []
     for state in layout.states:
@@ -142,10 +144,10 @@ def read_chunk_map(connection: psycopg.Connection) -> ChunkMap:
     return ChunkMap(tuple(chunk_states(connection)), row[0], server_now(connection))
 
 
-@step("look at the chunks")
+@step("read the chunks")
 def map_chunks(clients: Clients) -> ChunkMap:
     """`read_chunk_map`, as a task."""
-    with clients.translate_errors("look at the chunks"), clients.postgres() as connection:
+    with clients.translate_errors("read the chunks"), clients.postgres() as connection:
         return read_chunk_map(connection)
 
 

@@ -1,4 +1,4 @@
-"""From what an operator names to what is backfilled: files, archives, a range of a stream."""
+"""Find the sources that an operator names: files, archives, or a range of a stream."""
 
 from __future__ import annotations
 
@@ -34,11 +34,14 @@ from tasks.ledger.plan import plan
 from tasks.preflight.stream_sample import check_sample
 from tasks.streams.reader import BatchLimits, BatchReader, Reader
 
-FILES = "files read"  # what the progress calls them
+FILES = "files read"  # the name of this part in the progress
 
 
 def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mapping | None:
-    """The mapping of a file: the one with that name, or the one that its own name fits, as for streams."""
+    """The mapping of a file: the one called `name`, or else the one whose pattern matches the file name.
+
+    Raises `WrongUse` if there is no mapping called `name`.
+    """
     if name is None:
         return mappings.for_stream(PurePosixPath(file.path).name)
     found = mappings.for_stream(name)
@@ -50,8 +53,10 @@ def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mappi
 
 @step("find files")
 def find_source_files(sources: Sequence[str]) -> tuple[list[SourceFile], list[str]]:
-    """All files that the sources stand for, each once, and warnings. Raises `SpillwayError` where one of the sources
-    stands for none."""
+    """All files that the sources stand for, each once, and warnings.
+
+    Raises `SpillwayError` if a source stands for no file.
+    """
     found: dict[str, SourceFile] = {}
     warnings: list[str] = []
     for source in sources:
@@ -64,10 +69,11 @@ def find_source_files(sources: Sequence[str]) -> tuple[list[SourceFile], list[st
 def find_archived(
     clients: Clients, since: str | None, until: str | None, without: Sequence[str]
 ) -> tuple[list[tuple[SourceFile, Mapping]], list[str]]:
-    """The files of the archives that reach into the times from `since` to `until`, each verified first, and by what
-    mapping they go; and warnings. `without`: archived columns that are left out.
+    """The files of all archives that overlap the times from `since` to `until`, verified, with their mappings; and
+    warnings. `without`: archived columns that are left out.
 
-    Raises `BadArchive` for one that is not whole, `Terminal` where there is none, and see `restored_columns`.
+    Raises `BadArchive` if an archive is damaged, `Terminal` if there is no such archive, and what `restored_columns`
+    raises.
     """
     root = open_root(clients.settings.archive_url)
     first = parse_since(since) >> 64 if since else None
@@ -82,8 +88,11 @@ def find_archived(
             verify(root, manifest)
             manifests.append(manifest)
     if not any(manifest.files for manifest in manifests):
-        raise Terminal(f"restore: {root.display_name} has no archive of those times: see spillway archive list")
-    # Of two archives with one row the later one has more columns of it, if one has.
+        raise Terminal(
+            f"restore: expected an archive of those times in {root.display_name}, found none; nothing was loaded; see"
+            " spillway archive list"
+        )
+    # If two archives have the same row, the later one may have more of its columns.
     manifests.sort(key=lambda manifest: manifest.archived_at, reverse=True)
     with translate_errors("restore", root), clients.translate_errors("restore"), clients.postgres() as connection:
         found = restored_columns(connection, root, manifests, without)
@@ -103,7 +112,7 @@ def read_files(
     again: bool,
     borders: Sequence[int],
 ) -> list[BackfillSource]:
-    """`file_source` of each, with its mapping. Several at once: a step costs more than a small file."""
+    """`file_source` for several files with their mappings, since a step costs more than reading a small file."""
     with clients.translate_errors("read files"), clients.postgres() as connection:
         found = []
         for file, mapping in files:
@@ -121,7 +130,7 @@ def file_source(
     again: bool,
     borders: Sequence[int],
 ) -> BackfillSource:
-    """Read a file whole, and find what is left of it. Raises `SpillwayError`, `psycopg.Error` with nothing loaded."""
+    """Read a whole file and find its remaining rows. Raises `SpillwayError` or `psycopg.Error`."""
     scanned = scan(file, mapping, spool)
     if not scanned.rows:
         left = Remaining((), 0)
@@ -166,7 +175,7 @@ def stream_source(
     again: bool,
     dry_run: bool,
 ) -> BackfillSource:
-    """Find what is left of a range of a stream, and what days it has. Raises `SpillwayError`."""
+    """Find the remaining entries of a range of a stream, and their days. Raises `SpillwayError`."""
     config = clients.settings
     first = parse_since(since) if since else 0
     last = parse_until(until) if until else None
@@ -181,7 +190,7 @@ def stream_source(
 
     limits = BatchLimits(config.batch_rows, config.batch_bytes)
     warnings = check_sample(clients, reader(gaps, limits), mapping, planned.upto) if planned.fresh else []
-    if not planned.known and not dry_run:  # only now: of a stream that is refused nothing is written
+    if not planned.known and not dry_run:  # only now, so that nothing is recorded for a stream that is refused
         plan(clients, stream, last)
     whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
     days, loaded_days = look_at_stream(clients, reader(gaps, limits), mapping, whole)

@@ -1,4 +1,4 @@
-"""How far a backfill is, as a Prefect progress artifact."""
+"""The progress of a backfill as a Prefect progress artifact."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _EVERY_SECONDS = 5.0
 
 
 class ProgressArtifact:
-    """The artifact `backfill-progress`. Where it cannot be written, the run goes on without it."""
+    """The artifact `backfill-progress`. The run continues if it cannot be published."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
-        self._began = self._told = time.monotonic()
+        self._began = self._published = time.monotonic()
         self._id: UUID | None = None
 
     def advance(self, rows: int) -> None:
-        """So many more rows are committed."""
+        """Count `rows` more committed rows, and publish the progress every 5 s."""
         self._done += rows
-        if time.monotonic() - self._told >= _EVERY_SECONDS:
-            self._tell()
+        if time.monotonic() - self._published >= _EVERY_SECONDS:
+            self._publish()
 
     def finish(self) -> None:
-        """Say how far it came, where anything was ever said: a short run needs no progress."""
+        """Publish the final state, if any progress was published: a short run needs none."""
         if self._id is not None:
-            self._tell()
+            self._publish()
 
-    def _tell(self) -> None:
-        self._told = time.monotonic()
+    def _publish(self) -> None:
+        self._published = time.monotonic()
         percent = min(100.0, 100 * self._done / max(1, self._total))
-        rate = self._done / max(1e-6, self._told - self._began)
-        left = (self._total - self._done) / max(1e-6, rate)
-        text = f"{self._done:,} of {self._total:,} rows, {rate:,.0f}/s, about {left:,.0f} s left"
+        rate = self._done / max(1e-6, self._published - self._began)
+        seconds = (self._total - self._done) / max(1e-6, rate)
+        text = f"{self._done:,} of {self._total:,} rows, {rate:,.0f}/s, about {seconds:,.0f} s left"
         try:
             if self._id is None:
                 found = create_progress_artifact(percent, key="backfill-progress", description=text)
@@ -48,4 +48,4 @@ class ProgressArtifact:
             else:
                 update_progress_artifact(self._id, percent, description=text)
         except (httpx.HTTPError, PrefectException) as error:
-            get_run_logger().warning("the progress is not published: %s", one_line(error))
+            get_run_logger().warning("the progress could not be published: %s", one_line(error))

@@ -1,4 +1,4 @@
-"""What is in a range of a stream: how many entries are left, of which days, and which days the ledger has of it."""
+"""The days of a stream's range: of its remaining entries, and of those that the ledger already has."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOADED = fill_in("""
 
 
 def days_of(reader: Reader, mapping: Mapping | None) -> dict[int, int]:
-    """Start of a day in ms since 1970 → entries; 0 has those without a time."""
+    """The number of entries by the start of their day in ms since 1970; entries without a time are under 0."""
     days: dict[int, int] = {}
     for groups in reader.pages():
         for group in groups:
@@ -37,16 +37,18 @@ def days_of(reader: Reader, mapping: Mapping | None) -> dict[int, int]:
 
 
 def days_loaded(connection: psycopg.Connection, stream: str, ids: IdRange) -> set[int]:
-    """The days (starts in ms since 1970) of what the ledger has of a range of a stream: from the first to the last of
-    each of its rows. Raises `psycopg.Error`."""
+    """The days (starts in ms since 1970) of the ledger ranges that overlap `ids`, first to last day of each.
+
+    Raises `psycopg.Error`.
+    """
     values = {"stream": stream, "start": ids.start, "stop": ids.stop}
     return {day for (day,) in connection.execute(_LOADED, values)}
 
 
-@step("look at the stream")
+@step("read the days of the stream")
 def look_at_stream(
     clients: Clients, reader: Reader, mapping: Mapping | None, loaded: IdRange | None
 ) -> tuple[dict[int, int], set[int]]:
-    """`days_of`, and where a range is given, its `days_loaded`, as a task."""
-    with clients.translate_errors(f"look at {reader.stream}"), clients.postgres() as connection:
+    """`days_of` the reader, and `days_loaded` of the range `loaded` if it is given. Raises `SpillwayError`."""
+    with clients.translate_errors(f"read {reader.stream}"), clients.postgres() as connection:
         return days_of(reader, mapping), days_loaded(connection, reader.stream, loaded) if loaded else set()

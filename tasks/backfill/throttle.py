@@ -1,4 +1,4 @@
-"""A backfill makes room for the live drain."""
+"""A backfill slows down while a drain is working."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from infra.connections.clients import APPLICATION, DRAIN, Clients
 _DRAINING = """
     SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()
                       AND (state <> 'idle' OR state_change > clock_timestamp() - interval '1 second'))"""
-_LINGER_SECONDS = 3.0  # a drain between two of its batches is one all the same
+_LINGER_SECONDS = 3.0  # a drain that is between two batches counts as working
 _LOOK_SECONDS = 0.2
 _MOST_SECONDS = 5.0
 
 
 def is_draining(connection: psycopg.Connection) -> bool:
-    """Whether a drain has done something within the last second."""
+    """Whether a drain was active within the last second. Raises `psycopg.Error`."""
     row = connection.execute(_DRAINING, [f"{APPLICATION} {DRAIN}"]).fetchone()
     return row is not None and bool(row[0])
 
 
 class LoadThrottle:
-    """How much of the server a backfill may take: all that it was given, or a part of it while a drain works."""
+    """Limits the parallel loads of a backfill: `parallel` of them, or one while a drain is working."""
 
     def __init__(self, clients: Clients, parallel: int) -> None:
         self._clients = clients
@@ -32,7 +32,7 @@ class LoadThrottle:
         self._looked = self._seen = float("-inf")
 
     def is_shared(self) -> bool:
-        """Whether a drain works, as of now, or nearly. A look that fails is none: the next load tells."""
+        """Whether a drain is working, as of the last 0.2 s. If the query fails, the next call asks again."""
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
@@ -42,11 +42,11 @@ class LoadThrottle:
         return now - self._seen < _LINGER_SECONDS
 
     def loads(self) -> int:
-        """How many may be under way: one while a drain works."""
+        """How many loads may run at the same time."""
         return 1 if self.is_shared() else self.parallel
 
     def give_way(self, seconds: float) -> None:
-        """Leave the server to a drain that works for as long as one has just used it oneself."""
+        """While a drain is working, wait as long as the last load took, but at most 5 s."""
         end = time.monotonic() + min(seconds, _MOST_SECONDS)
         while time.monotonic() < end and self.is_shared():
             time.sleep(min(_LOOK_SECONDS, max(0.0, end - time.monotonic())))

@@ -1,4 +1,4 @@
-"""Reconcile the books of a stream: both laws, and the ledger without gap or overlap."""
+"""Check that the ledger of a stream balances, range by range and as a whole, and has no gap or overlap."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from tasks.streams.tail import is_pattern, literal
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that does not balance. `what`: missing, different, doubled, unreadable, or a law that does not hold.
+    """Something that does not balance.
 
-    `ids`: where, as text; `count` of entries or ranges; `repair`: the command, or what a person is to do.
+    `what`: missing, different, doubled, unreadable, or the check that failed. `ids`: where, as text. `count`: of
+    entries or ranges. `repair`: the command to run, or what to do by hand.
     """
 
     stream: str
@@ -39,9 +40,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class LedgerTotals:
-    """What the ledger of one stream adds up to. `waiting`: of `quarantined`, neither redriven nor discarded.
+    """The totals of one stream's ledger.
 
-    `accepted`: of `lost`, how many somebody has accepted as lost; by whom and when (ISO 8601) the last time.
+    `waiting`: quarantined entries that are neither redriven nor discarded. `accepted`: lost entries that somebody has
+    accepted; `accepted_by` and `accepted_at` (ISO 8601): by whom and when, the last time.
     """
 
     stream: str
@@ -58,19 +60,19 @@ class LedgerTotals:
 
     @property
     def loss(self) -> str | None:
-        """What is lost and not accepted, and what to do; None if nothing is."""
+        """A message about lost entries that nobody has accepted, and what to do; None if there are none."""
         if self.lost == self.accepted:
             return None
         name = display_name(self.stream)
         return (
             f"{self.lost - self.accepted} entries of {name} are lost: they were gone from Redis before they were"
-            " drained; see «lost is not 0» in docs/operations.md, then put on record that you know: spillway stream"
-            f" accept-loss {name}"
+            " drained; see «lost is not 0» in docs/operations.md, then accept the loss: spillway stream accept-loss"
+            f" {name}"
         )
 
     @property
     def acceptance(self) -> str | None:
-        """Who has accepted a loss; None if nobody has."""
+        """A message about who accepted a loss; None if nobody did."""
         if not self.accepted:
             return None
         return (
@@ -91,7 +93,7 @@ _UNBALANCED = fill_in("""
     SELECT lower(ids)::text AS start, upper(ids)::text AS stop, read, inserted + duplicates + quarantined AS found
       FROM spillway.ledger WHERE stream = {stream_id}
        AND read <> inserted + duplicates + quarantined""")
-# Entries kept in the quarantine, by the range that begins last before them; `strays` lie behind its end, or before all.
+# Quarantined entries, by the last range that starts before them; `strays` lie after its end, or before all ranges.
 _KEPT = fill_in("""
     WITH ranges AS (SELECT ids, quarantined, row_number() OVER (ORDER BY ids) AS number FROM spillway.ledger
                      WHERE stream = {stream_id}),
@@ -122,7 +124,7 @@ _OVERLAPS = fill_in("""
       FROM (SELECT ids, max(upper(ids)) OVER (ORDER BY ids ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
               FROM spillway.ledger WHERE stream = {stream_id}) AS ranges
      WHERE before > lower(ids)""")
-# The second law, at the settled tail, and the losses.
+# What was added up to the settled tail, what was read, and what was lost.
 _SETTLED = """
     SELECT s.settled_id::text, s.settled_entries_added - s.baseline AS added, s.lost,
            (SELECT coalesce(sum(read), 0) FROM spillway.ledger AS l
@@ -138,9 +140,10 @@ _BY_HAND = "find out who edited the ledger: see «the books do not balance» in 
 def check_balance(
     client: redis.Redis, connection: psycopg.Connection, stream: str
 ) -> tuple[LedgerTotals, list[Finding]]:
-    """The sums of the ledger of `stream`, and all that does not balance in it.
+    """The totals of the ledger of `stream`, and everything in it that does not balance.
 
-    One snapshot of the database, the stream's tail read after it: what drains meanwhile does not disturb.
+    Reads one snapshot of the database, and the stream's tail afterwards, so that drains may run meanwhile. Raises
+    `psycopg.Error` and `redis.RedisError`.
     """
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -161,7 +164,7 @@ def check_balance(
 
 
 def known_streams(connection: psycopg.Connection, wanted: list[str]) -> list[str]:
-    """The names of `wanted`, and the streams with books of their own that its patterns stand for, sorted."""
+    """The names in `wanted`, and the registered streams that match its patterns, sorted."""
     rows = connection.execute("SELECT name FROM spillway.streams").fetchall()
     names = {name for (name,) in rows if name == original_name(name)}
     patterns = [name for name in wanted if is_pattern(name)]
@@ -175,27 +178,27 @@ def _ranges(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding
         detail = f"read {row['read']}, but inserted + duplicates + quarantined is {row['found']}"
         findings.append(Finding(stream, "range does not balance", _ids(row), 1, detail, _BY_HAND))
     for row in cursor.execute(_KEPT, {"stream": stream}).fetchall():
-        detail = f"{row['expected']} in quarantine by the ledger, {row['found']} by the table spillway.quarantine"
+        detail = f"expected {row['expected']} entries in spillway.quarantine by the ledger, found {row['found']}"
         findings.append(Finding(stream, "quarantine does not balance", _ids(row), 1, detail, _BY_HAND))
     path = find_path(cursor.connection, stream)
     for row in cursor.execute(_GAPS, {"stream": stream}).fetchall():
-        detail = "ids before the last drained one that no range of the ledger has"
+        detail = "ids before the last drained one that are in no range of the ledger"
         repair = f"spillway backfill {path}" if path else f"spillway drain --stream {stream}"
         findings.append(Finding(stream, "gap", _ids(row), 1, detail, repair))
     for row in cursor.execute(_OVERLAPS, {"stream": stream}).fetchall():
-        detail = "ids that an earlier range has too: the constraint ledger_no_overlap is gone"
+        detail = "ids that are in an earlier range too: the constraint ledger_no_overlap is missing"
         findings.append(Finding(stream, "overlap", _ids(row), 1, detail, _BY_HAND))
     return findings
 
 
 def _laws(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding]:
     row = cursor.execute(_SETTLED, [stream]).fetchone()
-    assert row is not None  # the stream is there
+    assert row is not None  # the caller has read the stream's row
     findings = []
     if row["lost"] != row["lost_in_ledger"]:
-        detail = f"{row['lost']} lost by spillway.streams, {row['lost_in_ledger']} by the ledger"
+        detail = f"{row['lost']} lost according to spillway.streams, {row['lost_in_ledger']} according to the ledger"
         findings.append(Finding(stream, "losses do not balance", "", 1, detail, _BY_HAND))
-    # A gap is a finding of its own, and what was not read there is missing here.
+    # A gap is a finding of its own; its unread entries would be missing in this sum.
     if row["settled_id"] is not None and not row["has_gap"] and row["added"] != row["read"] + row["lost"]:
         detail = (
             f"{row['added']} entries were added up to the settled tail, but read + lost is {row['read'] + row['lost']}"

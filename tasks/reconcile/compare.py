@@ -38,7 +38,7 @@ from tasks.table.triggers import dry_run, has_row_triggers
 
 EVERY_TIME = TimeWindow(-(2**62), 2**62)  # entries outside today's accepted times may have been loaded earlier
 
-# Numbers of the staged rows that the table does not have just as they are.
+# The staged rows, by number, that the table does not have exactly once and as they are.
 _DIFFERENT: LiteralString = """
     SELECT s.number, count(e.event_id) AS found,
            min(CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
@@ -51,7 +51,7 @@ _DIFFERENT: LiteralString = """
                    OR CASE WHEN false THEN NULL {own} END IS NOT NULL)
     """
 _STAGED = sql.SQL("SELECT number, {} FROM {}").format(sql.SQL(micros_sql("time")), STAGING_TABLE)
-# Entries whose absence from the table is on record. One that was redriven as it came must be in the table.
+# Entries whose absence from the table is on record. An entry that was redriven unchanged must be in the table.
 _ON_RECORD = fill_in("""
     SELECT entry_id, kind FROM spillway.quarantine
      WHERE stream = {stream_id} AND entry_id = ANY(%(entries)s)
@@ -152,7 +152,7 @@ def _put_back(connection: psycopg.Connection, stage: StagingTable, rows: list[in
 
 
 def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: EntryMapping | None) -> Reader:
-    """Reads the drained ranges again, in the batches of a drain. Raises `SpillwayError`; see `drained_tail`."""
+    """A reader of drained ranges, in batches of a drain's size. Raises `SpillwayError`, see `drained_tail`."""
     limits = BatchLimits(clients.settings.batch_rows, clients.settings.batch_bytes)
     tail = drained_tail(clients, stream)
     return Reader(clients.redis, stream, ranges, tail, limits, mapping, EVERY_TIME)
@@ -172,9 +172,9 @@ def drained_ranges(clients: Clients, stream: str, start: int, stop: int) -> list
         return drained(connection, stream, start, stop)
 
 
-@step("look at the stream")
+@step("read the tail")
 def drained_tail(clients: Clients, stream: str) -> Tail:
-    """The tail of a stream that was drained. Raises `StreamAway` if it is not there, or is another one, right now."""
+    """The tail of a drained stream. Raises `StreamAway` if the stream is missing or is another one at the moment."""
     with clients.translate_errors(f"reconcile {stream}"), clients.postgres() as connection:
         found = check_stream(clients.redis, connection, stream)
         if found.tail is None or found.reason:

@@ -1,4 +1,4 @@
-"""What a reconciliation found, as a Prefect artifact."""
+"""The outcome of a reconciliation as a Prefect artifact."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tasks.reconcile.balance import Finding, LedgerTotals
 
 @step("report")
 def report_reconciliation(
-    books: list[LedgerTotals], findings: list[Finding], compared: int, repaired: int, dropped: int
+    totals: list[LedgerTotals], findings: list[Finding], compared: int, repaired: int, dropped: int
 ) -> None:
-    """Publish a reconciliation as the Prefect table artifact `reconcile`: the sums, and what does not balance."""
-    rows: list[dict[str, Any]] = [asdict(finding) for finding in findings] or [asdict(ledger) for ledger in books]
-    losses = [f"**{markdown(ledger.loss)}**" for ledger in books if ledger.loss]
-    losses += [markdown(ledger.acceptance) for ledger in books if ledger.acceptance]
+    """Publish the table artifact `reconcile`: the findings, or the totals if there are none."""
+    rows: list[dict[str, Any]] = [asdict(finding) for finding in findings] or [asdict(ledger) for ledger in totals]
+    losses = [f"**{markdown(ledger.loss)}**" for ledger in totals if ledger.loss]
+    losses += [markdown(ledger.acceptance) for ledger in totals if ledger.acceptance]
     verdict = f"**{len(findings)} findings**" if findings else "all balances"
     description = (
-        f"{len(books)} streams: {verdict}; {compared} entries compared with the table, {repaired} put back, {dropped}"
+        f"{len(totals)} streams: {verdict}; {compared} entries compared with the table, {repaired} put back, {dropped}"
         " dropped by retention since they were drained" + "".join(f"\n- {loss}" for loss in losses)
     )
     publish("reconcile", rows, description)
