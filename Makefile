@@ -11,10 +11,11 @@ demo: env
 quick: lint types ## and every test that needs no server
 	$(BIN)/pytest -q -n 2 -m 'not server' $(PYTEST_ARGS)
 
-# Two at a time, each with servers of its own: most of a test is waiting for one. In the order of the folders, where the
-# long tests come first: no worker waits for the other's last file.
+# Each worker has its own servers, and waits for them about half of the time: three keep two cores busy. In the order of the
+# folders, where the long tests come first, so that no worker is left with a long file at the end.
+WORKERS ?= 3
 test: env
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -25,10 +26,10 @@ types: env
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-chaos: env ## faults by the hundred on every server that can run here, compared event by event; 10 to 15 minutes each
+chaos: env ## hundreds of faults on every TimescaleDB that can run here; 10 to 15 minutes each
 	$(BIN)/python -m tests.faults.chaos $(CHAOS_ARGS)
 
-soak: env ## an hour of a steady rate with faults
+soak: env ## an hour at a steady rate, with faults
 	$(BIN)/python -m tests.faults.soak $(SOAK_ARGS)
 
 env: .venv/.installed
@@ -41,7 +42,7 @@ env: .venv/.installed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
-# What the benchmarks put beside Spillway, on top of the rest.
+# What the benchmarks compare Spillway with, in addition to the rest.
 .venv/.bench: benchmarks/requirements.lock .venv/.installed
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $<
 	touch $@
