@@ -1,4 +1,4 @@
-"""All that is claimed of Spillway's speed, measured side by side in one run on real servers:  make bench"""
+"""Every claim about Spillway's speed, measured side by side in one run on real servers: make bench"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main(
 ) -> None:
     """Measure, print, and write `bench.json` and `bench.png` to `out`.
 
-    `events`: generated ones, in each run; `large`: the backlog whose memory is measured.
+    `events`: generated events of each run. `large`: the size of the backlog for the memory measurement.
     """
     with throwaway_servers("bench", engine) as (settings, used), TemporaryDirectory() as home:
         os.environ |= {"PREFECT_HOME": home, "PREFECT_LOGGING_LEVEL": "ERROR"}  # before the flow imports Prefect

@@ -1,6 +1,6 @@
 """Peak resident memory and speed of archiving a large chunk:  python -m benchmarks.archive_memory
 
-Real servers of its own. The figure is the operating system's, of a process that does nothing else.
+Starts its own servers. The figure is the operating system's peak of a process that does nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tasks.table.chunks import Chunk
 MB = 1_000_000
 EVENTS = 2_000_000
 
-# About 200 bytes an event, over the seven days of one chunk, no two with the same text in `properties`.
+# About 200 bytes per event, over the seven days of one chunk. No two have the same `properties`.
 _FILL = """
     INSERT INTO events
     SELECT '2024-01-04'::timestamptz + i * (interval '7 days' / %(events)s), gen_random_uuid(),
@@ -38,10 +38,10 @@ _CHUNK = "SELECT chunk_schema, chunk_name, range_start, range_end FROM timescale
 
 
 def measure(engine: str | None = None, events: int = EVENTS) -> dict[str, Any]:
-    """Peak in MB, seconds of each part, and the archive's size beside the table's."""
+    """The peak in MB, the seconds of each part, and the sizes of the archive and the table."""
     with throwaway_servers("bench", engine) as (config, used), tempfile.TemporaryDirectory() as folder:
         with psycopg.connect(config.database, autocommit=True) as connection:
-            # They take no part in archiving, and most of the time of filling.
+            # They do not take part in archiving, and would take most of the time to fill the table.
             connection.execute("DROP INDEX events_properties_idx, events_user_id_time_idx, events_event_type_time_idx")
             connection.execute(_FILL, {"events": events})
             size = connection.execute("SELECT hypertable_size('events')").fetchone()
@@ -88,7 +88,7 @@ def _archive_here() -> dict[str, Any]:
 
 
 def main(engine: str | None = None, events: int = EVENTS, as_json: bool = False, here: bool = False) -> None:
-    """Print the peak and the speed; `--here` is what the measured process does."""
+    """Print the peak and the speed. `--here` is the measured process."""
     if here:
         print(json.dumps(_archive_here()))
         return

@@ -1,8 +1,8 @@
 """A late backfill of real events against a bare COPY of them:  python -m benchmarks.backfill --engine system
 
-Both onto the table with the live events. The COPY: prepared binary buffers, one connection, the server's defaults, into
-a table that is all rows. Spillway: the whole flow, from the file to the table with every chunk compressed again.
-It needs a TimescaleDB Community server.
+Both load into the table that has the live events. The COPY sends prepared binary buffers over one connection, with the
+server's defaults, into an uncompressed table. Spillway runs the whole flow, from the file to the table with every chunk
+compressed again. Needs TimescaleDB Community.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LATE = REAL.with_name("bench_backfill_2020-09_2020-10.ndjson.gz")
 
 
 def prepared(config: Settings) -> tuple[list[bytes], int]:
-    """The late events as COPY buffers, each event once, in the order of the file; and how many."""
+    """The late events as COPY buffers, each event once and in the order of the file, and their number."""
     seen: set[str] = set()
     entries = []
     with gzip.open(LATE) as lines:
@@ -50,7 +50,7 @@ def prepared(config: Settings) -> tuple[list[bytes], int]:
 
 
 def bare_copy(config: Settings, buffers: list[bytes]) -> float:
-    """One connection, a transaction a buffer; the moment at which the last was committed."""
+    """COPY over one connection, one transaction per buffer. Returns the time of the last commit."""
     with psycopg.connect(config.database, autocommit=True) as connection:
         for buffer in buffers:
             with connection.cursor().copy(COPY_EVENTS) as copy:
@@ -61,9 +61,9 @@ def bare_copy(config: Settings, buffers: list[bytes]) -> float:
 
 
 def backfill_all(config: Settings) -> float:
-    """The flow, as `spillway backfill` runs it; the moment at which the last chunk was compressed.
+    """Run the flow as `spillway backfill` does. Returns the time at which the last chunk was compressed.
 
-    After it Prefect ends the run, and waits up to a second for its own heartbeat.
+    Prefect then ends the run, and waits up to a second for its heartbeat.
     """
     from flows.backfill import backfill
 
@@ -81,7 +81,7 @@ def backfill_all(config: Settings) -> float:
 
 
 def prepare(workload: Workload, compressed: bool) -> None:
-    """The live events in the table, as rows or compressed."""
+    """Load the live events into the table, uncompressed or compressed."""
     workload.empty()
     plain_drain(workload, 2)()
     with psycopg.connect(workload.settings.database, autocommit=True) as connection:
@@ -96,7 +96,7 @@ def prepare(workload: Workload, compressed: bool) -> None:
 
 
 def rows_and_open_chunks(config: Settings) -> tuple[int, int]:
-    """Rows of the table, and its chunks that are not, or not wholly, compressed."""
+    """The rows of the table, and its chunks that are not fully compressed."""
     with psycopg.connect(config.database) as connection:
         row = connection.execute("SELECT count(*) FROM events").fetchone()
         states = chunk_states(connection)
@@ -105,7 +105,7 @@ def rows_and_open_chunks(config: Settings) -> tuple[int, int]:
 
 
 def main(rounds: int = 3, engine: str | None = None) -> None:
-    """Measure both, taking turns."""
+    """Measure both, in turns."""
     console = Console(width=110, highlight=False)
     with throwaway_servers("bench", engine) as (config, used):
         os.environ |= {
@@ -116,7 +116,7 @@ def main(rounds: int = 3, engine: str | None = None) -> None:
         settings.cache_clear()
         workload = documents(config)
         buffers, unique = prepared(config)
-        demand_prefect()  # starts the temporary server of Prefect, which every further run finds
+        demand_prefect()  # starts Prefect's temporary server, which later runs use
         works: dict[str, Callable[[], float]] = {
             "prepared COPY into rows": lambda: bare_copy(config, buffers),
             "spillway backfill, all compressed at the end": lambda: backfill_all(config),

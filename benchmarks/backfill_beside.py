@@ -1,7 +1,7 @@
-"""The live drain with a backfill at full speed beside it, and alone:  python -m benchmarks.backfill_beside
+"""A live drain with and without a backfill at full speed: python -m benchmarks.backfill_beside
 
-Two ways, each alone and beside a backfill, taking turns. A full backlog: how fast it is drained. A steady stream that
-is drained again and again: how far the drains fall behind. Real servers of its own; each part in a process of its own.
+Two scenarios, each with and without the backfill, in turns. A full backlog: the rate at which it is drained. A steady
+stream that is drained again and again: the lag. Starts its own servers; each part is a process.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from tests.support.tables import empty_tables
 
 BACKLOG = 200_000
 RATE = 4_000  # events/s of the steady stream
-SECONDS = 15.0  # that it lasts
-HISTORY = 3_000_000  # rows of the backfill, more than it loads in one measurement
+SECONDS = 15.0  # of each measurement
+HISTORY = 3_000_000  # rows of the backfill: more than it loads in one measurement
 STREAM = "bench-live"
 _DRAINED = """
     SELECT coalesce(sum(read), 0)::bigint FROM spillway.ledger
@@ -55,7 +55,7 @@ class Bench:
         self._env = os.environ | {"SPILLWAY_DATABASE_URL": settings.database, "SPILLWAY_REDIS_URL": settings.redis}
 
     def backlog(self, events: int, beside: bool) -> dict[str, float]:
-        """Drain so many; the rate in events/s, and that of the backfill, while the drain's process lives."""
+        """Drain a backlog. Returns its rate in events/s, and that of the backfill during the drain's process."""
         self._empty()
         with redis.Redis.from_url(self._settings.redis) as client:
             send(client, STREAM, (entry for batch in batches(events, seed=1) for entry in batch.entries))
@@ -70,7 +70,7 @@ class Bench:
         return {"rate": result["events_per_second"], "backfill": loaded}
 
     def steady(self, rate: int, seconds: float, beside: bool) -> dict[str, float]:
-        """Drain again and again what comes at a rate; the longest lag in s, its mean, and the rate of the drains."""
+        """Drain a steady stream again and again. Returns the longest and the mean lag in s, and the rate of the drains."""
         self._empty()
         entries = (entry for batch in batches(round(rate * seconds), seed=1) for entry in batch.entries)
         with redis.Redis.from_url(self._settings.redis) as client, self._backfilling(beside):
@@ -95,7 +95,7 @@ class Bench:
 
     @contextmanager
     def _draining(self) -> Iterator[None]:
-        """Drains one after the other, in one process, from the end of the first one on."""
+        """While the block runs, one process drains again and again. The block starts after its first drain."""
         command = [sys.executable, "-m", "benchmarks.backfill_beside", "--drains"]
         with _killed_at_the_end(command, self._env):
             self._wait(_DRAINED, STREAM)
@@ -103,7 +103,7 @@ class Bench:
 
     @contextmanager
     def _backfilling(self, wanted: bool) -> Iterator[None]:
-        """A backfill that has begun to load, killed at the end; it must have had enough to do until then."""
+        """While the block runs, a backfill loads. It is killed at the end, and must still have work to do then."""
         if not wanted:
             yield
             return
@@ -138,19 +138,19 @@ class Bench:
 
 @contextmanager
 def _killed_at_the_end(command: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process, and with it the temporary server of Prefect that it starts, which would outlive it."""
+    """A process that is killed at the end, together with Prefect's temporary server, which would survive it."""
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet, start_new_session=True)
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError):  # it has ended, and left nothing
+        with suppress(ProcessLookupError):  # it has ended with all its children
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def _drain_again_and_again() -> None:
-    """What the process of the drains does, until it is killed."""
+    """Drain again and again, until the process is killed."""
     from flows.environment import set_prefect_defaults
 
     set_prefect_defaults(quiet=True)
@@ -164,7 +164,8 @@ def _drain_again_and_again() -> None:
 def measure(
     engine: str | None = None, rounds: int = 3, history: int = HISTORY, say: Console | None = None
 ) -> dict[str, Any]:
-    """Of both ways what each round found, alone and beside, and the ratios of the rates (beside ÷ alone)."""
+    """The figures of each round for both scenarios, alone and with the backfill, and the ratios of the rates (with ÷
+    alone)."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     with throwaway_servers("bench", engine) as (config, used), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "history.parquet"
@@ -196,7 +197,7 @@ def main(
     as_json: bool = False,
     drains: bool = False,
 ) -> None:
-    """Print both ratios and lags; `--drains` is what a process of the benchmark does."""
+    """Print both ratios and the lags. `--drains` is a process of the benchmark."""
     if drains:
         _drain_again_and_again()
     console = Console(width=140, highlight=False)

@@ -1,9 +1,9 @@
 """Peak resident memory and steadiness of a backfill of a large Parquet file:  python -m benchmarks.backfill_memory
 
-Two files of the same size over the same days: in the order of time, and in no order. Real servers of its own. The
-memory is the operating system's figure of the process of `spillway backfill`; the rates are of the ledger, by when each
-slice was committed, so that what waits for a commit counts too. Beside them stand those of the same slices as prepared
-COPY buffers, sent by as many connections: what the server itself does to the rate as its table grows.
+Two files of the same size over the same days: one ordered by time, one unordered. Starts its own servers. The memory is
+the operating system's peak of `spillway backfill`. The rates come from the commit times in the ledger. For comparison,
+the same slices are sent as prepared COPY buffers by as many connections: this shows how the rate of the server itself
+changes as its table grows.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ DAYS = 100
 ORDERS = ("order of time", "no order")
 _START = datetime(2024, 1, 4, tzinfo=UTC)
 _EVER = TimeWindow(-(2**62), 2**62)
-_ROWS = 100_000  # made at once
-# Rows by the moment at which their slice was committed, up to each.
+_ROWS = 100_000  # generated at a time
+# The number of rows committed up to each commit time.
 _PROGRESS = """
     SELECT committed, sum(read) OVER (ORDER BY committed)
       FROM (SELECT extract(epoch FROM loaded_at)::float8 + seconds AS committed, read FROM spillway.ledger) AS slices
@@ -87,7 +87,7 @@ def make(path: Path, events: int, order: str) -> None:
 
 
 def tenths(moments: list[tuple[float, int]], began: float) -> list[float]:
-    """The rate in rows/s of each tenth of the rows, from (time of a commit, rows committed until then)."""
+    """The rate in rows/s of each tenth of the rows, from pairs of commit time and rows committed until then."""
     total = moments[-1][1]
     passed = [began]
     for tenth in range(1, 11):
@@ -103,7 +103,7 @@ def tenths(moments: list[tuple[float, int]], began: float) -> list[float]:
 
 
 def measure(engine: str | None = None, events: int = EVENTS) -> dict[str, Any]:
-    """Of each order the peak in MB, the seconds, and the rates of the tenths in rows/s."""
+    """For each order: the peak in MB, the seconds, and the rate of each tenth in rows/s."""
     found: dict[str, Any] = {}
     for order in ORDERS:
         with throwaway_servers("bench", engine) as (config, used), tempfile.TemporaryDirectory() as folder:
@@ -112,7 +112,7 @@ def measure(engine: str | None = None, events: int = EVENTS) -> dict[str, Any]:
             subprocess.run([*command, "--events", str(events)], check=True)
             found[order] = {"engine": used.name, "file_mb": round(path.stat().st_size / MB)}
             found[order] |= _backfilled(config, path, events)
-            # In a process of its own: one that has held all the buffers would pass for the peak of its next child.
+            # In a child process: the memory of all buffers would otherwise count as the peak of the next child.
             env = os.environ | {"SPILLWAY_DATABASE_URL": config.database}
             copied = subprocess.run([*command[:3], "--copy", str(path)], env=env, check=True, stdout=subprocess.PIPE)
             found[order] |= json.loads(copied.stdout)
@@ -151,7 +151,7 @@ def _backfilled(config: Settings, path: Path, events: int) -> dict[str, Any]:
 
 
 def copied(config: Settings, path: Path) -> dict[str, Any]:
-    """The rates of the tenths of the same slices as prepared buffers, into the emptied table."""
+    """The rate of each tenth for the same slices as prepared buffers, into the emptied table."""
     slices = _prepared(config, path)
     with psycopg.connect(config.database, autocommit=True) as connection:
         empty_tables(connection)
@@ -181,7 +181,7 @@ def copied(config: Settings, path: Path) -> dict[str, Any]:
 
 
 def _prepared(config: Settings, path: Path) -> list[tuple[int, bytes]]:
-    """The slices in the order in which a backfill loads them: how many rows, and their COPY buffer."""
+    """The slices in the order of a backfill: the number of rows and the COPY buffer of each."""
     (file,) = find_files(str(path))
     with closing(Spool()) as spool:
         scanned = scan(file, None, spool)
@@ -200,7 +200,7 @@ def main(
     copy: Path | None = None,
     order: str = ORDERS[0],
 ) -> None:
-    """Print the peak and the rates of both orders; `--write` and `--copy` are what processes of their own do."""
+    """Print the peak and the rates of both orders. `--write` and `--copy` are child processes."""
     if write is not None:
         make(write, events, order)
         return

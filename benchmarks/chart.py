@@ -1,4 +1,4 @@
-"""The rates of all contenders as a picture."""
+"""A chart of the rates of all contenders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OTHER = "#d29922"
 
 
 def draw(found: Mapping[str, Runs], machine: str, path: Path) -> None:
-    """One panel a workload, one bar a contender: the median, with the least and the greatest."""
+    """One panel per workload, one bar per contender: the median, with minimum and maximum."""
     mpl.use("agg")
     import matplotlib.pyplot as plt
 

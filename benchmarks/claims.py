@@ -1,4 +1,4 @@
-"""What Spillway claims of its speed, each as a figure beside its bar."""
+"""The claims about Spillway's speed, each with its figure and its limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXECUTEMANY = "consumer group + executemany"
 
 @dataclass(frozen=True)
 class Claim:
-    """`found` is to be at least or at most `bar`."""
+    """`found` must be at least, or at most, `bar`."""
 
     what: str
     found: Spread
@@ -27,7 +27,7 @@ class Claim:
 
     @property
     def met(self) -> bool:
-        """By the median."""
+        """Whether the median meets the claim."""
         return self.found.median <= self.bar if self.at_most else self.found.median >= self.bar
 
 
@@ -46,7 +46,7 @@ def of_throughput(found: Mapping[str, t.Runs]) -> Iterator[Claim]:
             ("1 % duplicates ÷ none", t.ONE_PERCENT, t.DRAIN_1, 0.75),
             ("all duplicates ÷ fresh", t.ALL, t.DRAIN_1, 1.0),
         ):
-            # Of the documents there are too few to say what the fixed second of a flow's run is worth.
+            # The documents are too few for this claim: the fixed second of a flow run would dominate.
             if ours in runs and theirs in runs and not (ours == t.FLOW and kind == t.DOCUMENTS):
                 yield Claim(f"{what}; {kind}", ratio(runs[ours], runs[theirs]), bar)
         others = [_best(at) for at in zip(*(runs[n] for n in ALTERNATIVES if n != EXECUTEMANY), strict=True)]
@@ -61,7 +61,7 @@ def _best(runs: tuple[Run, ...]) -> Run:
 
 def of_the_rest(memory: Mapping[str, Any], planning: Mapping[str, Any], idle: Mapping[str, Any],
                 latency: Mapping[str, Any]) -> Iterator[Claim]:  # fmt: skip
-    """The claims that are figures of their own."""
+    """The claims that do not compare runs."""
     for what, figure, bar in (
         ("peak memory, MB", max(backlog["peak_mb"] for backlog in memory["backlogs"]), 400),
         ("peak memory, 5,000,000 ÷ 500,000 events", memory["ratio"], 1.1),

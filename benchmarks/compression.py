@@ -1,7 +1,7 @@
-"""What `segmentby` and `orderby` cost and win on the real events:  python -m benchmarks.compression
+"""Costs and benefits of `segmentby` and `orderby` on the real events: python -m benchmarks.compression
 
-The candidates take turns on one table: compress all of it, ask six questions, merge late events (and roll back), turn
-it into rows again. It needs a TimescaleDB Community server.
+The candidates take turns on one table: compress it, run six queries, merge late events and roll back, decompress it.
+Needs TimescaleDB Community.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ CANDIDATES = [
     ("", "user_id, time DESC"),
     ("", "event_id, time DESC"),
 ]
-LATE = 1_000  # events that the table has, and as many new ones among them
+LATE = 1_000  # events that the table has, and as many new ones
 _SET = sql.SQL(
     "ALTER TABLE events SET (timescaledb.compress, timescaledb.compress_segmentby = {segmentby},"
     " timescaledb.compress_orderby = {orderby})"
 )
-_ASKED = 10  # different values for each question
+_ASKED = 10  # different values for each query
 
 QUESTIONS = {
     "by event id": "SELECT * FROM events WHERE event_id = %(event_id)s",
@@ -68,7 +68,7 @@ QUESTIONS = {
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of a candidate. `bytes` on disk; the rest in seconds, of a question for one value."""
+    """One turn of a candidate. `bytes` on disk; all others in seconds, for a query with one value."""
 
     bytes: int
     convert: float
@@ -79,13 +79,13 @@ class Round:
 def measure(
     settings: Settings, rounds: int, say: Callable[[str], None]
 ) -> tuple[int, dict[tuple[str, str], list[Round]]]:
-    """Bytes of the table as rows, and the turns of every candidate. Raises `Terminal` on another edition."""
+    """The bytes of the uncompressed table, and the turns of every candidate. Raises `Terminal` on another edition."""
     plain_drain(documents(settings), 1)()
     late = _late_events(settings)
     with psycopg.connect(settings.database, autocommit=True) as connection:
         if connection.execute("SELECT current_setting('timescaledb.license')").fetchone() != ("timescale",):
             raise Terminal("compression needs the Community edition of TimescaleDB; name an engine that has it")
-        connection.execute("VACUUM ANALYZE events")  # not from a state that autovacuum happens to have reached
+        connection.execute("VACUUM ANALYZE events")  # from a defined state, not from wherever autovacuum is
         rows = _bytes(connection)
         values = _values(connection)
         before = _ask(connection, values)
@@ -126,7 +126,7 @@ def _bytes(connection: psycopg.Connection) -> int:
 
 
 def _values(connection: psycopg.Connection) -> list[dict[str, Any]]:
-    """Values of real rows spread over the table, the same ones for everybody."""
+    """Values of real rows spread over the table, the same ones for all candidates."""
     query = """
         SELECT event_id, user_id, event_type, time, jsonb_build_object('obj_id', properties->'obj_id')
           FROM (SELECT *, row_number() OVER (ORDER BY event_id) AS n FROM events) AS numbered
@@ -137,7 +137,7 @@ def _values(connection: psycopg.Connection) -> list[dict[str, Any]]:
 
 
 def _ask(connection: psycopg.Connection, values: list[dict[str, Any]]) -> dict[str, float]:
-    """Seconds of each question: the median of its values, each asked twice and the second time taken."""
+    """The seconds of each query: the median over its values, each run twice, of which the second counts."""
     took: dict[str, float] = {}
     for name, question in QUESTIONS.items():
         times = []
@@ -151,7 +151,7 @@ def _ask(connection: psycopg.Connection, values: list[dict[str, Any]]) -> dict[s
 
 
 def _merge(connection: psycopg.Connection, late: Batch) -> float:
-    """Seconds to merge the late events as a drain does. Nothing of it stays."""
+    """The seconds to merge the late events as a drain does, which is rolled back."""
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
         began = time.perf_counter()
@@ -163,7 +163,7 @@ def _merge(connection: psycopg.Connection, late: Batch) -> float:
 
 
 def _late_events(settings: Settings) -> Batch:
-    """As many events of the table as new ones, of the same times: one batch."""
+    """A batch of events: half are in the table, half are new, at the same times."""
 
     def entries() -> Iterator[dict[bytes, bytes]]:
         with gzip.open(REAL) as lines:
@@ -186,7 +186,7 @@ def _name(candidate: tuple[str, str]) -> str:
 
 
 def table(rows: int, found: dict[tuple[str, str], list[Round]]) -> Table:
-    """Medians: megabytes and their ratio, seconds to convert and to merge, milliseconds a question."""
+    """Medians: megabytes and their ratio, seconds to convert and to merge, milliseconds per query."""
     shown = Table("segmentby / orderby", "MB", "ratio", "convert, s", *(f"{name}, ms" for name in QUESTIONS), "late, s")
     for candidate, turns in found.items():
         size = statistics.median(turn.bytes for turn in turns)

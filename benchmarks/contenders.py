@@ -1,4 +1,4 @@
-"""What is measured: the limit, and Spillway in its ways. Each goes from a full stream to committed rows."""
+"""What is measured: the upper limit, and variants of Spillway. Each goes from a full stream to committed rows."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from tasks.table.load import load_batch
 from tests.support.tables import empty_tables
 
 COPY_EVENTS: LiteralString = "COPY events (time, event_id, event_type, user_id, properties) FROM STDIN (FORMAT BINARY)"
-# Every event of the data sets, however old.
+# All events of the data sets, however old.
 _WINDOW = TimeWindow(-(2**62), 2**62)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A stream full of events, on throwaway servers."""
+    """A full stream on throwaway servers."""
 
     settings: Settings
     stream: str
@@ -47,19 +47,19 @@ class Workload:
         return load_mappings(PROJECT_ROOT / Path("spillway.toml")).for_stream(self.stream)
 
     def reader(self, client: redis.Redis, connection: psycopg.Connection) -> Reader:
-        """A reader of all that is left."""
+        """A reader of everything that is not drained."""
         planned = make_plan(client, connection, self.stream)
         limits = BatchLimits(self.settings.batch_rows, self.settings.batch_bytes)
         return Reader(client, self.stream, planned.gaps, planned.tail, limits, self.mapping, _WINDOW)
 
     def forget(self) -> None:
-        """Empty the ledger only, so that all is drained again onto what is there."""
+        """Empty the ledger only, so that everything is drained again onto existing rows."""
         with psycopg.connect(self.settings.database, autocommit=True) as connection:
             empty_tables(connection, keep=["public.events"])
             connection.execute("CHECKPOINT")
 
     def empty(self) -> None:
-        """Empty the tables, and let the server finish what it has put off, so that no run pays for another."""
+        """Empty the tables, and let the server finish deferred work, so that no run pays for another."""
         with psycopg.connect(self.settings.database, autocommit=True) as connection:
             empty_tables(connection)
             connection.execute("CHECKPOINT")
@@ -73,14 +73,14 @@ class Workload:
         return count
 
     def batches(self) -> list[Batch]:
-        """All of the stream, encoded beforehand."""
+        """The whole stream, encoded in advance."""
         with Clients(self.settings) as clients, clients.postgres() as connection:
             reader = self.reader(clients.redis, connection)
             return list(iter(reader.read, None))
 
 
 def limit(workload: Workload, connections: int) -> Callable[[], None]:
-    """Prepared binary COPY buffers, a transaction each, by so many connections with the server's own settings."""
+    """Prepared binary COPY buffers, one transaction each, over this many connections with the server's settings."""
     buffers = [payload(batch.encoded.rows) for batch in workload.batches()]
 
     def one(mine: list[memoryview]) -> None:
@@ -96,7 +96,7 @@ def limit(workload: Workload, connections: int) -> Callable[[], None]:
 
 
 def plain_drain(workload: Workload, connections: int) -> Callable[[], None]:
-    """Spillway's own functions without Prefect: plan; read, decode, encode and load so many at a time; settle."""
+    """Spillway's functions without Prefect: plan; read, decode, encode and load several at a time; settle."""
 
     def run() -> None:
         with Clients(workload.settings) as clients:
@@ -112,7 +112,7 @@ def plain_drain(workload: Workload, connections: int) -> Callable[[], None]:
 
 
 def unguarded_drain(workload: Workload, connections: int) -> Callable[[], None]:
-    """The same without all that makes it exactly once: no frozen tail, no ledger, no transaction around the COPY."""
+    """`plain_drain` without what makes it exactly once: no frozen tail, no ledger, no transaction around the COPY."""
     config = workload.settings
     everything = [IdRange(0, 1 << 128)]
     limits = BatchLimits(config.batch_rows, config.batch_bytes)
@@ -129,7 +129,7 @@ def unguarded_drain(workload: Workload, connections: int) -> Callable[[], None]:
 def _pump(
     clients: Clients, reader: Reader, connections: int, load: Callable[[psycopg.Connection, Batch], object]
 ) -> None:
-    """Read ahead of so many loads, as the flow does."""
+    """Read ahead of several loads, as the flow does."""
     loading: deque[Future[None]] = deque()
 
     def one(batch: Batch) -> None:
@@ -147,7 +147,7 @@ def _pump(
 
 
 def cleaned(workload: Workload, work: Callable[[], None]) -> Callable[[], None]:
-    """`work`, and what it left to autovacuum: the GIN index's pending lists put in their place, too."""
+    """`work`, followed by the deferred work of autovacuum, such as the GIN index's pending list."""
     clean = """
         SELECT gin_clean_pending_list(indexrelid) FROM pg_index JOIN pg_class ON oid = indexrelid
          WHERE relkind = 'i' AND relname ~ 'events_properties_idx$'"""
@@ -161,14 +161,14 @@ def cleaned(workload: Workload, work: Callable[[], None]) -> Callable[[], None]:
 
 
 def flow_drain(workload: Workload, connections: int) -> Callable[[], None]:
-    """The whole Prefect flow. Prefect's temporary API, which runs beside it, is started beforehand."""
+    """The whole Prefect flow. Prefect's temporary API is started before."""
     os.environ |= {
         "SPILLWAY_REDIS_URL": workload.settings.redis,
         "SPILLWAY_DATABASE_URL": workload.settings.database,
         "SPILLWAY_PARALLEL_LOADS": str(connections),
     }
     settings.cache_clear()
-    from flows.drain import drain  # only now: it reads the settings and Prefect's environment
+    from flows.drain import drain  # imported only now: it reads the settings and Prefect's environment
 
     drain("no-such-stream*")
 
@@ -181,7 +181,7 @@ def flow_drain(workload: Workload, connections: int) -> Callable[[], None]:
 
 
 def client_alone(workload: Workload) -> Callable[[], None]:
-    """Read, decode and encode all, and send it to a server that only throws it away: what the client costs."""
+    """Read, decode and encode everything, and send it to a server that discards it: the cost of the client."""
 
     def run() -> None:
         with Clients(workload.settings) as clients, postgres_connection(workload.settings) as connection:

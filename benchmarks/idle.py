@@ -1,6 +1,6 @@
 """A scheduled run that finds nothing to drain, counted by the servers:  python -m benchmarks.idle
 
-Each run is `spillway drain` in a process of its own with a temporary Prefect API, on real servers of its own.
+Each run is a process `spillway drain` with a temporary Prefect API. Starts its own servers.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
 
 STREAM = "bench-idle"
-CONNECTIONS = 1  # the most that a run may make to each server
-SECONDS = 0.3  # the most that the flow itself may take
-_GONE_SECONDS = 10  # the most that PostgreSQL takes to see that a client has gone
+CONNECTIONS = 1  # the most connections of a run to each server
+SECONDS = 0.3  # the longest time of the flow itself
+_GONE_SECONDS = 10  # the longest time until PostgreSQL notices that a client has disconnected
 
 
 @dataclass(frozen=True)
 class Idle:
-    """One run: connections made, commands and statements by name, and the seconds of the flow and of its process."""
+    """One run: its connections, its commands and statements by name, and the seconds of the flow and the process."""
 
     redis_connections: int
     postgres_connections: int
@@ -49,9 +49,9 @@ class Idle:
 
 
 def measure(engine: str | None = None, runs: int = 5) -> dict[str, Any]:
-    """So many runs on a drained stream: the most connections, commands and statements of any, the median times.
+    """Runs on a drained stream: the most connections, commands and statements of any run, and the median times.
 
-    `holds`: whether connections and the flow's time are within `CONNECTIONS` and `SECONDS`.
+    `holds`: whether the connections and the flow's time are within `CONNECTIONS` and `SECONDS`.
     """
     with throwaway_servers("bench", engine) as (settings, used), tempfile.TemporaryDirectory() as home:
         _load_statement_counter(settings, used)
@@ -63,7 +63,7 @@ def measure(engine: str | None = None, runs: int = 5) -> dict[str, Any]:
             connection.execute("CREATE EXTENSION pg_stat_statements")
             for batch in batches(1_000, seed=1):
                 send(client, STREAM, batch.entries)
-            if _drain(environment)["read"] != 1_000:  # it makes Prefect's database, too, which later ones find
+            if _drain(environment)["read"] != 1_000:  # also creates Prefect's database, which later runs use
                 raise Terminal("the first drain did not read what was sent")
             found = [_idle(client, connection, environment) for _ in range(runs)]
         return _summary(used.name, found)
@@ -88,7 +88,7 @@ def _summary(engine: str, found: list[Idle]) -> dict[str, Any]:
 
 
 def _environment(settings: Settings, home: str) -> dict[str, str]:
-    """Nothing of the developer's own settings, and a Prefect of its own."""
+    """An environment without the developer's settings, and with its own Prefect."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("SPILLWAY_", "PREFECT_"))}
     servers = {"SPILLWAY_REDIS_URL": settings.redis, "SPILLWAY_DATABASE_URL": settings.database}
     return mine | servers | {"PREFECT_HOME": home}
@@ -128,7 +128,8 @@ def _idle(client: redis.Redis, connection: psycopg.Connection, environment: Mapp
 
 
 def _sessions(connection: psycopg.Connection) -> int:
-    """Client connections ever made to the database; a backend adds its own to the sum when it ends, or is told to."""
+    """The number of client connections ever made to the database. A backend reports its own when it ends or is asked
+    to."""
     others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     deadline = time.monotonic() + _GONE_SECONDS
     while connection.execute(others).fetchone() != (0,):
@@ -137,13 +138,13 @@ def _sessions(connection: psycopg.Connection) -> int:
         time.sleep(0.01)
     connection.execute("SELECT pg_stat_force_next_flush()")
     row = connection.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()").fetchone()
-    assert row is not None  # the database that we are connected to
+    assert row is not None  # the connected database exists
     sessions: int = row[0]
     return sessions
 
 
 def _load_statement_counter(settings: Settings, engine: Engine) -> None:
-    """Make the throwaway server count statements, which takes a restart."""
+    """Make the throwaway server count statements, which needs a restart."""
     with psycopg.connect(settings.database, autocommit=True) as connection:
         known = "SELECT 1 FROM pg_available_extensions WHERE name = 'pg_stat_statements'"
         if connection.execute(known).fetchone() is None:
@@ -153,7 +154,7 @@ def _load_statement_counter(settings: Settings, engine: Engine) -> None:
 
 
 def _statements(connection: psycopg.Connection) -> dict[str, int]:
-    """What was executed since the last reset, but for what we ask ourselves."""
+    """The statements since the last reset, without those of the benchmark."""
     query = """
         SELECT regexp_replace(btrim(query), '\\s+', ' ', 'g'), calls::int FROM pg_stat_statements
          WHERE toplevel AND query !~ 'pg_stat_' ORDER BY 2 DESC, 1"""
@@ -161,7 +162,7 @@ def _statements(connection: psycopg.Connection) -> dict[str, int]:
 
 
 def main(runs: int = 5, engine: str | None = None) -> None:
-    """Print what a run with nothing to do costs."""
+    """Print the cost of a run with nothing to do."""
     found = measure(engine, runs)
     console = Console(width=110, highlight=False)
     table = Table(f"nothing to drain, {found['runs']} runs, {found['engine']}", "found", "at most")

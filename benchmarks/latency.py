@@ -1,8 +1,8 @@
-"""How long Redis keeps others waiting while Spillway reads from it:  python -m benchmarks.latency
+"""How long other clients of Redis wait while Spillway reads: python -m benchmarks.latency
 
-Two views, each in a quiet phase, beside Spillway and beside a reader of large pages. The round trips of a probe in a
-process of its own: on a machine of few cores they are the scheduler's as much as Redis's. And Redis's own time for each
-XRANGE (SLOWLOG), during which it serves nobody else. Real servers of its own.
+Two views, each in a quiet phase, during a read by Spillway and during a read of large pages. The round trips of a probe
+in its own process: on few cores they show the scheduler as much as Redis. And Redis's own time for each XRANGE
+(SLOWLOG), during which it serves no other client. Starts its own servers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings
 
 REAL = PROJECT_ROOT.parent / "shared/data/crossref/bench_arrival_2019-08_2019-12.ndjson.gz"
-HOLD_SECONDS = 0.005  # the most that one page of ours may hold Redis
+HOLD_SECONDS = 0.005  # the longest time that a page may block Redis
 FLAT, DOCUMENTS = "flat, 200 bytes", "documents, 1 kB"
 _FLAT_OUT = "reader alone"
 _NAIVE_PAGE = 50_000
@@ -42,10 +42,10 @@ _DOCUMENT_BYTES = 1_000
 
 
 def measure(engine: str | None = None, seconds: float = 4, events: int = 200_000) -> dict[str, Any]:
-    """For flat events and documents, each phase's `Phase.summary`; phases last `seconds` at least.
+    """`Phase.summary` of each phase, for flat events and documents. Phases last at least `seconds`.
 
-    `longest_page_ms` is that of the reader alone, flat out, which asks for the same pages many times; `holds`: whether
-    it is within `HOLD_SECONDS`.
+    `longest_page_ms` belongs to the reader alone at full speed, which requests the same pages many times. `holds`:
+    whether it is within `HOLD_SECONDS`.
     """
     with throwaway_servers("bench", engine) as (settings, used), redis.Redis.from_url(settings.redis) as client:
         client.config_set("slowlog-max-len", 2_000_000)
@@ -94,7 +94,7 @@ def _phases(client: redis.Redis, workload: Workload, seconds: float) -> Iterator
 
 
 def _pages(client: redis.Redis) -> dict[bytes, list[float]]:
-    """The seconds of every XRANGE in the slow log, by its arguments."""
+    """The seconds of each XRANGE in the slow log, by its arguments."""
     pages: dict[bytes, list[float]] = {}
     for one in client.slowlog_get(-1):
         if one["command"].startswith(b"XRANGE"):
@@ -104,7 +104,7 @@ def _pages(client: redis.Redis) -> dict[bytes, list[float]]:
 
 @contextmanager
 def _probing(settings: Settings) -> Iterator[list[bytes]]:
-    """A probe beside the block; afterwards the list holds what it wrote."""
+    """Run a probe during the block. Afterwards the list holds its output."""
     at = parse_url(settings.redis)
     command = [sys.executable, "-m", "benchmarks.probe", at["host"], str(at["port"])]
     probe = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=PROJECT_ROOT)
@@ -120,7 +120,7 @@ def _probing(settings: Settings) -> Iterator[list[bytes]]:
 
 
 def _read_all(workload: Workload) -> None:
-    """All that a drain reads, decoded and encoded, and nothing loaded: as fast as Spillway can ask."""
+    """Read, decode and encode what a drain reads, without loading it: as fast as Spillway can request it."""
     with Clients(workload.settings) as clients, clients.postgres() as connection:
         reader = workload.reader(clients.redis, connection)
         while (batch := reader.read()) is not None:
@@ -141,7 +141,7 @@ def _flat(events: int) -> Iterator[Entry]:
 
 
 def _documents(events: int) -> Iterable[Entry]:
-    """Real documents where they are, of 1 kB on average; else generated ones of that size."""
+    """Real documents of 1 kB on average, if they are there; otherwise generated ones of that size."""
     if REAL.exists():
         with gzip.open(REAL) as lines:
             yield from ({b"data": line.rstrip(b"\n")} for line in islice(lines, events))

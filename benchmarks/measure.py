@@ -1,4 +1,4 @@
-"""Wall time and client CPU of one run, and what many of them come to."""
+"""Wall time and client CPU of one run, and statistics of many runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Run:
-    """One timed run over `events` events: `wall` and `cpu` (of this process, all threads) in seconds."""
+    """One timed run over `events` events. `wall` and `cpu` (this process, all threads) in seconds."""
 
     events: int
     wall: float
@@ -18,18 +18,18 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Events a second."""
+        """Events per second."""
         return self.events / self.wall
 
     @property
     def cpu_us(self) -> float:
-        """Client CPU in microseconds an event."""
+        """Client CPU in microseconds per event."""
         return self.cpu / self.events * 1e6
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of several figures, between the least and the greatest."""
+    """The median of several figures, with minimum and maximum."""
 
     median: float
     low: float
@@ -37,17 +37,17 @@ class Spread:
 
     @classmethod
     def of(cls, figures: Sequence[float]) -> Spread:
-        """Of one figure or more."""
+        """The spread of one or more figures."""
         return cls(statistics.median(figures), min(figures), max(figures))
 
 
 def timed(events: int, work: Callable[[], object]) -> Run:
-    """Run `work` once, and time it."""
+    """Run `work` once and time it."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return Run(events, time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def ratio(runs: Sequence[Run], to: Sequence[Run]) -> Spread:
-    """Rate against rate, pair by pair of the same round."""
+    """The ratio of two rates, for the pairs of each round."""
     return Spread.of([a.rate / b.rate for a, b in zip(runs, to, strict=True)])

@@ -1,6 +1,6 @@
-"""Peak resident memory of `spillway drain`, a small backlog beside a large one:  python -m benchmarks.memory
+"""Peak resident memory of `spillway drain` for a small and a large backlog: python -m benchmarks.memory
 
-Real servers of its own. The figure is the operating system's, of the drain's process alone.
+Starts its own servers. The figure is the operating system's peak of the drain's process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SMALL, LARGE = 500_000, 5_000_000
 
 
 def measure_apart(engine: str | None, large: int) -> dict[str, Any]:
-    """`measure` in a small process: what the system counts for a child begins with the size of its parent."""
+    """Run `measure` in a small process: the peak of a child starts at the size of its parent."""
     command = [sys.executable, "-m", "benchmarks.memory", "--large", str(large), "--as-json"]
     said = subprocess.run([*command, *(["--engine", engine] if engine else [])], stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
@@ -33,7 +33,7 @@ def measure_apart(engine: str | None, large: int) -> dict[str, Any]:
 
 
 def measure(engine: str | None = None, small: int = SMALL, large: int = LARGE) -> dict[str, Any]:
-    """Peaks in MB and rates in events/s of both, and the ratio of the peaks."""
+    """The peaks in MB and the rates in events/s of both, and the ratio of the peaks."""
     with throwaway_servers("bench", engine) as (settings, used):
         found = []
         for events in (small, large):
@@ -60,7 +60,7 @@ def _drained(workload: Workload) -> tuple[int, int]:
 
 
 def main(small: int = SMALL, large: int = LARGE, engine: str | None = None, as_json: bool = False) -> None:
-    """Print the peak of both and their ratio."""
+    """Print both peaks and their ratio."""
     found = measure(engine, small, large)
     if as_json:
         print(json.dumps(found))

@@ -1,4 +1,4 @@
-"""What a phase of the latency benchmark has seen: how long others waited, and how long Redis worked on each page."""
+"""The results of a phase of the latency benchmark: the waiting time of others, and Redis's time for each page."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from benchmarks.probe import EVERY_SECONDS
 
 @dataclass(frozen=True)
 class Phase:
-    """All in seconds. `pages`: Redis's own time for each XRANGE, by what was asked: passes ask the same again."""
+    """All in seconds. `pages`: Redis's time for each XRANGE, by its arguments, which each pass repeats."""
 
     round_trips: NDArray[np.float64]
     pages: Mapping[bytes, Sequence[float]]
     mean_page: float  # by INFO commandstats
 
     def summary(self, limit: float) -> dict[str, float | int]:
-        """Milliseconds, and how many pages took longer than `limit`. No pages, no figures of pages.
+        """Milliseconds, and the number of pages above `limit`. Without pages, the figures of pages are missing.
 
-        `page_longest_ms` is that of the page that takes longest, each taken at the best of its passes: Redis's clock is
-        the wall's, and where the machine's cores are taken it goes on while Redis itself does not run.
+        `page_longest_ms` is the time of the slowest page; the best of its passes counts for each page. Redis measures
+        wall time, which passes even if Redis does not get a core.
         """
         times = np.array([took for passes in self.pages.values() for took in passes])
         found: dict[str, float | int] = {"pings": len(self.round_trips), "pages": len(times)}
@@ -39,7 +39,8 @@ class Phase:
         return found
 
     def _everybodys_waits(self) -> NDArray[np.float64]:
-        """A probe that waits asks nothing meanwhile; whoever else would have asked then waited for the rest of it."""
+        """Adds the waits of requests that the probe would have sent while it waited: each waits for the rest of the
+        block."""
         long = self.round_trips[self.round_trips > EVERY_SECONDS]
         rest = [np.arange(took - EVERY_SECONDS, 0, -EVERY_SECONDS) for took in long]
         return np.concatenate([self.round_trips, *rest])

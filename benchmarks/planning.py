@@ -1,6 +1,6 @@
-"""What planning costs the server with a long ledger:  python -m benchmarks.planning
+"""The cost of planning with a long ledger: python -m benchmarks.planning
 
-The server's own execution time of the two queries, with ranges as they are and after they were merged.
+The server's execution time of the two queries, before and after the ranges are merged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FILL = """
 
 
 def measure(engine: str | None = None, repeats: int = 5) -> dict[str, Any]:
-    """Milliseconds of server time for a plan, as the ledger is and when it has been compacted, and of that."""
+    """The server's milliseconds for a plan before and after the ledger is compacted, and for compacting it."""
     with throwaway_servers("bench", engine) as (settings, used):  # noqa: SIM117  the connection needs the settings
         with psycopg.connect(settings.database, autocommit=True) as connection:
             connection.execute("INSERT INTO spillway.streams (name, baseline) VALUES ('long', 0)")

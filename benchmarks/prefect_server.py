@@ -1,7 +1,7 @@
-"""What prefect.toml does for a Prefect server, beside its defaults:  python -m benchmarks.prefect_server
+"""A Prefect server with prefect.toml and with Prefect's defaults: python -m benchmarks.prefect_server
 
-Two questions, each on a server of its own. Does its database stop growing? Days pass in seconds: after the runs of each
-day, all that it has stored is made a day older. And does it record every task run of a large drain?
+Two questions, each on its own server. Does the database stop growing? Days pass in seconds: after the runs of each day,
+everything in it is made a day older. And does the server record every task run of a large drain?
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from tests.support.tables import empty_tables
 
 console = Console(width=120, highlight=False)
 _STREAM = "bench-prefect"
-_VACUUM_SECONDS = 3  # between two passes, an hour by default
-_QUIET_SECONDS = 6  # without a change: the server has written, or deleted, all that it will
+_VACUUM_SECONDS = 3  # between two passes; an hour by default
+_QUIET_SECONDS = 6  # without a change: the server has finished writing and deleting
 _AGED = {"flow_run": "end_time", "events": "occurred", "event_resources": "occurred"}
 
 
 @dataclass(frozen=True)
 class Server:
-    """A Prefect server: the settings that it and its clients have, its database and its log."""
+    """A Prefect server: the settings of server and clients, its database and its log."""
 
     environment: dict[str, str]
     database: Path
     log: Path
 
     def query(self, statement: str) -> int:
-        """The first number of a query's answer, or 0 after a change."""
+        """The first number in the result of a query; 0 for a statement that returns nothing."""
         with closing(sqlite3.connect(self.database, timeout=60)) as connection, connection:
             row = connection.execute(statement).fetchone()
         return int(row[0]) if row else 0
@@ -62,17 +62,17 @@ class Server:
                 last, since = now, time.monotonic()
 
     def rows(self) -> tuple[int, ...]:
-        """The rows of the tables that grow with every run."""
+        """The rows of the tables that grow with each run."""
         names = (*_AGED, "task_run", "flow_run_state", "task_run_state", "log", "artifact")
         return tuple(self.query(f"SELECT count(*) FROM {name}") for name in names)  # noqa: S608 - names of our own
 
     def used(self) -> int:
-        """Bytes of its database that hold anything: deleted rows leave pages for later ones, and the file its size."""
+        """The used bytes of its database: deleted rows leave free pages, and the file keeps its size."""
         pages = self.query("PRAGMA page_count") - self.query("PRAGMA freelist_count")
         return pages * self.query("PRAGMA page_size")
 
     def a_day_passes(self) -> None:
-        """All that it has stored becomes a day older."""
+        """Make everything in the database a day older."""
         for table, column in _AGED.items():
             earlier = f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '-1 day')"
             self.query(f"UPDATE {table} SET {column} = {earlier} WHERE {column} IS NOT NULL")  # noqa: S608 - as above
@@ -115,7 +115,7 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def _drains(server: Server, config: Settings, runs: int, events: int, batch_rows: int) -> None:
-    """So many drains of so many events each, in a process that knows this server."""
+    """Run drains in a child process that uses this server."""
     own = {
         "SPILLWAY_REDIS_URL": config.redis,
         "SPILLWAY_DATABASE_URL": config.database,
@@ -129,7 +129,7 @@ def _drains(server: Server, config: Settings, runs: int, events: int, batch_rows
 
 
 def _growth(config: Settings, ours: bool, days: int, runs: int) -> list[tuple[int, int]]:
-    """Bytes used at the end of each day, and the size of the file."""
+    """The used bytes at the end of each day, and the size of the file."""
     found = []
     with _server(ours) as server:
         for _ in range(days):
@@ -143,7 +143,7 @@ def _growth(config: Settings, ours: bool, days: int, runs: int) -> list[tuple[in
 
 
 def _recorded(config: Settings, ours: bool, loads: int) -> tuple[int, int]:
-    """Task runs on the server after a drain of so many loads, and how often its log says that a queue is full."""
+    """The task runs on the server after a drain with many loads, and how often its log reports a full queue."""
     with _server(ours) as server:
         _drains(server, config, 1, loads * 100, 100)
         server.settle(lambda: server.query("SELECT count(*) FROM task_run"))
@@ -156,7 +156,7 @@ app = typer.Typer()
 
 @app.command()
 def drains(runs: int, events: int) -> None:
-    """Send events and drain them, so many times (called by `measure`)."""
+    """Send events and drain them, several times (called by `measure`)."""
     from flows.drain import drain
     from infra.settings import settings
 
@@ -169,7 +169,7 @@ def drains(runs: int, events: int) -> None:
 
 @app.command()
 def measure(engine: str | None = None, days: int = 14, runs: int = 20, loads: int = 3_000) -> None:
-    """Print the sizes day by day, and the task runs recorded."""
+    """Print the sizes of each day, and the number of recorded task runs."""
     with throwaway_servers("bench", engine) as (config, _):
         table = Table("Prefect's server", "loads", "recorded", "queue is full")
         for name, ours in (("its defaults", False), ("prefect.toml", True)):

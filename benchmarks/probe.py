@@ -1,7 +1,7 @@
-"""Asks a Redis for a PING about every millisecond until its own standard input ends; then writes the answers' times.
+"""Send a PING to a Redis about every millisecond until standard input ends, then write the round trips.
 
-A process of its own, so that no other work holds it up:  python -m benchmarks.probe HOST PORT. It writes a line when it
-begins, and at the end the round trips in seconds, as the bytes of float64. It imports nothing heavy: it starts quickly.
+It is a separate process, so that no other work delays it: python -m benchmarks.probe HOST PORT. It writes a line when
+it starts, and at the end the round trips in seconds as bytes of float64. It imports little, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EVERY_SECONDS = 0.001
 
 
 def main(host: str, port: int) -> None:
-    """Ask until standard input ends."""
+    """Send PINGs until standard input ends."""
     took = array("d")
     with socket.create_connection((host, port)) as server:
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

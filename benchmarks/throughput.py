@@ -1,4 +1,4 @@
-"""All contenders of a workload, taking turns:  python -m benchmarks.throughput"""
+"""All contenders of a workload, in turns: python -m benchmarks.throughput"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Runs = dict[str, list[Run]]
 
 @dataclass(frozen=True)
 class Contender:
-    """What is timed; `prepare` is not. It leaves `rows` in the table, where that is known."""
+    """The timed work; `prepare` is not timed. `rows`: how many rows the table must have afterwards, if known."""
 
     workload: Workload
     work: Callable[[], object]
@@ -40,7 +40,7 @@ class Contender:
 
 
 def measure(settings: Settings, events: int, rounds: int, say: Callable[[str], None]) -> dict[str, Runs]:
-    """For each workload, so many runs of each contender."""
+    """For each workload, the runs of each contender."""
     found = {FLAT: _rounds(_flat_contenders(settings, events), rounds, say)}
     if REAL.exists():
         found[DOCUMENTS] = _rounds(_document_contenders(settings), rounds, say)
@@ -100,7 +100,7 @@ def _rounds(contenders: Mapping[str, Contender], rounds: int, say: Callable[[str
 
 
 def table(title: str, runs: Runs) -> Table:
-    """Rates and client CPU, for people."""
+    """A table of rates and client CPU."""
     shown = Table(title, "events/s", "least to greatest", "client µs/event")
     for name, found in runs.items():
         rate = Spread.of([run.rate for run in found])
@@ -110,7 +110,7 @@ def table(title: str, runs: Runs) -> Table:
 
 
 def main(events: int = 500_000, rounds: int = 3, engine: str | None = None) -> None:
-    """Measure the throughput only."""
+    """Measure throughput only."""
     console = Console(width=110, highlight=False)
     with throwaway_servers("bench", engine) as (settings, _):
         for title, runs in measure(settings, events, rounds, console.print).items():

@@ -1,4 +1,4 @@
-"""The two workloads, each with the streams that its contenders read."""
+"""The two workloads, each with the streams for its contenders."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ REAL = PROJECT_ROOT.parent / "shared/data/crossref/bench_arrival_2019-08_2019-12
 
 
 def flat(settings: Settings, events: int, duplicates: float = 0.0) -> Workload:
-    """Generated events of about 200 bytes, a share of them repeated, spread evenly."""
+    """Generated events of about 200 bytes; some are repeated, evenly spread."""
     found = (entry for batch in batches(events, seed=1, duplicates=duplicates) for entry in batch.entries)
     return _sent(settings, f"bench-flat-{duplicates:g}", found)
 
 
 def documents(settings: Settings, path: Path = REAL) -> Workload:
-    """The real documents of about 1 kB, each once: a bare COPY takes no repeated key."""
+    """The real documents of about 1 kB, each once: a bare COPY accepts no repeated key."""
     return _sent(settings, "crossref-bench", _once_each(path))
 
 

@@ -118,6 +118,7 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
 def test_it_makes_the_schema_and_drains_a_stream_outside_the_clone(
     installed: Installation, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
+    assert installed("--version").split()[0] == "spillway"
     assert "drain" in installed("--help")
     installed("schema")
     installed("generate", "--stream", stream, "--events", "1000", "--seed", "1")

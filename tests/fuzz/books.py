@@ -1,4 +1,4 @@
-"""What the tables say of a stream beside what the oracle says, entry by entry."""
+"""Compare the tables with the oracle, entry by entry."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.fuzz.jsonb import parse, stored
 from tests.fuzz.prediction import Fate, Fields, Key, Oracle, Row
 from tests.support.oracle import ledger_sums
 
-_SHOWN = 10  # differences; the first tells most
-_SHOWN_BYTES = 300  # of a field
+_SHOWN = 10  # differences; the first ones are the most useful
+_SHOWN_BYTES = 300  # characters of a field
 
 Kept = tuple[tuple[bytes, ...], str]  # the raw fields, and the kind
 
 
 @dataclass
 class Met:
-    """The entries of one stream that the oracle has met, by their id."""
+    """The entries of one stream for which the oracle has predicted the fate, by their id."""
 
     oracle: Oracle
     fates: dict[str, tuple[Fields, Fate]] = field(default_factory=dict)
@@ -41,13 +41,13 @@ class Met:
 
     @property
     def sums(self) -> tuple[int, int, int, int]:
-        """Read, inserted, duplicates, quarantined, as the ledger has them."""
+        """The ledger's sums of read, inserted, duplicates and quarantined."""
         n = self.counts
         return n.total(), n[Fate.ROW], n[Fate.DUPLICATE], n[Fate.REFUSED] + n[Fate.CONFLICT]
 
 
 def differences(connection: psycopg.Connection, met: dict[str, Met]) -> list[str]:
-    """In what the tables differ from what the oracle says of all the streams that were drained; empty if in nothing."""
+    """The differences between the tables and the oracle for all drained streams; empty if there are none."""
     return [line for line, _ in zip(_differences(connection, met), range(_SHOWN), strict=False)]
 
 
@@ -79,7 +79,7 @@ def _of_rows(found: dict[Key, Row], met: dict[str, Met]) -> Iterator[str]:
 
 
 def table(connection: psycopg.Connection) -> dict[Key, Row]:
-    """The table `events`, every digit of its numbers included."""
+    """The table `events`, with every digit of its numbers."""
     query = """
         SELECT event_id, (extract(epoch FROM time) * 1000000)::bigint, event_type, user_id, properties::text
           FROM events"""
@@ -92,7 +92,7 @@ def table(connection: psycopg.Connection) -> dict[Key, Row]:
 
 
 def _quarantine(connection: psycopg.Connection) -> tuple[dict[str, dict[str, Kept]], dict[tuple[str, str], str]]:
-    """By stream and entry id what is kept; and for people the reasons."""
+    """The quarantined entries by stream and entry id, and their reasons for the report."""
     query = """
         SELECT s.name, q.entry_id, q.fields, q.kind, q.reason
           FROM spillway.quarantine q JOIN spillway.streams s ON s.id = q.stream"""

@@ -1,4 +1,4 @@
-"""Entries for a stream, about half of them good: events in all their spellings, repeated, changed, broken and odd."""
+"""Random entries of a stream, about half of them good: events in many spellings, repeated, changed, broken and unusual."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.fuzz.prediction import FLAT, JSON, Layout
 from tests.fuzz.spelling import any_text, any_tree, spell_id, spell_text, spell_time, spell_tree
 
 _FIRST_DAY = 1_763_942_400_000_000  # 2025-11-24
-_DAYS = 35  # five chunks or six: every one costs a table with five indexes
+_DAYS = 35  # five or six chunks: each one is a table with five indexes
 _SECOND, _DAY = 1_000_000, 86_400_000_000
 _REMEMBERED = 3_000
 
 
 @dataclass(frozen=True)
 class Event:
-    """What an entry says. `kinds`: the texts of which a mapping makes the event's type."""
+    """The content of an entry. `kinds`: the texts from which a mapping makes the event type."""
 
     id: UUID
     time: int
@@ -31,19 +31,19 @@ class Event:
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of the entries. Of those that are neither the same again nor spoilt, nearly all become rows."""
+    """Shares of the entries. Nearly all that are neither repeated nor broken become rows."""
 
-    same: float = 0.13  # says what an earlier one says
-    other: float = 0.06  # has the key of an earlier one and other content
+    same: float = 0.13  # the same event as an earlier one
+    other: float = 0.06  # the key of an earlier one, with other content
     spoilt: float = 0.34
-    by_server: float = 0.03  # spoilt so that the server finds it, which costs the loader a pass
+    by_server: float = 0.03  # broken so that only the server detects it, which costs the loader another attempt
     odd: float = 0.05
-    noise: float = 0.03  # random bytes in a place of an entry that was good
-    large: float = 0.0001  # of some MB
+    noise: float = 0.03  # random bytes within a good entry
+    large: float = 0.0001  # several MB
 
 
 class Source:
-    """The entries of one stream, from a seed. Its ids are its own: no other stream has them."""
+    """The entries of one stream, from a seed. No other stream has its event ids."""
 
     def __init__(self, seed: str, layout: Layout | None) -> None:
         self._random = Random(seed)
@@ -51,7 +51,7 @@ class Source:
         self._earlier: list[Event] = []
 
     def entries(self, count: int, mix: Mix) -> Iterator[list[bytes]]:
-        """Names and values in turn, of each of the next `count` entries."""
+        """The next `count` entries, each as alternating names and values."""
         for _ in range(count):
             yield self._entry(mix)
 
@@ -76,7 +76,7 @@ class Source:
         return fields
 
     def _event(self, mix: Mix) -> Event:
-        """A new event, or an earlier one again; often one of the last few, so that both are in one batch."""
+        """A new event, or a repeated one: often one of the last few, so that both are in one batch."""
         random = self._random
         way = random.random()
         if self._earlier and way < mix.same + mix.other:
@@ -112,9 +112,9 @@ class Source:
         )
 
     def _members(self, layout: Layout, event: Event) -> dict[str, bytes]:
-        """Every key that the layout reads, with its value as it stands in a flat entry or in a document."""
+        """Every key that the layout reads, with its value as written in a flat entry or a document."""
         random = self._random
-        # Where every key is a part of properties, the same event is so only in the same spelling.
+        # If all keys are part of properties, only the same spelling makes the same event.
         plain = layout.properties is None and random.random() < 0.7
         texts = {
             layout.time.keys[0]: str(event.time) if plain else spell_time(random, event.time),
@@ -138,12 +138,12 @@ class Source:
         return spell_id(self._random, event.id)
 
     def _in_document(self, text: str, plain: bool) -> str:
-        """A text as JSON: in quotes, or bare where it is a number and JSON writes it so."""
+        """A text as JSON: quoted, or bare if it is a number in JSON's spelling."""
         bare = text.isdigit() and text.isascii() and text[0] != "0" and not plain
         return text if bare and self._random.random() < 0.7 else spell_text(self._random, text, plain)
 
     def _fields(self, members: dict[str, bytes], layout: Layout) -> list[bytes]:
-        """The entry, its members in any order."""
+        """The entry, with its members in random order."""
         random = self._random
         names = list(members)
         if random.random() < 0.2:

@@ -1,4 +1,5 @@
-"""What jsonb takes and which values are equal, from PostgreSQL's documentation; nothing of Spillway is in it.
+"""Which documents jsonb accepts and which values are equal, from PostgreSQL's documentation and without Spillway's
+code.
 
 https://www.postgresql.org/docs/current/datatype-json.html: RFC 8259, but no \\u0000, no lone surrogates, and numbers in
 the range of numeric. https://www.postgresql.org/docs/current/datatype-numeric.html: up to 131072 digits before the
@@ -12,11 +13,11 @@ import re
 from decimal import Decimal
 from typing import Any, NoReturn
 
-# A server with the default stack of 2 MB takes documents some thousand levels deep. How many is nowhere written, so
-# nothing is predicted between these two.
+# A server with the default stack of 2 MB accepts documents of several thousand levels. The exact number is not
+# documented, so nothing is predicted between these two.
 SURE_DEPTH, BEYOND_DEPTH = 250, 40_000
 _DIGITS_BEFORE, _DIGITS_AFTER = 131_072, 16_383
-_EXPONENT_BELOW = (2**31 - 1) // 2  # from there on numeric overflows, whatever the digits are
+_EXPONENT_BELOW = (2**31 - 1) // 2  # from here on numeric overflows, whatever the digits are
 _NUMBER = re.compile(r"(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?", re.ASCII)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
@@ -27,18 +28,18 @@ class Refused(Exception):
 
 
 class Undecided(Exception):
-    """Neither specification nor documentation says what becomes of it: a campaign must not ask."""
+    """Neither specification nor documentation decides this case: a campaign must not contain it."""
 
 
 class Number(str):
-    """A number as it is written."""
+    """A number as written."""
 
 
 class Members(list[tuple[str, Any]]):
-    """The members of an object, in order, repeated keys included."""
+    """The members of an object in order, including repeated keys."""
 
     def last(self, key: str) -> Any:
-        """The value of `key`: of several the last, as in jsonb; None where there is none."""
+        """The last value of `key`, as in jsonb; None if there is none."""
         return next((value for name, value in reversed(self) if name == key), None)
 
 
@@ -71,7 +72,7 @@ def _check_depth(text: str) -> None:
 
 
 def has_surrogates(value: Any) -> bool:
-    """Whether a text or a key anywhere in a parsed value holds a lone surrogate."""
+    """Whether any text or key in a parsed value contains a lone surrogate."""
     if isinstance(value, Members):
         return any(_is_torn(key) or has_surrogates(member) for key, member in value)
     if isinstance(value, list):
@@ -84,24 +85,24 @@ def _is_torn(text: str) -> bool:
 
 
 def stored(value: Any) -> str:
-    """How jsonb keeps a parsed value, in one spelling: keys sorted, numbers with all their digits. Raises `Refused`."""
+    """A parsed value as jsonb stores it, in one spelling: sorted keys, numbers with all digits. Raises `Refused`."""
     return _write(value, exact=True)
 
 
 def compared(value: Any) -> str:
-    """The same for two values that jsonb takes for equal, and for no others. Raises `Refused`."""
+    """A text that is the same for two values exactly if jsonb considers them equal. Raises `Refused`."""
     return _write(value, exact=False)
 
 
 def _write(value: Any, exact: bool) -> str:
     if isinstance(value, Members):
-        # All are checked: the server reads a value before it finds that the key comes again.
+        # Check all of them: the server parses a value before it sees that the key is repeated.
         written = {}
         for key, member in value:
             written[_write_text(key)] = _write(member, exact)
         return "{" + ",".join(f"{key}:{written[key]}" for key in sorted(written)) + "}"
     if isinstance(value, list):
-        items = []  # no comprehension: it would double the depth of the stack
+        items = []  # no comprehension, which would double the stack depth
         for item in value:
             items.append(_write(item, exact))
         return "[" + ",".join(items) + "]"

@@ -1,4 +1,4 @@
-"""The streams of the campaign: what spillway.toml says of them, and what the oracle makes of the same file."""
+"""The streams of the campaign: their mappings for spillway.toml, and the oracle's layouts from the same file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ event_type = "{{{kind}}}"
 user_id = { key = "who", default = "" }
 """
 
-# None: told from the fields, so that the stream may hold both of the layouts that need no mapping.
+# None: the fields show the layout, so the stream may mix the two layouts that need no mapping.
 LAYOUTS: dict[str, Layout | None] = {
     "fuzz-flat": None,
     "fuzz-json": None,

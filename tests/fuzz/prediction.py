@@ -1,7 +1,7 @@
-"""What becomes of every entry of a stream, from docs/reference/mapping.md and from what PostgreSQL documents.
+"""Predict the fate of every entry of a stream from docs/reference/mapping.md and from PostgreSQL's documentation.
 
-Nothing here is Spillway's: no import, and none of its ways. Where the documents are silent, it is what a user would
-expect: an entry is refused only where a column that it reads cannot be filled with it.
+This imports nothing of Spillway and follows none of its algorithms. Cases that the documents leave open are decided as
+a user would expect: an entry is refused only if a column cannot be filled from it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from tests.fuzz.jsonb import Members, Number, Refused, Undecided, compared, has_surrogates, parse, stored
 
 Key = tuple[uuid.UUID, int]
-Fields = Sequence[bytes]  # names and values in turn
+Fields = Sequence[bytes]  # alternating names and values
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY_IN_TEMPLATE = re.compile(r"\{([^{}]+)\}")
@@ -28,13 +28,14 @@ _DASHED = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PLAIN = re.compile(r"[0-9a-fA-F]{32}")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://spillway.example/event-id")
-# A row of a B-tree has 2,704 bytes at most, of which a compressed text may be one: https://www.postgresql.org/docs/
-# current/btree.html. What lies between is not predicted; zlib packs better than the server does.
+# A row of a B-tree has at most 2,704 bytes, after compression of its texts:
+# https://www.postgresql.org/docs/current/btree.html. Sizes between these two are not predicted: zlib compresses better
+# than the server.
 _FITS, _PACKED_FITS, _PACKED_BEYOND = 2_000, 200, 2_800
 
 
 class Fate(Enum):
-    """What becomes of an entry; the two that stand in the quarantine have its `kind` as their value."""
+    """The fate of an entry. The value of the two quarantined fates is the `kind` in the quarantine."""
 
     ROW = "row"
     DUPLICATE = "duplicate"
@@ -44,9 +45,9 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class Column:
-    """Where the text of a column comes from: keys, with texts between them."""
+    """How the text of a column is made: keys, with literal text between them."""
 
-    pieces: tuple[str, ...]  # literal texts and keys in turn
+    pieces: tuple[str, ...]  # alternating literal texts and keys
     default: str | None = None
     instead: str | None = None
 
@@ -65,7 +66,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Layout:
-    """A table of spillway.toml. `document`: the field that holds one, for the layout "json"."""
+    """A table of spillway.toml. `document`: the field that holds the document, for the layout "json"."""
 
     document: bytes | None
     time: Column
@@ -102,7 +103,7 @@ class Row:
     event_type: str
     user_id: str
     properties: str | None
-    parsed: Any = field(default=None, compare=False, repr=False)  # what `properties` were made of
+    parsed: Any = field(default=None, compare=False, repr=False)  # the source of `properties`
 
     @property
     def key(self) -> Key:
@@ -118,7 +119,8 @@ class Row:
 
 @dataclass
 class Oracle:
-    """Meets the entries of one stream in their order. `layout` None: they are in the two that need no mapping."""
+    """Predicts the fates of the entries of one stream, in their order. `layout` None: the two layouts that need no
+    mapping."""
 
     layout: Layout | None
     earliest: int
@@ -126,7 +128,7 @@ class Oracle:
     rows: dict[Key, Row] = field(default_factory=dict)
 
     def meet(self, fields: Fields) -> Fate:
-        """What becomes of the next entry; its row, if it becomes one, is then among `rows`."""
+        """The fate of the next entry. If it becomes a row, adds it to `rows`."""
         try:
             row = self.row(fields)
             there = self.rows.get(row.key)
@@ -140,7 +142,7 @@ class Oracle:
         return Fate.ROW
 
     def row(self, fields: Fields) -> Row:
-        """The row that an entry asks for. Raises `Refused` where no table could hold it."""
+        """The row that an entry describes. Raises `Refused` if no table could hold it."""
         entry = dict(zip(fields[::2], fields[1::2], strict=True))  # the last one of a repeated field
         layout = self.layout or (JSON if b"data" in entry and b"event_id" not in entry else FLAT)
         if layout.document is None:
@@ -173,7 +175,7 @@ def _utf8(value: bytes) -> str:
 
 
 def _read(layout: Layout) -> list[str]:
-    """The keys that the columns name, whether or not a default or another key could stand in for them."""
+    """The keys that the columns name, also those with a default or an alternative."""
     keys = [key for column in layout.columns for key in column.keys]
     return keys + [column.instead for column in layout.columns if column.instead]
 
@@ -189,8 +191,8 @@ def _flat(entry: Mapping[bytes, bytes], layout: Layout) -> tuple[Texts, Any]:
 def _from_document(document: bytes | None, layout: Layout) -> tuple[Texts, Any]:
     if document is None:
         raise Refused("no document")
-    # A lone surrogate makes a document no Unicode, wherever it stands. Bytes that are no UTF-8 are as in a flat entry:
-    # of no concern where no column reads them, and surrogates in the tree.
+    # A lone surrogate anywhere makes a document invalid Unicode. Bytes that are not UTF-8 are treated as in a flat
+    # entry: they do not matter if no column reads them, and are surrogates in the tree.
     tree = parse(document.decode(errors="replace"))
     if not isinstance(tree, Members) or has_surrogates(tree):
         raise Refused("not a JSON object")
@@ -206,7 +208,7 @@ def _from_document(document: bytes | None, layout: Layout) -> tuple[Texts, Any]:
 
 
 def _member(value: Any) -> str | None:
-    """The text of a member: a number is what stands there."""
+    """The text of a member. A number keeps its spelling."""
     if value is True or value is False:
         return "true" if value else "false"
     if value is None or isinstance(value, Number):

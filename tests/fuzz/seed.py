@@ -1,4 +1,4 @@
-"""The seed of all that is random here: fixed, so that a run can be had again; another one by the environment."""
+"""The seed of the fuzz tests: fixed, so that a run can be repeated. SPILLWAY_TEST_FUZZ_SEED sets another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One value in the many spellings in which it may come: times, ids, JSON."""
+"""Random spellings of one value: times, ids, JSON."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from uuid import UUID
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What breaks those who count characters, or take bytes for text.
+# Texts that break code which counts characters or takes bytes for text.
 ODD_TEXTS = ["", " ", "né ✓", "e\u0301", "\u202eabc\u202c", "\U0001f468\u200d\U0001f469", "\x7f", "\u0085", "\ufeff"]
 ODD_TEXTS += ["\uffff", "\U0010ffff", "\x01", "\r\n\t", '"', "\\", "\\N", "\\.", "'; --", "{}", "null", "%s", "\u2028"]
 
 
 def number(text: str) -> Any:
-    """A number for the trees of `any_tree`, with all its digits."""
+    """A number for `any_tree`, with all its digits."""
     return Decimal(text)
 
 
@@ -27,7 +27,7 @@ def any_text(random: Random) -> str:
 
 
 def any_tree(random: Random, depth: int = 2) -> Any:
-    """A JSON value: an object at the top, mostly."""
+    """A random JSON value, mostly an object."""
     way = random.random()
     if depth == 2 or (depth and way < 0.3):
         if way < 0.93:
@@ -40,7 +40,7 @@ def any_tree(random: Random, depth: int = 2) -> Any:
 
 
 def spell_tree(random: Random, tree: Any, plain: bool = False) -> str:
-    """One of the texts of a tree that jsonb takes for equal; with `plain`, always the same one."""
+    """A random spelling of a tree, which jsonb considers equal to all others. With `plain`, always the same spelling."""
     gap = "" if plain else random.choice(["", " ", "\n\t", ""])
     if isinstance(tree, dict):
         members = list(tree.items())
@@ -98,7 +98,7 @@ def spell_time(random: Random, micros: int) -> str:
     if way == 4 and not moment.microsecond and random.random() < 0.5:
         return moment.strftime("%Y%m%dT%H%M%S")
     if moment.microsecond and naive and random.random() < 0.3:
-        text += str(random.randint(0, 999))  # past the microsecond: to be cut
+        text += str(random.randint(0, 999))  # more digits than microseconds, to be truncated
     return f" {text}{offset}\n" if way == 5 else text + offset
 
 

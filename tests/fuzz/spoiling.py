@@ -1,4 +1,4 @@
-"""What is done to an entry: broken for the client or for the server to find, made large, made odd, or hit by noise."""
+"""Ways to break an entry: for the client or the server to detect, by size, by unusual fields, or by noise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BAD_IDS += [
 ]
 BAD_TIMES = ["", " ", "soon", "2026-02-30T00:00:00Z", "2026-13-01", "2026-11-20T25:00:00Z", "2026-11-20T10:00:00 UTC"]
 BAD_TIMES += ["nan", "inf", "1e400", "1_700_000_000", "0x6593", "١٧٠٤١٦٤٦٤٥", "9" * 40, "\0", "--1", "1.2.3", "12:00"]
-# Times that are ones, but that nobody believes: each would make a chunk of its own.
+# Valid but implausible times: each would create a chunk.
 ABSURD_TIMES = ["0001-01-01T00:00:00Z", "1215-06-15", "1799-12-31T23:59:59.999999+14:00", "2300-01-01T00:00:00Z"]
 ABSURD_TIMES += ["9999-12-31T23:59:59.999999Z", "-99999999999", "99999999999", "99999999999999", "999999999999999999"]
 NOT_UTF8 = [b"caf\xe9", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\xaf", b"a\x80b"]
@@ -38,12 +38,12 @@ def _any_of_columns(random: Random, members: Members, layout: Layout) -> str:
 
 
 def _text(value: bytes, layout: Layout) -> bytes:
-    """The bytes of a text where it stands: in quotes in a document, even if they are no UTF-8."""
+    """The bytes of a text as written: quoted in a document, even if they are not UTF-8."""
     return value if layout.document is None else b'"' + value.replace(b"\0", b"\\u0000") + b'"'
 
 
 def for_the_client(random: Random, members: Members, layout: Layout) -> None:
-    """Break one of the columns so that it can be seen without asking the server."""
+    """Break one of the columns so that the client detects it."""
     way = random.randrange(6)
     time, event_id = layout.time.keys[0], layout.event_id.keys[0]
     if way == 0:
@@ -63,7 +63,7 @@ def for_the_client(random: Random, members: Members, layout: Layout) -> None:
 
 
 def for_the_server(random: Random, members: Members, layout: Layout) -> None:
-    """Break an entry so that only the server's rules for text, jsonb and indexes tell."""
+    """Break an entry so that only the server's rules for text, jsonb and indexes detect it."""
     way = random.randrange(20)
     if way < 3:
         members[_any_of_columns(random, members, layout)] = _text(b"a\0b", layout)
@@ -91,7 +91,7 @@ def for_the_server(random: Random, members: Members, layout: Layout) -> None:
 
 
 def make_large(random: Random, members: Members, layout: Layout) -> None:
-    """Some megabytes of properties; now and then with a flaw at the very end."""
+    """Make the properties several megabytes large, sometimes with a defect at the very end."""
     size = random.randint(1_000_000, 4_000_000)
     kind = random.randrange(3)
     if kind == 0:
@@ -105,7 +105,7 @@ def make_large(random: Random, members: Members, layout: Layout) -> None:
 
 
 def whole_entry(random: Random, fields: list[bytes], layout: Layout) -> list[bytes]:
-    """An entry that is none of any layout, or whose document is no object."""
+    """An entry of no known layout, or with a document that is not an object."""
     way = random.randrange(5)
     if way == 0:
         return [b"foo", b"bar"] if random.random() < 0.5 else [b"", b""]
@@ -124,14 +124,14 @@ def whole_entry(random: Random, fields: list[bytes], layout: Layout) -> list[byt
 
 
 def make_odd(random: Random, fields: list[bytes]) -> list[bytes]:
-    """Things that a layout does not speak of: more fields, none with a name, repeated ones, another order."""
+    """Make an entry unusual in ways that no layout mentions: extra, nameless or repeated fields, another order."""
     pairs = [fields[i : i + 2] for i in range(0, len(fields), 2)]
     way = random.randrange(20)
     if way == 0:
         pairs += [[b"extra-%d" % n, b"%d" % n] for n in range(1_000)]
     elif way < 4:
         pairs.insert(random.randint(0, len(pairs)), [b"", random.choice((b"", b"x", b"\xff"))])
-    elif way < 9:  # the last one counts: this one does where it stands behind
+    elif way < 9:  # the last one counts
         name = random.choice(pairs)[0]
         pairs.insert(random.randint(0, len(pairs)), [name, random.choice((b"", b"x", b"{}", random.choice(pairs)[1]))])
     elif way < 14:
@@ -143,7 +143,7 @@ def make_odd(random: Random, fields: list[bytes]) -> list[bytes]:
 
 
 def with_noise(random: Random, fields: list[bytes]) -> list[bytes]:
-    """Some random bytes put in, taken out or changed, in a name or a value."""
+    """Insert, remove or change random bytes in a name or a value."""
     at = random.randrange(len(fields))
     noisy = bytearray(fields[at])
     for _ in range(random.randint(1, 3)):

@@ -1,4 +1,4 @@
-"""Streams of raw entries, in the window of a campaign: put into Redis, drained without Prefect, forgotten again."""
+"""Streams of raw entries: added to Redis, drained without Prefect, and deleted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch
 from tests.support.tables import delete_ledger_rows
 
-# Event times that are believed, in microseconds since 1970: whatever the clock says, settings are made for it.
+# Plausible event times, in microseconds since 1970. The settings are computed for them, whatever the clock says.
 EARLIEST, LATEST = (round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 10**6 for year in (2025, 2100))
 
 
@@ -31,7 +31,7 @@ def settings_of_the_window() -> dict[str, float]:
 
 
 def ids(random: Random) -> Iterator[str]:
-    """Ids as streams have them: several in a millisecond, gaps, and sequences of any size."""
+    """Ids like those of real streams: several in a millisecond, gaps, and sequence numbers of any size."""
     milliseconds, sequence = 1, 0
     while True:
         if random.random() < 0.5:
@@ -42,7 +42,7 @@ def ids(random: Random) -> Iterator[str]:
 
 
 def add(client: redis.Redis, stream: str, entries: Iterable[tuple[str, list[bytes]]]) -> None:
-    """XADD with the ids of `entries`. Not the client's own, which takes a dict: here a field may come twice."""
+    """Add `entries` with their ids. The client's `xadd` takes a dict, but here a field may occur twice."""
     left = iter(entries)
     while some := list(islice(left, 500)):
         with client.pipeline(transaction=False) as pipeline:
@@ -52,7 +52,7 @@ def add(client: redis.Redis, stream: str, entries: Iterable[tuple[str, list[byte
 
 
 def drain_plainly(clients: Clients, stream: str, mappings: Path, batch_rows: int) -> None:
-    """What the flow does with one stream, one batch after the other."""
+    """Drain one stream as the flow does, one batch after the other."""
     limits = BatchLimits(batch_rows, clients.settings.batch_bytes)
     window, route = TimeWindow(EARLIEST, LATEST), InsertRoute.STRAIGHT
     with clients.postgres() as connection:

@@ -1,6 +1,7 @@
-"""A hundred thousand entries, good, repeated, changed, broken and odd, drained by the flow: each meets its fate.
+"""A hundred thousand entries, good, repeated, changed, broken and unusual, drained by the flow: each has its predicted
+fate.
 
-The seed is fixed. Another one: SPILLWAY_TEST_FUZZ_SEED=anything; what fails says which one it was.
+The seed is fixed; SPILLWAY_TEST_FUZZ_SEED sets another one. A failure shows the seed.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from tests.support.oracle import ledger_is_whole
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-# Rows of a batch at most, and entries of each stream that are drained so.
+# The most rows of a batch, and how many entries of each stream are drained with it.
 ROUNDS = [(1, 15), (2, 30), (7, 60), (40, 400), (300, 3_000), (2_000, 6_200), (50_000, 7_300)]
-CHECKED = (1, 2, 7, 40, 300, 50_000)  # after these; it takes seconds when the tables are full
+CHECKED = (1, 2, 7, 40, 300, 50_000)  # after these rounds; it takes seconds when the tables are full
 COUNT = sum(count for _, count in ROUNDS) * len(LAYOUTS)
 
 
@@ -40,14 +41,14 @@ def test_every_entry_of_a_long_campaign_meets_the_fate_that_the_oracle_says(
     configure: Callable[..., Settings],
     tmp_path: Path,
 ) -> None:
-    """Row for row, raw field for raw field, kind for kind; batches of all sizes meet everything."""
+    """Compares all rows, raw fields and kinds. Batches of all sizes see every kind of entry."""
     print(f"SPILLWAY_TEST_FUZZ_SEED={SEED}")
     (tmp_path / "spillway.toml").write_text(MAPPINGS)
     sources = {stream: Source(f"{SEED} {stream}", layout) for stream, layout in LAYOUTS.items()}
     numbers = {stream: ids(Random(f"{SEED} {stream} ids")) for stream in LAYOUTS}
     met = {stream: Met(Oracle(layout, EARLIEST, LATEST)) for stream, layout in LAYOUTS.items()}
     for batch_rows, count in ROUNDS:
-        # What the server refuses costs a batch so much time as the batch is large: then there are less of them.
+        # The time to isolate a row that the server refuses grows with the batch, so large batches get fewer of them.
         mix = Mix(by_server=0.04 if batch_rows < 300 else 0.01)
         for stream, source in sources.items():
             entries = list(zip(numbers[stream], source.entries(count, mix), strict=False))
@@ -57,7 +58,7 @@ def test_every_entry_of_a_long_campaign_meets_the_fate_that_the_oracle_says(
         configure(
             mappings=tmp_path / "spillway.toml", batch_rows=batch_rows, max_bad_share=1, **settings_of_the_window()
         )
-        # One batch after the other: which of two entries with the same key is the first is then never in doubt.
+        # One batch after the other, so that the first of two entries with the same key is known.
         drain.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))("fuzz-*")
         if batch_rows in CHECKED:
             assert differences(database, met) == [], f"SPILLWAY_TEST_FUZZ_SEED={SEED}, batches of {batch_rows}"

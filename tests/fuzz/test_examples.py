@@ -1,4 +1,4 @@
-"""Small streams that Hypothesis makes up and, where one shows a fault, makes smaller: each entry meets its fate."""
+"""Small streams that Hypothesis generates and shrinks: each entry has its predicted fate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fuzz.spoiling import BAD_IDS, BAD_TIMES, BEYOND_NUMERIC, LONE_SURROGA
 from tests.fuzz.streams import EARLIEST, LATEST, add, drain_plainly, forget, ids
 from tests.support.servers import Servers
 
-# Few of each, so that keys come again, with the same content or other, in this spelling or another.
+# A few values of each, so that keys repeat, with the same or other content and spelling.
 IDS = ["00000000-0000-4000-8000-000000000001", "{00000000000040008000000000000001}", "0" * 31 + "2", "order-17"]
 TIMES = ["2026-11-20T10:00:00Z", "1795168800", "1795168800000.5", "2026-11-20 10:00", "20261120T110000+0100"]
 USERS = ["u", "5", "", "né", "x" * 5_000]
@@ -46,7 +46,7 @@ def seldom(draw: st.DrawFn) -> bool:
 
 
 def value_of(draw: st.DrawFn, good: list[str], document: bool) -> bytes:
-    """A text, as it stands in a flat entry or, in quotes mostly, in a document."""
+    """A text as written in a flat entry or, mostly quoted, in a document."""
     text = draw(ANY_TEXT if seldom(draw) else st.sampled_from(good)).encode()
     if seldom(draw):
         return draw(ANY_JSON | ANY_BYTES)
@@ -55,7 +55,7 @@ def value_of(draw: st.DrawFn, good: list[str], document: bool) -> bytes:
 
 @st.composite
 def entries(draw: st.DrawFn, layout: Layout) -> list[bytes]:
-    """An entry of a layout, good mostly: names and values in turn."""
+    """An entry of a layout, mostly good, as alternating names and values."""
     document = layout.document is not None
     drawn: Pairs = []
     for column, good in zip(layout.columns, (TIMES, IDS, USERS, USERS), strict=True):
@@ -71,7 +71,7 @@ def entries(draw: st.DrawFn, layout: Layout) -> list[bytes]:
         drawn = [(layout.document, draw(ANY_BYTES) if seldom(draw) else document_of(drawn))]
     if seldom(draw):
         drawn.insert(0, draw(st.tuples(ANY_NAME, ANY_BYTES)))
-    # An entry without a field is one that Redis does not take.
+    # Redis refuses an entry without fields.
     return [part for pair in drawn or [(b"", b"")] for part in pair]
 
 
@@ -83,7 +83,7 @@ def document_of(members: Pairs) -> bytes:
 
 @dataclass(frozen=True)
 class Example:
-    """A stream, and what is put into it before each of its drains."""
+    """A stream, and the entries that are added before each of its drains."""
 
     stream: str
     drains: list[list[list[bytes]]]
@@ -92,7 +92,7 @@ class Example:
 
 @st.composite
 def examples(draw: st.DrawFn) -> Example:
-    """Of few entries, so that one comes again to the byte, too."""
+    """Streams of few entries, so that byte-identical ones occur, too."""
     stream = draw(st.sampled_from(sorted(LAYOUTS)))
     layout = LAYOUTS[stream]
     entry = entries(layout) if layout else entries(FLAT) | entries(JSON)
@@ -127,7 +127,7 @@ def test_every_entry_of_any_small_stream_meets_the_fate_that_the_oracle_says(
 
 @pytest.fixture(scope="module")
 def emptied(servers: Servers) -> Iterator[psycopg.Connection]:
-    """A connection for looking; the tables are empty before each example and after the last."""
+    """A connection for queries. The tables are empty before each example and after the last."""
     with (
         psycopg.connect(servers.settings.database, autocommit=True) as connection,
         redis.Redis.from_url(servers.settings.redis) as client,

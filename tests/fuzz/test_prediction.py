@@ -1,4 +1,4 @@
-"""The oracle itself: what it says of JSON is what a real server says."""
+"""The oracle's predictions about JSON agree with a real server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def server(servers: Servers) -> Iterator[psycopg.Connection]:
 
 
 def as_server(server: psycopg.Connection, texts: list[str]) -> list[str | None]:
-    """What jsonb makes of each text; None where it refuses it."""
+    """What jsonb makes of each text; None if it refuses it."""
     query = "SELECT pg_temp.as_jsonb(t)::text FROM unnest(%s::text[]) WITH ORDINALITY AS d (t, n) ORDER BY n"
     return [document for (document,) in server.execute(query, [texts])]
 
