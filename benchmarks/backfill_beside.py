@@ -70,7 +70,7 @@ class Bench:
         return {"rate": result["events_per_second"], "backfill": loaded}
 
     def steady(self, rate: int, seconds: float, beside: bool) -> dict[str, float]:
-        """Drain a steady stream again and again. Returns the longest and the mean lag in s, and the rate of the drains."""
+        """Drain a steady stream again and again. Returns the longest and mean lag in s, and the drain rate."""
         self._empty()
         entries = (entry for batch in batches(round(rate * seconds), seed=1) for entry in batch.entries)
         with redis.Redis.from_url(self._settings.redis) as client, self._backfilling(beside):

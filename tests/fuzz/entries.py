@@ -1,4 +1,4 @@
-"""Random entries of a stream, about half of them good: events in many spellings, repeated, changed, broken and unusual."""
+"""Random entries of a stream, half of them good: in many spellings, repeated, changed, broken or unusual."""
 
 from __future__ import annotations
 

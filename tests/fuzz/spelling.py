@@ -40,7 +40,7 @@ def any_tree(random: Random, depth: int = 2) -> Any:
 
 
 def spell_tree(random: Random, tree: Any, plain: bool = False) -> str:
-    """A random spelling of a tree, which jsonb considers equal to all others. With `plain`, always the same spelling."""
+    """A random spelling of a tree, all of which jsonb considers equal. With `plain`, always the same spelling."""
     gap = "" if plain else random.choice(["", " ", "\n\t", ""])
     if isinstance(tree, dict):
         members = list(tree.items())
