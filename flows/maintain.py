@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -25,6 +26,7 @@ from tasks.maintain.compression import find_recompressions, recompress, set_comp
 from tasks.maintain.maintain_report import MaintainOutcome, outcome_lines, report_maintenance, result, violations
 from tasks.maintain.retention import DroppedChunk, drop, find_expired, set_retention_policy
 from tasks.preflight.preflight import preflight_clocks, preflight_rights
+from tasks.table.chunks import Chunk
 
 
 @flow(name="maintain", flow_run_name=maintain_run_name, persist_result=False)
@@ -54,10 +56,10 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
             found = check(clients, time.monotonic() - began, dry_run)
         except SpillwayError as error:
             # There is no report, and an earlier failure may be the reason.
-            details = "; ".join([*done.failed, *done.refused, one_line(error), *outcome_lines(done)])
+            details = "; ".join([*done.failed, *done.deferred, one_line(error), *outcome_lines(done)])
             raise Terminal(f"maintain: {details}") from error
         report_maintenance(done, found)
-    for warning in (*done.refused, *found.warnings):
+    for warning in (*done.deferred, *found.warnings):
         get_run_logger().warning(printable(warning))
     outcome = result(done, found)
     if fail and (problems := violations(done, found)):
@@ -65,13 +67,28 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
     return outcome
 
 
+@dataclass
+class _Progress:
+    """What the run has done so far; see `MaintainOutcome`."""
+
+    changes: list[str] = field(default_factory=list)
+    compressed_again: list[Chunk] = field(default_factory=list)
+    archived: list[Chunk] = field(default_factory=list)
+    dropped: list[DroppedChunk] = field(default_factory=list)
+    deferred: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def outcome(self, dry_run: bool) -> MaintainOutcome:
+        return MaintainOutcome(dry_run, **{name: tuple(found) for name, found in vars(self).items()})
+
+
 def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
     """Everything that changes something, chunk by chunk.
 
     Expired chunks are archived before they are dropped, and are not compressed.
     """
-    done = MaintainOutcome(dry_run)
-    done.refused.extend(preflight_clocks(clients))  # nothing may be dropped by a wrong clock
+    done = _Progress()
+    done.deferred.extend(preflight_clocks(clients))  # nothing may be dropped by a wrong clock
     with _noted(done.failed):
         done.changes.extend(set_retention_policy(clients, dry_run))
     expired: list[ChunkState] = []
@@ -82,11 +99,11 @@ def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
     with _noted(done.failed):
         for chunk in find_unarchived(clients):
             if chunk not in archived_when_dropped:
-                with _noted(done.failed, done.refused):
+                with _noted(done.failed, done.deferred):
                     if dry_run or archive_and_keep(clients, chunk):
                         done.archived.append(chunk)
     for state in expired:
-        with _noted(done.failed, done.refused):
+        with _noted(done.failed, done.deferred):
             rows = state.rows if dry_run else _drop(clients, state)
             if rows is not None:
                 done.dropped.append(DroppedChunk(state.chunk, rows, state.bytes))
@@ -95,11 +112,11 @@ def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
     with _noted(done.failed):
         for late in find_recompressions(clients):
             if late.state.chunk not in expired_chunks:
-                with _noted(done.failed, done.refused):
+                with _noted(done.failed, done.deferred):
                     if not dry_run:
                         recompress(clients, late)
                     done.compressed_again.append(late.state.chunk)
-    return done
+    return done.outcome(dry_run)
 
 
 def _drop(clients: Clients, state: ChunkState) -> int | None:
@@ -111,11 +128,11 @@ def _drop(clients: Clients, state: ChunkState) -> int | None:
 
 
 @contextmanager
-def _noted(failed: list[str], passing: list[str] | None = None) -> Iterator[None]:
-    """Add an error inside the block to `failed`, or to `passing` if a later run may succeed, and continue after it."""
+def _noted(failed: list[str], deferred: list[str] | None = None) -> Iterator[None]:
+    """Add an error inside the block to `failed`, or to `deferred` if a later run may succeed, and continue after it."""
     try:
         yield
     except SpillwayError as error:
-        noted = passing if passing is not None and is_transient(error) else failed
+        noted = deferred if deferred is not None and is_transient(error) else failed
         if (text := one_line(error)) not in noted:  # once, if a hundred chunks fail for the same reason
             noted.append(text)

@@ -1,9 +1,9 @@
-"""What a run of maintenance did and found, as one object and as a table that a person reads."""
+"""The report of a maintain run: as JSON, as text, and as a Prefect artifact."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from prefect.events import emit_event
@@ -23,27 +23,28 @@ _MOST_ROWS = 100  # of the table of chunks: the oldest and the newest, half each
 
 @dataclass(frozen=True)
 class MaintainOutcome:
-    """What a run changed, or in a dry run would: settings in words, chunks compressed again, archived, dropped.
+    """What a run changed, or in a dry run would change.
 
-    `failed`: steps that did not come to their end; `refused`: chunks that were left for the next run, and why.
+    `changes`: of the server's settings, in words. `deferred`: errors that the next run may not meet, such as a chunk in
+    use. `failed`: errors of all other steps.
     """
 
     dry_run: bool
-    changes: list[str] = field(default_factory=list)
-    compressed_again: list[Chunk] = field(default_factory=list)
-    archived: list[Chunk] = field(default_factory=list)
-    dropped: list[DroppedChunk] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    changes: tuple[str, ...] = ()
+    compressed_again: tuple[Chunk, ...] = ()
+    archived: tuple[Chunk, ...] = ()
+    dropped: tuple[DroppedChunk, ...] = ()
+    deferred: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 def violations(done: MaintainOutcome, found: CheckResult) -> list[str]:
-    """What makes the run fail."""
+    """The errors and violations that make the run fail."""
     return [*done.failed, *found.violations]
 
 
 def result(done: MaintainOutcome, found: CheckResult) -> dict[str, Any]:
-    """All of it, for `--json` and for whoever calls the flow."""
+    """The report as the flow returns it and `--json` prints it."""
     return {
         "ok": not violations(done, found),
         "dry_run": done.dry_run,
@@ -70,17 +71,17 @@ def result(done: MaintainOutcome, found: CheckResult) -> dict[str, Any]:
         "slowest_load_seconds": found.slowest_load,
         "summary": summary_lines(done, found),
         "chunks": [_chunk(state, after, found) for state, after in zip(found.chunks, found.next, strict=True)],
-        "warnings": [*done.refused, *found.warnings],
+        "warnings": [*done.deferred, *found.warnings],
         "violations": violations(done, found),
     }
 
 
-def _dropped(done: MaintainOutcome, found: CheckResult) -> list[DroppedChunk]:
-    """What was dropped; in a dry run it is there still, and the check has counted it."""
+def _dropped(done: MaintainOutcome, found: CheckResult) -> tuple[DroppedChunk, ...]:
+    """The dropped chunks. In a dry run they still exist, and the check has counted their rows."""
     if not done.dry_run:
         return done.dropped
     rows = {state.chunk: state.rows for state in found.chunks}
-    return [replace(one, rows=rows.get(one.chunk, one.rows)) for one in done.dropped]
+    return tuple(replace(one, rows=rows.get(one.chunk, one.rows)) for one in done.dropped)
 
 
 def _compression(found: CheckResult) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _chunk(state: ChunkState, after: str, found: CheckResult) -> dict[str, Any]:
 
 
 def chunk_row(chunk: dict[str, Any]) -> dict[str, str]:
-    """One of the `chunks` of `result` as a row for people."""
+    """One of the `chunks` of `result` as a row of text."""
     return {
         "chunk": chunk["chunk"].strip("_"),
         "from": f"{chunk['start']:%Y-%m-%d}",
@@ -129,7 +130,7 @@ def chunk_row(chunk: dict[str, Any]) -> dict[str, str]:
 
 
 def size(count: int) -> str:
-    """Bytes, for people."""
+    """A size in bytes as text: `8 kB`, `1.2 MB`."""
     found = float(count)
     for unit, digits in (("B", 0), ("kB", 0), ("MB", 1), ("GB", 1)):
         if found < 1000:
@@ -139,7 +140,7 @@ def size(count: int) -> str:
 
 
 def outcome_lines(done: MaintainOutcome) -> list[str]:
-    """What was done, or would be, a sentence a line."""
+    """What was changed, or in a dry run would be, one item a line."""
     would = "would be " if done.dry_run else ""
     lines = [f"{'to do: ' if done.dry_run else ''}{change}" for change in done.changes]
     if done.dropped:
@@ -152,7 +153,7 @@ def outcome_lines(done: MaintainOutcome) -> list[str]:
 
 
 def summary_lines(done: MaintainOutcome, found: CheckResult) -> list[str]:
-    """What stands above the table, a sentence a line."""
+    """The summary above the table of chunks, one item a line."""
     lines = outcome_lines(replace(done, dropped=_dropped(done, found)))
     compression = _compression(found)
     if found.ratio:
@@ -166,10 +167,10 @@ def summary_lines(done: MaintainOutcome, found: CheckResult) -> list[str]:
         f"compression after {format_age(job.after) if job.after else '?'}: {job}" for job in found.compression.jobs
     ]
     if found.slowest_load is not None:
-        lines.append(f"slowest load beside this run or the last one of the compression: {found.slowest_load:.2f} s")
+        lines.append(f"slowest load during this run or the last compression job: {found.slowest_load:.2f} s")
     lines.append(_retention(found))
     if found.retention_job is not None and found.dropping_after is not None:
-        lines.append(f"the database drops after {format_age(found.dropping_after)}: {found.retention_job}")
+        lines.append(f"the database drops chunks after {format_age(found.dropping_after)}: {found.retention_job}")
     if found.row_audit.checked:
         lines.append(
             f"ledger: {found.row_audit.inserted:,} inserted {_since(found)}, {found.row_audit.rows:,} rows there,"
@@ -179,7 +180,7 @@ def summary_lines(done: MaintainOutcome, found: CheckResult) -> list[str]:
 
 
 def _retention(found: CheckResult) -> str:
-    oldest = f"the oldest event is of {found.oldest:%Y-%m-%d %H:%M}" if found.oldest else "there is no event"
+    oldest = f"the oldest event is of {found.oldest:%Y-%m-%d %H:%M}" if found.oldest else "there are no events"
     if found.horizon is None or found.next_drop is None:
         return f"nothing is ever dropped (SPILLWAY_KEEP is empty); {oldest}"
     coming = found.next_drop
@@ -202,15 +203,15 @@ def _rounded(ratio: float | None) -> float | None:
 
 @step("report")
 def report_maintenance(done: MaintainOutcome, found: CheckResult) -> None:
-    """Publish the Prefect table artifact `maintain`, and every violation as an event."""
+    """Publish the table artifact `maintain`, and every violation as a Prefect event."""
     lines = [f"- **error: {markdown(text)}**" for text in violations(done, found)]
-    lines += [f"- warning: {markdown(text)}" for text in (*done.refused, *found.warnings)]
+    lines += [f"- warning: {markdown(text)}" for text in (*done.deferred, *found.warnings)]
     lines += [f"- {markdown(line)}" for line in summary_lines(done, found)]
     rows = [chunk_row(chunk) for chunk in result(done, found)["chunks"]]
     if len(rows) > _MOST_ROWS:
         lines.append(f"- of {len(rows)} chunks the oldest and the newest {_MOST_ROWS // 2} are shown")
         rows = [*rows[: _MOST_ROWS // 2], *rows[-_MOST_ROWS // 2 :]]
-    errors, warnings = len(violations(done, found)), len(done.refused) + len(found.warnings)
+    errors, warnings = len(violations(done, found)), len(done.deferred) + len(found.warnings)
     verdict = f"**errors: {errors}**, warnings: {warnings}" if errors or warnings else "all is well"
     heading = f"a dry run, nothing was changed; {verdict}" if done.dry_run else verdict
     publish("maintain", rows, f"{heading}\n\n" + "\n".join(lines))
