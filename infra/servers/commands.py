@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from infra.errors.exceptions import Terminal
-from infra.output import progress, result, warn
+from infra.output import print_table, progress, result, warn
 from infra.schema.migrate import apply_schema
 from infra.schema.schema_version import needed_version
 from infra.servers.choose import all_engines, choose_engine, last_engine, running_engine
@@ -130,8 +128,5 @@ def required_engine(current: Settings) -> Engine:
 
 
 def _show_status(engine: Engine) -> None:
-    table = Table("service", "state", "port", "version", "data", box=None, pad_edge=False)
-    for one in engine.status():
-        table.add_row(one.service, one.state, str(one.port), one.version, one.data)
-    # Full width in a pipe: a truncated path is useless.
-    Console(width=None if Console().is_terminal else 300).print(table)
+    rows = [(one.service, one.state, str(one.port), one.version, one.data) for one in engine.status()]
+    print_table(("service", "state", "port", "version", "data"), rows, rule=False)
