@@ -1,4 +1,4 @@
-"""How the entries of a stream map onto the columns of `events`: `spillway.toml`, read and checked at start."""
+"""`spillway.toml`: which field of an entry fills which column of `events`. Read and validated at start."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from infra.settings import Settings, settings_folder
 
 @dataclass(frozen=True)
 class ColumnSource:
-    """Where a column's text comes from.
+    """The source of one column: a key, or a template of keys and literal text.
 
-    `pieces`: literal texts and keys in turn, as `("", "source_id", ".", "relation_type_id", "")`.
-    `fallback`: the key that is read where the (only) key is absent.
+    `pieces`: literal text and keys, alternating, such as `("", "source_id", ".", "relation_type_id", "")`.
+    `default`: the text of an entry that lacks a key. `fallback`: the key to read if the only key is absent.
     """
 
     pieces: tuple[str, ...]
@@ -31,25 +31,27 @@ class ColumnSource:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys that are read, in order."""
+        """All keys that are read, in order, the fallback last."""
         return self.pieces[1::2] + ((self.fallback,) if self.fallback else ())
 
     @property
     def single_key(self) -> str | None:
-        """The key whose value is the column's text as it is, or None for a template."""
+        """The key whose value is the whole text of the column. None for a template."""
         return self.pieces[1] if len(self.pieces) == 3 and not self.pieces[0] and not self.pieces[2] else None
 
     @property
     def required(self) -> tuple[str, ...]:
-        """The keys without which an entry cannot become a row."""
+        """The keys that an entry must have to become a row."""
         return () if self.default is not None or self.fallback else self.pieces[1::2]
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """One stream's mapping. `properties` is a key, or None for the whole document.
+    """How the entries of one stream become rows.
 
-    `own`: columns of the user's own that an archive brings: each is the text of the field of its name, null without it.
+    `properties`: a key, or None for the whole document. `field`: the field that holds the document of a JSON layout.
+    `uuid5`: derive an id from an event_id that is not a UUID.
+    `extra_columns`: the user's own columns in an archive. Each is read from the field of the same name, or is null.
     """
 
     layout: Literal["json", "flat"]
@@ -61,7 +63,7 @@ class Mapping:
     field: bytes = b"data"
     uuid5: bool = False
     extra_columns: tuple[str, ...] = ()
-    name: str = ""  # the table of spillway.toml; empty for the layouts known without one
+    name: str = ""  # the table in spillway.toml; empty for a built-in layout
 
     @property
     def sources(self) -> dict[str, ColumnSource]:
@@ -89,7 +91,7 @@ FLAT = Mapping(
 JSON = replace(FLAT, layout="json")
 
 
-# Without quotes, backslashes and control characters: msgspec takes no such name for a key of a document.
+# No quotes, backslashes or control characters: msgspec does not accept them in the name of a key.
 _Key = Annotated[str, Field(min_length=1, pattern=r'^[^"\\\x00-\x1f]*$')]
 
 
@@ -112,7 +114,7 @@ class _Column(BaseModel):
 
 
 def _pieces(template: str) -> tuple[str, ...]:
-    """Literal texts and keys in turn. Raises `ValueError` for a template that is none."""
+    """Split a template into literal text and keys, alternating. Raises `ValueError` for an invalid one."""
     if "{" not in template and "}" not in template:
         return ("", template, "")
     pieces: list[str] = []
@@ -151,7 +153,7 @@ class _Stream(BaseModel):
     @field_validator("properties")
     @classmethod
     def _is_read_once(cls, key: str | None, info: ValidationInfo) -> str | None:
-        """A document is gone through once: a key of it is the text of a column or the JSON of another, not both."""
+        """A document is parsed once, so a key gives either the text of a column or the JSON of `properties`."""
         columns = [column for column in info.data.values() if isinstance(column, _Column)]
         if info.data.get("layout") == "json" and any(key in column.source().keys for column in columns):
             raise PydanticCustomError("read_twice", "expected a key that no other column reads")
@@ -177,46 +179,48 @@ class _File(BaseModel):
 
 
 class Mappings:
-    """The mappings of a file, by stream name or pattern."""
+    """The mappings of one file, by stream name or pattern."""
 
     def __init__(self, mappings: dict[str, Mapping]) -> None:
         self._mappings = mappings
 
     def for_stream(self, stream: str) -> Mapping | None:
-        """The mapping of `stream`: by its exact name, or by the first pattern that fits; None where there is none."""
+        """The mapping of `stream`: that of its exact name, else of the first pattern that matches, else None."""
         if stream in self._mappings:
             return self._mappings[stream]
         return next((m for pattern, m in self._mappings.items() if fnmatchcase(stream, pattern)), None)
 
 
 def configured_mappings(config: Settings) -> Mappings:
-    """`load_mappings` of the settings' file. Raises `WrongUse` also if one is named and is not there."""
+    """Load the mapping file of the settings. Raises `WrongUse` as `load_mappings` does, and if a named file is missing."""
     if "mappings" in config.model_fields_set and not config.mappings.exists():
         raise WrongUse(
-            f"SPILLWAY_MAPPINGS: expected a file, found nothing at {config.mappings} (a relative path is one in"
-            f" {settings_folder()}); nothing was read: correct the variable or its line in .env"
+            f"SPILLWAY_MAPPINGS: expected a file, found nothing at {config.mappings} (relative paths start at"
+            f" {settings_folder()}); nothing was read; correct the variable or its line in .env"
         )
     return load_mappings(config.mappings)
 
 
 def explain_no_mapping(path: Path) -> str:
-    """Why a stream has no mapping."""
-    return f"no table of {path} fits it" if path.exists() else f"there is no {path}"
+    """Why a stream has no mapping: a clause for a message."""
+    return f"no table of {path} matches it" if path.exists() else f"{path} does not exist"
 
 
 def load_mappings(path: Path) -> Mappings:
-    """Read `path` (TOML); a file that is not there maps nothing.
+    """Read and validate the TOML file `path`. A missing file has no mappings.
 
-    Raises `WrongUse` naming the file, the key at fault, what was expected and what was found.
+    Raises `WrongUse` with the file, every faulty key, what was expected and what was found.
     """
     try:
         raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Mappings({})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise WrongUse(f"{path} is no TOML: {error}; mend that line") from None
+        raise WrongUse(f"{path} is not valid TOML: {error}; nothing was read; fix that line") from None
     except OSError as error:
-        raise WrongUse(f"{path} cannot be read: {error.strerror}; mend its rights or SPILLWAY_MAPPINGS") from None
+        raise WrongUse(
+            f"{path} cannot be read: {error.strerror}; nothing was read; fix its permissions or SPILLWAY_MAPPINGS"
+        ) from None
     try:
         streams = _File.model_validate(raw).streams
     except ValidationError as error:
@@ -225,26 +229,26 @@ def load_mappings(path: Path) -> Mappings:
 
 
 def _faults(error: ValidationError) -> str:
-    """All that is wrong, the keys that nobody knows first: one of them is often the reason that another is missing."""
+    """List every fault, unknown keys first: a misspelled key often explains a missing one."""
     faults = []
     for fault in sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden"):
-        where = ".".join(f'"{part}"' if place == 1 else str(part) for place, part in enumerate(fault["loc"]))
+        key = ".".join(f'"{part}"' if depth == 1 else str(part) for depth, part in enumerate(fault["loc"]))
         if fault["type"] == "extra_forbidden":
-            faults.append(f"{where}: no such key, expected one of {', '.join(_known(fault['loc']))}")
+            faults.append(f"{key}: unknown key, expected one of {', '.join(_known(fault['loc']))}")
         elif fault["type"] == "missing":
-            faults.append(f"{where}: missing")
+            faults.append(f"{key}: missing")
         elif fault["type"] in ("model_type", "dict_type"):
             expected = "a key or a table" if len(fault["loc"]) == 3 else "a table"
-            faults.append(f"{where}: expected {expected}, found {fault['input']!r}")
+            faults.append(f"{key}: expected {expected}, found {fault['input']!r}")
         else:
-            faults.append(f"{where}: {fault['msg'].lower()}, found {fault['input']!r}")
+            faults.append(f"{key}: {fault['msg'].lower()}, found {fault['input']!r}")
     return "; ".join(faults)
 
 
-def _known(place: tuple[int | str, ...]) -> Iterable[str]:
-    """The keys that may stand where `place` is: `(streams, name, column, key)`, or less of it."""
-    if len(place) == 1:
+def _known(location: tuple[int | str, ...]) -> Iterable[str]:
+    """The keys that are valid at `location`: `(streams, name, column, key)`, or the beginning of that."""
+    if len(location) == 1:
         return _File.model_fields
-    if len(place) < 4:
+    if len(location) < 4:
         return _Stream.model_fields
-    return (_IdColumn if place[2] == "event_id" else _Column).model_fields
+    return (_IdColumn if location[2] == "event_id" else _Column).model_fields

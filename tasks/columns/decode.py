@@ -1,4 +1,4 @@
-"""Entries to events: typed columns, and the entries that cannot become a row, each with its reason."""
+"""Decode entries into events: typed columns, and one fault with a reason for each entry that cannot become a row."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tasks.columns.times import format_times, parse_times
 from tasks.columns.uuids import parse_uuids
 
 _DAY_US = 86_400_000_000
-_SHOWN = 60  # characters of a bad value that a reason quotes
+_QUOTED = 60  # characters of a bad value that a reason quotes
 
 
 @dataclass(frozen=True)
 class RefusedTimes:
-    """Times that are refused although the window admits them: `contains` says which, `reason` says why."""
+    """Times that are refused although they are in the window. `contains` finds them; `reason` becomes the fault's."""
 
     contains: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
     reason: str
@@ -32,9 +32,9 @@ class RefusedTimes:
 
 @dataclass(frozen=True)
 class TimeWindow:
-    """The event times that are believed, in microseconds since 1970; others go to quarantine.
+    """The plausible event times, in microseconds since 1970, both ends included. Other events go to quarantine.
 
-    A garbage time makes a chunk of its own, and thousands of chunks make planning slow.
+    Every implausible time would create a chunk, and thousands of chunks slow down planning.
     """
 
     earliest: int
@@ -43,16 +43,16 @@ class TimeWindow:
 
     @classmethod
     def around_now(cls, max_age_days: float, max_ahead_days: float) -> TimeWindow:
-        """The window from `max_age_days` before now to `max_ahead_days` after it."""
+        """The window from `max_age_days` ago to `max_ahead_days` from now."""
         now = time.time_ns() // 1000
         return cls(now - round(max_age_days * _DAY_US), now + round(max_ahead_days * _DAY_US))
 
 
 @dataclass(frozen=True)
 class Fault:
-    """An entry that cannot become a row: its place in the batch, the field at fault, and why.
+    """An entry that cannot become a row: its index in the batch, the faulty field, and the reason.
 
-    `conflict`: the table has its key with other content.
+    `conflict`: the table already has a row with the same key and other content.
     """
 
     entry: int
@@ -63,12 +63,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Events:
-    """n events as columns, and the faults of the entries that are none.
+    """n events as columns, and the faults of the entries that are not events.
 
-    `time`: int64, microseconds since 1970. `event_id`: uint8, (n, 16). The rest: binary, n; `properties` has nulls,
-    and so have the columns of the user's own, in the order of `Mapping.extra_columns`.
-    `entry`: int64, the place in the batch (group after group) of each event's entry; `stream_order`: int64, growing as
-    the entries' ids do.
+    `time`: int64, microseconds since 1970. `event_id`: uint8, (n, 16). All other columns: binary, n. `properties` and
+    `extra_columns` (in the order of `Mapping.extra_columns`) may have nulls.
+    `entry`: int64, n, the index in the batch of each event's entry, counted group after group.
+    `stream_order`: int64, n, ascending with the ids of the entries.
     """
 
     time: NDArray[np.int64]
@@ -85,7 +85,7 @@ class Events:
         return len(self.time)
 
     def take(self, rows: NDArray[np.int64]) -> Events:
-        """The events at `rows`, in that order."""
+        """The events at the indices `rows`, in that order."""
         at = pa.array(rows)
         return Events(
             self.time[rows],
@@ -101,7 +101,7 @@ class Events:
 
 
 def decode(groups: Sequence[EntryColumns], mapping: Mapping | None, window: TimeWindow) -> Events:
-    """All events of a batch of entries. `mapping` None: the two known layouts are told apart by their fields."""
+    """Decode the entries of a batch. Without a mapping, the fields of an entry select a built-in layout, JSON or flat."""
     parts = []
     first = 0
     for group in groups:
@@ -119,15 +119,15 @@ def decode(groups: Sequence[EntryColumns], mapping: Mapping | None, window: Time
         _concat([part.user_id for part in parts]),
         _concat([part.properties for part in parts]),
         entry,
-        _places_in_stream(groups)[entry],
+        _stream_ranks(groups)[entry],
         [fault for part in parts for fault in part.faults],
         tuple(_concat(list(column)) for column in zip(*(part.extra_columns for part in parts), strict=True)),
     )
 
 
 def event_times(group: EntryColumns, mapping: Mapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Microseconds since 1970 of each entry's event, and which have a time that can be read at all (0 where not)."""
-    key = None if mapping.layout == "json" else mapping.time.keys[0]  # the cheapest that there is
+    """The event time of each entry, int64, microseconds since 1970, and whether it is valid. An invalid time is 0."""
+    key = None if mapping.layout == "json" else mapping.time.keys[0]  # the cheapest column to extract
     only = replace(mapping, event_id=mapping.time, event_type=mapping.time, user_id=mapping.time, properties=key)
     columns = extract(group, only)
     times, good = parse_times(_column("time", mapping.time, columns))
@@ -136,8 +136,8 @@ def event_times(group: EntryColumns, mapping: Mapping) -> tuple[NDArray[np.int64
     return np.where(good, times, 0), good
 
 
-def _places_in_stream(groups: Sequence[EntryColumns]) -> NDArray[np.int64]:
-    """By place in the batch, the place in the stream among the entries of the batch."""
+def _stream_ranks(groups: Sequence[EntryColumns]) -> NDArray[np.int64]:
+    """The rank by id of each entry of the batch, in batch order."""
     ids = [parse_id(entry_id) for group in groups for entry_id in group.ids.to_pylist()]
     places = np.empty(len(ids), np.int64)
     places[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
@@ -153,23 +153,23 @@ def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, pla
     faults = columns.faults
     if group.keys is not None and MALFORMED in group.keys:
         records = group.column(MALFORMED)
-        for row in map(int, np.flatnonzero(_is_alone(group, MALFORMED))):
-            shown = records[row].as_py()[:_SHOWN].decode(errors="replace")
-            faults[row] = (MALFORMED.decode(), f"expected as many values as the header has names, found {shown!r}")
+        for row in map(int, np.flatnonzero(_has_only(group, MALFORMED))):
+            quoted = records[row].as_py()[:_QUOTED].decode(errors="replace")
+            faults[row] = (MALFORMED.decode(), f"expected as many values as the header has names, found {quoted!r}")
     texts = {"time": _column("time", mapping.time, columns)}
     times, time_good = parse_times(texts["time"])
-    _spell_time(mapping, columns, times)
+    _canonicalise_time(mapping, columns, times)
     texts |= {name: _column(name, source, columns) for name, source in mapping.sources.items() if name != "time"}
-    _note(faults, "time", ~time_good, texts["time"], "expected ISO 8601 or a number of s, ms or µs since 1970")
+    _add_faults(faults, "time", ~time_good, texts["time"], "expected ISO 8601 or a number of s, ms or µs since 1970")
     event_id, id_good = parse_uuids(texts["event_id"], mapping.uuid5)
-    _note(faults, "event_id", ~id_good, texts["event_id"], "expected a UUID")
+    _add_faults(faults, "event_id", ~id_good, texts["event_id"], "expected a UUID")
     outside = time_good & ((times < window.earliest) | (times > window.latest))
-    _note(
+    _add_faults(
         faults,
         "time",
         outside,
         texts["time"],
-        "outside the times that SPILLWAY_MAX_AGE_DAYS and _AHEAD_DAYS admit",
+        "expected a time within SPILLWAY_MAX_AGE_DAYS and SPILLWAY_MAX_AHEAD_DAYS of now",
     )
     if window.refused is not None:
         for entry in map(int, np.flatnonzero(time_good & window.refused.contains(times))):
@@ -181,7 +181,7 @@ def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, pla
         texts["user_id"].cast(pa.binary()),
         columns.properties,
         places,
-        places,  # as good as the order in the stream, for one group
+        places,  # equals the stream order within one group
         [Fault(int(places[row]), *faults[row]) for row in sorted(faults)],
         tuple(group.column(name.encode()) for name in mapping.extra_columns),
     )
@@ -192,10 +192,11 @@ def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, pla
     return events.take(np.flatnonzero(good))
 
 
-def _spell_time(mapping: Mapping, columns: ExtractedColumns, times: NDArray[np.int64]) -> None:
-    """Give the key of the time its one text, if another column reads it: how a file spells a time is its format's.
+def _canonicalise_time(mapping: Mapping, columns: ExtractedColumns, times: NDArray[np.int64]) -> None:
+    """If another column also reads the key of the time, replace its text by the canonical one.
 
-    Otherwise the same rows would have other ids as CSV than as Parquet, and as milliseconds than as microseconds.
+    The spelling of a time depends on the file format and its unit. Without this, the same rows would get different ids
+    from CSV and from Parquet.
     """
     key = mapping.time.single_key
     if key is None or all(key not in source.keys for name, source in mapping.sources.items() if name != "time"):
@@ -204,8 +205,8 @@ def _spell_time(mapping: Mapping, columns: ExtractedColumns, times: NDArray[np.i
     columns.texts[key] = format_times(pa.array(times, pa.int64(), mask=absent).view(pa.timestamp("us")))
 
 
-def _is_alone(group: EntryColumns, key: bytes) -> NDArray[np.bool_]:
-    """Which entries have this field and no other: one that is redriven with values that somebody gave it has more."""
+def _has_only(group: EntryColumns, key: bytes) -> NDArray[np.bool_]:
+    """Which entries have this field and no other. An entry that is redriven with corrected values has more fields."""
     found = np.asarray(group.column(key).is_valid())
     others = [array for name, array in zip(group.keys or (), group.values, strict=True) if name != key]
     for array in others:
@@ -214,7 +215,7 @@ def _is_alone(group: EntryColumns, key: bytes) -> NDArray[np.bool_]:
 
 
 def _column(name: str, source: ColumnSource, columns: ExtractedColumns) -> pa.Array:
-    """The text of a column: string, n, without nulls; an entry that lacks it gets a fault and an empty text."""
+    """The text of a column: string, n, no nulls. An entry without a value gets a fault and an empty text."""
     keys = source.pieces[1::2]
     if source.single_key is not None:
         texts = columns.texts[source.single_key]
@@ -232,13 +233,13 @@ def _column(name: str, source: ColumnSource, columns: ExtractedColumns) -> pa.Ar
     return texts.fill_null(source.default or "")
 
 
-def _note(
+def _add_faults(
     faults: dict[int, tuple[str, str]], name: str, bad: NDArray[np.bool_], texts: pa.Array, expected: str
 ) -> None:
-    """Give every entry where `bad` is true a fault, unless it has one."""
+    """Add a fault for each entry that `bad` marks. An entry keeps its first fault."""
     if not bad.any():
         return
     for entry in map(int, np.flatnonzero(bad)):
         found = texts[entry].as_py()
-        shown = found if len(found) <= _SHOWN else found[:_SHOWN] + "…"
-        faults.setdefault(entry, (name, f"{expected}, found {shown!r}"))
+        quoted = found if len(found) <= _QUOTED else found[:_QUOTED] + "…"
+        faults.setdefault(entry, (name, f"{expected}, found {quoted!r}"))

@@ -1,4 +1,4 @@
-"""Events to the bytes of a binary COPY, a column at a time; with columns of the user's own to the lines of a text COPY.
+"""Encode events as rows of a binary COPY, one column at a time. Events with extra columns become lines of a text COPY.
 
 Format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4 (all integers big-endian)
 """
@@ -29,21 +29,21 @@ _JSONB_VERSION = b"\x01"
 _NULL = struct.pack("!i", -1)
 
 
-# What the text format of COPY has signs for. The backslash first: the others bring one.
+# The escapes of the text format. The backslash comes first, because the other escapes contain one.
 _ESCAPES = ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t"))
 _NULL_TEXT = b"\\N"
 
 
 def encode(events: Events) -> pa.Array:
-    """One row of a COPY per event, in the text format if there are columns of the user's own, else in the binary one.
+    """One COPY row per event: binary, n. In the text format if there are extra columns, else in the binary format.
 
-    Returns binary, n. The text format, because only the server knows how to read the values of every type.
+    Only the server can parse the values of every type, so extra columns travel as text.
     """
     return encode_text(events) if events.extra_columns else encode_binary(events)
 
 
 def encode_text(events: Events) -> pa.Array:
-    """One line of a text COPY per event: `time, event_id, event_type, user_id, properties`, and the user's own."""
+    """One line of a text COPY per event: `time, event_id, event_type, user_id, properties`, and the extra columns."""
     columns = [
         format_times(pa.array(events.time).view(pa.timestamp("us"))).cast(pa.binary()),
         _fixed(_hex(events.event_id)),
@@ -65,10 +65,9 @@ def _escaped(values: pa.Array) -> pa.Array:
 
 
 def encode_binary(events: Events) -> pa.Array:
-    """One row of a binary COPY per event: large enough slices of its data buffer are what COPY takes.
+    """One row of a binary COPY per event: binary, n. A slice of its data buffer can be sent as it is (see `payload`).
 
-    Returns binary, n: `time, event_id, event_type, user_id, properties`. The JSON of `properties` goes as the text it
-    is: the server reads it.
+    Columns: `time, event_id, event_type, user_id, properties`. `properties` travels as JSON text; the server parses it.
     """
     n = len(events)
     head = np.empty((n, _HEAD), np.uint8)
@@ -113,29 +112,29 @@ def _big_endian(numbers: NDArray[np.signedinteger], kind: str) -> NDArray[np.uin
 
 
 def _fixed(table: NDArray[np.uint8]) -> pa.Array:
-    """The rows of a byte table, shape (n, width), as a binary array over the same memory."""
+    """The rows of a byte matrix, shape (n, width), as a binary array, n, that shares its memory."""
     n, width = table.shape
     offsets = np.arange(0, (n + 1) * width, width, dtype=np.int32)
     return pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(offsets), pa.py_buffer(table)])
 
 
 def payload(rows: pa.Array) -> memoryview:
-    """The bytes of the rows of an encoded array or a slice of one, without a copy."""
+    """The bytes of an encoded array, or of a slice of one, without a copy."""
     offsets = np.frombuffer(rows.buffers()[1], np.int32)
     start, stop = int(offsets[rows.offset]), int(offsets[rows.offset + len(rows)])
     return memoryview(rows.buffers()[2])[start:stop]
 
 
 def find_repeats(events: Events) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """The rows whose key `(event_id, time)` stands earlier in the stream, in its order, and the first row of each key.
+    """Find the rows whose key `(event_id, time)` occurs earlier in the stream.
 
-    None: all keys differ.
+    Returns these rows in stream order, and for each of them the first row with its key. None if all keys differ.
     """
     ids = np.ascontiguousarray(events.event_id).view(">u8")
     low = np.sort(ids[:, 1])
-    if not (low[1:] == low[:-1]).any():  # the random half of a v4 UUID tells nearly all apart, at one sort
+    if not (low[1:] == low[:-1]).any():  # one sort of the random half of v4 UUIDs usually proves that all differ
         return None
-    # By key, and within a key by id: groups of different shapes follow each other in a batch.
+    # By key, then by stream order: a batch holds one group after another, so row order is not stream order.
     order = np.lexsort((events.stream_order, events.time, ids[:, 1], ids[:, 0]))
     same = np.zeros(len(order), bool)
     same[1:] = (ids[order[1:]] == ids[order[:-1]]).all(axis=1) & (events.time[order[1:]] == events.time[order[:-1]])

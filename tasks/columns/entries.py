@@ -1,4 +1,4 @@
-"""Stream entries as Arrow columns, exactly as they came, so that a Python object lives no longer than its page."""
+"""Stream entries as Arrow columns, unchanged. No Python object of an entry outlives its page."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-# One entry as hiredis gives it: id, then field names and values in turn.
+# One entry as hiredis returns it: its id, then field names and values, alternating.
 RawEntry = tuple[bytes, Sequence[bytes]]
 
-# At most so many shapes of a page have columns of their own: an optional field makes two of them, names that are
-# values make one an entry. The others cost 20 times as much CPU (30 µs an entry), and there may be any number of them.
+# The most shapes of a page that get columns of their own. An optional field makes two shapes; field names that carry
+# data make one per entry. Entries of all other shapes share one group and cost 20 times the CPU (30 µs each).
 _SHAPES = 8
 
 
-# The field that holds, as it came, the text of a record of CSV with fewer or more values than the header has names. It
-# has no other fields, and no other record has this one.
+# The only field of a CSV record whose number of values differs from the header: its text, unchanged. No other record
+# has this field.
 MALFORMED = b"(malformed record)"
 
 
 @dataclass(frozen=True)
 class EntryColumns:
-    """Entries with the same fields in the same order.
+    """n entries with the same k fields in the same order, or n entries of any shape.
 
-    `ids`: binary, n. `keys`: their k field names. `values`: k arrays, binary, n each; null for a field that the row of
-    a file does not have.
-    `keys` is None for entries of any other shape: `values` is then one array, list of binary, names and values in turn.
+    `ids`: binary, n. `keys`: the k field names. `values`: k arrays, each binary, n. A null means that the row of a file
+    lacks the field.
+    `keys` is None for entries of mixed shapes. `values` is then one array, list of binary: names and values,
+    alternating.
     """
 
     ids: pa.Array
@@ -41,11 +42,11 @@ class EntryColumns:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the fields."""
+        """The size of the values in memory, in bytes."""
         return sum(array.nbytes for array in self.values)
 
     def column(self, key: bytes) -> pa.Array:
-        """The values of a field: binary, null where an entry has no such field; the last one where it has several."""
+        """The values of a field: binary, n. Null if an entry lacks it; the last value if it occurs more than once."""
         if self.keys is None:
             rows = self.values[0].to_pylist()
             found = [dict(zip(row[::2], row[1::2], strict=False)).get(key) for row in rows]
@@ -56,7 +57,7 @@ class EntryColumns:
         return pa.nulls(len(self), pa.binary())
 
     def documents(self) -> list[dict[bytes, bytes]]:
-        """Every entry as a dict; the last value where a field is repeated."""
+        """Each entry as a dict. The last value of a repeated field wins."""
         return [dict(zip(fields[::2], fields[1::2], strict=False)) for _, fields in map(self.raw, range(len(self)))]
 
     def take(self, rows: NDArray[np.int64]) -> EntryColumns:
@@ -65,7 +66,7 @@ class EntryColumns:
         return EntryColumns(self.ids.take(at), self.keys, tuple(array.take(at) for array in self.values))
 
     def raw(self, index: int) -> tuple[str, list[bytes]]:
-        """Id and fields of one entry: field names and values in turn, in the order in which they came."""
+        """The id and the fields of one entry: names and values, alternating, in their original order."""
         entry_id = self.ids[index].as_py().decode()
         if self.keys is None:
             return entry_id, list(self.values[0][index].as_py())
@@ -74,7 +75,7 @@ class EntryColumns:
 
 
 def page_to_columns(page: Sequence[RawEntry]) -> list[EntryColumns]:
-    """The entries of one reply as groups: one for each shape that many have, one for all the others."""
+    """The entries of one reply as groups: one for each common shape, one for all other entries."""
     ids = [entry[0] for entry in page]
     fields = [entry[1] for entry in page]
     width = len(fields[0])
@@ -98,7 +99,7 @@ def page_to_columns(page: Sequence[RawEntry]) -> list[EntryColumns]:
 
 
 def _uniform(fields: list[Sequence[bytes]], width: int, shape: Sequence[bytes]) -> bool:
-    # Every comparison here runs in C: this is on the hot path.
+    # On the hot path: every comparison runs in C.
     if set(map(len, fields)) != {width}:
         return False
     flat = list(chain.from_iterable(fields))
@@ -112,7 +113,7 @@ def _group(ids: list[bytes], fields: list[Sequence[bytes]], width: int, keys: tu
 
 
 def concat_entries(pages: Iterable[list[EntryColumns]]) -> list[EntryColumns]:
-    """The groups of many pages, those of one shape joined into one; entries stay in order within a group."""
+    """Merge the groups of many pages by shape. Entries keep their order within a group."""
     by_shape: dict[tuple[bytes, ...] | None, list[EntryColumns]] = {}
     for group in chain.from_iterable(pages):
         by_shape.setdefault(group.keys, []).append(group)

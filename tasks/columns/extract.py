@@ -1,4 +1,4 @@
-"""Entries to columns of text: the keys that a mapping names, out of flat fields or of one JSON document."""
+"""Extract the text of the keys that a mapping names, from flat fields or from one JSON document per entry."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from infra.mapping import FLAT, JSON, Mapping
 from tasks.columns.entries import EntryColumns
 
 _NULL = msgspec.Raw(b"null")
-_NAME_SHOWN = 60  # bytes of a field's name that a fault quotes
+_QUOTED = 60  # bytes of a field name that a fault quotes
 
 
 @dataclass
 class ExtractedColumns:
-    """Of n entries: `texts[key]` string, n, null where absent; `properties` binary, n, null where absent.
+    """The columns of n entries. `texts[key]`: string, n. `properties`: binary, n. A null means that the key is absent.
 
-    `faults`: entry → (field, reason), for entries that could not be taken apart.
+    `faults`: entry → (field, reason), for each entry that cannot be parsed.
     """
 
     texts: dict[str, pa.Array]
@@ -33,9 +33,9 @@ class ExtractedColumns:
 
 
 def split_by_layout(group: EntryColumns, mapping: Mapping | None) -> list[tuple[Mapping, NDArray[np.int64]]]:
-    """Mappings, and the rows of the group that each is for: the stream's own, or else the two known layouts.
+    """The mapping for each row of the group: `mapping`, or without one the built-in layout that the fields select.
 
-    Entries of one shape have one layout; entries of many shapes are asked one by one.
+    Entries of one shape have one layout. Entries of mixed shapes are checked one by one.
     """
     rows = np.arange(len(group), dtype=np.int64)
     if mapping is not None:
@@ -51,7 +51,7 @@ def _is_json(keys: Container[bytes]) -> bool:
 
 
 def extract(group: EntryColumns, mapping: Mapping) -> ExtractedColumns:
-    """The texts that `mapping` asks for, of every entry of `group`."""
+    """Extract the columns that `mapping` names from every entry of `group`."""
     keys = tuple(dict.fromkeys(key for source in mapping.sources.values() for key in source.keys))
     return _from_json(group, mapping, keys) if mapping.layout == "json" else _from_flat(group, mapping, keys)
 
@@ -76,7 +76,7 @@ def _documents(group: EntryColumns, faults: dict[int, tuple[str, str]]) -> pa.Ar
         except UnicodeDecodeError as error:
             documents.append(None)
             name = next(key for key, value in fields.items() if error.object in (key, value))
-            faults.setdefault(i, (name[:_NAME_SHOWN].decode(errors="replace"), _not_utf8(error)))
+            faults.setdefault(i, (name[:_QUOTED].decode(errors="replace"), _not_utf8(error)))
     return pa.array(documents, pa.binary())
 
 
@@ -100,10 +100,10 @@ def _utf8(values: pa.Array, key: str, faults: dict[int, tuple[str, str]]) -> pa.
 
 @dataclass(frozen=True)
 class _Decoders:
-    """Decoders of a document that look at the keys of a mapping alone and skip all else: the i-th key becomes `f{i}`.
+    """Decoders that read only the keys of a mapping from a document and skip the rest. Key number i becomes `f{i}`.
 
-    `quick`: texts are text, fractions and exponents too; integers, booleans and null are what they are in Python.
-    `exact`: every value as the JSON that came. Both leave `properties` as that.
+    `quick`: strings, fractions and exponents become str; integers, booleans and null become Python objects.
+    `exact`: every value stays raw JSON. Both keep `properties` as raw JSON.
     """
 
     quick: Callable[[bytes], Any]
@@ -161,18 +161,18 @@ def _from_json(group: EntryColumns, mapping: Mapping, keys: tuple[str, ...]) -> 
 
 
 def _decode_one(decoders: _Decoders, document: bytes, keys: tuple[str, ...]) -> Any:
-    """Of a repeated key only the last value counts: the earlier ones may be anything that is JSON."""
+    """Decode one document. Only the last value of a repeated key counts; earlier ones may be any JSON."""
     try:
         return decoders.quick(document)
     except (msgspec.ValidationError, UnicodeDecodeError):
-        row = decoders.exact(document)  # raises for a document that is none; else integers are too long for Python
+        row = decoders.exact(document)  # raises for invalid JSON; otherwise an integer was too long for Python
     for number, key in enumerate(keys):
         setattr(row, f"f{number}", _exact_text(bytes(getattr(row, f"f{number}")), key))
     return row
 
 
 def _exact_text(value: bytes, key: str) -> str | None:
-    """A value of JSON as text, None for null. Raises `ValidationError` for an object and an array: they have none."""
+    """A JSON value as text, None for null. Raises `ValidationError` for an object or an array."""
     if value[:1] == b'"':
         return msgspec.json.decode(value, type=str)
     if value[:1] in b"{[":
@@ -185,7 +185,7 @@ def _no_text(is_object: bool, key: str) -> str:
 
 
 def _texts(values: list[Any], key: str, documents: list[bytes | None]) -> tuple[pa.Array, dict[int, str]]:
-    """The texts of values that `quick` found, and why others have none."""
+    """The texts of the values that `quick` returned, and a reason for each value that has no text."""
     try:
         return pa.array([str(v) if v.__class__ is int and v else v for v in values], pa.string()), {}
     except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -206,7 +206,7 @@ def _texts(values: list[Any], key: str, documents: list[bytes | None]) -> tuple[
 
 
 def _zero(key: str, document: bytes | None) -> str | None:
-    """Of a zero alone Python does not know how it was written."""
+    """The text of a zero. Python does not distinguish 0 from -0, so the document is read again if it has a -0."""
     if document is None or b"-0" not in document:
         return "0"
     return _exact_text(bytes(_decoders((key,), None).exact(document).f0), key)

@@ -1,4 +1,4 @@
-"""Texts to times: ISO 8601 with any offset, or seconds, milliseconds or microseconds since 1970."""
+"""Parse times: ISO 8601 with any offset, or seconds, milliseconds or microseconds since 1970. And format them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 from infra.epoch import to_micros
 
-# A number is read by its size: below 1e11 seconds (until the year 5138), below 1e14 milliseconds, else microseconds.
+# The size of a number decides its unit: seconds below 1e11 (the year 5138), milliseconds below 1e14, else microseconds.
 _SECONDS_BELOW, _MILLISECONDS_BELOW = 10**11, 10**14
-_CUT = Context(rounding=ROUND_DOWN)  # the usual context would round at the 28th digit
-_FEW = 32  # texts that are parsed one by one
-_INTEGER = r"^-?[0-9]{1,18}(?:\.0*)?$"  # as Arrow casts them: without a plus, once the fraction is cut
+_CUT = Context(rounding=ROUND_DOWN)  # the default context rounds at the 28th digit
+_FEW = 32  # texts: fewer are parsed one by one
+_INTEGER = r"^-?[0-9]{1,18}(?:\.0*)?$"  # what Arrow can cast once the fraction is removed
 _FRACTION_OF_ZEROS = r"\.0*$"
-_BEYOND = "<"  # what Arrow writes for a time that it cannot spell begins so
+_BEYOND = "<"  # the first character of what Arrow writes for a time that it cannot format
 _THOUSANDTHS_OF_ZERO = r"\.?(?:000)+$"
-# Decimal alone would take 1_000 and the digits of other alphabets, and stumble over an exponent of a million.
+# Decimal alone accepts 1_000 and the digits of other alphabets, and never returns for an exponent of a million.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 
 
 def parse_times(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Microseconds since 1970 (UTC) of each text, and which texts are times at all (0 where not).
+    """Parse each text. Returns int64, n, microseconds since 1970, and bool, n, whether it is a time. Others are 0.
 
-    `texts`: string, n, without nulls. A time without an offset is taken as UTC; digits past the microsecond are cut.
+    `texts`: string, n, no nulls. A time without an offset is UTC. Digits after the microsecond are dropped.
     """
     try:
         return _cast(texts), np.ones(len(texts), bool)
@@ -45,14 +45,14 @@ def parse_times(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def format_times(times: pa.Array) -> pa.Array:
-    """The one text of each time: ISO 8601 in UTC with a fraction of 0, 3 or 6 digits, as few as it needs.
+    """The canonical text of each time: ISO 8601 in UTC, with as few of 0, 3 or 6 fractional digits as it needs.
 
-    `times`: timestamps of any unit, n, that are UTC, with or without a zone. Finer than microseconds is cut. Returns
-    string, n, with the same nulls: `2024-01-02T03:04:05Z`, `2024-01-02T03:04:05.120Z`.
+    `times`: UTC timestamps of any unit, n, with or without a zone. Nanoseconds are dropped. Returns string, n, with the
+    same nulls: `2024-01-02T03:04:05Z`, `2024-01-02T03:04:05.120Z`.
     """
     unit = times.type.unit
     numbers = times.cast(pa.timestamp(unit)).view(pa.int64())
-    if unit == "ns":  # cut, as the digits of the text would be: towards the past
+    if unit == "ns":  # rounds towards the past, as dropping digits does
         micros = np.asarray(numbers.fill_null(0)) // 1000
         numbers, unit = pa.array(micros, mask=np.asarray(times.is_null())), "us"
     texts = fill_far_years(numbers, numbers.view(pa.timestamp(unit)).cast(pa.string()), unit)
@@ -61,9 +61,10 @@ def format_times(times: pa.Array) -> pa.Array:
 
 
 def fill_far_years(numbers: pa.Array, texts: pa.Array, unit: str) -> pa.Array:
-    """`texts`, string, n, of Arrow, with those replaced that are no times: it knows no years beyond ±32,767.
+    """Replace the texts that Arrow could not format. It knows no years beyond ±32,767.
 
-    `numbers`: int64, n, of `unit` (D, s, ms, us) since 1970. The least one that there is has no time: it is `NaT`.
+    `texts`: string, n, as Arrow formats `numbers`: int64, n, in `unit` (D, s, ms, us) since 1970. The smallest int64
+    has no time and becomes `NaT`.
     """
     odd = pc.starts_with(texts, _BEYOND).fill_null(False)
     if not pc.any(odd).as_py():
@@ -73,12 +74,12 @@ def fill_far_years(numbers: pa.Array, texts: pa.Array, unit: str) -> pa.Array:
 
 
 def trim_zeros(texts: pa.Array) -> pa.Array:
-    """Times of 3, 6 or 9 digits of a fraction with as few of these as they need, or none."""
+    """Drop trailing zeros of the fraction, three digits at a time."""
     return pc.replace_substring_regex(texts, _THOUSANDTHS_OF_ZERO, "")
 
 
 def _from_texts(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Halves until the texts that Arrow does not know are nearly alone: a few of them do not slow down the rest."""
+    """Parse in halves until the texts that Arrow rejects are nearly alone, so that a few do not slow down the rest."""
     n = len(texts)
     try:
         return _cast(texts), np.ones(n, bool)
@@ -95,7 +96,7 @@ def _cast(texts: pa.Array) -> NDArray[np.int64]:
     try:
         times = pc.cast(texts, pa.timestamp("us", tz="UTC"))
     except pa.ArrowInvalid:
-        times = pc.cast(texts, pa.timestamp("us"))  # of texts none of which has an offset
+        times = pc.cast(texts, pa.timestamp("us"))  # if no text has an offset
     return np.asarray(times.view(pa.int64()), np.int64)
 
 
@@ -106,7 +107,7 @@ def _from_numbers(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _parse_one(text: str) -> int | None:
-    """Microseconds since 1970, or None where `text` is no time."""
+    """Microseconds since 1970. None if `text` is not a time."""
     text = text.strip()
     if _NUMBER.fullmatch(text):
         return _from_decimal(Decimal(text))

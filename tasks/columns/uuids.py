@@ -1,4 +1,4 @@
-"""Texts to UUIDs, a column at a time."""
+"""Parse UUIDs, one column at a time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-# Ids that are no UUID become UUIDv5 of this namespace: the same text gives the same id, always and everywhere.
+# With `uuid5`, an id that is not a UUID becomes a UUIDv5 of this namespace. It must never change: the ids are in
+# tables.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://spillway.example/event-id")
 
 _LENGTH = 36
 _DASHES = (8, 13, 18, 23)
 _HEX_PARTS = ((0, 8), (9, 13), (14, 18), (19, 23), (24, 36))
-# What is not the usual spelling may be one of these. `uuid.UUID` takes much more, and gives different texts one id:
-# dashes anywhere, underscores, the digits of other alphabets.
+# The other accepted spellings. `uuid.UUID` alone accepts dashes anywhere, underscores and the digits of other
+# alphabets, and so gives one id to different texts.
 _DIGITS = r"[0-9a-f]{8}(-?)[0-9a-f]{4}\{n}[0-9a-f]{4}\{n}[0-9a-f]{4}\{n}[0-9a-f]{12}"
 _SPELLING = re.compile(
     r"(?:urn:uuid:)?" + _DIGITS.replace("{n}", "1") + r"|\{" + _DIGITS.replace("{n}", "2") + r"\}", re.IGNORECASE
@@ -28,10 +29,10 @@ _IS_HEX[list(b"0123456789abcdefABCDEF")] = True
 
 
 def parse_uuids(texts: pa.Array, uuid5: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The 16 bytes of each UUID, shape (n, 16), and which texts are UUIDs at all (zeros where not).
+    """Parse each text. Returns the bytes, uint8, (n, 16), and whether it is a UUID, bool, n. Other texts have zeros.
 
-    `texts`: string, n, without nulls. A UUID has its four dashes or none, and may stand in braces or after `urn:uuid:`.
-    With `uuid5`, a text that is no UUID becomes one of `NAMESPACE`, but no empty one: it tells no event from another.
+    `texts`: string, n, no nulls. A UUID has four dashes or none, and may be in braces or follow `urn:uuid:`.
+    With `uuid5`, any other text becomes a UUIDv5 in `NAMESPACE`, except blank text: it does not identify an event.
     """
     n = len(texts)
     out = np.zeros((n, 16), np.uint8)
@@ -57,7 +58,7 @@ def parse_uuids(texts: pa.Array, uuid5: bool = False) -> tuple[NDArray[np.uint8]
 
 
 def _hex_digits(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The 32 digits of texts of 36 bytes, shape (n, 32), and which have dashes and hex digits in their places."""
+    """The 32 hex digits of texts of 36 bytes, uint8, (n, 32), and bool, n, whether digits and dashes are in place."""
     n = len(texts)
     data = texts.buffers()[2]
     if n == 0 or data is None:

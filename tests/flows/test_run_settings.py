@@ -83,6 +83,6 @@ def test_a_project_without_mappings_is_said_where_one_is_missed(
     monkeypatch.setattr(module, "settings_folder", lambda: tmp_path)
     module.settings.cache_clear()
     send(redis_client, "events-x", SENSOR_READINGS[:3])
-    with pytest.raises(Terminal, match=f"events-x: there is no {tmp_path}/spillway.toml, and without a mapping"):
+    with pytest.raises(Terminal, match=f"events-x: {tmp_path}/spillway.toml does not exist, and without a mapping"):
         drain("events-x")
     assert table_rows(database) == {}

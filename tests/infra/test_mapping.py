@@ -99,10 +99,10 @@ def test_a_key_with_a_default_or_another_name_is_not_required() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (stream(colour='"red"'), 'streams."a*".colour: no such key, expected one of layout, field, time,'),
-        ("colour = 1\n", "colour: no such key, expected one of streams"),
-        (stream(time='{ kee = "x" }'), 'streams."a*".time.kee: no such key, expected one of key, default'),
-        (stream(time='{ key = "x", uuid5 = true }'), 'streams."a*".time.uuid5: no such key'),
+        (stream(colour='"red"'), 'streams."a*".colour: unknown key, expected one of layout, field, time,'),
+        ("colour = 1\n", "colour: unknown key, expected one of streams"),
+        (stream(time='{ kee = "x" }'), 'streams."a*".time.kee: unknown key, expected one of key, default'),
+        (stream(time='{ key = "x", uuid5 = true }'), 'streams."a*".time.uuid5: unknown key'),
         (stream(time=None), 'streams."a*".time: missing'),
         (stream(layout=None), 'streams."a*".layout: missing'),
         (stream(user_id='{ default = "x" }'), 'streams."a*".user_id.key: missing'),
@@ -125,9 +125,9 @@ def test_a_key_with_a_default_or_another_name_is_not_required() -> None:
         (stream(field='""'), 'streams."a*".field: '),
         ("streams = 5\n", "streams: expected a table, found 5"),
         ("[streams]\nx = 5\n", 'streams."x": expected a table, found 5'),
-        (stream() + stream(), "is no TOML: "),
-        ("x =\n", "is no TOML: Invalid value (at line 1, column 4)"),
-        ("\x00", "is no TOML: "),
+        (stream() + stream(), "is not valid TOML: "),
+        ("x =\n", "is not valid TOML: Invalid value (at line 1, column 4)"),
+        ("\x00", "is not valid TOML: "),
     ],
     ids=lambda value: ascii(value[-40:]),
 )
@@ -146,7 +146,7 @@ def test_a_wrong_file_is_one_line_that_names_the_file_and_the_key(tmp_path: Path
 def test_of_many_faults_the_unknown_keys_are_named_first_and_all_are_named(tmp_path: Path) -> None:
     path = tmp_path / "spillway.toml"
     path.write_text(stream(time=None, tme='"at"', layout='"xml"'))
-    with pytest.raises(Terminal, match=r"tme: no such key.*layout: .*time: missing"):
+    with pytest.raises(Terminal, match=r"tme: unknown key.*layout: .*time: missing"):
         load_mappings(path)
 
 
@@ -159,5 +159,5 @@ def test_a_file_that_cannot_be_read_is_one_line_that_says_why(tmp_path: Path) ->
         load_mappings(tmp_path)
     path = tmp_path / "spillway.toml"
     path.write_bytes(b"# \xff\n")
-    with pytest.raises(Terminal, match="is no TOML: 'utf-8'"):
+    with pytest.raises(Terminal, match="is not valid TOML: 'utf-8'"):
         load_mappings(path)
