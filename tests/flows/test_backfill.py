@@ -1,4 +1,4 @@
-"""The backfill on real events: every kind of source gives the same table, once, and its books balance."""
+"""The backfill on real events: every kind of source gives the same table, once, and its totals balance."""
 
 from __future__ import annotations
 

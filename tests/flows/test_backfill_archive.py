@@ -106,7 +106,7 @@ def test_from_and_to_choose_the_archives_by_their_times(archived: str, database:
 def test_a_damaged_archive_is_refused_and_nothing_of_any_is_loaded(
     damage: str, archived: str, database: psycopg.Connection, tmp_path: Path
 ) -> None:
-    before, books = table_digest(database), ledger(database)
+    before, totals = table_digest(database), ledger(database)
     pattern = "*.json" if damage == "manifest" else "*.parquet"
     victim = sorted((tmp_path / "archive").rglob(pattern))[-1]
     data = victim.read_bytes()
@@ -119,7 +119,7 @@ def test_a_damaged_archive_is_refused_and_nothing_of_any_is_loaded(
         victim.write_bytes(data[: len(data) // 2])
     with pytest.raises(Terminal, match=re.escape(victim.name)):
         backfill(archive=True, expired="load")
-    assert (table_digest(database), ledger(database)) == (before, books)
+    assert (table_digest(database), ledger(database)) == (before, totals)
     victim.write_bytes(data)
     backfill(archive=True, expired="load")
     assert table_digest(database) == archived

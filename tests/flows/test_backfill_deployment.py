@@ -125,10 +125,12 @@ def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_goes_o
             time.sleep(0.5)
 
     wait_until(lambda: len(table_rows(database)) >= 300)
-    wait_until(lambda: (told := Artifact.get("backfill-progress")) is not None and told.flow_run_id == run_id, 30)
-    told = artifact("backfill-progress")
-    assert 0 < float(str(told.data)) < 100
-    assert "of 3,000 rows" in str(told.description)
+    wait_until(
+        lambda: (progress := Artifact.get("backfill-progress")) is not None and progress.flow_run_id == run_id, 30
+    )
+    progress = artifact("backfill-progress")
+    assert 0 < float(str(progress.data)) < 100
+    assert "of 3,000 rows" in str(progress.description)
     run_prefect(env, "flow-run", "cancel", str(run_id))
     wait_until(lambda: state() == "CANCELLED")
     part = table_rows(database)

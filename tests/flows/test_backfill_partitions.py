@@ -1,4 +1,4 @@
-"""Folders `year=2024/month=01`: what the path says is in the table, whoever wrote the files and wherever they lie."""
+"""Folders `year=2024/month=01`: the values in a path are in the table, for every writer and in every location."""
 
 from __future__ import annotations
 
@@ -169,9 +169,9 @@ def test_a_record_that_cannot_be_taken_apart_waits_as_what_it_is(database: psyco
 def test_what_an_earlier_version_loaded_without_its_path_is_told(database: psycopg.Connection, tmp_path: Path) -> None:
     split(tmp_path, "csv", READINGS[:1])
     (path,) = tmp_path.glob("year=*/*/*/*.csv")
-    books = str(backfill(str(path))["sources"][0]["ledger_name"])
+    ledger_name = str(backfill(str(path))["sources"][0]["ledger_name"])
     plain = f"file:{file_sha256(str(path))}"
-    assert books != plain
+    assert ledger_name != plain
     database.execute("UPDATE spillway.streams SET name = %s", [plain])
     with pytest.raises(Terminal, match=r"loaded without the columns of its path \(year, month, tenant\) .*--again"):
         backfill(str(path))

@@ -41,7 +41,7 @@ OLD = [aged(40 + n, n) for n in range(30)]
 NEW = [aged(1 + n % 20, 100 + n) for n in range(50)]
 
 
-def books(connection: psycopg.Connection) -> dict[str, Any]:
+def written_state(connection: psycopg.Connection) -> dict[str, Any]:
     """All that Spillway writes."""
     tables = ("ledger", "streams", "files", "quarantine", "drops")
     found: dict[str, Any] = {
@@ -62,12 +62,12 @@ def path(tmp_path: Path, database: psycopg.Connection, configure: Configure) -> 
 def test_rows_past_the_horizon_are_refused_with_their_count_and_the_choice(
     path: str, database: psycopg.Connection
 ) -> None:
-    before = books(database)
+    before = written_state(database)
     with pytest.raises(Terminal) as refused:
         backfill(path)
     for part in ("30 of 82 rows are older", "SPILLWAY_KEEP", "nothing was loaded", "--expired skip", "--expired load"):
         assert part in str(refused.value)
-    assert books(database) == before
+    assert written_state(database) == before
 
 
 def test_skip_leaves_them_out_and_balances_and_load_brings_the_rest(path: str, database: psycopg.Connection) -> None:
@@ -106,10 +106,10 @@ def test_a_file_of_which_all_is_skipped_leaves_nothing(
     database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
     configure(keep="30d")
-    before = books(database)
+    before = written_state(database)
     result = backfill(written(tmp_path, "x.csv", csv_text(map(flat_columns, OLD))), expired="skip")
     assert (backfill_counts(result), result["expired"]) == ((0, 0, 0, 0), 30)
-    assert books(database) == before
+    assert written_state(database) == before
     assert reconcile("*")["balanced"]
 
 
@@ -139,19 +139,19 @@ def test_many_new_chunks_are_made_only_where_somebody_says_yes(
 ) -> None:
     configure(max_new_chunks=9)
     path, entries = scattered(tmp_path, 10)
-    before = books(database)
+    before = written_state(database)
     with pytest.raises(Terminal, match=r"10 new chunks, more than SPILLWAY_MAX_NEW_CHUNKS \(9\); nothing was loaded"):
         backfill(path)
     asked: list[str] = []
     with answer_with(lambda question: bool(asked.append(question))), pytest.raises(Terminal, match="--yes"):
         backfill(path)
     assert ["10 new chunks" in question for question in asked] == [True]
-    assert books(database) == before
+    assert written_state(database) == before
     with answer_with(lambda _: True):
         result = backfill(path)
     assert (backfill_counts(result), result["chunks"]["new"]) == ((10, 10, 0, 0), 10)
     assert table_rows(database) == flat_rows(entries)
-    assert len(books(database)["chunks"]) == 10
+    assert len(written_state(database)["chunks"]) == 10
 
 
 def test_yes_is_not_asked(
@@ -175,7 +175,7 @@ def test_a_dry_run_tells_the_plan_and_changes_nothing(
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(20)])
     drain(stream)
-    before = books(database), redis_client.dbsize(), redis_client.xinfo_stream(stream)
+    before = written_state(database), redis_client.dbsize(), redis_client.xinfo_stream(stream)
     code, out, _ = spillway("backfill", path, "--dry-run", "--json")
     result = json.loads(out.splitlines()[-1])
     assert (code, result["dry_run"], result["rows"], result["remaining"]) == (0, True, 82, 82)
@@ -187,7 +187,7 @@ def test_a_dry_run_tells_the_plan_and_changes_nothing(
     for part in ("82 rows, 82 of them left to load", "30 rows are past the retention horizon", "nothing was loaded"):
         assert part in out
     assert spillway("backfill", "--stream", stream, "--dry-run")[0] == 0
-    assert (books(database), redis_client.dbsize(), redis_client.xinfo_stream(stream)) == before
+    assert (written_state(database), redis_client.dbsize(), redis_client.xinfo_stream(stream)) == before
 
 
 @pytest.mark.parametrize("bad", [{"user_id": "a\0b"}, {"event_type": random.Random(1).randbytes(4_000).hex()}])
@@ -206,10 +206,10 @@ def test_a_dry_run_of_a_stream_that_is_not_known_yet_changes_nothing(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(20)])
-    before = books(database)
+    before = written_state(database)
     result = backfill(stream=stream, dry_run=True)
     assert (result["remaining"], result["chunks"]["new"]) == (20, 1)
-    assert books(database) == before
+    assert written_state(database) == before
 
 
 def test_times_that_are_not_believed_are_no_part_of_the_plan_and_go_to_quarantine(

@@ -1,4 +1,4 @@
-"""Rows of files that cannot be loaded: kept with file and row, shown, and replayed once the mapping is mended."""
+"""Rows of files that cannot be loaded: kept with file and row, listed, and replayed after the mapping is fixed."""
 
 from __future__ import annotations
 

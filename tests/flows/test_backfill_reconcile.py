@@ -36,17 +36,17 @@ FORMS = {
 def test_what_was_done_to_the_table_is_found_and_where_it_is_missing_put_back(
     form: str, database: psycopg.Connection, tmp_path: Path
 ) -> None:
-    books = ledger_of_file(backfill(written(tmp_path, form, FORMS[form])))
+    ledger_name = ledger_of_file(backfill(written(tmp_path, form, FORMS[form])))
     for n in (3, 44):
         database.execute("DELETE FROM events WHERE event_id = %s", [ENTRIES[n][b"event_id"].decode()])
     database.execute("UPDATE events SET user_id = 'x' WHERE event_id = %s", [ENTRIES[10][b"event_id"].decode()])
-    result = reconcile(books, deep=True, fail=False)
+    result = reconcile(ledger_name, deep=True, fail=False)
     assert findings_of(result) == [("different", 1), ("missing", 2)]
     different, missing = result["findings"]
     assert [one.split("-")[1] for one in missing["ids"].split(", ")] == ["4", "45"]  # rows of the file
     assert different["ids"].split("-")[1] == "11"
     database.execute("DELETE FROM events WHERE user_id = 'x'")
-    assert reconcile(books, deep=True, repair=True)["repaired"] == 3
+    assert reconcile(ledger_name, deep=True, repair=True)["repaired"] == 3
     assert table_rows(database) == flat_rows(ENTRIES)
 
 
@@ -54,7 +54,7 @@ def test_a_file_that_has_gone_or_changed_is_a_note_and_no_finding(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = Path(written(tmp_path, "x.csv", FORMS["x.csv"]))
-    books = ledger_of_file(backfill(str(path)))
+    ledger_name = ledger_of_file(backfill(str(path)))
     path.write_bytes(FORMS["x.csv"] + b"\n,,,,\n")
     found = reconcile("file:*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 0)
@@ -64,7 +64,7 @@ def test_a_file_that_has_gone_or_changed_is_a_note_and_no_finding(
     assert str(path) in note
     assert "nothing there" in note
     assert reconcile("file:*")["notes"] == []
-    code, out, _ = spillway("reconcile", "--stream", books, "--deep")
+    code, out, _ = spillway("reconcile", "--stream", ledger_name, "--deep")
     assert code == 0
     assert f"note: {path} is not compared" in out
     assert "all balances" in out
@@ -74,14 +74,14 @@ def test_books_of_a_file_that_somebody_edited_do_not_balance(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = written(tmp_path, "x.csv", FORMS["x.csv"])
-    books = ledger_of_file(backfill(path))
+    ledger_name = ledger_of_file(backfill(path))
     database.execute("UPDATE spillway.ledger SET read = 50, inserted = 50")
-    assert findings_of(reconcile(books, fail=False)) == [("stream does not balance", 1)]
+    assert findings_of(reconcile(ledger_name, fail=False)) == [("stream does not balance", 1)]
     database.execute("DELETE FROM spillway.ledger")
-    assert findings_of(reconcile(books, fail=False)) != []
+    assert findings_of(reconcile(ledger_name, fail=False)) != []
     assert backfill(path)["duplicates"] == 60
-    assert reconcile(books, deep=True)["balanced"]
-    assert spillway("reconcile", "--stream", books)[0] == 0
+    assert reconcile(ledger_name, deep=True)["balanced"]
+    assert spillway("reconcile", "--stream", ledger_name)[0] == 0
 
 
 def test_a_ledger_that_has_all_of_a_file_but_not_all_of_its_rows_is_told(

@@ -79,7 +79,7 @@ def test_a_file_that_changed_is_refused_with_both_hashes_and_counts(
 def test_one_that_failed_in_the_middle_goes_on_and_is_exact(
     form: str, at: int, parallel: int, database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
-    """The slices around the one that fails are loaded beside it: what is left are holes, also within a day."""
+    """The slices around the one that fails are loaded all the same: holes remain, also within a day."""
     configure(batch_rows=40)
     entries = [event(n, time=f"2026-10-{1 + n // 100:02}T00:{n // 60 % 60:02}:{n % 60:02}Z") for n in range(500)]
     rows = [*entries, *entries[50:60]]
@@ -230,7 +230,7 @@ def test_a_stream_that_was_never_drained_may_be_backfilled_from_its_middle(
 def test_skipped_rows_of_a_day_that_was_begun_before_the_horizon_passed_it_are_counted_exactly(
     parallel: int, database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
-    """A run fails in the midst of a day; when the next one leaves that day out, the books say how many rows it has."""
+    """A run fails in the middle of a day. When the next one skips that day, the totals say how many rows it has."""
     old, new = datetime.now(UTC) - timedelta(days=40), datetime.now(UTC) - timedelta(days=2)
     entries = [event(n, time=(new if n % 3 else old).isoformat()) for n in range(60)]
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))

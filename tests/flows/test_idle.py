@@ -25,7 +25,7 @@ def redis_connections(client: redis.Redis) -> int:
 
 
 def postgres_connections(connection: psycopg.Connection) -> int:
-    """Client connections ever made to the database; each is in the sum when its backend has ended, or is told to."""
+    """Client connections ever made to the database; each is counted when its backend ends or is asked to."""
     others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     deadline = time.monotonic() + 30
     while connection.execute(others).fetchone() != (0,):

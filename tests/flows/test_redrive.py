@@ -1,4 +1,4 @@
-"""The quarantine as an operator meets it: look, mend the mapping or edit, replay exactly once, put away."""
+"""The quarantine as an operator uses it: list, fix the mapping or edit, replay exactly once, discard."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_after_the_mapping_is_mended_all_is_replayed_once(
 ) -> None:
     send(redis_client, stream, [*GOOD, *BAD])
     drain(stream)
-    assert failed_redrive(stream) == (5, 0, 0, 5)  # nothing was mended yet
+    assert failed_redrive(stream) == (5, 0, 0, 5)  # nothing was fixed yet
     assert redrive_outcomes(database) == {"waits": 5}
     mapping = tmp_path / "spillway.toml"
     mapping.write_text(f"""
@@ -54,8 +54,8 @@ def test_after_the_mapping_is_mended_all_is_replayed_once(
     configure(mappings=mapping)
     assert redrive_counts(redrive(stream)) == (5, 5, 0, 0)
     assert redrive_counts(redrive(stream)) == (0, 0, 0, 0)
-    mended = [entry | {b"user_id": b"nobody"} for entry in BAD]
-    assert table_rows(database) == flat_rows([*GOOD, *mended])
+    edited = [entry | {b"user_id": b"nobody"} for entry in BAD]
+    assert table_rows(database) == flat_rows([*GOOD, *edited])
     assert redrive_outcomes(database) == {"redriven": 5}
     assert ledger_sums(database, stream) == (10, 5, 0, 5)  # what the drain did stays what it did
 
@@ -149,7 +149,7 @@ def test_redrives_that_meet_replay_every_entry_once(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["redrive", "1-1"], "name that stream"),
         (["redrive", "--set", "user_id"], "expected FIELD=VALUE or FIELD=@FILE, found 'user_id'"),
@@ -157,12 +157,12 @@ def test_redrives_that_meet_replay_every_entry_once(
         (["show", "1-1"], "expected one entry 1-1, found 0; spillway quarantine list --all"),
     ],
 )
-def test_a_wrong_use_is_told_in_one_line(
-    arguments: list[str], told: str, spillway: RunSpillway, database: psycopg.Connection
+def test_wrong_use_is_one_line(
+    arguments: list[str], message: str, spillway: RunSpillway, database: psycopg.Connection
 ) -> None:
     code, out, err = spillway("quarantine", *arguments)
     assert (code, out) == (1 if arguments[0] == "show" else 2, "")
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""A stream that is not the one any more that was drained is told before anything is read."""
+"""A stream that is no longer the one that was drained is refused before anything is read."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def add(client: redis.Redis, stream: str, *numbers: int, ms: int | None = None) 
     return entries
 
 
-def made_anew(client: redis.Redis, stream: str) -> list[dict[bytes, bytes]]:
+def created_again(client: redis.Redis, stream: str) -> list[dict[bytes, bytes]]:
     client.delete(stream)
     return add(client, stream, 100, 101)
 
 
-def made_anew_with_more_entries_than_before(client: redis.Redis, stream: str) -> list[dict[bytes, bytes]]:
+def created_again_with_more_entries_than_before(client: redis.Redis, stream: str) -> list[dict[bytes, bytes]]:
     client.delete(stream)
     return add(client, stream, *range(100, 130), ms=MADE_LATER)
 
@@ -61,17 +61,17 @@ def failed_over_with_a_lost_tail_whose_id_was_used_again(client: redis.Redis, st
 
 
 @pytest.mark.parametrize(
-    ("rewind", "told"),
+    ("rewind", "reason"),
     [
-        (made_anew, "2 entries were ever added to it, expected 20 or more"),
-        (made_anew_with_more_entries_than_before, "it holds 30 entries later than .*, expected at most 10"),
+        (created_again, "2 entries were ever added to it, expected 20 or more"),
+        (created_again_with_more_entries_than_before, "it holds 30 entries later than .*, expected at most 10"),
         (restored_from_an_older_copy, "its entry .* was drained and is gone, although older ones are there"),
         (failed_over_with_a_lost_tail_whose_id_was_used_again, "its entry .* differs from the one that was drained"),
     ],
 )
 def test_it_is_refused_with_the_choices_and_accepted_it_is_drained_whole(
     rewind: Rewind,
-    told: str,
+    reason: str,
     redis_client: redis.Redis,
     database: psycopg.Connection,
     stream: str,
@@ -81,7 +81,7 @@ def test_it_is_refused_with_the_choices_and_accepted_it_is_drained_whole(
     assert drain_counts(drain(stream)) == (20, 20, 0, 0, 0)
     there = rewind(redis_client, stream)
     for _ in range(2):
-        with pytest.raises(Terminal, match=f"{told}.*nothing was read; .*accept-rewind {stream}"):
+        with pytest.raises(Terminal, match=f"{reason}.*nothing was read; .*accept-rewind {stream}"):
             drain(stream)
     assert table_rows(database) == flat_rows(entries)
     assert ledger_sums(database, stream) == (20, 20, 0, 0)
@@ -104,7 +104,7 @@ def test_redis_brought_back_to_the_newer_state_is_drained_again_without_a_hand(
     entries = add(redis_client, stream, *range(5))
     drain(stream)
     saved: Any = redis_client.dump(stream)
-    made_anew(redis_client, stream)
+    created_again(redis_client, stream)
     with pytest.raises(Terminal):
         drain(stream)
     redis_client.restore(stream, 0, saved, replace=True)

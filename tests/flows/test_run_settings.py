@@ -1,4 +1,4 @@
-"""Settings of a run: what is misspelled stops it, and its mappings are found wherever it is started."""
+"""Settings of a run: a misspelled one stops it, and the mappings are found wherever it is started."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_mapping_file_that_is_named_must_be_there(
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_project_without_mappings_is_said_where_one_is_missed(
+def test_a_drain_that_needs_a_mapping_says_that_there_is_no_mapping_file(
     redis_client: redis.Redis, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shutil.copy(module.PROJECT_ROOT / "spillway.toml", tmp_path / "other.toml")

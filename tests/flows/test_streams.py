@@ -1,4 +1,4 @@
-"""Many streams in one drain: read one after the other, loaded side by side, each with books of its own."""
+"""Many streams in one drain: read one after the other, loaded at the same time, each with its own totals."""
 
 from __future__ import annotations
 

@@ -72,10 +72,10 @@ def test_the_group_of_the_first_release_does_not_stop_trimming_for_ever(
     drain(stream)
     last = redis_client.xrevrange(stream, count=1)[0][0]
     redis_client.xgroup_create(stream, FIRST_RELEASE, id=last)  # as the first release left it
-    redis_client.xgroup_create(stream, "of-somebody-else", id=last)
+    redis_client.xgroup_create(stream, "of-another-program", id=last)
     drain(stream)
     names = {group["name"] for group in redis_client.xinfo_groups(stream)}
-    assert names == {group_name(database).encode(), b"of-somebody-else"}
+    assert names == {group_name(database).encode(), b"of-another-program"}
 
 
 def test_a_group_of_that_name_with_readers_of_its_own_stays(

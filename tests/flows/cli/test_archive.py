@@ -41,7 +41,7 @@ def test_list_shows_times_rows_and_sizes(spillway: RunSpillway, archives: list[M
     assert all(manifest.name in out for manifest in archives)
 
 
-def test_json_is_one_object_a_line(spillway: RunSpillway, archives: list[Manifest]) -> None:
+def test_json_is_one_object_per_line(spillway: RunSpillway, archives: list[Manifest]) -> None:
     code, out, _ = spillway("archive", "list", "--json")
     found = [json.loads(line) for line in out.splitlines()]
     assert (code, [(one["name"], one["rows"]) for one in found]) == (0, [(m.name, m.rows) for m in archives])
@@ -49,7 +49,7 @@ def test_json_is_one_object_a_line(spillway: RunSpillway, archives: list[Manifes
     assert (code, [json.loads(line)["whole"] for line in out.splitlines()]) == (0, [True, True])
 
 
-def test_verify_reads_all_and_tells_of_files_that_nobody_lists(
+def test_verify_reads_everything_and_reports_files_that_no_manifest_lists(
     spillway: RunSpillway, archives: list[Manifest], tmp_path: Path
 ) -> None:
     assert spillway("archive", "verify") == (0, "2 whole, 1,201 rows; 0 not\n", "")

@@ -1,4 +1,4 @@
-"""`spillway drain` as typed: what it prints, its exit code, and that nothing is written where something is wrong."""
+"""`spillway drain` as typed: what it prints, its exit code, and that nothing is written if something is wrong."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_json_is_one_object_on_the_last_line(
     assert table_rows(database) == flat_rows(entries)
 
 
-def test_the_books_are_a_table_for_people(
+def test_totals_are_a_table_for_people(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(1234)])
@@ -69,7 +69,7 @@ def test_a_missing_stream_is_named(
     assert nothing_was_written(database)
 
 
-def test_a_key_that_is_no_stream_is_named(
+def test_a_key_that_is_not_a_stream_is_named(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
     redis_client.set("a-string", "x")

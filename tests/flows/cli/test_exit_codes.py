@@ -41,8 +41,8 @@ def test_a_drain_that_records_a_loss_drains_all_else_prints_its_books_and_exits_
     add_entries(redis_client, "b:whole", 20, 30)
     code, out, err = spillway("drain", "--stream", "?:*", "--json")
     assert code == 3
-    books = json.loads(out)
-    assert [books[name] for name in ("read", "inserted", "lost", "lag")] == [14, 14, 6, 0]
+    totals = json.loads(out)
+    assert [totals[name] for name in ("read", "inserted", "lost", "lag")] == [14, 14, 6, 0]
     (error,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "6 entries of a:lossy with ids in" in error
     assert table_rows(database) == flat_rows(event(n) for n in (*range(10), *range(16, 20), *range(20, 30)))
@@ -103,8 +103,8 @@ def test_reconcile_exits_with_3_until_the_loss_is_accepted_and_shows_it_from_the
     assert spillway("drain", "--stream", stream)[0] == 3
     code, out, err = spillway("reconcile", "--stream", stream, "--json")
     assert code == 3
-    (books,) = json.loads(out)["streams"]
-    assert (books["lost"], books["accepted"]) == (12, 6)
+    (totals,) = json.loads(out)["streams"]
+    assert (totals["lost"], totals["accepted"]) == (12, 6)
     assert f"6 entries of {stream} are lost" in err
     assert spillway("stream", "accept-loss", stream)[1] == f"6 lost entries of {stream} are now accepted, 12 in all\n"
     assert spillway("stream", "accept-loss", stream)[:2] == (

@@ -46,7 +46,7 @@ def test_status_shows_servers_schedule_streams_and_quarantine(
         client.delete_flow_run(planned)
 
 
-def test_status_without_a_prefect_server_says_so_and_goes_on(
+def test_status_without_a_prefect_server_says_so_and_shows_the_rest(
     spillway: RunSpillway, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
