@@ -192,7 +192,7 @@ class Mappings:
 
 
 def configured_mappings(config: Settings) -> Mappings:
-    """Load the mapping file of the settings. Raises `WrongUse` as `load_mappings` does, and if a named file is missing."""
+    """Load the mapping file of the settings. Raises as `load_mappings`, and if a file is named but missing."""
     if "mappings" in config.model_fields_set and not config.mappings.exists():
         raise WrongUse(
             f"SPILLWAY_MAPPINGS: expected a file, found nothing at {config.mappings} (relative paths start at"

@@ -101,7 +101,7 @@ class Events:
 
 
 def decode(groups: Sequence[EntryColumns], mapping: Mapping | None, window: TimeWindow) -> Events:
-    """Decode the entries of a batch. Without a mapping, the fields of an entry select a built-in layout, JSON or flat."""
+    """Decode the entries of a batch. Without a mapping, the fields of an entry select a built-in layout."""
     parts = []
     first = 0
     for group in groups:
