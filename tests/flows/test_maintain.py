@@ -172,7 +172,7 @@ def test_a_job_that_fails_is_a_violation_with_its_own_words_until_it_works_again
 
 
 def wait_for_end(connection: psycopg.Connection, job: int, runs: int) -> int:
-    """Wait until the scheduler has ended so many runs, and none is going on; returns how many."""
+    """Wait until the scheduler has finished `runs` runs and none is in progress; returns their number."""
     deadline = time.monotonic() + 90
     query = "SELECT coalesce(total_runs, 0), job_status FROM timescaledb_information.job_stats WHERE job_id = %s"
     while True:
@@ -184,7 +184,7 @@ def wait_for_end(connection: psycopg.Connection, job: int, runs: int) -> int:
 
 
 def decompress(connection: psycopg.Connection) -> None:
-    """Back to rows, whatever the scheduler has done."""
+    """Decompress the chunk, whatever the scheduler has done."""
     connection.execute("SELECT decompress_chunk(c, true) FROM show_chunks('events') AS c")
 
 
@@ -249,7 +249,7 @@ def test_the_command_prints_the_same_as_a_table_or_as_json_and_its_exit_code_is_
 def test_a_step_that_fails_keeps_no_other_from_being_done_and_fails_the_run(
     database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
-    """The server refuses a column in both lists; what is past its time goes all the same."""
+    """The server refuses a column in both lists; expired chunks are dropped all the same."""
     configure(compress_segmentby="user_id", compress_orderby="user_id", keep="30d")
     fill_weeks(database, weeks=1, rows=10)
     found = maintain(fail=False)

@@ -1,4 +1,4 @@
-"""Reconciliation of a table that retention has dropped chunks of: what went is no loss, and is not put back."""
+"""Rows that retention dropped are no loss for a reconciliation, and it does not put them back."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 LATE = 900_000  # the number of the first late event
 
 
-def look(stream: str, repair: bool = False) -> tuple[int, int, list[tuple[str, int]]]:
-    """Dropped, put back, and the findings."""
+def compare(stream: str, repair: bool = False) -> tuple[int, int, list[tuple[str, int]]]:
+    """The dropped entries, the rows put back, and the findings of a deep reconciliation."""
     result: dict[str, Any] = reconcile(stream, deep=True, fail=False, repair=repair)
     return result["dropped"], result["repaired"], [(found["what"], found["count"]) for found in result["findings"]]
 
 
 @pytest.fixture
 def sent(redis_client: redis.Redis, database: psycopg.Connection, stream: str) -> list[dict[bytes, bytes]]:
-    """Events of 60 days that a drain has put into the table; one of ten came twice."""
+    """Events of 60 days, drained into the table; one of ten came twice."""
     entries = old_events()
     entries += entries[::10]
     send(redis_client, stream, entries)
     drain(stream)
-    assert look(stream) == (0, 0, [])
+    assert compare(stream) == (0, 0, [])
     return entries
 
 
 def late(redis_client: redis.Redis, stream: str, numbers: range) -> list[dict[bytes, bytes]]:
-    """Events of long ago, which come now and are drained."""
+    """Old events that arrive now and are drained."""
     moment = (datetime.now(UTC) - timedelta(days=50)).isoformat()
     entries = [event(LATE + n, time=moment) for n in numbers]
     send(redis_client, stream, entries)
@@ -68,35 +68,35 @@ def delete(database: psycopg.Connection, entry: dict[bytes, bytes]) -> None:
 
 
 @pytest.mark.parametrize("way", ["flow", "archive"])
-def test_what_was_dropped_is_counted_and_a_late_event_that_came_after_it_is_checked(
+def test_dropped_rows_are_counted_and_late_events_after_the_drop_are_checked(
     way: str, sent: list[dict[bytes, bytes]], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings], tmp_path: Path,
 ) -> None:  # fmt: skip
     configure(keep="30d", retention=way, archive_url=tmp_path, compress_after="")
     maintain()
     rows, dropped = table_rows(database), gone(sent, database)
-    assert look(stream) == (dropped, 0, [])
-    assert look(stream, repair=True) == (dropped, 0, [])
+    assert compare(stream) == (dropped, 0, [])
+    assert compare(stream, repair=True) == (dropped, 0, [])
     assert table_rows(database) == rows
     artifact = Artifact.get("reconcile")
     assert artifact is not None
     assert f"{dropped} dropped by retention" in str(artifact.description)
 
-    came = late(redis_client, stream, range(3))  # their chunk is made anew
-    assert look(stream) == (dropped, 0, [])
+    came = late(redis_client, stream, range(3))  # their chunk is created again
+    assert compare(stream) == (dropped, 0, [])
     delete(database, came[1])
     delete(database, sent[475])  # of a day within the time to keep; it came once
-    assert look(stream) == (dropped, 0, [("missing", 2)])
-    assert look(stream, repair=True) == (dropped, 2, [])
+    assert compare(stream) == (dropped, 0, [("missing", 2)])
+    assert compare(stream, repair=True) == (dropped, 2, [])
     assert table_rows(database) == rows | flat_rows(came)
 
-    maintain()  # and the late ones are dropped too
+    maintain()  # drops the late ones too
     assert table_rows(database) == rows
-    assert look(stream, repair=True) == (dropped + 3, 0, [])
+    assert compare(stream, repair=True) == (dropped + 3, 0, [])
     assert table_rows(database) == rows
 
 
-def test_of_merged_ranges_of_the_ledger_nothing_is_called_missing_that_may_have_been_dropped(
+def test_an_entry_of_a_merged_range_is_not_missing_if_it_may_have_been_dropped(
     sent: list[dict[bytes, bytes]], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
@@ -106,20 +106,20 @@ def test_of_merged_ranges_of_the_ledger_nothing_is_called_missing_that_may_have_
     late(redis_client, stream, range(120))
     configure(batch_rows=50_000)
     maintain()
-    assert look(stream) == (dropped + 120, 0, [])
+    assert compare(stream) == (dropped + 120, 0, [])
     database.execute("UPDATE spillway.ledger SET loaded_at = loaded_at - interval '3 days'")
     database.execute("UPDATE spillway.drops SET dropped_at = dropped_at - interval '3 days'")
     ((stream_id,),) = database.execute("SELECT id FROM spillway.streams").fetchall()
     merge_ranges(database, stream_id)
     assert database.execute("SELECT count(*) FROM spillway.ledger").fetchone() == (1,)
-    assert look(stream, repair=True) == (dropped + 120, 0, [])
+    assert compare(stream, repair=True) == (dropped + 120, 0, [])
     delete(database, sent[475])  # within the time to keep nothing is dropped
-    assert look(stream) == (dropped + 120, 0, [("missing", 1)])
+    assert compare(stream) == (dropped + 120, 0, [("missing", 1)])
 
 
 @pytest.mark.community
 @pytest.mark.usefixtures("community")
-def test_what_the_databases_own_job_dropped_uncounted_is_no_loss_either(
+def test_rows_that_the_databases_job_dropped_uncounted_are_no_loss(
     sent: list[dict[bytes, bytes]], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
@@ -127,28 +127,28 @@ def test_what_the_databases_own_job_dropped_uncounted_is_no_loss_either(
     maintain()
     run_job(database, "policy_retention")
     rows, dropped = table_rows(database), gone(sent, database)
-    assert look(stream, repair=True) == (dropped, 0, [])
+    assert compare(stream, repair=True) == (dropped, 0, [])
     late(redis_client, stream, range(3))
-    # After the load that made the chunk which is there now: these must be in it.
+    # Loaded after the chunk was created again, so these must be in it.
     came = late(redis_client, stream, range(3, 6))
     delete(database, came[1])
-    assert look(stream) == (dropped, 0, [("missing", 1)])
-    assert look(stream, repair=True) == (dropped, 1, [])
+    assert compare(stream) == (dropped, 0, [("missing", 1)])
+    assert compare(stream, repair=True) == (dropped, 1, [])
     run_job(database, "policy_retention")
     assert table_rows(database) == rows
-    assert look(stream, repair=True) == (dropped + 6, 0, [])
+    assert compare(stream, repair=True) == (dropped + 6, 0, [])
 
     configure(keep="", retention="flow")
-    maintain()  # the job is removed, and how far it may have come is on record
-    assert look(stream, repair=True) == (dropped + 6, 0, [])
+    maintain()  # removes the job and records how far it may have dropped
+    assert compare(stream, repair=True) == (dropped + 6, 0, [])
     came = late(redis_client, stream, range(6, 9))
     delete(database, came[0])
-    assert look(stream) == (dropped + 6, 0, [("missing", 1)])
-    assert look(stream, repair=True) == (dropped + 6, 1, [])
+    assert compare(stream) == (dropped + 6, 0, [("missing", 1)])
+    assert compare(stream, repair=True) == (dropped + 6, 1, [])
     assert table_rows(database) == rows | flat_rows(came)
 
 
-def test_the_command_says_how_many_are_gone_and_that_all_balances(
+def test_the_command_reports_the_dropped_rows_and_that_all_balances(
     sent: list[dict[bytes, bytes]], spillway: RunSpillway, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip

@@ -28,7 +28,7 @@ def compared(stream: str) -> int:
 
 @pytest.mark.parametrize("how", ["the same row", "a row of its own", "not settled"])
 @pytest.mark.parametrize("added_later", [0, 25])
-def test_entries_recorded_as_lost_that_are_there_are_drained_once(
+def test_existing_entries_recorded_as_lost_are_drained_once(
     how: str,
     added_later: int,
     redis_client: redis.Redis,
@@ -58,7 +58,7 @@ def test_entries_recorded_as_lost_that_are_there_are_drained_once(
 
 
 @pytest.mark.parametrize("how", ["the same row", "a row of its own"])
-def test_entries_that_are_gone_by_now_stay_lost(
+def test_entries_that_no_longer_exist_stay_lost(
     how: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: RunSpillway
 ) -> None:
     add_entries(redis_client, stream, 0, 100)
@@ -76,7 +76,7 @@ def test_entries_that_are_gone_by_now_stay_lost(
     assert compared(stream) == 50  # what the stream still holds
 
 
-def test_drained_entries_that_were_trimmed_meanwhile_do_not_disturb(
+def test_drained_entries_may_be_trimmed_meanwhile(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: RunSpillway
 ) -> None:
     add_entries(redis_client, stream, 0, 100)
@@ -88,7 +88,7 @@ def test_drained_entries_that_were_trimmed_meanwhile_do_not_disturb(
     assert compared(stream) == 70  # what the stream still holds
 
 
-def test_a_true_loss_stays_and_a_stream_that_is_away_changes_nothing(
+def test_a_true_loss_stays_and_a_missing_stream_changes_nothing(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, spillway: RunSpillway
 ) -> None:
     add_entries(redis_client, stream, 0, 10)

@@ -1,4 +1,4 @@
-"""Retention by the maintain flow, in its ways: what goes, what stays, what is on record, and what is a violation."""
+"""Retention by the maintain flow: what is dropped, what stays, what is recorded, and what is a violation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def retention_jobs(connection: psycopg.Connection) -> list[tuple[str, bool]]:
 
 
 @pytest.mark.parametrize("way", ["flow", "archive"])
-def test_whole_chunks_past_the_horizon_go_and_all_else_stays(
+def test_chunks_wholly_past_the_horizon_are_dropped_and_all_others_stay(
     way: str, drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
 ) -> None:
     configure(keep="30d", retention=way, archive_url=tmp_path)
@@ -64,7 +64,7 @@ def test_nothing_is_ever_dropped_unless_asked(drained: dict[Key, Row], database:
     assert table_rows(database) == drained
 
 
-def test_what_the_next_run_will_drop_is_told_and_is_what_it_drops(
+def test_the_next_run_drops_what_the_report_announced(
     drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
     configure(keep="30d")
@@ -117,7 +117,7 @@ def test_the_databases_own_job_is_set_changed_woken_and_removed_and_drops(
 
 @pytest.mark.community
 @pytest.mark.usefixtures("community")
-def test_a_policy_where_the_flow_is_to_drop_is_removed_and_said(
+def test_a_policy_is_removed_and_reported_if_the_flow_drops(
     drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
     database.execute(
@@ -158,7 +158,7 @@ def event_at_prefect(violation: str) -> dict[str, Any]:
         time.sleep(0.5)
 
 
-def test_events_within_the_horizon_that_are_gone_fail_the_run_and_are_an_event(
+def test_deleted_events_within_the_horizon_fail_the_run_and_emit_an_event(
     drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
     configure(keep="30d")
@@ -201,11 +201,11 @@ def test_a_chunk_in_use_waits_for_the_next_run_and_its_user_is_not_disturbed(
     assert table_rows(database) == left
 
 
-def test_drains_of_late_events_beside_maintenance_lose_nothing(
+def test_drains_of_late_events_during_maintenance_lose_nothing(
     servers: Servers, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
-    """Chunks are dropped and compressed while drains write to them: each event is there, or dropped and counted."""
+    """While drains write, chunks are dropped and compressed: each event is in the table or in a counted drop."""
     configure(keep="30d", compress_after="7d")
     entries = [event for first in range(6) for event in old_events(first=first * 100_000, per_day=80)]
     send(redis_client, stream, entries[:1_000])
@@ -237,7 +237,7 @@ def test_drains_of_late_events_beside_maintenance_lose_nothing(
     assert last["row_audit"]["missing"] == 0
 
 
-def test_theslowest_load_is_the_longest_of_those_that_ran_beside_the_run(database: psycopg.Connection) -> None:
+def test_the_slowest_load_is_the_longest_that_ran_during_the_run(database: psycopg.Connection) -> None:
     database.execute("INSERT INTO spillway.streams (name, baseline) VALUES ('s', 0)")
     now = datetime.now(UTC)
     for place, (before, seconds) in enumerate([(20, 9.0), (6, 3.0), (4, 1.0)]):
@@ -250,10 +250,10 @@ def test_theslowest_load_is_the_longest_of_those_that_ran_beside_the_run(databas
     assert slowest_load(database, now - timedelta(seconds=2), now, []) is None
 
 
-def test_a_check_that_cannot_be_made_says_what_was_done_before(
+def test_a_check_that_fails_reports_what_was_done_before(
     drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
-    """Chunks are gone by then, and there is no report that would say so."""
+    """Chunks have been dropped by then, and there is no other report of it."""
     configure(keep="30d", compress_after="", retries=0)
     database.execute("ALTER TABLE spillway.ledger RENAME COLUMN seconds TO others")
     try:

@@ -1,4 +1,4 @@
-"""Retention with an archive: what is in it before a chunk goes, and what of chunks that stay."""
+"""Retention with an archive: chunks are archived before they are dropped, and earlier if an age is set."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_way_back_from_archive_to_flow_keeps_what_is_on_record(
     assert (found["ok"], found["row_audit"]["inserted"]) == (True, len(drained))
 
 
-def test_chunks_are_archived_before_they_are_to_go_where_an_age_is_set(
+def test_chunks_are_archived_before_they_expire_if_an_age_is_set(
     drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
 ) -> None:
     configure(archive_after="20d", archive_url=tmp_path, compress_after="")
@@ -52,7 +52,7 @@ def test_chunks_are_archived_before_they_are_to_go_where_an_age_is_set(
     assert maintain()["archived"] == []
 
 
-def test_without_a_place_for_archives_it_is_told_before_the_first_chunk_is_due_and_once(
+def test_a_missing_archive_location_is_reported_once_before_the_first_chunk_expires(
     drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
     configure(keep="300d", retention="archive", compress_after="")

@@ -140,7 +140,7 @@ def test_a_chunk_that_stays_is_archived_again_with_its_new_column(rows: psycopg.
     assert len(archive_names(root)) == 1
 
 
-def test_another_value_of_a_users_column_is_seen_in_the_table_and_in_the_files(
+def test_a_changed_value_of_an_extra_column_is_detected_in_the_table_and_in_the_files(
     rows: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
     chunk = only_chunk(rows)

@@ -84,7 +84,7 @@ def test_a_compressed_chunk_goes_too_with_all_that_belongs_to_it(
         "UPDATE events SET user_id = event_type, event_type = user_id WHERE event_type = 'type-3'",
     ],
 )
-def test_what_changed_since_the_archive_keeps_the_chunk_until_it_is_archived_anew(
+def test_a_chunk_that_changed_since_its_archive_is_kept_until_it_is_archived_again(
     change: str, database: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
     # None on the last two days, so that a late row can have a day of its own.
@@ -102,7 +102,7 @@ def test_what_changed_since_the_archive_keeps_the_chunk_until_it_is_archived_ane
     assert rows_by_pandas(folder, [again]) == rows
 
 
-def test_a_chunk_that_is_not_there_any_more_is_gone(database: psycopg.Connection, root: ArchiveRoot) -> None:
+def test_a_chunk_that_no_longer_exists_is_reported_as_gone(database: psycopg.Connection, root: ArchiveRoot) -> None:
     """So that a run which lost the answer to its commit can ask again."""
     insert_events(database, plain_events(50))
     chunk = only_chunk(database)
@@ -118,7 +118,7 @@ def test_the_archive_of_another_range_drops_nothing(database: psycopg.Connection
     insert_events(database, [event(1, THURSDAY), event(2, THURSDAY + WEEK)])
     one, other = chunks(database)
     manifest = archive_chunk(database, one, root)
-    with pytest.raises(Terminal, match="another range"):
+    with pytest.raises(Terminal, match="expected an archive of this chunk's range, found 2"):
         drop_archived(database, other, manifest, root)
     with pytest.raises(Terminal, match="this chunk alone"):  # a range that is not that of the table
         drop_archived(database, Chunk(other.schema, other.table, one.range_start, one.range_end), manifest, root)

@@ -62,7 +62,7 @@ def archived(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> A
 
 
 def refused(database: psycopg.Connection, archived: Archived, manifest: Manifest, *said: str) -> None:
-    """Neither verified nor dropped, and the error says where, what was expected and what was found."""
+    """The chunk is neither verified nor dropped. The error names the file, what was expected and what was found."""
     before = table_digest(database)
     with pytest.raises(BadArchive) as error:
         verify(archived.root, manifest)
@@ -75,7 +75,7 @@ def refused(database: psycopg.Connection, archived: Archived, manifest: Manifest
     assert only_chunk(database) == archived.chunk
 
 
-def test_a_flipped_byte_anywhere_is_refused(database: psycopg.Connection, archived: Archived) -> None:
+def test_a_flipped_byte_is_refused_at_any_offset(database: psycopg.Connection, archived: Archived) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -138,7 +138,7 @@ def test_a_row_twice_in_place_of_another_is_refused(database: psycopg.Connection
 
 @pytest.mark.parametrize("column", ["time", "event_id", "event_type", "user_id", "properties"])
 def test_one_other_value_is_refused(column: str, database: psycopg.Connection, archived: Archived) -> None:
-    """Also an empty text in place of none."""
+    """Also an empty text in place of null."""
     other = {"time": timedelta(microseconds=1), "event_id": b"\x07" * 16, "properties": None}.get(column, "")
 
     def change(table: pa.Table) -> pa.Table:
@@ -190,7 +190,7 @@ def test_a_time_that_is_written_in_another_way_is_a_changed_byte_too(
     refused(database, archived, archived.manifest, "expected sha256")
 
 
-def test_without_its_manifest_an_archive_is_none(database: psycopg.Connection, archived: Archived) -> None:
+def test_files_without_a_manifest_are_no_archive(database: psycopg.Connection, archived: Archived) -> None:
     (archived.folder / manifest_path(archived.manifest.name)).unlink()
     refused(database, archived, archived.manifest, "expected a manifest, found no file")
 
@@ -203,7 +203,7 @@ def test_a_manifest_of_a_later_format_is_not_guessed_at(archived: Archived) -> N
 
 
 @pytest.mark.parametrize(("harm", "said"), [(Path.unlink, "found none"), (lambda p: p.write_bytes(b"PAR1"), "Parquet")])
-def test_reading_a_file_that_is_none_is_an_error_that_names_it(
+def test_reading_an_invalid_file_is_an_error_that_names_it(
     harm: Callable[[Path], object], said: str, archived: Archived
 ) -> None:
     harm(archived.file)
@@ -212,8 +212,8 @@ def test_reading_a_file_that_is_none_is_an_error_that_names_it(
     assert archived.manifest.files[3].path in str(error.value)
 
 
-def test_whatever_byte_is_wrong_reading_gives_rows_or_an_error_that_names_the_file(archived: Archived) -> None:
-    """That the rows are the right ones, verification tells; pyarrow has several kinds of errors for what it reads."""
+def test_reading_with_a_flipped_byte_gives_rows_or_an_error_that_names_the_file(archived: Archived) -> None:
+    """Verification checks that the rows are right; pyarrow raises several kinds of errors while it reads."""
     whole, errors = archived.file.read_bytes(), []
     for place in range(0, len(whole), max(1, len(whole) // 150)):
         archived.file.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])

@@ -1,4 +1,4 @@
-"""The plan: what is past the retention horizon, counted day by day, and all sources together."""
+"""The plan counts rows past the retention horizon by day, and all sources together."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def no_reader(gaps: Sequence[IdRange], limits: Any) -> Any:
 
 
 def source(days: list[int], section: SpoolSection | None, ledger_name: str = "file:x") -> BackfillSource:
-    """A file (or, without a section, a stream) of which nothing is loaded yet."""
+    """A file, or without a section a stream, of which nothing is loaded yet."""
     counted = {day: days.count(day) for day in set(days)}
     end = max((row_address(day, row) for row, day in enumerate(days, 1)), default=0) + 1
     scanned: Any = section and ScannedFile(None, "", len(days), JSON, counted, section)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def inside(gaps: Sequence[IdRange], days: list[int]) -> list[int]:
     ]
 
 
-def test_the_horizon_is_the_first_day_that_is_not_wholly_past() -> None:
+def test_the_horizon_is_the_first_day_that_is_not_wholly_expired() -> None:
     assert horizon_day(timedelta(days=30), NOW) == 70 * DAY_MS
     assert horizon_day(timedelta(days=30, hours=14), NOW) == 69 * DAY_MS
     assert horizon_day(None, NOW) is None
@@ -58,7 +58,7 @@ def test_the_horizon_is_the_first_day_that_is_not_wholly_past() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=40), st.sampled_from([1, 30, 95, 100]))
-def test_rows_past_the_horizon_are_left_out_and_no_others(numbers: list[int], keep: int) -> None:
+def test_only_rows_past_the_horizon_are_left_out(numbers: list[int], keep: int) -> None:
     days = [number * DAY_MS for number in numbers]
     past = [day for day in days if 0 < day < (100 - keep) * DAY_MS]
     kept = [day for day in days if day not in past]
@@ -78,12 +78,12 @@ def test_rows_past_the_horizon_are_left_out_and_no_others(numbers: list[int], ke
                 assert found.skipped_ids is None
 
 
-def test_nothing_is_past_where_all_is_kept() -> None:
+def test_nothing_expires_if_everything_is_kept() -> None:
     found = apply_retention(source([DAY_MS], None), None, LAYOUT, "skip")
     assert (found.expired, found.remaining) == (0, 1)
 
 
-def test_of_a_stream_nothing_is_left_out() -> None:
+def test_expired_entries_of_a_stream_cannot_be_skipped() -> None:
     stream = source([DAY_MS, DAY_MS, 99 * DAY_MS], None, "events")
     found = apply_retention(stream, timedelta(days=30), LAYOUT, "load")
     assert (found.expired, found.remaining) == (2, 3)
@@ -91,7 +91,7 @@ def test_of_a_stream_nothing_is_left_out() -> None:
         apply_retention(stream, timedelta(days=30), LAYOUT, "skip")
 
 
-def test_a_plan_is_of_all_sources_together() -> None:
+def test_a_plan_adds_up_all_sources() -> None:
     both = source([0, DAY_MS, 20 * DAY_MS], None, "a"), source([DAY_MS, 8 * DAY_MS], None, "b")
     plan = planned(
         [apply_retention(one, timedelta(days=90), LAYOUT, "load") for one in both], LAYOUT, timedelta(days=90), EVER
@@ -109,12 +109,12 @@ def test_times_outside_the_window_have_no_day_and_no_chunk() -> None:
     assert (plan.first_day, plan.last_day) == (EPOCH + timedelta(days=10), EPOCH + timedelta(days=20))
 
 
-def test_nothing_at_all_is_a_plan_too() -> None:
+def test_a_plan_without_sources_is_empty() -> None:
     plan = planned([], LAYOUT, None, EVER)
     assert (plan.rows, plan.remaining, plan.first_day, plan.horizon, plan.chunk_counts.new) == (0, 0, None, None, 0)
 
 
-def test_of_copies_the_first_is_loaded() -> None:
+def test_only_the_first_of_several_copies_is_loaded() -> None:
     sources = [source([DAY_MS], None, name) for name in ("a", "b", "a")]
     distinct = leave_out_copies(sources)
     assert [(found.remaining, found.state) for found in distinct] == [

@@ -53,7 +53,7 @@ def test_every_chunk_that_a_day_reaches_is_counted_once_by_its_state(
     assert count_chunks([day * DAY_MS for day in days], layout(interval, cells)) == expected
 
 
-def test_a_chunk_of_another_interval_than_that_of_today_is_met_where_it_lies() -> None:
+def test_a_chunk_of_a_former_interval_is_found() -> None:
     found = ChunkMap((chunk(0, 24 * 10, "compressed"),), timedelta(days=7), NOW)
     assert count_chunks([2 * DAY_MS, 9 * DAY_MS], found) == ChunkCounts(0, 1, 0)
     assert count_chunks([9 * DAY_MS, 10 * DAY_MS], found) == ChunkCounts(0, 1, 1)
@@ -74,7 +74,7 @@ def test_each_chunk_that_is_not_there_is_opened_once_by_the_time_of_an_event(
 
 
 @given(interval=INTERVALS, cells=CELLS)
-def test_borders_lie_where_days_with_compressed_chunks_begin_and_end(interval: int, cells: dict[int, State]) -> None:
+def test_borders_are_the_days_at_which_compressed_chunks_start_and_end(interval: int, cells: dict[int, State]) -> None:
     compressed = {
         hour // 24
         for number, state in cells.items()
@@ -86,14 +86,14 @@ def test_borders_lie_where_days_with_compressed_chunks_begin_and_end(interval: i
 
 
 @given(cells=CELLS, low=st.integers(0, 400 * HOUR_MS * 1000), length=st.integers(0, 100 * HOUR_MS * 1000))
-def test_times_reach_a_compressed_chunk_where_they_overlap_one(cells: dict[int, State], low: int, length: int) -> None:
+def test_times_reach_a_compressed_chunk_if_they_overlap_it(cells: dict[int, State], low: int, length: int) -> None:
     day_us = DAY_MS * 1000
     numbers = range(low // day_us, (low + length) // day_us + 1)
     expected = any(cells.get(number, "rows") != "rows" for number in numbers)
     assert reaches_compressed(layout(24, cells), low, low + length) == expected
 
 
-def test_a_batch_without_times_reaches_none() -> None:
+def test_a_batch_without_times_reaches_no_compressed_chunk() -> None:
     assert not reaches_compressed(layout(24, {0: "compressed"}), None, None)
 
 

@@ -1,4 +1,4 @@
-"""A backfill makes room while a session of a drain is at work on the server, and only then."""
+"""A backfill slows down while a drain is working on the server, and only then."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tasks.backfill.throttle import LoadThrottle
 
 
 @pytest.fixture
-def room(database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadThrottle]:
-    """Of three loads, with a look at every question, and a drain that is gone as soon as it idles."""
+def limit(database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadThrottle]:
+    """A throttle of three loads that queries the server at every call, and forgets a drain as soon as it idles."""
     monkeypatch.setattr(throttle, "_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(throttle, "_LINGER_SECONDS", 0.05)
     with Clients(settings(), "backfill") as clients:
@@ -27,7 +27,7 @@ def room(database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 @contextmanager
 def working(role: str) -> Iterator[threading.Event]:
-    """A session of this role with a statement that goes on until the event is set, or the block is left."""
+    """A session of this role that runs statements until the event is set or the block ends."""
     stop, began = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -46,33 +46,35 @@ def working(role: str) -> Iterator[threading.Event]:
         thread.join()
 
 
-def test_all_loads_are_the_backfills_own_while_no_drain_works(room: LoadThrottle) -> None:
+def test_all_loads_are_allowed_while_no_drain_works(limit: LoadThrottle) -> None:
     with working("backfill"):
-        assert (room.loads(), room.is_shared()) == (3, False)
+        assert (limit.loads(), limit.is_shared()) == (3, False)
     before = time.monotonic()
-    room.give_way(60)
+    limit.give_way(60)
     assert time.monotonic() - before < 30  # it did not wait
 
 
-def test_one_load_while_a_drain_works(room: LoadThrottle) -> None:
+def test_one_load_while_a_drain_works(limit: LoadThrottle) -> None:
     with working(DRAIN):
-        assert (room.loads(), room.is_shared()) == (1, True)
+        assert (limit.loads(), limit.is_shared()) == (1, True)
 
 
-def test_it_waits_as_long_as_it_has_worked_and_not_beyond_the_end_of_the_drain(room: LoadThrottle) -> None:
+def test_it_waits_as_long_as_it_has_worked_and_not_beyond_the_end_of_the_drain(limit: LoadThrottle) -> None:
     with working(DRAIN) as stop:
         before = time.monotonic()
-        room.give_way(0.5)
+        limit.give_way(0.5)
         assert time.monotonic() - before >= 0.5
         threading.Timer(0.3, stop.set).start()
-        room.give_way(4)
+        limit.give_way(4)
         assert stop.is_set()
         assert time.monotonic() - before >= 0.8
 
 
-def test_a_look_that_fails_makes_no_room_and_no_noise(room: LoadThrottle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_that_fails_neither_slows_the_backfill_down_nor_raises(
+    limit: LoadThrottle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*_: object) -> bool:
         raise psycopg.OperationalError("the server is away")
 
     monkeypatch.setattr(throttle, "is_draining", refused)
-    assert room.loads() == 3
+    assert limit.loads() == 3

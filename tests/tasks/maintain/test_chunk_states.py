@@ -15,8 +15,10 @@ from tests.support.chunk_states import MONDAY, fill_weeks
 from tests.support.servers import Servers
 
 
-def test_chunks_are_looked_at_again_while_others_drop_them(servers: Servers, database: psycopg.Connection) -> None:
-    """A backfill beside a drop of many chunks failed with 42P01, nearly each time."""
+def test_reading_chunks_is_retried_while_other_sessions_drop_them(
+    servers: Servers, database: psycopg.Connection
+) -> None:
+    """A backfill during a drop of many chunks used to fail with 42P01, nearly every time."""
     fill_weeks(database, weeks=60, rows=1)
     dropping = Event()
 

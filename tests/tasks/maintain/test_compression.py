@@ -1,4 +1,4 @@
-"""The server is made to agree with the settings for compression, by its new names and by the old ones."""
+"""The server's compression is set as the settings want, with the SQL names before and after TimescaleDB 2.18."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_job_disabled_by_hand_is_enabled_again(database: psycopg.Connection, w
     assert server_says(database)[1] == [("7 days", True)]
 
 
-def test_where_no_compression_is_wanted_a_policy_is_removed_and_compressed_chunks_stay(
+def test_without_compression_the_policy_is_removed_and_compressed_chunks_stay(
     database: psycopg.Connection, words: ColumnstoreSql
 ) -> None:
     fill_weeks(database)
@@ -103,7 +103,7 @@ def test_where_no_compression_is_wanted_a_policy_is_removed_and_compressed_chunk
 
 
 @pytest.mark.parametrize("orderby", ["", "user_id", "event_id DESC NULLS LAST", '"time" ASC', "event_type, time desc"])
-def test_whatever_the_order_says_the_server_gives_back_what_was_set(database: psycopg.Connection, orderby: str) -> None:
+def test_the_server_returns_the_order_that_was_set(database: psycopg.Connection, orderby: str) -> None:
     wanted = DesiredPolicy(timedelta(days=1), CompressionLayout.parse("", orderby))
     agree(database, wanted, COLUMNSTORE_NAMES)
     assert agree(database, wanted, COLUMNSTORE_NAMES) == []

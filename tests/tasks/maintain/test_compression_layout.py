@@ -18,16 +18,16 @@ from tasks.maintain.compression_layout import CompressionLayout
         (("", "event_id ASC NULLS LAST"), ("", 'event_id,"time" DESC')),
     ],
 )
-def test_what_is_the_same_is_seen_to_be_however_it_is_written(mine: tuple[str, str], servers: tuple[str, str]) -> None:
+def test_equal_layouts_compare_equal_however_they_are_written(mine: tuple[str, str], servers: tuple[str, str]) -> None:
     assert CompressionLayout.parse(*mine) == CompressionLayout.parse(*servers)
 
 
 @pytest.mark.parametrize("other", [("", "time"), ("", "time DESC NULLS LAST"), ("user_id", ""), ("", "user_id, time")])
-def test_what_is_another_order_is_seen_to_be(other: tuple[str, str]) -> None:
+def test_different_orders_compare_different(other: tuple[str, str]) -> None:
     assert CompressionLayout.parse(*other) != CompressionLayout.parse("", "time DESC")
 
 
 @pytest.mark.parametrize(("segmentby", "orderby"), [("a;b", ""), ("", "time SIDEWAYS"), ("", "a,,b")])
-def test_a_list_that_is_none_is_refused_with_the_variable(segmentby: str, orderby: str) -> None:
+def test_an_invalid_list_is_refused_by_the_name_of_its_setting(segmentby: str, orderby: str) -> None:
     with pytest.raises(Terminal, match=r"SPILLWAY_COMPRESS_.*BY: expected columns such as"):
         CompressionLayout.parse(segmentby, orderby)

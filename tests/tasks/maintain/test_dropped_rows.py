@@ -1,4 +1,4 @@
-"""What retention took, told from what is missing: by the times of a row, of its load, of the drop and of the chunk."""
+"""Rows that retention dropped are distinguished from missing rows, by the times of row, load, drop and chunk."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ ASTRIDE = (200, 300, 10)  # the one that the policy's horizon cuts: it was never
         (RUNNING, [ASTRIDE], 240, 500, False),
     ],
 )
-def test_a_row_went_with_a_drop_only_where_it_can_have(
+def test_a_row_counts_as_dropped_only_if_the_drop_can_have_taken_it(
     drop: Drop, chunks: list[tuple[int, int, int]], time: int, loaded: int, took: bool
 ) -> None:
     found = Retention((drop,), tuple(chunks)).took(np.array([time]), np.array([loaded]))
     assert found.tolist() == [took]
 
 
-def test_any_of_several_drops_is_enough_and_without_one_nothing_is_gone() -> None:
+def test_one_of_several_drops_is_enough_and_without_drops_no_row_counts_as_dropped() -> None:
     times, loaded = np.array([50, 150, 350]), np.array([10, 10, 10])
     both = Retention((COUNTED, Drop(0, 100, 900, counted=True)), ())
     assert both.took(times, loaded).tolist() == [True, True, False]

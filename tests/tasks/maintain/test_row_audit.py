@@ -33,7 +33,7 @@ def book(connection: psycopg.Connection, ranges: list[tuple[datetime, datetime, 
 
 
 def weekly(weeks: int) -> list[tuple[datetime, datetime, int]]:
-    """One range a week, that inserted its hundred rows."""
+    """One range a week, each with a hundred inserted rows."""
     return [(MONDAY + n * WEEK, MONDAY + (n + 1) * WEEK - timedelta(minutes=1), ROWS) for n in range(weeks)]
 
 
@@ -56,7 +56,7 @@ def missing(connection: psycopg.Connection, horizon: datetime | None = None) -> 
     return found.missing, found.since
 
 
-def test_nothing_is_missing_where_all_is_there_with_and_without_a_horizon(six_weeks: psycopg.Connection) -> None:
+def test_nothing_is_missing_from_a_complete_table_with_or_without_a_horizon(six_weeks: psycopg.Connection) -> None:
     book(six_weeks, weekly(6))
     found, counted = audit_rows(six_weeks, None)
     assert (found.missing, found.inserted, found.rows, found.since) == (0, 600, 600, None)
@@ -64,13 +64,13 @@ def test_nothing_is_missing_where_all_is_there_with_and_without_a_horizon(six_we
     assert missing(six_weeks, MONDAY + 2 * WEEK) == (0, None)
 
 
-def test_one_row_that_is_gone_is_seen_wherever_it_was(six_weeks: psycopg.Connection) -> None:
+def test_a_single_deleted_row_is_missing(six_weeks: psycopg.Connection) -> None:
     book(six_weeks, weekly(6))
     six_weeks.execute("DELETE FROM events WHERE time = (SELECT min(time) FROM events)")
     assert missing(six_weeks)[0] == 1
 
 
-def test_where_the_databases_job_drops_only_what_is_gone_behind_its_horizon_is_missing(
+def test_after_uncounted_drops_only_rows_past_their_reach_are_missing(
     six_weeks: psycopg.Connection,
 ) -> None:
     book(six_weeks, weekly(6))
@@ -80,7 +80,7 @@ def test_where_the_databases_job_drops_only_what_is_gone_behind_its_horizon_is_m
     assert count_events(six_weeks, MONDAY) == count_events(six_weeks, thursday) == 357  # the test dropped 243
     assert missing(six_weeks, horizon) == (243, None)
     record_uncounted(six_weeks, horizon, "policy")
-    record_uncounted(six_weeks, horizon - WEEK, "policy")  # what was reached stays so
+    record_uncounted(six_weeks, horizon - WEEK, "policy")  # the recorded reach never shrinks
     # A chunk is dropped as a whole: the one that the horizon cuts must still be there.
     assert missing(six_weeks, horizon) == (0, thursday)
     assert missing(six_weeks, None)[0] == 0
@@ -88,10 +88,10 @@ def test_where_the_databases_job_drops_only_what_is_gone_behind_its_horizon_is_m
     assert missing(six_weeks, horizon) == (100, horizon)
 
 
-def test_in_the_chunk_that_the_horizon_of_the_databases_job_cuts_every_loss_is_seen(
+def test_every_deleted_row_of_the_chunk_that_the_reach_of_uncounted_drops_cuts_is_missing(
     six_weeks: psycopg.Connection,
 ) -> None:
-    """It is not dropped before all of it is older; and the clock goes on between two looks at it."""
+    """That chunk is not dropped before all of it is older, and the reach moves on between two audits."""
     day = timedelta(days=1)
     book(six_weeks, [(MONDAY + n * day, MONDAY + (n + 1) * day - timedelta(seconds=1), 0) for n in range(42)])
     six_weeks.execute(
@@ -109,8 +109,8 @@ def test_in_the_chunk_that_the_horizon_of_the_databases_job_cuts_every_loss_is_s
     assert missing(six_weeks, horizon) == (14, thursday)
 
 
-def test_an_old_schema_without_the_record_of_drops_is_told_and_drops_nothing(six_weeks: psycopg.Connection) -> None:
-    """It must not pass for a chunk that is gone."""
+def test_a_schema_without_the_record_of_drops_is_an_error_and_nothing_is_dropped(six_weeks: psycopg.Connection) -> None:
+    """The error must not be taken for a chunk that was dropped."""
     state = chunk_states(six_weeks)[0]
     six_weeks.execute("ALTER TABLE spillway.drops RENAME TO other")
     try:
@@ -123,7 +123,7 @@ def test_an_old_schema_without_the_record_of_drops_is_told_and_drops_nothing(six
 
 
 def test_rows_are_counted_no_longer_than_a_statement_may_take(six_weeks: psycopg.Connection) -> None:
-    """The client gives up a server that is silent for longer: what is not counted in time is not checked."""
+    """The client gives up on a server that is silent for longer; rows that are not counted in time are not checked."""
     book(six_weeks, weekly(6))
     with psycopg.connect(six_weeks.info.dsn, password=six_weeks.info.password) as other:
         newest = chunk_states(six_weeks)[-1].chunk
@@ -134,7 +134,7 @@ def test_rows_are_counted_no_longer_than_a_statement_may_take(six_weeks: psycopg
         assert time.monotonic() - began < 10
 
 
-def test_what_was_dropped_and_counted_is_not_missing_even_where_the_time_to_keep_grows(
+def test_rows_of_counted_drops_are_not_missing_even_if_the_time_to_keep_grows(
     six_weeks: psycopg.Connection,
 ) -> None:
     book(six_weeks, weekly(6))
@@ -161,7 +161,7 @@ def test_merged_ranges_are_accounted_for_all_together(six_weeks: psycopg.Connect
 
 
 def test_rows_that_nobody_drained_hide_no_loss_after_them(six_weeks: psycopg.Connection) -> None:
-    """Somebody else's rows of the first week are more than are gone of the last."""
+    """The surplus rows of the first week outnumber the deleted rows of the last."""
     book(six_weeks, weekly(6))
     six_weeks.execute(
         "INSERT INTO events SELECT %s::timestamptz + n * interval '1 second', gen_random_uuid(), 'x', 'y'"
