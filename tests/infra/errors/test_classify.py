@@ -189,7 +189,7 @@ def test_an_absent_stream_is_distinguished_from_another_key_and_from_a_refusal(
 ) -> None:
     assert inspect_stream(redis_client, stream)[:2] == (None, None)
     redis_client.set(stream, "x")
-    with pytest.raises(Terminal, match="is not a stream"):
+    with pytest.raises(Terminal, match="expected a stream, found a string; check the name"):
         inspect_stream(redis_client, stream, 1)
     redis_client.delete(stream)
     redis_client.xadd(stream, {"a": "no such key"}, id="1-0")
