@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import orjson
@@ -15,9 +16,12 @@ import pytest
 import redis
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import IntervalSchedule
 
+from flows.deployments import deploy, deployments
 from flows.drain import drain
 from infra.producers.send import send
+from infra.settings import Settings, settings
 from tests.support.command_line import assert_one_error
 from tests.support.flow_runs import failed_with, last_run
 from tests.support.oracle import flat_rows, table_rows
@@ -153,39 +157,39 @@ def deploy_as(env: dict[str, str], *arguments: str, **settings: str) -> subproce
     )
 
 
+BY_DEFAULT = {
+    "drain/scheduled": ["60.0"],
+    "reconcile/daily": ["30 4 * * *"],
+    "maintain/daily": ["15 3 * * *"],
+    "redrive/ad-hoc": [],
+    "backfill/ad-hoc": [],
+}
+OTHERWISE = BY_DEFAULT | {"drain/scheduled": ["300.0"], "reconcile/daily": [], "maintain/daily": ["0 2 * * 0"]}
+OTHER_SETTINGS = {
+    "scheduled_streams": "orders, web-*", "drain_every": "5m", "reconcile_cron": "", "maintain_cron": "0 2 * * 0",
+}  # fmt: skip
+
+
 @pytest.mark.usefixtures("nothing_deployed")
-def test_settings_decide_what_is_scheduled_and_when(env: dict[str, str], tmp_path: Path) -> None:
-    """Also when they change: a schedule that is switched off is removed, by `deploy` and by `serve`."""
-    assert deploy_as(env).returncode == 0
-    assert schedules() == {
-        "drain/scheduled": ["60.0"],
-        "reconcile/daily": ["30 4 * * *"],
-        "maintain/daily": ["15 3 * * *"],
-        "redrive/ad-hoc": [],
-        "backfill/ad-hoc": [],
-    }
+def test_settings_decide_what_is_scheduled_and_when(configure: Callable[..., Settings]) -> None:
+    """Also when they change: the schedule that is switched off is removed."""
+    deploy(deployments(settings()), "spillway")
+    assert schedules() == BY_DEFAULT
     assert registered()["drain/scheduled"].parameters == {"stream": ["events*"]}
-    changed = {
-        "SPILLWAY_SCHEDULED_STREAMS": "orders, web-*",
-        "SPILLWAY_DRAIN_EVERY": "5m",
-        "SPILLWAY_RECONCILE_CRON": "",
-        "SPILLWAY_MAINTAIN_CRON": "0 2 * * 0",
-    }
-    expected = {
-        "drain/scheduled": ["300.0"],
-        "reconcile/daily": [],
-        "maintain/daily": ["0 2 * * 0"],
-        "redrive/ad-hoc": [],
-        "backfill/ad-hoc": [],
-    }
-    assert deploy_as(env, **changed).returncode == 0
-    assert schedules() == expected
+    deploy(deployments(configure(**OTHER_SETTINGS)), "spillway")
+    assert schedules() == OTHERWISE
     assert registered()["drain/scheduled"].parameters == {"stream": ["orders", "web-*"]}
-    delete_deployments()
-    with served(env, tmp_path / "default.log"):
-        assert schedules()["reconcile/daily"] == ["30 4 * * *"]
-    with served(env | changed, tmp_path / "changed.log"):
-        assert schedules() == expected
+
+
+@pytest.mark.usefixtures("nothing_deployed")
+def test_serve_removes_a_schedule_that_was_switched_off(env: dict[str, str], tmp_path: Path) -> None:
+    """Prefect's runner keeps the old schedule when the new list is empty."""
+    with get_client(sync_client=True) as client:
+        hourly = {"schedule": IntervalSchedule(interval=timedelta(hours=1)), "active": True}
+        client.create_deployment(client.create_flow_from_name("reconcile"), "daily", schedules=[hourly])  # type: ignore[list-item]
+    assert schedules() == {"reconcile/daily": ["3600.0"]}
+    with served(env | {f"SPILLWAY_{name.upper()}": value for name, value in OTHER_SETTINGS.items()}, tmp_path / "log"):
+        assert schedules() == OTHERWISE
 
 
 @pytest.mark.usefixtures("nothing_deployed")
