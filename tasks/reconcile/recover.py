@@ -1,15 +1,14 @@
-"""Reverse a loss that was recorded wrongly: the ledger goes back to what was read, and the next drain loads the rest.
+"""Reverse a loss that was recorded by mistake, so that the next drain loads its entries.
 
-A range whose entries were away for a moment was recorded as drained without them, and they were counted as lost. The
-first release did that: a short page ended the range, so in a row of the ledger the entries that nobody read are the
-last ones. How many they are: all, if none of the range was read; the entries that are there less those that were read,
-if nothing can have been deleted from the range since; otherwise those from the first one on that neither the table nor
-the quarantine has.
+The first release recorded a range as drained, and its entries as lost, if Redis did not return them for a moment. There
+a short page ended the range, so the unread entries of a ledger row are its last ones. Their number is: all entries, if
+none of the range was read; existing entries minus read ones, if nothing can have been deleted from the range since;
+otherwise all from the first one on that neither the table nor the quarantine has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -28,7 +27,7 @@ from tasks.streams.tail import Tail
 _PAGE_ENTRIES = 250
 _LIMITS = BatchLimits(50_000, 8 << 20)
 
-# Locked like a settlement: of two at once, the second sees what the first has written.
+# Locked like a settlement, so that a second run sees what the first has written.
 _STREAM = """
     SELECT id, baseline, lost, coalesce(settled_id, -1)::text FROM spillway.streams WHERE name = %s FOR NO KEY UPDATE"""
 _ROWS = """
@@ -40,7 +39,7 @@ _REDUCE = """
     UPDATE spillway.ledger
        SET lost = %(left)s, lost_ids = CASE WHEN %(left)s > 0 THEN lost_ids END
      WHERE stream = %(id)s AND lower(ids) = %(start)s"""
-# What is left of a loss whose row goes: to the row before it, or else the one after it.
+# Move the rest of a loss, whose row is deleted, to the row before it, or else to the one after it.
 _MOVE = """
     UPDATE spillway.ledger
        SET lost = lost + %(left)s, lost_ids = range_merge(coalesce(lost_ids, 'empty'), numrange(%(low)s, %(high)s))
@@ -61,8 +60,8 @@ class Recovered:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A row of the ledger. `there`: the ids of its entries that are in the stream now, in order."""
+class LedgerRow:
+    """A row of the ledger. `there`: the ids of its existing entries, in order."""
 
     ids: IdRange
     ranges: int
@@ -83,74 +82,93 @@ def recover(
     mapping: Mapping | None = None,
     ids: IdRange | None = None,
 ) -> Recovered:
-    """Take the ranges of the ledger back that hold entries which are in the stream and were never read.
+    """Remove from the ledger the ranges of existing entries that were never read, so that a drain loads them.
 
-    Looked at are the ranges where losses were recorded (among `ids`, if given), and those after the last settlement.
-    One transaction. Raises `StreamAway` if the stream is not the drained one at the moment, `Terminal` if it is not
-    known, or if the ledger does not fit what is there; the ledger is as it was then.
+    Only ranges with a recorded loss (within `ids`, if given) and ranges after the last settlement are considered. All
+    is done in one transaction. Raises `StreamAway` if the stream is not the drained one at the moment, and `Terminal`
+    if it is unknown or if the ledger contradicts the stream; the ledger is unchanged then.
     """
     with connection.transaction():
         found = connection.execute(_STREAM, [stream]).fetchone()
         if found is None:
-            raise Terminal(f"recover: Spillway knows no stream {stream!r}; see the names: spillway status")
-        stream_id, baseline, lost_before, settled = int(found[0]), int(found[1]), int(found[2]), int(found[3])
+            raise Terminal(
+                f"recover: expected a drained stream, found none called {stream!r}; nothing was changed; list the"
+                " streams: spillway status"
+            )
+        stream_id, baseline, lost, settled = map(int, found)
         drained = check_stream(client, connection, stream)
         if (tail := drained.tail) is None or drained.reason:
             raise stream_away(stream, "recover", str(drained.reason))
         pages = Pages(client, stream, tail)
 
-        def look_up(row: _Row) -> int:
+        def look_up(row: LedgerRow) -> int:
             reader = Reader(client, stream, [row.ids], tail, _LIMITS, mapping, EVERY_TIME)
             return _not_in_the_table(connection, reader, row)
 
-        rows = [
-            _Row(IdRange(int(low), int(high)), ranges, read, lost, IdRange(int(a), int(b)) if a else None)
-            for low, high, ranges, read, lost, a, b in connection.execute(_ROWS, [stream_id]).fetchall()
-        ]
-        taken: list[IdRange] = []
+        def unread(rows: Sequence[LedgerRow], recorded: int) -> list[tuple[LedgerRow, int]]:
+            return _unread(stream, [_with_ids(pages, row) for row in rows], tail, baseline, recorded, look_up)
+
+        losses, later = split_ledger(_read_rows(connection, stream_id), settled, ids)
+        freed: list[IdRange] = []
         entries = 0
-        done: set[int] = set()
-        for incident in [row for row in rows if row.lost and row.lost_ids is not None]:
-            assert incident.lost_ids is not None
-            if ids is not None and not _overlap(ids, incident.lost_ids):
-                continue
-            members = [
-                row
-                for row in rows
-                if row.ids.start not in done and (row == incident or _overlap(row.ids, incident.lost_ids))
-            ]
-            done |= {row.ids.start for row in members}
-            back = _unread(stream, [_with_ids(pages, row) for row in members], tail, baseline, incident.lost, look_up)
+        for incident, rows in losses:
+            back = unread(rows, incident.lost)
             number = sum(count for _, count in back)
             _reduce(connection, stream_id, incident, incident.lost - number, back)
-            taken += _take_back(connection, stream_id, back)
+            freed += _take_back(connection, stream_id, back)
             connection.execute(_FOUND, {"number": number, "id": stream_id})
             entries += number
-            lost_before -= number
-        later = [row for row in rows if row.ids.start > settled and row.ids.start not in done]
-        back = _unread(stream, [_with_ids(pages, row) for row in later], tail, baseline, 0, look_up)
-        taken += _take_back(connection, stream_id, back)
+            lost -= number
+        back = unread(later, 0)
+        freed += _take_back(connection, stream_id, back)
         entries += sum(count for _, count in back)
-    return Recovered(entries, tuple(sorted(taken, key=lambda part: part.start)), lost_before)
+    return Recovered(entries, tuple(sorted(freed, key=lambda part: part.start)), lost)
+
+
+def split_ledger(
+    rows: Sequence[LedgerRow], settled: int, ids: IdRange | None
+) -> tuple[list[tuple[LedgerRow, list[LedgerRow]]], list[LedgerRow]]:
+    """Each row with a recorded loss (within `ids`, if given), together with the rows that the loss overlaps; and the
+    other rows after the last settlement. No row comes up twice."""
+    done: set[int] = set()
+    losses = []
+    for incident in rows:
+        span = incident.lost_ids
+        if not incident.lost or span is None or (ids is not None and not _overlap(ids, span)):
+            continue
+        overlapped = [row for row in rows if row.ids.start not in done and (row == incident or _overlap(row.ids, span))]
+        done |= {row.ids.start for row in overlapped}
+        losses.append((incident, overlapped))
+    return losses, [row for row in rows if row.ids.start > settled and row.ids.start not in done]
+
+
+def _read_rows(connection: psycopg.Connection, stream_id: int) -> list[LedgerRow]:
+    return [
+        LedgerRow(IdRange(int(low), int(high)), ranges, read, lost, IdRange(int(a), int(b)) if a else None)
+        for low, high, ranges, read, lost, a, b in connection.execute(_ROWS, [stream_id]).fetchall()
+    ]
 
 
 def _overlap(one: IdRange, other: IdRange) -> bool:
     return one.start < other.stop and other.start < one.stop
 
 
-def _with_ids(pages: Pages, row: _Row) -> _Row:
+def _with_ids(pages: Pages, row: LedgerRow) -> LedgerRow:
     there: list[int] = []
     start = row.ids.start
     while start < row.ids.stop:
         groups, start = pages.fetch(start, row.ids.stop, _PAGE_ENTRIES)
         there += sorted(parse_id(entry) for group in groups for entry in group.ids.to_pylist())
-    return _Row(row.ids, row.ranges, row.read, row.lost, row.lost_ids, tuple(there))
+    return LedgerRow(row.ids, row.ranges, row.read, row.lost, row.lost_ids, tuple(there))
 
 
 def _unread(
-    stream: str, rows: list[_Row], tail: Tail, baseline: int, lost: int, look_up: Callable[[_Row], int]
-) -> list[tuple[_Row, int]]:
-    """How many of the last entries of each row were never read; rows with none are left out. `lost`: as recorded."""
+    stream: str, rows: list[LedgerRow], tail: Tail, baseline: int, lost: int, look_up: Callable[[LedgerRow], int]
+) -> list[tuple[LedgerRow, int]]:
+    """The number of unread entries at the end of each row, without rows that have none. `lost`: the recorded loss.
+
+    Raises `Terminal` if the ledger contradicts the stream.
+    """
     counts: dict[int, int] = {}
     for row in rows:
         if not row.read:
@@ -165,23 +183,23 @@ def _unread(
     found = sum(counts.values())
     if lost and found > lost:
         raise Terminal(
-            f"recover: stream {stream}: {found} entries are there that the ledger has not read, but only {lost} are"
-            " recorded as lost; nothing was changed: see «the books do not balance» in docs/operations.md"
+            f"recover: stream {stream}: expected at most the {lost} entries recorded as lost, found {found} unread"
+            " ones; nothing was changed; see «the books do not balance» in docs/operations.md"
         )
     return [(row, counts[row.ids.start]) for row in rows if counts.get(row.ids.start)]
 
 
-def _merged(stream: str, row: _Row) -> str:
+def _merged(stream: str, row: LedgerRow) -> str:
     span = f"--since {id_text(row.ids.start)} --until {id_text(row.ids.stop - 1)}"
     return (
-        f"recover: {stream} {row.ids}: {row.ranges} ranges were merged, and {len(row.there)} entries are there, but"
-        f" {row.read} were read: it cannot be seen which; nothing was changed: load them all once more, which counts"
-        f" existing rows as duplicates: spillway backfill --stream {stream} {span} --again"
+        f"recover: {stream} {row.ids}: {row.ranges} ranges were merged: expected {row.read} entries, found"
+        f" {len(row.there)}, and which of them were read is unknown; nothing was changed; load them all again, which"
+        f" counts existing rows as duplicates: spillway backfill --stream {stream} {span} --again"
     )
 
 
-def _not_in_the_table(connection: psycopg.Connection, reader: Reader, row: _Row) -> int:
-    """How many entries of a row there are from the first one on that the table and the quarantine lack."""
+def _not_in_the_table(connection: psycopg.Connection, reader: Reader, row: LedgerRow) -> int:
+    """The number of entries of a row from the first one on that neither the table nor the quarantine has."""
     absent: list[int] = []
     while (batch := reader.read()) is not None:
         found = compare(connection, batch, repair=False).discrepancies
@@ -193,20 +211,23 @@ def _not_in_the_table(connection: psycopg.Connection, reader: Reader, row: _Row)
 
 
 def _reduce(
-    connection: psycopg.Connection, stream_id: int, incident: _Row, left: int, back: list[tuple[_Row, int]]
+    connection: psycopg.Connection, stream_id: int, incident: LedgerRow, left: int, back: list[tuple[LedgerRow, int]]
 ) -> None:
-    """Record what is left of a loss, on another row if this one goes."""
+    """Record the rest of a loss, on another row if its own row is deleted."""
     values = {"id": stream_id, "start": incident.ids.start, "left": left}
-    goes = any(row.ids == incident.ids and row.there[-count] == row.ids.start for row, count in back)
-    if goes and left and incident.lost_ids is not None:
+    is_deleted = any(row.ids == incident.ids and row.there[-count] == row.ids.start for row, count in back)
+    if is_deleted and left and incident.lost_ids is not None:
         moved = connection.execute(_MOVE, values | {"low": incident.lost_ids.start, "high": incident.lost_ids.stop})
         if moved.rowcount != 1:
-            raise Terminal(f"recover: no other range of the ledger can hold the {left} entries that stay lost")
+            raise Terminal(
+                f"recover: expected another range of the ledger for the {left} entries that stay lost, found none;"
+                " nothing was changed; see «the books do not balance» in docs/operations.md"
+            )
     connection.execute(_REDUCE, values)
 
 
-def _take_back(connection: psycopg.Connection, stream_id: int, back: list[tuple[_Row, int]]) -> list[IdRange]:
-    """Cut the rows before the first entry that was never read; the ids that are free then."""
+def _take_back(connection: psycopg.Connection, stream_id: int, back: list[tuple[LedgerRow, int]]) -> list[IdRange]:
+    """Cut each row before its first unread entry. Returns the ids that are no longer in the ledger."""
     free = []
     for row, count in back:
         at = row.there[-count]
@@ -217,7 +238,7 @@ def _take_back(connection: psycopg.Connection, stream_id: int, back: list[tuple[
 
 
 def recover_stream(clients: Clients, stream: str, ids: IdRange | None) -> Recovered:
-    """`recover`, with the stream's mapping, and the errors of the servers explained."""
+    """`recover` with the stream's mapping. Raises `SpillwayError`."""
     mapping = configured_mappings(clients.settings).for_stream(stream)
     with clients.translate_errors(f"recover {stream}"), clients.postgres() as connection:
         return recover(clients.redis, connection, stream, mapping, ids)

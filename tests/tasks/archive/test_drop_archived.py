@@ -120,7 +120,7 @@ def test_the_archive_of_another_range_drops_nothing(database: psycopg.Connection
     manifest = archive_chunk(database, one, root)
     with pytest.raises(Terminal, match="expected an archive of this chunk's range, found 2"):
         drop_archived(database, other, manifest, root)
-    with pytest.raises(Terminal, match="this chunk alone"):  # a range that is not that of the table
+    with pytest.raises(Terminal, match="only this chunk"):  # a range that is not that of the table
         drop_archived(database, Chunk(other.schema, other.table, one.range_start, one.range_end), manifest, root)
     assert len(rows_in_order(database)) == 2
 
