@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import WrongUse
-from tasks.base.addresses import IdRange, id_text, parse_id, parse_since, parse_until
+from tasks.base.addresses import IdRange, id_text, parse_id, parse_range, parse_since, parse_until
 
 PART = st.integers(0, 2**64 - 1)
 LAST_SEQ = 2**64 - 1
@@ -87,7 +87,7 @@ def test_a_time_includes_its_whole_millisecond(ms: int, minutes: int) -> None:
         ("9" * 30, "expected an entry id"),
         (f"{2**64}-0", "below 2^64"),
         (f"1700000000000-{2**64}", "below 2^64"),
-        ("2024-01-02", "expected a time with an offset"),
+        ("2024-01-02", "expected a time with an offset, found '2024-01-02'; add Z or +hh:mm"),
         ("20240102", "expected a time with an offset"),
         ("2024-01-02T00:00:00", "expected a time with an offset"),
         ("1969-12-31T23:59:59.999Z", "from 1970 on"),
@@ -100,3 +100,9 @@ def test_anything_else_is_refused_with_the_parameter_and_what_was_found(text: st
                 parse(text, **options)
             assert reason in str(refused.value)
             assert repr(text) in str(refused.value)
+
+
+def test_a_range_includes_both_of_its_ends_and_is_open_without_them() -> None:
+    assert parse_range("100000000-3", "100000000-7") == IdRange(parse_id("100000000-3"), parse_id("100000000-8"))
+    assert parse_range("100000000", "100000000") == IdRange(100_000_000 << 64, 100_000_001 << 64)
+    assert parse_range(None, None) == IdRange(0, 2**128)
