@@ -15,14 +15,14 @@ import tests.environment  # noqa: F401
 from infra.servers.choose import ENGINES
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
+from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.kinds import KINDS
-from tests.faults.campaign.leg import Leg
-from tests.faults.campaign.play import Result, play
+from tests.faults.campaign.run_fault import Result, run_fault
 from tests.faults.campaign.summary import summary
-from tests.faults.campaign.world import World, made_world
+from tests.faults.campaign.testbed import FaultTestbed, running_testbed
 from tests.support.prefect_server import running_prefect, running_worker
 
-_LEG = 8  # faults on the same streams
+_SERIES_LENGTH = 8  # faults on the same streams
 _SLOW_EVERY = 3  # slow kinds take part in one of so many rounds
 
 console = Console(highlight=False, soft_wrap=True)
@@ -44,12 +44,14 @@ def main(
             with ExitStack() as stack:
                 settings, used = stack.enter_context(throwaway_servers("chaos", name))
                 worker = cache(lambda config=settings, on=stack: on.enter_context(running_worker(config)))
-                world = stack.enter_context(made_world(settings, used, api, worker))
-                console.print(f"{name}: {_version(world)}; seed {seed}")
-                wanted = _replayed(replay) if replay else _dealt(world, random.Random(seed), faults, kind or [])
-                played = _campaign(world, f"chaos-{name}", seed, wanted)
-                results += played
-                Console(width=120).print(summary(f"{name}: {_version(world)}", played))
+                testbed = stack.enter_context(running_testbed(settings, used, api, worker))
+                console.print(f"{name}: {_version(testbed)}; seed {seed}")
+                wanted = (
+                    _replayed(replay) if replay else _random_kinds(testbed, random.Random(seed), faults, kind or [])
+                )
+                finished = _campaign(testbed, f"chaos-{name}", seed, wanted)
+                results += finished
+                Console(width=120).print(summary(f"{name}: {_version(testbed)}", finished))
     raise typer.Exit(0 if all(result.good for result in results) else 1)
 
 
@@ -64,8 +66,8 @@ def _engines() -> list[str]:
     return can
 
 
-def _version(world: World) -> str:
-    with world.sql() as connection:
+def _version(testbed: FaultTestbed) -> str:
+    with testbed.sql() as connection:
         row = connection.execute(
             "SELECT current_setting('server_version'), extversion, current_setting('timescaledb.license')"
             "  FROM pg_extension WHERE extname = 'timescaledb'"
@@ -82,35 +84,40 @@ def _replayed(wanted: list[str]) -> Iterator[tuple[str, int]]:
         yield kind, int(seed)
 
 
-def _dealt(world: World, dice: random.Random, faults: int, only: list[str]) -> Iterator[tuple[str, int]]:
+def _random_kinds(testbed: FaultTestbed, rng: random.Random, faults: int, only: list[str]) -> Iterator[tuple[str, int]]:
     """All kinds in random order, again and again; slow ones less often."""
     if unknown := set(only) - KINDS.keys():
         raise typer.BadParameter(f"no such kind: {', '.join(unknown)}; there are {', '.join(KINDS)}")
     possible = []
     for kind in only or KINDS:
-        if reason := KINDS[kind].impossible(world):
+        if reason := KINDS[kind].impossible(testbed):
             console.print(f"without {kind}: {reason}")
         else:
             possible.append(kind)
     left, turn = faults, 0
     while left:
-        deck = [kind for kind in possible if only or not KINDS[kind].slow or turn % _SLOW_EVERY == 0]
-        dice.shuffle(deck)
-        for kind in deck[:left]:
-            yield kind, dice.randrange(1 << 32)
-        left -= len(deck[:left])
+        kinds = [kind for kind in possible if only or not KINDS[kind].slow or turn % _SLOW_EVERY == 0]
+        rng.shuffle(kinds)
+        for kind in kinds[:left]:
+            yield kind, rng.randrange(1 << 32)
+        left -= len(kinds[:left])
         turn += 1
 
 
-def _campaign(world: World, name: str, seed: int, wanted: Iterator[tuple[str, int]]) -> list[Result]:
+def _campaign(testbed: FaultTestbed, name: str, seed: int, wanted: Iterator[tuple[str, int]]) -> list[Result]:
     results: list[Result] = []
-    leg: Leg | None = None
-    for number, (kind, dice) in enumerate(wanted):
+    series: FaultSeries | None = None
+    for number, (kind, kind_seed) in enumerate(wanted):
         # Start over after a failure: otherwise all later results would be wrong, too.
-        if leg is None or number % _LEG == 0 or not results[-1].good or KINDS[results[-1].kind].ends_leg:
-            world.empty()
-            leg = Leg(f"{name}-{number}", seed + number)
-        results.append(play(world, leg, kind, dice))
+        if (
+            series is None
+            or number % _SERIES_LENGTH == 0
+            or not results[-1].good
+            or KINDS[results[-1].kind].ends_series
+        ):
+            testbed.empty()
+            series = FaultSeries(f"{name}-{number}", seed + number)
+        results.append(run_fault(testbed, series, kind, kind_seed))
         mark = "[green]ok[/green]" if results[-1].good else "[red]BAD[/red]"
         console.print(f"{number + 1:4} {mark} ", end="")
         console.print(str(results[-1]), markup=False)

@@ -16,12 +16,12 @@ from rich.console import Console
 import tests.environment  # noqa: F401
 from infra.servers.throwaway import throwaway_servers
 from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.kinds import KINDS
-from tests.faults.campaign.leg import Leg
-from tests.faults.campaign.play import wrong_texts
 from tests.faults.campaign.produce import endless
+from tests.faults.campaign.run_fault import wrong_texts
+from tests.faults.campaign.testbed import DELAYS, FaultTestbed, running_testbed
 from tests.faults.campaign.verdict import judge
-from tests.faults.campaign.world import DELAYS, World, made_world
 from tests.support.prefect_server import running_prefect
 from tests.support.processes import Drain, Harness, Outcome
 
@@ -44,9 +44,9 @@ console = Console(highlight=False, soft_wrap=True)
 class Soak:
     """The state of the soak test."""
 
-    world: World
+    testbed: FaultTestbed
     rate: float
-    leg: Leg
+    series: FaultSeries
     stop: threading.Event = field(default_factory=threading.Event)
     drains: dict[Drain, float] = field(default_factory=dict)  # with their start times
     outcomes: list[Outcome] = field(default_factory=list)
@@ -56,19 +56,19 @@ class Soak:
 
     @property
     def confirmed(self) -> int:
-        return sum(len(one.entries) for one in self.leg.produced)
+        return sum(len(one.entries) for one in self.series.produced)
 
     def produce(self, seed: int) -> None:
         """Add events at the steady rate until `stop` is set. Catches up after Redis was away."""
         source = (entry for batch in endless(seed, 1_000) for entry in batch)
         began, sent = time.monotonic(), 0
         try:
-            with self.world.redis_client() as client:
+            with self.testbed.redis_client() as client:
                 while not self.stop.wait(_TICK_SECONDS):
                     due = int((time.monotonic() - began) * self.rate) - sent
-                    for one in self.leg.produced:
-                        one.send(client, (next(source) for _ in range(due // len(self.leg.produced))))
-                    sent += due // len(self.leg.produced) * len(self.leg.produced)
+                    for one in self.series.produced:
+                        one.send(client, (next(source) for _ in range(due // len(self.series.produced))))
+                    sent += due // len(self.series.produced) * len(self.series.produced)
         except Exception as error:  # the main thread reports it
             self.failure = error
 
@@ -76,7 +76,7 @@ class Soak:
         """The number of confirmed entries that the ledger does not have. None while the database is away."""
         confirmed = self.confirmed
         try:
-            with self.world.sql() as connection:
+            with self.testbed.sql() as connection:
                 row = connection.execute("SELECT coalesce(sum(read), 0)::bigint FROM spillway.ledger").fetchone()
         except psycopg.Error:
             return None
@@ -85,10 +85,10 @@ class Soak:
         self.max_lag = max(self.max_lag, lag)
         return lag
 
-    def start_drain(self, dice: random.Random) -> None:
-        name = f"soak-{len(self.outcomes) + len(self.drains)}-{dice.randrange(1 << 32):08x}"
-        harness = Harness(None, DELAYS, self.world.prefect_url, name, self.world.log)
-        self.drains[self.leg.start(self.world, harness, dice.randint(200, 2_000))] = time.monotonic()
+    def start_drain(self, rng: random.Random) -> None:
+        name = f"soak-{len(self.outcomes) + len(self.drains)}-{rng.randrange(1 << 32):08x}"
+        harness = Harness(None, DELAYS, self.testbed.prefect_url, name, self.testbed.log)
+        self.drains[self.series.start(self.testbed, harness, rng.randint(200, 2_000))] = time.monotonic()
 
     def reap(self, wait: bool = False) -> None:
         """Collect the outcomes of the drains that have ended or have run too long; with `wait`, of all drains."""
@@ -103,7 +103,7 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.1)] = 60,
     rate: Annotated[float, typer.Option(min=1, help="Events a second; 1 kB of memory for each event.")] = 200,
     engine: Annotated[str | None, typer.Option(help="The first that can run here, if not given.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the dice; a random one, if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the rng; a random one, if not given.")] = None,
 ) -> None:
     """Run the soak test. Exit code 1 if anything was lost, doubled or changed, if a drain hung, or if the lag grew too
     large."""
@@ -111,29 +111,29 @@ def main(
     with ExitStack() as stack:
         api = stack.enter_context(running_prefect())
         settings, used = stack.enter_context(throwaway_servers("soak", engine))
-        world = stack.enter_context(made_world(settings, used, api))
+        testbed = stack.enter_context(running_testbed(settings, used, api))
         console.print(f"{used.name}: {minutes:g} minutes, {rate:g} events/s, seed {seed}")
-        soak = Soak(world, rate, Leg("soak", seed))
+        soak = Soak(testbed, rate, FaultSeries("soak", seed))
         producer = threading.Thread(target=soak.produce, args=[seed], daemon=True)
         producer.start()
-        _go_on(soak, random.Random(seed), time.monotonic() + minutes * 60)
-        world.restore()
+        _run(soak, random.Random(seed), time.monotonic() + minutes * 60)
+        testbed.restore()
         soak.stop.set()
         producer.join(60)
         good = _finish(soak)
     raise typer.Exit(0 if good else 1)
 
 
-def _go_on(soak: Soak, dice: random.Random, until: float) -> None:
+def _run(soak: Soak, rng: random.Random, until: float) -> None:
     """Start drains, faults and samples in turn, in one thread: a fault may need that no drain starts meanwhile."""
     possible = [
         kind
         for kind, fault in KINDS.items()
-        if not (fault.slow or fault.lasting or kind in _NOT_HERE or fault.impossible(soak.world))
+        if not (fault.slow or fault.lasting or kind in _NOT_HERE or fault.impossible(soak.testbed))
     ]
     began = time.monotonic()
     next_drain = next_sample = next_report = began
-    next_fault = began + dice.uniform(*_FAULT_EVERY_SECONDS)
+    next_fault = began + rng.uniform(*_FAULT_EVERY_SECONDS)
     under_way: tuple[Fault, list[Drain]] | None = None
     heal_at = 0.0
     lag: int | None = None
@@ -141,14 +141,14 @@ def _go_on(soak: Soak, dice: random.Random, until: float) -> None:
         if now >= next_drain:
             soak.reap()
             if len(soak.drains) < _MOST_DRAINS:
-                soak.start_drain(dice)
+                soak.start_drain(rng)
             next_drain = now + _DRAIN_EVERY_SECONDS
         if under_way is None and now >= next_fault and soak.drains:
-            under_way = _inject(soak, dice, dice.choice(possible))
-            heal_at = time.monotonic() + dice.uniform(*under_way[0].lasts)
+            under_way = _inject(soak, rng, rng.choice(possible))
+            heal_at = time.monotonic() + rng.uniform(*under_way[0].lasts)
         elif under_way is not None and now >= heal_at:
             _heal(soak, *under_way)
-            under_way, next_fault = None, time.monotonic() + dice.uniform(*_FAULT_EVERY_SECONDS)
+            under_way, next_fault = None, time.monotonic() + rng.uniform(*_FAULT_EVERY_SECONDS)
         if now >= next_sample:
             lag, next_sample = soak.lag(), now + _SAMPLE_EVERY_SECONDS
         if now >= next_report:
@@ -159,10 +159,10 @@ def _go_on(soak: Soak, dice: random.Random, until: float) -> None:
         _heal(soak, *under_way)
 
 
-def _inject(soak: Soak, dice: random.Random, kind: str) -> tuple[Fault, list[Drain]]:
-    fault = KINDS[kind](soak.world, dice)
+def _inject(soak: Soak, rng: random.Random, kind: str) -> tuple[Fault, list[Drain]]:
+    fault = KINDS[kind](soak.testbed, rng)
     soak.faults[kind] = soak.faults.get(kind, 0) + 1
-    fault.prepare(soak.leg)
+    fault.prepare(soak.series)
     drains = [drain for drain in soak.drains if drain.process.is_alive()] or list(soak.drains)
     fault.inject(drains)
     return fault, drains
@@ -172,7 +172,7 @@ def _heal(soak: Soak, fault: Fault, drains: list[Drain]) -> None:
     fault.heal(drains)
     for drain in drains:
         drain.go_on()
-    soak.world.restore()
+    soak.testbed.restore()
     fault.clean()
 
 
@@ -188,13 +188,13 @@ def _report(soak: Soak, seconds: float, lag: int | None) -> None:
 def _finish(soak: Soak) -> bool:
     """Drain the rest, compare the tables and print the result. Returns whether all is well."""
     soak.reap(wait=True)
-    last = Harness(None, DELAYS, soak.world.prefect_url, log=soak.world.log)
-    healthy = soak.leg.start(soak.world, last).outcome(_DRAIN_LIMIT_SECONDS)
+    last = Harness(None, DELAYS, soak.testbed.prefect_url, log=soak.testbed.log)
+    healthy = soak.series.start(soak.testbed, last).outcome(_DRAIN_LIMIT_SECONDS)
     lag = soak.lag()
-    with soak.world.sql() as connection:
-        verdict = judge(connection, soak.leg.produced)
+    with soak.testbed.sql() as connection:
+        verdict = judge(connection, soak.series.produced)
     bound = int(soak.rate * _LAG_SECONDS)
-    texts = sorted(set(wrong_texts(soak.world, soak.outcomes)))
+    texts = sorted(set(wrong_texts(soak.testbed, soak.outcomes)))
     wrong = [
         *([f"the producer failed: {soak.failure}"] if soak.failure else []),
         *([] if verdict.clean else [str(verdict)]),

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.kinds import KINDS
-from tests.faults.campaign.leg import Leg
-from tests.faults.campaign.play import play
-from tests.faults.campaign.world import World, made_world
+from tests.faults.campaign.run_fault import run_fault
+from tests.faults.campaign.testbed import FaultTestbed, running_testbed
 from tests.support.servers import Servers
 
 
 @pytest.fixture(scope="module")
-def world(servers: Servers, prefect_server: str) -> Iterator[World]:
+def testbed(servers: Servers, prefect_server: str) -> Iterator[FaultTestbed]:
     """The servers of the session, each behind a proxy."""
-    with made_world(servers.settings, servers.engine, prefect_server) as made:
+    with running_testbed(servers.settings, servers.engine, prefect_server) as made:
         yield made
 
 
@@ -25,12 +25,14 @@ _QUICK = [kind for kind, fault in KINDS.items() if not fault.slow]
 
 
 @pytest.mark.parametrize("kind", _QUICK)
-def test_a_fault_loses_doubles_and_hides_nothing_and_needs_no_hand(kind: str, world: World, stream: str) -> None:
-    if reason := KINDS[kind].impossible(world):
+def test_a_fault_loses_doubles_and_hides_nothing_and_needs_no_hand(
+    kind: str, testbed: FaultTestbed, stream: str
+) -> None:
+    if reason := KINDS[kind].impossible(testbed):
         pytest.skip(reason)
     seed = zlib.crc32(kind.encode())
-    world.empty()
-    result = play(world, Leg(stream, seed), kind, seed)
-    world.empty()
+    testbed.empty()
+    result = run_fault(testbed, FaultSeries(stream, seed), kind, seed)
+    testbed.empty()
     print(result, *result.errors, result.log, sep="\n")
     assert result.good, str(result)

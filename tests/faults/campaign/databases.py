@@ -10,10 +10,10 @@ import psycopg
 
 from infra.schema.migrate import apply_schema
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.produce import endless
+from tests.faults.campaign.testbed import DELAYS, FaultTestbed, through
 from tests.faults.campaign.verdict import judge
-from tests.faults.campaign.world import DELAYS, World, through
 from tests.support.processes import Drain, Harness, Outcome
 
 _NAME = "campaign_second"
@@ -26,35 +26,35 @@ class TwoDatabases(Fault):
 
     lasting = True
     slow = True
-    ends_leg = True  # later faults would find the streams trimmed
+    ends_series = True  # later faults would find the streams trimmed
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
-        self._url = urlunsplit(urlsplit(world.settings.database)._replace(path=f"/{_NAME}"))
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
+        self._url = urlunsplit(urlsplit(testbed.settings.database)._replace(path=f"/{_NAME}"))
         self._wrong: list[str] = []
 
-    def prepare(self, leg: Leg) -> None:
-        self._leg = leg
-        with self.world.sql() as connection:
+    def prepare(self, series: FaultSeries) -> None:
+        self._leg = series
+        with self.testbed.sql() as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {_NAME} WITH (FORCE)")
             connection.execute(f"CREATE DATABASE {_NAME}")
         apply_schema(self._url)
         self._drain().finished()  # so that each sees the other's consumer group
-        leg.start(self.world, self._harness()).finished()
-        with self.world.redis_client() as client:
-            for one in leg.produced:
-                one.send(client, next(endless(self.dice.randrange(1 << 32), _MORE_ENTRIES)))
-        self.world.environment = {**self.world.environment, "SPILLWAY_TRIM_KEEP": "0s"}
+        series.start(self.testbed, self._harness()).finished()
+        with self.testbed.redis_client() as client:
+            for one in series.produced:
+                one.send(client, next(endless(self.rng.randrange(1 << 32), _MORE_ENTRIES)))
+        self.testbed.environment = {**self.testbed.environment, "SPILLWAY_TRIM_KEEP": "0s"}
 
     def _harness(self) -> Harness:
-        return Harness(None, DELAYS, self.world.prefect_url, log=self.world.log)
+        return Harness(None, DELAYS, self.testbed.prefect_url, log=self.testbed.log)
 
     def _drain(self) -> Drain:
-        env = self.world.env | {"SPILLWAY_DATABASE_URL": through(self._url, self.world.postgres_net)}
+        env = self.testbed.env | {"SPILLWAY_DATABASE_URL": through(self._url, self.testbed.postgres_net)}
         return Drain(self._leg.streams, env, self._harness())
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        if self.dice.random() < 0.5:
+        if self.rng.random() < 0.5:
             outcome = self._drain().outcome(_SECONDS)
             self._wrong += [f"the second database: {outcome.error}"] if outcome.error else []
 
@@ -70,6 +70,6 @@ class TwoDatabases(Fault):
         return [*self._wrong, *(f"a drain failed: {outcome.error}" for outcome in outcomes if outcome.error)]
 
     def clean(self) -> None:
-        self.world.environment = {k: v for k, v in self.world.environment.items() if k != "SPILLWAY_TRIM_KEEP"}
-        with self.world.sql() as connection:
+        self.testbed.environment = {k: v for k, v in self.testbed.environment.items() if k != "SPILLWAY_TRIM_KEEP"}
+        with self.testbed.sql() as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {_NAME} WITH (FORCE)")

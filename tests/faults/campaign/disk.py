@@ -14,8 +14,8 @@ from psycopg import sql
 
 from infra.servers.process import ProcessEngine
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.leg import Leg
-from tests.faults.campaign.world import World
+from tests.faults.campaign.fault_series import FaultSeries
+from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.processes import Drain
 
 _SIZE_MB = 64
@@ -27,18 +27,18 @@ class DiskFull(Fault):
 
     lasts = (0.5, 2)
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
         self._folder: Path | None = None
 
     @classmethod
-    def impossible(cls, world: World) -> str | None:
-        if not isinstance(world.engine, ProcessEngine):
+    def impossible(cls, testbed: FaultTestbed) -> str | None:
+        if not isinstance(testbed.engine, ProcessEngine):
             return "the server's disk is not of this machine"
         return None if os.geteuid() == 0 else "only root can mount a small disk"
 
-    def prepare(self, leg: Leg) -> None:
-        engine = self.world.engine
+    def prepare(self, series: FaultSeries) -> None:
+        engine = self.testbed.engine
         assert isinstance(engine, ProcessEngine)
         inside = engine.folder / "small-disk"
         user = engine.host.user("postgres", "nobody")
@@ -46,7 +46,7 @@ class DiskFull(Fault):
         self._folder = engine.host.make_folder(inside, user, 0o700)
         options = f"size={_SIZE_MB}m,mode=700,uid={user.uid},gid={user.gid}"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self._folder], check=True)
-        with self.world.sql() as connection:
+        with self.testbed.sql() as connection:
             place = sql.Literal(str(inside))
             connection.execute(sql.SQL("CREATE TABLESPACE {} LOCATION {}").format(_TABLESPACE, place))
             connection.execute(sql.SQL("ALTER TABLE events SET TABLESPACE {}").format(_TABLESPACE))
@@ -66,7 +66,7 @@ class DiskFull(Fault):
             return
         (self._folder / "filler").unlink(missing_ok=True)
         try:
-            with self.world.sql() as connection, contextlib.suppress(psycopg.errors.UndefinedObject):
+            with self.testbed.sql() as connection, contextlib.suppress(psycopg.errors.UndefinedObject):
                 connection.execute("ALTER TABLE events SET TABLESPACE pg_default")
                 self._move_indexes(connection)
                 connection.execute(sql.SQL("DROP TABLESPACE {}").format(_TABLESPACE))

@@ -13,9 +13,9 @@ from infra.servers.ports import free_port
 from infra.servers.process import ProcessEngine
 from infra.servers.redis_server import RedisServer
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.produce import endless
-from tests.faults.campaign.world import World
+from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness, Outcome
 
@@ -32,31 +32,31 @@ class ReplicaPromoted(Fault):
     drains = (1, 1)
     lasting = True
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
         self._replica: RedisServer | None = None
         self._shortened = ""
 
     @classmethod
-    def impossible(cls, world: World) -> str | None:
-        return None if isinstance(world.engine, ProcessEngine) else "a second Redis cannot be started here"
+    def impossible(cls, testbed: FaultTestbed) -> str | None:
+        return None if isinstance(testbed.engine, ProcessEngine) else "a second Redis cannot be started here"
 
-    def prepare(self, leg: Leg) -> None:
-        shortened = self.dice.choice(leg.produced)
+    def prepare(self, series: FaultSeries) -> None:
+        shortened = self.rng.choice(series.produced)
         self._shortened = shortened.stream
         port = self._start_replica()
-        with self.world.redis_client() as primary, redis.Redis(port=port, socket_timeout=10) as replica:
-            replica.replicaof("127.0.0.1", str(self.world.settings.redis_port))
+        with self.testbed.redis_client() as primary, redis.Redis(port=port, socket_timeout=10) as replica:
+            replica.replicaof("127.0.0.1", str(self.testbed.settings.redis_port))
             _await(lambda: _is_level(primary, replica))
             replica.replicaof("NO", "ONE")
-            shortened.send(primary, next(endless(self.dice.randrange(1 << 32), _TAIL_ENTRIES)))
-        before = Drain(shortened.stream, self.world.env, Harness(log=self.world.log)).finished()
+            shortened.send(primary, next(endless(self.rng.randrange(1 << 32), _TAIL_ENTRIES)))
+        before = Drain(shortened.stream, self.testbed.env, Harness(log=self.testbed.log)).finished()
         if "error" in before:
             raise AssertionError(f"the drain before the failover failed: {before['error']}")
-        self.world.redis_net.lead_to("127.0.0.1", port)
+        self.testbed.redis_net.lead_to("127.0.0.1", port)
 
     def _start_replica(self) -> int:
-        engine = self.world.engine
+        engine = self.testbed.engine
         assert isinstance(engine, ProcessEngine)
         user, port = engine.host.user("redis", "nobody"), free_port()
         self._replica = RedisServer(engine.host, engine.folder / "replica", user, engine.redis_program())
@@ -72,7 +72,7 @@ class ReplicaPromoted(Fault):
         pass  # `prepare` has already done it
 
     def heal(self, drains: Sequence[Drain]) -> None:
-        self.world.restore()  # `rewind.py` covers the other solution, accept-rewind
+        self.testbed.restore()  # `rewind.py` covers the other solution, accept-rewind
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
         error = outcomes[0].error or "none"

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tests.faults.campaign.leg import Leg
-from tests.faults.campaign.world import World
+from tests.faults.campaign.fault_series import FaultSeries
+from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.pause_points import FREQUENT, POINTS, Point
 from tests.support.processes import Drain, Outcome
 
@@ -18,7 +18,7 @@ _LATEST_TIME = 4  # passes of a frequent point
 
 
 class Fault(ABC):
-    """One fault. The methods are listed in the order of their calls; all randomness comes from `dice`, so that a seed
+    """One fault. The methods are listed in the order of their calls; all randomness comes from `rng`, so that a seed
     replays it.
 
     A fault implements `inject`, and of the others those that it needs.
@@ -39,25 +39,25 @@ class Fault(ABC):
     # How long it lasts, in seconds.
     lasts: ClassVar[tuple[float, float]] = (0.2, 1.2)
     # Whether it leaves the streams in a state that later faults do not expect.
-    ends_leg: ClassVar[bool] = False
+    ends_series: ClassVar[bool] = False
     # How long drains may run after it has been undone, in seconds.
     limit: ClassVar[float] = 60
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        self.world = world
-        self.dice = dice
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        self.testbed = testbed
+        self.rng = rng
 
     @classmethod
-    def impossible(cls, world: World) -> str | None:
+    def impossible(cls, testbed: FaultTestbed) -> str | None:
         """Why it cannot be injected here; None if it can."""
         return None
 
-    def prepare(self, leg: Leg) -> None:  # noqa: B027
+    def prepare(self, series: FaultSeries) -> None:  # noqa: B027
         """Prepare it, before the drains start. The entries have already been added."""
 
     def moment(self) -> Point | float:
         """When to inject it: at a point of the first drain, or some seconds after its start."""
-        return any_point(self.dice) if self.dice.random() < 0.5 else any_time(self.dice)
+        return any_point(self.rng) if self.rng.random() < 0.5 else any_time(self.rng)
 
     @abstractmethod
     def inject(self, drains: Sequence[Drain]) -> None:
@@ -74,12 +74,12 @@ class Fault(ABC):
         """Undo `prepare`, also after an error."""
 
 
-def any_point(dice: random.Random, among: Sequence[str] = POINTS) -> Point:
+def any_point(rng: random.Random, among: Sequence[str] = POINTS) -> Point:
     """A random point of a drain."""
-    where = dice.choice(among)
-    return Point(where, dice.randint(1, _LATEST_TIME) if where in FREQUENT else 1)
+    where = rng.choice(among)
+    return Point(where, rng.randint(1, _LATEST_TIME) if where in FREQUENT else 1)
 
 
-def any_time(dice: random.Random) -> float:
+def any_time(rng: random.Random) -> float:
     """A random moment of a drain, in seconds after its start."""
-    return dice.uniform(0, LIFE_SECONDS)
+    return rng.uniform(0, LIFE_SECONDS)

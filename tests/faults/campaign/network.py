@@ -17,7 +17,7 @@ class Network(Fault):
 
     @property
     def net(self) -> Proxy:
-        return self.world.redis_net if self.to_redis else self.world.postgres_net
+        return self.testbed.redis_net if self.to_redis else self.testbed.postgres_net
 
     def heal(self, drains: Sequence[Drain]) -> None:
         self.net.pass_on()
@@ -27,7 +27,7 @@ class Cut(Network):
     """For a while, open and new connections are reset, or new ones are refused."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        if self.dice.random() < 0.5:
+        if self.rng.random() < 0.5:
             self.net.cut()
         else:
             self.net.refuse()
@@ -59,21 +59,21 @@ class Slow(Network):
     lasts = (1, 3)
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        self.net.slow(self.dice.uniform(5_000, 200_000))
+        self.net.slow(self.rng.uniform(5_000, 200_000))
 
 
 class CutInReply(Network):
     """Connections are reset in the middle of a reply."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        self.net.cut_after(self.dice.randint(1, 100_000 if self.to_redis else 200), "replies")
+        self.net.cut_after(self.rng.randint(1, 100_000 if self.to_redis else 200), "replies")
 
 
 class CutInRequest(Network):
     """Connections are reset in the middle of a request: for PostgreSQL, of a COPY."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        self.net.cut_after(self.dice.randint(1, 300 if self.to_redis else 100_000), "requests")
+        self.net.cut_after(self.rng.randint(1, 300 if self.to_redis else 100_000), "requests")
 
 
 class PrefectAway(Fault):
@@ -82,13 +82,13 @@ class PrefectAway(Fault):
     lasts = (0.5, 2)
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        if self.dice.random() < 0.5:
-            self.world.prefect_net.refuse()
+        if self.rng.random() < 0.5:
+            self.testbed.prefect_net.refuse()
         else:
-            self.world.prefect_net.cut()
+            self.testbed.prefect_net.cut()
 
     def heal(self, drains: Sequence[Drain]) -> None:
-        self.world.prefect_net.pass_on()
+        self.testbed.prefect_net.pass_on()
 
 
 class PrefectGone(PrefectAway):

@@ -15,8 +15,8 @@ import psycopg
 from infra.servers.engine import StopMode
 from infra.servers.process import ProcessEngine
 from tests.faults.campaign.fault import Fault, any_point
-from tests.faults.campaign.leg import Leg
-from tests.faults.campaign.world import World
+from tests.faults.campaign.fault_series import FaultSeries
+from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Outcome
 
@@ -30,14 +30,14 @@ class Restarted(Fault):
     how: ClassVar[StopMode]
 
     @classmethod
-    def impossible(cls, world: World) -> str | None:
-        return None if world.engine else "the servers were given by URL: they cannot be stopped here"
+    def impossible(cls, testbed: FaultTestbed) -> str | None:
+        return None if testbed.engine else "the servers were given by URL: they cannot be stopped here"
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        self.world.stop("timescaledb", self.how)
+        self.testbed.stop("timescaledb", self.how)
 
     def heal(self, drains: Sequence[Drain]) -> None:
-        self.world.start("timescaledb")
+        self.testbed.start("timescaledb")
 
 
 class RestartedFast(Restarted):
@@ -64,13 +64,13 @@ class BackendTerminated(Fault):
     lasts = (0, 0)
 
     def moment(self) -> Point | float:
-        return any_point(self.dice, ["in copy"]) if self.dice.random() < 0.7 else super().moment()
+        return any_point(self.rng, ["in copy"]) if self.rng.random() < 0.7 else super().moment()
 
     def inject(self, drains: Sequence[Drain]) -> None:
         query = """
             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'spillway%'
              ORDER BY query LIKE 'COPY%%' DESC LIMIT 1"""
-        with self.world.sql() as connection:
+        with self.testbed.sql() as connection:
             connection.execute(query)
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
@@ -84,15 +84,15 @@ class BackendFrozen(Fault):
     _pid: int | None = None
 
     @classmethod
-    def impossible(cls, world: World) -> str | None:
-        return None if isinstance(world.engine, ProcessEngine) else "the server's processes are not of this machine"
+    def impossible(cls, testbed: FaultTestbed) -> str | None:
+        return None if isinstance(testbed.engine, ProcessEngine) else "the server's processes are not of this machine"
 
     def inject(self, drains: Sequence[Drain]) -> None:
         query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'spillway%' ORDER BY backend_start, pid"
-        with self.world.sql() as connection:
+        with self.testbed.sql() as connection:
             pids = [pid for (pid,) in connection.execute(query)]
         if pids:
-            self._pid = self.dice.choice(pids)
+            self._pid = self.rng.choice(pids)
             self._signal(signal.SIGSTOP)
 
     def heal(self, drains: Sequence[Drain]) -> None:
@@ -112,8 +112,8 @@ class StatementTooSlow(Fault):
 
     lasts = (1, 4)
 
-    def prepare(self, leg: Leg) -> None:
-        with self.world.sql() as connection:
+    def prepare(self, series: FaultSeries) -> None:
+        with self.testbed.sql() as connection:
             connection.execute(_trigger_function("NULL"))
             connection.execute(
                 "CREATE OR REPLACE TRIGGER campaign BEFORE INSERT ON spillway.ledger"
@@ -121,15 +121,15 @@ class StatementTooSlow(Fault):
             )
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        with self.world.sql() as connection:
+        with self.testbed.sql() as connection:
             connection.execute(_trigger_function("pg_sleep(30)"))
 
     def heal(self, drains: Sequence[Drain]) -> None:
-        with self.world.sql() as connection:
+        with self.testbed.sql() as connection:
             connection.execute(_trigger_function("NULL"))
 
     def clean(self) -> None:
-        with self.world.sql() as connection:
+        with self.testbed.sql() as connection:
             connection.execute("DROP FUNCTION IF EXISTS public.campaign CASCADE")
 
 
@@ -145,12 +145,12 @@ class TableLocked(Fault):
 
     lasts = (0.5, 2.5)
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
         self._locker: psycopg.Connection | None = None
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        self._locker = self.world.sql()
+        self._locker = self.testbed.sql()
         self._locker.execute("BEGIN")
         # The lock waits for the ranges that are being loaded, so a drain that is paused in one must continue.
         self._locker.execute("SET lock_timeout = '1s'")
@@ -168,17 +168,17 @@ class TableLocked(Fault):
 class NoConnectionLeft(Fault):
     """All max_connections are in use."""
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
         self._taken: list[psycopg.Connection] = []
 
     def moment(self) -> Point | float:
-        return any_point(self.dice, ["before preflight", "before plan", "before load"])
+        return any_point(self.rng, ["before preflight", "before plan", "before load"])
 
     def inject(self, drains: Sequence[Drain]) -> None:
         with contextlib.suppress(psycopg.OperationalError):
             while len(self._taken) < _MOST_CONNECTIONS:
-                self._taken.append(self.world.sql())
+                self._taken.append(self.testbed.sql())
 
     def heal(self, drains: Sequence[Drain]) -> None:
         self.clean()
@@ -204,7 +204,7 @@ class ReadOnly(Fault):
         self._set("ALTER SYSTEM RESET default_transaction_read_only")
 
     def _set(self, statement: str) -> None:
-        with self.world.sql() as connection:
+        with self.testbed.sql() as connection:
             connection.execute(statement)
             connection.execute("SELECT pg_reload_conf()")
         time.sleep(0.05)  # every backend gets the reload by a signal

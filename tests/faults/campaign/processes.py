@@ -52,7 +52,7 @@ class CancelledByHand(Fault):
 
     def inject(self, drains: Sequence[Drain]) -> None:
         assert drains[0].harness.name is not None
-        self.world.set_state(drains[0].harness.name, self.dice.choice([Cancelling(), Cancelled()]))
+        self.testbed.set_state(drains[0].harness.name, self.rng.choice([Cancelling(), Cancelled()]))
 
 
 class CrashedAndGoesOn(Fault):
@@ -62,13 +62,13 @@ class CrashedAndGoesOn(Fault):
     holds = True
 
     def moment(self) -> Point | float:
-        return any_point(self.dice)
+        return any_point(self.rng)
 
     def inject(self, drains: Sequence[Drain]) -> None:
         assert drains[0].harness.name is not None
-        self.world.set_state(drains[0].harness.name, Crashed())
+        self.testbed.set_state(drains[0].harness.name, Crashed())
         # The other run waits until the first one's transaction times out, and then gets the rows.
-        drains[1].process.join(self.dice.uniform(0.3, 4))
+        drains[1].process.join(self.rng.uniform(0.3, 4))
 
     def heal(self, drains: Sequence[Drain]) -> None:
         drains[0].go_on()

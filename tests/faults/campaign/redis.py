@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.world import World
+from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.processes import Drain, Outcome
 
 
@@ -15,22 +15,22 @@ class KilledAndReloaded(Fault):
     lasts = (0, 1)
 
     @classmethod
-    def impossible(cls, world: World) -> str | None:
-        return None if world.engine else "the servers were given by URL: they cannot be stopped here"
+    def impossible(cls, testbed: FaultTestbed) -> str | None:
+        return None if testbed.engine else "the servers were given by URL: they cannot be stopped here"
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        self.world.stop("redis", "kill")
+        self.testbed.stop("redis", "kill")
 
     def heal(self, drains: Sequence[Drain]) -> None:
-        self.world.start("redis")
+        self.testbed.start("redis")
 
 
 class Paused(Fault):
     """Redis does not respond for a while: longer than SPILLWAY_REDIS_TIMEOUT, or shorter."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        with self.world.redis_client() as client:
-            client.client_pause(int(self.dice.uniform(200, 2500)), all=True)
+        with self.testbed.redis_client() as client:
+            client.client_pause(int(self.rng.uniform(200, 2500)), all=True)
 
 
 class MemoryLimitReached(Fault):
@@ -46,7 +46,7 @@ class MemoryLimitReached(Fault):
         self._limit("0")
 
     def _limit(self, size: str) -> None:
-        with self.world.redis_client() as client:
+        with self.testbed.redis_client() as client:
             client.config_set("maxmemory", size)
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
@@ -59,7 +59,7 @@ class ClientsKilled(Fault):
     lasts = (0, 0)
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        with self.world.redis_client() as client:
+        with self.testbed.redis_client() as client:
             for other in client.client_list():
                 if other["name"] == "spillway":
                     client.client_kill_filter(_id=other["id"])

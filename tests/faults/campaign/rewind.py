@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from infra.connections.clients import Clients
 from tasks.ledger.names import accept_rewind
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.produce import Produced, endless
-from tests.faults.campaign.world import DELAYS, World
+from tests.faults.campaign.testbed import DELAYS, FaultTestbed
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness, Outcome
 
@@ -24,17 +24,19 @@ class RestoredAndAccepted(Fault):
     drains = (1, 2)
     lasting = True
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
         self._back: Produced | None = None
 
-    def prepare(self, leg: Leg) -> None:
-        self._leg = leg
-        self._back = self.dice.choice(leg.produced)
-        with self.world.redis_client() as client:
+    def prepare(self, series: FaultSeries) -> None:
+        self._leg = series
+        self._back = self.rng.choice(series.produced)
+        with self.testbed.redis_client() as client:
             copy, at_copy = client.dump(self._back.stream), set(self._back.entries)
             self._back.send(client, self._fresh())
-            before = leg.start(self.world, Harness(None, DELAYS, self.world.prefect_url, log=self.world.log)).finished()
+            before = series.start(
+                self.testbed, Harness(None, DELAYS, self.testbed.prefect_url, log=self.testbed.log)
+            ).finished()
             if "error" in before:
                 raise AssertionError(f"the drain before the rewind failed: {before['error']}")
             client.restore(self._back.stream, 0, copy, replace=True)
@@ -48,12 +50,12 @@ class RestoredAndAccepted(Fault):
 
     def heal(self, drains: Sequence[Drain]) -> None:
         assert self._back is not None
-        with Clients(self.world.settings) as clients, clients.postgres() as connection:
+        with Clients(self.testbed.settings) as clients, clients.postgres() as connection:
             old = accept_rewind(connection, self._back.stream)
         self._leg.produced[self._leg.produced.index(self._back)] = self._renewed
         self._back.stream = old
         self._leg.closed.append(self._back)
-        with self.world.redis_client() as client:
+        with self.testbed.redis_client() as client:
             self._renewed.send(client, self._fresh())
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
@@ -65,4 +67,4 @@ class RestoredAndAccepted(Fault):
         ]
 
     def _fresh(self) -> list[tuple[dict[bytes, bytes], bool]]:
-        return next(endless(self.dice.randrange(1 << 32), _TAIL_ENTRIES))
+        return next(endless(self.rng.randrange(1 << 32), _TAIL_ENTRIES))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tests.faults.campaign.play import Result
+from tests.faults.campaign.run_fault import Result
 
 _COLUMNS = ("faults", "lost", "doubled", "different", "books", "hung", "texts", "else", "s")
 

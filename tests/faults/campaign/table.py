@@ -11,9 +11,9 @@ from psycopg import sql
 
 from infra.producers.broken import Entry
 from tests.faults.campaign.fault import Fault, any_time
-from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.produce import MARK
-from tests.faults.campaign.world import World
+from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Outcome
 
@@ -26,19 +26,19 @@ class TableChanged(Fault):
     lasts = (0, 0.5)
     lasting = True
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
-        self._mark = f"{MARK}{dice.randrange(1 << 32):08x}"
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
+        self._mark = f"{MARK}{rng.randrange(1 << 32):08x}"
 
     def moment(self) -> Point | float:
         # Not at a point: ALTER TABLE would wait for the transaction of the paused drain.
-        return any_time(self.dice)
+        return any_time(self.rng)
 
     def marked(self, number: int) -> Entry:
         """An entry of this fault only, marked by its type; its key occurs once."""
         moment = datetime.now(UTC).replace(microsecond=number)
         fields = {
-            "event_id": str(UUID(int=self.dice.getrandbits(128), version=4)),
+            "event_id": str(UUID(int=self.rng.getrandbits(128), version=4)),
             "event_type": self._mark,
             "user_id": f"user-{number}",
             "time": moment.isoformat(),
@@ -48,7 +48,7 @@ class TableChanged(Fault):
 
     def execute(self, *statements: str) -> None:
         """Run statements as the owner of the table. `{mark}` is replaced by the type of the marked entries."""
-        with self.world.sql() as connection:
+        with self.testbed.sql() as connection:
             for statement in statements:
                 connection.execute(sql.SQL(statement).format(mark=sql.Literal(self._mark)))
 
@@ -71,7 +71,7 @@ class ColumnsAdded(TableChanged):
     )
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        chosen = self.dice.sample(self._COLUMNS, self.dice.randint(1, len(self._COLUMNS)))
+        chosen = self.rng.sample(self._COLUMNS, self.rng.randint(1, len(self._COLUMNS)))
         self.execute(*(f"ALTER TABLE public.events ADD COLUMN {column}" for column in chosen))
 
     def clean(self) -> None:
@@ -89,16 +89,16 @@ class RowsRejected(TableChanged):
     _TRIGGER += " public.campaign_rejects()"
     _CHECK = "ALTER TABLE public.events ADD CONSTRAINT campaign_rejects CHECK (event_type <> {mark})"
 
-    def prepare(self, leg: Leg) -> None:
-        if self.dice.random() < 0.5:
+    def prepare(self, series: FaultSeries) -> None:
+        if self.rng.random() < 0.5:
             self.execute(self._CHECK)
         else:
-            state = self.dice.choice(["P0001", "23514", "23503", "22023", "U0001", "45000"])
-            self.execute(self._RAISE % state, self._TRIGGER % self.dice.choice(["BEFORE", "AFTER"]))
+            state = self.rng.choice(["P0001", "23514", "23503", "22023", "U0001", "45000"])
+            self.execute(self._RAISE % state, self._TRIGGER % self.rng.choice(["BEFORE", "AFTER"]))
         # A small range may hold no other entries; by default the run would then fail after quarantining them.
-        self.world.environment = {**self.world.environment, "SPILLWAY_MAX_BAD_SHARE": "1"}
-        with self.world.redis_client() as client:
-            for one in leg.produced:
+        self.testbed.environment = {**self.testbed.environment, "SPILLWAY_MAX_BAD_SHARE": "1"}
+        with self.testbed.redis_client() as client:
+            for one in series.produced:
                 one.send(client, [(self.marked(number), True) for number in range(_MARKED)])
 
     def moment(self) -> Point | float:
@@ -108,7 +108,7 @@ class RowsRejected(TableChanged):
         pass  # `prepare` has already done it
 
     def clean(self) -> None:
-        self.world.environment = {k: v for k, v in self.world.environment.items() if k != "SPILLWAY_MAX_BAD_SHARE"}
+        self.testbed.environment = {k: v for k, v in self.testbed.environment.items() if k != "SPILLWAY_MAX_BAD_SHARE"}
         self.execute(
             "ALTER TABLE public.events DROP CONSTRAINT IF EXISTS campaign_rejects",
             "DROP TRIGGER IF EXISTS campaign_rejects ON public.events",
@@ -120,17 +120,17 @@ class RowsChanged(TableChanged):
     """A trigger changes some rows on INSERT: the table holds them as changed."""
 
     # The rows differ from the stream, so draining the stream again would find conflicts.
-    ends_leg = True
+    ends_series = True
 
-    def prepare(self, leg: Leg) -> None:
+    def prepare(self, series: FaultSeries) -> None:
         self.execute(
             "CREATE OR REPLACE FUNCTION public.campaign_changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
             " IF NEW.event_type = {mark} THEN NEW.user_id := 'changed'; END IF; RETURN NEW; END $$",
             "CREATE TRIGGER campaign_changes BEFORE INSERT ON public.events FOR EACH ROW EXECUTE FUNCTION"
             " public.campaign_changes()",
         )
-        with self.world.redis_client() as client:
-            for one in leg.produced:
+        with self.testbed.redis_client() as client:
+            for one in series.produced:
                 before = set(one.entries)
                 one.send(client, [(self.marked(number), False) for number in range(_MARKED)])
                 for entry_id in one.entries.keys() - before:
@@ -163,14 +163,14 @@ class SettingsOfTheRole(TableChanged):
         "extra_float_digits = 0",
     )
 
-    def prepare(self, leg: Leg) -> None:
+    def prepare(self, series: FaultSeries) -> None:
         self.execute(
             "CREATE SCHEMA IF NOT EXISTS campaign_decoy",
             "CREATE TABLE IF NOT EXISTS campaign_decoy.events (LIKE public.events)",
         )
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        chosen = self.dice.sample(self._SETTINGS, self.dice.randint(1, len(self._SETTINGS)))
+        chosen = self.rng.sample(self._SETTINGS, self.rng.randint(1, len(self._SETTINGS)))
         self.execute(*(f"ALTER ROLE CURRENT_USER SET {setting}" for setting in chosen))
 
     def heal(self, drains: Sequence[Drain]) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.processes import errors
-from tests.faults.campaign.world import DELAYS
+from tests.faults.campaign.testbed import DELAYS
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness, Outcome
 
-_MEND: dict[str, Any] = {"field": "properties", "changes": {"properties": "{}"}}
+_REDRIVE: dict[str, Any] = {"field": "properties", "set": {"properties": "{}"}}
 _REDRIVE_SECONDS = 60
 
 
@@ -26,17 +26,17 @@ class RunsAtOnce(Fault):
     drains = (2, 4)
     lasting = True
 
-    def prepare(self, leg: Leg) -> None:
-        self._leg = leg
+    def prepare(self, series: FaultSeries) -> None:
+        self._leg = series
         self._redrives: list[Drain] = []
 
     def moment(self) -> Point | float:
-        return self.dice.uniform(0, 0.5)
+        return self.rng.uniform(0, 0.5)
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        self._redrives = [self._redrive() for _ in range(self.dice.randint(1, 2))]
-        if self.dice.random() < 0.5:
-            time.sleep(self.dice.uniform(0.2, 0.8))
+        self._redrives = [self._redrive() for _ in range(self.rng.randint(1, 2))]
+        if self.rng.random() < 0.5:
+            time.sleep(self.rng.uniform(0.2, 0.8))
             self._redrives[0].kill()
 
     def heal(self, drains: Sequence[Drain]) -> None:
@@ -53,5 +53,5 @@ class RunsAtOnce(Fault):
             redrive.kill()
 
     def _redrive(self) -> Drain:
-        harness = Harness(None, DELAYS, self.world.prefect_url, log=self.world.log, flow="redrive")
-        return self._leg.start(self.world, harness, **_MEND)
+        harness = Harness(None, DELAYS, self.testbed.prefect_url, log=self.testbed.log, flow="redrive")
+        return self._leg.start(self.testbed, harness, **_REDRIVE)

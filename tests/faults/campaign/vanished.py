@@ -9,8 +9,8 @@ from pathlib import Path
 
 from infra.servers.process import ProcessEngine
 from tests.faults.campaign.fault import Fault, any_point
-from tests.faults.campaign.leg import Leg
-from tests.faults.campaign.world import World
+from tests.faults.campaign.fault_series import FaultSeries
+from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.pause_points import Point
 from tests.support.processes import Drain
 
@@ -22,23 +22,23 @@ class Vanished(Fault):
 
     lasts = (0, 1.2)
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
         self._streams: list[str] = []
 
-    def prepare(self, leg: Leg) -> None:
-        self._streams = self.dice.sample(leg.streams, self.dice.randint(1, len(leg.streams)))
+    def prepare(self, series: FaultSeries) -> None:
+        self._streams = self.rng.sample(series.streams, self.rng.randint(1, len(series.streams)))
 
     def moment(self) -> Point | float:
         # Most often between two pages: the reader must not take an empty reply for a deletion.
-        return any_point(self.dice, ["before read", "after read"]) if self.dice.random() < 0.5 else super().moment()
+        return any_point(self.rng, ["before read", "after read"]) if self.rng.random() < 0.5 else super().moment()
 
 
 class Renamed(Vanished):
     """RENAME and back."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        with self.world.redis_client() as client:
+        with self.testbed.redis_client() as client:
             for stream in self._streams:
                 client.rename(stream, f"{stream}.away")
 
@@ -46,7 +46,7 @@ class Renamed(Vanished):
         self.clean()
 
     def clean(self) -> None:
-        with self.world.redis_client() as client:
+        with self.testbed.redis_client() as client:
             for stream in self._streams:
                 if client.exists(f"{stream}.away"):
                     client.rename(f"{stream}.away", stream)
@@ -55,12 +55,12 @@ class Renamed(Vanished):
 class DumpedAndRestored(Vanished):
     """DUMP and DEL, then RESTORE."""
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
         self._copies: dict[str, bytes] = {}
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        with self.world.redis_client() as client:
+        with self.testbed.redis_client() as client:
             for stream in self._streams:
                 self._copies[stream] = client.dump(stream)
                 client.delete(stream)
@@ -69,7 +69,7 @@ class DumpedAndRestored(Vanished):
         self.clean()
 
     def clean(self) -> None:
-        with self.world.redis_client() as client:
+        with self.testbed.redis_client() as client:
             for stream, copy in self._copies.items():
                 client.restore(stream, 0, copy, replace=True)
         self._copies.clear()
@@ -78,8 +78,8 @@ class DumpedAndRestored(Vanished):
 class Swapped(Vanished):
     """SWAPDB with an empty database and back."""
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
         self._swapped = False
 
     def inject(self, drains: Sequence[Drain]) -> None:
@@ -95,7 +95,7 @@ class Swapped(Vanished):
             self._swapped = False
 
     def _swap(self) -> None:
-        with self.world.redis_client() as client:
+        with self.testbed.redis_client() as client:
             client.swapdb(0, _OTHER_DATABASE)
 
 
@@ -104,19 +104,19 @@ class EmptyVolume(Vanished):
 
     lasts = (0.2, 1.5)
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
         self._aside: Path | None = None
 
     @classmethod
-    def impossible(cls, world: World) -> str | None:
-        return None if isinstance(world.engine, ProcessEngine) else "Redis's data folder cannot be exchanged here"
+    def impossible(cls, testbed: FaultTestbed) -> str | None:
+        return None if isinstance(testbed.engine, ProcessEngine) else "Redis's data folder cannot be exchanged here"
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        self.world.stop("redis", "kill")
+        self.testbed.stop("redis", "kill")
         self._aside = self._data().with_name("data-aside")
         self._data().rename(self._aside)
-        self.world.start("redis")
+        self.testbed.start("redis")
 
     def heal(self, drains: Sequence[Drain]) -> None:
         self.clean()
@@ -124,13 +124,13 @@ class EmptyVolume(Vanished):
     def clean(self) -> None:
         if self._aside is None:
             return
-        self.world.stop("redis", "kill")
+        self.testbed.stop("redis", "kill")
         shutil.rmtree(self._data(), ignore_errors=True)
         self._aside.rename(self._data())
         self._aside = None
-        self.world.start("redis")
+        self.testbed.start("redis")
 
     def _data(self) -> Path:
-        engine = self.world.engine
+        engine = self.testbed.engine
         assert isinstance(engine, ProcessEngine)  # `impossible` has checked it
         return engine.host.outside(engine.server("redis").data)

@@ -15,8 +15,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
 
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.leg import Leg
-from tests.faults.campaign.world import World
+from tests.faults.campaign.fault_series import FaultSeries
+from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Outcome
 
@@ -30,26 +30,26 @@ class UnderWorker(Fault):
     lasts = (0, 0)
     slow = True
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        super().__init__(world, dice)
+    def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
+        super().__init__(testbed, rng)
         self.run: UUID | None = None
         self._ended = "nothing"
 
     @classmethod
-    def impossible(cls, world: World) -> str | None:
-        return None if world.worker else "there is no worker here"
+    def impossible(cls, testbed: FaultTestbed) -> str | None:
+        return None if testbed.worker else "there is no worker here"
 
-    def prepare(self, leg: Leg) -> None:
-        assert self.world.worker is not None
-        name = self.world.worker()
-        with self.world.prefect_client() as client:
+    def prepare(self, series: FaultSeries) -> None:
+        assert self.testbed.worker is not None
+        name = self.testbed.worker()
+        with self.testbed.prefect_client() as client:
             deployment = client.read_deployment_by_name(name)
-            parameters = {"stream": leg.streams}
+            parameters = {"stream": series.streams}
             self.run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
         self._await(lambda run: run.state is not None and not (run.state.is_scheduled() or run.state.is_pending()))
 
     def moment(self) -> Point | float:
-        return self.dice.uniform(0, 1)
+        return self.rng.uniform(0, 1)
 
     def heal(self, drains: Sequence[Drain]) -> None:
         run = self._await(lambda run: run.state is not None and run.state.is_final())
@@ -63,7 +63,7 @@ class UnderWorker(Fault):
     def _await(self, wanted: Callable[[FlowRun], bool]) -> FlowRun:
         assert self.run is not None
         deadline = time.monotonic() + _SECONDS
-        with self.world.prefect_client() as client:
+        with self.testbed.prefect_client() as client:
             while not wanted(run := client.read_flow_run(self.run)):
                 if time.monotonic() > deadline:
                     raise AssertionError(f"the worker's run is {run.state_name} after {_SECONDS} s")
@@ -76,7 +76,7 @@ class CancelledUnderWorker(UnderWorker):
 
     def inject(self, drains: Sequence[Drain]) -> None:
         assert self.run is not None
-        with self.world.prefect_client() as client:
+        with self.testbed.prefect_client() as client:
             client.set_flow_run_state(self.run, Cancelling())
 
 

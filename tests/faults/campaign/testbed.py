@@ -39,7 +39,7 @@ _CLIENT_ATTEMPTS = 100  # of the campaign's own commands to Redis, every 50 ms
 
 
 @dataclass
-class World:
+class FaultTestbed:
     """The servers that faults are injected into. Drains reach them through the three proxies `*_net`."""
 
     settings: Settings
@@ -158,18 +158,20 @@ def place_of(url: str) -> tuple[str, int]:
 
 
 @contextmanager
-def made_world(
+def running_testbed(
     settings: Settings, engine: Engine | None, api: str, worker: Callable[[], str] | None = None
-) -> Iterator[World]:
-    """A world around running servers. Afterwards they have their old settings."""
+) -> Iterator[FaultTestbed]:
+    """A testbed around running servers. Afterwards they have their old settings."""
     with TemporaryDirectory(prefix="spillway-campaign-") as folder, ExitStack() as stack:
         nets = [stack.enter_context(Proxy(*place_of(url))) for url in (settings.redis, settings.database, api)]
-        world = World(settings, engine, api, nets[0], nets[1], nets[2], dict(os.environ), Path(folder) / "log", worker)
-        world.make_durable()
+        testbed = FaultTestbed(
+            settings, engine, api, nets[0], nets[1], nets[2], dict(os.environ), Path(folder) / "log", worker
+        )
+        testbed.make_durable()
         try:
-            yield world
+            yield testbed
         finally:
-            world.restore()
-            with world.redis_client() as client:
+            testbed.restore()
+            with testbed.redis_client() as client:
                 client.config_set("appendfsync", "everysec")
                 client.config_set("repl-diskless-sync-delay", 5)

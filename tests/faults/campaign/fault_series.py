@@ -8,7 +8,7 @@ from typing import Any
 
 from infra.producers.broken import Entry
 from tests.faults.campaign.produce import Produced, endless
-from tests.faults.campaign.world import World
+from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.processes import Drain, Harness
 
 EVENTS = 2_000  # of one fault
@@ -16,7 +16,7 @@ _SECOND_STREAM = 0.3  # of the events
 
 
 @dataclass
-class Leg:
+class FaultSeries:
     """Two streams and everything that was produced into them. `closed`: former streams of the same names, before they
     started over."""
 
@@ -39,14 +39,14 @@ class Leg:
         """Everything that the tables must hold."""
         return [*self.closed, *self.produced]
 
-    def produce(self, world: World) -> None:
+    def produce(self, testbed: FaultTestbed) -> None:
         """Produce the events for one fault."""
         entries = next(self._source)
         part = round(len(entries) * _SECOND_STREAM)
-        with world.redis_client() as client:
+        with testbed.redis_client() as client:
             for one, its in zip(self.produced, (entries[part:], entries[:part]), strict=True):
                 one.send(client, its)
 
-    def start(self, world: World, harness: Harness, batch_rows: int = 50_000, **parameters: Any) -> Drain:
+    def start(self, testbed: FaultTestbed, harness: Harness, batch_rows: int = 50_000, **parameters: Any) -> Drain:
         """Start a drain of both streams."""
-        return Drain(self.streams, world.env | {"SPILLWAY_BATCH_ROWS": str(batch_rows)}, harness, **parameters)
+        return Drain(self.streams, testbed.env | {"SPILLWAY_BATCH_ROWS": str(batch_rows)}, harness, **parameters)

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.kinds import KINDS
-from tests.faults.campaign.leg import Leg
+from tests.faults.campaign.testbed import DELAYS, FaultTestbed
 from tests.faults.campaign.texts import SECRETS, wrong_retry, wrong_text
 from tests.faults.campaign.verdict import Verdict, judge
-from tests.faults.campaign.world import DELAYS, World
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness, Outcome
 
@@ -57,30 +57,30 @@ class Result:
         return f"{self.kind}:{self.seed} {self.where}, {self.seconds:.1f} s: {'; '.join(wrong) or 'all is well'}"
 
 
-def play(world: World, leg: Leg, kind: str, seed: int) -> Result:
+def run_fault(testbed: FaultTestbed, series: FaultSeries, kind: str, seed: int) -> Result:
     """Run the fault of this kind and seed. Afterwards all servers and networks work again."""
     began = time.monotonic()
-    dice = random.Random(seed)
-    fault = KINDS[kind](world, dice)
-    leg.produce(world)
-    world.log.write_bytes(b"")
+    rng = random.Random(seed)
+    fault = KINDS[kind](testbed, rng)
+    series.produce(testbed)
+    testbed.log.write_bytes(b"")
     outcomes: list[Outcome] = []
     where = "before it began"
     complaints: list[str] = []
     with _cleaned(fault, complaints):
-        fault.prepare(leg)
-        where = _disturb(world, leg, fault, dice, outcomes)
+        fault.prepare(series)
+        where = _disturb(testbed, series, fault, rng, outcomes)
         complaints += fault.complain(outcomes)
-    world.restore()
-    after = Harness(None, DELAYS, world.prefect_url, log=world.log)
-    healthy = leg.start(world, after).outcome(_HEALTHY_SECONDS)
+    testbed.restore()
+    after = Harness(None, DELAYS, testbed.prefect_url, log=testbed.log)
+    healthy = series.start(testbed, after).outcome(_HEALTHY_SECONDS)
     if healthy.error or healthy.result.get("lag") != 0:
         complaints.append(f"the drain after it was not healthy: {healthy}")
-    log = world.log.read_text(errors="replace")
+    log = testbed.log.read_text(errors="replace")
     if any(secret in log for secret in SECRETS):
         complaints.append("what the processes printed shows a password")
-    with world.sql() as connection:
-        verdict = judge(connection, leg.books)
+    with testbed.sql() as connection:
+        verdict = judge(connection, series.books)
     return Result(
         kind,
         seed,
@@ -88,23 +88,27 @@ def play(world: World, leg: Leg, kind: str, seed: int) -> Result:
         time.monotonic() - began,
         verdict,
         sum(outcome.hung and not (fault.may_linger is not None and outcome.result) for outcome in (*outcomes, healthy)),
-        tuple(dict.fromkeys(wrong_texts(world, outcomes))),
+        tuple(dict.fromkeys(wrong_texts(testbed, outcomes))),
         tuple(complaints),
         tuple(dict.fromkeys(text for outcome in outcomes for text in outcome.messages)),
         log,
     )
 
 
-def _disturb(world: World, leg: Leg, fault: Fault, dice: random.Random, outcomes: list[Outcome]) -> str:
+def _disturb(
+    testbed: FaultTestbed, series: FaultSeries, fault: Fault, rng: random.Random, outcomes: list[Outcome]
+) -> str:
     """Start the drains, inject the fault, heal it, and wait for the drains. Returns a description of the moment."""
     moment = fault.moment()
     drains: list[Drain] = []
     try:
-        for number in range(dice.randint(*fault.drains)):
+        for number in range(rng.randint(*fault.drains)):
             point = moment if isinstance(moment, Point) and number == 0 else None
-            name = f"{leg.name}-{dice.randrange(1 << 32):08x}"
-            harness = Harness(point, DELAYS, world.prefect_url, name, world.log, prefect_retries=fault.prefect_retries)
-            drains.append(leg.start(world, harness, dice.randint(*_BATCH_ROWS)))
+            name = f"{series.name}-{rng.randrange(1 << 32):08x}"
+            harness = Harness(
+                point, DELAYS, testbed.prefect_url, name, testbed.log, prefect_retries=fault.prefect_retries
+            )
+            drains.append(series.start(testbed, harness, rng.randint(*_BATCH_ROWS)))
         if isinstance(moment, Point):
             where = str(moment) if drains[0].reached(_POINT_SECONDS) else f"never came {moment}"
         else:
@@ -117,7 +121,7 @@ def _disturb(world: World, leg: Leg, fault: Fault, dice: random.Random, outcomes
             outcomes += [drain.outcome(fault.limit, fault.may_linger) for drain in drains]
             fault.heal(drains)
         else:
-            time.sleep(dice.uniform(*fault.lasts))
+            time.sleep(rng.uniform(*fault.lasts))
             fault.heal(drains)
             outcomes += [drain.outcome(fault.limit, fault.may_linger) for drain in drains]
     finally:
@@ -139,15 +143,15 @@ def _cleaned(fault: Fault, complaints: list[str]) -> Iterator[None]:
     except Exception as error:
         complaints.append(f"the campaign itself failed: {type(error).__name__}: {error}")
     finally:
-        fault.world.restore()
+        fault.testbed.restore()
         fault.clean()
 
 
-def wrong_texts(world: World, outcomes: Sequence[Outcome]) -> Iterator[str]:
+def wrong_texts(testbed: FaultTestbed, outcomes: Sequence[Outcome]) -> Iterator[str]:
     """The errors and reasons for retries that have a defect, each with the defect."""
     for outcome in outcomes:
-        if outcome.error and (wrong := wrong_text(outcome.error, world.places)):
+        if outcome.error and (wrong := wrong_text(outcome.error, testbed.places)):
             yield f"{wrong}: «{outcome.error}»"
         for retry in outcome.result.get("retries", []):
-            if wrong := wrong_retry(retry, world.places):
+            if wrong := wrong_retry(retry, testbed.places):
                 yield f"{wrong}: «{retry}»"
