@@ -1,4 +1,4 @@
-"""Places where files are: a folder, or a URL that pyarrow or fsspec has a file system for."""
+"""Locations of files: a local path, or a URL that pyarrow or fsspec can open."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyarrow import fs
 from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.errors.redact import one_line
 
-# Of a local file system; what an object store says of itself stands in its message.
+# Codes of a local file system. An object store reports its state only in the message.
 _TRANSIENT_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 _TRANSIENT_WORDS = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|REQUEST_TIMEOUT|timed out")
 
@@ -29,7 +29,7 @@ _PARAMETERS = re.compile(r"\?(?=[\w.-]+=)")
 
 @dataclass(frozen=True)
 class Location:
-    """A file system and a path in it, without a slash at its end. `display_name`: for people, without credentials."""
+    """A file system and a path in it, without a trailing slash. `display_name`: for messages, without credentials."""
 
     files: Any  # pyarrow.fs.FileSystem
     path: str
@@ -41,7 +41,7 @@ class Location:
         return isinstance(self.files, fs.LocalFileSystem)
 
     def display_name_of(self, path: str) -> str:
-        """Another path of the same file system, for people."""
+        """The display name of another path in the same file system."""
         if self.local:
             return path
         if not isinstance(self.files, fs.PyFileSystem):  # pyarrow decodes what is encoded: a % in a name, as of `a%2Fb`
@@ -53,10 +53,10 @@ class Location:
 
 
 def open_location(source: str, purpose: str, advice: str) -> Location:
-    """The path or URL `source`; a relative path is one below the working directory.
+    """Open a path or URL. A relative path starts at the working directory. fsspec opens what pyarrow cannot.
 
-    Whatever pyarrow does not know is asked of fsspec. `purpose` begins a message of an error, `advice` ends it.
-    Raises `Terminal` where nothing knows such a URL, `Transient` where a server would have to be asked that is away.
+    `purpose` begins an error message and `advice` ends it. Raises `Terminal` if the URL is invalid or its scheme
+    unknown, `Transient` if a server does not answer.
     """
     if "://" not in source:
         path = str(Path(source).absolute())
@@ -75,11 +75,11 @@ def open_location(source: str, purpose: str, advice: str) -> Location:
         if display_name != source and _quotes(
             reason.replace(display_name, ""), hidden.replace(display_name.partition("://")[2], "")
         ):
-            reason = f"{type(error).__name__} (in words that quote the URL, and so are not shown)"
+            reason = f"{type(error).__name__} (the message quotes the URL and is hidden)"
         if len(reason) > _REASON_SHOWN:
             reason = reason[:_REASON_SHOWN] + "…"
         if is_transient(error):
-            raise Transient(f"{purpose}: {display_name} cannot be opened: {reason}; it is tried again") from None
+            raise Transient(f"{purpose}: {display_name} cannot be opened: {reason}; it is retried") from None
         raise Terminal(f"{purpose}: {display_name} cannot be opened: {reason}; {advice}") from None
     place = Location(files, path.rstrip("/"), display_name.rstrip("/"))
     return Location(files, place.path, place.path) if place.local else place
@@ -124,27 +124,27 @@ _PIECE = 4  # letters of a secret that no message has in a row
 
 
 def _quotes(text: str, hidden: str) -> bool:
-    """Whether a text has a piece of what is hidden, as it is or percent-encoded."""
+    """Whether a text contains a piece of the hidden part, plain or percent-encoded."""
     forms = {hidden, unquote(hidden), quote(hidden), quote(unquote(hidden), safe="")}
     text = text.lower()
     return any(form[at : at + _PIECE].lower() in text for form in forms for at in range(len(form) - _PIECE + 1))
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a place may answer otherwise when it is asked again."""
+    """Whether a retry may succeed."""
     return getattr(error, "errno", None) in _TRANSIENT_ERRNO or bool(_TRANSIENT_WORDS.search(str(error)))
 
 
 @contextmanager
 def translate_errors(doing: str, display_name: str, advice: str) -> Iterator[None]:
-    """Errors of a file system as `Transient` or `Terminal`, naming the step, the place and what to do."""
+    """Translate errors of a file system to `Transient` or `Terminal`, with the step, the location and the next step."""
     try:
         yield
     except SpillwayError:
         raise
     except (OSError, pa.ArrowException) as error:
         kind, next_step = (
-            (Transient, "it is tried again; free space or wait for the place to answer")
+            (Transient, "it is retried; free disk space or wait for the location to answer")
             if is_transient(error)
             else (Terminal, advice)
         )

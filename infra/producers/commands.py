@@ -32,7 +32,9 @@ def _iso(text: str) -> datetime:
 
 
 _Stream = Annotated[str, typer.Option(help="The stream to add to.")]
-_Rate = Annotated[float | None, typer.Option(callback=_positive, help="Entries a second; as fast as it goes without.")]
+_Rate = Annotated[
+    float | None, typer.Option(callback=_positive, help="Entries per second. Default: as fast as possible.")
+]
 
 
 @app.command()
@@ -50,7 +52,10 @@ def produce(
     as they are, other values as their JSON text, and null is left out. Blank lines are skipped.
     """
     with open_lines(file) as lines:
-        with meter(stream, lines.size, (lambda: lines.position) if lines.size else None) as count, _told(count, stream):
+        with (
+            meter(stream, lines.size, (lambda: lines.position) if lines.size else None) as count,
+            _reported(count, stream),
+        ):
             try:
                 with connect_redis() as client:
                     send(client, stream, _split(lines) if flat else map(as_data, lines), rate=rate, on_sent=count)
@@ -69,7 +74,7 @@ def _split(lines: Lines) -> Iterator[dict[bytes, bytes]]:
         except ValueError as error:
             raise InputFault(
                 f"{lines.name}, line {lines.number}: {error}",
-                f"mend the line and send the rest (tail -n +{lines.number}), or send all without --flat",
+                f"fix the line and send the rest (tail -n +{lines.number}), or send all without --flat",
             ) from error
 
 
@@ -91,11 +96,13 @@ def generate(
     start: Annotated[
         datetime | None,
         typer.Option(
-            parser=_iso, metavar="ISO", help="Events end here; UTC where it names no zone; now, to the minute."
+            parser=_iso,
+            metavar="ISO",
+            help="The time of the last event, UTC without a zone. Default: the current minute.",
         ),
     ] = None,
     span: Annotated[
-        float, typer.Option(metavar="HOURS", callback=_positive, help="Events are spread over so long before start.")
+        float, typer.Option(metavar="HOURS", callback=_positive, help="The period before start that the events cover.")
     ] = 24.0,
     json: Annotated[bool, typer.Option("--json", help="One document in the field data, not flat fields.")] = False,
     rate: _Rate = None,
@@ -107,16 +114,16 @@ def generate(
     start = start or default_start()
     made = batches(events, seed=seed, duplicates=duplicates, bad=bad, late=late, start=start, span_hours=span)
     entries = (entry for batch in made for entry in batch.entries)
-    with meter(stream, events) as count, _told(count, stream), connect_redis() as client:
+    with meter(stream, events) as count, _reported(count, stream), connect_redis() as client:
         send(client, stream, map(as_document, entries) if json else entries, rate=rate, on_sent=count)
-    typer.echo(f"{count.summary(stream)}; the same again: --seed {seed} --start {start.isoformat()}")
+    typer.echo(f"{count.summary(stream)}; to repeat: --seed {seed} --start {start.isoformat()}")
 
 
 @contextmanager
-def _told(count: Meter, stream: str) -> Iterator[None]:
-    """Says what was sent when a person stops it."""
+def _reported(count: Meter, stream: str) -> Iterator[None]:
+    """Report what was sent if the user interrupts."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"stopped: {count.summary(stream)}; up to one batch more may be there", err=True)
+        typer.echo(f"stopped: {count.summary(stream)}; up to one more batch may have arrived", err=True)
         raise

@@ -36,7 +36,7 @@ class Lines:
     """The lines of `source` that are not blank, as bytes without their `\\n` (a `\\r` stays: JSON takes it as space).
 
     `number` is that of the line given last, from 1, blank lines counted. `blank` counts the lines left out.
-    `size` is in bytes as stored (compressed), None where it is not known.
+    `size` is in bytes as stored (compressed), None if unknown.
     Iterating raises `InputFault` for a broken gzip, an unreadable file or a line over `MAX_LINE_BYTES`.
     """
 
@@ -53,7 +53,7 @@ class Lines:
 
     @property
     def position(self) -> int:
-        """Bytes read so far, as stored. Only where `size` is known."""
+        """Bytes read so far, as stored. Only if `size` is known."""
         return self._stored.tell()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -109,12 +109,12 @@ def _raw(source: BinaryIO) -> io.RawIOBase:
 
 def _unreadable(name: str, error: OSError) -> InputFault:
     if isinstance(error, FileNotFoundError):
-        return InputFault(f"{name}: no such file", "mend the path, or give - for standard input")
+        return InputFault(f"{name}: no such file", "correct the path, or use - for standard input")
     if isinstance(error, IsADirectoryError):
         return InputFault(f"{name}: expected a file, found a directory", "name one .ndjson or .ndjson.gz file in it")
     if isinstance(error, PermissionError):
-        return InputFault(f"{name}: may not be read", "mend its rights (chmod +r), or run as its owner")
-    return InputFault(f"{name}: cannot be read: {error.strerror or error}", "mend the file or the path")
+        return InputFault(f"{name}: permission denied", "fix its permissions (chmod +r), or run as its owner")
+    return InputFault(f"{name}: cannot be read: {error.strerror or error}", "fix the file or the path")
 
 
 def _fetch_again(name: str) -> str:

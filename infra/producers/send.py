@@ -184,7 +184,7 @@ def _refusal(error: exceptions.RedisError, client: redis.Redis, stream: str, und
 
 
 _NEXT_STEPS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits: some are kinds of ConnectionError
-    (exceptions.AuthenticationError, "mend user and password in SPILLWAY_REDIS_URL"),
+    (exceptions.AuthenticationError, "correct user and password in SPILLWAY_REDIS_URL"),
     (exceptions.NoPermissionError, "let the user of SPILLWAY_REDIS_URL run XADD on this stream (ACL SETUSER)"),
     (exceptions.OutOfMemoryError, "drain the stream or raise Redis's maxmemory, then send the rest"),
     (exceptions.ReadOnlyError, "point SPILLWAY_REDIS_URL at the primary"),

@@ -1,4 +1,4 @@
-"""What the ledger knows of files: which are loaded, which in part, and which are not what they were."""
+"""The ledger of files: which are loaded, which only in part, and which have changed since."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.ledger.undrained import undrained
 
 _NAME_SHOWN = len(FILE) + 12
 
-# By the name of the file's books, those of a second time left out.
+# The ledgers of this content or this path, except those of a repeated load (--again).
 _FOUND = """
     SELECT s.name, f.reading, f.rows, f.path,
            (SELECT coalesce(sum(l.read), 0) FROM spillway.ledger AS l WHERE l.stream = s.id)::bigint AS read
@@ -31,7 +31,7 @@ _DESCRIBE = """
       FROM spillway.streams WHERE name = %(name)s
     ON CONFLICT (stream) DO UPDATE SET path = EXCLUDED.path, mapping = EXCLUDED.mapping, reading = EXCLUDED.reading,
                                        own = EXCLUDED.own, skipped = EXCLUDED.skipped"""
-# What was left out before is loaded now: until all of it is, the file is not settled.
+# Rows that were skipped before are loaded now. The file is not settled until all of them are.
 _UNSETTLE = """
     UPDATE spillway.streams SET settled_id = NULL, settled_entries_added = NULL, settled_at = NULL
      WHERE name = %s AND settled_id IS NOT NULL"""
@@ -40,7 +40,7 @@ _MAPPING = """
       FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
 _PATH = """
     SELECT f.path FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
-# The second law holds of a file as of a stream: what was added up to the settled tail was read.
+# As for a stream: everything that was added up to the settled tail was read.
 _SETTLE = """
     UPDATE spillway.streams AS s
        SET settled_id = %(last)s, settled_entries_added = %(added)s, settled_at = now()
@@ -49,16 +49,16 @@ _SETTLE = """
 
 @dataclass(frozen=True)
 class Remaining:
-    """What is left of a file: the address ranges that the ledger does not have, and how many rows they hold."""
+    """The part of a file that is not loaded: the address ranges missing in the ledger, and the number of their rows."""
 
     gaps: tuple[IdRange, ...]
     rows: int
 
 
 def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remaining:
-    """What the ledger does not have of a file; all of it where it is not known yet.
+    """The part of a file that is not loaded yet: all of it if the file is new.
 
-    Raises `Terminal` where the ledger knows the path with other content, or the content by other times.
+    Raises `Terminal` if the path had other content before, or if the content was loaded with other times.
     """
     books = connection.execute(_FOUND, {"name": scanned.ledger_name, "path": scanned.file.display_name}).fetchall()
     if books and books[0][0] != scanned.ledger_name:
@@ -67,28 +67,27 @@ def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remain
             columns = ", ".join(column for column, _ in scanned.file.path_columns)
             raise Terminal(
                 f"{path} was loaded without the columns of its path ({columns}) by an earlier version: its {read} rows"
-                " have defaults for them, or nothing; nothing was loaded: delete these rows and load it with --again"
+                " have defaults or nulls instead; nothing was loaded; delete these rows and load the file with --again"
             )
         raise Terminal(
             f"{path} has changed since it was loaded: expected {rows} rows, known as {name[:_NAME_SHOWN]}…"
             f" ({read} of them loaded), found {scanned.rows} rows, known as {scanned.ledger_name[:_NAME_SHOWN]}…;"
-            " nothing was loaded: bring the former file back, or give the new one another name (what is in the table"
-            " already counts as duplicates)"
+            " nothing was loaded; restore the old file, or rename the new one (its existing rows are counted as"
+            " duplicates)"
         )
     known = undrained(connection, scanned.ledger_name, scanned.end)
     gaps = known.gaps if known else (IdRange(0, scanned.end),)
     if gaps and books and books[0][1] != scanned.reading and books[0][4]:
         raise Terminal(
             f"{scanned.file.display_name}: {books[0][4]} of its {scanned.rows} rows were loaded with times from"
-            f" {books[0][1]!r}, expected the same for the rest, found {scanned.reading!r}: bring the former mapping"
-            " back, or load all of it once more (--again)"
+            f" {books[0][1]!r}, expected the same for the rest, found {scanned.reading!r}; nothing was loaded; restore"
+            " the old mapping, or load the whole file again (--again)"
         )
     return Remaining(gaps, count_rows(scanned.section, gaps))
 
 
 def register(connection: psycopg.Connection, scanned: ScannedFile, name: str, skipped: IdRange | None) -> None:
-    """Make the books `name` of a file of which rows are to be loaded, where they are not there. `skipped`: addresses
-    that are left out on purpose."""
+    """Create or update the ledger `name` of a file before its rows are loaded. `skipped`: addresses not loaded."""
     values = {
         "name": name,
         "path": scanned.file.display_name,
@@ -106,13 +105,13 @@ def register(connection: psycopg.Connection, scanned: ScannedFile, name: str, sk
 
 
 def settle(connection: psycopg.Connection, scanned: ScannedFile, name: str, skipped: int) -> None:
-    """Note that all of a file is loaded but `skipped` rows, so that `reconcile` can hold its books against it."""
+    """Record that all rows of a file are loaded except `skipped` rows. `reconcile` checks the ledger against this."""
     values = {"name": name, "last": scanned.end - 1, "added": scanned.rows - skipped}
     connection.execute(_SETTLE, values)
 
 
 def find_mapping(connection: psycopg.Connection, stream: str, mappings: Mappings) -> Mapping | None:
-    """The mapping by which the entries of a stream go, or the rows of a file; None: the two known layouts."""
+    """The mapping of the entries of a stream or of the rows of a file. None means the built-in layouts."""
     if not is_file_ledger(stream):
         return mappings.for_stream(original_name(stream))
     row = connection.execute(_MAPPING, [stream]).fetchone()
@@ -127,6 +126,6 @@ def find_mapping(connection: psycopg.Connection, stream: str, mappings: Mappings
 
 
 def find_path(connection: psycopg.Connection, stream: str) -> str | None:
-    """Where the file lay whose books these are; None for a stream."""
+    """The path of the file that a ledger name belongs to. None for a stream."""
     row = connection.execute(_PATH, [stream]).fetchone()
     return None if row is None else str(row[0])

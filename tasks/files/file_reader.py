@@ -26,14 +26,14 @@ _DAYS_OF_A_SLICE = 200  # each may be a chunk of its own, and the chunks of a tr
 
 
 def row_address(day: int, row: int) -> int:
-    """The number of the address `day-row`."""
+    """The address `day-row` as a number."""
     return (day << 64) | row
 
 
 class FileReader:
-    """Goes through the address ranges of a file that are left, a slice at a time.
+    """Reads the remaining address ranges of a file, one slice at a time.
 
-    `borders`: days (ms since 1970) that no slice reaches over. A `read` that fails has moved nothing: call it again.
+    `borders`: days (ms since 1970) that no slice crosses. A `read` that fails has consumed nothing and can be repeated.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FileReader:
         self._at = 0  # the next piece
 
     def read(self) -> Batch | None:
-        """The next slice, or None when all is read. A range without rows gives a batch without rows."""
+        """The next slice, or None at the end. A range without rows gives an empty batch."""
         if not self._gaps:
             return None
         gap = self._gaps[0]
@@ -119,7 +119,7 @@ def _texts(part: pa.RecordBatch) -> pa.Array:
 
 
 def _between(rows: pa.RecordBatch, piece: SpooledPiece, start: int, stop: int) -> pa.RecordBatch:
-    """The rows of a piece whose addresses are from `start` to before `stop`."""
+    """The rows of a piece whose addresses are in [start, stop)."""
     if start <= row_address(piece.day, piece.first) and row_address(piece.day, piece.last) < stop:
         return rows
     numbers = np.asarray(rows.column(0))
@@ -130,7 +130,7 @@ def _between(rows: pa.RecordBatch, piece: SpooledPiece, start: int, stop: int) -
 
 
 def clip_ranges(gaps: Sequence[IdRange], start: int, stop: int) -> tuple[IdRange, ...]:
-    """The parts of `gaps` from `start` to before `stop`."""
+    """The parts of `gaps` in [start, stop)."""
     parts = (IdRange(max(gap.start, start), min(gap.stop, stop)) for gap in gaps)
     return tuple(part for part in parts if part.start < part.stop)
 

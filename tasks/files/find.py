@@ -1,4 +1,8 @@
-"""Which files a backfill reads: a path, a folder, a glob, or a URL of any of them."""
+"""Find the files that a backfill reads: a path, a folder, a glob, or a URL of any of these.
+
+Globs are matched here, not by fsspec: its `glob` takes names that begin with `_` or `.`, does not enter linked folders,
+and on a pyarrow file system fails for the whole folder if one name is not UTF-8.
+"""
 
 from __future__ import annotations
 
@@ -28,22 +32,22 @@ _FORMATS: dict[str, Format] = {
 }
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _KNOWN = (
-    f"a name that ends with {', '.join(_FORMATS)}, or with {', '.join(_COMPRESSIONS)} behind one that is not Parquet"
+    f"a name that ends with {', '.join(_FORMATS)}, or with {', '.join(_COMPRESSIONS)} after one that is not Parquet"
 )
 
-_MAGIC = frozenset("*?[")  # what makes a name a glob
-_HIDDEN = ("_", ".")  # names that begin so are not data: what is being written, checksums, versions
-_MEND = "mend the source"
-_SHOWN_NAMES = 3  # of files of an unknown kind
+_MAGIC = frozenset("*?[")  # the characters that make a path a glob
+_HIDDEN = ("_", ".")  # prefixes of names that are not data: unfinished files, checksums, versions
+_ADVICE = "correct the source"
+_LISTED_NAMES = 3  # names that a message lists
 
 
 @dataclass(frozen=True)
 class SourceFile:
     """A file to backfill.
 
-    `path` in the file system `files`. `display_name`: for people and for the record, absolute for a local file, else a
-    URL without credentials. `compression`: of the whole file; None for Parquet, which compresses inside. `pairs`: the
-    columns in its path, `year=2024`.
+    `path`: within the file system `files`. `display_name`: for messages and the ledger, an absolute path or a URL
+    without credentials. `compression`: of the whole file; None for Parquet, which compresses its pages.
+    `path_columns`: the columns in its path, such as `year=2024`.
     """
 
     files: Any  # pyarrow.fs.FileSystem
@@ -55,25 +59,26 @@ class SourceFile:
 
     @property
     def delimiter(self) -> bytes:
-        """What stands between two values of CSV."""
+        """The byte between two values of CSV."""
         name = self.path.lower()
         return b"\t" if (name.rpartition(".")[0] if self.compression else name).endswith(".tsv") else b","
 
 
 def find_files(source: str, warnings: list[str] | None = None) -> list[SourceFile]:
-    """The files that `source` stands for, in the order of their paths.
+    """The files that `source` names, sorted by path.
 
-    A path, or a URL of which pyarrow or fsspec has a file system: of a file; of a folder, with all folders in it; or a
-    glob (`*`, `?`, `[…]`, and `**` for any number of folders), which takes what a shell would. In folders and where a
-    glob has a sign, names that begin with `_` or `.` are left out, and so are files of no known kind, unless there are
-    no others. A name that is not UTF-8 is left out, which is added to `warnings`. Raises `Terminal` where nothing is
-    found, the place or the kind is not known or may not be read.
+    `source`: a path, or a URL that pyarrow or fsspec can open. It names a file, a folder with all its subfolders, or a
+    glob (`*`, `?`, `[…]`, and `**` for any number of folders). Folders and wildcards skip names that begin with `_` or
+    `.`, and files of an unknown kind. Names that are not UTF-8 are skipped and added to `warnings`.
+    Raises `Terminal` if nothing is found, if the kind of the files is unknown, or if a folder cannot be read.
     """
     if not source:
-        raise WrongUse("backfill: no source is named; give a path, a folder, a glob or a URL")
+        raise WrongUse("backfill: expected a source, found none; name a path, a folder, a glob or a URL")
     warnings = [] if warnings is None else warnings
-    place = open_location(source, "backfill", _MEND)
-    with translate_errors("backfill: look for files", place.display_name, "mend its rights (chmod +r), or the source"):
+    place = open_location(source, "backfill", _ADVICE)
+    with translate_errors(
+        "backfill: look for files", place.display_name, "fix its permissions (chmod +r), or correct the source"
+    ):
         (info,) = place.files.get_file_info([place.path])
         if info.type == fs.FileType.File:
             return [_named(place)]
@@ -82,11 +87,11 @@ def find_files(source: str, warnings: list[str] | None = None) -> list[SourceFil
         if info.type == fs.FileType.NotFound and _MAGIC & set(place.path):
             return _known(place, _globbed(place, warnings), "files that fit that glob")
     found = "nothing there" if info.type == fs.FileType.NotFound else "a device, a pipe or a socket"
-    raise Terminal(f"backfill: {place.display_name}: expected a file, a folder or a glob, found {found}; {_MEND}")
+    raise Terminal(f"backfill: {place.display_name}: expected a file, a folder or a glob, found {found}; {_ADVICE}")
 
 
 def _kind(path: str) -> tuple[Format, Compression | None] | None:
-    """Format and compression of a file by its name; None where it is not known."""
+    """The format and the compression that the name of a file implies. None if unknown."""
     name, dot, last = path.lower().rpartition(".")
     compression = _COMPRESSIONS.get(dot + last)
     if compression is not None:
@@ -112,25 +117,25 @@ def _named(place: Location) -> SourceFile:
 
 
 def _known(place: Location, infos: Iterator[Any], expected: str) -> list[SourceFile]:
-    """Those of a known kind of what was found."""
+    """The files of a known kind among those found. Raises `Terminal` if there are none."""
     paths = sorted({info.path for info in infos if info.type == fs.FileType.File})
     if not paths:
         raise Terminal(
             f"backfill: {place.display_name}: expected {expected}, found none: what begins with _ or . is left out;"
-            f" {_MEND}"
+            f" {_ADVICE}"
         )
     files = [file for path in paths if (file := _source_file(place, path))]
     if not files:
-        names = ", ".join(repr(path.rpartition("/")[2]) for path in paths[:_SHOWN_NAMES])
+        names = ", ".join(repr(path.rpartition("/")[2]) for path in paths[:_LISTED_NAMES])
         raise Terminal(
-            f"backfill: {place.display_name}: expected {_KNOWN}, found {len(paths)} files of which none has one, such"
+            f"backfill: {place.display_name}: expected {_KNOWN}, found {len(paths)} other files, such"
             f" as {names}; convert the files or rename them"
         )
     return files
 
 
 def _infos(place: Location, selector: fs.FileSelector, warnings: list[str]) -> Iterator[Any]:
-    """What a folder has, without names that are not UTF-8: pyarrow gives no path of these."""
+    """The contents of a folder, except names that are not UTF-8: pyarrow cannot return their paths."""
     odd = 0
     for info in place.files.get_file_info(selector):
         try:
@@ -142,16 +147,16 @@ def _infos(place: Location, selector: fs.FileSelector, warnings: list[str]) -> I
     if odd:
         display_name = place.display_name_of(selector.base_dir)
         warnings.append(
-            f"{display_name}: {odd} names in it are not UTF-8, these are left out; rename them and load them too"
+            f"{display_name}: {odd} names are not UTF-8 and are skipped; rename these files and load them again"
         )
 
 
 def _below(place: Location, folder: str, warnings: list[str]) -> Iterator[Any]:
-    """All in a folder and in the folders in it."""
+    """Everything below a folder."""
     if place.local:
         yield from _fitting(place, folder, ["**"], warnings)
         return
-    # In one go: an object store has no folders, and asking for each costs a request.
+    # One listing: an object store has no folders, and a listing per folder costs a request each.
     for info in _infos(place, fs.FileSelector(folder, recursive=True), warnings):
         inside = info.path.strip("/")[len(folder.strip("/")) :]
         if not any(part.startswith(_HIDDEN) for part in inside.split("/")):
@@ -159,7 +164,7 @@ def _below(place: Location, folder: str, warnings: list[str]) -> Iterator[Any]:
 
 
 def _globbed(place: Location, warnings: list[str]) -> Iterator[Any]:
-    """What fits a path with signs of a glob; of a folder all that is in it."""
+    """What matches a glob. A matching folder gives everything below it."""
     parts = place.path.split("/")
     first = next(number for number, part in enumerate(parts) if _MAGIC & set(part))
     folder = "/".join(parts[:first]) or ("/" if place.local else "")
@@ -171,7 +176,7 @@ def _globbed(place: Location, warnings: list[str]) -> Iterator[Any]:
 
 
 def _fitting(place: Location, folder: str, pattern: list[str], warnings: list[str]) -> Iterator[Any]:
-    """What fits a pattern below a folder. No name that begins with `_` or `.`, unless its part of the pattern does."""
+    """What matches a pattern below a folder. Skips names that begin with `_` or `.`, unless the pattern does too."""
     part, *rest = pattern
     if part == "**" and rest:
         yield from _fitting(place, folder, rest, warnings)
@@ -181,7 +186,7 @@ def _fitting(place: Location, folder: str, pattern: list[str], warnings: list[st
         if name.startswith(_HIDDEN) and not part.startswith(_HIDDEN):
             continue
         if is_folder and place.local and Path(folder).resolve().is_relative_to(Path(info.path).resolve()):
-            continue  # a link to where we come from
+            continue  # a link to a parent folder: an endless loop
         if part == "**":
             if is_folder:
                 yield from _fitting(place, info.path, pattern, warnings)

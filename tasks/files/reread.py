@@ -1,4 +1,4 @@
-"""Read a file that was loaded once more, to compare it with the table."""
+"""Read a loaded file again, to compare it with the table."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from tasks.ledger.names import original_name
 from tasks.streams.reader import BatchLimits
 from tasks.table.row_columns import existing_columns
 
-_EVERY_TIME = TimeWindow(-(2**62), 2**62)  # what is too old or too new today may have been loaded before
+_EVERY_TIME = TimeWindow(-(2**62), 2**62)  # a time that is implausible today may have been accepted before
 
 
 @step("read the file again")
 def reread(
     clients: Clients, stream: str, mappings: Mappings, spool: Spool, ranges: Sequence[IdRange]
 ) -> FileReader | str:
-    """A reader of the drained ranges of a file, or why there is none: it may have gone, or changed, since."""
+    """A reader of the drained ranges of a file, or the reason why the file cannot be compared."""
     with clients.translate_errors(f"reconcile {stream}"), clients.postgres() as connection:
         path = find_path(connection, stream)
         mapping = find_mapping(connection, stream, mappings)
-        if mapping is not None:  # what is no column any more cannot be compared
+        if mapping is not None:  # a dropped column cannot be compared
             mapping = replace(mapping, extra_columns=existing_columns(connection, mapping.extra_columns))
     if path is None:
-        return f"{stream} is no file that the ledger describes"
+        return f"{stream} is not a file that the ledger describes"
     try:
         (file,) = find_files(path)
         scanned = scan(file, mapping, spool)

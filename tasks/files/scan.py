@@ -1,4 +1,4 @@
-"""Read a file once, all of it: what it is (its hash), what is in it, and its rows into the spool."""
+"""Read a whole file once: determine its hash and its days, validate its columns, and spool its rows."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _SAMPLE_ROWS = 1_000
 
 @dataclass(frozen=True)
 class ScannedFile:
-    """What a file is and holds. `mapping` is the one that its rows go by.
+    """A file that was read once. `mapping`: the one that decodes its rows.
 
-    `days`: start of a day in ms since 1970 → rows; 0 has those without a time.
+    `days`: start of a day in ms since 1970 → number of rows. Day 0 has the rows without a valid time.
     """
 
     file: SourceFile
@@ -48,35 +48,35 @@ class ScannedFile:
 
     @property
     def ledger_name(self) -> str:
-        """What its ledger goes by: the same bytes have the same name wherever they lie, unless their path has values
-        of columns."""
+        """The name of its ledger. The same bytes have the same name under any path without path columns."""
         return FILE + content_name(self.sha256, self.file.path_columns)
 
     @property
     def end(self) -> int:
-        """The address after the last one."""
+        """The address after that of the last row."""
         last = self.section.pieces[-1]
         return row_address(last.day, last.last) + 1
 
     @property
     def reading(self) -> str:
-        """What the addresses of its rows hang on: where their time comes from."""
+        """The source of the times, on which the addresses of the rows depend."""
         source = self.mapping.time
         return "|".join((self.mapping.layout, "".join(source.pieces), source.default or "", source.fallback or ""))
 
 
 FILE = "file:"
-_BOOKS = re.compile(rf"{FILE}[0-9a-f]{{64}}(@.*)?", re.DOTALL)
+_LEDGER_NAME = re.compile(rf"{FILE}[0-9a-f]{{64}}(@.*)?", re.DOTALL)
 
 
 def is_file_ledger(stream: str) -> bool:
-    """Whether these are the books of a file. A stream in Redis may be called `file:uploads`: it is none."""
-    return _BOOKS.fullmatch(stream) is not None
+    """Whether a ledger name belongs to a file. A stream in Redis may be called `file:uploads`; that is not a file."""
+    return _LEDGER_NAME.fullmatch(stream) is not None
 
 
 def fit_mapping(mapping: Mapping | None, keys: tuple[bytes, ...]) -> Mapping:
-    """The mapping by which rows with these fields go: a document in one field, or fields of their own, as the file has
-    it, and the same keys in either. None: the two known layouts."""
+    """Adapt a mapping to the fields of a file: the same keys, from one document or from separate columns.
+
+    Without a mapping, the fields select one of the built-in layouts."""
     if mapping is None:
         return JSON if JSON.field in keys and b"event_id" not in keys else FLAT
     if mapping.layout == "json" and mapping.field not in keys:
@@ -87,8 +87,10 @@ def fit_mapping(mapping: Mapping | None, keys: tuple[bytes, ...]) -> Mapping:
 
 
 def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> ScannedFile:
-    """Read all of `file` into the spool. Raises `Terminal` for a file that is broken, that changed meanwhile, or whose
-    fields are not those that the mapping names or contradict its path; nothing of it was loaded then."""
+    """Read all of `file` into the spool.
+
+    Raises `Terminal`, with nothing loaded, if the file is corrupt, changes during the read, lacks a column that the
+    mapping needs, or contradicts the columns in its path."""
     section = SpoolSection(spool)
     reading = VerifiedRead(file, mapping.field if mapping is not None and mapping.layout == "json" else JSON.field)
     days: dict[int, int] = {}
@@ -120,7 +122,7 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> ScannedFile
 
 
 def _left_in_archive(file: SourceFile, keys: tuple[bytes, ...]) -> list[str]:
-    """What an operator is told who loads a file of our archive as any other file: a mapping knows only our columns."""
+    """Warn about extra columns in a file of our archive that is loaded as an ordinary file: a mapping ignores them."""
     own = [key.decode() for key in keys if key.decode() not in {column.name for column in STANDARD_COLUMNS}]
     if not own or not is_archived(file.path):
         return []
@@ -131,7 +133,7 @@ def _left_in_archive(file: SourceFile, keys: tuple[bytes, ...]) -> list[str]:
 
 
 def rows_to_entries(rows: RowBlock) -> EntryColumns:
-    """Rows as entries, whose ids nobody asks for."""
+    """Rows as entries. Their ids are the row numbers and are not used."""
     return EntryColumns(_numbers(rows.row), rows.keys, rows.values)
 
 
@@ -144,7 +146,7 @@ def _first(group: EntryColumns) -> EntryColumns:
 
 
 def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...], group: EntryColumns) -> None:
-    """Raise `Terminal` where a column that every row needs is not in the file at all."""
+    """Raise `Terminal` if the file has no column at all for a field that every row needs."""
     if mapping.layout == "json":
         return
     for name, source in mapping.sources.items():

@@ -1,4 +1,4 @@
-"""The bytes of a file: as they are stored, counted and hashed on their way, and unpacked."""
+"""Read the bytes of a file: as stored, counted and hashed on the way, and decompressed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _OF_THE_PLACE = (FileNotFoundError, PermissionError)  # fsspec gives them no num
 
 
 class StoredBytes(io.RawIOBase):
-    """A file as it is stored, from its start to its end. `size` and `sha256` are of what has been read.
+    """The stored bytes of a file, from start to end. `size` and `sha256` cover what has been read so far.
 
-    Errors of the place are `Transient` or `Terminal`.
+    Raises `Transient` or `Terminal` for an error of the location.
     """
 
     def __init__(self, file: SourceFile, hashed: bool = True) -> None:
@@ -34,19 +34,19 @@ class StoredBytes(io.RawIOBase):
         self._hashed = hashed
         self.size = 0
         with translate_location_errors(file):
-            # Not by its name: what is hashed is what is stored.
+            # No decompression by file name: the hash is that of the stored bytes.
             self._stream = file.files.open_input_stream(file.path, compression=None)
 
     @property
     def sha256(self) -> str:
-        """In hex."""
+        """The SHA-256 so far, 64 hex digits."""
         return self._digest.hexdigest()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """As much as there is room for, or less; 0 at the end."""
+        """Fill the buffer, or less of it. Returns the number of bytes; 0 at the end."""
         with memoryview(buffer) as view, translate_location_errors(self._file):
             count: int = self._stream.readinto(view)
             if self._hashed:
@@ -55,7 +55,7 @@ class StoredBytes(io.RawIOBase):
         return count
 
     def drain(self) -> None:
-        """Read what is left."""
+        """Read to the end."""
         buffer = bytearray(_DRAINED_BYTES)
         while self.readinto(buffer):
             pass
@@ -67,9 +67,9 @@ class StoredBytes(io.RawIOBase):
 
 
 def open_unpacked(file: SourceFile, stored: StoredBytes) -> Fill:
-    """What reads the content of a file. At its end all of `stored` has been read.
+    """A function that reads the decompressed content. Once it returns 0, all of `stored` has been read.
 
-    Calling it raises `Terminal` where the file is not packed as its name says, or cut.
+    The function raises `Terminal` if the file is truncated or not compressed as its name says.
     """
     kind = file.compression
     if kind is None:
@@ -89,7 +89,7 @@ def open_unpacked(file: SourceFile, stored: StoredBytes) -> Fill:
 
 
 def file_state(file: SourceFile) -> tuple[int | None, int | None]:
-    """Size in bytes and time of the last change in ns, each None where the place does not know it."""
+    """The size in bytes and the time of the last change in ns. Each is None if the location does not report it."""
     with translate_location_errors(file):
         info = file.files.get_file_info(file.path)
         if info.type != fs.FileType.File:
@@ -99,8 +99,8 @@ def file_state(file: SourceFile) -> tuple[int | None, int | None]:
 
 @contextmanager
 def translate_location_errors(file: SourceFile) -> Iterator[None]:
-    """Errors of the place where a file is as `Transient` or `Terminal`."""
-    with locations.translate_errors("backfill", file.display_name, "look at the file and at the source"):
+    """Translate errors of the location of a file to `Transient` or `Terminal`."""
+    with locations.translate_errors("backfill", file.display_name, "check the file and the source"):
         try:
             yield
         except FileNotFoundError:
@@ -110,8 +110,8 @@ def translate_location_errors(file: SourceFile) -> Iterator[None]:
             ) from None
         except PermissionError:
             raise Terminal(
-                f"backfill: {file.display_name}: expected a file that may be read, found that it may not; mend its"
-                " rights (chmod +r), or run as its owner"
+                f"backfill: {file.display_name}: expected a readable file, found that it is not; fix its"
+                " permissions (chmod +r), or run as its owner"
             ) from None
 
 
@@ -127,6 +127,6 @@ def translate_content_errors(file: SourceFile, kind: str) -> Iterator[None]:
             with translate_location_errors(file):
                 raise
         raise Terminal(
-            f"backfill: {file.display_name}: expected {kind}, found it cut or broken: {one_line(error)}; fetch or"
-            " write the file again"
+            f"backfill: {file.display_name}: expected {kind}, found it truncated or corrupt: {one_line(error)}; fetch"
+            " or write the file again"
         ) from error

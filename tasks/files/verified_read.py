@@ -1,4 +1,4 @@
-"""A file read from end to end, and what it is known by: its size and the SHA-256 of its bytes as they are stored."""
+"""Read a file from start to end, together with its identity: the size and the SHA-256 of its stored bytes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from tasks.files.stored_bytes import StoredBytes, file_state
 
 
 class VerifiedRead:
-    """The rows of a file, and its size in bytes and SHA-256 (hex) once all of them have been read.
+    """The rows of a file. After an iteration, `size` (bytes) and `sha256` (hex) describe exactly what was read.
 
-    What is read is what is hashed: a text goes through both at once, Parquet is hashed before. `keys` is there at once.
-    Each iteration reads the file anew. Raises what `read_rows` does, and `Terminal` where the file changes between the
-    making of this object and the end of the iteration: what was read is then to be thrown away.
+    Text is hashed while it is parsed, Parquet before. `keys` is available at once. Each iteration reads the file again.
+    Raises as `read_rows`, and `Terminal` if the file changes before the iteration ends: discard its rows then.
     """
 
     keys: tuple[bytes, ...]
@@ -45,7 +44,7 @@ _Look = tuple[int | None, int | None]
 
 @contextmanager
 def _unchanged(file: SourceFile, before: _Look) -> Iterator[None]:
-    """Raises `Terminal` where a file is not as it was `before`, also in place of another error: that came of it."""
+    """Raise `Terminal` if a file differs from its state `before`, also in place of an error, which this explains."""
     try:
         yield
     except Terminal as error:

@@ -31,10 +31,14 @@ ROWS = [flat_columns(entry) for entry in ENTRIES]
 
 # Name and content of a file, and what its error says besides where.
 BROKEN: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
-    "cut gzip": ("x.ndjson.gz", gzip.compress(LINES)[:-2_000], ("expected gzip", "cut or broken", "fetch or write")),
-    "no gzip": ("x.ndjson.gz", LINES, ("expected gzip", "cut or broken")),
-    "no zstd": ("x.csv.zst", LINES, ("expected zstd", "cut or broken")),
-    "cut Parquet": ("x.parquet", parquet(ROWS)[:-100], ("expected Parquet", "cut or broken")),
+    "cut gzip": (
+        "x.ndjson.gz",
+        gzip.compress(LINES)[:-2_000],
+        ("expected gzip", "truncated or corrupt", "fetch or write"),
+    ),
+    "no gzip": ("x.ndjson.gz", LINES, ("expected gzip", "truncated or corrupt")),
+    "no zstd": ("x.csv.zst", LINES, ("expected zstd", "truncated or corrupt")),
+    "cut Parquet": ("x.parquet", parquet(ROWS)[:-100], ("expected Parquet", "truncated or corrupt")),
     "Parquet without a column": (
         "x.parquet",
         parquet({k: v for k, v in row.items() if k != "user_id"} for row in ROWS),
@@ -80,7 +84,7 @@ def test_one_broken_file_among_good_ones_keeps_all_from_being_loaded(
 @pytest.mark.parametrize(
     ("source", "parts"),
     [
-        ("nothing-here.csv", ("nothing-here.csv", "found nothing there", "mend the source")),
+        ("nothing-here.csv", ("nothing-here.csv", "found nothing there", "correct the source")),
         ("nothing-*.csv", ("nothing-*.csv", "expected files that fit that glob")),
         ("", ("expected files in that folder",)),
         ("gopher://x/y.csv", ("gopher",)),

@@ -126,7 +126,7 @@ def test_a_name_that_is_no_text_harms_itself_only(
     assert code == 0, err
     assert table_rows(database) == flat_rows(event(n) for n in range(len(NAMES)))
     assert "warning: " in err
-    assert "1 names in it are not UTF-8" in err
+    assert "1 names are not UTF-8" in err
     assert not obeyed(out + err)
     code, out, err = spillway("backfill", str(folder / os.fsdecode(b"odd\xff.csv")))
     assert code == 2

@@ -35,8 +35,8 @@ def test_a_url_is_shown_without_credentials_and_parameters(url: str, path: str, 
 @pytest.mark.parametrize(
     ("error", "kind", "next_step"),
     [
-        (OSError(errno.EIO, "Input/output error"), Transient, "it is tried again"),
-        (OSError("AWS Error SLOW_DOWN during GetObject of s3://key:secret@bucket/x"), Transient, "it is tried again"),
+        (OSError(errno.EIO, "Input/output error"), Transient, "it is retried"),
+        (OSError("AWS Error SLOW_DOWN during GetObject of s3://key:secret@bucket/x"), Transient, "it is retried"),
         (OSError(errno.EACCES, "Permission denied"), Terminal, "mend it"),
         (OSError("AWS Error ACCESS_DENIED during GetObject of s3://key:secret@bucket/x"), Terminal, "mend it"),
     ],

@@ -75,7 +75,7 @@ def test_a_line_that_cannot_be_split_is_named_and_those_before_it_stay(
     redis_client: redis.Redis, stream: str, tmp_path: Path
 ) -> None:
     path = _file(tmp_path / "x.ndjson", b'{"a":1}', b"", b'{"a":"x"}', b"[1]", b'{"a":3}')
-    with pytest.raises(SpillwayError, match=rf"x\.ndjson, line 4: .*; 2 entries before it are in {stream}; mend"):
+    with pytest.raises(SpillwayError, match=rf"x\.ndjson, line 4: .*; 2 entries before it are in {stream}; fix"):
         _run("produce", path, "--stream", stream, "--flat")
     assert _in(redis_client, stream) == [{b"a": b"1"}, {b"a": b"x"}]
 
@@ -125,4 +125,4 @@ def test_the_installed_command_says_an_error_in_one_line(env: dict[str, str], tm
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == f"error: {tmp_path}/no.ndjson: no such file; mend the path, or give - for standard input\n"
+    assert done.stderr == f"error: {tmp_path}/no.ndjson: no such file; correct the path, or use - for standard input\n"

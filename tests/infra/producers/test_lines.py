@@ -78,7 +78,7 @@ def test_a_line_over_the_bound_is_refused_before_it_fills_the_memory(monkeypatch
 
 
 def test_a_missing_file_and_a_directory_are_said_with_the_next_step(tmp_path: Path) -> None:
-    with pytest.raises(InputFault, match="no such file; mend the path"), open_lines(str(tmp_path / "no")):
+    with pytest.raises(InputFault, match="no such file; correct the path"), open_lines(str(tmp_path / "no")):
         pass
     with pytest.raises(InputFault, match="found a directory; name one"), open_lines(str(tmp_path)):
         pass

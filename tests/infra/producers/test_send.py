@@ -138,7 +138,7 @@ def test_a_refused_connection_names_the_server_and_the_next_step() -> None:
 def test_a_wrong_password_is_terminal_and_not_shown(env: dict[str, str], stream: str) -> None:
     url = f"redis://nobody:hush-hush@{host_of(env['SPILLWAY_REDIS_URL'])}"
     client = clients.redis_client(Settings(redis_url=SecretStr(url)))
-    with pytest.raises(Terminal, match="mend user and password in SPILLWAY_REDIS_URL") as caught:
+    with pytest.raises(Terminal, match="correct user and password in SPILLWAY_REDIS_URL") as caught:
         send(client, stream, _entries(1))
     assert "hush-hush" not in str(caught.value)
 

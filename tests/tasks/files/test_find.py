@@ -141,25 +141,25 @@ def test_files_of_one_glob_come_once(folder: Path) -> None:
 
 
 KNOWN = (
-    r"a name that ends with .ndjson, .jsonl, .json, .csv, .tsv, .parquet, .pq, or with .gz, .gzip, .zst, .zstd behind"
+    r"a name that ends with .ndjson, .jsonl, .json, .csv, .tsv, .parquet, .pq, or with .gz, .gzip, .zst, .zstd after"
 )
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("", "no source is named; give a path, a folder, a glob or a URL"),
-        ("{}/gone.csv", "{}/gone.csv: expected a file, a folder or a glob, found nothing there; mend the source"),
+        ("", "expected a source, found none; name a path, a folder, a glob or a URL"),
+        ("{}/gone.csv", "{}/gone.csv: expected a file, a folder or a glob, found nothing there; correct the source"),
         ("{}/gone/*.csv", r"{}/gone/\*.csv: expected files that fit that glob, found none"),
         ("{}/*.pdf", r"{}/\*.pdf: expected files that fit that glob, found none"),
-        ("{}/empty", "{}/empty: expected files in that folder, found none: what begins with _ or . is left out; mend"),
+        ("{}/empty", "{}/empty: expected files in that folder, found none: what begins with _ or . is left out; cor"),
         ("{}/notes.txt", "{}/notes.txt: expected " + KNOWN + " one that is not Parquet, found 'notes.txt'; convert"),
-        ("{}/*.txt", r"{}/\*.txt: expected " + KNOWN + ".*found 1 files of which none has one, such as 'notes.txt'"),
+        ("{}/*.txt", r"{}/\*.txt: expected " + KNOWN + ".*found 1 other files, such as 'notes.txt'"),
         ("{}/pipe.csv", "{}/pipe.csv: expected a file, a folder or a glob, found a device, a pipe or a socket"),
         ("file://{}/gone.csv", "found nothing there"),
         ("memory://nowhere/x.csv", "memory://nowhere/x.csv: expected .* found nothing there"),
         ("memory://nowhere/*.csv", "expected files that fit that glob, found none"),
-        ("nosuch://somewhere/x.csv", "nosuch://somewhere/x.csv cannot be opened: Protocol not known: nosuch; mend"),
+        ("nosuch://somewhere/x.csv", "nosuch://somewhere/x.csv cannot be opened: Protocol not known: nosuch; correct"),
     ],
 )
 def test_what_stands_for_nothing_is_said(folder: Path, source: str, message: str) -> None:
@@ -188,5 +188,5 @@ def test_a_folder_that_may_not_be_looked_into_is_said(open_folder: Path) -> None
     (inner / "x.csv").touch()
     inner.chmod(0)
     for source in (inner, open_folder, f"{inner}/x.csv", f"{open_folder}/*/x.csv"):
-        with as_nobody(), pytest.raises(Terminal, match=r"Permission denied.*; mend its rights"):
+        with as_nobody(), pytest.raises(Terminal, match=r"Permission denied.*; fix its permissions"):
             find_files(str(source))

@@ -133,23 +133,23 @@ def test_a_url_is_read_like_a_path() -> None:
 BROKEN = {
     "cut.ndjson.gz": (
         gzip.compress(NDJSON)[:-20],
-        "expected gzip, found it cut or broken: .*; fetch or write the file",
+        "expected gzip, found it truncated or corrupt: .*; fetch or write the file",
     ),
-    "plain.ndjson.gz": (NDJSON, "expected gzip, found it cut or broken"),
+    "plain.ndjson.gz": (NDJSON, "expected gzip, found it truncated or corrupt"),
     "empty.ndjson.gz": (b"", "expected gzip, found an empty file"),
     "flipped.csv.gz": (
         gzip.compress(as_csv())[:-6] + b"\0" + gzip.compress(as_csv())[-5:],
         "expected gzip, found it cut",
     ),
-    "cut.csv.zst": (PACKED[".zst"](as_csv())[:-20], "expected zstd, found it cut or broken"),
-    "plain.csv.zst": (as_csv(), "expected zstd, found it cut or broken"),
+    "cut.csv.zst": (PACKED[".zst"](as_csv())[:-20], "expected zstd, found it truncated or corrupt"),
+    "plain.csv.zst": (as_csv(), "expected zstd, found it truncated or corrupt"),
     "empty.csv.zst": (b"", "expected zstd, found an empty file"),
-    "cut.parquet": (as_parquet()[:-20], "expected Parquet, found it cut or broken"),
-    "plain.parquet": (NDJSON, "expected Parquet, found it cut or broken"),
-    "empty.parquet": (b"", "expected Parquet, found it cut or broken"),
+    "cut.parquet": (as_parquet()[:-20], "expected Parquet, found it truncated or corrupt"),
+    "plain.parquet": (NDJSON, "expected Parquet, found it truncated or corrupt"),
+    "empty.parquet": (b"", "expected Parquet, found it truncated or corrupt"),
     "pages.parquet": (
         as_parquet()[:100] + b"\xff" * 400 + as_parquet()[500:],
-        "expected Parquet, found it cut or broken",
+        "expected Parquet, found it truncated or corrupt",
     ),
 }
 
@@ -198,7 +198,7 @@ def test_a_place_that_may_answer_later_is_tried_again() -> None:
     """The memory of a process is a file whose first page cannot be read: EIO, as of a disk that fails."""
     path = f"/proc/{os.getpid()}/mem"
     file = SourceFile(fs.LocalFileSystem(), path, path, "ndjson", None)
-    with pytest.raises(Transient, match=f"^backfill: {path}: .*; it is tried again"):
+    with pytest.raises(Transient, match=f"^backfill: {path}: .*; it is retried"):
         list(read_rows(file))
 
 
