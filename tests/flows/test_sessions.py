@@ -26,7 +26,7 @@ from infra.connections.clients import Clients
 from infra.errors.exceptions import Transient
 from infra.schema.migrate import apply_schema
 from infra.settings import Settings
-from tasks.ledger.plan import plan
+from tasks.ledger.plan import make_plan
 from tasks.preflight.rights import NEEDS, rights, statements
 from tests.support.oracle import crossref_rows, flat_rows, table_rows
 from tests.support.servers import Servers
@@ -265,8 +265,14 @@ def test_a_session_that_may_only_read_is_a_clear_error_and_nothing_is_written(
     redis_client.xadd(FLAT, event(1))
     chosen = {"default_transaction_read_only": ("on", place)}
     refused = pytest.raises(Transient, match=r"read-only.*wait for the primary")
-    with Clients(as_zoe) as clients, altered(owner, chosen), refused:
-        plan.fn(clients, FLAT, None)
+    with (
+        Clients(as_zoe) as clients,
+        altered(owner, chosen),
+        refused,
+        clients.translate_errors("plan"),
+        clients.postgres() as connection,
+    ):
+        make_plan(clients.redis, connection, FLAT)
     assert owner.execute("SELECT count(*) FROM spillway.streams").fetchone() == (0,)
 
 
