@@ -139,7 +139,7 @@ BROKEN = {
     "empty.ndjson.gz": (b"", "expected gzip, found an empty file"),
     "flipped.csv.gz": (
         gzip.compress(as_csv())[:-6] + b"\0" + gzip.compress(as_csv())[-5:],
-        "expected gzip, found it cut",
+        "expected gzip, found it truncated",
     ),
     "cut.csv.zst": (PACKED[".zst"](as_csv())[:-20], "expected zstd, found it truncated or corrupt"),
     "plain.csv.zst": (as_csv(), "expected zstd, found it truncated or corrupt"),
@@ -179,7 +179,7 @@ def test_a_file_that_may_not_be_read_is_said(open_folder: Path, name: str) -> No
     file = written(open_folder / name, b"")
     (open_folder / name).chmod(0)
     for read in (lambda: list(read_rows(file)), lambda: list(VerifiedRead(file))):
-        with as_nobody(), pytest.raises(Terminal, match=f"{name}: expected a file that may be read, .*chmod"):
+        with as_nobody(), pytest.raises(Terminal, match=f"{name}: expected a readable file, .*chmod"):
             read()
 
 
