@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors.exceptions import Terminal
-from infra.mapping import FLAT, JSON, ColumnSource, Mapping, load_mappings
-from infra.settings import PROJECT_ROOT
+from infra.errors.exceptions import Terminal, WrongUse
+from infra.mapping import FLAT, JSON, ColumnSource, Mapping, configured_mappings, explain_no_mapping, load_mappings
+from infra.settings import PROJECT_ROOT, Settings, settings_folder
 from tests.support.decoded_entries import decoded_json
 
 STREAM = {
@@ -161,3 +161,63 @@ def test_a_file_that_cannot_be_read_is_one_line_that_says_why(tmp_path: Path) ->
     path.write_bytes(b"# \xff\n")
     with pytest.raises(Terminal, match="is not valid TOML: 'utf-8'"):
         load_mappings(path)
+
+
+def test_the_valid_keys_of_each_place_are_listed(tmp_path: Path) -> None:
+    path = tmp_path / "spillway.toml"
+    for change, expected in (
+        ({"event_id": '{ key = "x", kye = "y" }'}, "expected one of key, default, uuid5"),
+        ({"user_id": '{ key = "x", kye = "y" }'}, "expected one of key, default"),
+        ({"kye": '"y"'}, "expected one of layout, field, time, event_id, event_type, user_id, properties"),
+    ):
+        path.write_text(stream(**change))
+        with pytest.raises(WrongUse) as refused:
+            load_mappings(path)
+        assert str(refused.value).endswith(f"kye: unknown key, {expected}")
+
+
+def test_each_fault_of_a_file_is_separated_by_a_semicolon(tmp_path: Path) -> None:
+    path = tmp_path / "spillway.toml"
+    path.write_text(stream(time=None, layout='"xml"'))
+    with pytest.raises(WrongUse) as refused:
+        load_mappings(path)
+    faults = str(refused.value).removeprefix(f"{path}: ").split("; ")
+    assert faults == [
+        "streams.\"a*\".layout: input should be 'json' or 'flat', found 'xml'",
+        'streams."a*".time: missing',
+    ]
+
+
+def test_only_a_mapping_file_that_the_settings_name_has_to_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "missing.toml"
+    with pytest.raises(WrongUse) as refused:
+        configured_mappings(Settings(mappings=missing, _env_file=None))
+    assert str(refused.value) == (
+        f"SPILLWAY_MAPPINGS: expected a file, found nothing at {missing} (relative paths start at {settings_folder()});"
+        " nothing was read; correct the variable or its line in .env"
+    )
+    there = tmp_path / "there.toml"
+    there.write_text(stream())
+    assert configured_mappings(Settings(mappings=there, _env_file=None)).for_stream("abc") is not None
+    monkeypatch.delenv("SPILLWAY_MAPPINGS", raising=False)
+    unnamed = Settings(_env_file=None)
+    monkeypatch.setitem(unnamed.__dict__, "mappings", missing)
+    assert configured_mappings(unnamed).for_stream("abc") is None
+
+
+def test_a_stream_without_a_mapping_is_explained_by_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "spillway.toml"
+    assert explain_no_mapping(path) == f"{path} does not exist"
+    path.write_text("")
+    assert explain_no_mapping(path) == f"no table of {path} matches it"
+
+
+def test_a_template_knows_its_keys_and_its_single_key() -> None:
+    assert ColumnSource(("", "a", ""), fallback="b").keys == ("a", "b")
+    assert ColumnSource(("", "a", ""), fallback="b").required == ()
+    assert ColumnSource(("x", "a", ".", "b", "")).keys == ("a", "b")
+    singles = [ColumnSource(pieces).single_key for pieces in (("", "a", ""), ("x", "a", ""), ("", "a", "x"))]
+    assert singles == ["a", None, None]
+    assert ColumnSource(("", "a", "", "b", "")).single_key is None

@@ -46,6 +46,7 @@ def test_a_repeat_with_the_same_bytes_has_no_row_and_names_the_row_it_repeats() 
     assert (len(encoded.rows), encoded.unique) == (3, 3)
     assert encoded.row_entry.tolist() == [0, 1, 3]
     assert sorted(encoded.repeats) == [(0, 2), (0, 5), (1, 4)]
+    assert encoded.times.tolist() == [TIME_US] * 6
     alone = encode_entries(groups_of([numbered(1), numbered(2), numbered(3)]), None, ANY_TIME)
     assert encoded.rows.to_pylist() == alone.rows.to_pylist()
 
@@ -141,5 +142,6 @@ def test_a_released_batch_keeps_its_counts_and_holds_no_data() -> None:
     batch.release()
     assert (batch.stream, batch.ids, batch.read, batch.bytes) == ("s", IdRange(1 << 64, 4 << 64), 3, size)
     assert (len(batch.encoded.rows), list(batch.encoded.faults), list(batch.encoded.repeats)) == (0, [], [])
+    assert (batch.encoded.unique, len(batch.encoded.row_entry), len(batch.encoded.times)) == (0, 0, 0)
     with pytest.raises(IndexError):
         batch.raw(0)

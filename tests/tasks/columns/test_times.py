@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.columns.times import parse_times
+from tasks.columns.times import format_times, parse_times
 from tests.support.decoded_entries import TIME, TIME_US, texts
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -177,3 +178,23 @@ def test_a_few_bad_ones_among_thousands_are_found_and_the_rest_is_kept() -> None
     first = (start - EPOCH) // MICROSECOND
     expected = [None if i in bad else first + i * 1_000_000 for i in range(5_000)]
     assert parsed(values) == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "number", "text"),
+    [
+        ("s", 1_704_164_645, "2024-01-02T03:04:05Z"),
+        ("ms", 1_704_164_645_000, "2024-01-02T03:04:05Z"),
+        ("ms", 1_704_164_645_120, "2024-01-02T03:04:05.120Z"),
+        ("us", TIME_US + 1, "2024-01-02T03:04:05.000001Z"),
+        ("us", TIME_US + 120_000, "2024-01-02T03:04:05.120Z"),
+        ("ns", TIME_US * 1_000 + 999, "2024-01-02T03:04:05Z"),
+        ("ns", -1, "1969-12-31T23:59:59.999999Z"),
+        ("s", 200 * 146_097 * 86_400, "81970-01-01T00:00:00Z"),  # 200 × 400 years after 1970, which Arrow cannot format
+        ("us", -(2**63) + 1, "-290308-12-21T19:59:05.224193Z"),
+    ],
+)
+def test_the_canonical_text_of_a_time_has_as_few_digits_as_it_needs(unit: str, number: int, text: str) -> None:
+    for kind in (pa.timestamp(unit), pa.timestamp(unit, "UTC")):
+        times = pa.array([None, number, 0], pa.int64()).view(kind)
+        assert format_times(times).to_pylist() == [None, text, "1970-01-01T00:00:00Z"]

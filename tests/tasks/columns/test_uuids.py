@@ -71,6 +71,11 @@ def test_with_uuid5_an_empty_text_is_still_no_id() -> None:
     assert parsed(["", "  ", "order-17"], uuid5=True) == [None, None, uuid.uuid5(NAMESPACE, "order-17")]
 
 
+def test_without_uuid5_a_text_that_is_not_a_uuid_is_no_id() -> None:
+    found, good = parse_uuids(texts(["order-17", ID]))
+    assert (found[0].any(), good.tolist()) == (False, [False, True])
+
+
 def test_the_namespace_never_changes() -> None:
     """Its ids are in tables: with another namespace a replayed event would be a new one."""
     assert parsed(["order-17"], uuid5=True) == [uuid.UUID("c7490b57-f50f-52a5-b703-a697c57f09f8")]
