@@ -124,7 +124,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     path = written(tmp_path, f"x.{form}", data)
     import tasks.files.scan as module
 
-    really = module.as_group
+    really = module.rows_to_entries
     seen = []
 
     def grow_meanwhile(rows: object) -> object:
@@ -134,7 +134,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
         seen.append(rows)
         return really(rows)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "as_group", grow_meanwhile)
+    monkeypatch.setattr(module, "rows_to_entries", grow_meanwhile)
     with pytest.raises(Terminal, match=r"found that it changed while it was read; start the backfill again"):
         backfill(path)
     monkeypatch.undo()
