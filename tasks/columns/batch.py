@@ -1,4 +1,14 @@
-"""The entries of one id range, with their encoded rows: the unit that is read, loaded and committed together."""
+"""The entries of one id range, with their encoded rows: the unit that is read, loaded and committed together.
+
+An entry has several positions on its way into the table. Each has one name:
+
+- `entry`: its index in the batch, counted group after group. This is not the order of the stream.
+- `stream_order`: its rank by id among the entries of the batch. Only the order counts, not the value.
+- `row`: the index of its row in `EncodedRows.rows`. A fault and an exact repeat have no row.
+- `number`: the number of its row in the staging table (`tasks.table.stage`).
+
+Inside a module that handles one `EntryColumns` or `Events` at a time, `row` is an index into that.
+"""
 
 from __future__ import annotations
 

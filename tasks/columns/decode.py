@@ -139,16 +139,17 @@ def event_times(group: EntryColumns, mapping: Mapping) -> tuple[NDArray[np.int64
 def _stream_ranks(groups: Sequence[EntryColumns]) -> NDArray[np.int64]:
     """The rank by id of each entry of the batch, in batch order."""
     ids = [parse_id(entry_id) for group in groups for entry_id in group.ids.to_pylist()]
-    places = np.empty(len(ids), np.int64)
-    places[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
-    return places
+    ranks = np.empty(len(ids), np.int64)
+    ranks[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
+    return ranks
 
 
 def _concat(arrays: list[pa.Array]) -> pa.Array:
     return pa.concat_arrays(arrays) if arrays else pa.array([], pa.binary())
 
 
-def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, places: NDArray[np.int64]) -> Events:
+def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, entries: NDArray[np.int64]) -> Events:
+    """Decode one group. `entries`: int64, n, the index in the batch of each of its entries."""
     columns = extract(group, mapping)
     faults = columns.faults
     if group.keys is not None and MALFORMED in group.keys:
@@ -180,9 +181,9 @@ def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, pla
         texts["event_type"].cast(pa.binary()),
         texts["user_id"].cast(pa.binary()),
         columns.properties,
-        places,
-        places,  # equals the stream order within one group
-        [Fault(int(places[row]), *faults[row]) for row in sorted(faults)],
+        entries,
+        entries,  # equals the stream order within one group
+        [Fault(int(entries[row]), *faults[row]) for row in sorted(faults)],
         tuple(group.column(name.encode()) for name in mapping.extra_columns),
     )
     if not faults:

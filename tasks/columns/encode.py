@@ -143,5 +143,5 @@ def find_repeats(events: Events) -> tuple[NDArray[np.int64], NDArray[np.int64]] 
     starts = np.flatnonzero(~same)
     first = order[starts[np.cumsum(~same) - 1]]
     later = order[same]
-    by_place = np.argsort(events.stream_order[later])
-    return later[by_place], first[same][by_place]
+    by_order = np.argsort(events.stream_order[later])
+    return later[by_order], first[same][by_order]

@@ -67,8 +67,8 @@ def _hex_digits(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     grid = np.frombuffer(data, np.uint8)[first : first + n * _LENGTH].reshape(n, _LENGTH)
     digits = np.concatenate([grid[:, a:b] for a, b in _HEX_PARTS], axis=1)
     good = _IS_HEX[digits].all(axis=1)
-    for place in _DASHES:
-        good &= grid[:, place] == ord("-")
+    for position in _DASHES:
+        good &= grid[:, position] == ord("-")
     return digits, good
 
 

@@ -63,7 +63,7 @@ def test_the_time_may_be_called_timestamp_and_the_name_time_goes_first() -> None
 def test_a_bad_entry_is_one_fault_with_field_and_reason_and_its_neighbours_are_events(
     changes: dict[str, str | bytes | None], field: str, reason: str
 ) -> None:
-    for entries, place in (
+    for entries, bad in (
         ([flat(**changes)], 0),
         ([flat(user_id="a"), flat(**changes), flat(user_id="b")], 1),
         ([flat(**changes), flat(user_id="a"), flat(user_id="b")], 0),
@@ -71,7 +71,7 @@ def test_a_bad_entry_is_one_fault_with_field_and_reason_and_its_neighbours_are_e
     ):
         events = decoded(entries)
         (fault,) = events.faults
-        assert (fault.entry, fault.field) == (place, field)
+        assert (fault.entry, fault.field) == (bad, field)
         assert fault.reason.startswith(reason)
         assert len(events) == len(entries) - 1
         assert set(events.event_id[:, 0].tolist()) <= {1}
@@ -96,7 +96,7 @@ def test_a_time_outside_the_window_is_a_fault_and_its_edges_are_inside() -> None
     times = [TIME_US - 2, TIME_US - 1, TIME_US, TIME_US + 1, TIME_US + 2]
     events = decoded([flat(time=str(time)) for time in times], window=window)
     assert events.time.tolist() == times[1:4]
-    assert [fault.entry for fault in events.faults] == [0, 4]
+    assert [(fault.entry, fault.field) for fault in events.faults] == [(0, "time"), (4, "time")]
     assert all("SPILLWAY_MAX_AGE_DAYS" in fault.reason for fault in events.faults)
     assert str(TIME_US - 2) in events.faults[0].reason
 
@@ -130,7 +130,7 @@ def test_a_field_called_data_beside_an_event_id_does_not_make_an_entry_json() ->
     assert decoded([[*flat(), b"data", b"x"]]).user_id.to_pylist() == [b"u"]
 
 
-def test_places_go_on_through_the_groups_of_many_pages() -> None:
+def test_entries_are_numbered_through_the_groups_of_many_pages() -> None:
     pages = [groups_of([flat(), [*flat(), b"x", b""], flat(time="bad")]) for _ in range(3)]
     groups = concat_entries(pages)
     events = decode(groups, None, ANY_TIME)
@@ -192,7 +192,7 @@ def test_templates_defaults_and_uuid5_of_a_mapping() -> None:
     }
 
 
-def test_a_default_takes_the_place_of_a_whole_template() -> None:
+def test_a_default_replaces_a_whole_template() -> None:
     mapping = replace(FLAT, event_type=ColumnSource(("", "a", ".", "b", ""), default="none"))
     events = decoded([flat(a="1", b="2"), flat(a="1")], mapping)
     assert sorted(events.event_type.to_pylist()) == [b"1.2", b"none"]

@@ -41,7 +41,7 @@ def events_of(rows: list[Row]) -> Events:
         pa.array([row[2].encode() for row in rows], pa.binary()),
         pa.array([row[3].encode() for row in rows], pa.binary()),
         pa.array([None if row[4] is None else row[4].encode() for row in rows], pa.binary()),
-        np.arange(len(rows), dtype=np.int64)[::-1],  # the place in the batch says nothing about the order in the stream
+        np.arange(len(rows), dtype=np.int64)[::-1],  # the index in the batch says nothing about the stream order
         np.arange(len(rows), dtype=np.int64),
     )
 

@@ -111,3 +111,20 @@ def test_repeats_are_in_stream_order_and_name_the_first_row_of_their_key() -> No
     reverse = find_repeats(replace(events, stream_order=events.stream_order[::-1]))
     assert reverse is not None
     assert [rows.tolist() for rows in reverse] == [[3, 1, 0], [5, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "later", "first"),
+    [
+        ([(0, 1), (0, 1)], [1], [0]),
+        ([(0, 1), (0, 2), (0, 2)], [2], [1]),
+        ([(0, 1), (5, 2), (5, 2)], [2], [1]),
+        ([(0, 1), (0, 1 << 64 | 1), (0, 1), (0, 1 << 64 | 1)], [2, 3], [0, 1]),
+        ([(0, 1), (0, 2), (0, 1), (1, 2), (1, 2)], [2, 4], [0, 3]),
+    ],
+    ids=["single key", "not the smallest id", "not the smallest time", "ids that share a half", "two times of an id"],
+)
+def test_every_repeat_of_a_key_is_found(keys: list[tuple[int, int]], later: list[int], first: list[int]) -> None:
+    found = find_repeats(events_of([(time, uuid.UUID(int=i), "t", "u", None) for time, i in keys]))
+    assert found is not None
+    assert [rows.tolist() for rows in found] == [later, first]

@@ -101,8 +101,8 @@ def batch_of(rows: list[Row], forms: list[Form], cut: int = 0) -> Events:
         times, ids = strided(times), strided(ids)
     texts: list[Column] = [[row[2] for row in rows], [row[3] for row in rows], [row[4] for row in rows]]
     event_type, user_id, properties = (form(column, cut) for form, column in zip(forms, texts, strict=True))
-    places = np.arange(len(rows), dtype=np.int64)
-    return Events(times, ids, event_type, user_id, properties, places, places)
+    entries = np.arange(len(rows), dtype=np.int64)
+    return Events(times, ids, event_type, user_id, properties, entries, entries)
 
 
 def as_server_reads(connection: psycopg.Connection, rows: list[Row]) -> list[str | None]:

@@ -97,7 +97,7 @@ def test_a_spelling_gives_its_microseconds(text: str, micros: int) -> None:
         "2024-01-02T03:04:05.",
         "2024-01-02T03:04:05 UTC",
         "10000-01-01T00:00:00Z",
-        "2016-12-31T23:59:60Z",  # a leap second: Python and Arrow have no place for it, and none is guessed
+        "2016-12-31T23:59:60Z",  # a leap second, which neither Python nor Arrow can represent
         "٢٠٢٤-٠١-٠٢",
         "١٧٠٤١٦٤٦٤٥",
         "1_704_164_645",
