@@ -1,4 +1,4 @@
-"""Positions in a stream: the entry id `ms-seq` as the number `ms * 2**64 + seq`, and half-open ranges of these."""
+"""Positions in a stream: the entry id `ms-seq` as the number `ms * 2**64 + seq` and half-open id ranges."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def parse_since(text: str, name: str = "since") -> int:
 
 
 def parse_range(since: str | None, until: str | None) -> IdRange:
-    """The ids from `since` to `until`, each as `parse_until` takes it; None leaves that end open."""
+    """The ids from `since` to `until`, both in a form that `parse_until` accepts; None leaves that end open."""
     return IdRange(parse_since(since) if since else 0, parse_until(until) + 1 if until else _NO_END)
 
 
@@ -69,5 +69,5 @@ def _parse(text: str, name: str, default_seq: int) -> int:
         raise WrongUse(f"{name}: expected a time with an offset, found {text!r}; add Z or +hh:mm")
     ms = to_millis(moment)
     if ms < 0:
-        raise WrongUse(f"{name}: expected a time from 1970 on, as entry ids have, found {text!r}")
+        raise WrongUse(f"{name}: expected a time in 1970 or later, as in entry ids, found {text!r}")
     return (ms << _SEQ_BITS) | default_seq

@@ -14,7 +14,7 @@ from infra.errors.redact import one_line
 
 
 def publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
-    """Publish `rows` as the table artifact `key`. A failure is logged as a warning: the work of the run is done."""
+    """Publish `rows` as the table artifact `key`. A failure is only logged: the work is already done."""
     try:
         table = [{name: cell(value) for name, value in row.items()} for row in rows]
         create_table_artifact(key=key, table=table, description=description)

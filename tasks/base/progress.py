@@ -1,7 +1,7 @@
-"""Progress of a flow, and its questions, for whoever called it in the same process.
+"""Progress events and questions of a flow, for its caller in the same process.
 
-Subscribers are kept in context variables. So each call of a flow has its own, and Prefect hands them on to the threads
-of its tasks, which run in a copy of the caller's context.
+Subscribers are kept in context variables, so each call of a flow has its own. Prefect runs the threads of tasks in a
+copy of the caller's context, so tasks have the same subscribers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Retry:
-    """A step failed with a transient error and will be tried again. `attempt`: how often it failed, of `attempts`."""
+    """A step failed with a transient error. Retry number `attempt` of at most `attempts` follows."""
 
     reason: str
     attempt: int
@@ -79,6 +79,6 @@ def answer_with(answer: Callable[[str], bool]) -> Iterator[None]:
 
 
 def ask(question: str) -> bool:
-    """The answer to a yes-or-no question. No if nobody is there to answer it."""
+    """The answer to a yes-or-no question. False outside of `answer_with`."""
     answer = _answer.get()
     return answer is not None and answer(question)

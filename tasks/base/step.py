@@ -22,17 +22,17 @@ _LONGEST_DELAY_SECONDS = 300
 # The delay before each retry; the last one repeats. With the default of 6 retries a step waits 63 s altogether.
 _DELAYS_SECONDS = [min(2.0**n, _LONGEST_DELAY_SECONDS) for n in range(10)]
 _JITTER = 0.5  # of the delay, so that runs that failed together do not retry together
-_ANY_NUMBER = 100  # the most that SPILLWAY_RETRIES admits
+_NO_LIMIT = 100  # SPILLWAY_RETRIES cannot be higher
 
 
 class Step(Task[P, R]):
-    """A Prefect task that is retried as often as the settings say at that moment, not when its module was imported."""
+    """A Prefect task that reads its number of retries from the settings when it fails, not at import."""
 
     _most_retries: int
 
     @property
     def retries(self) -> int:
-        """SPILLWAY_RETRIES, or fewer if this step has a smaller limit of its own. Prefect asks when a run fails."""
+        """SPILLWAY_RETRIES, or fewer if this step has a smaller limit of its own. Prefect reads it when a run fails."""
         return min(self._most_retries, settings().retries)
 
     @retries.setter
@@ -40,10 +40,10 @@ class Step(Task[P, R]):
         self._most_retries = most
 
 
-def step(name: str, retries: int = _ANY_NUMBER) -> Callable[[Callable[P, R]], Step[P, R]]:
+def step(name: str, retries: int = _NO_LIMIT) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a Prefect task that is retried after a `Transient` error, at most `retries` times.
 
-    Arguments and results are neither hashed nor persisted: a batch is large, and the ledger knows what was done.
+    Arguments and results are neither hashed nor persisted: a batch is large, and the ledger records what was done.
     """
 
     def wrap(function: Callable[P, R]) -> Step[P, R]:

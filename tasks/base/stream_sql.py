@@ -1,4 +1,4 @@
-"""The row of `spillway.streams` that a statement is about."""
+"""SQL for the row of `spillway.streams` that belongs to a stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def fill_in(statement: LiteralString, **parts: LiteralString) -> LiteralString:
     """`statement` with the `parts` in place of their names in braces, such as `{first}`.
 
     `{stream_id}` becomes the id of the stream that the parameter `stream` names, null if the ledger has no such stream.
-    Other braces stay as they are: `'{}'` is an empty array.
+    Other braces are left unchanged, such as `'{}'`, an empty array.
     """
     for name, text in {"stream_id": _STREAM_ID, **parts}.items():
         statement = statement.replace(f"{{{name}}}", text)
@@ -23,8 +23,8 @@ def fill_in(statement: LiteralString, **parts: LiteralString) -> LiteralString:
 
 
 def register_stream(connection: psycopg.Connection, ledger_name: str, baseline: int = 0) -> None:
-    """Add a stream or a file to `spillway.streams` unless it is there.
+    """Add a stream or a file to `spillway.streams` unless it is already registered.
 
-    `baseline`: the entries that were already gone from the stream when it was first seen. Raises `psycopg.Error`.
+    `baseline`: how many entries had been trimmed or deleted before the stream was first seen. Raises `psycopg.Error`.
     """
     connection.execute(_REGISTER, {"stream": ledger_name, "baseline": baseline})

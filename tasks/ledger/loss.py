@@ -63,7 +63,7 @@ def explain_loss(plan: DrainPlan, now: Tail, facts: LedgerFacts, lost: int) -> I
     They are gone for one of two reasons: trimmed, so they came before the first entry that is there now, or deleted, so
     they came no later than the last deleted entry. Raises `Terminal` if this does not account for all of them.
     """
-    gone = now.gone - facts.baseline - facts.lost  # since the stream was first seen, and not yet known to be lost
+    gone = now.removed - facts.baseline - facts.lost  # since the stream was first seen, and not yet known to be lost
     start = min([facts.settled_id + 1, *(gap.start for gap in plan.gaps[:1])])  # up to here everything was read
     gone_before = max(now.first, now.max_deleted + 1) if now.length else plan.tail.last + 1
     if lost <= gone and gone_before > start:

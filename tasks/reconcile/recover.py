@@ -72,7 +72,7 @@ class LedgerRow:
 
     def untouched(self, tail: Tail, baseline: int) -> bool:
         """Whether none of its entries can have been deleted since it was read."""
-        return tail.gone == baseline or (tail.first <= self.ids.start and tail.max_deleted < self.ids.start)
+        return tail.removed == baseline or (tail.first <= self.ids.start and tail.max_deleted < self.ids.start)
 
 
 def recover(

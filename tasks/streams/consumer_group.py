@@ -1,8 +1,8 @@
 """The consumer group through which Redis shows how far this database has drained a stream.
 
-The name of the group is specific to the database. Two databases that drain the same Redis each see what the other one
-has read, and trim no further. The group is created when a stream is first planned, so that nobody trims entries that
-are not yet drained.
+The name of the group is specific to the database. If two databases drain the same Redis, each sees what the other
+has read and does not trim beyond it. The group is created when a stream is first planned, so that no other database
+trims entries that this one has not drained yet.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tasks.base.stream_sql import fill_in
 
 FIRST_RELEASE = "spillway"  # the first release used this name in all databases
 
-_ENDS_A_RANGE = fill_in("""
+_RANGE_ENDING_AT = fill_in("""
     SELECT FROM spillway.ledger WHERE stream = {stream_id} AND upper(ids) = %(end)s""")
 
 
 def reserve(client: redis.Redis, stream: str, group: str) -> None:
-    """Create the group at the start of the stream, unless it exists: from now on nobody else trims what it needs.
+    """Create the group at the start of the stream unless it exists. Other databases then do not trim what it needs.
 
     Raises `redis.RedisError`.
     """
@@ -47,14 +47,14 @@ def publish(client: redis.Redis, stream: str, group: str, position: str, entries
 
 
 def retire_first_release(client: redis.Redis, connection: psycopg.Connection, stream: str) -> None:
-    """Remove the group of the first release if this database has set it. It would otherwise block trimming for ever.
+    """Remove the group of the first release if this database has set it. Otherwise it would block trimming forever.
 
-    It is ours if its position is the end of a range of our ledger and it has neither consumers nor pending entries.
-    Raises `redis.RedisError`.
+    It belongs to this database if its position is the end of a range in the ledger and it has neither consumers nor
+    pending entries. Raises `redis.RedisError`.
     """
     for group in client.xinfo_groups(stream):
         if group["name"] != FIRST_RELEASE.encode() or group["pending"] or group["consumers"]:
             continue
         end = parse_id(group["last-delivered-id"]) + 1
-        if connection.execute(_ENDS_A_RANGE, {"stream": stream, "end": end}).fetchone() is not None:
+        if connection.execute(_RANGE_ENDING_AT, {"stream": stream, "end": end}).fetchone() is not None:
             client.xgroup_destroy(stream, FIRST_RELEASE)

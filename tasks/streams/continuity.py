@@ -1,6 +1,6 @@
-"""Is the stream still the one that was drained? Pure functions that answer it before anything is read.
+"""Pure functions that decide, before anything is read, whether a stream is still the one that was drained.
 
-They return the reason why it cannot be the same stream, or None if it can.
+They return the reason why it cannot be, or None if it can.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from tasks.streams.tail import Tail
 class Checkpoint:
     """What the ledger knows of a stream.
 
-    `furthest`: the last id that was drained, -1 if none was. `passed`: all entries up to this value of entries-added
-    are accounted for, at least. The other fields describe the last settled tail, and are None before the first
-    settlement: its id, its entries-added, and the hash of its entry (also None if that entry was gone).
+    `furthest`: the last id that was drained, -1 if none was. `passed`: at least the entries up to this value of
+    entries-added are accounted for. The other fields describe the last settled tail, and are None before the first
+    settlement: its id, its entries-added, and the hash of its entry (also None if that entry no longer existed).
     """
 
     furthest: int
@@ -50,7 +50,7 @@ def why_rewound(tail: Tail, checkpoint: Checkpoint, hash_now: bytes | None) -> s
         return f"it holds {tail.length} entries later than {settled}, expected at most {added_since}, by entries-added"
     vanished = checkpoint.settled_hash is not None and hash_now is None
     if vanished and not none_older and tail.max_deleted < checkpoint.settled_id:
-        return f"its entry {settled} was drained and is gone, although older ones are there and none was deleted"
+        return f"its entry {settled} was drained but no longer exists, although older ones do and none was deleted"
     return None
 
 
@@ -72,16 +72,17 @@ def why_not_continued(before: Tail, now: Tail | None, hash_now: bytes | None) ->
     ):
         if found < then:
             return f"it is not the stream that was planned: its {name} is {id_text(found)}, expected {id_text(then)}"
-    if now.gone < before.gone:
-        return f"it is not the stream that was planned: {now.gone} of its entries are gone, expected {before.gone}"
+    if now.removed < before.removed:
+        counts = f"{now.removed} of its entries were trimmed or deleted, expected at least {before.removed}"
+        return f"it is not the stream that was planned: {counts}"
     return None
 
 
 def rewind_message(stream: str, reason: str) -> str:
-    """The error message for a stream that went back, with the choices that the user has."""
+    """The error message for a stream that went back, with the user's choices."""
     return (
         f"plan: stream {stream} went back: {reason}; it was deleted and created again, restored from an older copy, or"
-        " lost its newest entries in a failover; nothing was read; bring Redis back to the newer state, or drain what"
-        f" is there now as a new stream: spillway stream accept-rewind {stream} (see «A stream went back» in"
+        " lost its newest entries in a failover; nothing was read; bring Redis back to the newer state, or drain its"
+        f" present content as a new stream: spillway stream accept-rewind {stream} (see «A stream went back» in"
         " docs/operations.md)"
     )

@@ -1,13 +1,13 @@
-"""Pages of a stream, with proof that an entry that a page lacks is gone for good, not just away for a moment.
+"""Pages of a stream, with proof that entries missing from a page were trimmed or deleted, not just away for a moment.
 
 An empty XRANGE proves nothing. The stream may have been renamed, swapped (SWAPDB) or deleted to be restored, or Redis
 may serve an older or empty data set for a moment. If such a reply were taken for «all deleted», the ledger would record
-a range as drained that nobody has read.
+a range as drained although no run has read it.
 
 **What counts as proof.** A page, `XINFO STREAM`, and the entry that was the last one when the drain was planned, all
 read in one transaction (MULTI/EXEC, one round trip). If `why_not_continued` finds no contradiction, it is the same
-stream at that very moment. Then an entry that the page lacks is gone: a stream only grows at its end, so a stream that
-has the planned last entry has, or had, all entries before it.
+stream at that very moment. Then an entry missing from the page was removed: a stream only grows at its end, so a
+stream that has the planned last entry has, or had, all entries before it.
 
 **When proof is needed.** For the first page of a range, and for each page that is shorter than requested, since only
 such a page claims that nothing follows. A full page after another one needs no proof of its own. It starts with the
@@ -25,14 +25,14 @@ read twice.
 5. Another stream from a first page to a short page: both are proven, and it lacks the planned last entry.
 6. An older copy: its last id or its entries-added is less than planned.
 7. An empty volume that producers write to at once: its last id is greater, but it lacks the planned last entry. If that
-   entry had been trimmed or deleted, it holds more entries than were added since, or fewer of its entries are gone.
+   entry had been trimmed or deleted, it holds more entries than were added since, or fewer were removed from it.
 8. A copy made after the plan, and restored: it has the planned last entry, so everything up to it. It is accepted.
 9. XTRIM, XDEL or MAXLEN at any of these moments: a link is missing or a page is short, and the proof finds the same
    stream.
 10. Away during the proof of the settlement: the settlement is refused as well; see `tasks/ledger/settle.py`.
 11. A retry of the same page: the position and the link have not moved.
 
-Not detected: a stream whose planned last entry is gone, replaced by a stream that had more entries and has lost as
+Not detected: a stream whose planned last entry was removed, replaced by a stream that had more entries and lost as
 many. It looks like a loss, which `settle` counts and reports.
 """
 
@@ -53,7 +53,7 @@ from tasks.columns.entries import EntryColumns, RawEntry, page_to_columns
 from tasks.streams.continuity import why_not_continued
 from tasks.streams.tail import Tail, inspect_stream
 
-_PAGE_SHRINK = 8  # a page above that limit is requested again with so many times fewer entries
+_PAGE_SHRINK = 8  # a page above `max_bytes` is requested again with an eighth of the entries
 
 
 class StreamAway(Transient):
@@ -64,12 +64,12 @@ def stream_away(stream: str, doing: str, reason: str) -> StreamAway:
     """The error for a stream that is not the one that was planned. `doing`: the step, such as `plan`."""
     return StreamAway(
         f"{doing}: stream {stream}: {reason}; nothing was recorded, and this run trims nothing; bring the stream"
-        f" back, then drain again; if it is gone for good: spillway stream accept-rewind {stream}"
+        f" back, then try again; if it will not come back: spillway stream accept-rewind {stream}"
     )
 
 
 class AbsenceRecord:
-    """Whether a stream was away at any moment of a run, even if a retry bridged it: such a run trims nothing.
+    """Records whether a stream was away at any moment of a run, even if a retry succeeded. Such a run trims nothing.
 
     All steps of a run share one. It can only change from False to True, so their order does not matter. A return value
     could not carry this: what a failed attempt of a step has seen is lost when the step is retried.
@@ -92,8 +92,8 @@ class AbsenceRecord:
 class PageLimits:
     """The size of pages. `first_entries`: of the first page, when the size of the entries is not known yet.
 
-    `entries`, `bytes`: the aim for later pages. XRANGE limits entries, not bytes, so the number of entries requested
-    follows the size of the last ones. `max_bytes`: a larger page is requested again with fewer entries.
+    `entries`, `bytes`: the targets for later pages. XRANGE limits entries, not bytes, so the number requested follows
+    the size of the last entries. `max_bytes`: a larger page is requested again with fewer entries.
     """
 
     first_entries: int
@@ -102,7 +102,7 @@ class PageLimits:
     max_bytes: int
 
 
-# While Redis answers an XRANGE it serves nobody else, and a reply consists of Python objects until it becomes columns.
+# While Redis answers an XRANGE it serves no other client. A reply consists of Python objects until it becomes columns.
 # Both call for small pages. An Arrow column holds at most 2 GiB.
 PAGE_LIMITS = PageLimits(first_entries=10, entries=250, bytes=1 << 20, max_bytes=256 << 20)
 

@@ -108,20 +108,20 @@ class Reader:
                     yield groups
 
     def _adapt(self, groups: Sequence[EntryColumns]) -> tuple[int, int]:
-        """Choose the size of the next page by this one. Returns the entries of this page, and their bytes."""
+        """Choose the size of the next page from this one. Returns the number of its entries, and their bytes."""
         entries, nbytes = sum(map(len, groups)), sum(group.nbytes for group in groups)
         self._page = next_page(self._page_limits, self._page, entries, nbytes)
         return entries, nbytes
 
 
 def next_page(limits: PageLimits, page: int, entries: int, nbytes: int) -> int:
-    """How many entries to request after a page of `page` requested entries, of which `entries` came with `nbytes`."""
+    """How many entries to request next, after a request for `page` returned `entries` with `nbytes` in total."""
     fitting = entries * limits.bytes // max(1, nbytes)
     return max(1, min(limits.entries, fitting, page * _PAGE_GROWTH))
 
 
 class BatchReader(Protocol):
-    """What reads batches: `Reader` for a stream, or the reader of a file."""
+    """The interface of batch readers: `Reader` for a stream, and the reader of a file."""
 
     stream: str
 

@@ -1,4 +1,4 @@
-"""What Redis says about a stream: its tail, and single entries."""
+"""The state of a stream in Redis: its tail and single entries."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tasks.base.addresses import id_text, parse_id
 
 @dataclass(frozen=True)
 class Tail:
-    """A stream at one moment. Up to `last` nothing is added any more: new entries get greater ids.
+    """A stream at one moment. New entries always get ids greater than `last`.
 
-    `last`: the last id ever given out, 0 if none. `added`: entries ever added. `length`: entries that are still there.
+    `last`: the last id ever assigned, 0 if none. `added`: entries ever added. `length`: entries that it still has.
     `first`: the id of the first of these, 0 if none. `max_deleted`: the greatest id ever deleted by XDEL, 0 if none;
-    XTRIM does not change it. `last_hash`: SHA-256 of the entry `last`, None if it is gone. `groups`: how many consumer
-    groups the stream has.
+    XTRIM does not change it. `last_hash`: SHA-256 of the entry `last`, None if it no longer exists. `groups`: how many
+    consumer groups the stream has.
     """
 
     last: int
@@ -36,12 +36,12 @@ class Tail:
     groups: int = 0
 
     @property
-    def gone(self) -> int:
-        """How many of the entries ever added are gone."""
+    def removed(self) -> int:
+        """How many of the entries ever added were trimmed or deleted."""
         return self.added - self.length
 
 
-# The waits between inspections of a stream that is away, or another one, for a moment: renamed, restored or swapped.
+# Waits between inspections of a stream that is away or replaced for a moment: renamed, restored or swapped.
 ABSENCE_SECONDS = (0.2, 0.3, 0.5)
 _LONGEST_NAME = 1_000  # bytes: an index entry of PostgreSQL holds 2,704, and a stream that went back gets a longer name
 # The names that the ledger gives to files (by their SHA-256) and to former streams. `file:uploads` is a stream.
@@ -76,7 +76,7 @@ def name_fault(key: bytes) -> str | None:
 def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], list[str]]:
     """The streams that match the names and patterns (`*`, `?`, `[…]`) of `wanted`, sorted and without repetition.
 
-    Also returns warnings: a pattern skips streams whose names the tables cannot hold. A pattern may match no stream.
+    Also returns warnings: a pattern skips streams whose names the ledger cannot hold. A pattern may match no stream.
     `a\\*` is the stream `a*`. Raises `Terminal` for a name that no stream has, `redis.RedisError`.
     """
     found: set[str] = set()
@@ -88,8 +88,8 @@ def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], lis
                 if (fault := name_fault(key)) is None:
                     found.add(key.decode())
                 else:
-                    shown = display_name(key.decode(errors="backslashreplace"))
-                    warnings.append(f"stream '{shown}' is skipped: {fault}; rename it (RENAME)")
+                    readable = display_name(key.decode(errors="backslashreplace"))
+                    warnings.append(f"stream '{readable}' is skipped: {fault}; rename it (RENAME)")
             continue
         name = literal(name)
         if fault := name_fault(name.encode(errors="surrogateescape")):

@@ -1,4 +1,4 @@
-"""Trims a drained stream: never past what is drained, what another consumer group needs, or the time to keep."""
+"""Trims a drained stream: never past what is drained, what another consumer group needs, or SPILLWAY_TRIM_KEEP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class GroupPosition:
 def first_to_keep(watermark: int, groups: Sequence[GroupPosition], now_ms: int, keep: timedelta) -> int:
     """The first id that must stay. `watermark`: all ids before it are drained.
 
-    `now_ms`: the clock of Redis, which also gives out the ids. `keep`: how long entries stay after they were added.
+    `now_ms`: the clock of Redis, which also assigns the ids. `keep`: how long entries stay after they were added.
     """
     oldest_ms = max(0, now_ms - round(keep.total_seconds() * 1000))
     return min([watermark, oldest_ms << 64, *(group.needs_from for group in groups)])
@@ -43,7 +43,7 @@ def trim(client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: tim
     Removes whole nodes of the stream (`~`), so a few more entries may stay, and at most 10,000 entries' worth of nodes
     per command (the default limit of Redis), so that other clients do not wait long. Before each command, one
     transaction proves that the stream still continues the one that had the `tail`, and reads what other groups need.
-    Only a change in the one round trip before XTRIM goes unnoticed. Raises `StreamAway`, `redis.RedisError`.
+    Only a change in the one round trip before XTRIM is not detected. Raises `StreamAway`, `redis.RedisError`.
     """
     trimmed = 0
     names: list[bytes] = []  # the other groups that have unacknowledged entries
@@ -57,13 +57,13 @@ def trim(client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: tim
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        (seconds, micros), groups = replies[0], [_named(group) for group in replies[1]]
+        (seconds, micros), groups = replies[0], [_as_dict(group) for group in replies[1]]
         others = [group for group in groups if group[b"name"] != own_group.encode()]
         asked = dict(zip(names, replies[2:], strict=True))
         names = list({*names, *(group[b"name"] for group in others if group[b"pending"])})
         if asked.keys() != set(names):  # `names` only grows, so this ends
             continue
-        needs = [_group(group, asked.get(group[b"name"])) for group in others]
+        needs = [_position(group, asked.get(group[b"name"])) for group in others]
         first = first_to_keep(watermark, needs, int(seconds) * 1000 + int(micros) // 1000, keep)
         reply = client.execute_command("XTRIM", stream, "MINID", "~", id_text(first))
         if not int(reply):
@@ -71,11 +71,11 @@ def trim(client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: tim
         trimmed += int(reply)
 
 
-def _named(reply: Any) -> dict[bytes, Any]:
+def _as_dict(reply: Any) -> dict[bytes, Any]:
     """A reply with names and values in turn as a dict, which it already is if the client speaks protocol 3."""
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-def _group(group: dict[bytes, Any], pending: Any) -> GroupPosition:
+def _position(group: dict[bytes, Any], pending: Any) -> GroupPosition:
     oldest = pending["min"] if pending else None
     return GroupPosition(parse_id(group[b"last-delivered-id"]), parse_id(oldest) if oldest else None)

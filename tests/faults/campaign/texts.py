@@ -22,7 +22,7 @@ _REFUSAL = re.compile(
 # A stream that is away for a moment, or when a run starts.
 _AWAY = re.compile(
     r"(?:plan|read|settle)(?: \S+)?: stream \S+: .+; nothing was recorded, and this run trims nothing; bring the"
-    r" stream back, then drain again; if it is gone for good: spillway stream accept-rewind \S+"
+    r" stream back, then try again; if it will not come back: spillway stream accept-rewind \S+"
 )
 _ABSENT = re.compile(r"stream '\S+' does not exist in Redis; check the name \(.+\)")
 # Words of a running server: the advice to start it would not help.

@@ -1,4 +1,4 @@
-"""Entry ids as numbers, and the ids that a user's times and ids stand for."""
+"""Entry ids as numbers, and the ids that a user's times and ids mean."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LAST_SEQ = 2**64 - 1
 
 @settings(deadline=None)
 @given(PART, PART, PART, PART)
-def test_the_numbers_of_ids_have_the_order_of_the_stream(ms: int, seq: int, ms2: int, seq2: int) -> None:
+def test_id_numbers_sort_in_stream_order(ms: int, seq: int, ms2: int, seq2: int) -> None:
     one, other = f"{ms}-{seq}", f"{ms2}-{seq2}"
     assert id_text(parse_id(one)) == one
     assert parse_id(one.encode()) == parse_id(one)
     assert (parse_id(one) < parse_id(other)) == ((ms, seq) < (ms2, seq2))
 
 
-def test_an_id_without_a_sequence_is_its_first() -> None:
+def test_an_id_without_a_sequence_number_means_sequence_zero() -> None:
     assert parse_id("5") == parse_id("5-0") == 5 << 64
 
 
@@ -32,12 +32,12 @@ def test_the_id_after_the_last_of_a_millisecond_is_the_first_of_the_next() -> No
     assert id_text(parse_id(f"7-{LAST_SEQ}") + 1) == "8-0"
 
 
-def test_a_range_shows_the_first_and_the_last_id_that_it_holds() -> None:
+def test_a_range_is_printed_as_its_first_and_last_id() -> None:
     assert str(IdRange(parse_id("1-5"), parse_id("2-0"))) == f"1-5..1-{LAST_SEQ}"
 
 
 @pytest.mark.parametrize("text", ["", "x", "1-x", "x-1"])
-def test_an_id_that_is_none_is_an_error(text: str) -> None:
+def test_text_that_is_not_an_entry_id_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         parse_id(text)
 
@@ -58,7 +58,7 @@ def test_an_id_that_is_none_is_an_error(text: str) -> None:
         ("1970-01-01T00:00:00Z", "0-0", f"0-{LAST_SEQ}"),
     ],
 )
-def test_a_time_or_an_id_includes_ids_from_its_first_to_its_last(text: str, first: str, last: str) -> None:
+def test_a_time_or_an_id_covers_a_first_and_a_last_id(text: str, first: str, last: str) -> None:
     assert id_text(parse_since(text)) == first
     assert id_text(parse_until(text)) == last
 
@@ -81,7 +81,7 @@ def test_a_time_includes_its_whole_millisecond(ms: int, minutes: int) -> None:
         ("1700000000000-", "expected an entry id"),
         ("1700000000000-1-2", "expected an entry id"),
         ("1700000000000-x", "expected an entry id"),
-        ("2024-01", "expected an entry id"),  # a month to a person, an id to Redis: neither is guessed
+        ("2024-01", "expected an entry id"),  # a month to a person, an id to Redis: ambiguous, so it is refused
         ("²²²²²²²²²²", "expected an entry id"),
         ("١٧٠٠٠٠٠٠٠٠٠٠٠", "expected an entry id"),
         ("9" * 30, "expected an entry id"),
@@ -90,10 +90,10 @@ def test_a_time_includes_its_whole_millisecond(ms: int, minutes: int) -> None:
         ("2024-01-02", "expected a time with an offset, found '2024-01-02'; add Z or +hh:mm"),
         ("20240102", "expected a time with an offset"),
         ("2024-01-02T00:00:00", "expected a time with an offset"),
-        ("1969-12-31T23:59:59.999Z", "from 1970 on"),
+        ("1969-12-31T23:59:59.999Z", "in 1970 or later"),
     ],
 )
-def test_anything_else_is_refused_with_the_parameter_and_what_was_found(text: str, reason: str) -> None:
+def test_other_text_is_refused_and_the_message_names_the_parameter_and_the_text(text: str, reason: str) -> None:
     for parse, default in ((parse_until, "until"), (parse_since, "since")):
         for name, options in ((default, {}), ("stop", {"name": "stop"})):
             with pytest.raises(WrongUse, match=f"^{name}: ") as refused:
@@ -102,7 +102,7 @@ def test_anything_else_is_refused_with_the_parameter_and_what_was_found(text: st
             assert repr(text) in str(refused.value)
 
 
-def test_a_range_includes_both_of_its_ends_and_is_open_without_them() -> None:
+def test_a_range_includes_both_ends_and_is_open_at_an_end_that_is_not_given() -> None:
     assert parse_range("100000000-3", "100000000-7") == IdRange(parse_id("100000000-3"), parse_id("100000000-8"))
     assert parse_range("100000000", "100000000") == IdRange(100_000_000 << 64, 100_000_001 << 64)
     assert parse_range(None, None) == IdRange(0, 2**128)

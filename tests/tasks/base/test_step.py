@@ -1,4 +1,4 @@
-"""Steps are retried as the settings say at that moment, and report their retries to the subscribers of their flow."""
+"""Steps are retried as often as the current settings say, and report their retries to the subscribers of their flow."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_changed_setting_applies_to_a_step_that_is_already_imported(set_retrie
         assert limited.retries == min(number, 2)
 
 
-def test_an_import_reads_no_setting_and_leaves_the_memory_of_arrow_alone() -> None:
+def test_importing_reads_no_settings_and_does_not_change_arrows_memory_pool() -> None:
     code = """
 import pyarrow
 before = pyarrow.default_memory_pool().backend_name

@@ -1,4 +1,4 @@
-"""A stream that is away, or another one, for a moment: between any two commands of a reader, on a real Redis."""
+"""The stream is away or replaced for a moment, between any two commands of a reader, on a real Redis."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Read = dict[bytes, list[bytes]]  # fields by id
 
 @pytest.fixture
 def control(redis_client: redis.Redis, configure: Callable[..., Settings]) -> Iterator[redis.Redis]:
-    """A client of the same kind as the reader's, for the harm."""
+    """A client like the reader's, through which the tests do harm."""
     with connect(configure()) as client:
         yield client
 
@@ -134,7 +134,7 @@ AWAY = [
 
 
 def read_all(reader: Reader, attempts: int) -> tuple[list[Batch], bool]:
-    """All batches, trying again a few times when the stream is away, and whether it was read to its end."""
+    """All batches, and whether the stream was read to its end. Retries up to `attempts` times while it is away."""
     batches = []
     while True:
         try:
@@ -149,12 +149,12 @@ def read_all(reader: Reader, attempts: int) -> tuple[list[Batch], bool]:
         batches.append(batch)
 
 
-def told(batches: list[Batch]) -> dict[str, dict[bytes, bytes]]:
+def returned_entries(batches: list[Batch]) -> dict[str, dict[bytes, bytes]]:
     return {batch.raw(i)[0]: plain(batch.raw(i)[1]) for batch in batches for i in range(batch.read)}
 
 
 def commands_of(client: redis.Redis, stream: str) -> int:
-    """How many commands the reader sends if nothing happens."""
+    """How many commands the reader sends if it is not disturbed."""
     tail = read_tail(client, stream)
     watch = Interrupted(client, -1, -2, lambda: None, lambda: None)
     reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, page_limits=SMALL_PAGES)
@@ -166,7 +166,7 @@ ALL = IdRange(0, parse_id(f"{FIRST_MS + ENTRIES}-0"))
 
 
 @pytest.mark.parametrize(("harm", "undo"), AWAY)
-def test_away_between_any_two_commands_no_range_is_returned_that_was_not_read(
+def test_if_the_stream_is_away_between_any_two_commands_no_unread_range_is_returned(
     harm: str, undo: str, control: redis.Redis, reading: redis.Redis, stream: str, configure: Callable[..., Settings]
 ) -> None:
     copies = Copies(control, stream)
@@ -175,20 +175,20 @@ def test_away_between_any_two_commands_no_range_is_returned_that_was_not_read(
     commands = commands_of(reading, stream)
     for at, until in combinations(range(1, commands + 3), 2):
         with connect(configure()) as client:
-            play = Interrupted(client, at, until, getattr(copies, harm), getattr(copies, undo))
+            interruption = Interrupted(client, at, until, getattr(copies, harm), getattr(copies, undo))
             reader = Reader(
                 client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, page_limits=SMALL_PAGES
             )
             batches, whole = read_all(reader, attempts=100)
-            play.finish()
+            interruption.finish()
         covered = {entry: truth[entry] for entry in truth if any(within(entry, batch.ids) for batch in batches)}
-        assert told(batches) == covered, f"harm before command {at}, undone before {until}"
+        assert returned_entries(batches) == covered, f"harm before command {at}, undone before {until}"
         assert whole
         assert covered == truth
 
 
 @pytest.mark.parametrize("harm", [harm for harm, _ in AWAY])
-def test_away_for_good_nothing_is_returned_from_then_on(
+def test_once_the_stream_is_away_for_good_nothing_more_is_returned(
     harm: str, control: redis.Redis, reading: redis.Redis, stream: str, configure: Callable[..., Settings]
 ) -> None:
     copies = Copies(control, stream)
@@ -197,7 +197,7 @@ def test_away_for_good_nothing_is_returned_from_then_on(
     commands = commands_of(reading, stream)
     for at in range(1, commands + 1):
         with connect(configure()) as client:
-            play = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
+            interruption = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
             absence = AbsenceRecord()
             reader = Reader(
                 client,
@@ -211,11 +211,11 @@ def test_away_for_good_nothing_is_returned_from_then_on(
                 page_limits=SMALL_PAGES,
             )
             batches, whole = read_all(reader, attempts=3)
-            play.finish()
+            interruption.finish()
         assert not whole, f"harm before command {at}"
         assert absence.any
         covered = {entry: truth[entry] for entry in truth if any(within(entry, batch.ids) for batch in batches)}
-        assert told(batches) == covered
+        assert returned_entries(batches) == covered
         if harm == "rename":
             copies.rename_back()
         elif harm == "swap":
@@ -224,7 +224,7 @@ def test_away_for_good_nothing_is_returned_from_then_on(
 
 
 @pytest.mark.parametrize("harm", ["trim", "trim_all", "delete_some"])
-def test_what_is_really_deleted_meanwhile_is_no_obstacle(
+def test_entries_removed_during_a_read_do_not_stop_it(
     harm: str, control: redis.Redis, reading: redis.Redis, stream: str, configure: Callable[..., Settings]
 ) -> None:
     copies = Copies(control, stream)
@@ -233,22 +233,22 @@ def test_what_is_really_deleted_meanwhile_is_no_obstacle(
     commands = commands_of(reading, stream)
     for at in range(1, commands + 1):
         with connect(configure()) as client:
-            play = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
+            interruption = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
             reader = Reader(
                 client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, page_limits=SMALL_PAGES
             )
             batches, whole = read_all(reader, attempts=1)
-            play.finish()
+            interruption.finish()
         assert whole, f"harm before command {at}"
-        left = {entry.decode() for entry in entries(control, stream)}
-        found = told(batches)
-        assert left <= found.keys()
+        remaining = {entry.decode() for entry in entries(control, stream)}
+        found = returned_entries(batches)
+        assert remaining <= found.keys()
         assert all(truth[entry] == fields for entry, fields in found.items())
         assert [batch.ids.start for batch in batches[1:]] == [batch.ids.stop for batch in batches[:-1]]
         copies.restore()
 
 
-def test_a_range_costs_no_round_trip_more_than_its_last_page(
+def test_a_range_costs_one_extra_round_trip_to_prove_its_last_page(
     control: redis.Redis, reading: redis.Redis, stream: str
 ) -> None:
     add_entries(control, stream, 0, ENTRIES)

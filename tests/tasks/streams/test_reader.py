@@ -1,4 +1,4 @@
-"""Pages of a stream: none is too large for the columns of Arrow, and none skips an entry."""
+"""No page of a stream is too large for an Arrow column, and none skips an entry."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_page_that_is_too_large_is_requested_again_with_fewer_entries_and_noth
         (10, 3, 0, 80),  # entries without fields
     ],
 )
-def test_the_next_page_has_as_many_entries_as_fit_at_the_size_of_the_last_ones(
+def test_the_size_of_the_next_page_follows_the_size_of_the_last_entries(
     page: int, entries: int, nbytes: int, expected: int
 ) -> None:
     assert next_page(PAGE_LIMITS, page, entries, nbytes) == expected

@@ -1,4 +1,4 @@
-"""Trimming that cannot lose."""
+"""Trimming removes only entries that are drained, old enough, and not needed by another group."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ GROUPS = st.lists(st.builds(GroupPosition, IDS, st.none() | IDS), max_size=4)
 
 
 @given(IDS, GROUPS, st.integers(0, 1 << 20), st.timedeltas(timedelta(0), timedelta(days=365)))
-def test_what_goes_is_drained_read_and_acknowledged_by_all_groups_and_old_enough(
+def test_every_trimmed_id_is_drained_acknowledged_by_all_groups_and_old_enough(
     watermark: int, groups: list[GroupPosition], now_ms: int, keep: timedelta
 ) -> None:
     first = first_to_keep(watermark, groups, now_ms, keep)
-    last_gone = first - 1
-    assert last_gone < watermark
+    last_trimmed = first - 1
+    assert last_trimmed < watermark
     for group in groups:
-        assert last_gone <= group.delivered
-        assert group.pending is None or last_gone < group.pending
-    assert last_gone < 0 or (last_gone >> 64) < now_ms - keep.total_seconds() * 1000 + 1
+        assert last_trimmed <= group.delivered
+        assert group.pending is None or last_trimmed < group.pending
+    assert last_trimmed < 0 or (last_trimmed >> 64) < now_ms - keep.total_seconds() * 1000 + 1
 
 
 @pytest.fixture
@@ -45,12 +45,12 @@ def exact(redis_client: redis.Redis) -> redis.Redis:
     redis_client.config_set("stream-node-max-entries", 100)
 
 
-def left(client: redis.Redis, stream: str) -> list[bytes]:
+def remaining(client: redis.Redis, stream: str) -> list[bytes]:
     return [entry_id for entry_id, _ in client.xrange(stream)]  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_drain_trims_what_is_drained_and_older_than_the_time_to_keep(
+def test_a_drain_trims_drained_entries_older_than_trim_keep(
     exact: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
     now = int(exact.time()[0]) * 1000  # type: ignore[index]
@@ -59,7 +59,7 @@ def test_a_drain_trims_what_is_drained_and_older_than_the_time_to_keep(
         exact.xadd(stream, event(day), id=f"{now - day * 86_400_000}-0")  # type: ignore[arg-type]
     configure(trim_keep="7d")
     assert drain_counts(drain(stream)) == (5, 5, 0, 0, 0)
-    assert left(exact, stream) == [b"%d-0" % (now - day * 86_400_000) for day in (5, 1, 0)]
+    assert remaining(exact, stream) == [b"%d-0" % (now - day * 86_400_000) for day in (5, 1, 0)]
     assert table_rows(database) == flat_rows(event(day) for day in days)
     exact.xadd(stream, event(30))  # type: ignore[arg-type]
     configure(trim_keep="0s")
@@ -68,7 +68,7 @@ def test_a_drain_trims_what_is_drained_and_older_than_the_time_to_keep(
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_nothing_is_trimmed_that_is_not_drained_or_that_another_group_still_needs(
+def test_entries_that_are_not_drained_or_that_another_group_needs_are_not_trimmed(
     exact: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
     configure(trim_keep="0s")
@@ -76,29 +76,29 @@ def test_nothing_is_trimmed_that_is_not_drained_or_that_another_group_still_need
         exact.xadd(stream, event(n), id=f"{1_000 + n}-0")  # type: ignore[arg-type]
     exact.xgroup_create(stream, "other", id="0")
     drain(stream, max_events=8)
-    assert len(left(exact, stream)) == 10  # the other group has read nothing
+    assert len(remaining(exact, stream)) == 10  # the other group has read nothing
     exact.xreadgroup("other", "me", {stream: ">"}, count=6)
     drain(stream, max_events=1)
-    assert len(left(exact, stream)) == 10  # and now it has acknowledged nothing
-    exact.xack(stream, "other", *left(exact, stream)[:4])
+    assert len(remaining(exact, stream)) == 10  # now it has read entries, but acknowledged none
+    exact.xack(stream, "other", *remaining(exact, stream)[:4])
     drain(stream)
-    assert left(exact, stream)[0] == b"1004-0"
-    exact.xack(stream, "other", *left(exact, stream)[:2])
+    assert remaining(exact, stream)[0] == b"1004-0"
+    exact.xack(stream, "other", *remaining(exact, stream)[:2])
     drain(stream)
-    assert left(exact, stream)[0] == b"1006-0"
+    assert remaining(exact, stream)[0] == b"1006-0"
     exact.xgroup_destroy(stream, "other")
     exact.xadd(stream, event(11), id="2000-0")  # type: ignore[arg-type]
     drain(stream)
-    assert left(exact, stream) == []
+    assert remaining(exact, stream) == []
     assert table_rows(database) == flat_rows(event(n) for n in [*range(10), 11])
     assert drain_counts(drain(stream)) == (0, 0, 0, 0, 0)
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_entries_behind_a_gap_stay(
+def test_entries_after_an_undrained_gap_are_not_trimmed(
     exact: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
-    """Where a range before them could not be loaded, what is drained after it may not carry the trim past it."""
+    """If an earlier range is not drained, ranges drained after it do not move the trim past the gap."""
     configure(trim_keep="0s")
     for n in range(4):
         exact.xadd(stream, event(n), id=f"{1_000 + n}-0")  # type: ignore[arg-type]
@@ -108,19 +108,19 @@ def test_entries_behind_a_gap_stay(
         " 1003 * 18446744073709551616), 'somebody' FROM spillway.streams WHERE name = %s", [stream]
     )  # fmt: skip
     drain(stream, until="000001000-0")
-    assert left(exact, stream)[0] == b"1001-0"
+    assert remaining(exact, stream)[0] == b"1001-0"
 
 
-def test_without_the_setting_nothing_is_trimmed(
+def test_nothing_is_trimmed_unless_trim_keep_is_set(
     prefect_server: str, exact: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(exact, stream, [event(n) for n in range(5)])
     drain(stream)
-    assert len(left(exact, stream)) == 5
+    assert len(remaining(exact, stream)) == 5
 
 
 @pytest.mark.parametrize("value", ["7", "7 days", "d", "-1d", "1w"])
-def test_a_time_to_keep_that_is_none_is_refused(value: str, configure: Callable[..., Settings]) -> None:
+def test_an_invalid_trim_keep_is_refused(value: str, configure: Callable[..., Settings]) -> None:
     with pytest.raises(Terminal, match=r"SPILLWAY_TRIM_KEEP.*such as 7d, 36h, 90m or 30s"):
         configure(trim_keep=value)
     settings.cache_clear()
@@ -128,13 +128,13 @@ def test_a_time_to_keep_that_is_none_is_refused(value: str, configure: Callable[
 
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize(("keep", "warned"), [("0s", True), ("23h", True), ("1d", False), ("7d", False), ("", False)])
-def test_a_time_to_keep_below_a_day_is_a_warning_once_a_run(
+def test_a_trim_keep_below_one_day_warns_once_per_run(
     keep: str, warned: bool, redis_client: redis.Redis, database: psycopg.Connection,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
     configure(trim_keep=keep)
     for name in ("some:a", "some:b"):
         send(redis_client, name, [event(1)])
-    warnings = [said for said in drain("some:*")["warnings"] if "SPILLWAY_TRIM_KEEP" in said]
+    warnings = [warning for warning in drain("some:*")["warnings"] if "SPILLWAY_TRIM_KEEP" in warning]
     assert len(warnings) == warned
-    assert all("less than a day" in said and "recovery point" in said for said in warnings)
+    assert all("less than a day" in warning and "recovery point" in warning for warning in warnings)

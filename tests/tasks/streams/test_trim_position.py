@@ -29,14 +29,14 @@ def test_nothing_that_another_group_needs_is_trimmed() -> None:
     assert first_to_keep(100, groups, 10 * HOUR_MS, timedelta(0)) == 7
 
 
-def test_nothing_younger_than_the_time_to_keep_is_trimmed() -> None:
+def test_nothing_younger_than_trim_keep_is_trimmed() -> None:
     watermark = 10 * HOUR_MS << 64
     assert first_to_keep(watermark, [], 10 * HOUR_MS, timedelta(hours=3)) == 7 * HOUR_MS << 64
     assert first_to_keep(watermark, [], 10 * HOUR_MS, timedelta(milliseconds=1.6)) == (10 * HOUR_MS - 2) << 64
     assert first_to_keep(watermark, [], 10 * HOUR_MS, timedelta(0)) == watermark
 
 
-def test_a_clock_younger_than_the_time_to_keep_trims_nothing() -> None:
+def test_nothing_is_trimmed_if_the_clock_is_earlier_than_trim_keep() -> None:
     assert first_to_keep(5 << 64, [], HOUR_MS, timedelta(hours=2)) == 0
 
 
@@ -46,7 +46,7 @@ def test_a_clock_younger_than_the_time_to_keep_trims_nothing() -> None:
     st.integers(0, 1 << 40),
     st.timedeltas(timedelta(0), timedelta(days=400)),
 )
-def test_the_first_to_keep_is_the_least_of_all_limits(
+def test_the_first_id_to_keep_respects_every_limit(
     watermark: int, groups: list[GroupPosition], now_ms: int, keep: timedelta
 ) -> None:
     first = first_to_keep(watermark, groups, now_ms, keep)

@@ -1,4 +1,4 @@
-"""Trimming a stream that is another one at the moment: each step proves that it is not, a round trip before."""
+"""Another stream of the same name is never trimmed: before each XTRIM, the stream is proven to be the planned one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def exact(redis_client: redis.Redis) -> Iterator[redis.Redis]:
 
 
 class Others:
-    """What can stand in the place of a stream, all with the same ids: each harm returns the number of its entries."""
+    """Replacements for the planned stream, with the same ids. Each method replaces it and returns the new length."""
 
     def __init__(self, client: redis.Redis, stream: str) -> None:
         self.client = client
@@ -68,18 +68,18 @@ class Others:
 
 @pytest.mark.parametrize("harm", ["foreign_stream", "older_copy", "other_database", "nothing"])
 @pytest.mark.parametrize(("at", "trimmed"), [(1, 0), (3, 100), (5, 200)])  # proof, XTRIM, proof, XTRIM, …
-def test_another_stream_of_the_name_loses_nothing(
+def test_another_stream_of_the_same_name_is_not_trimmed(
     harm: str, at: int, trimmed: int, exact: redis.Redis, stream: str, configure: Callable[..., Settings]
 ) -> None:
     others = Others(exact, stream)
     tail = read_tail(exact, stream)
     found: list[int] = []
 
-    def injure() -> None:
+    def replace_stream() -> None:
         found.extend((ENTRIES - int(exact.xlen(stream)), getattr(others, harm)()))  # type: ignore[arg-type]
 
     with connect(configure()) as client:
-        Interrupted(client, at, 1_000_000, injure, lambda: None)
+        Interrupted(client, at, 1_000_000, replace_stream, lambda: None)
         with pytest.raises(StreamAway, match=rf"^trim: stream {stream}: "):
             trim(client, stream, tail, tail.last + 1, NOTHING, "own")
     assert found[0] == trimmed
@@ -87,7 +87,7 @@ def test_another_stream_of_the_name_loses_nothing(
     exact.flushall()
 
 
-def test_a_drain_says_that_it_has_not_trimmed_and_trims_nothing_else(
+def test_a_settlement_that_cannot_trim_warns_and_removes_nothing(
     exact: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
     others = Others(exact, stream)
