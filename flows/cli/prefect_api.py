@@ -50,8 +50,9 @@ def translate_prefect_errors() -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
-        # Prefect raises this one as a plain RuntimeError.
-        if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
+        # A wrong call of a flow says nothing about the server. An unreachable one is a plain RuntimeError at times.
+        is_other = isinstance(error, RuntimeError) and "Failed to reach API" not in str(error)
+        if is_other or isinstance(error, TypeError):
             raise
         raise PrefectUnreachable(
             f"the Prefect server ({_url()}) stopped answering during the run: {_reason(error)}; what was loaded is"
