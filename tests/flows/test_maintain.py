@@ -163,7 +163,7 @@ def test_a_job_that_fails_is_a_violation_with_its_own_words_until_it_works_again
         other.rollback()
     assert not found["ok"], found
     (violation,) = found["violations"]
-    assert "chunks past 7 days are not compressed" in violation
+    assert "chunks past 7 days are not fully compressed" in violation
     assert f"job {job} failed: " in violation
     with pytest.raises(Terminal, match=f"job {job} failed"):
         maintain()
