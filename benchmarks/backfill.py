@@ -21,7 +21,7 @@ from rich.console import Console
 from benchmarks.contenders import COPY_EVENTS, Workload, plain_drain
 from benchmarks.measure import Spread
 from benchmarks.workloads import REAL, documents
-from flows.cli.prefect_api import demand_prefect
+from flows.cli.prefect_api import require_prefect
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
@@ -116,7 +116,7 @@ def main(rounds: int = 3, engine: str | None = None) -> None:
         settings.cache_clear()
         workload = documents(config)
         buffers, unique = prepared(config)
-        demand_prefect()  # starts Prefect's temporary server, which later runs use
+        require_prefect()  # starts Prefect's temporary server, which later runs use
         works: dict[str, Callable[[], float]] = {
             "prepared COPY into rows": lambda: bare_copy(config, buffers),
             "spillway backfill, all compressed at the end": lambda: backfill_all(config),

@@ -63,21 +63,21 @@ def backfill(
     parallel: int | None = None,
     without: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Load files, the archive, or a past range of a stream. Rows that the ledger has are left out; rows that the table
-    has are counted as duplicates.
+    """Load files, the archive, or a past range of a stream. Rows that the ledger already covers are skipped; rows that
+    are already in the table are counted as duplicates.
 
     Args:
         source: Files, folders, globs or URLs to load.
         stream: A stream in Redis to load instead.
-        archive: Load what `maintain` has archived instead.
+        archive: Load the chunks that `maintain` has archived instead.
         since: Start at this entry id or ISO 8601 time of the stream, or at this time of the archive.
         until: Stop after this entry id or ISO 8601 time of the stream, or after this time of the archive.
         mapping: The table of spillway.toml that maps the files onto the events table. Without it: the one that matches
             each file's name.
-        again: Also load what the ledger has.
+        again: Also load rows that the ledger already covers.
         expired: Rows past the retention horizon (`SPILLWAY_KEEP`). `fail`: load nothing if there are any. `skip`: leave
             them out. `load`: load them until the next `maintain` drops them.
-        yes: Agree to more new chunks than `SPILLWAY_MAX_NEW_CHUNKS`.
+        yes: Allow more new chunks than `SPILLWAY_MAX_NEW_CHUNKS`.
         dry_run: Only report the plan.
         rate: Load at most this many events per second.
         parallel: How many loads run at the same time. Without it: `SPILLWAY_PARALLEL_LOADS`.
@@ -87,7 +87,7 @@ def backfill(
         The totals of `tasks.backfill.backfill_report.result`.
 
     Raises:
-        SpillwayError: What was committed stays, and the same backfill continues from there.
+        SpillwayError: Committed rows stay. The same backfill, run again, continues from there.
     """
     began = time.monotonic()
     use_system_allocator()
@@ -109,7 +109,7 @@ def backfill(
         if not dry_run:
             check_expired(planned, expired)
             if question := too_many_chunks(planned, config, yes):
-                _demand_consent(question)
+                _ask_to_continue(question)
             planned, failed = _load(clients, request, planned, progress, layout)
         totals = result(planned, [one.result() for one in progress], warnings, dry_run, time.monotonic() - began)
         report_backfill(totals)
@@ -123,7 +123,7 @@ def backfill(
 def _find_sources(
     clients: Clients, request: BackfillRequest, layout: ChunkMap, spool: Spool
 ) -> tuple[list[BackfillSource], list[str]]:
-    """What the request names, read and compared with the ledger; and warnings."""
+    """Read the sources that the request names and compare them with the ledger. Returns them, and warnings."""
     mappings = configured_mappings(clients.settings)
     if request.stream:
         mapping = mappings.for_stream(request.stream)
@@ -153,7 +153,7 @@ def _load(
     progress: list[SourceProgress],
     layout: ChunkMap,
 ) -> tuple[BackfillPlan, list[str]]:
-    """Load what remains of the sources and compress their chunks. Returns the plan as carried out, and what failed."""
+    """Load what remains of the sources and compress their chunks. Returns the plan with these chunks, and errors."""
     failed: list[str] = []
     progress.sort(key=lambda one: min(one.source.days, default=0))
     sources = [one.source for one in progress]
@@ -171,13 +171,13 @@ def _load(
                 one.error = one.error or problem
             compressor.finish(throttle)
             emit(StepReached("backfill", "compressed"))
-        except SpillwayError as error:  # what was loaded is reported all the same
+        except SpillwayError as error:  # the loaded rows are still reported
             failed.append(one_line(error))
     failed += too_many_bad([one.result() for one in progress], clients.settings.max_bad_share)
     return replace(planned, compressed=compressor.done), failed
 
 
-def _demand_consent(question: str) -> None:
-    """Ask the person at the terminal. Raises `Terminal` if nobody is there or the answer is no."""
+def _ask_to_continue(question: str) -> None:
+    """Ask for confirmation at the terminal. Raises `Terminal` if there is no terminal or the answer is no."""
     if not ask(f"{question}; continue?"):
-        raise Terminal(f"backfill: {question}; nothing was loaded: check the times (--dry-run), or agree with --yes")
+        raise Terminal(f"backfill: {question}; nothing was loaded: check the times (--dry-run), or allow it with --yes")

@@ -28,7 +28,7 @@ from flows.runs import TAG
 from infra.errors.exceptions import Terminal, WrongUse
 from infra.settings import Settings
 
-# A run whose worker died before it started keeps its place for this long, and not for Prefect's five minutes.
+# If a worker dies before its run starts, the run blocks the next one for this long instead of Prefect's five minutes.
 _GRACE_SECONDS = 60
 # A worker runs the flows of the Spillway that is installed where it runs.
 _PULL_STEPS: list[dict[str, Any]] = [{"flows.environment.project_folder": {}}]
@@ -47,7 +47,7 @@ class Deployment:
 
     @property
     def when(self) -> str:
-        """Its schedule, for people."""
+        """The schedule in words."""
         match self.schedule:
             case IntervalSchedule(interval=interval):
                 return f"every {interval.total_seconds():,.0f} s"
@@ -62,7 +62,7 @@ class Deployment:
 
 
 def deployments(config: Settings) -> list[Deployment]:
-    """All deployments, with the schedules of the settings. Raises `WrongUse` for a cron expression that is not one."""
+    """All deployments, with the schedules of the settings. Raises `WrongUse` for an invalid cron expression."""
     return [
         Deployment(
             drain,
@@ -104,12 +104,12 @@ def _cron(name: str, expression: str) -> CronSchedule | None:
 
 
 def deploy(found: list[Deployment], pool: str) -> None:
-    """Register deployments with a work pool. If there is no pool of that name, it is created, of type process.
+    """Register deployments with a work pool. If there is no pool of that name, a process pool is created.
 
-    A deployment that exists is replaced, with its schedules.
+    An existing deployment is replaced, including its schedules.
     """
     with get_client(sync_client=True) as client:
-        _demand_pool(client, pool)
+        _ensure_pool(client, pool)
         for one in found:
             client.create_deployment(
                 client.create_flow_from_name(one.flow.name),
@@ -124,12 +124,12 @@ def deploy(found: list[Deployment], pool: str) -> None:
                 enforce_parameter_schema=True,
                 concurrency_limit=1 if one.one_at_a_time else None,
                 concurrency_options=_options() if one.one_at_a_time else None,
-                paused=False,  # `serve` pauses what it served when it ends
+                paused=False,  # `serve` pauses its deployments when it ends
                 tags=[TAG],
             )
 
 
-def _demand_pool(client: SyncPrefectClient, pool: str) -> None:
+def _ensure_pool(client: SyncPrefectClient, pool: str) -> None:
     try:
         client.read_work_pool(pool)
     except ObjectNotFound:
@@ -146,24 +146,24 @@ def _options() -> ConcurrencyOptions:
 def serve(found: list[Deployment]) -> None:
     """Register deployments without a work pool and run what comes due, until interrupted.
 
-    Deployments that a work pool has are left to its workers. Raises `Terminal` if the scheduled drain is one of them:
-    a worker would take its runs.
+    Deployments that belong to a work pool are left to its workers. Raises `Terminal` if the scheduled drain is one of
+    them: a worker would take its runs.
     """
     with get_client(sync_client=True) as client:
-        pools = {one.full_name: _forget_schedules(client, one) for one in found}
+        pools = {one.full_name: _delete_old_schedules(client, one) for one in found}
     if pool := pools["drain/scheduled"]:
         raise Terminal(
             f"serve: drain/scheduled is deployed to the work pool {pool!r}, whose workers run it; start a worker"
-            f" (prefect worker start --pool {pool}), or serve it from here after"
-            " prefect deployment delete drain/scheduled"
+            f" (prefect worker start --pool {pool}), or run `prefect deployment delete drain/scheduled`, then"
+            " `spillway serve` again"
         )
     serve_in_this_process(*[_served(one) for one in found if not pools[one.full_name]])
 
 
-def _forget_schedules(client: SyncPrefectClient, deployment: Deployment) -> str | None:
-    """The work pool of a deployment, None if it has none.
+def _delete_old_schedules(client: SyncPrefectClient, deployment: Deployment) -> str | None:
+    """Return the work pool of a deployment; None if it has none.
 
-    Without a pool its old schedules are deleted: an update by Prefect's runner keeps them if the new list is empty.
+    If it has none, its old schedules are deleted: Prefect's runner keeps them if the new list is empty.
     """
     try:
         registered = client.read_deployment_by_name(deployment.full_name)

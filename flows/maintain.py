@@ -31,7 +31,7 @@ from tasks.table.chunks import Chunk
 
 @flow(name="maintain", flow_run_name=maintain_run_name, persist_result=False)
 def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
-    """Make the server agree with the settings, drop expired chunks, compress late rows, and check the result.
+    """Apply the settings to the server, drop expired chunks, compress late rows, and check the result.
 
     A step that fails does not stop the others. Safe to repeat, and to run while drains run.
 
@@ -44,7 +44,7 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
 
     Raises:
         Unsuccessful: With the report, if `fail` is set and there is a violation or a step failed.
-        Terminal: The check itself failed, so that there is no report. The message has what was done before.
+        Terminal: The check itself failed, so there is no report. The message lists what was done before.
     """
     use_system_allocator()
     began = time.monotonic()
@@ -88,31 +88,31 @@ def _maintain(clients: Clients, dry_run: bool) -> MaintainOutcome:
     Expired chunks are archived before they are dropped, and are not compressed.
     """
     done = _Progress()
-    done.deferred.extend(preflight_clocks(clients))  # nothing may be dropped by a wrong clock
-    with _noted(done.failed):
+    done.deferred.extend(preflight_clocks(clients))  # a wrong clock must not drop anything
+    with _collect_errors(done.failed):
         done.changes.extend(set_retention_policy(clients, dry_run))
     expired: list[ChunkState] = []
-    with _noted(done.failed):
+    with _collect_errors(done.failed):
         expired += find_expired(clients)
     expired_chunks = {state.chunk for state in expired}
     archived_when_dropped = expired_chunks if clients.settings.retention == "archive" else set()
-    with _noted(done.failed):
+    with _collect_errors(done.failed):
         for chunk in find_unarchived(clients):
             if chunk not in archived_when_dropped:
-                with _noted(done.failed, done.deferred):
+                with _collect_errors(done.failed, done.deferred):
                     if dry_run or archive_and_keep(clients, chunk):
                         done.archived.append(chunk)
     for state in expired:
-        with _noted(done.failed, done.deferred):
+        with _collect_errors(done.failed, done.deferred):
             rows = state.rows if dry_run else _drop(clients, state)
             if rows is not None:
                 done.dropped.append(DroppedChunk(state.chunk, rows, state.bytes))
-    with _noted(done.failed):
+    with _collect_errors(done.failed):
         done.changes.extend(set_compression_policy(clients, dry_run))
-    with _noted(done.failed):
+    with _collect_errors(done.failed):
         for late in find_recompressions(clients):
             if late.state.chunk not in expired_chunks:
-                with _noted(done.failed, done.deferred):
+                with _collect_errors(done.failed, done.deferred):
                     if not dry_run:
                         recompress(clients, late)
                     done.compressed_again.append(late.state.chunk)
@@ -128,11 +128,11 @@ def _drop(clients: Clients, state: ChunkState) -> int | None:
 
 
 @contextmanager
-def _noted(failed: list[str], deferred: list[str] | None = None) -> Iterator[None]:
-    """Add an error inside the block to `failed`, or to `deferred` if a later run may succeed, and continue after it."""
+def _collect_errors(failed: list[str], deferred: list[str] | None = None) -> Iterator[None]:
+    """Add an error in the block to `failed`, or to `deferred` if a later run may succeed, and continue after it."""
     try:
         yield
     except SpillwayError as error:
-        noted = deferred if deferred is not None and is_transient(error) else failed
-        if (text := one_line(error)) not in noted:  # once, if a hundred chunks fail for the same reason
-            noted.append(text)
+        target = deferred if deferred is not None and is_transient(error) else failed
+        if (text := one_line(error)) not in target:  # once, if a hundred chunks fail for the same reason
+            target.append(text)

@@ -29,7 +29,7 @@ from tasks.reconcile.comparison import ComparisonTotals
 from tasks.reconcile.reconcile_report import report_reconciliation
 from tasks.streams.reader import Reader, read
 
-_NOT_COMPARED = ("gone", "went back")  # findings that leave nothing to compare with
+_NOT_COMPARED = ("gone", "went back")  # after these findings there is nothing to compare with
 
 
 @flow(name="reconcile", flow_run_name=reconcile_run_name, persist_result=False)
@@ -51,13 +51,13 @@ def reconcile(
         since: With `deep`: start at this entry id or ISO 8601 time.
         until: With `deep`: stop after this entry id or ISO 8601 time.
         repair: With `deep`: put back the rows that are missing, except those that retention dropped.
-        fail: Fail the run if something does not balance, or if entries were lost and nobody has accepted that.
+        fail: Fail the run if something does not balance, or if entries were lost and the loss was not accepted.
 
     Returns:
-        Totals, `findings`, `losses`, and `notes`: files that could not be compared because they are gone or changed.
+        Totals, `findings`, `losses`, and `notes`: files that could not be compared because they are missing or changed.
 
     Raises:
-        Unsuccessful: With the totals, if `fail` is set and there is a finding or a loss that nobody has accepted.
+        Unsuccessful: With the totals, if `fail` is set and there is a finding or an unaccepted loss.
     """
     use_system_allocator()
     config = settings()
@@ -90,7 +90,7 @@ def reconcile(
 
 @dataclass
 class _Checked:
-    """What one run has found so far. `dropped`: compared entries whose rows went with chunks that were dropped."""
+    """What one run has found so far. `dropped`: compared entries whose rows were in dropped chunks."""
 
     streams: list[LedgerTotals] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)

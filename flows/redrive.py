@@ -38,22 +38,25 @@ def redrive(
 
     Args:
         stream: Only entries of this stream or file, or of these.
-        entries: Only entries with these ids. They are ids of one stream: name it.
+        entries: Only entries with these ids, all of the one stream that `stream` names.
         kind: Only entries that were `refused`, or only those in `conflict` with a row.
         field: Only entries with this field at fault.
-        set: Entry field and the text to replay instead of its value. The original stays on record.
-        yes: Agree to more new chunks than `SPILLWAY_MAX_NEW_CHUNKS`.
+        set: New texts of entry fields, by field name. The original entry stays on record.
+        yes: Allow more new chunks than `SPILLWAY_MAX_NEW_CHUNKS`.
 
     Returns:
         Counts, tried = inserted + duplicates + still_bad, and `warnings`.
 
     Raises:
-        SpillwayError: What was replayed until then stays replayed.
+        SpillwayError: Entries that were replayed before the error stay replayed.
         Unsuccessful: None of the entries succeeded. Raised with the counts.
     """
     names = [name for name in ([stream] if isinstance(stream, str) else stream or []) if name]
     if entries and len(names) != 1:
-        raise WrongUse("redrive: entries are ids of one stream; name that stream (--stream)")
+        raise WrongUse(
+            f"redrive: entry ids belong to one stream, found {len(names)} streams; nothing was replayed; name one"
+            " (--stream)"
+        )
     use_system_allocator()
     config = settings()
     mapping_of = partial(find_mapping, mappings=configured_mappings(config))

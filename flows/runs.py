@@ -21,7 +21,7 @@ class _LoadRunner(ThreadPoolTaskRunner[Any]):
     """
 
     def duplicate(self) -> _LoadRunner:
-        """The runner of one run. With settings that are wrong, one thread: the flow itself reports them."""
+        """The runner of one run. With invalid settings, one thread: the flow itself reports the error."""
         try:
             return _LoadRunner(settings().parallel_loads)
         except SpillwayError:
@@ -76,11 +76,11 @@ def _streams() -> str:
 
 
 def _listed(parameter: str) -> list[str]:
-    """A parameter that is a text, a list of them, or nothing."""
+    """A parameter that is a string, a list of strings, or absent, as a list."""
     value = flow_run.parameters.get(parameter)
     return [value] if isinstance(value, str) and value else list(value or [])
 
 
 def _some(names: list[str]) -> str:
-    """The first of several names, and how many more there are."""
+    """The first of several names, and the number of the others."""
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "") if names else ""

@@ -62,7 +62,7 @@ def verify_command(
             print_json(_as_json(manifest) | {"whole": manifest.name not in faults})
     whole = [manifest for manifest in found if manifest.name not in faults]
     if not as_json:
-        result(f"{len(whole):,} whole, {sum(manifest.rows for manifest in whole):,} rows; {len(faults):,} not")
+        result(f"{len(whole):,} complete, {sum(manifest.rows for manifest in whole):,} rows; {len(faults):,} failed")
     with translate_errors("archive", root):
         strays = [] if names or faults else unlisted_files(root, found)
     if strays:
@@ -80,7 +80,7 @@ def _root(url: str) -> ArchiveRoot:
 
 
 def _manifests(root: ArchiveRoot, wanted: Iterable[str]) -> tuple[list[Manifest], dict[str, str]]:
-    """The manifests with the wanted names, or all; and, by name, the errors of those that cannot be read."""
+    """The manifests with the wanted names, or all; and the errors of unreadable ones, by name."""
     from tasks.archive.archive_root import translate_errors
     from tasks.archive.manifest import archive_names, load_manifest
 

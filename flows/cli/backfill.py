@@ -1,4 +1,4 @@
-"""`spillway backfill`: the flow `backfill`, here and now."""
+"""`spillway backfill`: run the flow `backfill` in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def backfill_command(
         list[str] | None, typer.Argument(help="Files, folders, globs or URLs.", show_default=False)
     ] = None,
     stream: Annotated[str | None, typer.Option("--stream", "-s", help="A stream, instead of files.")] = None,
-    archive: Annotated[bool, typer.Option("--archive", help="What maintain has archived, instead of files.")] = False,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="The chunks that maintain has archived, instead of files.")
+    ] = False,
     since: Annotated[
         str | None, typer.Option(help="Start at this entry id or ISO 8601 time, of a stream or the archive.")
     ] = None,
@@ -30,7 +32,7 @@ def backfill_command(
         str | None, typer.Option(help="Stop after this entry id or ISO 8601 time, of a stream or the archive.")
     ] = None,
     mapping: Annotated[str | None, typer.Option(help="The table of spillway.toml that maps the files.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also load what the ledger has.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also load rows that the ledger already covers.")] = False,
     expired: Annotated[
         Literal["fail", "skip", "load"], typer.Option(help="What to do with rows past the retention horizon.")
     ] = "fail",
@@ -48,13 +50,13 @@ def backfill_command(
     """Load history, exactly once: files, the archive, or a past range of a stream.
 
     Files are NDJSON, CSV or Parquet, also compressed (.gz, .zst). What was loaded before is left out. After an
-    interruption the same command continues where it stopped.
+    interruption, the same command continues from there.
     """
     set_prefect_defaults(quiet=not verbose)
     from flows.backfill import backfill
-    from flows.cli.prefect_api import demand_prefect, run_flow
+    from flows.cli.prefect_api import require_prefect, run_flow
 
-    demand_prefect(needs_redis=stream is not None)
+    require_prefect(needs_redis=stream is not None)
     try:
         totals, _ = run_flow(
             lambda: backfill(

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 STREAM = "events-demo"
 EVENTS = 100_000
 _BIN = Path(sys.executable).parent
-_START_SECONDS = 90  # a Prefect server makes its database at its first start
-_SCHEDULE_SECONDS = 180  # the interval, the worker's 15 s between two questions, and the run itself
+_START_SECONDS = 90  # a Prefect server creates its database at its first start
+_SCHEDULE_SECONDS = 180  # the interval, the worker's 15 s between two polls, and the run itself
 
-# Without a terminal there is no width to ask for.
+# Without a terminal, the width is unknown.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
@@ -54,11 +54,11 @@ def main() -> None:
         with _background("prefect", "worker", "start", "--pool", "spillway", log=home / "worker.log"):
             _await_scheduled_run(home / "worker.log")
     _show_results()
-    _say_what_next(time.monotonic() - began)
+    _print_next_steps(time.monotonic() - began)
 
 
 def _run(*command: str, quiet: bool = False) -> None:
-    """Run a command of this environment; with `quiet`, its output is shown only when it fails."""
+    """Run a command of this environment; with `quiet`, its output is printed only if it fails."""
     console.print(f"\n[bold]$ {' '.join(command)}[/bold]")
     argv = [str(_BIN / command[0]), *command[1:]]
     done = subprocess.run(argv, capture_output=quiet, text=True, check=False)
@@ -115,7 +115,7 @@ def _background(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _prefect_server(log: Path) -> Iterator[None]:
-    """A Prefect server for the demo alone, on a free port; stopped at the end."""
+    """A Prefect server for this demo only, on a free port; stopped at the end."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     os.environ["PREFECT_API_URL"] = url
@@ -158,14 +158,14 @@ def _show_results() -> None:
         print_table(["hour", "events", "users", "most frequent type"], connection.execute(on_events(_SAMPLE)))
 
 
-def _say_what_next(seconds: float) -> None:
+def _print_next_steps(seconds: float) -> None:
     console.print(
         f"\nDone in {seconds:.0f} s. Still running: Redis and TimescaleDB (stop them with [bold]spillway down[/bold])."
         " The Prefect server and the worker of the demo are stopped.\n\nNext:\n"
         "  source .venv/bin/activate\n"
         "  spillway psql                                         look at the tables\n"
         f"  spillway generate --events 1000 --stream {STREAM}\n"
-        f"  spillway drain --stream {STREAM}                 drain here and now\n"
+        f"  spillway drain --stream {STREAM}                 drain now\n"
         "  spillway serve                                        drain every minute (after: prefect server start)"
     )
 

@@ -17,13 +17,13 @@ app = typer.Typer()
 def deploy_command(
     pool: Annotated[str, typer.Option(help="The work pool; a process pool is created if there is none.")] = "spillway",
 ) -> None:
-    """Register the scheduled flows with a Prefect work pool. Run it again after a change of the settings."""
+    """Register the scheduled flows with a Prefect work pool. Run it again after changing the settings."""
     set_prefect_defaults()
-    from flows.cli.prefect_api import demand_prefect
+    from flows.cli.prefect_api import require_prefect
     from flows.deployments import deploy, deployments
 
     found = deployments(settings())
-    demand_prefect(needs_redis=False)
+    require_prefect(needs_redis=False)
     deploy(found, pool)
     for one in found:
         result(f"{one.full_name:<18}  {one.when}")

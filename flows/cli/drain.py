@@ -1,4 +1,4 @@
-"""`spillway drain`: the flow `drain`, here and now."""
+"""`spillway drain`: run the flow `drain` in this process."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def drain_command(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Drain streams into the events table, exactly once, here and now. The schedule runs the same flow."""
+    """Drain streams into the events table, exactly once. The schedule runs the same flow."""
     set_prefect_defaults(quiet=not verbose)
-    from flows.cli.prefect_api import demand_prefect, run_flow
+    from flows.cli.prefect_api import require_prefect, run_flow
     from flows.drain import drain
 
-    demand_prefect()
+    require_prefect()
     totals, error = run_flow(lambda: drain(stream, max_events, until))
     for warning in totals["warnings"]:
         warn(warning)

@@ -24,8 +24,8 @@ app = typer.Typer(
     help="Drain Redis Streams into a TimescaleDB hypertable, exactly once.",
     epilog="Exit codes:\n\n" + "\n\n".join(exit_code_lines()),
 )
-for room in (servers, producers, drain, status, reconcile, maintain, backfill, grants, deploy, serve):
-    app.add_typer(room.app)
+for module in (servers, producers, drain, status, reconcile, maintain, backfill, grants, deploy, serve):
+    app.add_typer(module.app)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(stream.app, name="stream")
 app.add_typer(archive.app, name="archive")
@@ -72,7 +72,7 @@ def fail(error: SpillwayError) -> NoReturn:
     if os.environ.get("SPILLWAY_DEBUG"):
         raise error
     print_error(one_line(error))
-    if isinstance(error, PrefectUnreachable):  # Prefect's threads would go on trying for minutes
+    if isinstance(error, PrefectUnreachable):  # Prefect's threads would keep retrying for minutes
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(error.exit_code)

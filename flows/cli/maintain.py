@@ -1,4 +1,4 @@
-"""`spillway maintain`: the flow `maintain`, here and now. Its exit code is the verdict."""
+"""`spillway maintain`: run the flow `maintain` in this process. The exit code reports violations."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ app = typer.Typer()
 def maintain_command(dry_run: DryRun = False, as_json: Json = False) -> None:
     """Compress, archive and drop chunks as the settings say, and check the result. Exit code 0: nothing is wrong."""
     set_prefect_defaults(quiet=True)
-    from flows.cli.prefect_api import demand_prefect, run_flow
+    from flows.cli.prefect_api import require_prefect, run_flow
     from flows.maintain import maintain
 
-    demand_prefect(needs_redis=False)
+    require_prefect(needs_redis=False)
     report, error = run_flow(lambda: maintain(dry_run))
     if as_json:
         print_json(report)

@@ -25,7 +25,7 @@ from infra.locations import without_credentials
 from infra.settings import settings
 
 
-def demand_prefect(needs_redis: bool = True) -> None:
+def require_prefect(needs_redis: bool = True) -> None:
     """Raise `Terminal` if the Prefect server does not answer. If none is set, Prefect starts a temporary one."""
     config = settings()  # a wrong setting is reported before a server is started
     if needs_redis:
@@ -61,13 +61,13 @@ def translate_prefect_errors() -> Iterator[None]:
 
 
 def run_flow(flow: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], Unsuccessful | None]:
-    """Run a flow with progress bars. Returns its result, and the error that its command ends with after printing that.
+    """Run a flow with progress bars. Returns its result, and the error to raise after the result is printed.
 
-    Its run has the tag of the deployments, and `cli`.
+    The run has the tags `spillway`, like the deployments, and `cli`.
     """
     bars = ProgressBars(Console(stderr=True))
     try:
-        with translate_prefect_errors(), bars.shown(), tags(TAG, "cli"):
+        with translate_prefect_errors(), bars.follow(), tags(TAG, "cli"):
             return flow(), None
     except Unsuccessful as error:
         return error.result, error
@@ -83,16 +83,16 @@ def _reason(error: BaseException) -> str:
     return type(error).__name__ if "@" in (get_current_settings().api.url or "") else one_line(error)
 
 
-# Waits until its standard input ends, as it does when this process is gone, whatever ended it.
+# Waits for the end of its standard input, which comes when this process ends for any reason.
 _WATCH = 'read -r _; kill -TERM "$0"; sleep 10; kill -KILL "$0"'
 _POLL_SECONDS = 0.05
 _GIVE_UP_SECONDS = 300  # by then Prefect has started its server, or given up
 
 
 def _end_with_this_process() -> None:
-    """Make the temporary server end with this process, even if a signal ends it while the server still starts.
+    """Make the temporary server end with this process, even if a signal ends it while the server is still starting.
 
-    Prefect stops it at a normal exit only: after SIGTERM, SIGHUP or SIGKILL it would stay for ever, with 200 MB.
+    Prefect stops it at a normal exit only: after SIGTERM, SIGHUP or SIGKILL it would go on, with 200 MB.
     """
     from prefect.server.api.server import SubprocessASGIServer
 

@@ -33,14 +33,14 @@ class ProgressBars:
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
         )
-        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        times = (TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn())
         self._progress = Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal)
         self._console = console
         self._tasks: dict[str, TaskID] = {}
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Follow the flow that runs inside the block, and answer its questions."""
+    def follow(self) -> Iterator[None]:
+        """Follow the flow that runs in the block, and answer its questions."""
         with subscribe(self._on_event), answer_with(self._confirm), self._progress:
             yield
 
@@ -56,7 +56,7 @@ class ProgressBars:
                 labelled(f"trying again ({attempt} of {attempts})", reason, "yellow", self._console)
 
     def _confirm(self, question: str) -> bool:
-        """Ask the person at the terminal; no if there is none."""
+        """Ask at the terminal. Returns False if there is none."""
         if not self._console.is_terminal:
             return False
         self._progress.stop()

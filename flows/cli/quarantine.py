@@ -31,7 +31,7 @@ def list_command(
     limit: Annotated[int, typer.Option(min=1, help="List at most this many.")] = 20,
     as_json: JsonLines = False,
 ) -> None:
-    """List the entries that wait, the newest first."""
+    """List the waiting entries, the newest first."""
     from tasks.table.quarantine import count_entries, list_entries
 
     with (
@@ -61,7 +61,7 @@ def _row(entry: QuarantinedEntry, everything: bool) -> list[object]:
 
 @app.command("show")
 def show_command(entry: Annotated[str, typer.Argument(help="The entry's id.")], stream: OfStreams = None) -> None:
-    """Show one entry as a JSON object: its raw fields, the reason, and what became of it."""
+    """Show one entry as a JSON object: its raw fields, the reason, and its outcome."""
     from tasks.table.quarantine import list_entries
 
     with (
@@ -91,14 +91,14 @@ def redrive_command(
 ) -> None:
     """Replay the entries that wait, each once. The deployment `redrive/ad-hoc` runs the same flow.
 
-    Entries that are still bad stay, with the reason of this attempt. Exit code 4 if none of them succeeded.
+    Entries that fail again stay, with the reason of this attempt. Exit code 4 if none of them succeeded.
     """
     set_prefect_defaults(quiet=True)
-    from flows.cli.prefect_api import demand_prefect, run_flow
+    from flows.cli.prefect_api import require_prefect, run_flow
     from flows.redrive import redrive
 
     edits = dict(_edit(text) for text in set_ or [])
-    demand_prefect(needs_redis=False)
+    require_prefect(needs_redis=False)
     totals, error = run_flow(
         lambda: redrive(stream=stream, entries=entries, kind=kind, field=field, set=edits, yes=yes)
     )
@@ -119,15 +119,13 @@ def discard_command(
     stream: OfStreams = None,
     kind: Kind = None,
     field: Field = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Discard all that are selected, without their ids.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Discard every selected entry, without its id.")] = False,
 ) -> None:
-    """Discard entries: they stay on record, and are not redriven again."""
+    """Discard entries. They stay on record, and are never redriven."""
     from tasks.table.quarantine import discard_entries
 
     if not (entries or everything):
-        raise WrongUse("quarantine discard: name the entries, or add --all to discard every one that is selected")
+        raise WrongUse("quarantine discard: name the entries, or add --all to discard every selected one")
     with (
         Clients(settings(), "quarantine discard") as clients,
         clients.translate_errors("discard entries"),

@@ -1,4 +1,4 @@
-"""`spillway reconcile`: the flow `reconcile`, here and now. Its exit code is the verdict."""
+"""`spillway reconcile`: run the flow `reconcile` in this process. The exit code reports findings and losses."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def reconcile_command(
 ) -> None:
     """Check that the totals of each stream balance.
 
-    Exit code 0 only if all do; 3 if entries were lost and nobody has accepted that.
+    Exit code 0 only if all do; 3 if entries were lost and the loss was not accepted.
     """
     set_prefect_defaults(quiet=True)
-    from flows.cli.prefect_api import demand_prefect, run_flow
+    from flows.cli.prefect_api import require_prefect, run_flow
     from flows.reconcile import reconcile
 
-    demand_prefect()
+    require_prefect()
     report, error = run_flow(lambda: reconcile(stream, deep, since, until, repair))
     if as_json:
         print_json(report)
@@ -60,4 +60,4 @@ def _print(report: dict[str, Any], deep: bool) -> None:
     if report["findings"]:
         print_table(_FINDING, [[str(finding[name]) for name in _FINDING] for finding in report["findings"]])
     elif not report["losses"]:
-        result("all balances" if report["streams"] else "no stream matches: nothing to reconcile")
+        result("everything balances" if report["streams"] else "no stream matches: nothing to reconcile")

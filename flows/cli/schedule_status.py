@@ -26,7 +26,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 FLOWS = ("drain", "reconcile", "maintain", "redrive", "backfill")
 
-# A worker asks for work every 15 s by default, and a run starts within seconds of that.
+# A worker polls every 15 s by default, and a run starts within seconds of that.
 GRACE = timedelta(seconds=60)
 _RUNS_LOOKED_AT = 20
 
@@ -37,12 +37,12 @@ class Run:
 
     state: str
     due: datetime
-    changed: datetime  # when it came into that state
+    changed: datetime  # when it entered that state
 
 
 @dataclass(frozen=True)
 class DeploymentStatus:
-    """One deployment. `scheduled`: it has an active schedule. `problem`: why that does not work; None if it does.
+    """One deployment. `scheduled`: it has an active schedule. `problem`: why that schedule does not work, else None.
 
     `last`: the last run that started or ended. `next_due`: of the next planned run.
     """
@@ -60,7 +60,7 @@ def judge(
 ) -> str | None:
     """Why the schedule of a deployment does not work; None if it does.
 
-    `planned`: its runs that have not started, `begun`: its other ones, the latest first. `pool`: its work pool.
+    `planned`: its runs that have not started, `begun`: its other runs, the latest first. `pool`: its work pool.
     """
     worker = f"start a worker (prefect worker start --pool {pool})" if pool else "start spillway serve"
     overdue = sorted(run.due for run in planned if now - run.due > GRACE)
@@ -69,10 +69,10 @@ def judge(
     pending = [run for run in begun if run.state == "Pending" and now - run.changed > GRACE]
     if pending:
         since = _ago(now - pending[0].changed)
-        return f"{name}: a run has been Pending for {since}: its worker died before it started it; {worker}"
+        return f"{name}: a run has been Pending for {since}: its worker died before starting it; {worker}"
     if scheduled and not any(run.due >= now - GRACE for run in planned):
         return (
-            f"{name} has a schedule, but Prefect's server plans no run of it: its scheduler does not work; read the"
+            f"{name} has a schedule, but Prefect's server plans no run of it: its scheduler is not running; read the"
             " server's log, and install the versions of requirements.lock"
         )
     return None
@@ -130,5 +130,5 @@ def _runs(
 
 
 def _plain(moment: datetime) -> datetime:
-    """Prefect's times as a datetime: they have a class of their own, which JSON encoders reject."""
+    """Prefect's time as a plain datetime: JSON encoders reject Prefect's own class."""
     return datetime.fromtimestamp(moment.timestamp(), UTC)

@@ -1,4 +1,4 @@
-"""`spillway serve`: the schedule in one process, without work pool and worker."""
+"""`spillway serve`: the schedule in one process, without a work pool or a worker."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ app = typer.Typer()
 def serve_command() -> None:
     """Run the scheduled flows in this process: no work pool and no worker, for small set-ups."""
     set_prefect_defaults()
-    from flows.cli.prefect_api import demand_prefect
+    from flows.cli.prefect_api import require_prefect
     from flows.deployments import deployments, serve
 
     found = deployments(settings())
-    demand_prefect()
+    require_prefect()
     serve(found)

@@ -55,17 +55,17 @@ def status(as_json: Json = False) -> None:
 
 
 def _schedule() -> tuple[list[dict[str, Any]] | None, list[str]]:
-    """The deployments, and their problems. No list of deployments if no Prefect server is set, or if none answers."""
+    """The deployments, and their problems. The list is None if no Prefect server is set or it does not answer."""
     from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
 
-    from flows.cli.prefect_api import demand_prefect
+    from flows.cli.prefect_api import require_prefect
     from flows.cli.schedule_status import deployment_statuses
 
     if not get_current_settings().api.url:
         return None, []
     try:
-        demand_prefect()
+        require_prefect()
     except SpillwayError as error:
         return None, [one_line(error)]
     with get_client(sync_client=True) as client:
@@ -76,7 +76,7 @@ def _schedule() -> tuple[list[dict[str, Any]] | None, list[str]]:
 def _streams(schedule: list[dict[str, Any]]) -> tuple[list[StreamStatus], int]:
     with Clients(settings(), "status") as clients, clients.translate_errors("status"), clients.postgres() as connection:
         wanted = [pattern for one in schedule if one["scheduled"] for pattern in _patterns(one["stream"])]
-        # A name without a stream is an error of its drain, and no reason for this command to fail.
+        # A scheduled name without a stream is an error of the drain; this command does not fail for it.
         expected = find_streams(clients.redis, [one for one in wanted if any(c in one for c in "*?[")])[0]
         return stream_statuses(clients.redis, connection, expected), quarantine_waiting(connection)
 

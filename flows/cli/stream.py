@@ -19,8 +19,8 @@ app = typer.Typer(no_args_is_help=True, help="Decisions about a stream that only
 def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream.")]) -> None:
     """Drain the stream from its start, as if it were new. Its old totals stay, under another name.
 
-    For a stream that was deleted and created again, restored from an older copy, or that lost its end in a failover.
-    Events that are already in the table are counted as duplicates.
+    For a stream that was deleted and created again, restored from an older copy, or that lost its newest entries in a
+    failover. Events that are already in the table are counted as duplicates.
     """
     from tasks.ledger.names import accept_rewind
 
@@ -30,16 +30,14 @@ def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream
         clients.postgres() as connection,
     ):
         old = accept_rewind(connection, stream)
-    result(
-        f"{display_name(stream)} will be drained from its start; its totals so far are now those of {display_name(old)}"
-    )
+    result(f"{display_name(stream)} will be drained from its start; its old totals are kept as {display_name(old)}")
 
 
 @app.command("accept-loss")
 def accept_loss_command(stream: Annotated[str, typer.Argument(help="The stream.")]) -> None:
     """Accept that the entries lost so far are lost for good, so that reconcile no longer exits with 3.
 
-    The loss stays in the totals, with who accepted it and when. It does not cover later losses.
+    The loss stays in the totals, along with who accepted it and when. It does not cover later losses.
     """
     from tasks.ledger.accept_loss import accept_loss
 
@@ -58,9 +56,9 @@ def recover_command(
     since: Annotated[str | None, typer.Option(help="Only losses since this entry id or ISO 8601 time.")] = None,
     until: Annotated[str | None, typer.Option(help="Only losses up to this entry id or ISO 8601 time.")] = None,
 ) -> None:
-    """Take back losses that were recorded by mistake: entries that are in the stream, and were never read.
+    """Undo losses that were recorded by mistake: entries that are still in the stream but were never read.
 
-    The ledger is cut back to what was read, and the next drain loads the rest. Entries that are really gone stay lost.
+    The ledger is cut back to what was read, and the next drain loads the rest. Entries that no longer exist stay lost.
     """
     from tasks.base.addresses import parse_range
     from tasks.reconcile.recover import recover_stream
@@ -68,7 +66,7 @@ def recover_command(
     ids = parse_range(since, until) if since or until else None
     with Clients(settings(), "stream recover") as clients:
         found = recover_stream(clients, stream, ids)
-    shown = display_name(stream)
+    name = display_name(stream)
     for part in found.ranges:
-        result(f"not drained any more: {part}")
-    result(f"{found.entries:,} entries will be drained (spillway drain --stream {shown}); {found.lost:,} stay lost")
+        result(f"no longer in the ledger: {part}")
+    result(f"{found.entries:,} entries will be drained (spillway drain --stream {name}); {found.lost:,} stay lost")

@@ -15,10 +15,10 @@ from tasks.ledger.names import original_name
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """One stream. `lag`: entries that are neither drained nor known to be lost, None if Redis no longer has the stream.
+    """One stream. `lag`: entries that are neither drained nor known to be lost; None if Redis no longer has the stream.
 
-    `last_drained`: when a drain last reached its tail or loaded a range, None if none did. `waiting`: entries in
-    quarantine that were neither redriven nor discarded. `lost`: entries that were gone before they were drained.
+    `last_drained`: when a drain last reached its tail or loaded a range; None if it never did. `waiting`: entries in
+    quarantine that were neither redriven nor discarded. `lost`: entries that were deleted before they were drained.
     """
 
     name: str
@@ -28,7 +28,7 @@ class StreamStatus:
     lost: int
 
 
-# Files have no tail to lag behind, and neither has the old ledger of a stream that was rewound.
+# Files have no tail to lag behind, and neither does the old ledger of a rewound stream.
 _STREAMS = """
     SELECT s.name, (s.baseline + s.lost + coalesce(l.read, 0))::bigint AS passed,
            greatest(s.settled_at, l.loaded_at) AS last_drained, coalesce(q.waiting, 0) AS waiting, s.lost

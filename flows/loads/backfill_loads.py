@@ -32,12 +32,12 @@ from tasks.table.load import LoadResult, load
 
 _NAME = "backfill"
 _NO_DAY = 1 << 62
-_SLICE_SECONDS = 2  # with a rate, a slice holds at most the rows of this time
+_SLICE_SECONDS = 2  # with a rate, a slice holds at most the rows of this many seconds
 
 
 @dataclass
 class SourceProgress:
-    """What this run has loaded of a source. Only the flow's thread changes it. `overtaken`: see `LoadTarget`."""
+    """What this run has loaded from a source. Only the flow's thread changes it. `overtaken`: see `LoadTarget`."""
 
     source: BackfillSource
     loaded: list[LoadResult] = field(default_factory=list)
@@ -64,7 +64,7 @@ class BackfillLoads:
 
     The next slice is read while others are loaded. A source that fails does not stop the others. If another run loads
     the same source, its rows are left out, and what neither run has loaded is planned again. The share of bad rows is
-    judged for all sources together.
+    computed over all sources.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class BackfillLoads:
 
     @property
     def too_many_bad(self) -> bool:
-        """Whether so many rows are in quarantine that the share is exceeded even if all others are good."""
+        """Whether the share of quarantined rows exceeds the limit even if all remaining rows are good."""
         return exceeds_bad_share(self._quarantined, self._total, self._clients.settings.max_bad_share)
 
     def run(self, sources: list[SourceProgress]) -> None:
@@ -153,7 +153,7 @@ class BackfillLoads:
         return read(self._clients, reader) if source.file is None else reader.read()
 
     def _pace(self, rows: int) -> None:
-        """Wait until the rate admits this many more rows."""
+        """Wait until the rate allows this many more rows."""
         if self._rate is None:
             return
         time.sleep(max(0.0, self._next - time.monotonic()))
@@ -164,7 +164,7 @@ class BackfillLoads:
         min_time = batch.encoded.min_time  # before the load is collected, which releases the batch
         loaded = collect_load(future, batch, progress, _NAME)
         self._took = time.monotonic() - began
-        # Arrow's blocks have many sizes: free ones between others add up to 100 MB in 5,000,000 rows.
+        # Arrow's blocks vary in size: free ones between used ones add up to 100 MB in 5,000,000 rows.
         pa.default_memory_pool().release_unused()
         if loaded is not None:
             if not merges:
@@ -172,6 +172,6 @@ class BackfillLoads:
             self._artifact.advance(loaded.read)
             self._quarantined += loaded.quarantined
         if progress is self._reading and not progress.error and min_time is not None and self._throttle.loads() > 1:
-            # Slices of a file are in the order of days, so the rest of it starts at this day or later. Slices of a
-            # stream nearly are: late entries are compressed at the end.
+            # Slices of a file are ordered by day, so its rest starts on this day or later. Slices of a stream are
+            # nearly ordered; late entries are compressed at the end.
             self._compressor.passed(min(min_time // 1000, self._ahead))

@@ -1,4 +1,4 @@
-"""What was asked of a backfill, and the checks that need no server."""
+"""The parameters of a backfill, and the checks that need no server."""
 
 from __future__ import annotations
 
@@ -35,15 +35,19 @@ class BackfillRequest:
 def check_request(request: BackfillRequest) -> None:
     """Raise `WrongUse` for parameters that contradict each other or are out of range."""
     if bool(request.source) + bool(request.stream) + request.archive != 1:
-        raise WrongUse("backfill: expected either files (source), or a stream, or the archive; name one of them")
+        raise WrongUse(
+            "backfill: expected files (source), or a stream, or the archive; nothing was loaded; name one of them"
+        )
     if request.source and (request.since or request.until):
-        raise WrongUse("backfill: since and until are for a stream or the archive; name only the files to load instead")
+        raise WrongUse(
+            "backfill: since and until apply only to a stream or the archive; nothing was loaded; leave them out"
+        )
     if request.rate is not None and request.rate <= 0:
         raise WrongUse(f"backfill: rate: expected more than 0 events/s, found {request.rate}")
     if request.parallel is not None and request.parallel < 1:
         raise WrongUse(f"backfill: parallel: expected 1 or more, found {request.parallel}")
     if request.without and not request.archive:
-        raise WrongUse("backfill: without is for columns of the archive; for files, the mapping decides what is read")
+        raise WrongUse("backfill: without applies only to columns of the archive; nothing was loaded; leave it out")
 
 
 def check_expired(planned: BackfillPlan, expired: ExpiredRows) -> None:
@@ -57,7 +61,7 @@ def check_expired(planned: BackfillPlan, expired: ExpiredRows) -> None:
 
 
 def too_many_chunks(planned: BackfillPlan, config: Settings, yes: bool) -> str | None:
-    """Why a person must agree to the new chunks of a plan; None if nobody must."""
+    """Why the new chunks of a plan need confirmation; None if they need none."""
     if yes or planned.chunk_counts.new <= config.max_new_chunks:
         return None
     return (

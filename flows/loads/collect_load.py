@@ -30,8 +30,8 @@ def collect_load(
 ) -> LoadResult | None:
     """Wait for a load. Returns None if it failed, or if another run loaded the range first.
 
-    `name`: whose progress it adds to. `max_bad_share`: the share of the range in quarantine above which the load counts
-    as failed; None if the caller judges several loads together.
+    `name`: the progress bar that it advances. `max_bad_share`: the share of the range in quarantine above which the
+    load counts as failed; None if the caller judges several loads together.
     """
     try:
         loaded = future.result()

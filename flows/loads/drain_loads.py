@@ -31,7 +31,7 @@ from tasks.table.new_chunks import NewChunkLimit
 
 @dataclass
 class DrainedStream:
-    """How far one run has come with one stream.
+    """The progress of one run through one stream.
 
     `loading`: batches that are being loaded. `overtaken`: another run has drained a part of the stream.
     """
@@ -128,7 +128,7 @@ class DrainLoads:
         reader = self._reader_of(stream, stream.planned)
         if stream.planned.fresh and stream.planned.gaps:
             self.warnings += check_sample(self._clients, reader, stream.mapping, stream.planned.upto)
-        if not stream.planned.known:  # only now: nothing is written about a stream that is refused
+        if not stream.planned.known:  # only after the checks: nothing is written about a refused stream
             stream.planned = plan(self._clients, stream.name, self._until, absence=self._absence)
             reader = self._reader_of(stream, stream.planned)
         return reader
@@ -153,7 +153,7 @@ class DrainLoads:
         self._close(stream)
 
     def _close(self, stream: DrainedStream) -> None:
-        """Settle a stream once all of it is loaded. If another run has drained a part of it, read what remains."""
+        """Settle a stream once it is loaded completely. If another run has drained a part of it, read what remains."""
         if stream.loading or not stream.all_read:
             return
         if stream.overtaken and not stream.error:

@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     OK = 0, "all is well"
     FAILED = 1, "a failure: the error says whether to run the command again"
     WRONG_USE = 2, "wrong arguments or settings"
-    LOST = 3, "entries are lost: a drain has just recorded them, or reconcile found a loss that nobody has accepted"
+    LOST = 3, "entries are lost: a drain has just recorded them, or reconcile found a loss that was not accepted"
     NOTHING_REDRIVEN = 4, "a redrive in which no entry succeeded"
     INTERRUPTED = 130, "interrupted (Ctrl-C)"
 

@@ -19,7 +19,7 @@ def report_reconciliation(
     rows: list[dict[str, Any]] = [asdict(finding) for finding in findings] or [asdict(ledger) for ledger in totals]
     losses = [f"**{markdown(ledger.loss)}**" for ledger in totals if ledger.loss]
     losses += [markdown(ledger.acceptance) for ledger in totals if ledger.acceptance]
-    verdict = f"**{len(findings)} findings**" if findings else "all balances"
+    verdict = f"**{len(findings)} findings**" if findings else "everything balances"
     description = (
         f"{len(totals)} streams: {verdict}; {compared} entries compared with the table, {repaired} put back, {dropped}"
         " dropped by retention since they were drained" + "".join(f"\n- {loss}" for loss in losses)

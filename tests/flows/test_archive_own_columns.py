@@ -221,5 +221,5 @@ def test_loading_an_archive_as_an_ordinary_file_warns_of_the_columns_that_it_lea
     (warning,) = result["warnings"]
     assert "its columns 'tenant', 'n', 'mood' are not loaded: --archive restores them" in warning
     assert {line.split(b"\t")[5] for line in table.rows()} == {b"acme"}
-    with pytest.raises(WrongUse, match="without is for columns of the archive"):
+    with pytest.raises(WrongUse, match="without applies only to columns of the archive"):
         backfill(str(table.folder), without=["tenant"])

@@ -165,11 +165,11 @@ def test_a_file_that_changes_after_it_was_read_is_loaded_as_it_was(
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ((), ("expected either files", "or a stream, or the archive")),
+        ((), ("expected files", "or a stream, or the archive")),
         (("x.csv", "--archive"), ("name one of them",)),
         (("x.csv", "--stream", "s"), ("name one of them",)),
         (("--archive", "--stream", "s"), ("name one of them",)),
-        (("x.csv", "--since", "2026-01-01T00:00:00Z"), ("since and until are for a stream or the archive",)),
+        (("x.csv", "--since", "2026-01-01T00:00:00Z"), ("since and until apply only to a stream or the archive",)),
         (("x.csv", "--rate", "0"), ("rate: expected more than 0",)),
         (("--stream", "s", "--since", "yesterday"), ("since: expected an entry id", "'yesterday'")),
         (("--stream", "no-such-stream"), ("'no-such-stream' does not exist in Redis",)),

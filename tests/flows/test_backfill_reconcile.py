@@ -67,7 +67,7 @@ def test_a_file_that_has_gone_or_changed_is_a_note_and_no_finding(
     code, out, _ = spillway("reconcile", "--stream", ledger_name, "--deep")
     assert code == 0
     assert f"note: {path} is not compared" in out
-    assert "all balances" in out
+    assert "everything balances" in out
 
 
 def test_books_of_a_file_that_somebody_edited_do_not_balance(

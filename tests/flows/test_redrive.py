@@ -151,7 +151,7 @@ def test_redrives_that_meet_replay_every_entry_once(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["redrive", "1-1"], "name that stream"),
+        (["redrive", "1-1"], "name one"),
         (["redrive", "--set", "user_id"], "expected FIELD=VALUE or FIELD=@FILE, found 'user_id'"),
         (["redrive", "--set", "data=@no-such-file"], "no-such-file cannot be read"),
         (["show", "1-1"], "expected one entry 1-1, found 0; spillway quarantine list --all"),

@@ -52,7 +52,7 @@ def test_json_is_one_object_per_line(spillway: RunSpillway, archives: list[Manif
 def test_verify_reads_everything_and_reports_files_that_no_manifest_lists(
     spillway: RunSpillway, archives: list[Manifest], tmp_path: Path
 ) -> None:
-    assert spillway("archive", "verify") == (0, "2 whole, 1,201 rows; 0 not\n", "")
+    assert spillway("archive", "verify") == (0, "2 complete, 1,201 rows; 0 failed\n", "")
     (tmp_path / "events" / "day=2024-01-04" / "mine.txt").write_text("x")
     code, _, err = spillway("archive", "verify")
     assert code == 0
@@ -66,7 +66,7 @@ def test_a_damaged_archive_is_named_with_its_file_and_the_others_are_verified(
     bad = archives[0].files[2].path
     (tmp_path / bad).write_bytes((tmp_path / bad).read_bytes()[:-1])
     code, out, err = spillway("archive", "verify")
-    assert (code, out) == (1, "1 whole, 1 rows; 1 not\n")
+    assert (code, out) == (1, "1 complete, 1 rows; 1 failed\n")
     (line,) = err.splitlines()
     assert line.startswith("error: archive ")
     assert bad in line

@@ -84,7 +84,7 @@ def test_reconcile_exits_with_3_until_the_loss_is_accepted_and_shows_it_from_the
     for _ in range(2):
         code, out, err = spillway("reconcile", "--stream", stream)
         assert code == 3
-        assert "all balances" not in out
+        assert "everything balances" not in out
         assert f"6 entries of {stream} are lost" in err
         assert f"spillway stream accept-loss {stream}" in err
         assert failed_with(last_run(), f"6 entries of {stream} are lost")
@@ -98,7 +98,7 @@ def test_reconcile_exits_with_3_until_the_loss_is_accepted_and_shows_it_from_the
     code, out, _ = spillway("reconcile", "--stream", stream)
     assert code == 0
     assert f"6 lost entries of {stream} were accepted by {by} at 20" in out
-    assert "all balances" in out
+    assert "everything balances" in out
     lose(redis_client, stream, 20)
     assert spillway("drain", "--stream", stream)[0] == 3
     code, out, err = spillway("reconcile", "--stream", stream, "--json")
@@ -167,5 +167,5 @@ def test_help_and_the_manual_name_every_code() -> None:
     done = subprocess.run([BIN / "spillway", "--help"], capture_output=True, text=True, check=True)
     said = " ".join(done.stdout.split())
     assert all(line in said for line in exit_code_lines())
-    manual = (PROJECT_ROOT / "docs" / "operations.md").read_text()
+    manual = (PROJECT_ROOT / "docs" / "reference" / "exit-codes.md").read_text()
     assert all(f"| {code.value} | {code.meaning} |" in manual for code in ExitCode)

@@ -31,13 +31,13 @@ ARCHIVE = BackfillRequest(archive=True)
         (replace(FILES, stream="s"), "name one of them"),
         (replace(FILES, archive=True), "name one of them"),
         (replace(STREAM, archive=True), "name one of them"),
-        (replace(FILES, since="2026-01-01"), "since and until are for a stream or the archive"),
-        (replace(FILES, until="2026-01-01"), "since and until are for a stream or the archive"),
+        (replace(FILES, since="2026-01-01"), "since and until apply only to a stream or the archive"),
+        (replace(FILES, until="2026-01-01"), "since and until apply only to a stream or the archive"),
         (replace(FILES, rate=0), "rate: expected more than 0 events/s, found 0"),
         (replace(FILES, rate=-0.5), "rate: expected more than 0 events/s, found -0.5"),
         (replace(FILES, parallel=0), "parallel: expected 1 or more, found 0"),
-        (replace(FILES, without=["x"]), "without is for columns of the archive"),
-        (replace(STREAM, without=["x"]), "without is for columns of the archive"),
+        (replace(FILES, without=["x"]), "without applies only to columns of the archive"),
+        (replace(STREAM, without=["x"]), "without applies only to columns of the archive"),
     ],
 )
 def test_parameters_that_contradict_each_other_are_refused(request_: BackfillRequest, message: str) -> None:
