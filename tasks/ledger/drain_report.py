@@ -47,8 +47,8 @@ class DrainResult:
         if not self.lost:
             return None
         return (
-            f"{self.lost} entries of {self.stream} with ids in {self.lost_ids} were trimmed or deleted before they were"
-            " drained and are gone from Redis; all other entries are drained; drain more often, or trim less (see"
+            f"{self.lost} entries of {self.stream} with ids in {self.lost_ids} were trimmed or deleted in Redis before"
+            " they were drained; all other entries are drained; drain more often, or trim less (see"
             " «lost is not 0» in docs/operations.md)"
         )
 

@@ -1,4 +1,4 @@
-"""The second law of the ledger, in pure functions: entries ever added = gone at first + read + lost."""
+"""The second law of the ledger, in pure functions: entries ever added = baseline + read + lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.streams.tail import Tail
 class LedgerFacts:
     """What the ledger has of a stream after a drain.
 
-    `baseline`: entries that were already gone when the stream was first seen. `read`, `lost`: in total, up to now.
+    `baseline`: entries removed before the stream was first seen. `read`, `lost`: in total, up to now.
     `settled_id`: the last settled tail, -1 before the first. `watermark`: all ids before it are drained, 0 if none.
     `drained_to`: the end of the last drained range, 0 if there is none.
     """
@@ -58,23 +58,23 @@ def find_loss(plan: DrainPlan, now: Tail, facts: LedgerFacts) -> Loss | None:
 
 
 def explain_loss(plan: DrainPlan, now: Tail, facts: LedgerFacts, lost: int) -> IdRange:
-    """The ids within which all `lost` entries had theirs.
+    """The range that contains the ids of all `lost` entries.
 
-    They are gone for one of two reasons: trimmed, so they came before the first entry that is there now, or deleted, so
-    they came no later than the last deleted entry. Raises `Terminal` if this does not account for all of them.
+    A lost entry was either trimmed, so it came before the first entry that the stream still has, or deleted, so it came
+    no later than the last deleted entry. Raises `Terminal` if this does not account for all of them.
     """
-    gone = now.removed - facts.baseline - facts.lost  # since the stream was first seen, and not yet known to be lost
+    removed = now.removed - facts.baseline - facts.lost  # since the stream was first seen, and not yet known to be lost
     start = min([facts.settled_id + 1, *(gap.start for gap in plan.gaps[:1])])  # up to here everything was read
-    gone_before = max(now.first, now.max_deleted + 1) if now.length else plan.tail.last + 1
-    if lost <= gone and gone_before > start:
-        return IdRange(start, min(gone_before, plan.tail.last + 1))
+    lost_before = max(now.first, now.max_deleted + 1) if now.length else plan.tail.last + 1
+    if lost <= removed and lost_before > start:
+        return IdRange(start, min(lost_before, plan.tail.last + 1))
     why = (
-        f"only {max(0, gone)} are gone from it, by its length"
-        if lost > gone
+        f"only {max(0, removed)} were removed from it, by its length"
+        if lost > removed
         else f"it has {id_text(now.first)}, and none was deleted after {id_text(now.max_deleted)}"
     )
     raise Terminal(
         f"settle: stream {plan.stream}: {lost} entries from {id_text(start)} on were not read, but {why}: they may"
-        " still be there; nothing was recorded as lost, and nothing was trimmed; let the next drain read them: spillway"
+        " still be in it; nothing was recorded as lost, and nothing was trimmed; let the next drain read them: spillway"
         f" stream recover {plan.stream}"
     )

@@ -6,7 +6,7 @@ import psycopg
 
 # Younger rows stay: a run that lost the reply to its COMMIT still looks for its own row.
 _AFTER = "1 day"
-_WORTH_IT = 100  # rows that disappear; fewer wait for the next time
+_MIN_ROWS_SAVED = 100  # fewer are merged at a later time
 
 # Two kinds of rows stay: a row with a loss, so that the ids of the loss stay as narrow as they were found, and a row
 # with a count below zero, which an older version wrote, so that it stays visible. An island is a sequence of ranges
@@ -20,8 +20,8 @@ _MERGE = """
                    AND loaded_at < now() - %(after)s::interval) AS ranges
     ), many AS MATERIALIZED (
         SELECT ids, island FROM (SELECT ids, island, count(*) OVER (PARTITION BY island) AS n FROM old) AS islands
-         WHERE n > 1 AND (SELECT count(*) - count(DISTINCT island) FROM old) >= %(worth_it)s
-    ), gone AS (
+         WHERE n > 1 AND (SELECT count(*) - count(DISTINCT island) FROM old) >= %(min_rows_saved)s
+    ), merged AS (
         DELETE FROM spillway.ledger AS l USING many
          WHERE l.stream = %(stream)s AND l.ids = many.ids
      RETURNING many.island, l.*
@@ -30,9 +30,9 @@ _MERGE = """
                                  min_time, max_time, loaded_by, loaded_at, seconds)
     SELECT stream, numrange(min(lower(ids)), max(upper(ids))), sum(ranges), sum(read), sum(inserted), sum(duplicates),
            sum(quarantined), sum(bytes), min(min_time), max(max_time), 'several', max(loaded_at), max(seconds)
-      FROM gone GROUP BY stream, island"""
+      FROM merged GROUP BY stream, island"""
 
 
 def merge_ranges(connection: psycopg.Connection, stream_id: int) -> None:
     """Merge adjacent old rows of a stream. The drained ids and all sums stay the same. Raises `psycopg.Error`."""
-    connection.execute(_MERGE, {"stream": stream_id, "after": _AFTER, "worth_it": _WORTH_IT})
+    connection.execute(_MERGE, {"stream": stream_id, "after": _AFTER, "min_rows_saved": _MIN_ROWS_SAVED})

@@ -1,7 +1,7 @@
 """Names in the ledger. A stream has its name in Redis, a file `file:` and its SHA-256.
 
-A stream that went back is renamed to `NAME@until-TIME`, so that what is in it now can be drained as a new one. What is
-loaded a second time on purpose is called `NAME@again-TIME`.
+A stream that went back is renamed to `NAME@until-TIME`, so that its present content can be drained as a new stream. A
+stream or file that is loaded a second time on purpose gets the name `NAME@again-TIME`.
 """
 
 from __future__ import annotations
@@ -46,5 +46,5 @@ def original_name(name: str) -> str:
 
 
 def ledger_name_again(name: str) -> str:
-    """The name in the ledger for what is loaded a second time on purpose. The first one keeps its own."""
+    """The ledger name for loading something a second time on purpose. The first load keeps its name."""
     return f"{name}{_AGAIN}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

@@ -96,7 +96,7 @@ def check_stream(
         # The ledger first: it can only have drained ids up to a tail that is read later.
         checkpoint = read_checkpoint(connection, stream)
         tail, hash_now, _ = inspect_stream(client, stream, None if checkpoint is None else checkpoint.settled_id)
-        reason = _why_not(tail, checkpoint, hash_now)
+        reason = _why_different(tail, checkpoint, hash_now)
         if checkpoint is None or reason is None or pause is None:
             break
         if absence is not None:
@@ -105,7 +105,7 @@ def check_stream(
     return StreamCheck(checkpoint, tail, reason)
 
 
-def _why_not(tail: Tail | None, checkpoint: Checkpoint | None, hash_now: bytes | None) -> str | None:
+def _why_different(tail: Tail | None, checkpoint: Checkpoint | None, hash_now: bytes | None) -> str | None:
     if tail is None:
         furthest = 0 if checkpoint is None else max(0, checkpoint.furthest)
         return f"there is no such stream at the moment, expected one whose last id is {id_text(furthest)} or later"
@@ -125,18 +125,18 @@ def make_plan(
 
     `register`: add a new stream to the ledger. `absence`: records whether the stream was away. `group`: the name of
     this database's consumer group, queried if None. Raises `StreamAway` if a known stream does not exist, and
-    `Terminal` if there never was one, or if it went back: its ids are given out a second time, so a new entry could be
+    `Terminal` if there never was one, or if it went back: its ids are assigned a second time, so a new entry could be
     taken for a drained one. Raises `psycopg.Error` and `redis.RedisError`.
     """
     group = group or group_name(connection)
-    found = check_stream(client, connection, stream, absence)
-    checkpoint, tail = found.checkpoint, found.tail
+    check = check_stream(client, connection, stream, absence)
+    checkpoint, tail = check.checkpoint, check.tail
     if tail is None:
         if checkpoint is None or checkpoint.furthest < 0:
             raise absent_stream(stream)
-        raise stream_away(stream, "plan", str(found.reason))
-    if found.reason is not None:
-        raise Terminal(rewind_message(stream, found.reason))
+        raise stream_away(stream, "plan", str(check.reason))
+    if check.reason is not None:
+        raise Terminal(rewind_message(stream, check.reason))
     if checkpoint is None and register:
         with suppress(redis.exceptions.ResponseError):  # no permission: the settlement warns about it
             reserve(client, stream, group)
@@ -144,10 +144,12 @@ def make_plan(
     upto = tail.last if until is None else min(until, tail.last)
     if checkpoint is None and not register:
         return DrainPlan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, True, group, known=False)
-    left = undrained(connection, stream, upto + 1)
-    if left is None:
-        raise Terminal(f"plan: stream {stream} is not in spillway.streams any more; nothing was read; drain it again")
-    return DrainPlan(stream, tail, upto, left.gaps, max(0, tail.added - left.passed), left.fresh, group)
+    remaining = undrained(connection, stream, upto + 1)
+    if remaining is None:
+        raise Terminal(
+            f"plan: stream {stream} is no longer in spillway.streams; nothing was read; run the command again"
+        )
+    return DrainPlan(stream, tail, upto, remaining.gaps, max(0, tail.added - remaining.passed), remaining.fresh, group)
 
 
 @step("plan")

@@ -68,7 +68,7 @@ def settle(
 ) -> Settlement:
     """Settle a stream after a drain, publish the progress, and trim the stream if `trim_keep` is given.
 
-    `absence`: whether a stream was away during this run. If one was, also at this moment, nothing is trimmed.
+    `absence`: whether a stream was away during this run. If one was, even at this moment, nothing is trimmed.
 
     Raises `StreamAway` if the stream is not the planned one at this moment, and `Terminal` if the books do not balance
     or a loss has no explanation (see `find_loss`). Then nothing is recorded, published or trimmed.
@@ -92,7 +92,7 @@ def settle(
     if trim_keep is not None and facts.watermark and not absence.any:
         try:
             trimmed = trim(client, plan.stream, plan.tail, facts.watermark, trim_keep, plan.group)
-        except (redis.exceptions.RedisError, StreamAway) as error:  # no reason for the drain to fail
+        except (redis.exceptions.RedisError, StreamAway) as error:  # a drain does not fail because it could not trim
             if isinstance(error, StreamAway):
                 absence.add()
             warnings += (f"{plan.stream}: not trimmed: {one_line(error)}",)
@@ -126,7 +126,7 @@ def _publish(
     if not facts.read or facts.watermark != facts.drained_to:
         return ()
     # Never more than entries-added of this moment: Redis would show a negative lag, and newer versions refuse to load
-    # such a file.
+    # a snapshot of that.
     entries_read = min(passed, now.added)
     try:
         is_new = publish(client, plan.stream, plan.group, id_text(facts.watermark - 1), entries_read)

@@ -1,4 +1,4 @@
-"""What the ledger does not have yet of a stream or a file: one query, for the drain and for the backfill."""
+"""The ids of a stream or a file that the ledger does not have yet: one query, for the drain and for the backfill."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ UNDRAINED = """
 
 @dataclass(frozen=True)
 class Undrained:
-    """The id ranges before some id that the ledger does not have, in order: `gaps`.
+    """What the ledger does not have before some id. `gaps`: the id ranges, in order.
 
-    `passed`: how many of the entries ever added to the stream are accounted for: gone before it was first seen, read,
-    or lost. `fresh`: no event of it was ever inserted.
+    `passed`: how many of the entries ever added to the stream are accounted for: read, lost, or removed before it
+    was first seen. `fresh`: no event of it was ever inserted.
     """
 
     gaps: tuple[IdRange, ...]

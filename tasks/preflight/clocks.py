@@ -32,13 +32,13 @@ class Clock:
     within: float = 0.0
 
     def apart(self, other: Clock) -> float:
-        """The seconds by which the two clocks differ at least."""
+        """The smallest possible difference between the two clocks, in seconds."""
         return max(0.0, abs(self.ahead - other.ahead) - self.within - other.within)
 
 
-def clock(name: str, shown: float, asked: float, answered: float) -> Clock:
-    """A clock that showed `shown` at some moment between `asked` and `answered`, all in seconds since 1970."""
-    return Clock(name, shown - (asked + answered) / 2, (answered - asked) / 2)
+def clock(name: str, reported: float, asked: float, answered: float) -> Clock:
+    """A clock that reported `reported` at some moment between `asked` and `answered`, all in seconds since 1970."""
+    return Clock(name, reported - (asked + answered) / 2, (answered - asked) / 2)
 
 
 def database_clock(connection: psycopg.Connection) -> Clock:

@@ -46,7 +46,7 @@ _TYPES = {
 def check_table(connection: psycopg.Connection) -> None:
     """Raise `Terminal` with all problems of `events`, each with its fix. Raises `psycopg.Error`."""
     if problems := list(_problems(connection)):
-        raise Terminal(f"preflight: {_table()}: {'; '.join(problems)}; nothing was read or written; then try again")
+        raise Terminal(f"preflight: {_table()}: {'; '.join(problems)}; nothing was read or written; fix it, then retry")
 
 
 def _problems(connection: psycopg.Connection) -> Iterator[str]:
@@ -76,12 +76,12 @@ def _columns(connection: psycopg.Connection, name: str) -> Iterator[str]:
         if column not in found:
             yield f"the column {column} is missing: ALTER TABLE {_table()} ADD COLUMN {column} {wanted}"
             continue
-        shown, base, kind, modifier, generated, _ = found[column]
+        type_name, base, kind, modifier, generated, _ = found[column]
         fits = base in types or (types is _TEXTS and kind == "e")
         if not fits or (column == "time" and modifier != -1):
             yield (
-                f"the column {column} is {shown}, expected {wanted}: ALTER TABLE {_table()} ALTER COLUMN {column} TYPE"
-                f" {wanted}"
+                f"the column {column} is {type_name}, expected {wanted}: ALTER TABLE {_table()} ALTER COLUMN {column}"
+                f" TYPE {wanted}"
             )
         if generated:
             yield f"the server generates the column {column}, so no value can be inserted: make it an ordinary column"

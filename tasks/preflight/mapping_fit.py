@@ -94,11 +94,11 @@ def _refusal(
     keys = _keys(source)
     if mapping is not None and mapping.name:
         return (
-            f"{what}: spillway.toml: {_column(mapping, name)} names {keys}, which none of the first {readable} entries"
-            f" that can be read has; they have: {found}; nothing was written; correct the mapping, or choose another"
+            f"{what}: spillway.toml: {_column(mapping, name)} names {keys}, which none of the first {readable}"
+            f" readable entries has; they have: {found}; nothing was written; correct the mapping, or choose another"
         )
     return (
         f"{what}: {explain_no_mapping(settings().mappings)}, and without a mapping {name} is {keys}, which none of the"
-        f" first {readable} entries that can be read has; they have: {found}; nothing was written."
+        f" first {readable} readable entries has; they have: {found}; nothing was written."
         f" Check this proposal and put it as the first line into spillway.toml: {proposal(what, sample)}"
     )

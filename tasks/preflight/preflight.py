@@ -21,7 +21,7 @@ _LEAST_TRIM_KEEP = timedelta(days=1)
 def preflight(
     clients: Clients, wanted: list[str], needs_redis: bool = True, command: str = "drain"
 ) -> tuple[list[str], list[str]]:
-    """The streams that match `wanted`, and warnings about the servers. Few retries, since nothing has begun.
+    """The streams that match `wanted`, and warnings about the servers. Retried only twice, since no work has begun.
 
     `needs_redis`: whether the run uses Redis; if not, it is not contacted. `command`: the command whose rights are
     checked, a key of `tasks.preflight.rights.NEEDS`. Raises `Terminal` and `Transient`.
@@ -60,6 +60,6 @@ def _trim_warnings(keep: timedelta | None) -> list[str]:
         return []
     return [
         f"SPILLWAY_TRIM_KEEP is {keep}, less than a day: a trimmed entry is in the database only; if that is restored"
-        " from a backup, entries drained since the backup are gone for good; keep entries for longer than the database"
+        " from a backup, entries drained since the backup are lost; keep entries for longer than the database"
         " may lose (its recovery point), for example 7d: see «Trimming and backups» in docs/operations.md"
     ]

@@ -48,8 +48,8 @@ def proposal(what: str, sample: Sequence[EntryColumns]) -> str:
     values = {key: [entry[key] for entry in entries if entry.get(key)] for key in keys}
     taken: dict[str, str] = {}
     for column, likely in _LIKELY.items():
-        left = [key for key in keys if key not in taken.values()]
-        fitting = [key for key in left if _fits(column, values[key])]
+        unused = [key for key in keys if key not in taken.values()]
+        fitting = [key for key in unused if _fits(column, values[key])]
         if key := next((key for word in likely for key in _by_name(fitting, word)), None):
             taken[column] = key
         elif column == "time" and fitting:

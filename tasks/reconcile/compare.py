@@ -102,7 +102,7 @@ def _suspect_rows(connection: psycopg.Connection, batch: Batch, stage: StagingTa
     made = dry_run(connection, stage.columns, list(times)) if has_row_triggers(connection) else None
     if made is None:
         values = {"first": batch.encoded.min_time, "last": batch.encoded.max_time}
-        own = stage.columns.own_differs("s", "e")
+        own = stage.columns.extra_column_differs("s", "e")
         statement = on_events(_DIFFERENT, stage=STAGING_TABLE, own=own, same_key=SAME_KEY)
         rows = connection.execute(statement, values).fetchall()
     else:

@@ -32,7 +32,7 @@ def _cause(fault: Fault) -> str:
 
 
 def exceeds_bad_share(bad: int, entries: int, max_share: float) -> bool:
-    """Whether so many bad ones among `entries` suggest that something is wrong with all of them."""
+    """Whether `bad` of `entries` is a share that suggests a common cause, such as a wrong mapping."""
     return bad >= MIN_BAD_ENTRIES and bad > max_share * entries
 
 

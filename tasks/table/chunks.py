@@ -68,8 +68,9 @@ def open_chunks(connection: psycopg.Connection, times: Sequence[int]) -> None:
     """Create the chunks for events of these times (microseconds since 1970), unless they exist.
 
     Creating a chunk locks the hypertable until the end of the transaction, so a load that did it would block all other
-    loads that create one. Not all editions have a function for it. So this inserts a row and deletes it again before
-    anybody can see it; if a user's trigger would see it, nothing is done. Raises `psycopg.Error`, with nothing done.
+    loads that create one. Not all editions have a function for it. So this inserts a row and deletes it again
+    before another session can see it. If a user's trigger would see it, nothing is done. Raises `psycopg.Error`, with
+    nothing done.
     """
     if not times:
         return
@@ -77,8 +78,8 @@ def open_chunks(connection: psycopg.Connection, times: Sequence[int]) -> None:
     with connection.transaction():
         for chunk, event_id in connection.execute(opening, [list(times)]).fetchall():
             # From the chunk: a DELETE from the hypertable would wait for every chunk that is being compressed.
-            gone = connection.execute(f"DELETE FROM {chunk} WHERE event_id = %s", [event_id]).rowcount  # noqa: S608
-            if gone != 1:  # a user's trigger kept it: the row must not stay, and the chunk is not worth an error
+            deleted = connection.execute(f"DELETE FROM {chunk} WHERE event_id = %s", [event_id]).rowcount  # noqa: S608
+            if deleted != 1:  # a user's trigger kept it: the row must not stay, and the chunk is not worth an error
                 raise psycopg.Rollback
 
 

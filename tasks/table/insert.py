@@ -22,7 +22,7 @@ from tasks.table.isolate import RowOutcomes, insert_each
 from tasks.table.stage import SAME_KEY, STAGING_TABLE, StagingTable, copy_events
 from tasks.table.triggers import dry_run, has_row_triggers
 
-# Returns how many rows were inserted, and the numbers of those whose key was there. RETURNING shows the inserted keys:
+# Returns how many rows were inserted, and the numbers of those whose key the table had. RETURNING gives the new keys:
 # looking up every key in the table would cost every row. A row that repeats the key of an earlier staged row is not
 # inserted either. ON CONFLICT names our key: a conflict with any other unique index is an error, not a duplicate.
 _MERGE: LiteralString = """
@@ -44,15 +44,15 @@ _COMPARE: LiteralString = """
            LATERAL (SELECT CASE WHEN s.event_type <> e.event_type THEN 'event_type'
                                 WHEN s.user_id <> e.user_id THEN 'user_id'
                                 WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties'
-                                {own} END AS field) AS compared
+                                {extra} END AS field) AS compared
      WHERE {which}"""
 _ALL: LiteralString = "{events} AS e"
 # For a few rows: each is looked up. The server overestimates the temporary table and would otherwise read whole chunks
 # (250 ms instead of 25 ms for 400 of 40,000 rows).
 _EACH: LiteralString = "LATERAL (SELECT * FROM {events} AS e WHERE {same_key} OFFSET 0) AS e"
 _NUMBERED = sql.SQL("s.number = ANY(%(numbers)s::bigint[])")
-_LOOKUP_RATIO = 4  # rows are looked up one by one if they are fewer than one in so many of those staged
-# A deferred constraint would fail at COMMIT, where the server no longer says which row violates it.
+_LOOKUP_RATIO = 4  # rows are looked up one by one if they are fewer than a quarter of those staged
+# A deferred constraint would fail at COMMIT, when the server no longer reports which row violates it.
 _CHECK_CONSTRAINTS_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
 
 _SKIPPED = "a trigger on events skipped the row (it returned NULL), so the entry is not in the table"
@@ -73,7 +73,7 @@ class InsertRoute(Enum):
 class InsertResult:
     """What happened to the events of a batch.
 
-    Every event is counted where its fate is decided, not by subtraction, so that the ledger's CHECK can fail.
+    Every event is counted when its outcome is decided, not by subtraction, so that the ledger's CHECK can fail.
     `faults`: the conflicts and the rows that the server rejected. `next_route`: the best route for the batch that
     follows: MERGE as long as batches contain keys that the table has.
     """
@@ -91,23 +91,23 @@ def insert(connection: psycopg.Connection, batch: Batch, route: InsertRoute) -> 
     inserted even if a trigger changes it on the way. Later ones with the same content are duplicates; those with
     different content are conflicts.
     """
-    merging = _Merging(connection, batch)
+    merger = _Merger(connection, batch)
     straight = 0
     next_route = InsertRoute.STRAIGHT
     if route is InsertRoute.STRAIGHT:
         straight = _insert_straight(connection, batch)
     if not straight:
-        merging.merge(0, batch.encoded.unique)
-        if merging.existing:
+        merger.merge(0, batch.encoded.unique)
+        if merger.existing:
             next_route = InsertRoute.MERGE
-    merging.merge(batch.encoded.unique, len(batch.encoded.rows))
-    rejected, conflicts = merging.stage.rejected, merging.conflicts
-    # An exact repeat of a row meets the fate of that row.
+    merger.merge(batch.encoded.unique, len(batch.encoded.rows))
+    rejected, conflicts = merger.stage.rejected, merger.conflicts
+    # An exact repeat of a row has the same outcome as that row.
     repeated = [(rejected.get(row) or conflicts.get(row), entry) for row, entry in batch.encoded.repeats]
     of_repeats = (replace(fault, entry=entry) for fault, entry in repeated if fault is not None)
     return InsertResult(
-        inserted=straight + merging.inserted,
-        duplicates=merging.duplicates + sum(fault is None for fault, _ in repeated),
+        inserted=straight + merger.inserted,
+        duplicates=merger.duplicates + sum(fault is None for fault, _ in repeated),
         faults=(*rejected.values(), *conflicts.values(), *of_repeats),
         next_route=next_route,
     )
@@ -130,7 +130,7 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch) -> int:
     return inserted if inserted == batch.encoded.unique else 0
 
 
-class _Merging:
+class _Merger:
     """Moves staged rows into `events` and counts them.
 
     `existing`: rows whose key was in the table, or that a trigger skipped. `conflicts`: by row of the batch.
@@ -154,20 +154,20 @@ class _Merging:
             return
         triggers = has_row_triggers(self._connection)
         if triggers:  # RETURNING shows the row that the trigger made, so it cannot be matched with the staged one
-            done = insert_each(self._connection, self.stage)
+            outcomes = insert_each(self._connection, self.stage)
         else:
-            done = self._insert_staged(repeated=start >= self._batch.encoded.unique)
-        self.existing += len(done.not_inserted)
-        self.inserted += done.inserted
-        if done.not_inserted and triggers:
-            self._judge_with_triggers(done.not_inserted)
-        elif done.not_inserted:
-            found, different, _ = self._compare(done.not_inserted, done.inserted + len(done.rejected))
+            outcomes = self._insert_staged(repeated=start >= self._batch.encoded.unique)
+        self.existing += len(outcomes.not_inserted)
+        self.inserted += outcomes.inserted
+        if outcomes.not_inserted and triggers:
+            self._classify_with_triggers(outcomes.not_inserted)
+        elif outcomes.not_inserted:
+            found, different, _ = self._compare(outcomes.not_inserted, outcomes.inserted + len(outcomes.rejected))
             # Counted in the table, not deduced from what was not inserted: a row that is in neither would be a loss.
             self.duplicates += found - len(different)
             self._record_conflicts(different)
-        if done.rejected:
-            self._judge_rejected(done, triggers)
+        if outcomes.rejected:
+            self._classify_rejected(outcomes, triggers)
 
     def _insert_staged(self, repeated: bool) -> RowOutcomes:
         """All rows in one statement, or span by span if the server rejects one. `repeated`: rows may share a key."""
@@ -196,8 +196,8 @@ class _Merging:
     ) -> tuple[int, dict[int, str], list[int]]:
         """Compare staged rows, given by their numbers, with the rows of `events` that have the same keys.
 
-        Returns how many have such a row, by number the first column in which that row differs, and the numbers of
-        those that do not differ (only if `list_same`). `others`: how many rows are staged besides these.
+        Returns how many have one, the first column in which it differs (by number), and the numbers of those that do
+        not differ (only if `list_same`). `others`: how many rows are staged besides these.
         """
         times = {"first": self._batch.encoded.min_time, "last": self._batch.encoded.max_time, "list_same": list_same}
         if len(numbers) * _LOOKUP_RATIO < len(self.stage):
@@ -205,17 +205,17 @@ class _Merging:
         else:  # many: the server chooses how to join
             rows = on_events(_ALL)
             which = sql.SQL(" AND ").join([SAME_KEY, _NUMBERED] if others else [SAME_KEY])
-        own = self.stage.columns.own_differs("s", "e")
-        query = sql.SQL(_COMPARE).format(stage=STAGING_TABLE, rows=rows, which=which, own=own)
+        extra = self.stage.columns.extra_column_differs("s", "e")
+        query = sql.SQL(_COMPARE).format(stage=STAGING_TABLE, rows=rows, which=which, extra=extra)
         row = self._connection.execute(query, times | {"numbers": numbers}).fetchone()
         assert row is not None  # an aggregate has one row
         found, different, columns, same = row
         return found, dict(zip(different, columns, strict=True)), same
 
-    def _judge_with_triggers(self, numbers: Sequence[int]) -> None:
-        """Judge rows that were not inserted into a table with triggers: compare what the triggers make of them."""
+    def _classify_with_triggers(self, numbers: Sequence[int]) -> None:
+        """Classify rows that were not inserted into a table with triggers: compare what the triggers make of them."""
         made = dry_run(self._connection, self.stage.columns, numbers)
-        if made is None:  # the triggers cannot be run on a copy: compare the rows as they are
+        if made is None:  # the triggers cannot be run on a copy: compare the staged rows unchanged
             _, different, same = self._compare(numbers, 1, list_same=True)
             present = {*different, *same}
         else:
@@ -226,15 +226,15 @@ class _Merging:
             if number not in present:
                 self.stage.reject(number, Fault(self.stage.entry(number), "", _SKIPPED))
 
-    def _judge_rejected(self, done: RowOutcomes, triggers: bool) -> None:
+    def _classify_rejected(self, outcomes: RowOutcomes, triggers: bool) -> None:
         """Rejected rows are duplicates or conflicts all the same if the table has their keys."""
-        _, different, same = self._compare(list(done.rejected), 1, list_same=True)
+        _, different, same = self._compare(list(outcomes.rejected), 1, list_same=True)
         if triggers:
             different = {}  # the trigger may have caused the difference: the server's message says more
         self.duplicates += len(same)
         self._record_conflicts(different)
-        for number in done.rejected.keys() - {*different, *same}:
-            self.stage.reject(number, done.rejected[number])
+        for number in outcomes.rejected.keys() - {*different, *same}:
+            self.stage.reject(number, outcomes.rejected[number])
 
     def _record_conflicts(self, different: Mapping[int, str]) -> None:
         for number, column in different.items():

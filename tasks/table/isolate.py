@@ -81,7 +81,7 @@ BEGIN
             ELSE
                 _rejected := _rejected + 1;
                 IF left(_state, 2) = ANY({statement_classes}::text[]) AND NOT _state = ANY({raised}::text[])
-                   AND NOT _works AND (_rejected >= {hopeless} OR _at = cardinality(_numbers)) THEN
+                   AND NOT _works AND (_rejected >= {give_up_after} OR _at = cardinality(_numbers)) THEN
                     RAISE;
                 END IF;
                 INSERT INTO {not_inserted} VALUES (_numbers[_at], _state, _message, _detail, _field);
@@ -91,8 +91,8 @@ BEGIN
     END LOOP;
 END $spillway$"""
 _FETCH = sql.SQL("SELECT number, state, message, detail, field FROM {} ORDER BY number").format(_NOT_INSERTED)
-# Rows rejected for a reason that concerns the statement before any was inserted: after so many, the statement fails.
-_HOPELESS = 32
+# The statement fails if its first rows are all rejected for a reason that concerns the statement: after this many rows.
+_GIVE_UP_AFTER = 32
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class InsertTarget:
     """A table that staged rows with these `columns` are put into.
 
     `number`: its column for the numbers of the rows, if it has one. `exact`: the caller must know which rows were
-    inserted, so a span of which only some were is undone and halved.
+    inserted, so a span that was only partly inserted is undone and halved.
     """
 
     table: sql.Identifier
@@ -136,11 +136,11 @@ def insert_each(
     # ON CONFLICT names our key: a conflict with any other unique index is an error, not a duplicate.
     conflict: LiteralString = "ON CONFLICT (event_id, time) DO NOTHING"
     target = InsertTarget(events_table(), stage.columns, on_conflict=conflict, exact=True)
-    put_each(connection, target, only, cause)
+    insert_each_into(connection, target, only, cause)
     return _fetch(connection, stage, len(stage) if only is None else len(only))
 
 
-def put_each(
+def insert_each_into(
     connection: psycopg.Connection, target: InsertTarget, only: Sequence[int] | None, cause: psycopg.Error | None = None
 ) -> None:
     """Insert staged rows into any table, and list those not inserted in a temporary table. See `insert_each`."""
@@ -154,8 +154,8 @@ def put_each(
                 connection.execute(_statement(target, only, raised))
                 return
         except psycopg.Error as error:
-            # A trigger may also raise the SQLSTATE of a deadlock or a timeout. Only here, by the context of the error,
-            # can that be seen. From now on the DO statement takes this SQLSTATE for the fault of a row.
+            # A trigger may also raise the SQLSTATE of a deadlock or a timeout. Only the context of the
+            # error shows that. From now on the DO statement treats this SQLSTATE as the fault of a row.
             if error_scope(error) is not ErrorScope.ROW or error.sqlstate in raised:
                 raise
             cause = error
@@ -181,7 +181,7 @@ def _statement(target: InsertTarget, only: Sequence[int] | None, raised: set[str
         server_classes=classes_of(ErrorScope.SERVER),
         statement_classes=classes_of(ErrorScope.STATEMENT),
         raised=sorted(raised),
-        hopeless=_HOPELESS,
+        give_up_after=_GIVE_UP_AFTER,
     )
 
 

@@ -101,7 +101,8 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
     except _RangeTaken:
         if connection.execute(_KNOWN, key).fetchone() is None:
             raise Terminal(
-                f"load: stream {batch.stream} is not in spillway.streams any more; nothing was loaded; drain it again"
+                f"load: stream {batch.stream} is no longer in spillway.streams; nothing was loaded; run the"
+                " command again"
             ) from None
         row = connection.execute(_FIND_LEDGER, key).fetchone()
         if row is None:
@@ -114,14 +115,14 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
 def check_bad_share(batch: Batch, loaded: LoadResult, max_bad_share: float) -> None:
     """Raise `Terminal` if more than `max_bad_share` of a range went to quarantine: the mapping may be wrong.
 
-    Called after the load: everything is committed by then.
+    Call it after the load: everything is already committed.
     """
     if not exceeds_bad_share(loaded.quarantined, loaded.read, max_bad_share):
         return
     raise Terminal(
         f"load {batch.stream} {batch.ids}: {loaded.quarantined} of {loaded.read} entries went to quarantine, expected"
-        f" at most {max_bad_share:.0%} (SPILLWAY_MAX_BAD_SHARE): {format_causes(loaded.causes)}; all are kept, and the"
-        f" next drain goes on after them: look (spillway quarantine list --stream {batch.stream}), remove the cause,"
+        f" at most {max_bad_share:.0%} (SPILLWAY_MAX_BAD_SHARE): {format_causes(loaded.causes)}; all are kept in"
+        f" quarantine; list them (spillway quarantine list --stream {batch.stream}), fix the cause,"
         f" then replay them (spillway quarantine redrive --stream {batch.stream})"
     )
 
@@ -130,7 +131,7 @@ def load_in_parts(connection: psycopg.Connection, batch: Batch, run: str, route:
     """`load_batch`, or if the server refuses to decompress that many rows in one transaction, the same in halves.
 
     The limit is `timescaledb.max_tuples_decompressed_per_dml_transaction`. Halves are halved again as needed, each in
-    a transaction of its own. Raises as `load_batch`; the halves that were committed by then stay.
+    a transaction of its own. Raises as `load_batch`; halves that are already committed stay.
     """
     try:
         return load_batch(connection, batch, run, route)
@@ -138,7 +139,7 @@ def load_in_parts(connection: psycopg.Connection, batch: Batch, run: str, route:
         if batch.read < 2:
             raise
     except AlreadyDrained:
-        if batch.read < 2 or not _was_begun(connection, batch, run):
+        if batch.read < 2 or not _is_partly_loaded(connection, batch, run):
             raise
     route = InsertRoute.MERGE
     parts = []
@@ -148,14 +149,14 @@ def load_in_parts(connection: psycopg.Connection, batch: Batch, run: str, route:
     return sum_results(parts)
 
 
-def _was_begun(connection: psycopg.Connection, batch: Batch, run: str) -> bool:
+def _is_partly_loaded(connection: psycopg.Connection, batch: Batch, run: str) -> bool:
     """Whether an earlier attempt of this run has committed part of the range. A second attempt makes the same parts."""
     key = {"stream": batch.stream, "start": batch.ids.start, "stop": batch.ids.stop, "run": run}
     return connection.execute(_PARTS, key).fetchone() is not None
 
 
 def sum_results(parts: Sequence[LoadResult]) -> LoadResult:
-    """The totals of the parts of a batch, of which there is at least one, with the `next_route` of the last one."""
+    """The totals of the parts (at least one) of a batch, with the `next_route` of the last part."""
     counts = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
     causes = sum((Counter(part.causes) for part in parts), Counter[str]())
     return LoadResult(**counts, causes=causes, next_route=parts[-1].next_route)
@@ -170,10 +171,10 @@ def load(
     new_chunk_times: Sequence[int] = (),
     new_chunks: NewChunkLimit | None = None,
 ) -> LoadResult | None:
-    """`load_in_parts`, as a task. Returns None if another run has drained part of the range, which is no failure.
+    """`load_in_parts`, as a task. Returns None if another run has drained part of the range.
 
-    `new_chunk_times`: times (microseconds since 1970) whose chunks probably do not exist yet; they are made first.
-    `new_chunks`: limits the chunks that the run may make. None means no limit: somebody has agreed to all of them.
+    `new_chunk_times`: times (microseconds since 1970) whose chunks probably do not exist yet; they are created first.
+    `new_chunks`: limits the chunks that the run may create. None means no limit: the user has agreed to all.
     """
     with clients.translate_errors(f"load {batch.stream} {batch.ids}"), clients.postgres() as connection:
         with suppress(psycopg.Error):  # it only saves others a wait; the load itself reports any error

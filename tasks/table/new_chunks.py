@@ -32,7 +32,7 @@ _LAYOUT = fill_in(
     end=micros_sql("c.range_end"),
 )
 
-# Chunks around the present are always allowed and not counted: the current one, so many before it, and the next one.
+# Chunks around the present are always allowed and not counted: the current one, this many before it, and the next one.
 _RECENT = 4
 _HOUR_US = 3_600_000_000  # `Batch.moments` has one time of each hour
 
@@ -73,10 +73,10 @@ class NewChunkLimit:
                 self._admitted.add(number)
                 self._counted += not recent
             refused = bool(wanted & self._refused)
-        return batch.refusing(RefusedTimes(self._closed, self._reason)) if refused else batch
+        return batch.refusing(RefusedTimes(self._is_refused, self._reason)) if refused else batch
 
     def warnings(self) -> list[str]:
-        """What to tell the user at the end of the run."""
+        """Warnings for the end of the run."""
         if not self._refused:
             return []
         return [
@@ -88,12 +88,12 @@ class NewChunkLimit:
     @property
     def _reason(self) -> str:
         return (
-            f"one run creates at most {self._most} new chunks (SPILLWAY_MAX_NEW_CHUNKS), and this time needs another"
-            " one; if it is right: spillway quarantine redrive --yes"
+            f"one run creates at most {self._most} new chunks (SPILLWAY_MAX_NEW_CHUNKS), and this time needs"
+            " one more; if it is right: spillway quarantine redrive --yes"
         )
 
     def _read_chunks(self, connection: psycopg.Connection) -> int:
-        """Read the chunks as they are now. Returns the number of the current one."""
+        """Read the existing chunks. Returns the number of the current one."""
         row = connection.execute(_LAYOUT, [events_name()]).fetchone()
         assert row is not None  # preflight has seen the hypertable
         interval, now, lows, highs = row
@@ -117,7 +117,7 @@ class NewChunkLimit:
         """Which times have no chunk, neither an existing one nor one that this run may create."""
         return self._no_chunk(times) & ~np.isin(times // self._interval, list(self._admitted))
 
-    def _closed(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _is_refused(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which times have no chunk, and need one that this run may not create."""
         with self._lock:
             return self._no_chunk(times) & np.isin(times // self._interval, list(self._refused))

@@ -1,4 +1,4 @@
-"""The quarantine keeps every entry that cannot become a row: as it came, with the field at fault and the reason."""
+"""The quarantine keeps every entry that cannot become a row: unchanged, with the field at fault and the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.columns.decode import Fault
 if TYPE_CHECKING:
     from tasks.columns.batch import Batch
 
-_KEEP = """
+_INSERT = """
     INSERT INTO spillway.quarantine (stream, entry_id, fields, kind, field, reason)
     SELECT id, %s, %s, %s, %s, %s FROM spillway.streams WHERE name = %s"""
 
@@ -30,7 +30,7 @@ def quarantine_entries(connection: psycopg.Connection, batch: Batch, faults: Seq
         entry_id, fields = batch.raw(fault.entry)
         rows.append((entry_id, fields, kind(fault), storable(fault.field), storable(fault.reason), batch.stream))
     with connection.cursor() as cursor:
-        cursor.executemany(_KEEP, rows)
+        cursor.executemany(_INSERT, rows)
 
 
 def kind(fault: Fault) -> str:

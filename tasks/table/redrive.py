@@ -1,4 +1,4 @@
-"""Replays entries of the quarantine, each once: into the table, or back with the present reason."""
+"""Replays entries of the quarantine, each once: into the table, or back into quarantine with the current reason."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def replay_batches(connection: psycopg.Connection, selection: Selection) -> list
 def edit_fields(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[bytes]:
     """`fields` (names and values in turn) with `changes` applied; new names are appended.
 
-    Of a repeated name the last value changes, which is the one that counts.
+    If a name is repeated, its last value changes, since that one counts.
     """
     result = list(fields)
     for name, value in changes.items():
@@ -117,10 +117,10 @@ def replay(
         faults = {batch.raw(fault.entry)[0]: fault for fault in (*batch.encoded.faults, *outcome.faults)}
         replayed = {entry.decode(): fields for entry, fields in page}
         with connection.cursor() as cursor:
-            good = [(entry, came, replayed[entry]) for entry, came in taken if entry not in faults]
+            good = [(entry, before, replayed[entry]) for entry, before in taken if entry not in faults]
             cursor.executemany(
                 _REDRIVEN,
-                [key | {"entry": e, "replayed": None if fields == list(came) else fields} for e, came, fields in good],
+                [key | {"entry": e, "replayed": None if fields == list(old) else fields} for e, old, fields in good],
             )
             cursor.executemany(
                 _STILL_BAD,

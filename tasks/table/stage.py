@@ -71,10 +71,10 @@ def _copy(
     statement = _COPY.format(table=table, columns=listed, format=columns.copy_format)
     with connection.cursor() as cursor:
         with cursor.copy(statement) as copy:
-            if not columns.own:
+            if not columns.extra_columns:
                 copy.write(HEADER)
             copy.write(payload(rows))
-            if not columns.own:
+            if not columns.extra_columns:
                 copy.write(TRAILER)
         return cursor.rowcount
 
@@ -113,7 +113,7 @@ class StagingTable:
         return len(self._rows)
 
     def fill(self, start: int, stop: int) -> None:
-        """Stage the rows from `start` to before `stop` instead of the present ones, except those that a type rejects.
+        """Replace the staged rows by those from `start` to before `stop`, except those that a type rejects.
 
         Runs in the caller's transaction. Tries all rows in one COPY, fewer after a rejection and more after a success,
         so that each rejected row costs a short COPY, not one of the whole batch. Raises `psycopg.Error`.
@@ -140,7 +140,7 @@ class StagingTable:
             except psycopg.Error as error:
                 if error_scope(error) is not ErrorScope.ROW:
                     raise
-                bad = self._blame(error, start, end)
+                bad = self._record_rejection(error, start, end)
                 size = max(1, 2 * (bad - start)) if bad < end else (end - start + 1) // 2
                 bad = bad if bad < end else stop
             else:
@@ -169,7 +169,7 @@ class StagingTable:
         """Record the fault of the row with this number."""
         self.rejected[self.row(number)] = fault
 
-    def _blame(self, error: psycopg.Error, start: int, end: int) -> int:
+    def _record_rejection(self, error: psycopg.Error, start: int, end: int) -> int:
         """Record the row that a COPY error names, and return it. Returns `end` if it names no row of the span."""
         names = self.columns.names
         line = re.search(_LINE.format(names="|".join(names)), error.diag.context or "")

@@ -16,7 +16,7 @@ from infra.errors.sqlstates import ErrorScope
 from infra.table import events_name, on_events
 from infra.timescaledb import TRIGGER_SCHEMAS
 from tasks.base.stream_sql import fill_in
-from tasks.table.isolate import InsertTarget, put_each
+from tasks.table.isolate import InsertTarget, insert_each_into
 from tasks.table.row_columns import RowColumns
 from tasks.table.stage import SAME_KEY
 
@@ -43,7 +43,7 @@ _TIMES = fill_in(
 _COMPARE: LiteralString = """
     SELECT s.{number},
            CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
-                WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' {own} END, count(*)
+                WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' {extra} END, count(*)
       FROM {made} AS s JOIN {events} AS e ON {same_key}
      GROUP BY 1, 2"""
 
@@ -79,10 +79,10 @@ def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequen
             connection.execute(on_events(_MAKE, made=_MADE, number=number))
             for _, definition, table in connection.execute(_TRIGGERS, [events_name()]).fetchall():
                 connection.execute(definition.replace(table, " ON pg_temp.spillway_made ", 1))
-            put_each(connection, InsertTarget(_MADE, columns, number), numbers)
+            insert_each_into(connection, InsertTarget(_MADE, columns, number), numbers)
             first, last = connection.execute(sql.SQL(_TIMES).format(made=_MADE)).fetchone() or (None, None)
-            own = columns.own_differs("s", "e", staged=False)
-            query = on_events(_COMPARE, made=_MADE, number=number, own=own, same_key=SAME_KEY)
+            extra = columns.extra_column_differs("s", "e", staged=False)
+            query = on_events(_COMPARE, made=_MADE, number=number, extra=extra, same_key=SAME_KEY)
             for row, column, count in connection.execute(query, {"first": first, "last": last}).fetchall():
                 present[row] = present.get(row, 0) + count
                 if column is not None:

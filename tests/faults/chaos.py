@@ -23,14 +23,14 @@ from tests.faults.campaign.testbed import FaultTestbed, running_testbed
 from tests.support.prefect_server import running_prefect, running_worker
 
 _SERIES_LENGTH = 8  # faults on the same streams
-_SLOW_EVERY = 3  # slow kinds take part in one of so many rounds
+_SLOW_EVERY = 3  # slow kinds take part in every third round
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 def main(
     faults: Annotated[int, typer.Option(min=1, help="How many, on each engine.")] = 300,
-    seed: Annotated[int | None, typer.Option(help="Of the whole campaign; a random one, if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the whole campaign. Random by default.")] = None,
     engine: Annotated[list[str] | None, typer.Option(help="May be repeated; every one that can run, if not.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only faults of this kind; may be repeated.")] = None,
     replay: Annotated[list[str] | None, typer.Option(help="KIND:SEED as printed; only these, in this order.")] = None,

@@ -103,7 +103,7 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.1)] = 60,
     rate: Annotated[float, typer.Option(min=1, help="Events a second; 1 kB of memory for each event.")] = 200,
     engine: Annotated[str | None, typer.Option(help="The first that can run here, if not given.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the rng; a random one, if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random generator. Random by default.")] = None,
 ) -> None:
     """Run the soak test. Exit code 1 if anything was lost, doubled or changed, if a drain hung, or if the lag grew too
     large."""

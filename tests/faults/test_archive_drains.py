@@ -63,7 +63,7 @@ def drain(stream: str, env: dict[str, str]) -> subprocess.Popen[str]:
     )
 
 
-def test_drains_with_late_rows_go_on_while_the_chunks_of_these_rows_are_archived_and_dropped(
+def test_drains_of_late_rows_continue_while_the_chunks_of_these_rows_are_archived_and_dropped(
     prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip

@@ -132,7 +132,7 @@ def test_a_row_is_in_the_table_or_in_a_verified_archive_whenever_the_run_is_kill
 
 
 @pytest.mark.timeout(300)
-def test_a_compressed_chunk_too(servers: Servers, database: psycopg.Connection, tmp_path: Path) -> None:
+def test_the_same_for_a_compressed_chunk(servers: Servers, database: psycopg.Connection, tmp_path: Path) -> None:
     if servers.edition != "Community":
         pytest.skip("compression needs the Community edition")
     with compressible(database):

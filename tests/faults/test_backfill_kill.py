@@ -100,7 +100,7 @@ def _kill_until_done(
 
 
 @pytest.mark.timeout(1800)
-def test_killed_again_and_again_it_loads_every_row_once(
+def test_a_backfill_that_is_killed_again_and_again_loads_every_row_once(
     prefect_server: str, servers: Servers, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     history = History(tmp_path)
@@ -129,7 +129,7 @@ def test_killed_again_and_again_it_loads_every_row_once(
 @pytest.mark.community
 @pytest.mark.usefixtures("community")
 @pytest.mark.timeout(1800)
-def test_into_chunks_that_are_compressed_too_and_are_so_again_at_the_end(
+def test_compressed_chunks_are_compressed_again_at_the_end(
     prefect_server: str, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     history = History(tmp_path)
@@ -153,7 +153,7 @@ def test_into_chunks_that_are_compressed_too_and_are_so_again_at_the_end(
 
 @pytest.mark.community
 @pytest.mark.usefixtures("community")
-def test_killed_while_it_compresses_the_next_run_compresses_what_is_left(
+def test_after_a_kill_during_compression_the_next_run_compresses_the_remaining_chunks(
     prefect_server: str, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     history = History(tmp_path)

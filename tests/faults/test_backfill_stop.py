@@ -44,7 +44,7 @@ def _wait_for(database: psycopg.Connection, rows: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_stopped_it_leaves_by_a_few_words_and_the_same_command_goes_on(
+def test_a_stopped_backfill_ends_with_a_short_message_and_the_same_command_resumes_it(
     number: signal.Signals, prefect_server: str, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     produced = _history()
@@ -69,7 +69,7 @@ def test_stopped_it_leaves_by_a_few_words_and_the_same_command_goes_on(
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate", "kill"])
-def test_it_outlives_a_restart_of_postgresql(
+def test_a_backfill_survives_a_restart_of_postgresql(
     how: StopMode,
     prefect_server: str,
     servers: Servers,
@@ -80,7 +80,7 @@ def test_it_outlives_a_restart_of_postgresql(
     _outlives("timescaledb", how, servers, env, database, tmp_path)
 
 
-def test_a_stopped_redis_is_not_missed_by_files(
+def test_a_backfill_of_files_does_not_need_redis(
     prefect_server: str, servers: Servers, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     _outlives("redis", "fast", servers, env, database, tmp_path)
@@ -105,7 +105,7 @@ def _outlives(
 
 
 @pytest.mark.parametrize("how", ["fast", "kill"])
-def test_a_range_of_a_stream_outlives_a_restart_of_redis(
+def test_a_backfill_of_a_stream_survives_a_restart_of_redis(
     how: StopMode, prefect_server: str, servers: Servers, env: dict[str, str], redis_client: redis.Redis,
     database: psycopg.Connection, stream: str,
 ) -> None:  # fmt: skip
@@ -149,7 +149,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told_before_anything_is_loaded(
+def test_a_full_disk_is_reported_before_anything_is_loaded(
     full_disk: Path, prefect_server: str, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     produced = _history(2_000)

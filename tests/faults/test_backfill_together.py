@@ -27,7 +27,7 @@ _BEGUN = Point("after load", 2)
 _COMPRESSED = "ALTER TABLE events SET (timescaledb.compress, timescaledb.compress_orderby = 'time DESC')"
 
 
-def test_two_of_files_that_share_half_of_their_events_beside_a_drain_of_them_all(
+def test_two_backfills_that_share_half_of_their_events_run_alongside_a_drain_of_all(
     prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -36,7 +36,7 @@ def test_two_of_files_that_share_half_of_their_events_beside_a_drain_of_them_all
 
 @pytest.mark.community
 @pytest.mark.usefixtures("community")
-def test_the_same_in_chunks_that_are_compressed(
+def test_the_same_in_compressed_chunks(
     prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -86,7 +86,7 @@ def _meet(
     assert reconcile([stream, "file:*"], deep=True)["balanced"]
 
 
-def test_the_same_file_twice_at_once_is_shared_between_the_two_and_a_drain(
+def test_two_backfills_of_the_same_file_share_it_alongside_a_drain(
     prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -104,7 +104,7 @@ def test_the_same_file_twice_at_once_is_shared_between_the_two_and_a_drain(
     expected = flat_rows(produced)
     assert table_rows(database) == expected
     assert books(database) == (2 * EVENTS, len(expected), 2 * EVENTS - len(expected), 0)
-    # Both planned to read all of it; together they read it once.
+    # Both planned to read the whole file; together they read it once.
     shared = [result["read"] for result in results[:2]]
     print(f"read by each: {shared}")
     assert sum(shared) == EVENTS

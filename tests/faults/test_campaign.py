@@ -25,7 +25,7 @@ _QUICK = [kind for kind, fault in KINDS.items() if not fault.slow]
 
 
 @pytest.mark.parametrize("kind", _QUICK)
-def test_a_fault_loses_doubles_and_hides_nothing_and_needs_no_hand(
+def test_after_a_fault_nothing_is_lost_or_doubled_and_no_manual_work_is_needed(
     kind: str, testbed: FaultTestbed, stream: str
 ) -> None:
     if reason := KINDS[kind].impossible(testbed):

@@ -18,7 +18,7 @@ KILLS = 20
 EVENTS = 40_000
 
 
-def test_twenty_kills_in_a_row_leave_the_table_of_an_undisturbed_drain(
+def test_twenty_kills_in_a_row_lead_to_the_same_table_as_an_undisturbed_drain(
     prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     produced = [entry for batch in batches(EVENTS, seed=3, duplicates=0.02) for entry in batch.entries]

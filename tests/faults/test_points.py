@@ -14,7 +14,7 @@ from tests.support.processes import Drain, Harness
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_drain_killed_at_each_of_its_steps_in_turn_leaves_what_the_next_one_completes(
+def test_a_drain_killed_at_any_of_its_steps_is_completed_by_the_next_one(
     env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     produced = []

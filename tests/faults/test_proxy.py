@@ -68,7 +68,7 @@ def test_all_bytes_pass_both_ways(echo: Proxy) -> None:
     assert found == text
 
 
-def test_a_cut_resets_what_is_open_and_what_comes_until_it_passes_on_again(echo: Proxy) -> None:
+def test_a_cut_resets_open_and_new_connections_until_pass_on(echo: Proxy) -> None:
     with connect(echo) as connection:
         assert ask(connection, b"hello") == b"hello"
         echo.cut()
@@ -81,7 +81,7 @@ def test_a_cut_resets_what_is_open_and_what_comes_until_it_passes_on_again(echo:
         assert ask(connection, b"hello") == b"hello"
 
 
-def test_what_is_refused_finds_no_server_until_the_same_port_is_there_again(echo: Proxy) -> None:
+def test_refused_connections_find_no_server_until_pass_on_opens_the_same_port(echo: Proxy) -> None:
     echo.refuse()
     with pytest.raises(ConnectionRefusedError):
         connect(echo)
@@ -90,7 +90,7 @@ def test_what_is_refused_finds_no_server_until_the_same_port_is_there_again(echo
         assert ask(connection, b"hello") == b"hello"
 
 
-def test_a_stalled_connection_goes_on_where_it_stopped(echo: Proxy) -> None:
+def test_a_stalled_connection_resumes_without_losing_bytes(echo: Proxy) -> None:
     with connect(echo) as connection:
         ask(connection, b"hello")
         echo.stall()
@@ -103,7 +103,7 @@ def test_a_stalled_connection_goes_on_where_it_stopped(echo: Proxy) -> None:
         assert connection.recv(10) == b"later"
 
 
-def test_a_slow_connection_takes_its_time(echo: Proxy) -> None:
+def test_a_slow_connection_keeps_to_its_rate(echo: Proxy) -> None:
     echo.slow(20_000)
     with connect(echo) as connection:
         began = time.monotonic()
@@ -112,7 +112,7 @@ def test_a_slow_connection_takes_its_time(echo: Proxy) -> None:
 
 
 @pytest.mark.parametrize("direction", ["requests", "replies"])
-def test_a_cut_in_the_midst_lets_so_many_bytes_through_and_happens_once(echo: Proxy, direction: Direction) -> None:
+def test_cut_after_forwards_that_many_bytes_and_cuts_once(echo: Proxy, direction: Direction) -> None:
     with connect(echo) as connection:
         echo.cut_after(7, direction)
         connection.sendall(b"0123456789")

@@ -28,7 +28,7 @@ EVENTS = 60_000
         ("timescaledb", "kill"),
     ],
 )
-def test_a_drain_outlives_a_restart(
+def test_a_drain_survives_a_restart_of_a_server(
     service: Service, how: StopMode, prefect_server: str, servers: Servers, env: dict[str, str],
     redis_client: redis.Redis, database: psycopg.Connection, stream: str,
 ) -> None:  # fmt: skip

@@ -45,7 +45,7 @@ def test_two_drains_and_a_deployment_run_at_the_same_moment(
 
 
 @pytest.mark.parametrize("drains", [4])
-def test_drains_that_meet_share_the_work_and_no_entry_is_read_twice_into_the_books(
+def test_simultaneous_drains_share_the_work_and_record_each_entry_once(
     drains: int, prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection,
     stream: str,
 ) -> None:  # fmt: skip

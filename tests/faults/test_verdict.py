@@ -16,7 +16,7 @@ GOOD = "Transient: load s 1-0..2-0: PostgreSQL at 127.0.0.1:5432: deadlock detec
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_what_is_lost_doubled_or_changed_is_counted(
+def test_lost_doubled_and_changed_rows_are_counted(
     env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     produced = Produced(stream)
@@ -55,7 +55,7 @@ def test_what_is_lost_doubled_or_changed_is_counted(
         ("Terminal: preflight: Redis at 127.0.0.1:6379: Connection refused; start it (spillway up)", None),
         (GOOD.replace("; drain again", ""), "it is not «step"),
         (GOOD.replace("load s 1-0..2-0: ", ""), "it is not «step"),
-        (GOOD.replace("drain again", "see docs/operations.md"), "its next step is none"),
+        (GOOD.replace("drain again", "see docs/operations.md"), "it has no next step"),
         (GOOD.replace("drain again", "start it (spillway up)"), "its next step does not fit"),
         (GOOD.replace("5432", "5433"), "there is no PostgreSQL at 127.0.0.1:5433"),
         (GOOD.replace("detected", "\ndetected"), "it has several lines"),
@@ -64,6 +64,6 @@ def test_what_is_lost_doubled_or_changed_is_counted(
         (f"{GOOD}; plan t: Redis at 127.0.0.1:6379: Timeout", "it is not «step"),
     ],
 )
-def test_an_error_that_a_person_cannot_act_upon_is_seen(text: str, wrong: str | None) -> None:
+def test_an_error_that_a_person_cannot_act_upon_is_detected(text: str, wrong: str | None) -> None:
     found = wrong_text(text, PLACES)
     assert found is None if wrong is None else found is not None and found.startswith(wrong)

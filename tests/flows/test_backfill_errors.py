@@ -227,7 +227,7 @@ def test_a_mapping_that_does_not_fit_a_stream_that_nobody_has_drained_is_refused
         'user_id = "user_id"\n'
     )
     configure(mappings=path)
-    with pytest.raises(Terminal, match="time names 'when', which none of the first 50 entries"):
+    with pytest.raises(Terminal, match="time names 'when', which none of the first 50 readable entries"):
         backfill(stream=stream)
     assert database.execute("SELECT count(*) FROM spillway.ledger").fetchall() == [(0,)]
     assert table_rows(database) == {}

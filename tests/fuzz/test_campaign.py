@@ -35,7 +35,7 @@ COUNT = sum(count for _, count in ROUNDS) * len(LAYOUTS)
 
 
 @pytest.mark.timeout(600)
-def test_every_entry_of_a_long_campaign_meets_the_fate_that_the_oracle_says(
+def test_every_entry_of_a_long_campaign_has_the_predicted_fate(
     redis_client: redis.Redis,
     database: psycopg.Connection,
     configure: Callable[..., Settings],

@@ -110,7 +110,7 @@ def clients(servers: Servers) -> Iterator[Clients]:
 @seed(SEED)
 @settings(deadline=None, max_examples=150, database=None)
 @given(examples())
-def test_every_entry_of_any_small_stream_meets_the_fate_that_the_oracle_says(
+def test_every_entry_of_any_small_stream_has_the_predicted_fate(
     clients: Clients, mappings: Path, emptied: psycopg.Connection, example: Example
 ) -> None:
     forget(clients.redis, emptied)

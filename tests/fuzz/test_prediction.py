@@ -52,7 +52,7 @@ def check(server: psycopg.Connection, texts: list[str]) -> None:
         assert found is None or stored(parse(found)) == expected, ascii(text[:200])
 
 
-def test_texts_at_every_border_are_jsonb_for_the_oracle_where_they_are_for_the_server(
+def test_the_oracle_and_the_server_agree_on_edge_cases_of_jsonb(
     server: psycopg.Connection,
 ) -> None:
     texts = [*LONE_SURROGATES, *NOT_JSON, *BEYOND_NUMERIC, *WITHIN_NUMERIC, *TOO_DEEP, b'{"a": "\\u0000", "a": 1}']
@@ -69,7 +69,7 @@ def test_texts_at_every_border_are_jsonb_for_the_oracle_where_they_are_for_the_s
     check(server, [text.decode() for text in texts if b"\0" not in text])
 
 
-def test_any_texts_are_jsonb_for_the_oracle_where_they_are_for_the_server(server: psycopg.Connection) -> None:
+def test_the_oracle_and_the_server_agree_on_random_jsonb(server: psycopg.Connection) -> None:
     random = Random(f"{SEED} jsonb")
     texts = [spell_tree(random, any_tree(random)).encode() for _ in range(3_000)]
     noisy = [with_noise(random, [text])[0].decode(errors="replace").replace("\0", "") for text in texts]
@@ -77,7 +77,7 @@ def test_any_texts_are_jsonb_for_the_oracle_where_they_are_for_the_server(server
     assert 500 < sum(as_oracle(text) is None for text in noisy) < 2_500, "both kinds are met"
 
 
-def test_two_texts_are_equal_for_the_oracle_where_they_are_for_the_server(server: psycopg.Connection) -> None:
+def test_the_oracle_and_the_server_agree_on_equal_jsonb(server: psycopg.Connection) -> None:
     random = Random(f"{SEED} equal")
     trees = [any_tree(random) for _ in range(300)]
     texts = [spell_tree(random, tree) for tree in trees for _ in range(2)]

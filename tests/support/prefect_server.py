@@ -55,7 +55,7 @@ def deploy_all(environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def running_worker(config: Settings) -> Iterator[str]:
-    """The same, where there is no pytest."""
+    """A worker, for pytest and for programs without pytest."""
     environment = os.environ | {
         "SPILLWAY_REDIS_URL": config.redis,
         "SPILLWAY_DATABASE_URL": config.database,

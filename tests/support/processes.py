@@ -88,7 +88,7 @@ class Drain:
         assert outcome.exitcode == 0, f"the drain did not end by itself: {outcome}"
         return outcome.result
 
-    def outcome(self, seconds: float, after_told: float | None = None) -> Outcome:
+    def outcome(self, seconds: float, after_result: float | None = None) -> Outcome:
         """Wait `seconds` for the process to end, then kill it. With the second limit, wait only that long after its
         result."""
         deadline = time.monotonic() + seconds
@@ -97,7 +97,7 @@ class Drain:
             with contextlib.suppress(EOFError):  # it ended without a result
                 result = self._results.recv()
         left = max(0, deadline - time.monotonic())
-        self.process.join(left if after_told is None else min(left, after_told))
+        self.process.join(left if after_result is None else min(left, after_result))
         hung = self.process.exitcode is None
         self.kill()
         return Outcome(self.process.exitcode, hung, time.monotonic() - self._began, result)

@@ -77,7 +77,7 @@ COLUMNS: dict[str, tuple[str, list[str]]] = {
     "lsn": ("pg_lsn", ["16/B374D848"]),
     "kind": ("regclass", ["spillway.ledger"]),
     "number": ("int NOT NULL DEFAULT 1", ["5"]),
-    "own_1": ("text", ["a"]),
+    "extra_1": ("text", ["a"]),
     "hash": ("text", ["b"]),
     "data": ("text", ["{}"]),
     'we"ird; %s {x} ünï': ("text DEFAULT '%s'", ["%", "{}"]),

@@ -80,7 +80,7 @@ class CrashedAndGoesOn(Fault):
 def errors(outcomes: Sequence[Outcome]) -> list[str]:
     """The errors of the drains that were not disturbed."""
     return [
-        f"a drain beside it failed: {outcome.error or f'it ended with {outcome.exitcode}'}"
+        f"a drain that was not disturbed failed: {outcome.error or f'it ended with {outcome.exitcode}'}"
         for outcome in outcomes
         if outcome.error or outcome.exitcode
     ]

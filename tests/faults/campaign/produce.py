@@ -28,7 +28,7 @@ MARK = "marked-"
 class Produced:
     """A stream, and all its entries that Redis has confirmed, by id and in order.
 
-    `bad`: entries that cannot become a row as they are. `mended`: the fields with which some of them were redriven.
+    `bad`: entries that cannot become a row unchanged. `fixed`: the fields with which some of them were redriven.
 
     The producer chooses the ids, and each transaction is all or nothing. After a lost reply, the stream's last id shows
     whether it was applied. So nothing is sent twice and nothing is unknown, even if Redis is killed.
@@ -37,7 +37,7 @@ class Produced:
     stream: str
     entries: dict[str, Entry] = field(default_factory=dict)
     bad: set[str] = field(default_factory=set)
-    mended: dict[str, Entry] = field(default_factory=dict)
+    fixed: dict[str, Entry] = field(default_factory=dict)
     _last: tuple[int, int] = (0, 0)
 
     def send(self, client: redis.Redis, entries: Iterable[tuple[Entry, bool]]) -> None:
@@ -83,19 +83,19 @@ class Produced:
     def good(self) -> Iterator[Entry]:
         """The entries that become rows, as produced or as redriven."""
         yield from (entry for entry_id, entry in self.entries.items() if entry_id not in self.bad)
-        yield from self.mended.values()
+        yield from self.fixed.values()
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         """Record that all bad entries are redriven with other properties. Those with no other defect become rows."""
         for entry_id in self.bad:
             entry = self.entries[entry_id] | {b"properties": b"{}"}
             if _is_event(entry):
-                self.mended[entry_id] = entry
+                self.fixed[entry_id] = entry
 
     def elsewhere(self) -> Produced:
         """The same stream for a database in which nothing is rejected or redriven."""
         marked = {i for i in self.bad if self.entries[i].get(b"event_type", b"").startswith(MARK.encode())}
-        return replace(self, mended={}, bad=self.bad - marked)
+        return replace(self, fixed={}, bad=self.bad - marked)
 
     def renewed(self, of: set[str]) -> Produced:
         """The stream after it starts over with these of its entries."""

@@ -1,4 +1,4 @@
-"""Checks the messages of a fault: what failed and where, what was found, the next step, in one line and without
+"""Checks the messages of a fault: what failed and on what, what was found, the next step, in one line and without
 credentials."""
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _wrong_part(part: str, places: Iterable[str]) -> str | None:
     if found["server"].partition(" at ")[2] not in places:
         return f"there is no {found['server']}"
     if found["next"] == _EMPTY_NEXT_STEP:
-        return "its next step is none"
+        return "it has no next step"
     if "start it" in found["next"] and _IT_RUNS.search(found["found"]):
         return "its next step does not fit"
     return None

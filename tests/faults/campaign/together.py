@@ -43,7 +43,7 @@ class RunsAtOnce(Fault):
         outcomes = [redrive.outcome(_REDRIVE_SECONDS) for redrive in [*self._redrives, self._redrive()]]
         self._failed = errors([outcome for outcome in outcomes if outcome.exitcode != -9 or outcome.hung])
         for one in self._leg.produced:
-            one.mend()
+            one.fix()
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
         return [*errors(outcomes), *self._failed]

@@ -46,7 +46,7 @@ def judge(connection: psycopg.Connection, produced: Sequence[Produced]) -> Verdi
     _compare_quarantine(connection, produced, counts)
     inserted = sum(_compare_books(connection, one, counts) for one in produced)
     # The ledger does not count redriven entries.
-    rows = len(expected_rows(produced)) - sum(len(one.mended) for one in produced)
+    rows = len(expected_rows(produced)) - sum(len(one.fixed) for one in produced)
     if inserted != rows:
         counts.books.append(f"{inserted} inserted by the ledger, {rows} by the oracle")
     _compare_settlements(connection, produced, counts)
@@ -80,9 +80,9 @@ def _compare_quarantine(connection: psycopg.Connection, produced: Sequence[Produ
     counts.different += len(found.keys() - expected.keys())
     counts.different += sum(found[key] != expected[key] for key in expected.keys() & found.keys())
     redriven = {key for key, outcome in outcomes.items() if outcome == "redriven"}
-    mended = {(one.stream, entry_id) for one in produced for entry_id in one.mended}
-    counts.lost += len(mended - redriven)
-    counts.different += len(redriven - mended)
+    fixed = {(one.stream, entry_id) for one in produced for entry_id in one.fixed}
+    counts.lost += len(fixed - redriven)
+    counts.different += len(redriven - fixed)
 
 
 def _compare_books(connection: psycopg.Connection, one: Produced, counts: _Counts) -> int:

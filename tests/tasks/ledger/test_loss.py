@@ -1,4 +1,4 @@
-"""A loss is what was added and neither read nor known to be lost, if the stream shows that it is gone."""
+"""A loss is what was added and neither read nor known to be lost, if the stream shows that it was removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.ledger.loss import LedgerFacts, Loss, explain_loss, find_loss
 from tasks.ledger.plan import DrainPlan
 from tasks.streams.tail import Tail
 
-# Ten entries with the ids 1 to 10 were added; the first three were gone when the stream was first seen.
+# Ten entries with the ids 1 to 10 were added; the first three were removed before the stream was first seen.
 TAIL = Tail(last=10, added=10, length=7, first=4)
 PLAN = DrainPlan("s", TAIL, upto=10, gaps=(IdRange(0, 11),), lag=7, fresh=True, group="g")
 FACTS = LedgerFacts(baseline=3, read=7, lost=0, settled_id=-1, watermark=11, drained_to=11)
@@ -24,17 +24,17 @@ def test_a_stream_that_was_read_completely_has_lost_nothing() -> None:
     assert find_loss(PLAN, TAIL, FACTS) == Loss(0, None)
 
 
-def test_what_was_trimmed_before_it_was_read_is_lost_before_the_first_entry_that_is_there() -> None:
+def test_entries_trimmed_before_they_were_read_are_lost_before_the_first_kept_entry() -> None:
     now = replace(TAIL, length=5, first=6)
     assert find_loss(PLAN, now, replace(FACTS, read=5)) == Loss(2, IdRange(0, 6))
 
 
-def test_what_was_deleted_before_it_was_read_is_lost_up_to_the_last_deleted_entry() -> None:
+def test_entries_deleted_before_they_were_read_are_lost_up_to_the_last_deleted_entry() -> None:
     now = replace(TAIL, length=5, max_deleted=8)
     assert find_loss(PLAN, now, replace(FACTS, read=5)) == Loss(2, IdRange(0, 9))
 
 
-def test_a_stream_without_entries_has_lost_them_up_to_its_tail() -> None:
+def test_an_emptied_stream_has_lost_its_entries_up_to_the_tail() -> None:
     now = replace(TAIL, length=0, first=0)
     assert find_loss(PLAN, now, replace(FACTS, read=0)) == Loss(7, IdRange(0, 11))
 
@@ -43,7 +43,7 @@ def test_a_known_loss_is_not_counted_again() -> None:
     now = replace(TAIL, length=4, first=7)
     facts = replace(FACTS, read=4, lost=2)
     assert find_loss(PLAN, now, facts) == Loss(1, IdRange(0, 7))
-    with pytest.raises(Terminal, match=r"2 entries .* only 1 are gone"):
+    with pytest.raises(Terminal, match=r"2 entries .* only 1 were removed"):
         find_loss(PLAN, now, replace(facts, read=3))
 
 
@@ -83,24 +83,21 @@ def test_more_entries_read_than_added_is_an_error_with_the_numbers() -> None:
     )
 
 
-_TOO_FEW = "2 entries from 0-0 on were not read, but only {} are gone from it, by its length"
-
-
 @pytest.mark.parametrize(
     ("now", "settled_id", "why"),
     [
-        (TAIL, -1, "2 entries from 0-0 on were not read, but only 0 are gone from it, by its length"),
+        (TAIL, -1, "2 entries from 0-0 on were not read, but only 0 were removed from it, by its length"),
         (
             replace(TAIL, length=9),
             -1,
-            "2 entries from 0-0 on were not read, but only 0 are gone from it, by its length",
+            "2 entries from 0-0 on were not read, but only 0 were removed from it, by its length",
         ),
         (
             replace(TAIL, length=6, max_deleted=6),
             -1,
-            "2 entries from 0-0 on were not read, but only 1 are gone from it, by its length",
+            "2 entries from 0-0 on were not read, but only 1 were removed from it, by its length",
         ),
-        # Enough are gone, but they lay before what was read.
+        # Enough were removed, but before the entries that were not read.
         (
             replace(TAIL, length=5, first=6, max_deleted=5),
             5,
@@ -113,7 +110,7 @@ def test_a_loss_that_the_stream_does_not_explain_is_an_error(now: Tail, settled_
     with pytest.raises(Terminal) as refused:
         find_loss(plan, now, replace(FACTS, read=5, settled_id=settled_id))
     assert str(refused.value) == (
-        f"settle: stream s: {why}: they may still be there; nothing was recorded as lost, and nothing was trimmed; let"
+        f"settle: stream s: {why}: they may still be in it; nothing was recorded as lost, and nothing was trimmed; let"
         " the next drain read them: spillway stream recover s"
     )
 
@@ -122,12 +119,12 @@ def test_a_loss_that_the_stream_does_not_explain_is_an_error(now: Tail, settled_
 def test_the_ids_of_a_loss_hold_all_lost_entries(read: list[bool], trimmed: int, deleted: set[int]) -> None:
     """Whatever is trimmed and deleted before it is read: `read[n]` says whether the entry n + 1 was read in time."""
     last = len(read)
-    left = [n for n in range(1, last + 1) if n > trimmed and n not in deleted]
-    lost = [n for n in range(1, last + 1) if n not in left and not read[n - 1]]
+    kept = [n for n in range(1, last + 1) if n > trimmed and n not in deleted]
+    lost = [n for n in range(1, last + 1) if n not in kept and not read[n - 1]]
     tail = Tail(last, last, last, 1)
     plan = DrainPlan("s", tail, last, (IdRange(0, last + 1),), last, True, "g")
     by_xdel = [n for n in deleted if trimmed < n <= last]
-    now = replace(tail, length=len(left), first=left[0] if left else 0, max_deleted=max(by_xdel, default=0))
+    now = replace(tail, length=len(kept), first=kept[0] if kept else 0, max_deleted=max(by_xdel, default=0))
     facts = LedgerFacts(0, last - len(lost), 0, -1, last + 1, last + 1)
     found = find_loss(plan, now, facts)
     assert found is not None

@@ -1,4 +1,4 @@
-"""The ledger stays small, and says the same as before."""
+"""Merging keeps the ledger small and leaves its totals unchanged."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def add(ledger: psycopg.Connection, start: int, stop: int, days: float, read: in
     )
 
 
-def says(ledger: psycopg.Connection) -> object:
-    """All that a ledger says, whatever its rows."""
+def totals(ledger: psycopg.Connection) -> object:
+    """The totals of the ledger, however it is divided into rows."""
     return ledger.execute(
         "SELECT range_agg(ids)::text, sum(ranges), sum(read), sum(inserted), sum(duplicates), sum(quarantined),"
         " sum(bytes), min(min_time), max(max_time), max(loaded_at) FROM spillway.ledger"
@@ -49,23 +49,23 @@ def rows(ledger: psycopg.Connection) -> list[tuple[int, int, int]]:
     return ledger.execute(query, {"ms": MS}).fetchall()
 
 
-def test_old_neighbours_become_one_row_and_gaps_and_young_rows_stay(ledger: psycopg.Connection) -> None:
+def test_adjacent_old_rows_are_merged_and_gaps_and_recent_rows_stay(ledger: psycopg.Connection) -> None:
     for i in [*range(300), *range(310, 500)]:
         add(ledger, i * MS, (i + 1) * MS, days=3 if i < 450 else 0.5, read=10 + i)
-    before = says(ledger)
+    before = totals(ledger)
     merge_ranges(ledger, stream_id(ledger))
-    assert says(ledger) == before
+    assert totals(ledger) == before
     assert rows(ledger) == [(0, 300, 300), (310, 450, 140), *((i, i + 1, 1) for i in range(450, 500))]
     ledger.execute("UPDATE spillway.ledger SET loaded_at = loaded_at - interval '5 days'")
     for i in range(500, 600):
         add(ledger, i * MS, (i + 1) * MS, days=2, read=10)
-    before = says(ledger)
+    before = totals(ledger)
     merge_ranges(ledger, stream_id(ledger))
-    assert says(ledger) == before
+    assert totals(ledger) == before
     assert rows(ledger) == [(0, 300, 300), (310, 600, 290)]
 
 
-def test_a_few_rows_are_left_until_they_are_many(ledger: psycopg.Connection) -> None:
+def test_rows_are_merged_only_if_that_saves_a_hundred(ledger: psycopg.Connection) -> None:
     for i in range(100):
         add(ledger, i * MS, (i + 1) * MS, days=9, read=10)
     merge_ranges(ledger, stream_id(ledger))
@@ -76,7 +76,7 @@ def test_a_few_rows_are_left_until_they_are_many(ledger: psycopg.Connection) -> 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_is_left_to_drain_is_the_same_before_and_after(
+def test_merging_does_not_change_the_drain_plan(
     seed: int, ledger: psycopg.Connection, redis_client: redis.Redis
 ) -> None:
     choose = random.Random(seed)
@@ -91,13 +91,13 @@ def test_what_is_left_to_drain_is_the_same_before_and_after(
     last = f"{at // MS + 5}-7"
     redis_client.xadd(STREAM, {"a": "b"}, id=last)
     redis_client.execute_command("XSETID", STREAM, last, "ENTRIESADDED", 50 * 400)  # as the ledger has it, and more
-    before = says(ledger), make_plan(redis_client, ledger, STREAM)
+    before = totals(ledger), make_plan(redis_client, ledger, STREAM)
     merge_ranges(ledger, stream_id(ledger))
-    assert (says(ledger), make_plan(redis_client, ledger, STREAM)) == before
+    assert (totals(ledger), make_plan(redis_client, ledger, STREAM)) == before
     assert 10 < len(rows(ledger)) < 300
 
 
-def test_other_streams_are_left_alone(ledger: psycopg.Connection) -> None:
+def test_rows_of_other_streams_are_not_merged(ledger: psycopg.Connection) -> None:
     row = ledger.execute("INSERT INTO spillway.streams (name, baseline) VALUES ('other', 0) RETURNING id").fetchone()
     assert row is not None
     for i in range(150):

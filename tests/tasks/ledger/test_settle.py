@@ -1,4 +1,4 @@
-"""A settlement records a loss only if what the stream says of itself at that moment explains it."""
+"""A settlement records a loss only if the state of the stream at that moment explains it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_a_loss_that_the_stream_does_not_explain_is_an_error_and_nothing_is_reco
     plan = make_plan(redis_client, database, stream)
     record_as_settled(database, plan, 5)
     before = state(database), redis_client.xinfo_stream(stream)
-    with pytest.raises(Terminal, match=r"not read, but only 0 are gone from it.*spillway stream recover"):
+    with pytest.raises(Terminal, match=r"not read, but only 0 were removed from it.*spillway stream recover"):
         settle(redis_client, database, plan, timedelta(0))
     assert (state(database), redis_client.xinfo_stream(stream)) == before
 
 
-def test_entries_that_are_gone_but_lay_elsewhere_do_not_explain_a_loss(
+def test_entries_removed_elsewhere_do_not_explain_a_loss(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     add_entries(redis_client, stream, 0, 20)
@@ -62,7 +62,7 @@ def test_entries_that_are_gone_but_lay_elsewhere_do_not_explain_a_loss(
 
 
 @pytest.mark.parametrize("how", ["trimmed", "deleted"])
-def test_a_loss_that_it_explains_is_recorded(
+def test_a_loss_that_the_stream_explains_is_recorded(
     how: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     add_entries(redis_client, stream, 0, 20)
@@ -82,7 +82,7 @@ def test_a_loss_that_it_explains_is_recorded(
 
 
 @pytest.mark.parametrize("away", ["deleted", "made again", "older"])
-def test_a_stream_that_is_away_or_another_one_when_it_is_settled_is_tried_again(
+def test_settling_a_stream_that_is_away_or_replaced_records_nothing_and_can_be_repeated(
     away: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     add_entries(redis_client, stream, 0, 10)
@@ -106,7 +106,7 @@ def test_a_stream_that_is_away_or_another_one_when_it_is_settled_is_tried_again(
     assert settle(redis_client, database, plan).lost == 0
 
 
-def test_the_group_never_says_that_more_was_read_than_was_added(
+def test_the_group_never_reports_more_entries_read_than_added(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     add_entries(redis_client, stream, 0, 20)
@@ -120,7 +120,7 @@ def test_the_group_never_says_that_more_was_read_than_was_added(
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_stream_that_comes_and_goes_all_the_time_is_drained_whole_and_not_trimmed_by_that_run(
+def test_a_stream_that_keeps_going_away_is_drained_completely_without_a_loss(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
     number = 20_000

@@ -1,4 +1,4 @@
-"""What keeps rows out of `events` is reported before anything is read, all of it at once."""
+"""All defects of `events` that keep rows out are reported at once, before anything is read."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def test_row_security_is_reported_to_the_role_that_it_applies_to(database: psyco
 
 
 @pytest.mark.parametrize("change", TABLE_CHANGES.values(), ids=TABLE_CHANGES)
-def test_what_disturbs_nothing_is_no_problem(database: psycopg.Connection, alter: Alter, change: str) -> None:
+def test_harmless_changes_are_accepted(database: psycopg.Connection, alter: Alter, change: str) -> None:
     alter(change)
     check_table(database)
 
 
-def test_a_column_that_a_trigger_fills_in_is_no_problem(database: psycopg.Connection, alter: Alter) -> None:
+def test_a_required_column_that_a_trigger_fills_in_is_accepted(database: psycopg.Connection, alter: Alter) -> None:
     alter("ALTER TABLE events ADD COLUMN tenant text NOT NULL")
     alter(trigger_sql("NEW.tenant := 'acme';"))
     check_table(database)

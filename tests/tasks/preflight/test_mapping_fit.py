@@ -1,4 +1,4 @@
-"""Whether a mapping fits entries: what is refused, what is not, and the mapping proposed instead."""
+"""Which entries a mapping fits, which it does not, and the mapping that is proposed instead."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READINGS = [
 NAMED = Mapping(**{**JSON.__dict__, "name": "clicks*", "user_id": ColumnSource(("", "who", ""))})
 
 
-def test_unreadable_entries_are_not_entries_without_a_key() -> None:
+def test_unreadable_entries_do_not_count_as_entries_without_a_key() -> None:
     assert check_mapping("s", JSON, groups_of([GARBAGE] * 20)) == []
     assert check_mapping("s", None, groups_of([GARBAGE] * 20)) == []
     assert check_mapping("s", JSON, groups_of([*[GARBAGE] * 20, [b"data", document()]])) == []
@@ -36,17 +36,17 @@ def test_a_key_that_no_readable_entry_has_is_refused_with_the_keys_found() -> No
     entries = [*[GARBAGE] * 20, *[[b"data", document()]] * 3]
     with pytest.raises(Terminal) as refused:
         check_mapping("s", NAMED, groups_of(entries))
-    said = str(refused.value)
-    assert "streams.\"clicks*\".user_id names 'who', which none of the first 3 entries that can be read has" in said
-    assert "'event_id', 'event_type', 'user_id', 'time', 'properties'; nothing was written" in said
+    message = str(refused.value)
+    assert "streams.\"clicks*\".user_id names 'who', which none of the first 3 readable entries has" in message
+    assert "'event_id', 'event_type', 'user_id', 'time', 'properties'; nothing was written" in message
 
 
 def test_entries_without_the_field_of_the_document_are_refused() -> None:
-    with pytest.raises(Terminal, match=r"which none of the first 9 entries.*they have: 'ts', 'sensorId', 'kind'"):
+    with pytest.raises(Terminal, match=r"which none of the first 9 readable entries has; they have: 'ts', 'sensorId', 'kind'"):
         check_mapping("s", NAMED, groups_of(READINGS))
 
 
-def test_later_entries_that_fit_make_a_stream_one_that_is_drained() -> None:
+def test_a_stream_is_accepted_if_its_newest_entries_fit() -> None:
     assert check_mapping("s", None, groups_of(READINGS), lambda: groups_of([flat()])) == []
     with pytest.raises(Terminal):
         check_mapping("s", None, groups_of(READINGS), lambda: groups_of(READINGS))
@@ -57,7 +57,7 @@ def test_either_of_the_known_layouts_fits_without_a_mapping() -> None:
     assert check_mapping("s", FLAT, groups_of([[*flat(time=None), b"timestamp", b"1"]])) == []
 
 
-def test_a_default_that_stands_in_every_entry_is_a_warning_and_one_in_some_is_none() -> None:
+def test_a_default_used_for_every_entry_is_a_warning_and_for_some_entries_it_is_not() -> None:
     mapping = Mapping(**{**FLAT.__dict__, "name": "x", "user_id": ColumnSource(("", "who", ""), default="nobody")})
     (warning,) = check_mapping("s", mapping, groups_of([flat()] * 7))
     assert warning.startswith("s: streams.\"x\".user_id is its default 'nobody' in all of the first 7 entries")
@@ -74,7 +74,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_proposal_pasted_into_the_file_makes_events_of_all_entries(shape: str, tmp_path: Path) -> None:
+def test_the_proposed_mapping_turns_all_entries_into_events(shape: str, tmp_path: Path) -> None:
     entries = SHAPES[shape]
     with pytest.raises(Terminal) as refused:
         check_mapping("my stream", None, groups_of(entries))
@@ -93,7 +93,7 @@ def test_the_proposal_pasted_into_the_file_makes_events_of_all_entries(shape: st
 
 @settings(deadline=None)
 @given(st.text(), st.lists(st.lists(st.binary(max_size=9), min_size=2, max_size=8), min_size=1, max_size=5))
-def test_the_proposal_is_valid_and_one_printable_line_whatever_the_names_are(
+def test_the_proposal_is_one_printable_line_of_valid_toml_whatever_the_field_names(
     name: str, many: list[list[bytes]]
 ) -> None:
     line = proposal(name, groups_of([fields[: len(fields) // 2 * 2] for fields in many]))

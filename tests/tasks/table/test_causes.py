@@ -1,4 +1,4 @@
-"""Why entries went to quarantine, grouped: the same fact is one cause, and no cause has content of an entry."""
+"""Why entries went to quarantine, grouped: the same defect is one cause, and no cause quotes an entry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tasks.table.causes import count_causes, exceeds_bad_share, format_causes
 from tasks.table.stage import rejected_row
 
 
-def test_one_fact_is_one_cause_wherever_and_in_what_value_it_is() -> None:
+def test_faults_that_differ_only_in_position_or_value_have_one_cause() -> None:
     faults = [
         Fault(0, "time", "expected ISO 8601 or a number of s, ms or µs since 1970, found 'geheim'"),
         Fault(1, "time", "expected ISO 8601 or a number of s, ms or µs since 1970, found 'x, found y'"),
@@ -36,12 +36,12 @@ def test_one_fact_is_one_cause_wherever_and_in_what_value_it_is() -> None:
     }
 
 
-def test_the_most_frequent_are_listed_first_and_the_rest_counted() -> None:
+def test_the_most_frequent_causes_come_first_and_the_rest_are_summed_up() -> None:
     assert format_causes({"b": 2, "a": 2, "c": 1_000}) == "1,000 × c; 2 × a; 2 × b"
     assert format_causes({str(n): n for n in range(1, 9)}) == "8 × 8; 7 × 7; 6 × 6; 5 × 5; 4 × 4; 6 × 3 other causes"
 
 
-def test_a_few_are_never_too_many() -> None:
+def test_fewer_than_ten_bad_entries_never_exceed_the_share() -> None:
     assert not exceeds_bad_share(9, 9, 0.5)
     assert not exceeds_bad_share(10, 20, 0.5)
     assert exceeds_bad_share(11, 20, 0.5)

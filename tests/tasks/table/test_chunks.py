@@ -1,4 +1,4 @@
-"""Chunks that are made before there is anything for them."""
+"""`open_chunks` creates empty chunks before rows for them are loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rows(connection: psycopg.Connection) -> int:
     return int(count)
 
 
-def test_chunks_are_there_and_nothing_is_in_them(database: psycopg.Connection) -> None:
+def test_opened_chunks_exist_and_are_empty(database: psycopg.Connection) -> None:
     times = [us(2020, 1, 7, 5), us(2020, 2, 7), us(2020, 2, 7, 1)]
     open_chunks(database, times)
     made = chunks(database)
@@ -37,8 +37,8 @@ def test_chunks_are_there_and_nothing_is_in_them(database: psycopg.Connection) -
     assert rows(database) == 0
 
 
-def test_who_has_opened_chunks_keeps_nobody_waiting(servers: Servers, database: psycopg.Connection) -> None:
-    """Two transactions put rows into new chunks at the same time. Unopened, the second waits for the first."""
+def test_inserts_into_opened_chunks_do_not_wait_for_each_other(servers: Servers, database: psycopg.Connection) -> None:
+    """Two transactions insert rows into new chunks at the same time. If the chunks do not exist, the second waits."""
     first, second = datetime(2020, 1, 7, tzinfo=UTC), datetime(2020, 3, 7, tzinfo=UTC)
     insert = "INSERT INTO events VALUES (%s, gen_random_uuid(), 'a', 'b', NULL)"
     with psycopg.connect(servers.settings.database) as one, psycopg.connect(servers.settings.database) as other:
@@ -61,7 +61,7 @@ def test_a_time_that_no_chunk_can_have_opens_none(database: psycopg.Connection) 
     assert (rows(database), chunks(database)) == (0, {})
 
 
-def test_nothing_is_opened_where_a_trigger_of_the_users_would_see_it(database: psycopg.Connection) -> None:
+def test_no_chunk_is_opened_if_a_users_trigger_would_see_the_row(database: psycopg.Connection) -> None:
     database.execute("CREATE TABLE seen (id uuid)")
     with trigger(database, "INSERT INTO seen VALUES (NEW.event_id);", "AFTER INSERT"):
         open_chunks(database, [us(2020, 1, 7)])
@@ -70,7 +70,7 @@ def test_nothing_is_opened_where_a_trigger_of_the_users_would_see_it(database: p
     database.execute("DROP TABLE seen")
 
 
-def test_where_nothing_may_be_deleted_nothing_is_put_in(database: psycopg.Connection) -> None:
+def test_no_row_stays_if_a_trigger_prevents_its_deletion(database: psycopg.Connection) -> None:
     with trigger(database, "RETURN NULL;", "BEFORE DELETE"):
         open_chunks(database, [us(2020, 1, 7)])
         assert (rows(database), chunks(database)) == (0, {})

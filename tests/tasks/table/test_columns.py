@@ -1,4 +1,4 @@
-"""Columns that a user added to `events`, retyped, moved or dropped disturb nothing that stages or compares rows."""
+"""Rows are staged and compared correctly if a user adds, retypes, moves or drops columns of `events`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_one_duplicate_in_a_batch_is_one_duplicate(database: psycopg.Connection,
 
 
 @pytest.mark.usefixtures("changed")
-def test_reconciliation_finds_what_is_missing_and_puts_it_back(database: psycopg.Connection) -> None:
+def test_reconcile_finds_missing_rows_and_inserts_them(database: psycopg.Connection) -> None:
     entries = [event(n) for n in range(1, 8)]
     load(database, [*entries, entries[0]])
     clean = compare(database, batch_of([*entries, entries[0]]), repair=False)
@@ -62,7 +62,7 @@ def test_an_entry_is_redriven(database: psycopg.Connection) -> None:
     assert table_rows(database) == flat_rows([event(1), event(2), event(3)])
 
 
-def test_chunks_are_opened_and_nothing_stays(database: psycopg.Connection, changed: str) -> None:
+def test_opening_chunks_leaves_no_row(database: psycopg.Connection, changed: str) -> None:
     open_it = [1_600_000_000_000_000]
     if changed in ("an enum", "properties not null"):  # no row can stand for one there: the load makes the chunk
         with pytest.raises(psycopg.Error):
@@ -75,7 +75,7 @@ def test_chunks_are_opened_and_nothing_stays(database: psycopg.Connection, chang
 
 
 @pytest.mark.usefixtures("changed")
-def test_the_sample_of_a_backfill_is_measured_and_leaves_nothing(database: psycopg.Connection) -> None:
+def test_measuring_the_sample_of_a_backfill_leaves_no_row(database: psycopg.Connection) -> None:
     rate = sample_rate(database, batch_of([event(n) for n in range(1, 9)]))
     assert rate is not None
     assert rate > 0

@@ -1,4 +1,4 @@
-"""Loads of one stream that meet: one does the range, the other finds it done, and neither is ended by the server."""
+"""If loads of one range run at once, one loads it, the others find it drained, and none fails with a deadlock."""
 
 from __future__ import annotations
 
@@ -46,39 +46,39 @@ def deadlocks(connection: psycopg.Connection) -> int:
     return int(row[0])
 
 
-def test_loads_of_overlapping_ranges_at_the_same_moment_are_in_no_deadlock(
+def test_simultaneous_loads_of_overlapping_ranges_do_not_deadlock(
     servers: Servers, database: psycopg.Connection
 ) -> None:
-    """Each would otherwise put its ledger row in and then wait for the other's."""
+    """Without ON CONFLICT each would insert its ledger row and then wait for the other's."""
     rounds, workers = 150, 3
     before = deadlocks(database)
     barrier = threading.Barrier(workers)
 
     def run(worker: int) -> list[str]:
-        said = []
+        outcomes_of_worker = []
         with psycopg.connect(servers.settings.database, autocommit=True) as connection:
             for number in range(rounds):
                 mine = batch(number * 10 + worker, number * 10 + 8)  # each from another id on
                 barrier.wait(60)
                 try:
                     load_batch(connection, mine, f"run-{worker}", InsertRoute.STRAIGHT)
-                    said.append("loaded")
+                    outcomes_of_worker.append("loaded")
                 except AlreadyDrained:
-                    said.append("drained")
+                    outcomes_of_worker.append("drained")
                 except psycopg.Error as error:
-                    said.append(f"{type(error).__name__}: {error}")
-        return said
+                    outcomes_of_worker.append(f"{type(error).__name__}: {error}")
+        return outcomes_of_worker
 
     with ThreadPoolExecutor(workers) as pool:
-        told = list(pool.map(run, range(workers)))
-    for outcomes in zip(*told, strict=True):
+        results = list(pool.map(run, range(workers)))
+    for outcomes in zip(*results, strict=True):
         assert sorted(outcomes) == ["drained", "drained", "loaded"]
     assert deadlocks(database) == before
     (loaded,) = database.execute("SELECT count(*) FROM spillway.ledger").fetchone() or (0,)
     assert loaded == rounds
 
 
-def test_a_load_that_waits_for_another_goes_on_where_that_one_is_rolled_back(
+def test_a_load_that_waits_for_another_continues_if_the_other_is_rolled_back(
     servers: Servers, database: psycopg.Connection
 ) -> None:
     with psycopg.connect(servers.settings.database) as other:
@@ -97,7 +97,9 @@ def test_a_load_that_waits_for_another_goes_on_where_that_one_is_rolled_back(
     assert database.execute("SELECT read, inserted FROM spillway.ledger").fetchall() == [(5, 5)]
 
 
-def test_what_this_run_has_committed_is_told_again_and_another_run_is_refused(database: psycopg.Connection) -> None:
+def test_a_repeated_load_returns_its_counts_to_its_own_run_and_is_refused_to_others(
+    database: psycopg.Connection,
+) -> None:
     first = load_batch(database, batch(0, 9), "run", InsertRoute.STRAIGHT)
     assert load_batch(database, batch(0, 9), "run", InsertRoute.STRAIGHT) == first
     with pytest.raises(AlreadyDrained, match=f"{STREAM} .*: drained by another run"):
@@ -107,11 +109,11 @@ def test_what_this_run_has_committed_is_told_again_and_another_run_is_refused(da
     assert len(table_rows(database)) == 9
 
 
-def test_a_stream_without_books_is_told(database: psycopg.Connection) -> None:
+def test_loading_a_stream_that_is_not_registered_is_an_error(database: psycopg.Connection) -> None:
     with pytest.raises(
-        Terminal, match=r"load: stream nobody is not in spillway\.streams any more; nothing was loaded; drain it again"
+        Terminal, match=r"load: stream unknown is no longer in spillway\.streams; nothing was loaded; run the command"
     ):
-        load_batch(database, batch(0, 3, "nobody"), "run", InsertRoute.STRAIGHT)
+        load_batch(database, batch(0, 3, "unknown"), "run", InsertRoute.STRAIGHT)
     assert table_rows(database) == {}
 
 

@@ -84,7 +84,7 @@ def predict(batches: list[list[Sent]], rejected: set[str]) -> tuple[dict[int, Se
     batches=st.lists(_ENTRIES, min_size=1, max_size=3),
     route=st.sampled_from(InsertRoute),
 )
-def test_every_entry_is_what_the_rules_make_of_it_and_good_rows_go_in(
+def test_every_entry_has_the_outcome_that_the_rules_predict(
     database: psycopg.Connection,
     alter: Alter,
     rejecting: set[str],

@@ -107,7 +107,7 @@ RULES = {
 
 @pytest.mark.parametrize("route", InsertRoute)
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_a_rejected_row_is_kept_and_the_others_go_in(
+def test_a_rejected_row_is_quarantined_and_the_others_are_inserted(
     database: psycopg.Connection, alter: Alter, rule: Rule, route: InsertRoute
 ) -> None:
     alter(rule.sql)
@@ -121,13 +121,13 @@ def test_a_rejected_row_is_kept_and_the_others_go_in(
     assert kind == "refused"
     assert rule.words in reason
     assert rule.state in reason
-    # All of it once more: duplicates, and the same entry is rejected again.
+    # The same entries again: duplicates, and the bad one is rejected again.
     assert load(database, entries, route, first=20) == (0, 7, 1)
     assert table_rows(database) == flat_rows(good)
 
 
 @pytest.mark.parametrize("rule", ["check", "trigger, as a timeout"])
-def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_not_shown_by_reconcile(
+def test_a_rejected_entry_is_redriven_once_the_rule_is_dropped_and_reconcile_does_not_quote_it(
     database: psycopg.Connection, alter: Alter, rule: str
 ) -> None:
     alter(RULES[rule].sql)
@@ -150,7 +150,7 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_gone_and_its_words_are_no
 
 
 @pytest.mark.parametrize("route", InsertRoute)
-def test_a_row_that_another_unique_index_rejects_is_no_duplicate(
+def test_a_row_that_another_unique_index_rejects_is_not_a_duplicate(
     database: psycopg.Connection, alter: Alter, route: InsertRoute
 ) -> None:
     alter("CREATE UNIQUE INDEX one_per_user ON events (user_id, time)")
@@ -164,7 +164,7 @@ def test_a_row_that_another_unique_index_rejects_is_no_duplicate(
 
 
 def test_an_exclusion_constraint_on_a_chunk_rejects_a_row(database: psycopg.Connection, alter: Alter) -> None:
-    """A hypertable takes none that has no time; one that has it acts as a unique index does."""
+    """A hypertable accepts such a constraint only with the time; it then acts like a unique index."""
     alter("ALTER TABLE events ADD CONSTRAINT apart EXCLUDE USING btree (user_id WITH =, time WITH =)")
     taken = {"user_id": "user-1", "time": event(1)[b"time"].decode()}
     assert load(database, [event(1), event(2), event(3, **taken)]) == (2, 0, 1)
@@ -172,7 +172,7 @@ def test_an_exclusion_constraint_on_a_chunk_rejects_a_row(database: psycopg.Conn
 
 
 @pytest.mark.parametrize("rule", ["check", "trigger, as a deadlock", "trigger that skips"])
-def test_a_batch_of_which_every_other_row_is_rejected_takes_one_pass_on_the_server(
+def test_a_batch_with_every_other_row_rejected_takes_one_pass_on_the_server(
     database: psycopg.Connection, alter: Alter, rule: str
 ) -> None:
     alter(RULES[rule].sql)
@@ -183,10 +183,10 @@ def test_a_batch_of_which_every_other_row_is_rejected_takes_one_pass_on_the_serv
     assert table_rows(database) == flat_rows(entries[::2])
 
 
-def test_what_is_about_the_server_is_no_rows_fault(
+def test_an_error_of_the_server_is_not_the_fault_of_a_row(
     servers: Servers, database: psycopg.Connection, alter: Alter
 ) -> None:
-    """A lock, a statement's timeout, a missing right: nothing is recorded, and nothing is in quarantine."""
+    """After a lock timeout, a statement timeout or a missing privilege, nothing is recorded or quarantined."""
     alter("CREATE TABLE users.busy ()")
     alter(row_trigger("LOCK TABLE users.busy; PERFORM pg_sleep(3);"))
     entries = [event(n, user_id=f"secret-{n}") for n in range(3)]

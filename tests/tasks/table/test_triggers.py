@@ -41,7 +41,7 @@ def test_an_entry_that_a_trigger_changed_is_a_duplicate_when_it_comes_again(
     assert (found.counts, found.repaired) == ({}, 0)
 
 
-def test_a_row_that_a_trigger_moves_out_of_its_chunk_is_kept(database: psycopg.Connection, alter: Alter) -> None:
+def test_a_row_that_a_trigger_moves_out_of_its_chunk_is_quarantined(database: psycopg.Connection, alter: Alter) -> None:
     alter(trigger_sql("IF NEW.user_id = 'User-3' THEN NEW.time := NEW.time - interval '1 year'; END IF;"))
     assert load(database, ENTRIES) == (4, 0, 1)
     assert list(quarantined(database)) == [3]
@@ -57,17 +57,17 @@ def test_what_the_triggers_do_while_rows_are_compared_is_undone(database: psycop
 
 
 @pytest.mark.parametrize("column", ["inserted", "duplicates", "quarantined"])
-def test_no_count_of_the_ledger_is_below_zero(database: psycopg.Connection, alter: Alter, column: str) -> None:
+def test_the_ledger_refuses_negative_counts(database: psycopg.Connection, alter: Alter, column: str) -> None:
     other = "duplicates" if column == "inserted" else "inserted"
     query = f"INSERT INTO spillway.ledger (stream, ids, loaded_by, {column}, {other}) SELECT id, '[0,9)', 'x', -3, 3 FROM spillway.streams"  # noqa: E501
     with pytest.raises(psycopg.errors.CheckViolation, match="ledger_counts"):
         database.execute(query)
 
 
-def test_the_schema_goes_onto_a_ledger_with_counts_below_zero(
+def test_the_schema_can_be_applied_to_a_ledger_with_negative_counts(
     servers: Servers, database: psycopg.Connection, alter: Alter
 ) -> None:
-    """An older version wrote them. They stay, and nothing new gets in."""
+    """An older version wrote them. They stay, and new ones are rejected."""
     row = (
         "INSERT INTO spillway.ledger (stream, ids, loaded_by, inserted, duplicates)"
         " SELECT id, {}, 'x', 3, -3 FROM spillway.streams"
