@@ -21,9 +21,9 @@ from infra.errors.redact import one_line
 _TRANSIENT_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 _TRANSIENT_WORDS = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|REQUEST_TIMEOUT|timed out")
 
-_REASON_SHOWN = 300  # characters: without Java, HDFS names 60 places where that might have been
+_MAX_REASON = 300  # characters: without Java, the error of HDFS lists 60 paths that were searched
 
-# Parameters begin at a ? with a name and a = behind it: another ? is one of a glob. Of the web any ? begins them.
+# Parameters begin at a ? that is followed by a name and =; any other ? belongs to a glob. In an http URL, every ? does.
 _PARAMETERS = re.compile(r"\?(?=[\w.-]+=)")
 
 
@@ -44,7 +44,7 @@ class Location:
         """The display name of another path in the same file system."""
         if self.local:
             return path
-        if not isinstance(self.files, fs.PyFileSystem):  # pyarrow decodes what is encoded: a % in a name, as of `a%2Fb`
+        if not isinstance(self.files, fs.PyFileSystem):  # pyarrow decodes %2F, so a % in a name is encoded
             path = path.replace("%", "%25")
         for display_name in (self.display_name, unquote(self.display_name)):
             if display_name.endswith(self.path):
@@ -76,13 +76,13 @@ def open_location(source: str, purpose: str, advice: str) -> Location:
             reason.replace(display_name, ""), hidden.replace(display_name.partition("://")[2], "")
         ):
             reason = f"{type(error).__name__} (the message quotes the URL and is hidden)"
-        if len(reason) > _REASON_SHOWN:
-            reason = reason[:_REASON_SHOWN] + "…"
+        if len(reason) > _MAX_REASON:
+            reason = reason[:_MAX_REASON] + "…"
         if is_transient(error):
             raise Transient(f"{purpose}: {display_name} cannot be opened: {reason}; it is retried") from None
         raise Terminal(f"{purpose}: {display_name} cannot be opened: {reason}; {advice}") from None
-    place = Location(files, path.rstrip("/"), display_name.rstrip("/"))
-    return Location(files, place.path, place.path) if place.local else place
+    opened = Location(files, path.rstrip("/"), display_name.rstrip("/"))
+    return Location(files, opened.path, opened.path) if opened.local else opened
 
 
 def _split(url: str) -> tuple[str, str, str]:
@@ -91,14 +91,14 @@ def _split(url: str) -> tuple[str, str, str]:
 
 
 def _quoted(url: str) -> str:
-    """A URL with what none may have in its path, such as the signs of a glob, percent-encoded: it is decoded again."""
+    """A URL whose path has its invalid characters, such as those of a glob, percent-encoded. pyarrow decodes them."""
     scheme, _, rest = url.partition("://")
     server, slash, path = rest.partition("/")
     return f"{scheme}://{server}{slash}{quote(path, safe='/%:@!$&()+,;=~' + chr(39))}"
 
 
 def _by_fsspec(url: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # slow to import, and for few
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # slow to import, rarely needed
 
     files, base = url_to_fs(url)
     return fs.PyFileSystem(fs.FSSpecHandler(files)), str(base)
@@ -107,8 +107,8 @@ def _by_fsspec(url: str) -> tuple[Any, str]:
 def without_credentials(url: str) -> str:
     """A URL without user, password and parameters, any of which may be a secret.
 
-    A key may hold a /, a ? or an @ that nobody has encoded: what stands before the last @ is left out as a whole where
-    the URL names a user. Without an @ what looks like a user and a key is left out too.
+    A key may contain an unencoded /, ? or @. So if the URL names a user, everything before the last @ is removed.
+    Without an @, anything that looks like a user and a key is removed too.
     """
     scheme, mark, rest = url.partition("://")
     if not mark:
@@ -120,7 +120,7 @@ def without_credentials(url: str) -> str:
 
 # A user before the first /, or something after a colon that is not a port.
 _NAMES_A_USER = re.compile(r"[^/]*@|[^/@]*:(?!\d{1,5}(?:[/?#]|$)(?!.*@))", re.DOTALL)
-_PIECE = 4  # letters of a secret that no message has in a row
+_PIECE = 4  # no message has this many consecutive characters of a secret
 
 
 def _quotes(text: str, hidden: str) -> bool:
@@ -148,5 +148,5 @@ def translate_errors(doing: str, display_name: str, advice: str) -> Iterator[Non
             if is_transient(error)
             else (Terminal, advice)
         )
-        said = re.sub(r"\S+://\S+", lambda found: without_credentials(found[0]), one_line(error))
-        raise kind(f"{doing}: {display_name}: {said}; {next_step}") from error
+        reason = re.sub(r"\S+://\S+", lambda found: without_credentials(found[0]), one_line(error))
+        raise kind(f"{doing}: {display_name}: {reason}; {next_step}") from error

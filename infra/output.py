@@ -37,7 +37,7 @@ def print_json(value: Any, indent: bool = False) -> None:
 
 
 def progress(text: str) -> None:
-    """Report what is going on to a person who waits."""
+    """Report progress to a waiting user."""
     _errors.print(Text(printable(text), style="dim"))
 
 

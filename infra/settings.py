@@ -44,7 +44,7 @@ def _default_mappings() -> Path:
 
 
 def _default_state_dir() -> Path:
-    """The data folder of local servers without Docker. Not below /root: there, root's servers run as other users."""
+    """The data folder of local servers without Docker. Not below /root: root's servers run as other users."""
     if os.geteuid() == 0:
         return Path("/var/lib/spillway")
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "spillway"
@@ -88,7 +88,7 @@ _ORDER = _COLUMN + r"(\s+(ASC|DESC))?(\s+NULLS\s+(FIRST|LAST))?"
 
 
 def _columns(item: str, example: str) -> Callable[[object], object]:
-    """A check for an empty text, or a list with commas whose items match the expression `item`."""
+    """A check for an empty text, or a comma-separated list whose items match the expression `item`."""
     pattern = re.compile(rf"({item}\s*(,{item}\s*)*)?\s*", re.IGNORECASE)
 
     def check(value: object) -> object:
@@ -123,7 +123,7 @@ _ENV_FILE = ".env"
 
 
 class Settings(BaseSettings):
-    """Every setting. Times are in seconds and sizes in bytes, if the name or the description does not say otherwise."""
+    """Every setting. Times are in seconds and sizes in bytes, unless the name or the description says otherwise."""
 
     model_config = SettingsConfigDict(
         env_prefix="SPILLWAY_",
@@ -160,7 +160,7 @@ class Settings(BaseSettings):
         default_factory=_default_mappings, description="file that maps fields of entries to columns of events"
     )
 
-    batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="greatest number of entries in one range")
+    batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="maximum number of entries in one range")
     batch_bytes: int = Field(default=8 * MIB, ge=1024, le=256 * MIB, description="approximate size of one range")
     parallel_loads: int = Field(
         default_factory=_default_parallel_loads, ge=1, le=32, description="ranges that are copied at the same time"
@@ -168,9 +168,9 @@ class Settings(BaseSettings):
 
     connect_timeout: float = Field(default=10, gt=0, le=600, description="limit for connecting to a server")
     redis_timeout: float = Field(default=30, gt=0, le=3600, description="limit for one reply of Redis")
-    statement_timeout: float = Field(default=300, gt=0, le=86400, description="limit for one statement, also a COPY")
+    statement_timeout: float = Field(default=300, gt=0, le=86400, description="limit for one statement or COPY")
     lock_timeout: float = Field(
-        default=60, gt=0, le=86400, description="limit for a lock, also for another run's ledger row"
+        default=60, gt=0, le=86400, description="limit for waiting for a lock, including another run's ledger row"
     )
     retries: int = Field(default=6, ge=0, le=100, description="retries of a step after a transient error")
 
@@ -213,7 +213,7 @@ class Settings(BaseSettings):
     scheduled_streams: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
         default=("events*",),
         min_length=1,
-        description="what the schedule drains: names and patterns, with commas",
+        description="streams that the schedule drains: comma-separated names and patterns",
     )
     drain_every: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
         default=timedelta(seconds=60), description="interval of the scheduled drain; empty: it is not scheduled"
@@ -251,7 +251,7 @@ class Settings(BaseSettings):
 
 
 _OTHER_VARIABLES = {"SPILLWAY_DEBUG"}  # read by `flows.cli.main` even if the settings are invalid
-_OF_TESTS = "SPILLWAY_TEST_"
+_TEST_PREFIX = "SPILLWAY_TEST_"
 _ENV_LINE = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=", re.MULTILINE)
 
 
@@ -283,7 +283,7 @@ def _unknown() -> Iterator[str]:
     lines = file.read_text("utf-8", "replace") if file.is_file() else ""
     for name in sorted({*os.environ, *_ENV_LINE.findall(lines)}):
         variable = name.upper()
-        if variable in known or not variable.startswith("SPILLWAY_") or variable.startswith(_OF_TESTS):
+        if variable in known or not variable.startswith("SPILLWAY_") or variable.startswith(_TEST_PREFIX):
             continue
         near = get_close_matches(variable, known, 1, 0.8)
         yield f"{ascii(name)[1:-1]}: no such setting" + (f", did you mean {near[0]}?" if near else "")

@@ -105,7 +105,7 @@ def _check_parameters(query: str, tls: bool) -> None:
     names = [name for name, _ in pairs]
     if any(name not in known for name in names):
         also = "" if tls else " (and ssl_… with rediss://)"
-        raise UnreadableUrl(f"expected no other parameters than {', '.join(known)}{also}; {_ENCODE}")
+        raise UnreadableUrl(f"expected only the parameters {', '.join(known)}{also}; {_ENCODE}")
     if len(set(names)) < len(names):
         raise UnreadableUrl("expected each parameter once")
     values = dict(pairs)

@@ -1,4 +1,4 @@
-"""Connections to Redis and PostgreSQL, with the time limits that a blocked thread cannot give itself."""
+"""Connections to Redis and PostgreSQL, all with time limits: a blocked thread cannot interrupt itself."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def postgres_connection(settings: Settings, command: str = "") -> Session:
 class Clients:
     """The clients of one run: one for Redis, and PostgreSQL connections, each used by one step at a time.
 
-    `command`: the one that the run belongs to, such as `drain` or `quarantine list`. Errors name it as what to repeat,
-    and the server's list of sessions shows it.
+    `command`: the one that the run belongs to, such as `drain` or `quarantine list`. Errors name it as the
+    command to repeat, and pg_stat_activity shows it.
 
     Not a `psycopg_pool`: that hides the reason of a refused connection behind its own timeout.
     """
@@ -80,7 +80,7 @@ class Clients:
         return redis_client(self.settings)
 
     def group(self, connection: psycopg.Connection) -> str:
-        """The name of this database's consumer group, queried once in a run."""
+        """The name of this database's consumer group, queried once per run."""
         if self._group is None:
             self._group = group_name(connection)
         return self._group
@@ -134,6 +134,6 @@ def _translate_errors(doing: str, clients: Clients) -> Iterator[None]:
         if isinstance(error, UnsupportedServer):
             raise Terminal(f"{doing}: {server}: {one_line(error)}") from error
         kind = Transient if is_transient(error) else Terminal
-        # A logged exception comes with its cause, and that with the server's detail: «Failing row contains (…)».
+        # A logged exception includes its cause, which includes the server's detail: «Failing row contains (…)».
         cause = None if isinstance(error, psycopg.Error) and may_quote_a_row(error) else error
         raise kind(f"{doing}: {server}: {one_line(error)}; {next_step(error, clients.command)}") from cause

@@ -1,4 +1,4 @@
-"""The name of the consumer group in which a database shows how far it has drained. It is unique to the database."""
+"""The name of the consumer group in which a database records how far it has drained. It is unique to the database."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _connect(connection: Any) -> None:
         if isinstance(connection, _TlsConnection) and (alert := connection.alert()) is not None:
             raise exceptions.ConnectionError(str(alert)) from alert
         raise
-    except exceptions.ResponseError:  # a node of a Cluster refuses SELECT; that it is one is the better reason
+    except exceptions.ResponseError:  # a Cluster node refuses SELECT; name the Cluster as the reason
         _refuse_unsupported(connection)
         raise
     _refuse_unsupported(connection)

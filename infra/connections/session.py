@@ -23,10 +23,10 @@ from infra.settings import host_of
 
 R = TypeVar("R")
 
-# How long data that was sent may stay unacknowledged until the connection is given up.
+# How long sent data may stay unacknowledged before the connection is given up.
 _TCP_USER_TIMEOUT_MS = 60_000
 # The same on the server's side, where the default is two hours. During a COPY no other timeout applies: the ledger row
-# of a drain whose machine has vanished would block the others for so long. Now it is free after 30 + 3 * 10 s.
+# of a drain whose machine has vanished would block the others for that long. It is now released after 30 + 3 * 10 s.
 _SERVER_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 # Added to the limit of a statement, so that the server ends it first and reports why.
 _SILENCE_MARGIN_SECONDS = 5.0
@@ -48,7 +48,7 @@ _RESULTS = {
     "exit_on_error": "off",  # after a rejected row the session continues from a savepoint
 }
 # It runs before the search_path is set, so every name has its schema. The session is named here if there is no pooler
-# in between, which would report another process id than the server.
+# in between, which would report a different process id than the server.
 _INITIAL_STATE = """
     SELECT pg_catalog.current_schemas(false)::pg_catalog.text[],
            (SELECT n.nspname FROM pg_catalog.pg_extension AS e
@@ -70,7 +70,7 @@ class Session(psycopg.Connection):
     that.
     """
 
-    patience = float("inf")  # seconds of silence until the connection is given up
+    silence_limit = float("inf")  # seconds of silence until the connection is given up
     local_settings = b""  # SET LOCAL statements. They take no snapshot, so the isolation level can still be changed
 
     @contextmanager
@@ -95,17 +95,17 @@ class Session(psycopg.Connection):
         return super().wait(self._bounded(gen), *args, **kwargs)
 
     def _bounded(self, gen: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
-        """`gen` with a time limit for silence. psycopg resumes it many times a second."""
-        deadline = time.monotonic() + self.patience
+        """`gen` with a time limit for silence. psycopg resumes it many times per second."""
+        deadline = time.monotonic() + self.silence_limit
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
                 if ready:
-                    deadline = time.monotonic() + self.patience
+                    deadline = time.monotonic() + self.silence_limit
                 elif time.monotonic() > deadline:
                     self.pgconn.finish()  # do not wait for a rollback: it would not arrive either
-                    raise NoAnswer(f"no answer for {self.patience:.0f} s, so the connection was given up")
+                    raise NoAnswer(f"no answer for {self.silence_limit:.0f} s, so the connection was given up")
                 wanted = gen.send(ready)
         except StopIteration as end:
             result: R = end.value
@@ -164,7 +164,7 @@ def _prepare(
     more: Mapping[str, str],
 ) -> None:
     if statement_timeout:
-        session.patience = statement_timeout + _SILENCE_MARGIN_SECONDS
+        session.silence_limit = statement_timeout + _SILENCE_MARGIN_SECONDS
     encoding = session.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise Terminal(

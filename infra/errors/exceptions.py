@@ -26,11 +26,11 @@ class SpillwayError(Exception):
 
 
 class Transient(SpillwayError):
-    """The same step may succeed later although nobody changes anything."""
+    """The same step may succeed later without any change."""
 
 
 class Terminal(SpillwayError):
-    """The same step will fail again until somebody changes something."""
+    """The same step will fail again until something is changed."""
 
 
 class WrongUse(Terminal):
@@ -40,7 +40,7 @@ class WrongUse(Terminal):
 
 
 class Unsuccessful(Terminal):
-    """A run that did and reported all it could, and still must not count as a success.
+    """A run that did and reported everything it could, but must not count as a success.
 
     `result`: what the flow would have returned, for its command to print.
     """

@@ -12,7 +12,7 @@ from infra.errors.classify import client_refuses, is_transient, redis_code, tls_
 from infra.errors.exceptions import NoAnswer, PasswordMissing, UnknownHost
 from infra.errors.sqlstates import sqlstate_rule
 
-# Commands that load batches: smaller or fewer of them need less of the server.
+# Commands that load batches: smaller or fewer batches need less memory and fewer connections.
 _LOADING = ("drain", "backfill", "quarantine redrive")
 _STALLED = "see why the server or the network is stalled, then {again}"
 _UNKNOWN = "see docs/operations.md"

@@ -12,7 +12,7 @@ from typing import Literal
 
 class ErrorScope(Enum):
     """What an error concerns. `ROW`: the server rejects a value, and other rows may be accepted. `STATEMENT`: no row is
-    accepted; if one is, the error concerns the rejected rows. `SERVER`: never a row."""
+    accepted, or, if others were accepted, the error concerns the rejected rows. `SERVER`: never a row."""
 
     ROW = "row"
     STATEMENT = "statement"
@@ -22,7 +22,7 @@ class ErrorScope(Enum):
 @dataclass(frozen=True)
 class SqlState:
     """`next_step`: what the user does, without a full stop. `{again}` becomes the command that failed; `{smaller}` the
-    settings that make its batches smaller. None: there is no advice that always fits.
+    settings that make its batches smaller. None: no advice always fits.
 
     `quotes_row`: the part of the server's text in which values of a row may appear.
     """
@@ -70,13 +70,13 @@ _SQLSTATES = {
     "3F000": SqlState("no such schema", _STATEMENT, False, _SCHEMA),
     "40": SqlState(
         "transaction rollback: serialization failure, deadlock", _SERVER, True,
-        "two sessions were in each other's way, and this transaction was rolled back; {again}",
+        "this transaction conflicted with another session and was rolled back; {again}",
     ),
     "42": SqlState("a missing right, or a name that does not exist", _STATEMENT),
     "42501": SqlState("insufficient privilege", _STATEMENT, False, _RIGHTS),
     "42703": SqlState(
         "no such column", _STATEMENT, False,
-        "apply the schema (spillway schema) or bring back the column if it is your own, then {again}",
+        "apply the schema (spillway schema) or restore the column if it is your own, then {again}",
     ),
     "42P01": SqlState("no such table", _STATEMENT, False, _SCHEMA),
     "44": SqlState("violation of WITH CHECK OPTION", _ROW),
@@ -88,7 +88,7 @@ _SQLSTATES = {
         "out of memory", _SERVER, True, "give the database server more memory{smaller}, then {again}"
     ),
     "53300": SqlState("too many connections", _SERVER, True, "raise max_connections{fewer}, then {again}"),
-    "53400": SqlState(  # somebody has set this limit
+    "53400": SqlState(  # this limit is set on purpose
         "configuration limit exceeded", _SERVER, False,
         "raise timescaledb.max_tuples_decompressed_per_dml_transaction on the server, or set it to 0, then {again}",
     ),
@@ -115,7 +115,7 @@ _SQLSTATES = {
     "P0": SqlState("raised by a function", _ROW, quotes_row="message"),
     "XX": SqlState("internal error", _SERVER),
 }  # fmt: skip
-# Of classes that a user's function made up.
+# For classes that only a user's function raises.
 _UNKNOWN = SqlState("unknown", _ROW)
 
 

@@ -1,4 +1,4 @@
-"""Applying the schema: every script of `infra.schema.scripts`, each in a transaction of its own."""
+"""Apply the schema: every script of `infra.schema.scripts`, each in its own transaction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOCK_TIMEOUT = 60  # seconds: a loading drain locks `events` for as long as one 
 
 
 def apply_schema(url: str, wanted: Sequence[Script] | None = None) -> None:
-    """Apply the schema to the database at `url`; harmless if it is applied already. An earlier version is upgraded.
+    """Apply the schema to the database at `url`; harmless if it is already applied. An earlier version is upgraded.
 
     A script that fails changes nothing; those before it stay applied. `wanted`: the scripts, all if None.
 

@@ -28,7 +28,7 @@ class Script:
 
     @property
     def statements(self) -> str:
-        """The whole transaction but for its BEGIN and COMMIT. Two sessions that apply the schema take turns."""
+        """The whole transaction without its BEGIN and COMMIT. Two sessions that apply the schema take turns."""
         found = (
             "SET LOCAL client_min_messages = warning;\n"
             "SET LOCAL search_path = pg_catalog;\n"

@@ -1,1 +1,1 @@
-"""The local servers: one interface, and Docker, this machine's own programs or a Debian root folder behind it."""
+"""The local servers: one interface to Docker, this machine's own programs and a Debian root folder."""

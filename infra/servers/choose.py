@@ -72,6 +72,6 @@ def choose_engine(settings: Settings, forced: str | None) -> tuple[Engine, list[
             return engine, reasons
         reasons.append(f"{engine.name}: {reason}")
     raise Terminal(
-        f"no engine can run the servers here: {'; '.join(reasons)}; remove one of these causes, or set"
+        f"no engine can run the servers here: {'; '.join(reasons)}; fix one of these, or set"
         " SPILLWAY_REDIS_URL and SPILLWAY_DATABASE_URL to servers that run elsewhere"
     )

@@ -17,7 +17,7 @@ from infra.settings import DATABASE, DATABASE_USER, Settings, host_of, settings
 
 app = typer.Typer()
 
-# For commands that pass all arguments on: no option is ours, not even --help.
+# For commands that pass all arguments on: Spillway reads no option, not even --help.
 _PASS_ON = {
     "allow_extra_args": True,
     "ignore_unknown_options": True,
@@ -46,7 +46,9 @@ def up(
     started = chosen.up()
     apply_schema(settings().database)
     result(
-        f"{' and '.join(started)} started by {chosen.name}" if started else f"both servers already run ({chosen.name})"
+        f"{' and '.join(started)} started by {chosen.name}"
+        if started
+        else f"both servers are already running ({chosen.name})"
     )
     result(f"  redis        redis://{host_of(settings().redis)}")
     database = f"postgresql://{DATABASE_USER}@{host_of(settings().database)}/{DATABASE}"
@@ -58,7 +60,7 @@ def down() -> None:
     """Stop both servers. Their data stays."""
     engine = running_engine(settings())
     stopped = engine.down() if engine else ()
-    result(f"{' and '.join(stopped)} stopped; the data stays" if stopped else "neither server runs")
+    result(f"{' and '.join(stopped)} stopped; the data stays" if stopped else "neither server is running")
 
 
 @app.command()
@@ -74,7 +76,7 @@ def logs(
     service: Annotated[
         Literal["redis", "timescaledb"] | None, typer.Argument(help="The server. Default: both.")
     ] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Keep printing until Ctrl-C.")] = False,
 ) -> None:
     """Print the servers' logs."""
     chosen: Service | None = service

@@ -52,7 +52,7 @@ class DebianEngine(ProcessEngine):
         if os.geteuid() != 0:
             return "a Debian root needs root rights; run it with sudo"
         if not (self.root.exists() or shutil.which("mmdebstrap") or shutil.which("apt-get")):
-            return "neither mmdebstrap nor apt-get, to install it, is on this machine"
+            return "mmdebstrap is not installed, and there is no apt-get to install it"
         return None
 
     def prepare(self) -> None:
@@ -78,7 +78,7 @@ class DebianEngine(ProcessEngine):
 
 
 def make_root(root: Path) -> None:
-    """Create the root folder under another name and rename it: it exists whole or not at all.
+    """Create the root folder under another name and rename it, so that it exists completely or not at all.
 
     Raises `Terminal` with the reason in one line.
     """
@@ -98,7 +98,7 @@ def make_root(root: Path) -> None:
     if code:
         _remove(making)
         reason = _first_error(log.read_text(errors="replace"))
-        raise Terminal(f"mmdebstrap could not create {root}: {reason} (all of its output: {log})")
+        raise Terminal(f"mmdebstrap could not create {root}: {reason} (full output: {log})")
     _finish(making)
     making.rename(root)
 

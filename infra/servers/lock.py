@@ -11,7 +11,7 @@ from infra.errors.exceptions import Terminal
 from infra.output import progress
 from infra.settings import Settings
 
-LOCK_TIMEOUT = 900  # seconds: the longest that another process holds it is a Debian root over a slow line
+LOCK_TIMEOUT = 900  # seconds: creating a Debian root over a slow line takes longest
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def file_lock(path: Path, what: str) -> Iterator[None]:
 
     Raises `Terminal` after `LOCK_TIMEOUT`.
     """
-    from filelock import FileLock, Timeout  # 70 ms, which other commands need not pay
+    from filelock import FileLock, Timeout  # 70 ms, for the commands that need it
 
     make_traversable_folder(path.parent)
     lock = FileLock(path, mode=0o600, is_singleton=True, thread_local=False)

@@ -78,7 +78,7 @@ class Postgres(Server):
         done = self.host.run([*argv, "-w", "-s", "-t", str(probe.START_LIMIT)], self.user)
         if done.returncode:
             reason = self.failure_line(before) if self.log_size() > before else failure_line(done.stdout)
-            raise Terminal(f"PostgreSQL did not start: {reason} (all of its log: {self.log}){disk_full_step(reason)}")
+            raise Terminal(f"PostgreSQL did not start: {reason} (full log: {self.log}){disk_full_step(reason)}")
         self._create_database(port)
 
     def request_stop(self, pid: int, mode: StopMode) -> None:
@@ -94,7 +94,7 @@ class Postgres(Server):
         return str(folder).replace("'", "''")
 
     def _initdb(self) -> None:
-        """Create the cluster under another name and rename it: it exists whole or not at all."""
+        """Create the cluster under another name and rename it, so that it exists completely or not at all."""
         fresh, password = self.home / "data.new", self.home / "password"
         shutil.rmtree(self.host.outside(fresh), ignore_errors=True)
         self.host.write(password, DATABASE_PASSWORD, self.user)
@@ -119,7 +119,7 @@ class Postgres(Server):
             shutil.rmtree(self.host.outside(fresh), ignore_errors=True)
             reason = failure_line(done.stdout)
             raise Terminal(
-                f"the database cluster could not be made in {self.home}: {reason}{disk_full_step(done.stdout)}"
+                f"the database cluster could not be created in {self.home}: {reason}{disk_full_step(done.stdout)}"
             )
         with self.host.outside(fresh / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude_if_exists = 'spillway.conf'\n")

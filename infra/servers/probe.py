@@ -66,7 +66,7 @@ def database_version(url: str, timeout: float = PROBE_TIMEOUT) -> str:
 
 
 def wait_until_answers(ask: Callable[[], str], alive: Callable[[], bool], limit: float = START_LIMIT) -> str | None:
-    """Call `ask` until it answers. Returns None, or in a few words why the wait was given up.
+    """Call `ask` until it answers. Returns None, or a short reason why it gave up.
 
     Gives up after `limit` seconds, or once `alive` has been false for 3 s: a server that goes into the background
     writes its pid file shortly after the process that started it has ended.

@@ -25,7 +25,7 @@ from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER
 
 
 class ProcessEngine(Engine):
-    """The common part of the `system` and `debian` engines, which differ in where things are."""
+    """The common part of the `system` and `debian` engines, which differ in their paths."""
 
     @property
     @abstractmethod
@@ -115,7 +115,7 @@ class ProcessEngine(Engine):
         if failure:
             line = server.failure_line(before)
             raise Terminal(
-                f"{service} did not start: {failure}; its log: {line} (all of it: {server.log}){disk_full_step(line)}"
+                f"{service} did not start: {failure}; its log: {line} (full log: {server.log}){disk_full_step(line)}"
             )
         return not runs
 

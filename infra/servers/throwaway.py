@@ -1,4 +1,4 @@
-"""Servers for the duration of a block: tests and benchmarks touch nobody's data."""
+"""Servers for the duration of a block: tests and benchmarks touch no other data."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def test_a_valid_redis_url_is_displayed_as_host_and_port(url: str, where: str) -
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("redis://h?colour=red", "expected no other parameters than db"),
+        ("redis://h?colour=red", "expected only the parameters db"),
         ("redis://h?ssl_cert_reqs=none", "with rediss://"),
         ("rediss://h?ssl_cert_reqs=perhaps", "expected ssl_cert_reqs to be one of none"),
         ("rediss://h?ssl_check_hostname=perhaps", "expected ssl_check_hostname"),

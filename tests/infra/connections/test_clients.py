@@ -107,7 +107,7 @@ def stall_in_copy(connection: psycopg.Connection, net: Proxy) -> None:
 def test_a_slow_answer_is_not_given_up_while_it_keeps_coming(servers: Servers) -> None:
     """The limit is for silence, not for the whole answer."""
     with postgres_connection(servers.settings.model_copy(update={"statement_timeout": 10})) as connection:
-        connection.patience = 0.5  # type: ignore[attr-defined]
+        connection.silence_limit = 0.5  # type: ignore[attr-defined]
         with connection.cursor() as cursor:
             rows = cursor.stream("SELECT repeat('x', 9000), pg_sleep(0.1) FROM generate_series(1, 12)")
             assert len(list(rows)) == 12

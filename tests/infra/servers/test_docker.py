@@ -142,7 +142,7 @@ def test_two_concurrent_ups_start_the_servers_once_and_a_third_changes_nothing(s
     before = started(shared)
     again = shared.run("up")
     assert again.returncode == 0, again
-    assert "both servers already run (docker)" in again.stdout
+    assert "both servers are already running (docker)" in again.stdout
     assert started(shared) == before
 
 

@@ -56,7 +56,7 @@ def test_a_second_up_changes_nothing(local: Instance) -> None:
     before = pids(local)
     done = local.run("up")
     assert done.returncode == 0
-    assert f"both servers already run ({local.engine_name})" in done.stdout
+    assert f"both servers are already running ({local.engine_name})" in done.stdout
     assert pids(local) == before
 
 
