@@ -50,8 +50,12 @@ BROKEN: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
         ("expected a column 'time' or 'timestamp'", "when, event_id", "nothing was loaded"),
     ),
     "CSV without a header": ("x.csv", csv_text(ROWS).partition(b"\r\n")[2], ("x.csv", "expected")),
-    "CSV with a name twice": ("x.csv", b"time,time\r\n1,2\r\n", ("different names", "'time' again in column 2")),
-    "CSV with an open quote": ("x.csv", csv_text(ROWS) + b'"open', ("record 2001", "end with one")),
+    "CSV with a name twice": ("x.csv", b"time,time\r\n1,2\r\n", ("different names", "'time' repeated in column 2")),
+    "CSV with an open quote": (
+        "x.csv",
+        csv_text(ROWS) + b'"open',
+        ("record 2001", "expected a closing quote, found the end of the file"),
+    ),
     "unknown kind": ("x.xlsx", b"PK", ("expected a name that ends with", "'x.xlsx'", "convert")),
 }
 

@@ -76,24 +76,24 @@ REFUSED = {
     "joined.json": (b"".join(DOCUMENTS), "several documents in the first line"),
     "commas.ndjson": (b",\n".join(DOCUMENTS) + b",\n", "a comma after the first document"),
     "rfc7464.json": (b"".join(b"\x1e" + one + b"\n" for one in DOCUMENTS), "JSON text sequences of RFC 7464"),
-    "comma.json": (b"[" + b",".join(DOCUMENTS) + b",]", "found nothing between two commas or at the end"),
+    "comma.json": (b"[" + b",".join(DOCUMENTS) + b",]", "found an empty element"),
     "cut.json": (b"[" + b",".join(DOCUMENTS), "found the end of the file"),
     "utf16.csv": (CSV.encode("utf-16"), "expected UTF-8, found UTF-16"),
     "utf16.ndjson": (b"\n".join(DOCUMENTS).decode().encode("utf-16-le"), "expected UTF-8, found UTF-16LE"),
     "latin1.csv": (
         CSV.encode("latin-1", "replace"),
-        "row 1: expected UTF-8, found a letter and the byte 0xeb after it",
+        "row 1: expected UTF-8, found a letter followed by the byte 0xeb",
     ),
     "latin1.ndjson": (
         b"\n".join(json.dumps(json.loads(one), ensure_ascii=False).encode("latin-1", "replace") for one in DOCUMENTS),
-        "row 1: expected UTF-8, found a letter and the byte 0xeb after it",
+        "row 1: expected UTF-8, found a letter followed by the byte 0xeb",
     ),
     "semicolon.csv": (with_semicolons(), "expected a comma between the names of the columns, found a semicolon"),
     "trailing.csv": (
         "\n".join(line + "," * bool(n) for n, line in enumerate(CSV.splitlines())).encode(),
-        "found one more, empty, at the end of all of them",
+        "found an extra empty value at the end of every record",
     ),
-    "named.csv": (b"\n".join(DOCUMENTS), "found JSON; nothing was loaded: give the file a name in .ndjson"),
+    "named.csv": (b"\n".join(DOCUMENTS), "found JSON; nothing was loaded; give the file a name in .ndjson"),
     "headless.csv": (CSV.partition("\n")[2].encode(), "found a time or a UUID in column 1 of the first line"),
 }
 

@@ -1,4 +1,4 @@
-"""Arrow columns of any type as columns of text, as a stream's entry would have it."""
+"""Convert Arrow columns of any type to text, in the form that a stream entry has."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import pyarrow.compute as pc
 from tasks.columns.times import fill_far_years, format_times, trim_zeros
 
 _UUID_BYTES = 16
-_HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)  # both digits at once
-_GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))  # of the 32 digits of a UUID; a dash between two
+_HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)  # the two hex digits of each byte
+_GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))  # digit ranges of a UUID, joined by dashes
 _DIGITS_ALONE = r"^-?[0-9]+$"
-_EXPONENT_BELOW = 1e-4  # Python writes smaller numbers with an exponent, Arrow does not yet
+_EXPONENT_BELOW = 1e-4  # Python writes smaller numbers with an exponent, Arrow does not
 _DAY_MS = 86_400_000
 _ZEROS_TO_MICROSECONDS = {"s": "000000", "ms": "000"}
 _JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
 def as_text(array: pa.Array) -> pa.Array:
-    """A column, n, as binary, n, with the same nulls.
+    """Convert a column of n values to binary of length n with the same nulls.
 
-    A value has one text, whatever the width, unit or encoding of its column: see docs/reference/mapping.md. Times are
-    those of `format_times`. A UUID or any 16 bytes of a fixed width are spelled as a UUID. Texts and bytes are as they
-    are; lists, structs and maps are JSON. Raises `TypeError` for what JSON cannot hold.
+    The text of a value does not depend on the width, unit or encoding of its column; docs/reference/mapping.md lists
+    the rules. Times are written by `format_times`. Fixed-width values of 16 bytes are written as UUIDs. Text and bytes
+    stay unchanged. Lists, structs and maps become JSON. Raises `TypeError` for a value that JSON cannot hold.
     """
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
@@ -70,7 +70,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _floats(array: pa.Array) -> pa.Array:
-    """As Python writes them, and pandas with it: the shortest digits that give the number back, `.0` if it is whole."""
+    """Format floats like Python and pandas: the shortest digits that round-trip, with `.0` for whole numbers."""
     texts = array.cast(pa.string())
     whole = pc.match_substring_regex(texts, _DIGITS_ALONE)
     texts = pc.if_else(whole, pc.binary_join_element_wise(texts, ".0", ""), texts)
@@ -89,7 +89,7 @@ def _dates(array: pa.Array) -> pa.Array:
 
 
 def _durations(array: pa.Array) -> pa.Array:
-    """In microseconds, cut. By their digits: the numbers themselves may be too large for 64 bits."""
+    """Durations in microseconds, truncated. Zeros are appended as digits: a product could exceed 64 bits."""
     unit = array.type.unit
     numbers = array.view(pa.int64())
     if unit == "ns":
@@ -104,7 +104,7 @@ def _durations(array: pa.Array) -> pa.Array:
 
 
 def _decimals(array: pa.Array) -> pa.Array:
-    """All digits that the type has, without an exponent."""
+    """All digits of the type, without an exponent."""
     texts = array.cast(pa.string())
     odd = pc.match_substring(texts, "E")
     return _replaced(texts, odd, [format(value, "f") for value in array.filter(odd).to_pylist() if value is not None])
@@ -127,7 +127,7 @@ def _uuids(array: pa.Array) -> pa.Array:
 
 
 def _validity(array: pa.Array) -> pa.Buffer | None:
-    """The bitmap of an array, from its own first row on."""
+    """The validity bitmap of an array, starting at its first row instead of at its buffer."""
     return pc.if_else(array.is_valid(), True, None).buffers()[0] if array.null_count else None
 
 
@@ -142,7 +142,7 @@ def _json(array: pa.Array) -> pa.Array:
 
 
 def _plain(value: Any) -> Any:
-    """What orjson does not know of what Arrow gives."""
+    """Convert a value that Arrow returns and orjson cannot serialize."""
     if isinstance(value, Decimal):
         return orjson.Fragment(str(value)) if value.is_finite() else str(value)
     if isinstance(value, bytes):
@@ -150,7 +150,7 @@ def _plain(value: Any) -> Any:
             return value.decode()
         except UnicodeDecodeError:
             return value.hex()
-    if isinstance(value, datetime):  # of pandas, where there are nanoseconds
+    if isinstance(value, datetime):  # a pandas Timestamp: Arrow returns one for nanoseconds
         return value.to_pydatetime(warn=False)  # type: ignore[attr-defined]
     if isinstance(value, timedelta):
         return orjson.Fragment(str(_microseconds(value)))
@@ -158,6 +158,6 @@ def _plain(value: Any) -> Any:
 
 
 def _microseconds(value: timedelta) -> int:
-    """Cut, as of a column that is not nested: a Timedelta of pandas has nanoseconds beyond."""
+    """Truncate toward zero, as in a top-level column: a pandas Timedelta also has nanoseconds."""
     micros = value // timedelta(microseconds=1)
     return micros + (micros < 0 and bool(getattr(value, "nanoseconds", 0)))

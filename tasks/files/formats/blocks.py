@@ -1,4 +1,4 @@
-"""Some rows of a file as columns."""
+"""Blocks of rows, stored as columns."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MOST_ROWS = 65_536
 
 @dataclass(frozen=True)
 class RowBlock:
-    """n rows of a file, as fields, as a stream's entries have them.
+    """n rows of a file with the fields of a stream entry.
 
-    `row`: int64, n: the number of each, from 1 on and growing: of NDJSON the line (blank lines count but are left out),
-    of an array or of pretty-printed JSON the document, of CSV the record after the header, of Parquet the row.
-    `keys`: k field names. `values`: k arrays, binary, n each; null where the row has no such field.
-    All `RowBlock` of a file have the same keys. Of CSV the last one is `records.MALFORMED`.
+    `row`: int64, n, the increasing row numbers, from 1. They count lines in NDJSON (blank lines are counted but have no
+    row), documents in a JSON array or pretty-printed JSON, records after the header in CSV, and rows in Parquet.
+    `keys`: k field names. `values`: k binary arrays of length n; null if the row lacks the field.
+    All blocks of a file have the same keys. The last key of a CSV file is `entries.MALFORMED`.
     """
 
     row: NDArray[np.int64]
@@ -31,7 +31,7 @@ class RowBlock:
 
 
 def block_slices(n: int) -> Iterator[slice]:
-    """0 to n in parts of so many rows as a block may have."""
+    """Split 0 to n into slices of at most `MOST_ROWS`."""
     for start in range(0, n, MOST_ROWS):
         yield slice(start, min(start + MOST_ROWS, n))
 
@@ -42,11 +42,11 @@ def copy_slices(
     stops: NDArray[np.int64],
     absent: NDArray[np.bool_] | None = None,
 ) -> pa.Array:
-    """Pieces of some bytes, which must lie one after the other, copied to a binary array; null where `absent`."""
+    """Copy slices of `data` to a binary array. Slices are in order and do not overlap; `absent` marks nulls."""
     n = len(starts)
     offsets = np.empty(2 * n + 1, np.int32)
     offsets[:-1:2], offsets[1::2] = starts, stops
     offsets[-1] = stops[-1] if n else 0
-    # Every other cell is what lies between two pieces.
+    # Every other cell is the gap between two slices.
     cells = pa.Array.from_buffers(pa.binary(), 2 * n, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
     return cells.take(pa.array(np.arange(0, 2 * n, 2), mask=absent))

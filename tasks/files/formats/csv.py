@@ -1,8 +1,8 @@
-"""CSV (RFC 4180) as columns of its values: the bytes that are there, nothing guessed, nothing dropped.
+"""Read CSV (RFC 4180) as columns of raw bytes. No value is converted and no record is dropped.
 
-Not by `pyarrow.csv`: it takes no record longer than its block; of a record with too few or too many values it gives the
-text only where that is UTF-8; and names that are not UTF-8 it does not take at all.
-What RFC 4180 does not know is taken as Python's `csv` does: a quote in the midst of a value is a part of it.
+This does not use `pyarrow.csv`, which rejects records longer than its block and column names that are not UTF-8, and
+returns the text of a record with too few or too many values only if it is UTF-8.
+Input outside RFC 4180 is parsed like Python's `csv` does: a quote in the middle of a value belongs to the value.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from tasks.files.formats.read_buffer import Fill, ReadBuffer
 from tasks.files.formats.text_shape import check_encoding
 
 _QUOTE, _NEWLINE, _RETURN = b'"\n\r'
-_SCANNED_BYTES = 256 * 1024  # at once: what is found on the way stays in the cache
+_SCANNED_BYTES = 256 * 1024  # scanned at once: intermediate arrays stay in the CPU cache
 
 
 @dataclass(frozen=True)
 class _Separators:
-    """The delimiters and line ends of a text that are not in quotes.
+    """n delimiters and line ends outside quotes.
 
-    `at`: int64, where. `newline`: bool, whether it is a line end. `quotes`: int64, how many quotes stand before it.
-    `open`: whether the text ends in quotes. `regular`: whether all quotes are as RFC 4180 has them, but for what may
-    follow a closing one.
+    `at`: int64, n, their positions. `newline`: bool, n, True for a line end. `quotes`: int64, n, the number of quotes
+    before each. `open`: whether the text ends inside quotes. `regular`: whether all quotes follow RFC 4180, except that
+    text may follow a closing quote.
     """
 
     at: NDArray[np.int64]
@@ -45,9 +45,11 @@ class _Separators:
 
 @dataclass(frozen=True)
 class _Records:
-    """Records of a text. `first`: int64, r: the number of each one's first value. `width`: int64, r: how many it has.
+    """r records with v values in total.
 
-    `starts`, `stops`, `quotes`: int64, of each value: where it is, without line end, and how many quotes are in it.
+    `first`: int64, r, the index of the first value of each record. `width`: int64, r, its number of values.
+    `starts`, `stops`: int64, v, the position of each value without its line end. `quotes`: int64, v, the number of
+    quotes in it.
     """
 
     data: NDArray[np.uint8]
@@ -67,12 +69,11 @@ class _Records:
 def read_records(
     fill: Fill, display_name: str, delimiter: bytes = b","
 ) -> tuple[tuple[bytes, ...], Iterator[RowBlock]]:
-    """The names in the header and `MALFORMED`, and the records of a text after it.
+    """Read the column names of a CSV text, followed by `MALFORMED`, and its records.
 
-    A value is null where nothing stands, not even quotes. Blank lines are no records and do not count. Raises
-    `Terminal` where lines end with `\\r` alone, for what `column_names` refuses, and (while the records are read) for
-    quotes that are never closed, a record longer than `LONGEST_BYTES`, and records that all have one empty value too
-    many at their end.
+    An empty value without quotes is null. Blank lines are skipped and not counted. Raises `Terminal` if lines end with
+    `\\r` alone or if `column_names` rejects the header. While records are read, raises it for a quote that is never
+    closed, for a record longer than `LONGEST_BYTES`, and if every record has one extra empty value at its end.
     """
     found = _records(fill, display_name, delimiter[0])
     first = next(found, None)
@@ -87,13 +88,13 @@ def read_records(
 
 
 def _check_line_ends(header: _Records, display_name: str) -> None:
-    """Raise `Terminal` where lines end as on old Macs: the header would be all of the file, and no record left."""
+    """Raise `Terminal` if lines end with `\\r` as on old Macs: the header would be the whole file."""
     begin, end = header.starts[header.first[0]], header.stops[header.first[0] + header.width[0] - 1]
     unquoted = header.data[begin:end].tobytes().split(b'"')[::2]
     if any(b"\r" in text for text in unquoted):
         raise Terminal(
-            f"backfill: {display_name}: expected records that end with \\n or \\r\\n, found \\r alone; convert the"
-            " line ends"
+            f"backfill: {display_name}: expected records that end with \\n or \\r\\n, found \\r alone; nothing was"
+            " loaded; convert the line ends"
         )
 
 
@@ -117,20 +118,22 @@ def _rows(found: Iterable[_Records], names: tuple[bytes, ...], display_name: str
 
 
 def _check_ends(records: _Records, names: tuple[bytes, ...], display_name: str) -> None:
-    """Raise `Terminal` if all records end with a delimiter and the header does not: all would be malformed, and some
-    programs would take the first column for an index."""
+    """Raise `Terminal` if all records end with a delimiter and the header does not.
+
+    All of them would be malformed, and some programs would read the first column as an index.
+    """
     last = records.first + records.width - 1
     if (records.width == len(names) + 1).all() and (records.starts[last] == records.stops[last]).all():
         raise Terminal(
-            f"backfill: {display_name}: expected {len(names)} values in each record, as the header has names, found"
-            " one more, empty, at the end of all of them; nothing was loaded: remove the delimiter at the end of each"
-            " line, or name that column"
+            f"backfill: {display_name}: expected {len(names)} values in each record, as many as names in the header,"
+            " found an extra empty value at the end of every record; nothing was loaded; remove the delimiter at the"
+            " end of each line, or name that column"
         )
 
 
 def _records(fill: Fill, display_name: str, delimiter: int) -> Iterator[_Records]:
-    """The records of a text that are not blank lines, some at a time, never none; to be used before the next ones."""
-    count = 0  # records before the window, and so the number of the first one in it: the header is none
+    """Yield the records of a text in groups of one or more, without blank lines. A group is valid until the next."""
+    count = 0  # records before the window; the header is record 0
     window = ReadBuffer(fill)
     more = True
     while more:
@@ -141,9 +144,9 @@ def _records(fill: Fill, display_name: str, delimiter: int) -> Iterator[_Records
         if not more:
             if found.open:
                 raise Terminal(
-                    f"backfill: {display_name}, record {count + np.count_nonzero(found.newline)}: expected a value"
-                    " that begins with a quote to end with one, found none up to the end of the file; mend that"
-                    " record, or fetch the file again"
+                    f"backfill: {display_name}, record {count + np.count_nonzero(found.newline)}: expected a"
+                    " closing quote, found the end of the file; nothing was loaded; fix that record, or fetch the file"
+                    " again"
                 )
             found = _ended(found, window.data)
         end = int(found.at[found.newline][-1]) + 1 if found.newline.any() else 0
@@ -154,11 +157,11 @@ def _records(fill: Fill, display_name: str, delimiter: int) -> Iterator[_Records
                 count += len(records.first)
             window.drop(min(end, window.size))
         elif more:
-            window.check_length(f"{display_name}, record {count}", "is a quote not closed?")
+            window.check_length(f"{display_name}, record {count}", "check whether a quote is not closed")
 
 
 def _ended(found: _Separators, data: NDArray[np.uint8]) -> _Separators:
-    """With a line end behind the last record, if that has none."""
+    """Add a line end after the last record if it has none."""
     if not len(data) or (len(found.at) and found.newline[-1] and found.at[-1] == len(data) - 1):
         return found
     return _Separators(
@@ -171,7 +174,9 @@ def _ended(found: _Separators, data: NDArray[np.uint8]) -> _Separators:
 
 
 def _separators(data: NDArray[np.uint8], delimiter: int) -> _Separators:
-    may_precede = np.zeros(256, bool)  # an opening quote; another one is the second of two that stand for one
+    may_precede = np.zeros(
+        256, bool
+    )  # bytes before an opening quote; a quote there is the first half of a doubled quote
     may_precede[[_QUOTE, _NEWLINE, delimiter]] = True
     found: list[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]] = []
     count = 0
@@ -193,14 +198,14 @@ def _separators(data: NDArray[np.uint8], delimiter: int) -> _Separators:
 
 
 def _signs(data: NDArray[np.uint8], start: int, delimiter: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Where from `start` on quotes, delimiters and line ends are, and which."""
+    """The positions and bytes of quotes, delimiters and line ends in the piece that begins at `start`."""
     piece = data[start : start + _SCANNED_BYTES]
     at = np.flatnonzero((piece == delimiter) | (piece == _NEWLINE) | (piece == _QUOTE))
     return at + start, piece[at]
 
 
 def _irregular(data: NDArray[np.uint8], delimiter: int) -> _Separators:
-    """The same of a text with quotes in the midst of a value: which are meant can only be told one by one."""
+    """The separators of a text with quotes in the middle of values: these need a scan sign by sign."""
     at: list[int] = []
     newline: list[bool] = []
     quotes: list[int] = []
@@ -208,25 +213,25 @@ def _irregular(data: NDArray[np.uint8], delimiter: int) -> _Separators:
     closed = -2
     inside = False
     for start in range(0, len(data), _SCANNED_BYTES):
-        places, kinds = _signs(data, start, delimiter)
-        for place, kind in zip(places.tolist(), kinds.tolist(), strict=True):
+        positions, kinds = _signs(data, start, delimiter)
+        for position, kind in zip(positions.tolist(), kinds.tolist(), strict=True):
             if kind == _QUOTE:
                 count += 1
                 if inside:
-                    inside, closed = False, place
-                elif place in (value, closed + 1):
+                    inside, closed = False, position
+                elif position in (value, closed + 1):
                     inside = True
             elif not inside:
-                at.append(place)
+                at.append(position)
                 newline.append(kind == _NEWLINE)
                 quotes.append(count)
-                value = place + 1
+                value = position + 1
     return _Separators(np.array(at, np.int64), np.array(newline, bool), np.array(quotes, np.int64), inside, False)
 
 
 def _lay_out(data: NDArray[np.uint8], found: _Separators) -> _Records:
-    """The records that end in `found`, but for blank lines. There is one at least, or a blank line."""
-    last = np.flatnonzero(found.newline)  # of each record, the number of its last value
+    """The records that end at a line end in `found`, except blank lines. `found` has at least one line end."""
+    last = np.flatnonzero(found.newline)  # the index of the last value of each record
     count = int(last[-1]) + 1
     stops = found.at[:count].copy()
     starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
@@ -239,7 +244,7 @@ def _lay_out(data: NDArray[np.uint8], found: _Separators) -> _Records:
 
 
 def _values(records: _Records, number: int, bad: NDArray[np.bool_]) -> pa.Array:
-    """One value of each record, null where nothing stands and for those that are `bad`."""
+    """The values of column `number`: null if empty without quotes, and for `bad` records."""
     index = records.first + np.where(bad, 0, number)
     starts, stops, quotes = records.starts[index], records.stops[index], records.quotes[index]
     absent = bad | (starts == stops)
@@ -261,7 +266,7 @@ def _values(records: _Records, number: int, bad: NDArray[np.bool_]) -> pa.Array:
 
 
 def _unquoted(value: bytes) -> bytes:
-    """A value that begins with a quote, as Python's `csv` takes it: what follows the closing quote is added to it."""
+    """Unquote a value like Python's `csv` does: text after the closing quote is appended."""
     found = []
     rest = value[1:]
     while True:

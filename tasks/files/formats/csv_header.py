@@ -1,4 +1,4 @@
-"""The names in the first line of CSV: what they are, or why it is no header."""
+"""Validate the first line of a CSV file as a header with column names."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import re
 from infra.errors.exceptions import Terminal
 from tasks.columns.entries import MALFORMED
 
-INDEX = b"index"  # what pandas calls an index without a name, which `to_csv` writes first, without a name
+INDEX = b"index"  # pandas: `to_csv` writes an unnamed index first, under an empty name
 _SEPARATORS = {b",": "a comma", b";": "a semicolon", b"\t": "a tab", b"|": "a vertical bar"}
 _NAME_SHOWN = 60  # bytes of a name that an error quotes
-# Nobody calls a column so: the first line is a record.
+# A column name never looks like this: the first line is a record.
 _VALUE = re.compile(rb"\d{4}-\d\d-\d\d([T ].*)?|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
 def column_names(first: tuple[bytes | None, ...], delimiter: bytes, display_name: str) -> tuple[bytes, ...]:
-    """The names of the columns, of the values in the first line. Without one, the first column is `INDEX`.
+    """The column names from the values of the first line. An empty first name becomes `INDEX`.
 
-    Raises `Terminal` if other names are missing or repeated, and for what is no header with this delimiter; without
-    quoting a line that is none.
+    Raises `Terminal` if another name is missing or repeated, or if the line is not a header with this delimiter. The
+    message does not quote a line that may be data.
     """
     if first[0] and first[0].startswith((b"{", b"[")):
         raise _refused(
@@ -42,7 +42,7 @@ def column_names(first: tuple[bytes | None, ...], delimiter: bytes, display_name
             raise _refused(
                 display_name,
                 "a header with a name for each column",
-                f"none for column {number}{end}",
+                f"no name for column {number}{end}",
                 "put the names into the first line",
             )
         if _VALUE.fullmatch(name):
@@ -55,11 +55,14 @@ def column_names(first: tuple[bytes | None, ...], delimiter: bytes, display_name
         if name in names or name == MALFORMED:
             again = ascii(name[:_NAME_SHOWN].decode(errors="replace"))
             raise _refused(
-                display_name, "a header with different names", f"{again} again in column {number}", "rename one"
+                display_name,
+                "a header with different names",
+                f"{again} repeated in column {number}",
+                "rename one of them",
             )
         names.append(name)
     return tuple(names)
 
 
 def _refused(display_name: str, expected: str, found: str, advice: str) -> Terminal:
-    return Terminal(f"backfill: {display_name}: expected {expected}, found {found}; nothing was loaded: {advice}")
+    return Terminal(f"backfill: {display_name}: expected {expected}, found {found}; nothing was loaded; {advice}")

@@ -1,4 +1,4 @@
-"""The brackets and commas of JSON that stand in no string."""
+"""Locate the brackets and commas of JSON that are outside strings."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _STEP = np.zeros(256, np.int64)
 _STEP[list(b"{[")] = 1
 _STEP[list(b"}]")] = -1
 _IS_SIGN = np.isin(np.arange(256), np.frombuffer(b'{}[],"', np.uint8))
-_SCANNED_BYTES = 256 * 1024  # at once: what is found on the way stays in the cache
+_SCANNED_BYTES = 256 * 1024  # scanned at once: intermediate arrays stay in the CPU cache
 
 
 @dataclass(frozen=True)
 class Signs:
-    """n brackets and commas. `at`: int64, where; `kind`: uint8, which; `depth`: int64, how many are open after it."""
+    """n brackets and commas: positions (int64), bytes (uint8), and the number of open brackets after each (int64)."""
 
     at: NDArray[np.int64]
     kind: NDArray[np.uint8]
@@ -25,9 +25,9 @@ class Signs:
 
 
 def signs_of(data: NDArray[np.uint8], depth: int = 0) -> Signs:
-    """Those of a text that begins in no string and within `depth` brackets.
+    """The brackets and commas of a text that begins outside strings and inside `depth` brackets.
 
-    They are right as far as the text is JSON, and good for finding where a value ends: its content is checked later.
+    The result is valid as long as the text is JSON. It locates the end of a value; the value itself is checked later.
     """
     at = _where(data, _IS_SIGN)
     kind = data[at]
@@ -40,7 +40,7 @@ def signs_of(data: NDArray[np.uint8], depth: int = 0) -> Signs:
 
 
 def _escaped(data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Where what stands behind a backslash is, that is not escaped itself."""
+    """The positions of escaped characters: those after a backslash that is not itself escaped."""
     slashes = _where(data, np.arange(256) == _BACKSLASH)
     if not len(slashes):
         return slashes

@@ -1,4 +1,4 @@
-"""JSON documents that are elements of one array, or go over several lines, as a column."""
+"""Read JSON documents that are the elements of an array, or span several lines, as a column."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tasks.files.formats.json_brackets import signs_of
 from tasks.files.formats.read_buffer import ReadBuffer
 
 _OPEN, _CLOSE, _COMMA = b"[],"
-_ADVICE = "nothing was loaded: correct the file, or fetch it again"
+_ADVICE = "nothing was loaded; correct the file, or fetch it again"
 
 
 def read_array(window: ReadBuffer, more: bool, field: bytes, display_name: str) -> Iterator[RowBlock]:
-    """The elements of the array that a text is.
+    """Read the elements of a text that is one JSON array.
 
-    Raises `Terminal` where nothing stands between two commas or before the end, where the array does not end or more
-    follows it, and for an element longer than `LONGEST_BYTES`.
+    Raises `Terminal` if an element is empty or longer than `LONGEST_BYTES`, if the array does not end, or if more text
+    follows it.
     """
     window.drop(window.buffer.index(b"[") + 1)
     count = 0
@@ -38,9 +38,7 @@ def read_array(window: ReadBuffer, more: bool, field: bytes, display_name: str) 
             raise _broken(display_name, count + len(stops), "the end of the array", "another bracket")
         empty = np.flatnonzero(pc.binary_length(elements).to_numpy() == 0)
         if len(empty) and not (end is not None and count + len(stops) == 1):
-            raise _broken(
-                display_name, count + int(empty[0]) + 1, "a document", "nothing between two commas or at the end"
-            )
+            raise _broken(display_name, count + int(empty[0]) + 1, "a document", "an empty element")
         if not len(empty):
             yield from _rows(elements, count, field)
         count += len(stops)
@@ -49,28 +47,28 @@ def read_array(window: ReadBuffer, more: bool, field: bytes, display_name: str) 
             break
         if not more:
             raise _broken(display_name, count + 1, "the end of the array", "the end of the file")
-        window.check_length(f"{display_name}, document {count + 1}", "is a bracket not closed?")
+        window.check_length(f"{display_name}, document {count + 1}", "check whether a bracket is not closed")
         more = window.more()
     while True:
         if window.buffer[: window.size].strip():
-            raise _broken(display_name, count, "nothing after the array", "more")
+            raise _broken(display_name, count, "the end of the file after the array", "more text")
         window.drop(window.size)
         if not window.more():
             return
 
 
 def read_objects(window: ReadBuffer, more: bool, field: bytes, display_name: str) -> Iterator[RowBlock]:
-    """The objects of a text, each of which begins on a line of its own.
+    """Read the objects of a text in which each object begins on its own line.
 
-    Raises `Terminal` where something else stands between two of them, where the last one does not end, and for one that
-    is longer than `LONGEST_BYTES`.
+    Raises `Terminal` if there is other text between two objects, if the last object does not end, or if an object is
+    longer than `LONGEST_BYTES`.
     """
     count = 0
     while True:
         signs = signs_of(window.data)
         closed = np.flatnonzero(signs.depth <= 0)
         if (signs.depth[closed] < 0).any() or (signs.kind[closed] == _COMMA).any():
-            raise _broken(display_name, count + 1, "documents and line ends", "a comma or a bracket between them")
+            raise _broken(display_name, count + 1, "only line ends between documents", "a comma or a bracket")
         stops = signs.at[closed] + 1
         starts = signs.at[np.append(0, closed[:-1] + 1)[: len(closed)]]
         _check_between(window.data, starts, stops, count, display_name)
@@ -79,16 +77,16 @@ def read_objects(window: ReadBuffer, more: bool, field: bytes, display_name: str
         window.drop(int(stops[-1]) if len(stops) else 0)
         if not more:
             if window.buffer[: window.size].strip():
-                raise _broken(display_name, count + 1, "its end", "the end of the file")
+                raise _broken(display_name, count + 1, "the end of the document", "the end of the file")
             return
-        window.check_length(f"{display_name}, document {count + 1}", "is a bracket not closed?")
+        window.check_length(f"{display_name}, document {count + 1}", "check whether a bracket is not closed")
         more = window.more()
 
 
 def _check_between(
     data: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64], count: int, display_name: str
 ) -> None:
-    """Raise `Terminal` where other text than line ends stands before a document. `count`: documents before these."""
+    """Raise `Terminal` if anything but line ends precedes a document. `count`: the number of earlier documents."""
     if not len(starts):
         return
     between = copy_slices(data, np.append(0, stops[:-1]), starts)

@@ -1,4 +1,4 @@
-"""JSON documents of a text as a column: the lines of NDJSON, the elements of an array, or pretty-printed objects."""
+"""Read JSON documents as a column: lines of NDJSON, elements of an array, or pretty-printed objects."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tasks.files.formats.read_buffer import Fill, ReadBuffer
 from tasks.files.formats.text_shape import shape_of
 
 _NEWLINE, _RETURN = b"\n\r"
-_SCANNED_BYTES = 256 * 1024  # at once: what is found on the way stays in the cache
+_SCANNED_BYTES = 256 * 1024  # scanned at once: intermediate arrays stay in the CPU cache
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\r\v\f", np.uint8))
 
 
 def read_lines(fill: Fill, field: bytes, display_name: str) -> Iterator[RowBlock]:
-    """The documents of a text: X
+    """Read the documents of a text as blocks with the single key `field`. `shape_of` detects how they are separated.
 
-    Blank lines are left out, but count. Raises `Terminal` for a line longer than `LONGEST_BYTES`, and as `shape_of`,
-    `read_array` and `read_objects` do.
+    Blank lines are skipped but counted. Raises `Terminal` for a line longer than `LONGEST_BYTES`, and for the errors of
+    `shape_of`, `read_array` and `read_objects`.
     """
     window = ReadBuffer(fill)
     shape, more = shape_of(window, display_name)
@@ -54,7 +54,7 @@ def _lines(window: ReadBuffer, more: bool, field: bytes, display_name: str) -> I
 
 
 def _split(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each line starts, and where it stops, before its end. Only the last one may be without an end."""
+    """The start and stop of each line, without its line end. Only the last line may lack a line end."""
     found = [
         np.flatnonzero(data[at : at + _SCANNED_BYTES] == _NEWLINE) + at for at in range(0, len(data), _SCANNED_BYTES)
     ]
@@ -69,8 +69,8 @@ def _split(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64
 def _not_blank(
     data: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64]
 ) -> NDArray[np.bool_] | None:
-    """Which lines are not empty and not of white space alone. None: all."""
-    suspects = np.flatnonzero(_IS_SPACE[data[starts]])  # of an empty line this is its end
+    """A mask of the lines that contain more than white space. None means all lines."""
+    suspects = np.flatnonzero(_IS_SPACE[data[starts]])  # an empty line has its line end here
     if not len(suspects):
         return None
     empty = starts[suspects] == stops[suspects]

@@ -1,4 +1,4 @@
-"""Parquet as columns of text."""
+"""Read Parquet as columns of text."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from tasks.files.formats.blocks import MOST_ROWS, RowBlock
 from tasks.files.stored_bytes import translate_content_errors, translate_location_errors
 
 _BLOCK_BYTES = 4 * 1024 * 1024
-_READ_BYTES = 1024 * 1024  # of each column at once, instead of all of it in a row group
-# Decoded at once, and joined into blocks: what a row takes is known only then, since a value that comes again and again
+_READ_BYTES = 1024 * 1024  # read per column at once, instead of the whole column of a row group
+# Decoded at once and then joined into blocks. The size of a row is known only after decoding, because a repeated value
 # is stored once.
 _BATCH_ROWS = 4096
 
 
 def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[RowBlock]]:
-    """The names of the columns, and the rows.
+    """Read the column names and the rows.
 
-    Raises `Terminal` for what is no Parquet file, has no columns or several of one name, or (while the rows are read)
-    is broken, has a column that cannot become text, or times that `check_int96` refuses.
+    Raises `Terminal` if the file is not Parquet, has no columns, or has two columns of one name. While rows are read,
+    raises it if the file is corrupt, if a column cannot be converted to text, or if `check_int96` rejects a time.
     """
     parquet = _open(file)
     names = parquet.schema_arrow.names
     if len(set(names)) < max(1, len(names)):
         raise Terminal(
             f"backfill: {file.display_name}: expected columns with different names, found"
-            f" {', '.join(map(repr, names)) or 'none'}; write the file with others"
+            f" {', '.join(map(repr, names)) or 'no columns'}; nothing was loaded; write the file with unique names"
         )
     keys = tuple(name.encode() for name in names)
     return keys, _rows(file, parquet, keys)
@@ -51,7 +51,7 @@ def _open(file: SourceFile, int96_unit: str = parquet_int96.UNIT) -> Any:
         parquet = pq.ParquetFile(
             source, pre_buffer=False, buffer_size=_READ_BYTES, coerce_int96_timestamp_unit=int96_unit
         )
-        assert parquet.schema_arrow is not None  # read here, where a broken one is explained
+        assert parquet.schema_arrow is not None  # read inside translate_content_errors, which explains a corrupt schema
         return parquet
 
 
@@ -83,7 +83,7 @@ def _batches(file: SourceFile, parquet: Any) -> Iterator[Any]:
 
 
 def text_of(field: pa.Field, column: pa.Array) -> pa.Array:
-    """A column as binary, n, with the same nulls; of an archive (`column_forms.py`) as PostgreSQL reads it."""
+    """Convert a column to binary with the same nulls. Columns of an archive get PostgreSQL's input syntax."""
     texts = as_text(column)
     if PG_TYPE in (field.metadata or {}) and pa.types.is_binary(field.type):
         return pa.array(
@@ -98,6 +98,6 @@ def _text(file: SourceFile, batch: Any, number: int) -> pa.Array:
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         field = batch.schema.field(number)
         raise Terminal(
-            f"backfill: {file.display_name}: expected columns that can be text, found {field.name!r} of type"
-            f" {field.type}: {one_line(error)}; write the file without it, or as text"
+            f"backfill: {file.display_name}: expected columns that convert to text, found {field.name!r} of type"
+            f" {field.type}: {one_line(error)}; nothing was loaded; write the file without it, or as text"
         ) from error

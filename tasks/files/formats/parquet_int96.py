@@ -1,4 +1,4 @@
-"""Timestamps of Parquet's old type INT96, as Spark, Impala and Hive write them: they reach further than any other."""
+"""Check timestamps of Parquet's old type INT96, which Spark, Impala and Hive write. Its range exceeds all others."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from infra.errors.exceptions import Terminal
 from tasks.files.find import SourceFile
 from tasks.files.stored_bytes import translate_content_errors
 
-# By default INT96 becomes nanoseconds, which wrap outside 1677 to 2262: the year 2611 would be stored as 2026.
+# The default unit is nanoseconds, which wrap outside 1677 to 2262: the year 2611 would be stored as 2026.
 UNIT = "us"
-_WIDER = "s"  # holds every day that INT96 has: microseconds wrap outside the years -290308 to 294247
+_WIDER = "s"  # covers all of INT96; microseconds wrap outside the years -290308 to 294247
 _BATCH_ROWS = 4096
 
 
 def check_int96(file: SourceFile, parquet: Any, reopen: Callable[[str], Any]) -> None:
-    """Raise `Terminal` if a timestamp of INT96 is not in the years that microseconds reach.
+    """Raise `Terminal` if an INT96 timestamp is outside the range of microseconds.
 
-    `reopen`: opens the file with its INT96 in a unit. Only columns of that type are read, twice.
+    `reopen`: opens the file with INT96 in the given unit. Only INT96 columns are read, once in each unit.
     """
     columns = [parquet.schema.column(number) for number in range(len(parquet.schema))]
     paths = [column.path for column in columns if column.physical_type == "INT96"]
@@ -34,15 +34,15 @@ def check_int96(file: SourceFile, parquet: Any, reopen: Callable[[str], Any]) ->
             for number, column in enumerate(micros.columns):
                 if not _agree(column, seconds.column(number)):
                     raise Terminal(
-                        f"backfill: {file.display_name}: expected timestamps of the years -290308 to 294247, found"
-                        f" others in column {micros.schema.names[number]!r} (INT96), rows {row} to"
-                        f" {row + len(micros) - 1}; nothing was loaded: write the file without them"
+                        f"backfill: {file.display_name}: expected timestamps in the years -290308 to 294247, found"
+                        f" one outside them in column {micros.schema.names[number]!r} (INT96), rows {row} to"
+                        f" {row + len(micros) - 1}; nothing was loaded; write the file without such timestamps"
                     )
             row += len(micros)
 
 
 def _agree(micros: pa.Array, seconds: pa.Array) -> bool:
-    """Whether the same times are there: one that has wrapped is another one in seconds."""
+    """Whether both units give the same times. A time that wrapped differs from its value in seconds."""
     return all(
         np.array_equal(np.asarray(fine) // 1_000_000, np.asarray(coarse))
         for fine, coarse in zip(_numbers(micros), _numbers(seconds), strict=True)
@@ -50,7 +50,7 @@ def _agree(micros: pa.Array, seconds: pa.Array) -> bool:
 
 
 def _numbers(array: pa.Array) -> Iterator[pa.Array]:
-    """All timestamps in a column, nested ones too, as numbers of its unit."""
+    """All timestamps in a column, including nested ones, as integers in its unit."""
     if pa.types.is_map(array.type):
         yield from _numbers(array.keys)
         yield from _numbers(array.items)

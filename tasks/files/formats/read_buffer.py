@@ -1,4 +1,4 @@
-"""The part of a text that is being looked at."""
+"""A buffer for the part of a text that is being parsed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
 
-LONGEST_BYTES = 256 * 1024 * 1024  # of one row: a file without line ends must not fill the memory
-_BLOCK_BYTES = 4 * 1024 * 1024  # below it the work for each block shows, above it the memory
+LONGEST_BYTES = 256 * 1024 * 1024  # of one row: bounds memory for a file without line ends
+_BLOCK_BYTES = 4 * 1024 * 1024  # smaller blocks cost time per block, larger ones cost memory
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# Reads into a buffer as much as there is room for, or less, and says how many bytes; 0 at the end.
+# Reads up to the length of the buffer into it and returns the number of bytes; 0 at the end.
 Fill = Callable[[memoryview], int]
 
 
 class ReadBuffer:
-    """What has been read of a text and not been used up yet: the first `size` bytes of `buffer`.
+    """The bytes of a text that were read but not yet consumed: the first `size` bytes of `buffer`.
 
-    The buffer is used again and again, since fresh memory costs as much as the reading, and grows only for a row that
-    it cannot hold. A byte order mark at the start is left out.
+    The buffer is reused, because allocating memory costs as much as reading. It grows only for a row that does not fit.
+    A byte order mark at the start of the text is dropped.
     """
 
     def __init__(self, fill: Fill) -> None:
@@ -32,11 +32,11 @@ class ReadBuffer:
 
     @property
     def data(self) -> NDArray[np.uint8]:
-        """The bytes, until the next call of another method."""
+        """The unconsumed bytes. Valid until the next method call."""
         return np.frombuffer(self.buffer, np.uint8, self.size)
 
     def more(self) -> bool:
-        """Read until the buffer is full or the text is at its end. False: there was nothing more."""
+        """Read until the buffer is full or the text ends. Returns False if nothing was read."""
         if self.size == len(self.buffer):
             self._resize(min(2 * self.size, LONGEST_BYTES + _BLOCK_BYTES))
         before = self.size
@@ -49,7 +49,7 @@ class ReadBuffer:
         return grown
 
     def drop(self, count: int) -> None:
-        """Go on behind the first `count` bytes."""
+        """Consume the first `count` bytes."""
         rest = self.size - count
         self.buffer[:rest] = memoryview(self.buffer)[count : self.size]
         self.size = rest
@@ -60,7 +60,10 @@ class ReadBuffer:
         old, self.buffer = self.buffer, bytearray(length)
         self.buffer[: self.size] = memoryview(old)[: self.size]
 
-    def check_length(self, where: str, advice: str) -> None:
-        """Raises `Terminal` where all that is there is the beginning of one row, and is too long."""
+    def check_length(self, row_name: str, advice: str) -> None:
+        """Raise `Terminal` if the buffer exceeds `LONGEST_BYTES` while it holds only part of one row."""
         if self.size > LONGEST_BYTES:
-            raise Terminal(f"backfill: {where}: expected its end within {LONGEST_BYTES:,} bytes, found none; {advice}")
+            raise Terminal(
+                f"backfill: {row_name}: expected its end within {LONGEST_BYTES:,} bytes, found no end; nothing was"
+                f" loaded; {advice}"
+            )

@@ -1,4 +1,4 @@
-"""A file as columns of fields, block by block."""
+"""Read the rows of a file of any format as blocks of columns."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["RowBlock", "open_rows", "read_rows"]
 
 
 def read_rows(file: SourceFile, field: bytes = b"data") -> Iterator[RowBlock]:
-    """The rows of `file` in order, in blocks of about 4 MiB or 65,536 rows, whichever is less.
+    """Yield the rows of `file` in order, in blocks of about 4 MiB or 65,536 rows, whichever is smaller.
 
-    `field`: the field that holds a line of NDJSON. Raises `Terminal` for a file that cannot be read or is broken,
-    `Transient` where its place may answer later.
+    `field`: the key under which a JSON document is stored. Raises `Terminal` if the file is unreadable or corrupt, and
+    `Transient` if its location may answer later.
     """
     with closing(StoredBytes(file, hashed=False)) as stored:
         yield from open_rows(file, field, stored)[1]
 
 
 def open_rows(file: SourceFile, field: bytes, stored: StoredBytes) -> tuple[tuple[bytes, ...], Iterator[RowBlock]]:
-    """The keys of all rows, and the rows, which are `read_rows`. A text is read through `stored`, Parquet is not."""
+    """The keys and the blocks of a file, as for `read_rows`. Text is read through `stored`, Parquet is not."""
     if file.format == "parquet":
         return read_parquet(file)
     fill = open_unpacked(file, stored)

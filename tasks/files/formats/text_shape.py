@@ -1,4 +1,4 @@
-"""What a text is by its beginning: its encoding, and how JSON documents follow each other in it."""
+"""Detect the encoding of a text and the way its JSON documents are separated."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tasks.files.formats.read_buffer import ReadBuffer
 
 Shape = Literal["lines", "array", "objects"]
 
-_LOOKED_AT_BYTES = 1 << 20  # at least, for the end of the first line
+_INSPECTED_BYTES = 1 << 20  # read at least this far to look for the end of the first line
 _RECORD_SEPARATOR = b"\x1e"
-# The longer marks first: those of UTF-32 begin like those of UTF-16.
+# Longer marks come first: a UTF-32 mark begins with a UTF-16 mark.
 _MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-_UTF16_BYTES = range(8, 65)  # so many are enough, and looked at, to know UTF-16 without a mark: every other one is 0
-# How a line of a pretty-printed document ends, and the next one begins: no line of NDJSON does.
+_UTF16_BYTES = range(8, 65)  # minimum and maximum inspected: every other byte of UTF-16 without a mark is 0
+# The end of the first line of a pretty-printed document and the start of the second. Lines of NDJSON have neither.
 _GOES_ON = (b"{", b"[", b",", b":")
 _INNER = (b'"', b"}", b"]", b"")
 _LATIN1 = re.compile(rb"[A-Za-z][\xc0-\xff]")
 
 
 def check_encoding(window: ReadBuffer, display_name: str) -> None:
-    """Raise `Terminal` if a text begins as UTF-16 or UTF-32 does."""
+    """Raise `Terminal` if a text begins like UTF-16 or UTF-32."""
     head = bytes(window.buffer[: min(window.size, _UTF16_BYTES[-1])])
     found = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if found is None and len(head) >= _UTF16_BYTES[0]:
@@ -35,15 +35,15 @@ def check_encoding(window: ReadBuffer, display_name: str) -> None:
         found = "UTF-16LE" if all(even) and not any(odd) else "UTF-16BE" if all(odd) and not any(even) else None
     if found:
         raise Terminal(
-            f"backfill: {display_name}: expected UTF-8, found {found}; nothing was loaded: convert the file (iconv -f"
+            f"backfill: {display_name}: expected UTF-8, found {found}; nothing was loaded; convert the file (iconv -f"
             f" {found} -t UTF-8)"
         )
 
 
 def check_utf8(rows: RowBlock, display_name: str) -> None:
-    """Raise `Terminal` if rows have letters of Latin-1 or Windows-1252, and no UTF-8 beyond ASCII.
+    """Raise `Terminal` if rows contain letters of Latin-1 or Windows-1252 and no UTF-8 beyond ASCII.
 
-    Other bytes that are not UTF-8 are a matter of their rows: these go to quarantine.
+    Other invalid bytes affect only their own rows, which go to quarantine.
     """
     if all(_decodes(column) for column in rows.values):
         return
@@ -58,9 +58,9 @@ def check_utf8(rows: RowBlock, display_name: str) -> None:
                 suspect = row, found[0][1]
     if suspect is not None:
         raise Terminal(
-            f"backfill: {display_name}, row {suspect[0]}: expected UTF-8, found a letter and the byte"
-            f" 0x{suspect[1]:02x} after it, and no UTF-8 in the rows around: Latin-1 or Windows-1252; nothing was"
-            " loaded: convert the file (iconv -f WINDOWS-1252 -t UTF-8)"
+            f"backfill: {display_name}, row {suspect[0]}: expected UTF-8, found a letter followed by the byte"
+            f" 0x{suspect[1]:02x} and no UTF-8 in nearby rows, as in Latin-1 or Windows-1252; nothing was"
+            " loaded; convert the file (iconv -f WINDOWS-1252 -t UTF-8)"
         )
 
 
@@ -73,11 +73,11 @@ def _decodes(values: pa.Array) -> bool:
 
 
 def shape_of(window: ReadBuffer, display_name: str) -> tuple[Shape, bool]:
-    """How the documents in a text follow each other, and whether there may be more of it than the window has.
+    """How the documents of a text are separated, and whether the text may continue after the window.
 
-    `lines`: one in each line; also for what is no JSON: each line is judged for itself. `array`: they are the elements
-    of one array of objects. `objects`: over several lines, each of which begins on a line of its own.
-    Raises `Terminal`, without quoting the text, for what may be meant in more than one way.
+    `lines`: one document per line; also for text that is not JSON, since each line is validated later. `array`: the
+    elements of one array of objects. `objects`: each document begins on its own line and may span several.
+    Raises `Terminal` for an ambiguous text. The message does not quote the text.
     """
     more = window.more()
     while more and not _is_enough(window):
@@ -103,23 +103,23 @@ def shape_of(window: ReadBuffer, display_name: str) -> tuple[Shape, bool]:
 
 
 def _is_enough(window: ReadBuffer) -> bool:
-    """Whether the first line is there, and the beginning of the next one."""
-    if window.size >= _LOOKED_AT_BYTES:
+    """Whether the window holds the first line and the start of the next one."""
+    if window.size >= _INSPECTED_BYTES:
         return True
     _, ended, rest = bytes(window.buffer[: window.size]).lstrip().partition(b"\n")
     return bool(ended and rest.strip())
 
 
 def _check_alone(rest: bytes, display_name: str) -> None:
-    """Raise `Terminal` if the first line has more than one document, of which each line of the file may have some."""
+    """Raise `Terminal` if more follows the first document on its line."""
     if rest.startswith(b"{"):
         raise _refused(display_name, "several documents in the first line")
     if rest == b",":
-        raise _refused(display_name, "a comma after the first document, and no array around it")
+        raise _refused(display_name, "a comma after the first document outside an array")
 
 
 def _refused(display_name: str, found: str, how: str = "jq -c . FILE") -> Terminal:
     return Terminal(
-        f"backfill: {display_name}: expected one JSON document in each line, an array of documents, or documents that"
-        f" begin on a line of their own, found {found}; nothing was loaded: convert the file ({how})"
+        f"backfill: {display_name}: expected one JSON document per line, an array of documents, or documents that each"
+        f" begin on their own line, found {found}; nothing was loaded; convert the file ({how})"
     )

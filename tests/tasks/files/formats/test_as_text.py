@@ -1,4 +1,4 @@
-"""Columns of any type as text: what was meant can be read back."""
+"""Columns of any type become text that reads back as the same value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EPOCH = datetime(1970, 1, 1)
 
 
 def instant(value: datetime) -> str:
-    """As documented, and as `java.time.Instant` prints: a fraction of 0, 3 or 6 digits, as few as it needs."""
+    """Format a time like `java.time.Instant`: a fraction of 0, 3 or 6 digits, as few as needed."""
     micros = value.microsecond
     return value.isoformat(timespec="microseconds" if micros % 1000 else "milliseconds" if micros else "seconds") + "Z"
 
@@ -32,7 +32,7 @@ a_time = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_
 
 
 def texts(values: list[Any], kind: pa.DataType) -> list[str | None]:
-    """Of a whole column, of slices of it and of one with a dictionary the same."""
+    """Convert a column whole, in slices and dictionary-encoded, and check that all agree."""
     array = pa.array(values, kind)
     found = as_text(array)
     assert found.type == pa.binary()
@@ -54,13 +54,13 @@ def test_microseconds_are_exact(values: list[datetime | None]) -> None:
 
 @settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
-def test_nanoseconds_are_cut_as_digits_are(values: list[int]) -> None:
+def test_nanoseconds_are_truncated_to_microseconds(values: list[int]) -> None:
     found = texts(values, pa.timestamp("ns"))
     assert found == [instant(EPOCH + timedelta(microseconds=ns // 1000)) for ns in values]
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-def test_times_are_read_back_as_they_were(unit: str) -> None:
+def test_times_round_trip(unit: str) -> None:
     micros = [0, 1_704_164_645_000_000, 1_567_296_000_123_000, -86_400_000_000]
     array = pa.array(micros, pa.timestamp("us", "UTC")).cast(pa.timestamp(unit, "UTC"), safe=False)
     read, good = parse_times(as_text(array).cast(pa.string()))
@@ -68,7 +68,7 @@ def test_times_are_read_back_as_they_were(unit: str) -> None:
     assert read.tolist() == [us // 1_000_000 * 1_000_000 if unit == "s" else us for us in micros]
 
 
-def test_times_that_no_calendar_has_do_not_stop_the_rest() -> None:
+def test_times_outside_the_calendar_do_not_affect_other_rows() -> None:
     for unit in ("s", "ms", "us"):
         found = texts([2**63 - 1, -(2**63), 0, None], pa.timestamp(unit))
         assert found[2:] == [{"s": "1970-01-01T00:00:00Z"}.get(unit, found[2]), None]
@@ -88,10 +88,10 @@ def test_times_that_no_calendar_has_do_not_stop_the_rest() -> None:
     ],
     ids=str,
 )
-def test_times_beyond_what_arrow_can_spell_are_spelled(
+def test_times_that_arrow_cannot_format_are_formatted(
     values: list[int | None], kind: pa.DataType, expected: list[str | None]
 ) -> None:
-    """Arrow writes «value out of range», which would be the text of a column, and the same one for no value at all."""
+    """Arrow writes «value out of range» for each of them: a text that is the same for different values."""
     assert texts(values, kind) == expected
 
 
@@ -126,7 +126,7 @@ def test_uuids_have_their_usual_spelling(values: list[UUID | None]) -> None:
 
 @settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.binary()))
-def test_texts_and_bytes_are_as_they_are(values: list[bytes | None]) -> None:
+def test_text_and_bytes_stay_unchanged(values: list[bytes | None]) -> None:
     for kind in (pa.binary(), pa.large_binary(), pa.binary_view()):
         assert as_text(pa.array(values, kind)).to_pylist() == values
         assert as_text(pa.array(values, pa.binary()).dictionary_encode()).to_pylist() == values
@@ -134,14 +134,14 @@ def test_texts_and_bytes_are_as_they_are(values: list[bytes | None]) -> None:
 
 @settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]))))
-def test_strings_are_as_they_are(values: list[str | None]) -> None:
+def test_strings_stay_unchanged(values: list[str | None]) -> None:
     for kind in (pa.string(), pa.large_string(), pa.string_view()):
         assert texts(values, kind) == values
 
 
 @settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False)))
-def test_floats_keep_every_bit_and_are_json(values: list[float | None]) -> None:
+def test_floats_round_trip_and_are_json(values: list[float | None]) -> None:
     found = texts(values, pa.float64())
     read = [None if text is None else float(text) for text in found]
     assert [None if text is None else json.loads(text) for text in found] == values
@@ -153,7 +153,7 @@ def test_floats_keep_every_bit_and_are_json(values: list[float | None]) -> None:
 
 @settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False)))
-def test_floats_of_32_bits_keep_them(values: list[float]) -> None:
+def test_32_bit_floats_round_trip(values: list[float]) -> None:
     assert [np.float32(text) for text in texts(values, pa.float32())] == [np.float32(value) for value in values]
 
 
@@ -180,7 +180,9 @@ def test_floats_of_32_bits_keep_them(values: list[float]) -> None:
     ],
     ids=str,
 )
-def test_other_types(values: list[Any], kind: pa.DataType, expected: list[str | None]) -> None:
+def test_values_of_other_types_have_their_documented_text(
+    values: list[Any], kind: pa.DataType, expected: list[str | None]
+) -> None:
     assert texts(values, kind) == expected
 
 
@@ -202,12 +204,12 @@ def test_other_types(values: list[Any], kind: pa.DataType, expected: list[str | 
     ],
     ids=str,
 )
-def test_lists_structs_and_maps_are_json(values: list[Any], kind: pa.DataType, expected: list[Any] | None) -> None:
+def test_lists_structs_and_maps_become_json(values: list[Any], kind: pa.DataType, expected: list[Any] | None) -> None:
     found = [text and json.loads(text) for text in as_text(pa.array(values, kind)).cast(pa.string()).to_pylist()]
     assert found == (values if expected is None else expected)
 
 
-def test_a_list_of_uuids_spells_them() -> None:
+def test_uuids_in_a_list_are_written_as_uuids() -> None:
     ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID(int=1).bytes], pa.binary(16)))
     assert as_text(pa.ListArray.from_arrays([0, 1], ids)).to_pylist() == [b'["%s"]' % str(UUID(int=1)).encode()]
 

@@ -1,4 +1,4 @@
-"""CSV: every value as it was written, and every record that is none as its text, wherever a block ends."""
+"""CSV: values keep their bytes and malformed records keep their text, wherever a block ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read(
 
 
 def spelled(value: bytes | None, quoted: bool) -> bytes:
-    """A value as RFC 4180 has it; None is nothing at all."""
+    """Write a value as RFC 4180 specifies. None is written as nothing."""
     if value is None:
         return b""
     if quoted or not value or any(sign in value for sign in b'",\r\n'):
@@ -54,7 +54,7 @@ def spelled(value: bytes | None, quoted: bool) -> bytes:
     st.integers(1, 9),
     st.integers(1, 4),
 )
-def test_every_value_arrives_byte_by_byte(
+def test_every_value_keeps_its_bytes(
     rows: list[tuple[tuple[bytes | None, ...], bool, bytes]],
     marked: bool,
     ended: bool,
@@ -79,14 +79,14 @@ def test_every_value_arrives_byte_by_byte(
     st.integers(1, 9),
 )
 @example('a"b,c\n"a"b"c,d\n"a""b"c,""x""\n', 1, 1)
-def test_whatever_a_file_holds_is_taken_as_the_csv_module_takes_it(text: str, size: int, scanned: int) -> None:
-    """Records with as many values as the header has names are equal; of others the text is there."""
+def test_any_text_is_parsed_like_the_csv_module_does(text: str, size: int, scanned: int) -> None:
+    """Records with as many values as the header has names are equal. Other records keep their text."""
     data = ("x,y\n" + text).encode()
     expected = [record for record in csv.reader(io.StringIO("x,y\n" + text, newline="")) if record][1:]
-    assume(not (expected and len(expected[0]) == 3 and not expected[0][2]))  # refused: a comma at the end
+    assume(not (expected and len(expected[0]) == 3 and not expected[0][2]))  # refused: a trailing comma
     with_another = list(csv.reader(io.StringIO(text + "\nthe,end", newline="")))
     if with_another[-1] != ["the", "end"]:
-        with pytest.raises(Terminal, match=r"x.csv, record \d+: expected a value that begins with a quote to end"):
+        with pytest.raises(Terminal, match=r"x.csv, record \d+: expected a closing quote, found the end of the file"):
             read(data, size, scanned)
         return
     found = read(data, size, scanned)
@@ -101,7 +101,7 @@ def test_whatever_a_file_holds_is_taken_as_the_csv_module_takes_it(text: str, si
 
 
 @pytest.mark.parametrize("size", range(3, 40))
-def test_records_with_too_few_or_too_many_values_are_kept_as_their_text(size: int) -> None:
+def test_records_with_too_few_or_too_many_values_keep_their_text(size: int) -> None:
     assert read(b'x,y\r\n1,2\r\n3\r\n\r\n"a\r\n",\xff,"c"\r\n"5",""\r\n,\r\n6,7', size) == {
         1: {b"x": b"1", b"y": b"2"},
         2: {MALFORMED: b"3"},
@@ -112,28 +112,28 @@ def test_records_with_too_few_or_too_many_values_are_kept_as_their_text(size: in
     }
 
 
-def test_values_are_neither_trimmed_nor_guessed() -> None:
+def test_values_are_neither_trimmed_nor_converted() -> None:
     assert read(b"x,y\n 01 ,NULL\nnan,1e5\n") == {
         1: {b"x": b" 01 ", b"y": b"NULL"},
         2: {b"x": b"nan", b"y": b"1e5"},
     }
 
 
-def test_one_column_may_be_empty_but_not_blank() -> None:
+def test_a_single_column_may_have_quoted_empty_values_and_blank_lines_are_skipped() -> None:
     assert read(b'x\n1\n\n""\n2') == {1: {b"x": b"1"}, 2: {b"x": b""}, 3: {b"x": b"2"}}
 
 
-def test_tabs_may_stand_between_values() -> None:
+def test_values_may_be_separated_by_tabs() -> None:
     assert read(b'x\ty\n1,5\t"a\tb"\n', delimiter=b"\t") == {1: {b"x": b"1,5", b"y": b"a\tb"}}
 
 
-def test_names_may_be_quoted_and_no_utf8() -> None:
+def test_names_may_be_quoted_and_may_be_invalid_utf8() -> None:
     keys, found = read_records(fill_from(MARK + b'"a,""b""\n",\xff\n1,2\n'), "x.csv")
     assert keys == (b'a,"b"\n', b"\xff", MALFORMED)
     assert fields_of(found) == {1: {b'a,"b"\n': b"1", b"\xff": b"2"}}
 
 
-def test_a_header_alone_has_no_rows() -> None:
+def test_a_file_with_only_a_header_has_no_rows() -> None:
     for data in (b"x,y", b"x,y\r\n", b"\n\nx,y\n\n\n"):
         keys, found = read_records(fill_from(data), "x.csv")
         assert keys == (b"x", b"y", MALFORMED)
@@ -145,13 +145,13 @@ def test_a_header_alone_has_no_rows() -> None:
     [
         (b"", "a header with the names of the columns, found an empty file"),
         (b"\n\r\n", "a header with the names of the columns, found an empty file"),
-        (b"x,,y\n1,2,3\n", "a name for each column, found none for column 2; nothing was loaded: put the names"),
-        (b'x,""\n1,2\n', "a name for each column, found none for column 2"),
-        (b"x,y,\n1,2,\n", "a name for each column, found none for column 3, since the line ends with a comma"),
-        (b",index\n1,2\n", "different names, found 'index' again in column 2"),
+        (b"x,,y\n1,2,3\n", "a name for each column, found no name for column 2; nothing was loaded; put the names"),
+        (b'x,""\n1,2\n', "a name for each column, found no name for column 2"),
+        (b"x,y,\n1,2,\n", "a name for each column, found no name for column 3, since the line ends with a comma"),
+        (b",index\n1,2\n", "different names, found 'index' repeated in column 2"),
         (
             b"x;y\n1;2\n",
-            "a comma between the names of the columns, found a semicolon; nothing was loaded: convert the sep",
+            "a comma between the names of the columns, found a semicolon; nothing was loaded; convert the sep",
         ),
         (b"x|y\n1|2\n", "found a vertical bar"),
         (b"x\ty\n1\t2\n", "found a tab"),
@@ -162,48 +162,52 @@ def test_a_header_alone_has_no_rows() -> None:
         (b"secret,6f1c0a4e-5d1b-4c53-9c35-0d6a3f2b1c00\n", "a time or a UUID in column 2"),
         (
             b"x,y\nsecret,2,\n3,4,\n",
-            "2 values in each record, as the header has names, found one more, empty, at the end",
+            "2 values in each record, as many as names in the header, found an extra empty value at the end",
         ),
-        ("x,y\nsecret,2\n".encode("utf-16"), "UTF-8, found UTF-16; nothing was loaded: convert the file"),
+        ("x,y\nsecret,2\n".encode("utf-16"), "UTF-8, found UTF-16; nothing was loaded; convert the file"),
         ("x,y\nsecret,2\n".encode("utf-16-le"), "UTF-8, found UTF-16LE"),
-        (b"x,y\r1,2\r3,4\r", r"records that end with \\n or \\r\\n, found \\r alone; convert the line ends"),
+        (b"x,y\r1,2\r3,4\r", r"records that end with \\n or \\r\\n, found \\r alone; nothing was loaded; convert"),
         (b'"x","y"\r"1","2"\r', r"records that end with \\n or \\r\\n, found \\r alone"),
-        (b"x,y,x\n1,2,3\n", "different names, found 'x' again in column 3; .*rename one"),
-        (b'x,y\n1,2\n3,"4\n5,6\n', r"record 2: expected a value that begins with a quote to end with one, found none"),
-        (b'x,"y\n1,2\n', r"record 0: expected a value that begins with a quote to end with one, found none"),
+        (b"x,y,x\n1,2,3\n", "different names, found 'x' repeated in column 3; .*rename one"),
+        (
+            b'x,y\n1,2\n3,"4\n5,6\n',
+            r"record 2: expected a closing quote, found the end of the file; nothing was loaded",
+        ),
+        (b'x,"y\n1,2\n', r"record 0: expected a closing quote, found the end of the file; nothing was loaded"),
     ],
 )
 @pytest.mark.parametrize("size", [3, 5, 100])
-def test_a_file_without_good_names_or_an_end_is_refused(data: bytes, message: str, size: int) -> None:
+def test_a_file_with_a_bad_header_or_an_open_quote_is_refused(data: bytes, message: str, size: int) -> None:
     with pytest.raises(Terminal, match=f"^backfill: x.csv.*{message}") as refused:
         read(data, size if not message.endswith("UTF-16LE") else 100)
     assert "secret" not in str(refused.value)
 
 
-def test_an_index_of_pandas_has_the_name_that_pandas_calls_it() -> None:
+def test_an_unnamed_index_of_pandas_is_called_index() -> None:
     frame = pandas.DataFrame({"x": [5, 6]}, index=pandas.Index(["a", "b"]))
     assert list(frame.reset_index().columns) == ["index", "x"]
     assert read(frame.to_csv().encode()) == {1: {b"index": b"a", b"x": b"5"}, 2: {b"index": b"b", b"x": b"6"}}
 
 
-def test_a_record_of_many_blocks_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_may_span_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     value = b'a"\n,' * (1 << 18)
     data = b"x,y\n1," + spelled(value, True) + b"\n2,b\n"
     assert read(data, 1 << 16) == {1: {b"x": b"1", b"y": value}, 2: {b"x": b"2", b"y": b"b"}}
     monkeypatch.setattr(read_buffer, "LONGEST_BYTES", 1 << 19)
     with pytest.raises(
-        Terminal, match=r"x.csv, record 1: expected its end within 524,288 bytes, found none; is a quote"
+        Terminal,
+        match=r"x.csv, record 1: expected its end within 524,288 bytes, found no end; .*; check whether a quote",
     ):
         read(data, 1 << 16)
 
 
-def test_a_block_has_no_more_rows_than_it_may() -> None:
+def test_the_rows_of_a_block_are_bounded() -> None:
     _, found = read_records(fill_from(b"x\n" + b"1\n" * 100_000), "x.csv")
     assert [len(rows) for rows in found] == [65_536, 34_464]
 
 
-def test_a_file_that_is_all_header_is_refused_at_once() -> None:
-    """As one of 100,000 records whose line ends are of another kind is."""
+def test_a_file_with_foreign_line_ends_is_refused_quickly() -> None:
+    """A file of 100,000 records with unknown line ends is parsed as one long header."""
     data = b"x,y" + b"".join(b"\r%d,a%d" % (n, n) for n in range(100_000))
     began = time.monotonic()
     with pytest.raises(Terminal, match="convert the line ends"):

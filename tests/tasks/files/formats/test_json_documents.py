@@ -1,4 +1,4 @@
-"""Arrays and pretty-printed documents: every document arrives; what may be meant in several ways is refused."""
+"""Arrays and pretty-printed documents: every document is read, and ambiguous files are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.source_files import block_sizes, fields_of, fill_from
 
 
 def read(data: bytes, size: int = 1 << 20, scanned: int = 1 << 20, rows: int = 1 << 16) -> list[bytes]:
-    """The documents, whose numbers have no gap."""
+    """Read the documents and check that their numbers have no gap."""
     with block_sizes(size, scanned, rows):
         found = fields_of(read_lines(fill_from(data, 5), b"f", "x.json"))
     assert list(found) == list(range(1, len(found) + 1))
@@ -41,7 +41,7 @@ a_style = st.fixed_dictionaries({"indent": st.none() | st.integers(0, 4), "ensur
     st.lists(a_document, max_size=6), a_style, st.sampled_from(["", " ", "\n", "\r\n  "]), st.booleans(),
     st.integers(3, 60), st.integers(1, 9), st.integers(1, 4),
 )  # fmt: skip
-def test_every_element_of_an_array_arrives(
+def test_every_element_of_an_array_is_read(
     documents: list[Any], style: dict[str, Any], room: str, marked: bool, size: int, scanned: int, most: int
 ) -> None:
     whole = room + json.dumps(documents, **style) + room
@@ -57,7 +57,7 @@ def test_every_element_of_an_array_arrives(
     st.lists(a_document.filter(bool), min_size=1, max_size=6), st.integers(0, 4), st.booleans(),
     st.sampled_from(["\n", "\r\n", "\n\n  \t\n", " \n"]), st.integers(3, 60), st.integers(1, 9), st.integers(1, 4),
 )  # fmt: skip
-def test_every_pretty_printed_document_arrives(
+def test_every_pretty_printed_document_is_read(
     documents: list[Any], indent: int, ascii: bool, end: str, size: int, scanned: int, most: int
 ) -> None:
     text = end.join(json.dumps(one, indent=indent, ensure_ascii=ascii) for one in documents) + end
@@ -65,7 +65,7 @@ def test_every_pretty_printed_document_arrives(
         assert [json.loads(one) for one in read(spelled.encode(), size, scanned, most)] == documents
 
 
-def test_elements_that_are_no_documents_and_broken_ones_are_judged_each_for_itself() -> None:
+def test_elements_that_are_invalid_or_not_objects_are_passed_on_one_by_one() -> None:
     assert read(b'[{"a":1}, null, "x,]", {"a" 2}, [1,{}], 5.10]') == [
         b'{"a":1}', b"null", b'"x,]"', b'{"a" 2}', b"[1,{}]", b"5.10",
     ]  # fmt: skip
@@ -88,31 +88,31 @@ def test_elements_that_are_no_documents_and_broken_ones_are_judged_each_for_itse
     ],
 )
 @pytest.mark.parametrize("size", [3, 1000])
-def test_lines_of_which_the_first_is_broken_are_lines(data: bytes, size: int) -> None:
+def test_a_broken_first_line_does_not_change_the_shape(data: bytes, size: int) -> None:
     assert read(data, size) == data.splitlines()
 
 
-def test_an_array_without_elements_has_no_rows() -> None:
+def test_an_empty_array_has_no_rows() -> None:
     assert read(b"[]") == read(b" [ \n ] \n") == []
 
 
-ALONE = "one JSON document in each line, an array of documents, or documents that begin on a line of their own, found "
+ALONE = "one JSON document per line, an array of documents, or documents that each begin on their own line, found "
 REFUSED = {
-    b'{"a":"secret"}{"a":2}\n': ALONE + "several documents in the first line; nothing was loaded: convert",
+    b'{"a":"secret"}{"a":2}\n': ALONE + "several documents in the first line; nothing was loaded; convert",
     b'{"a":"secret"} {"a":2}': ALONE + "several documents in the first line",
-    b'{"a":"secret"},\n{"a":2},\n': ALONE + "a comma after the first document, and no array around it",
+    b'{"a":"secret"},\n{"a":2},\n': ALONE + "a comma after the first document outside an array",
     b'\x1e{"a":"secret"}\n\x1e{"a":2}\n': ALONE + r"JSON text sequences of RFC 7464 \(byte 0x1e before each\)",
-    b'[{"a":"secret"},]': "document 2: expected a document, found nothing between two commas or at the end",
-    b'[{"a":1},,{"a":"secret"}]': "document 2: expected a document, found nothing",
+    b'[{"a":"secret"},]': "document 2: expected a document, found an empty element",
+    b'[{"a":1},,{"a":"secret"}]': "document 2: expected a document, found an empty element",
     b'[{"a":"secret"}': "document 2: expected the end of the array, found the end of the file"
     "|document 1: expected the end of the array, found the end of the file",
-    b'[{"a":"secret"}]\n[{"a":2}]': "document 1: expected nothing after the array, found more",
+    b'[{"a":"secret"}]\n[{"a":2}]': "document 1: expected the end of the file after the array, found more text",
     b'[{"a":"secret"}}': "document 1: expected the end of the array, found another bracket",
     b'{\n"a":1}{\n"a":"secret"}': "document 2: expected a line end before it, found another document on the same line",
-    b'{\n"a":1},\n{\n"a":"secret"}': "document [12]: expected documents and line ends, found a comma or a bracket",
+    b'{\n"a":1},\n{\n"a":"secret"}': "document [12]: expected only line ends between documents, found a comma",
     b'{\n"a":1}\nsecret\n{\n"a":2}': "document 2: expected a line end before it, found other text",
-    b'{\n"a":1}\n{\n"a":"secret"': "document 2: expected its end, found the end of the file",
-    '{"a":"secret"}\n'.encode("utf-16"): "expected UTF-8, found UTF-16; nothing was loaded: convert the file",
+    b'{\n"a":1}\n{\n"a":"secret"': "document 2: expected the end of the document, found the end of the file",
+    '{"a":"secret"}\n'.encode("utf-16"): "expected UTF-8, found UTF-16; nothing was loaded; convert the file",
     '{"a":"secret"}\n'.encode("utf-16-le"): "expected UTF-8, found UTF-16LE",
     '{"a":"secret"}\n'.encode("utf-16-be"): "expected UTF-8, found UTF-16BE",
     '{"a":"secret"}\n'.encode("utf-32"): "expected UTF-8, found UTF-32",
@@ -121,18 +121,19 @@ REFUSED = {
 
 @pytest.mark.parametrize("data", REFUSED)
 @pytest.mark.parametrize("size", [3, 7, 1000])
-def test_what_may_be_meant_in_several_ways_is_refused_without_a_word_of_it(data: bytes, size: int) -> None:
+def test_an_ambiguous_file_is_refused_without_quoting_it(data: bytes, size: int) -> None:
     with pytest.raises(Terminal, match=f"^backfill: x.json.*({REFUSED[data]})") as refused:
         read(data, size)
     assert "secret" not in str(refused.value)
 
 
-def test_an_element_that_is_too_long_is_refused_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_element_that_is_too_long_is_refused_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_buffer, "LONGEST_BYTES", 40)
     long = b'{"a":"%s"}' % (b"x" * 60)
     for data in (b'[\n{"a":1},' + long + b"]", b'{\n"a":1}\n' + long + b"\n"):
         with pytest.raises(
-            Terminal, match=r"x\.json, document 2: expected its end within 40 bytes, found none; is a br"
+            Terminal,
+            match=r"x\.json, document 2: expected its end within 40 bytes, found no end; .*; check whether a br",
         ):
             read(data, 4)
 
@@ -144,7 +145,7 @@ WRITE: dict[str, Callable[[int], bytes]] = {
 
 
 @pytest.mark.parametrize("form", WRITE)
-def test_a_large_file_goes_through_in_bounded_memory_and_at_once(form: str) -> None:
+def test_a_large_file_is_read_quickly_in_bounded_memory(form: str) -> None:
     data = WRITE[form](40_000)
     fill = fill_from(data)
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Parquet: every row under its number, however it was written."""
+"""Parquet: every row is read under its number, however the file was written."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def a_file(folder: Path, table: pa.Table, **options: Any) -> SourceFile:
     dictionary=st.booleans(),
     compression=st.sampled_from(["none", "snappy", "zstd", "gzip"]),
 )
-def test_every_row_arrives_under_its_number(
+def test_every_row_is_read_under_its_number(
     rows: list[tuple[str | None, int]],
     group: int,
     batch: int,
@@ -76,7 +76,7 @@ def test_every_row_arrives_under_its_number(
 
 
 def test_a_file_of_the_archive_needs_no_mapping(tmp_path: Path) -> None:
-    """The columns that `tasks.archive` writes are the fields of a flat entry."""
+    """`tasks.archive` writes columns that are the fields of a flat entry."""
     n = 10_000
     table = pa.table(
         [
@@ -104,7 +104,7 @@ def test_a_file_of_the_archive_needs_no_mapping(tmp_path: Path) -> None:
 
 
 def test_a_block_is_bounded_by_bytes_and_by_rows(tmp_path: Path) -> None:
-    """Also where a large value is stored once and comes again in each row."""
+    """The bound also holds if a large value is stored once and repeated in each row."""
     table = pa.table({"s": ["x" * 10_000] * 20_000})
     blocks = list(read_rows(a_file(tmp_path, table)))
     assert sum(map(len, blocks)) == 20_000
@@ -114,20 +114,20 @@ def test_a_block_is_bounded_by_bytes_and_by_rows(tmp_path: Path) -> None:
     assert len(blocks) <= 5
 
 
-def test_a_file_without_rows_has_none(tmp_path: Path) -> None:
+def test_a_file_without_rows_is_read_as_empty(tmp_path: Path) -> None:
     assert list(read_rows(a_file(tmp_path, pa.table({"s": pa.array([], pa.string())})))) == []
 
 
-def test_columns_of_one_name_and_no_columns_are_refused(tmp_path: Path) -> None:
+def test_duplicate_column_names_and_files_without_columns_are_refused(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
-    with pytest.raises(Terminal, match=r"x.parquet: expected columns with different names, found 'a', 'a'; write"):
+    with pytest.raises(Terminal, match=r"x.parquet: expected columns with different names, found 'a', 'a'; .*; write"):
         list(read_rows(a_file(tmp_path, twice)))
-    with pytest.raises(Terminal, match="expected columns with different names, found none"):
+    with pytest.raises(Terminal, match="expected columns with different names, found no columns"):
         list(read_rows(a_file(tmp_path, pa.table({}))))
 
 
 def test_int96_times_of_any_year_keep_their_year(tmp_path: Path) -> None:
-    """In nanoseconds, the unit that INT96 is read in by default, the year 2611 is 2026 and 1500 is 2084."""
+    """In nanoseconds, the default unit for INT96, the year 2611 becomes 2026 and 1500 becomes 2084."""
     times = [datetime(year, 1, 2, 3, 4, 5, 678901) for year in (1, 1500, 1677, 1970, 2024, 2262, 2611, 9999)]
     unit = pa.timestamp("us")
     table = pa.table(
@@ -149,7 +149,7 @@ def test_int96_times_of_any_year_keep_their_year(tmp_path: Path) -> None:
 
 
 def with_day(path: Path, day: int, other: int) -> None:
-    """Replace the day of all INT96 of a day by another one (both days since 1970)."""
+    """Replace one day by another in all INT96 values. Both are days since 1970."""
     data = path.read_bytes()
     before, after = (struct.pack("<qI", 3_661_000_000_000, day + 2_440_588) for day in (day, other))
     assert data.count(before)
@@ -158,8 +158,8 @@ def with_day(path: Path, day: int, other: int) -> None:
 
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("day", [-2_440_587, 106_751_990, 106_751_992, 200_000_000, 2**32 - 1 - 2_440_588])
-def test_int96_times_that_microseconds_do_not_reach_are_refused(day: int, nested: bool, tmp_path: Path) -> None:
-    """They wrap: the year 294248 would be stored as 290307 before our era, others as any year, today's too."""
+def test_int96_times_outside_the_range_of_microseconds_are_refused(day: int, nested: bool, tmp_path: Path) -> None:
+    """They would wrap: the year 294248 becomes -290307, and others become any year, even the current one."""
     times = [*[None] * 5000, START.replace(hour=1, minute=1, second=1, tzinfo=None)]
     unit = pa.timestamp("us")
     columns = {"n": pa.array(range(5001)), "plain": pa.array([START.replace(tzinfo=None)] * 5001, unit)}
@@ -172,7 +172,7 @@ def test_int96_times_that_microseconds_do_not_reach_are_refused(day: int, nested
     file = a_file(tmp_path, pa.table(columns), use_deprecated_int96_timestamps=True, **options)
     with_day(tmp_path / "x.parquet", (START - datetime(1970, 1, 1, tzinfo=UTC)).days, day)
     if day <= 106_751_990:
-        if nested:  # JSON knows no years beyond 1 to 9999
+        if nested:  # JSON has no years outside 1 to 9999
             with pytest.raises(Terminal, match="date value out of range"):
                 list(read_rows(file))
             return
@@ -183,14 +183,14 @@ def test_int96_times_that_microseconds_do_not_reach_are_refused(day: int, nested
         assert text == expected
         return
     with pytest.raises(
-        Terminal, match=r"-290308 to 294247, found others in column 'odd\.one' \(INT96\), rows 4097 to 5001"
+        Terminal, match=r"-290308 to 294247, found one outside them in column 'odd\.one' \(INT96\), rows 4097 to 5001"
     ):
         list(read_rows(file))
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_times_of_every_unit_keep_their_year(unit: str, tmp_path: Path) -> None:
-    """The widest range of each unit that a date can have; nanoseconds end in 2262."""
+    """The dates span the whole range of each unit; nanoseconds end in 2262."""
     years = (1678, 2261) if unit == "ns" else (1, 1500, 2611, 9999)
     times = [datetime(year, 1, 2, 3, 4, 5) for year in years]
     file = a_file(tmp_path, pa.table({"t": pa.array(times, pa.timestamp(unit))}))
