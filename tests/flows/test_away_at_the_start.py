@@ -1,4 +1,4 @@
-"""A stream that is away, or an older copy of itself, for a moment just as a drain begins: it is looked at again."""
+"""A stream that is away, or an older copy of itself, for a moment just as a drain begins: it is checked again."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ AWAY_SECONDS = 0.3
 
 @pytest.fixture
 def grown(redis_client: redis.Redis, database: psycopg.Connection, stream: str) -> Iterator[bytes]:
-    """Of a stream with 50 drained and 30 new entries the copy that was made when it had 20. Each has a node of its own,
-    so that trimming by nodes is trimming by entries."""
+    """A copy of a stream, made when it had 20 entries. The stream now has 50 drained and 30 new entries. Each entry
+    has its own node, so that trimming by nodes is trimming by entries."""
     redis_client.config_set("stream-node-max-entries", 1)
     add_entries(redis_client, stream, 0, 20)
     older: Any = redis_client.dump(stream)

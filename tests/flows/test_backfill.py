@@ -120,7 +120,9 @@ def test_an_empty_file_of_each_kind_is_no_error_and_leaves_nothing(
     assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (0,)
 
 
-def test_a_slice_that_is_too_much_for_the_server_goes_in_parts(database: psycopg.Connection, tmp_path: Path) -> None:
+def test_a_slice_that_is_too_large_for_the_server_is_loaded_in_parts(
+    database: psycopg.Connection, tmp_path: Path
+) -> None:
     """A limit on temporary files stands for the limit on decompression: no transaction takes more than 20 rows."""
     entries = [event(n) for n in range(100)]
     with trigger(database, row_limit(20)):

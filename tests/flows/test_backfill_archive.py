@@ -1,4 +1,4 @@
-"""Archive → drop → restore: the same table to the byte, refused as a whole where an archive is damaged."""
+"""Archive → drop → restore: the same table to the byte; refused as a whole if an archive is damaged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ledger(connection: psycopg.Connection) -> list[tuple[object, ...]]:
 def archived(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Configure, tmp_path: Path
 ) -> str:
-    """Events of 60 days of which those older than 30 are archived and dropped; the digest of the table before."""
+    """Events of 60 days; those older than 30 are archived and dropped. Returns the digest of the table before."""
     entries = old_events()
     # What breaks readers, over all of the time.
     for number, (text, document) in enumerate(zip(AWKWARD * 2, DOCUMENTS, strict=False)):
@@ -73,7 +73,9 @@ def test_what_was_archived_and_dropped_comes_back_to_the_byte_and_once(
     assert table_digest(database) == archived
 
 
-def test_after_a_second_drop_again_brings_it_back_a_second_time(archived: str, database: psycopg.Connection) -> None:
+def test_after_a_second_drop_the_option_again_restores_it_a_second_time(
+    archived: str, database: psycopg.Connection
+) -> None:
     left = table_digest(database)
     gone = 60 * 8 - len(table_rows(database))
     backfill(archive=True, expired="load")
@@ -87,7 +89,7 @@ def test_after_a_second_drop_again_brings_it_back_a_second_time(archived: str, d
     assert (third["ok"], third["row_audit"]["missing"], table_digest(database)) == (True, 0, left)
 
 
-def test_from_and_to_choose_the_archives_by_their_times(archived: str, database: psycopg.Connection) -> None:
+def test_since_and_until_choose_the_archives_by_their_times(archived: str, database: psycopg.Connection) -> None:
     middle = datetime.now(UTC) - timedelta(days=45)
     before = table_rows(database)
     result = backfill(archive=True, expired="load", since=middle.isoformat())
@@ -125,7 +127,7 @@ def test_a_damaged_archive_is_refused_and_nothing_of_any_is_loaded(
     assert table_digest(database) == archived
 
 
-def test_without_a_place_for_archives_the_setting_is_named(database: psycopg.Connection) -> None:
+def test_without_an_archive_location_the_error_names_the_setting(database: psycopg.Connection) -> None:
     with pytest.raises(Terminal, match="SPILLWAY_ARCHIVE_URL"):
         backfill(archive=True)
 
@@ -152,7 +154,7 @@ def test_real_events_come_back_to_the_byte(
     assert len(weeks) > 200
 
 
-def test_late_events_beside_a_restored_archive_are_kept(
+def test_late_events_next_to_a_restored_archive_are_kept(
     archived: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     late = [dict(entry) for entry in old_events(first=10_000)[:20]]

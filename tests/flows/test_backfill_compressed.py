@@ -1,4 +1,4 @@
-"""Late rows for compressed chunks and for new ones: all there, once, and all compressed again at the end."""
+"""Late rows for compressed chunks and for new ones: each is loaded once, and all chunks are compressed at the end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_real_late_events_go_into_compressed_and_new_chunks_and_all_are_compress
 
 @pytest.fixture
 def tight(database: psycopg.Connection) -> Iterator[None]:
-    """A server that may decompress 20 rows for a transaction, where it is 100,000 by default."""
+    """A server that may decompress 20 rows per transaction instead of the default of 100,000."""
     (name,) = database.execute("SELECT current_database()").fetchone() or ("",)
     limit = "timescaledb.max_tuples_decompressed_per_dml_transaction"
     database.execute(f"ALTER DATABASE {name} SET {limit} = 20")
@@ -80,7 +80,7 @@ def test_the_limit_of_the_server_on_decompression_is_kept(
     database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """It is not met: a row whose key is not in a compressed batch needs nothing decompressed, and one whose key is, is
-    left out. What would happen is shown by `test_a_slice_that_is_too_much_for_the_server_goes_in_parts`."""
+    left out. What would happen is shown by `test_a_slice_that_is_too_large_for_the_server_is_loaded_in_parts`."""
     configure(batch_rows=500)
     old = [event(n, time=f"2026-0{1 + n % 6}-10T00:00:{n % 60:02}Z") for n in range(600)]
     backfill(written(tmp_path, "old.csv", csv_text(map(flat_columns, old))))
@@ -95,9 +95,7 @@ def test_the_limit_of_the_server_on_decompression_is_kept(
     assert reconcile("*", deep=True)["balanced"]
 
 
-def test_where_the_table_is_not_set_up_for_compression_it_is_left_to_maintain(
-    database: psycopg.Connection, tmp_path: Path
-) -> None:
+def test_a_table_without_compression_settings_is_left_to_maintain(database: psycopg.Connection, tmp_path: Path) -> None:
     entries = [event(n, time="2026-01-10T00:00:00Z") for n in range(10)]
     result = backfill(written(tmp_path, "x.csv", csv_text(map(flat_columns, entries))))
     assert (result["compressed"], chunk_statuses(database)) == (0, [0])
@@ -111,7 +109,7 @@ def test_chunks_that_are_too_young_are_not_compressed(database: psycopg.Connecti
     assert (result["compressed"], chunk_statuses(database)) == (0, [0])
 
 
-def test_what_a_run_before_has_loaded_of_a_stream_is_compressed_with_the_rest(
+def test_what_an_earlier_run_loaded_of_a_stream_is_compressed_with_the_rest(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     """As a drain leaves it, or a backfill that was killed: in the table, in chunks that are still rows."""

@@ -103,7 +103,7 @@ def test_a_run_that_fails_fails_the_command_and_says_why(
     assert table_rows(database) == {}
 
 
-def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_goes_on(
+def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_continues(
     env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     entries = [event(n) for n in range(3_000)]

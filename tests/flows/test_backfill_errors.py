@@ -1,4 +1,4 @@
-"""Sources that are broken, and arguments that do not go together: one clear error each, and nothing is loaded."""
+"""Broken sources and contradictory arguments: one clear error each, and nothing is loaded."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_one_broken_file_among_good_ones_keeps_all_from_being_loaded(
         ("gopher://x/y.csv", ("gopher",)),
     ],
 )
-def test_a_source_that_stands_for_nothing_is_named(
+def test_a_source_that_matches_nothing_is_named(
     source: str, parts: tuple[str, ...], spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     code, _, err = spillway("backfill", source if "://" in source else str(tmp_path / source))
@@ -104,7 +104,7 @@ def test_a_source_that_stands_for_nothing_is_named(
 
 
 def test_a_file_that_may_not_be_read_is_named(database: psycopg.Connection, tmp_path: Path) -> None:
-    """By a process to which rights apply: the folder of the tests is closed to it, too."""
+    """Run as a user without root rights, who cannot read the folder of the tests either."""
     path = written(tmp_path, "x.csv", csv_text(ROWS[:10]))
     Path(path).chmod(0)
     if os.geteuid() != 0:
@@ -151,7 +151,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
 def test_a_file_that_changes_after_it_was_read_is_loaded_as_it_was(
     database: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is loaded is what was hashed, whatever becomes of the file meanwhile."""
+    """The hashed content is loaded, whatever happens to the file meanwhile."""
     import flows.backfill as module
 
     path = written(tmp_path, "x.csv", csv_text(ROWS[:50]))
@@ -180,7 +180,7 @@ def test_a_file_that_changes_after_it_was_read_is_loaded_as_it_was(
         (("--archive",), ("SPILLWAY_ARCHIVE_URL",)),
     ],
 )
-def test_arguments_that_do_not_go_together_are_refused(
+def test_arguments_that_contradict_each_other_are_refused(
     arguments: tuple[str, ...], parts: tuple[str, ...], spillway: RunSpillway, redis_client: object,
     database: psycopg.Connection,
 ) -> None:  # fmt: skip
@@ -190,9 +190,7 @@ def test_arguments_that_do_not_go_together_are_refused(
     assert nothing_was_written(database)
 
 
-def test_a_mapping_that_is_not_there_is_named(
-    spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
-) -> None:
+def test_a_missing_mapping_is_named(spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path) -> None:
     path = written(tmp_path, "x.csv", csv_text(ROWS[:10]))
     code, _, err = spillway("backfill", path, "--mapping", "nobody-knows")
     assert code == 2
@@ -220,7 +218,7 @@ def test_a_mapping_that_fits_the_name_but_not_the_file_shows_the_columns(
     assert table_rows(database) == flat_rows(ENTRIES[:10])
 
 
-def test_a_mapping_that_does_not_fit_a_stream_that_nobody_has_drained_is_refused(
+def test_a_mapping_that_does_not_fit_an_undrained_stream_is_refused(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings],
     tmp_path: Path,
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Events whose id is made of their time and a number: in whatever form they come, they are loaded once."""
+"""Events whose id is derived from their time and a number are loaded once, whatever their format."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_same_hundred_rows_are_a_hundred_events_in_every_form(
 
 
 def flat_entry(row: Measurement) -> dict[bytes, bytes]:
-    """With a time as no other form has it: seconds since 1970."""
+    """With a time format that no other source has: seconds since 1970."""
     fields = {
         "sensor": row.sensor,
         "at": row.at // 1_000_000,

@@ -66,7 +66,7 @@ def reading(number: int, tenant: str | None) -> dict[str, str | None]:
 
 
 def rows_of(readings: list[dict[str, str | None]], key: str = "{sensor}|{at}|{tenant}") -> dict[Key, Row]:
-    """What the table must hold, of rows as they were before they were split."""
+    """The expected rows of the table, from the rows before they were split."""
     found: dict[Key, Row] = {}
     for row in readings:
         moment = datetime.fromisoformat(str(row["at"]))
@@ -130,7 +130,9 @@ def test_a_file_alone_has_the_columns_of_its_path_too(database: psycopg.Connecti
     assert table_rows(database) == rows_of(READINGS[:5])
 
 
-def test_one_that_failed_in_the_middle_goes_on_and_is_exact(database: psycopg.Connection, tmp_path: Path) -> None:
+def test_a_source_that_failed_in_the_middle_continues_and_is_exact(
+    database: psycopg.Connection, tmp_path: Path
+) -> None:
     split(tmp_path / "data", "parquet", READINGS)
     ids = sorted(event_id for event_id, _ in rows_of(READINGS))
     with trigger(database, failing_at(ids[60])), pytest.raises(Terminal, match="untouched"):
@@ -157,7 +159,7 @@ def test_a_file_that_contradicts_its_path_is_refused_and_nothing_is_loaded(
     assert table_rows(database) == rows_of([reading(n, "a") for n in range(58)])
 
 
-def test_a_record_that_cannot_be_taken_apart_waits_as_what_it_is(database: psycopg.Connection, tmp_path: Path) -> None:
+def test_a_malformed_record_waits_unchanged_in_the_quarantine(database: psycopg.Connection, tmp_path: Path) -> None:
     split(tmp_path, "csv", READINGS[:1])
     (path,) = tmp_path.glob("year=*/*/*/*.csv")
     path.write_bytes(path.read_bytes() + b"x,y\n")
@@ -166,7 +168,9 @@ def test_a_record_that_cannot_be_taken_apart_waits_as_what_it_is(database: psyco
     assert reason == ("(malformed record)",)
 
 
-def test_what_an_earlier_version_loaded_without_its_path_is_told(database: psycopg.Connection, tmp_path: Path) -> None:
+def test_a_file_that_an_earlier_version_loaded_without_its_path_is_reported(
+    database: psycopg.Connection, tmp_path: Path
+) -> None:
     split(tmp_path, "csv", READINGS[:1])
     (path,) = tmp_path.glob("year=*/*/*/*.csv")
     ledger_name = str(backfill(str(path))["sources"][0]["ledger_name"])
@@ -182,7 +186,7 @@ def test_what_an_earlier_version_loaded_without_its_path_is_told(database: psyco
 
 @pytest.fixture
 def in_memory() -> Iterator[tuple[str, Any]]:
-    """A place that is not this machine's disk."""
+    """A location that is not on this machine's disk."""
     files = fsspec.filesystem("memory")
     yield "memory://partitions/data", files
     if files.exists("/partitions"):
@@ -191,10 +195,10 @@ def in_memory() -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 @pytest.mark.parametrize("seed", range(3))
-def test_what_arrow_has_split_is_the_same_table_as_what_it_has_not(
+def test_a_dataset_that_arrow_has_split_is_the_same_table_as_an_unsplit_one(
     form: str, seed: int, database: psycopg.Connection, tmp_path: Path, in_memory: tuple[str, Any]
 ) -> None:
-    """Tenants with all signs that a path needs encoded, and none; one place is local, one remote."""
+    """Tenants with every character that a path must encode, and no tenant; one location is local, one remote."""
     choose = random.Random(seed)
     tenants = [None, "a/b", "ü %41", "x=y", "it's", "50%", " ", "__", "a+b", "\t", "?*[x]", *map(str, range(3))]
     readings = [reading(n, choose.choice(tenants)) for n in range(60)]
@@ -214,7 +218,7 @@ def test_what_arrow_has_split_is_the_same_table_as_what_it_has_not(
     assert (found["balanced"], found["compared"], found["notes"]) == (True, 120, [])
 
 
-def test_a_place_elsewhere_is_read_like_a_folder(database: psycopg.Connection, in_memory: tuple[str, Any]) -> None:
+def test_a_remote_location_is_read_like_a_folder(database: psycopg.Connection, in_memory: tuple[str, Any]) -> None:
     url, files = in_memory
     rows = [{name: str(row[name]) for name in ("sensor", "at", "more")} for row in READINGS[:5]]
     files.pipe("/partitions/data/year=2024/month=01/tenant=a%2Fb/x.csv", csv_text(rows, list(rows[0])))

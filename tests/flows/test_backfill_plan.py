@@ -42,7 +42,7 @@ NEW = [aged(1 + n % 20, 100 + n) for n in range(50)]
 
 
 def written_state(connection: psycopg.Connection) -> dict[str, Any]:
-    """All that Spillway writes."""
+    """Everything that Spillway writes."""
     tables = ("ledger", "streams", "files", "quarantine", "drops")
     found: dict[str, Any] = {
         name: connection.execute(f"SELECT * FROM spillway.{name} ORDER BY 1, 2").fetchall() for name in tables
@@ -53,7 +53,7 @@ def written_state(connection: psycopg.Connection) -> dict[str, Any]:
 
 @pytest.fixture
 def path(tmp_path: Path, database: psycopg.Connection, configure: Configure) -> str:
-    """A file with rows past the retention horizon, and others, and two without a readable time."""
+    """A file with rows past the retention horizon, current rows, and two without a readable time."""
     configure(keep="30d")
     timeless = [event(200, time="never"), event(201, time="")]
     return written(tmp_path, "x.csv", csv_text(map(flat_columns, [*NEW[:25], *OLD, *timeless, *NEW[25:]])))
@@ -70,7 +70,7 @@ def test_rows_past_the_horizon_are_refused_with_their_count_and_the_choice(
     assert written_state(database) == before
 
 
-def test_skip_leaves_them_out_and_balances_and_load_brings_the_rest(path: str, database: psycopg.Connection) -> None:
+def test_skip_leaves_them_out_and_balances_and_load_loads_the_rest(path: str, database: psycopg.Connection) -> None:
     result = backfill(path, expired="skip")
     assert (backfill_counts(result), result["expired"]) == ((52, 50, 0, 2), 30)
     assert table_rows(database) == flat_rows(NEW)
@@ -87,10 +87,10 @@ def test_skip_leaves_them_out_and_balances_and_load_brings_the_rest(path: str, d
     assert backfill_counts(backfill(path)) == (0, 0, 0, 0)
 
 
-def test_while_what_was_skipped_is_loaded_the_books_are_open_and_not_wrong(
+def test_while_skipped_rows_are_loaded_the_ledger_is_open_and_not_wrong(
     path: str, database: psycopg.Connection, configure: Configure
 ) -> None:
-    """As after a kill: what is left is a gap, which the same backfill closes."""
+    """As after a kill: a gap remains, which the same backfill closes."""
     configure(batch_rows=4)
     backfill(path, expired="skip")
     with trigger(database, failing_at(OLD[9][b"event_id"].decode())), pytest.raises(Terminal, match="untouched"):
@@ -102,7 +102,7 @@ def test_while_what_was_skipped_is_loaded_the_books_are_open_and_not_wrong(
     assert reconcile("file:*", deep=True)["balanced"]
 
 
-def test_a_file_of_which_all_is_skipped_leaves_nothing(
+def test_a_file_whose_rows_are_all_skipped_leaves_nothing(
     database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
     configure(keep="30d")
@@ -129,12 +129,12 @@ def test_entries_of_a_stream_are_not_left_out_one_by_one(
 
 
 def scattered(tmp_path: Path, count: int) -> tuple[str, list[Entry]]:
-    """A file whose rows are a chunk each."""
+    """A file with one row for each chunk."""
     entries = [event(n, time=f"{2005 + n // 10}-{1 + n % 10:02}-15T00:00:00Z") for n in range(count)]
     return written(tmp_path, "x.ndjson", ndjson(map(as_document, entries))), entries
 
 
-def test_many_new_chunks_are_made_only_where_somebody_says_yes(
+def test_many_new_chunks_are_created_only_after_a_yes(
     database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
     configure(max_new_chunks=9)
@@ -154,7 +154,7 @@ def test_many_new_chunks_are_made_only_where_somebody_says_yes(
     assert len(written_state(database)["chunks"]) == 10
 
 
-def test_yes_is_not_asked(
+def test_with_yes_there_is_no_question(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
     configure(max_new_chunks=3)
@@ -170,7 +170,7 @@ def test_yes_is_not_asked(
     assert spillway("backfill", written(tmp_path, "y.csv", csv_text(map(flat_columns, more))))[0] == 0
 
 
-def test_a_dry_run_tells_the_plan_and_changes_nothing(
+def test_a_dry_run_reports_the_plan_and_changes_nothing(
     spillway: RunSpillway, redis_client: redis.Redis, path: str, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(20)])
@@ -191,10 +191,10 @@ def test_a_dry_run_tells_the_plan_and_changes_nothing(
 
 
 @pytest.mark.parametrize("bad", [{"user_id": "a\0b"}, {"event_type": random.Random(1).randbytes(4_000).hex()}])
-def test_a_dry_run_has_no_estimate_where_the_sample_has_a_row_that_the_server_refuses(
+def test_a_dry_run_has_no_estimate_if_the_server_rejects_a_row_of_the_sample(
     bad: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """A value that it does not take, or one that is too large for its index: both would go to quarantine."""
+    """A value that the server rejects, or one too large for its index: both would go to quarantine."""
     rows = [*(event(n) for n in range(10)), event(10, **bad)]
     path = written(tmp_path, "x.ndjson", ndjson(map(as_document, rows)))
     result = backfill(path, dry_run=True)
@@ -202,7 +202,7 @@ def test_a_dry_run_has_no_estimate_where_the_sample_has_a_row_that_the_server_re
     assert backfill_counts(backfill(path)) == (11, 10, 0, 1)
 
 
-def test_a_dry_run_of_a_stream_that_is_not_known_yet_changes_nothing(
+def test_a_dry_run_of_an_unknown_stream_changes_nothing(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(20)])
@@ -212,10 +212,10 @@ def test_a_dry_run_of_a_stream_that_is_not_known_yet_changes_nothing(
     assert written_state(database) == before
 
 
-def test_times_that_are_not_believed_are_no_part_of_the_plan_and_go_to_quarantine(
+def test_implausible_times_are_not_in_the_plan_and_go_to_quarantine(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path, configure: Configure
 ) -> None:
-    """Ticks of 100 ns, read as microseconds, are of a year that no calendar has."""
+    """Ticks of 100 ns, read as microseconds, are in a year that no calendar has."""
     configure(max_new_chunks=1)
     good = [event(n) for n in range(20)]
     times = ("638000000000000000", "133000000000000000", "1999999999000", "1980-01-01T00:00:00Z")

@@ -56,7 +56,7 @@ def mapping(folder: Path, layout: str, user: str) -> Path:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_bad_rows_are_kept_by_file_and_row_and_replayed_when_the_mapping_is_mended(
+def test_bad_rows_are_kept_by_file_and_row_and_replayed_when_the_mapping_is_fixed(
     form: str, spillway: RunSpillway, database: psycopg.Connection, configure: Configure, tmp_path: Path
 ) -> None:
     layout = "json" if form.endswith("ndjson") else "flat"
@@ -89,7 +89,7 @@ def test_bad_rows_are_kept_by_file_and_row_and_replayed_when_the_mapping_is_mend
     assert (found["balanced"], found["compared"]) == (True, 43)
 
 
-def test_a_row_is_edited_shown_and_put_away_by_its_file(
+def test_a_row_is_edited_shown_and_discarded_by_its_file(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = written(tmp_path, "x.csv", FORMS["clicks.csv"]())
@@ -105,7 +105,7 @@ def test_a_row_is_edited_shown_and_put_away_by_its_file(
     assert (code, shown["path"], dict(shown["replayed"])["user_id"]) == (0, path, "anna")
 
 
-def test_what_is_no_row_at_all_is_kept_as_it_came(database: psycopg.Connection, tmp_path: Path) -> None:
+def test_what_is_not_a_row_is_kept_unchanged(database: psycopg.Connection, tmp_path: Path) -> None:
     lines = [as_document(entry) for entry in GOOD[:5]]
     broken = [lines[0], b'{"event_id": ', lines[1], b"", b"\xff\xfe", b"[1, 2]", *lines[2:]]
     written(tmp_path, "a.ndjson", ndjson(broken))
@@ -141,10 +141,10 @@ def test_conflicts_with_the_table_and_within_a_file_are_kept(database: psycopg.C
     assert reconcile("*", deep=True)["balanced"]
 
 
-def test_a_file_of_mostly_bad_rows_fails_with_the_commands_that_mend_it(
+def test_a_file_of_mostly_bad_rows_fails_with_the_commands_that_fix_it(
     database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
-    """It ends once more than half of all rows are bad; what was loaded is on record, and the next run goes on."""
+    """It ends once more than half of all rows are bad; loaded rows are on record, and the next run continues."""
     configure(batch_rows=20)
     entries = [event(n, **({"user_id": ""} if n % 4 else {})) for n in range(100)]
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
@@ -165,7 +165,7 @@ def test_a_file_of_mostly_bad_rows_fails_with_the_commands_that_mend_it(
     assert reconcile("*", deep=True)["balanced"]
 
 
-def test_bad_rows_are_judged_of_the_whole_run_and_not_of_a_slice_or_a_file(
+def test_the_share_of_bad_rows_is_that_of_the_run_and_not_of_a_slice_or_a_file(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
     """All rows of the first slices, and of the first file, are bad: a fifth of all."""
@@ -181,10 +181,10 @@ def test_bad_rows_are_judged_of_the_whole_run_and_not_of_a_slice_or_a_file(
     assert redrive_outcomes(database) == {"waits": 60}
 
 
-def test_what_went_wrong_is_listed_by_its_cause_and_without_what_is_in_the_rows(
+def test_errors_are_listed_by_their_cause_and_without_the_content_of_rows(
     database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
-    """Conflicts, what the table refuses and what cannot be read are facts of their own."""
+    """Conflicts, rejected rows and unreadable rows are reported separately."""
     configure(batch_rows=25)
     backfill(written(tmp_path, "before.csv", csv_text(map(flat_columns, [event(n) for n in range(20)]))))
     kinds = [{"user_id": "geheim-other"}, {"user_id": ""}, {"event_id": "geheim-id"}, {"event_type": "geheim"}]
@@ -209,7 +209,7 @@ def test_what_went_wrong_is_listed_by_its_cause_and_without_what_is_in_the_rows(
     assert "geheim" not in str(result["causes"])
 
 
-def test_a_malformed_record_is_replayed_with_the_values_that_somebody_gives_it(
+def test_a_malformed_record_is_replayed_with_the_values_that_are_set(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, GOOD[:5])) + b"one,two\r\n")

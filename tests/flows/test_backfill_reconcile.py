@@ -1,4 +1,4 @@
-"""Reconciliation of files that were backfilled: what is wrong is found, and a file that has gone is a note."""
+"""Reconciliation of files that were backfilled: what is wrong is found, and a missing file is a note."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_was_done_to_the_table_is_found_and_where_it_is_missing_put_back(
+def test_changes_to_the_table_are_found_and_missing_rows_are_put_back(
     form: str, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     ledger_name = ledger_of_file(backfill(written(tmp_path, form, FORMS[form])))
@@ -50,7 +50,7 @@ def test_what_was_done_to_the_table_is_found_and_where_it_is_missing_put_back(
     assert table_rows(database) == flat_rows(ENTRIES)
 
 
-def test_a_file_that_has_gone_or_changed_is_a_note_and_no_finding(
+def test_a_missing_or_changed_file_is_a_note_and_not_a_finding(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = Path(written(tmp_path, "x.csv", FORMS["x.csv"]))
@@ -70,7 +70,7 @@ def test_a_file_that_has_gone_or_changed_is_a_note_and_no_finding(
     assert "everything balances" in out
 
 
-def test_books_of_a_file_that_somebody_edited_do_not_balance(
+def test_an_edited_ledger_of_a_file_does_not_balance(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = written(tmp_path, "x.csv", FORMS["x.csv"])
@@ -84,7 +84,7 @@ def test_books_of_a_file_that_somebody_edited_do_not_balance(
     assert spillway("reconcile", "--stream", ledger_name)[0] == 0
 
 
-def test_a_ledger_that_has_all_of_a_file_but_not_all_of_its_rows_is_told(
+def test_a_ledger_that_covers_a_file_but_not_all_of_its_rows_is_reported(
     database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = written(tmp_path, "x.csv", FORMS["x.csv"])

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 Configure = Callable[..., Settings]
 
 
-def test_a_file_given_again_is_known_at_any_place_and_nothing_is_read(
+def test_a_file_given_again_is_known_at_any_path_and_nothing_is_read(
     sample: Path, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = str(shutil.copy(sample, tmp_path / "crossref.ndjson"))
@@ -76,10 +76,10 @@ def test_a_file_that_changed_is_refused_with_both_hashes_and_counts(
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
 @pytest.mark.parametrize(("at", "parallel"), [(3, 1), (150, 1), (150, 3), (333, 2), (499, 3)])
-def test_one_that_failed_in_the_middle_goes_on_and_is_exact(
+def test_a_source_that_failed_in_the_middle_continues_and_is_exact(
     form: str, at: int, parallel: int, database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
-    """The slices around the one that fails are loaded all the same: holes remain, also within a day."""
+    """The slices around the one that fails are still loaded, so gaps remain, also within a day."""
     configure(batch_rows=40)
     entries = [event(n, time=f"2026-10-{1 + n // 100:02}T00:{n // 60 % 60:02}:{n % 60:02}Z") for n in range(500)]
     rows = [*entries, *entries[50:60]]
@@ -116,7 +116,7 @@ def test_one_source_that_fails_does_not_keep_the_others_from_being_loaded(
     assert table_rows(database) == flat_rows([*good, *bad])
 
 
-def test_where_the_end_fails_too_what_a_source_failed_of_is_told_first(
+def test_if_the_end_fails_too_the_error_of_a_source_is_reported_first(
     database: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import flows.backfill as module
@@ -171,7 +171,7 @@ def test_a_mapping_with_another_time_is_refused_while_a_part_is_loaded(
     assert table_rows(database) == flat_rows(entries)
 
 
-def test_again_loads_a_file_that_is_known_and_counts_what_is_there(
+def test_again_loads_a_known_file_and_counts_existing_rows_as_duplicates(
     database: psycopg.Connection, tmp_path: Path
 ) -> None:
     entries = [event(n) for n in range(50)]

@@ -99,7 +99,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_clear_is_refused_with_its_cause_and_no_word_of_it(
+def test_what_is_ambiguous_is_refused_with_its_cause_and_without_its_content(
     name: str, spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     data, message = REFUSED[name]
@@ -114,7 +114,7 @@ def test_what_is_not_clear_is_refused_with_its_cause_and_no_word_of_it(
 
 
 @pytest.mark.parametrize(("broken", "other"), [(b"user-\xff", "x"), (b"us\xe9r", "Zoë")])
-def test_a_few_bytes_that_are_no_utf8_are_a_matter_of_their_rows(
+def test_a_few_bytes_that_are_not_utf8_affect_only_their_rows(
     broken: bytes, other: str, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     entries = [event(n, user_id=f"{other}-{n}") for n in range(20)]
@@ -123,7 +123,7 @@ def test_a_few_bytes_that_are_no_utf8_are_a_matter_of_their_rows(
     assert table_rows(database) == flat_rows(entries[:2] + entries[3:])
 
 
-def test_a_list_of_several_kinds_of_things_is_refused(database: psycopg.Connection, tmp_path: Path) -> None:
+def test_an_object_that_wraps_the_list_of_events_is_refused(database: psycopg.Connection, tmp_path: Path) -> None:
     with pytest.raises(Terminal, match="they have: 'events'; nothing was written"):
         backfill(written(tmp_path, "x.json", b'{"events": [' + b",".join(DOCUMENTS) + b"]}"))
     assert table_rows(database) == {}

@@ -140,7 +140,7 @@ ODD = {
 
 @pytest.fixture(scope="module")
 def drained(servers: Servers, prefect_server: str) -> Iterator[psycopg.Connection]:
-    """All the streams drained; where one failed, its own test will tell."""
+    """All the streams drained; if one failed, its own test reports it."""
     with (
         pytest.MonkeyPatch.context() as patch,
         redis.Redis.from_url(servers.settings.redis) as client,

@@ -101,7 +101,7 @@ def test_a_drain_is_refused_and_names_the_clock_that_is_wrong(
             assert table_rows(database) == flat_rows(events)
 
 
-def test_five_minutes_are_a_warning_that_is_seen(
+def test_a_difference_of_five_minutes_is_a_visible_warning(
     env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     events = entries(300)
@@ -118,7 +118,7 @@ def test_five_minutes_are_a_warning_that_is_seen(
     assert "the clock of this machine is" in str(artifact.description)
 
 
-def test_a_warning_is_seen_when_the_drain_fails_too(
+def test_a_warning_is_visible_if_the_drain_fails_too(
     env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(99), *(event(n, user_id="") for n in range(50))])
@@ -129,7 +129,7 @@ def test_a_warning_is_seen_when_the_drain_fails_too(
 
 
 @pytest.mark.parametrize("command", [("maintain",), ("quarantine", "redrive"), ("backfill", "FILE")])
-def test_nothing_else_that_goes_by_the_clock_runs_either(
+def test_no_other_command_that_depends_on_the_clock_runs_either(
     command: tuple[str, ...], env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.ndjson"

@@ -1,4 +1,4 @@
-"""A repeated key with other content is no duplicate: the first stays, the later one is kept, whichever path met it."""
+"""A repeated key with other content is a conflict: the first stays, the later one is quarantined, on every route."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_same_content_in_another_spelling_is_a_duplicate(
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 50])
-def test_no_properties_are_other_properties_than_empty_ones(
+def test_absent_properties_differ_from_empty_ones(
     batch_rows: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Configure
 ) -> None:
     configure(batch_rows=batch_rows)
@@ -91,7 +91,7 @@ def test_no_properties_are_other_properties_than_empty_ones(
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 50])
-def test_where_the_server_refuses_the_first_a_later_good_one_becomes_the_row(
+def test_if_the_server_rejects_the_first_a_later_good_one_becomes_the_row(
     batch_rows: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Configure
 ) -> None:
     configure(batch_rows=batch_rows)

@@ -204,7 +204,7 @@ def test_deploy_creates_the_pool_that_is_named_and_says_how_to_run_a_worker(env:
 
 
 @pytest.mark.usefixtures("nothing_deployed")
-def test_a_cron_expression_that_is_not_one_is_refused_and_nothing_is_deployed(env: dict[str, str]) -> None:
+def test_an_invalid_cron_expression_is_refused_and_nothing_is_deployed(env: dict[str, str]) -> None:
     done = deploy_as(env, SPILLWAY_MAINTAIN_CRON="daily at three")
     assert done.returncode == 2
     assert_one_error(done.stderr, "SPILLWAY_MAINTAIN_CRON", "'daily at three'")

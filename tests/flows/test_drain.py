@@ -54,7 +54,7 @@ def test_a_real_feed_of_118_162_events_balances(redis_client: redis.Redis, datab
 
 
 @pytest.mark.parametrize("batch_rows", [700, 50_000])
-def test_duplicates_and_bad_entries_are_told_apart_whatever_the_batches(
+def test_duplicates_and_bad_entries_are_distinguished_whatever_the_batches(
     batch_rows: int,
     redis_client: redis.Redis,
     database: psycopg.Connection,
@@ -76,7 +76,7 @@ def test_duplicates_and_bad_entries_are_told_apart_whatever_the_batches(
     assert ledger_is_whole(database, stream)
 
 
-def test_max_events_and_until_stop_the_drain_and_the_next_one_goes_on(
+def test_max_events_and_until_stop_the_drain_and_the_next_one_continues(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     entries = [event(n) for n in range(500)]
@@ -93,7 +93,7 @@ def test_max_events_and_until_stop_the_drain_and_the_next_one_goes_on(
     assert ledger_is_whole(database, stream)
 
 
-def test_a_pattern_and_a_list_drain_every_stream_they_stand_for(
+def test_a_pattern_and_a_list_drain_every_matching_stream(
     redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
     for number, name in enumerate(["events:a", "events:b", "other", "left-alone"]):
@@ -170,7 +170,7 @@ def test_entries_added_while_the_drain_runs_are_left_for_the_next(
     assert len(table_rows(database)) == redis_client.xlen(stream)
 
 
-def test_the_books_are_published_as_a_table_artifact(
+def test_the_totals_are_published_as_a_table_artifact(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     from prefect.artifacts import Artifact
@@ -183,7 +183,7 @@ def test_the_books_are_published_as_a_table_artifact(
     assert (row["stream"], row["read"], row["inserted"], row["lag"]) == (stream, 12, 12, 0)
 
 
-def test_rows_that_vanish_in_a_merge_are_no_duplicates_and_the_range_is_not_booked(
+def test_rows_that_vanish_in_a_merge_are_not_duplicates_and_the_range_is_not_recorded(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     """A trigger that deletes what is there stands for the server that loses rows: what is neither inserted nor there

@@ -118,7 +118,7 @@ def test_rows_of_them_in_quarantine_are_listed_without_being_obeyed(
         assert not obeyed(out + listed + err)
 
 
-def test_a_name_that_is_no_text_harms_itself_only(
+def test_a_name_that_is_not_text_affects_only_its_own_file(
     spillway: RunSpillway, database: psycopg.Connection, folder: Path
 ) -> None:
     (folder / os.fsdecode(b"odd\xff.csv")).write_bytes(csv_text([flat_columns(event(50))]))

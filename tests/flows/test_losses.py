@@ -1,4 +1,4 @@
-"""Entries that were gone before they were drained are counted, located in the ledger, and reported."""
+"""Entries that were deleted before they were drained are counted, located in the ledger, and reported."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_real_events_are_compressed_answer_as_before_and_a_late_batch_is_compres
 
 @pytest.mark.community
 @pytest.mark.usefixtures("community")
-def test_another_interval_layout_or_a_sleeping_job_is_repaired_and_said(
+def test_another_interval_layout_or_a_sleeping_job_is_repaired_and_reported(
     database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
     fill_weeks(database)
@@ -129,7 +129,7 @@ def test_another_interval_layout_or_a_sleeping_job_is_repaired_and_said(
 
 @pytest.fixture
 def impatient(database: psycopg.Connection) -> Iterator[None]:
-    """A database whose jobs wait for no lock, while somebody holds one on every chunk."""
+    """A database whose jobs do not wait for locks, while another session holds one on every chunk."""
     (name,) = database.execute("SELECT current_database()").fetchone() or ("",)
     database.execute(f"ALTER DATABASE {name} SET lock_timeout = '100ms'")
     yield
@@ -138,7 +138,7 @@ def impatient(database: psycopg.Connection) -> Iterator[None]:
 
 @pytest.mark.community
 @pytest.mark.usefixtures("community", "impatient")
-def test_a_job_that_fails_is_a_violation_with_its_own_words_until_it_works_again(
+def test_a_failing_job_is_a_violation_with_its_error_until_it_works_again(
     servers: Servers, database: psycopg.Connection
 ) -> None:
     fill_weeks(database, weeks=2)
@@ -246,7 +246,7 @@ def test_the_command_prints_the_same_as_a_table_or_as_json_and_its_exit_code_is_
 
 @pytest.mark.community
 @pytest.mark.usefixtures("community")
-def test_a_step_that_fails_keeps_no_other_from_being_done_and_fails_the_run(
+def test_a_step_that_fails_does_not_stop_the_others_and_fails_the_run(
     database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
     """The server refuses a column in both lists; expired chunks are dropped all the same."""
@@ -264,7 +264,7 @@ def nothing_set(connection: psycopg.Connection) -> bool:
     return jobs == [] and enabled == (False,)
 
 
-def test_a_dry_run_says_all_and_changes_nothing(
+def test_a_dry_run_reports_everything_and_changes_nothing(
     servers: Servers, database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
 ) -> None:
     fill_weeks(database)

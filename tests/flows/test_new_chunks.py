@@ -1,4 +1,4 @@
-"""A few entries with times all over the years do not become hundreds of chunks: those of the present go first."""
+"""A few entries with times spread over years do not create hundreds of chunks: the most recent ones go first."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_entries_beyond_the_new_chunks_of_a_run_wait_and_the_nearest_to_the_pres
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_present_goes_in_after_batches_of_the_past_and_even_where_no_chunk_may_be_made(
+def test_current_entries_go_in_after_batches_of_the_past_and_even_if_no_chunk_may_be_created(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Configure
 ) -> None:
     configure(max_new_chunks=0, max_bad_share=1, batch_rows=10)
@@ -84,7 +84,7 @@ def test_the_present_goes_in_after_batches_of_the_past_and_even_where_no_chunk_m
     assert table_rows(database) == flat_rows(recent)
 
 
-def test_the_command_for_it_puts_in_what_waits(
+def test_the_advised_command_loads_the_waiting_entries(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Configure
 ) -> None:
     configure(max_new_chunks=2)
@@ -148,7 +148,7 @@ def test_chunks_shorter_than_an_hour_are_counted_one_by_one(database: psycopg.Co
         database.execute("SELECT set_chunk_time_interval('events', interval '7 days')")
 
 
-def test_a_chunk_that_somebody_has_made_meanwhile_is_free(database: psycopg.Connection) -> None:
+def test_a_chunk_that_another_session_created_meanwhile_does_not_count(database: psycopg.Connection) -> None:
     new_chunks = NewChunkLimit(0)
     refused = new_chunks.admit(database, _batch(weekly(3)))
     assert len(refused.encoded.faults) == 3

@@ -34,7 +34,7 @@ BAD = [event(n, user_id="") for n in range(10, 15)]
 GOOD = [event(n) for n in range(5)]
 
 
-def test_after_the_mapping_is_mended_all_is_replayed_once(
+def test_after_the_mapping_is_fixed_every_entry_is_replayed_once(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Configure, tmp_path: Path
 ) -> None:
     send(redis_client, stream, [*GOOD, *BAD])
@@ -60,7 +60,7 @@ def test_after_the_mapping_is_mended_all_is_replayed_once(
     assert ledger_sums(database, stream) == (10, 5, 0, 5)  # what the drain did stays what it did
 
 
-def test_a_change_of_a_field_is_replayed_and_stays_on_record_beside_what_came(
+def test_an_edited_field_is_replayed_and_stays_on_record_with_the_original(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [*GOOD, *BAD])
@@ -92,7 +92,7 @@ def test_a_conflict_stays_one_until_it_is_edited_or_discarded(
     assert redrive_outcomes(database) == {"redriven": 2}
 
 
-def test_what_is_discarded_stays_on_record_and_is_replayed_no_more(
+def test_a_discarded_entry_stays_on_record_and_is_not_replayed(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [*GOOD, *BAD])
@@ -125,7 +125,7 @@ def test_the_list_shows_what_waits_and_why(
 
 
 @pytest.mark.parametrize("redrives", [4])
-def test_redrives_that_meet_replay_every_entry_once(
+def test_concurrent_redrives_replay_every_entry_once(
     redrives: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     bad = [event(n, user_id="") for n in range(100, 3_100)]

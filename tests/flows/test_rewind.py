@@ -24,7 +24,7 @@ Rewind = Callable[[redis.Redis, str], list[dict[bytes, bytes]]]
 
 
 def add(client: redis.Redis, stream: str, *numbers: int, ms: int | None = None) -> list[dict[bytes, bytes]]:
-    """Add the events with these numbers, from the id `ms` on where it is given."""
+    """Add the events with these numbers, from the id `ms` on if it is given."""
     entries = [event(n) for n in numbers]
     for i, entry in enumerate(entries):
         client.xadd(stream, entry, id="*" if ms is None else f"{ms + i}-0")  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def test_it_is_refused_with_the_choices_and_accepted_it_is_drained_whole(
     assert drain_counts(drain(stream)) == (1, 1, 0, 0, 0)
 
 
-def test_redis_brought_back_to_the_newer_state_is_drained_again_without_a_hand(
+def test_a_redis_restored_to_the_newer_state_is_drained_without_intervention(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     entries = add(redis_client, stream, *range(5))
@@ -114,7 +114,7 @@ def test_redis_brought_back_to_the_newer_state_is_drained_again_without_a_hand(
 
 
 @pytest.mark.parametrize("what", ["trim", "trim all", "delete the last", "delete one", "empty by deletion"])
-def test_what_ordinary_trimming_and_deleting_leaves_is_no_rewind(
+def test_ordinary_trimming_and_deleting_is_not_a_rewind(
     what: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     entries = add(redis_client, stream, *range(10))
@@ -137,7 +137,7 @@ def test_what_ordinary_trimming_and_deleting_leaves_is_no_rewind(
     assert table_rows(database) == flat_rows(entries)
 
 
-def test_a_stream_that_nobody_knows_cannot_be_accepted(
+def test_an_unknown_stream_cannot_be_accepted(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(1)])

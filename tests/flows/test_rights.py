@@ -190,7 +190,7 @@ def test_no_right_of_a_drain_can_be_left_out_and_preflight_names_it(
     assert table_rows(owner) == flat_rows(entries)
 
 
-def test_all_that_is_missing_is_named_at_once(
+def test_every_missing_right_is_named_at_once(
     owner: psycopg.Connection, as_least: Callable[..., Settings], redis_client: redis.Redis
 ) -> None:
     as_least()

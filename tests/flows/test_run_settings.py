@@ -63,7 +63,7 @@ def test_mappings_are_those_of_the_project_wherever_a_run_starts(
     assert table_rows(database) == crossref_rows(lines)
 
 
-def test_a_mapping_file_that_is_named_must_be_there(
+def test_a_mapping_file_that_is_named_must_exist(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, configure: Configure, tmp_path: Path
 ) -> None:
     send(redis_client, "events-x", SENSOR_READINGS[:3])

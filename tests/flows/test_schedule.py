@@ -65,22 +65,22 @@ class Terminal:
         self._bash.expect_exact(_PROMPT)
 
     def type(self, command: str) -> str:
-        """Type a command and wait until it has ended; returns what it printed. Nobody answers a question."""
+        """Type a command and wait until it has ended; returns its output. Prompts get no answer."""
         self._bash.sendline(command)
         self._bash.expect_exact(_PROMPT, timeout=_COMMAND_SECONDS)
         return str((self._bash.before or b"").decode(errors="replace"))
 
     def leave_running(self, command: str) -> None:
-        """Type a command that goes on."""
+        """Type a command that keeps running."""
         self._bash.sendline(command)
 
     def interrupt(self) -> None:
-        """Ctrl-C, and wait until the prompt is there again."""
+        """Ctrl-C, then wait for the prompt."""
         self._bash.sendintr()
         self._bash.expect_exact(_PROMPT, timeout=_COMMAND_SECONDS)
 
     def close(self) -> None:
-        """Hang up, as a window that is closed does."""
+        """Hang up, as closing the window does."""
         self._bash.close(force=True)
         self._log.close()
 
@@ -109,7 +109,7 @@ class Desk:
 
     @contextmanager
     def often(self, deployment: UUID) -> Iterator[None]:
-        """A second schedule, so that a test need not wait for minutes; gone again at the end, with its planned runs."""
+        """A second schedule, so that a test need not wait for minutes; removed at the end, with its planned runs."""
         added = self.client.create_deployment_schedules(
             deployment, [(IntervalSchedule(interval=timedelta(seconds=20)), True)]
         )
@@ -224,7 +224,7 @@ def test_a_run_that_comes_due_while_another_runs_is_cancelled_and_a_later_one_is
     wait_until(lambda: table_rows(database) == flat_rows(entries), 60)
 
 
-def test_a_run_left_pending_by_a_dead_worker_gives_its_place_back_within_two_minutes(
+def test_a_run_left_pending_by_a_dead_worker_blocks_the_schedule_for_two_minutes_at_most(
     desk: Desk, redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
     """By default it blocks the schedule for five and a half minutes; our deployment says one."""

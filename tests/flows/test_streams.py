@@ -33,7 +33,7 @@ def filled(client: redis.Redis, sizes: dict[str, int]) -> dict[str, list[dict[by
     return entries
 
 
-def test_streams_of_all_sizes_are_drained_side_by_side(
+def test_streams_of_all_sizes_are_drained_concurrently(
     redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
     configure(batch_rows=500, parallel_loads=3)
@@ -50,7 +50,7 @@ def test_streams_of_all_sizes_are_drained_side_by_side(
     assert dict(settled) == sizes
 
 
-def test_a_stream_whose_loads_fail_keeps_no_other_from_being_drained(
+def test_a_stream_whose_loads_fail_does_not_stop_the_others(
     redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
     configure(batch_rows=300, parallel_loads=2)
@@ -101,7 +101,7 @@ def test_a_drain_uses_up_no_number_of_a_stream_that_is_known(
     assert numbers["events:b"] == numbers["events:a"] + 1
 
 
-def test_a_redis_that_lets_nobody_publish_or_trim_is_a_warning_and_no_failure(
+def test_a_redis_that_forbids_publishing_and_trimming_is_a_warning_and_not_a_failure(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(10)])
@@ -122,7 +122,7 @@ def test_a_redis_that_lets_nobody_publish_or_trim_is_a_warning_and_no_failure(
     assert table_rows(database) == flat_rows(event(n) for n in range(10))
 
 
-def test_a_stream_whose_name_is_no_text_is_left_out_with_a_warning(
+def test_a_stream_whose_name_is_not_text_is_skipped_with_a_warning(
     redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
     redis_client.xadd(b"odd:\xff", event(1))  # type: ignore[arg-type]

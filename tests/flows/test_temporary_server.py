@@ -1,4 +1,4 @@
-"""The Prefect server that a command starts for itself ends with the command, whatever ends that one."""
+"""The Prefect server that a command starts for itself ends with the command, for whatever reason that ends."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def _loading(connection: psycopg.Connection) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_the_temporary_server_of_a_command_that_a_signal_ended_is_gone_within_a_minute(
+def test_the_temporary_server_of_a_command_that_a_signal_ended_ends_within_a_minute(
     number: signal.Signals, servers: Servers, tmp_path: Path
 ) -> None:
-    """The signal comes while the server still starts; the next test has one in the midst of a load."""
+    """The signal comes while the server is starting; in the next test, during a load."""
     command = _drain("any", servers, tmp_path)
     try:
         (server,) = _await(lambda: _servers_of(command.pid))
@@ -60,7 +60,7 @@ def test_the_temporary_server_of_a_command_that_a_signal_ended_is_gone_within_a_
     _await(lambda: not _is_running(server))
 
 
-def test_a_command_that_is_terminated_in_the_midst_of_a_load_commits_it_and_takes_its_server_with_it(
+def test_a_command_that_is_terminated_during_a_load_commits_it_and_stops_its_server(
     servers: Servers, redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path
 ) -> None:
     entries = [event(1)]
@@ -93,7 +93,7 @@ def _drain(stream: str, servers: Servers, home: Path) -> subprocess.Popen[bytes]
 
 
 def _await(found: Callable[[], T]) -> T:
-    """What is found, as soon as it is anything."""
+    """The result, as soon as it is not empty."""
     deadline = time.monotonic() + 2 * _SECONDS
     while not (result := found()):
         assert time.monotonic() < deadline, f"nothing within {2 * _SECONDS} s"

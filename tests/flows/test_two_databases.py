@@ -65,7 +65,7 @@ def test_neither_trims_what_the_other_has_not_drained(
         assert connection.execute("SELECT lost FROM spillway.streams").fetchall() == [(0,)]
 
 
-def test_the_group_of_the_first_release_does_not_stop_trimming_for_ever(
+def test_the_group_of_the_first_release_does_not_stop_trimming_forever(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
     send(redis_client, stream, [event(n) for n in range(20)])

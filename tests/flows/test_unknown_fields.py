@@ -1,4 +1,4 @@
-"""Streams whose fields nobody has mapped, and streams that begin with garbage."""
+"""Streams with unmapped fields, and streams that begin with garbage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def streams(database: psycopg.Connection) -> list[str]:
     return [name for (name,) in database.execute("SELECT name FROM spillway.streams ORDER BY name").fetchall()]
 
 
-def test_a_stream_of_unknown_fields_is_refused_unwritten_and_the_others_of_the_pattern_are_drained(
+def test_a_stream_of_unknown_fields_is_refused_before_writing_and_the_others_of_the_pattern_are_drained(
     redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
 ) -> None:
     send(redis_client, "odd:b", SENSOR_READINGS)

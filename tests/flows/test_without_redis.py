@@ -56,7 +56,7 @@ def test_a_file_is_loaded_its_bad_rows_are_replayed_and_the_table_is_maintained(
     assert SECRET not in said
 
 
-def test_an_archive_comes_back(
+def test_an_archive_is_restored(
     url: str, spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Configure, tmp_path: Path,
 ) -> None:  # fmt: skip

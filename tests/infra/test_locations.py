@@ -1,4 +1,4 @@
-"""Where files are, and how that is said."""
+"""Locations of files, and how messages name them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.locations import open_location, translate_errors
 
 
-def test_a_path_and_a_file_url_are_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_and_a_file_url_are_the_same_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for source in ("a b/ü", f"{tmp_path}/a b/ü/", f"file://{tmp_path}/a%20b/%C3%BC", f"file://{tmp_path}/a b/ü/"):
         place = open_location(source, "test", "mend it")
@@ -41,7 +41,7 @@ def test_a_url_is_shown_without_credentials_and_parameters(url: str, path: str, 
         (OSError("AWS Error ACCESS_DENIED during GetObject of s3://key:secret@bucket/x"), Terminal, "mend it"),
     ],
 )
-def test_an_error_of_a_place_says_where_and_what_to_do(
+def test_an_error_names_the_location_and_the_next_step(
     error: OSError, kind: type[SpillwayError], next_step: str
 ) -> None:
     with (
@@ -53,7 +53,7 @@ def test_an_error_of_a_place_says_where_and_what_to_do(
 
 
 @pytest.mark.parametrize("name", ["tenant=a%2Fb/x.csv", "50%/x.csv", "a b/ü?.csv", "%25/x.csv"])
-def test_a_file_found_in_a_bucket_is_found_again_by_how_it_is_shown(name: str) -> None:
+def test_a_file_found_in_a_bucket_is_found_again_by_its_display_name(name: str) -> None:
     place = open_location("s3://bucket/data?region=eu-west-1", "test", "mend it")
     display_name = place.display_name_of(f"bucket/data/{name}")
     assert open_location(f"{display_name}?region=eu-west-1", "test", "mend it").path == f"bucket/data/{name}"

@@ -1,4 +1,4 @@
-"""spillway.toml: what it maps, and the one line about a file that is wrong."""
+"""spillway.toml: what it maps, and the one line about an invalid file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_file_of_the_project_maps_the_real_events() -> None:
     assert load_mappings(PROJECT_ROOT / "spillway.toml").for_stream("clicks") is None
 
 
-def test_a_file_that_is_not_there_maps_nothing(tmp_path: Path) -> None:
+def test_a_missing_file_maps_nothing(tmp_path: Path) -> None:
     assert load_mappings(tmp_path / "none.toml").for_stream("x") is None
 
 
@@ -143,14 +143,14 @@ def test_a_wrong_file_is_one_line_that_names_the_file_and_the_key(tmp_path: Path
     assert len(message) < 600
 
 
-def test_of_many_faults_the_unknown_keys_are_named_first_and_all_are_named(tmp_path: Path) -> None:
+def test_all_faults_are_named_unknown_keys_first(tmp_path: Path) -> None:
     path = tmp_path / "spillway.toml"
     path.write_text(stream(time=None, tme='"at"', layout='"xml"'))
     with pytest.raises(Terminal, match=r"tme: unknown key.*layout: .*time: missing"):
         load_mappings(path)
 
 
-def test_the_same_key_as_properties_and_as_a_column_is_fine_where_entries_are_flat(tmp_path: Path) -> None:
+def test_the_same_key_as_properties_and_as_a_column_is_accepted_for_flat_entries(tmp_path: Path) -> None:
     assert mapped(tmp_path, stream(layout='"flat"', properties='"who"')).properties == "who"
 
 

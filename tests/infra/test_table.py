@@ -23,7 +23,7 @@ def test_the_name_is_quoted_with_its_schema(configure: Callable[..., Settings]) 
 def test_the_events_table_is_created_in_the_configured_schema(
     configure: Callable[..., Settings], database: psycopg.Connection
 ) -> None:
-    """The hypertable is made in the schema of the setting, which is made if it is missing, once."""
+    """The hypertable is created in the schema of the setting, which is created once if it is missing."""
     config = configure(events_schema='it\'s "odd"')
     try:
         for _ in range(2):

@@ -25,7 +25,7 @@ def spillway(command_line: RunSpillway) -> RunSpillway:
 
 @pytest.fixture
 def archives(database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]) -> list[Manifest]:
-    """Two archives, 1,200 rows and one, below `tmp_path`, which is the one that is set."""
+    """Two archives, 1,200 rows and one row, below `tmp_path`, which is the archive of the settings."""
     configure(archive_url=tmp_path)
     insert_events(database, [*plain_events(1_200), event(1, THURSDAY.replace(month=3))])
     return [archive_chunk(database, chunk, open_root(str(tmp_path))) for chunk in chunks(database)]
@@ -92,20 +92,20 @@ def test_a_manifest_that_cannot_be_read_is_named(
     )
 
 
-def test_an_archive_that_is_not_there_is_an_error(spillway: RunSpillway, archives: list[Manifest]) -> None:
+def test_a_missing_archive_is_an_error(spillway: RunSpillway, archives: list[Manifest]) -> None:
     code, _, err = spillway("archive", "verify", "no-such-archive")
     assert code == 1
     assert "no-such-archive" in err
     assert "found no file" in err
 
 
-def test_without_a_place_the_setting_is_named(spillway: RunSpillway) -> None:
+def test_without_a_location_the_error_names_the_setting(spillway: RunSpillway) -> None:
     code, _, err = spillway("archive", "list")
     assert code == 2
     assert "SPILLWAY_ARCHIVE_URL" in err
 
 
-def test_a_place_without_archives_is_an_empty_list(spillway: RunSpillway, tmp_path: Path) -> None:
+def test_a_location_without_archives_is_an_empty_list(spillway: RunSpillway, tmp_path: Path) -> None:
     code, out, _ = spillway("archive", "list", "--url", str(tmp_path / "nothing"))
     assert code == 0
     assert "0 archives" in out

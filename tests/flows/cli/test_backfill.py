@@ -23,14 +23,14 @@ ENTRIES = [event(n) for n in range(1_200)]
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """1,200 events, and ten of them a second time."""
+    """1,200 events, ten of them repeated."""
     return written(tmp_path, "x.csv", csv_text(map(flat_columns, [*ENTRIES, *ENTRIES[:10]])))
 
 
 def test_json_is_one_object_on_the_last_line(
     path: str, env: dict[str, str], prefect_server: str, database: psycopg.Connection
 ) -> None:
-    """In a process of its own, as a script would run it."""
+    """In its own process, as a script would run it."""
     command = [BIN / "spillway", "backfill", path, "--json"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -44,7 +44,7 @@ def test_json_is_one_object_on_the_last_line(
     assert table_rows(database) == flat_rows(ENTRIES)
 
 
-def test_the_books_are_a_table_for_people(
+def test_the_totals_of_a_backfill_are_a_table_for_people(
     path: str, spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     more = [event(2_000 + n) for n in range(5)]
@@ -75,7 +75,7 @@ def test_a_stream_is_named_by_its_option(
     assert table_rows(database) == flat_rows(ENTRIES[5:20])
 
 
-def test_a_rate_is_kept(path: str, spillway: RunSpillway, database: psycopg.Connection) -> None:
+def test_a_rate_is_not_exceeded(path: str, spillway: RunSpillway, database: psycopg.Connection) -> None:
     """1,210 rows at 300/s: slices of two seconds' worth, and never faster."""
     began = time.monotonic()
     code, out, _ = spillway("backfill", path, "--rate", "300", "--json")
@@ -102,7 +102,7 @@ def test_one_load_at_a_time_is_in_the_order_of_the_rows(
     assert spillway("backfill", path, "--parallel", "0")[0] != 0
 
 
-def test_help_names_what_there_is(command_line: RunSpillway) -> None:
+def test_help_names_every_option(command_line: RunSpillway) -> None:
     code, out, _ = command_line("backfill", "--help")
     assert code == 0
     for option in ("--stream", "--archive", "--mapping", "--again", "--expired", "--dry-run", "--rate", "--parallel"):

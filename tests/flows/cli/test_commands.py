@@ -24,7 +24,7 @@ from tests.support.tables import nothing_was_written
 def test_json_is_one_object_on_the_last_line(
     env: dict[str, str], prefect_server: str, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    """In a process of its own, as a script would run it."""
+    """In its own process, as a script would run it."""
     entries = [event(n) for n in range(25)]
     send(redis_client, stream, [*entries, entries[3]])
     done = subprocess.run(
@@ -150,14 +150,14 @@ def test_a_mapping_with_an_unknown_key_is_refused_at_start(
 
 @pytest.mark.parametrize("command", [("drain", "--stream", "x"), ("serve",)])
 def test_a_prefect_server_that_is_down_is_named(command: tuple[str, ...], env: dict[str, str]) -> None:
-    """In a process of its own: Prefect reads its address once."""
+    """In its own process: Prefect reads its address once."""
     env = env | {"PREFECT_API_URL": "http://127.0.0.1:1/api"}
     done = subprocess.run([BIN / "spillway", *command], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert_one_error(done.stderr, "the Prefect server (http://127.0.0.1:1/api) does not answer", "prefect server start")
 
 
-def test_an_absent_schema_is_named_with_the_command_that_makes_it(
+def test_an_absent_schema_is_named_with_the_command_that_creates_it(
     spillway: RunSpillway, servers: Servers, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip

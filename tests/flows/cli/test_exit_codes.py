@@ -1,4 +1,4 @@
-"""Exit codes that a cron job can alert on, and the state of the Prefect run: a loss passes for a success nowhere."""
+"""Exit codes that a cron job can alert on, and the state of the Prefect run: a loss never passes for a success."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def lose(client: redis.Redis, stream: str, first: int = 10) -> None:
-    """Add ten entries of which six go before they are drained."""
+    """Add ten entries; six are deleted before they are drained."""
     add_entries(client, stream, first, first + 10)
     client.xtrim(stream, maxlen=4, approximate=False)
 
 
-def test_a_drain_that_records_a_loss_drains_all_else_prints_its_books_and_exits_with_3(
+def test_a_drain_that_records_a_loss_drains_the_rest_prints_its_totals_and_exits_with_3(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
     for name in ("a:lossy", "b:whole"):
@@ -57,10 +57,10 @@ def test_a_drain_that_records_a_loss_drains_all_else_prints_its_books_and_exits_
     assert "b:whole" in out
 
 
-def test_prefect_does_not_try_again_a_drain_that_has_recorded_a_loss(
+def test_prefect_does_not_retry_a_drain_that_has_recorded_a_loss(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, env: dict[str, str]
 ) -> None:
-    """A second run would find nothing lost, and be Completed."""
+    """A second run would find no loss and be Completed."""
     add_entries(redis_client, stream, 0, 10)
     drain(stream)
     lose(redis_client, stream)
@@ -117,7 +117,7 @@ def test_reconcile_exits_with_3_until_the_loss_is_accepted_and_shows_it_from_the
     assert "the ledger has no stream 'nobody-knows'" in err
 
 
-def test_an_accepted_loss_that_is_recovered_is_not_accepted_any_more(
+def test_an_accepted_loss_that_is_recovered_is_no_longer_accepted(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     """Otherwise it would hide the next loss."""
@@ -130,7 +130,7 @@ def test_an_accepted_loss_that_is_recovered_is_not_accepted_any_more(
     assert table_rows(database) == flat_rows(event(n) for n in range(20))
 
 
-def test_a_redrive_of_which_nothing_succeeds_exits_with_4(
+def test_a_redrive_in_which_nothing_succeeds_exits_with_4(
     spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
     send(redis_client, stream, [event(1), event(2), event(3), event(4, user_id=""), event(5, user_id="")])

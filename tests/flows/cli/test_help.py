@@ -1,4 +1,4 @@
-"""`spillway --help`, `-h`, `--version` and shell completion; and the same words in commands and flows."""
+"""`spillway --help`, `-h`, `--version` and shell completion; and the same names in commands and flows."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ def test_a_deployment_without_a_schedule_needs_no_planned_run() -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_due_run_that_nobody_starts_is_overdue_on_a_real_server() -> None:
-    """Nobody runs the deployment: its run becomes due, and a minute later the status says so."""
+def test_a_due_run_that_no_worker_starts_is_overdue_on_a_real_server() -> None:
+    """No worker runs the deployment: its run becomes due, and a minute later the status reports it."""
     from flows.drain import drain
 
     with get_client(sync_client=True) as client:

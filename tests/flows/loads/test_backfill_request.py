@@ -1,4 +1,4 @@
-"""What is asked of a backfill is checked before anything is read or loaded."""
+"""The parameters of a backfill are checked before anything is read or loaded."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_an_error_without_a_sqlstate_concerns_the_server() -> None:
     assert error_scope(psycopg.OperationalError("connection refused")) is ErrorScope.SERVER
 
 
-def test_a_limit_that_somebody_has_set_is_not_retried_although_its_class_is_transient() -> None:
+def test_a_configured_limit_is_not_retried_although_its_class_is_transient() -> None:
     assert is_transient(error_of_state("53100"))
     assert not is_transient(error_of_state("53400"))
 

@@ -1,4 +1,4 @@
-"""The commands: what a person types, what is in the stream afterwards, and what is said."""
+"""The commands: what a person types, what is in the stream afterwards, and what is printed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_every_real_line_survives_being_split(redis_client: redis.Redis, stream:
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
-def test_standard_input_is_read_and_blank_lines_are_said(redis_client: redis.Redis, stream: str, zipped: bool) -> None:
+def test_standard_input_is_read_and_blank_lines_are_reported(
+    redis_client: redis.Redis, stream: str, zipped: bool
+) -> None:
     data = b'{"a":1}\n\nno json \xff\n\n'
     result = _run("produce", "-", "--stream", stream, stdin=gzip.compress(data) if zipped else data)
     assert _in(redis_client, stream) == [{b"data": b'{"a":1}'}, {b"data": b"no json \xff"}]
@@ -107,13 +109,13 @@ def test_generate_makes_documents(redis_client: redis.Redis, stream: str) -> Non
 
 
 @pytest.mark.parametrize("option", [("--rate", "0"), ("--start", "noon"), ("--bad", "2"), ("--span", "-1")], ids=str)
-def test_a_wrong_option_is_a_wrong_usage(redis_client: redis.Redis, stream: str, option: tuple[str, str]) -> None:
+def test_an_invalid_option_is_a_usage_error(redis_client: redis.Redis, stream: str, option: tuple[str, str]) -> None:
     result = CliRunner().invoke(app, ["generate", "--events", "1", "--stream", stream, *option])
     assert result.exit_code == 2
     assert not redis_client.exists(stream)
 
 
-def test_the_installed_command_says_an_error_in_one_line(env: dict[str, str], tmp_path: Path) -> None:
+def test_the_installed_command_reports_an_error_in_one_line(env: dict[str, str], tmp_path: Path) -> None:
     spillway = Path(sys.executable).with_name("spillway")
     done = subprocess.run(
         [spillway, "produce", tmp_path / "no.ndjson", "--stream", "s"],

@@ -1,4 +1,4 @@
-"""Making entries of lines: nothing is lost on the way that JSON says."""
+"""Converting lines to entries: nothing in the JSON is lost."""
 
 from __future__ import annotations
 

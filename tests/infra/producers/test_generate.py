@@ -1,4 +1,4 @@
-"""Generated events: the same for the same options, in the shares asked for, and valid unless said to be bad."""
+"""Generated events: the same for the same options, in the requested shares, and valid unless flagged as bad."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _refuse(constant: str) -> None:
 
 
 def _fault(entry: Entry) -> str | None:
-    """Why `entry` cannot become a row, judged without the code under test; None where it can."""
+    """Why `entry` cannot become a row, judged without the code under test; None if it can."""
     if list(entry) != FIELDS:
         return "fields"
     try:

@@ -1,4 +1,4 @@
-"""Reading NDJSON: every byte of a line arrives, and a broken input is said in one sentence."""
+"""Reading NDJSON: every byte of a line arrives, and a broken input is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_gzip_is_known_by_its_content_whatever_its_name(tmp_path: Path) -> Non
         assert lines.size == lines.position == path.stat().st_size
 
 
-def test_a_cut_off_gzip_gives_its_whole_lines_and_then_says_where_it_broke(tmp_path: Path) -> None:
+def test_a_truncated_gzip_gives_its_whole_lines_and_then_reports_where_it_ends(tmp_path: Path) -> None:
     path = tmp_path / "cut.ndjson.gz"
     path.write_bytes(gzip.compress(b"".join(b"line %d\n" % i for i in range(100_000)))[:-20])
     seen: list[bytes] = []
@@ -56,7 +56,7 @@ def test_a_gzip_with_a_flipped_bit_is_an_input_fault() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a":1}\n'], ids=["empty", "plain text"])
-def test_a_gz_file_that_is_no_gzip_is_an_input_fault(tmp_path: Path, content: bytes) -> None:
+def test_a_gz_file_that_is_not_gzip_is_an_input_fault(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.ndjson.gz"
     path.write_bytes(content)
     with pytest.raises(InputFault, match="expected a gzip"), open_lines(str(path)):
@@ -77,7 +77,7 @@ def test_a_line_over_the_bound_is_refused_before_it_fills_the_memory(monkeypatch
         list(lines)
 
 
-def test_a_missing_file_and_a_directory_are_said_with_the_next_step(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_directory_are_reported_with_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(InputFault, match="no such file; correct the path"), open_lines(str(tmp_path / "no")):
         pass
     with pytest.raises(InputFault, match="found a directory; name one"), open_lines(str(tmp_path)):

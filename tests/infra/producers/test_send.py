@@ -109,7 +109,7 @@ def test_a_full_redis_is_transient_and_what_was_sent_before_stays(redis_client: 
     assert _in(redis_client, stream) == _entries(20)
 
 
-def test_a_lost_connection_says_what_is_sure_and_what_is_not(redis_client: redis.Redis, stream: str) -> None:
+def test_a_lost_connection_reports_what_is_certain_and_what_is_not(redis_client: redis.Redis, stream: str) -> None:
     def entries() -> Iterator[dict[bytes, bytes]]:
         for i, entry in enumerate(_entries(25)):
             if i == 20:

@@ -63,7 +63,7 @@ def version_of(url: str) -> int:
 
 @contextmanager
 def session_waits_for_the_schema_lock(url: str) -> Iterator[None]:
-    """In the block nobody can apply the schema: another session has the lock."""
+    """In the block no other session can apply the schema: this one holds the lock."""
     with psycopg.connect(url) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('spillway schema'))")
         yield
@@ -218,6 +218,6 @@ def test_a_migration_that_fails_leaves_nothing_and_the_version_of_the_one_before
     assert version_of(empty_database) == needed_version()
 
 
-def test_a_server_that_is_not_there_is_transient() -> None:
+def test_a_server_that_does_not_answer_is_transient() -> None:
     with pytest.raises(Transient, match=r"Connection refused.*spillway up.*run `spillway schema` again"):
         apply_schema(f"postgresql://analytics_user@127.0.0.1:{free_port()}/analytics")

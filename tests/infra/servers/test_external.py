@@ -1,4 +1,4 @@
-"""Servers that are given by URL and that somebody else runs."""
+"""Servers that are set by URL and run elsewhere."""
 
 from __future__ import annotations
 
