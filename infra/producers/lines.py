@@ -94,7 +94,7 @@ def open_lines(source: str) -> Iterator[Lines]:
         yield Lines(sys.stdin.buffer, "standard input")
         return
     try:
-        file = Path(source).open("rb")  # noqa: SIM115  # its errors are told apart from those of the body
+        file = Path(source).open("rb")  # noqa: SIM115  # its errors are distinguished from those of the body
     except OSError as error:
         raise _unreadable(source, error) from error
     with file:

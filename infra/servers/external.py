@@ -1,4 +1,4 @@
-"""The `external` engine: the servers at SPILLWAY_REDIS_URL and SPILLWAY_DATABASE_URL, which somebody else runs."""
+"""The `external` engine: the servers at SPILLWAY_REDIS_URL and SPILLWAY_DATABASE_URL, which run elsewhere."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_the_limit_of_the_server_on_decompression_is_kept(
     database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """It is not met: a row whose key is not in a compressed batch needs nothing decompressed, and one whose key is, is
-    left out. What would happen is shown by `test_a_slice_that_is_too_large_for_the_server_is_loaded_in_parts`."""
+    left out. See `test_a_slice_that_is_too_large_for_the_server_is_loaded_in_parts`."""
     configure(batch_rows=500)
     old = [event(n, time=f"2026-0{1 + n % 6}-10T00:00:{n % 60:02}Z") for n in range(600)]
     backfill(written(tmp_path, "old.csv", csv_text(map(flat_columns, old))))

@@ -74,7 +74,7 @@ def test_the_archive(
     env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     configure: Callable[..., Settings], tmp_path: Path,
 ) -> None:  # fmt: skip
-    """The worker has no setting of where archives lie: its files are named, as an operator elsewhere would."""
+    """The worker has no archive location in its settings: the files are named, as an operator elsewhere would."""
     send(redis_client, stream, old_events())
     drain(stream)
     digest = table_digest(database)
@@ -136,7 +136,7 @@ def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_contin
     part = table_rows(database)
     assert 300 <= len(part) < 3_000
     assert part.items() <= flat_rows(entries).items()
-    time.sleep(2)  # nobody goes on
+    time.sleep(2)  # no worker continues it
     assert table_rows(database) == part
     result = backfill(path)
     assert (result["sources"][0]["state"], result["inserted"]) == ("in part", 3_000 - len(part))

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 Configure = Callable[..., Settings]
 GOOD = [event(n) for n in range(40)]
 BAD = {4: event(101, user_id=""), 11: event(102, user_id=""), 41: event(103, user_id="")}  # by row, from 1 on
-MENDED = [entry | {b"user_id": b"nobody"} for entry in BAD.values()]
+FIXED = [entry | {b"user_id": b"nobody"} for entry in BAD.values()]
 
 
 def rows() -> list[dict[bytes, bytes]]:
@@ -83,7 +83,7 @@ def test_bad_rows_are_kept_by_file_and_row_and_replayed_when_the_mapping_is_fixe
     assert failed_redrive(path) == (3, 0, 0, 3)
     configure(mappings=mapping(tmp_path, layout, '{ key = "user_id", default = "nobody" }'))
     assert redrive_counts(redrive(path)) == (3, 3, 0, 0)
-    assert table_rows(database) == flat_rows([*GOOD, *MENDED])
+    assert table_rows(database) == flat_rows([*GOOD, *FIXED])
     assert redrive_outcomes(database) == {"redriven": 3}
     found = reconcile("*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 43)

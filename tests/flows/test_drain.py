@@ -186,7 +186,7 @@ def test_the_totals_are_published_as_a_table_artifact(
 def test_rows_that_vanish_in_a_merge_are_not_duplicates_and_the_range_is_not_recorded(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str
 ) -> None:
-    """A trigger that deletes what is there stands for the server that loses rows: what is neither inserted nor there
+    """A trigger that deletes existing rows stands for a server that loses rows: what is neither inserted nor present
     cannot balance. (A row that a trigger skips is in quarantine: see tests/tasks/table/test_rejections.py.)"""
     send(redis_client, stream, [event(1)])
     drain(stream)

@@ -69,15 +69,15 @@ def test_the_next_run_drops_what_the_report_announced(
 ) -> None:
     configure(keep="30d")
     coming = maintain(dry_run=True)
-    told = coming["retention"]["next_run"]
+    planned = coming["retention"]["next_run"]
     assert table_rows(database) == drained
     ranges = chunk_ends(database)
     found = maintain()
-    assert (told["chunks"], told["rows"]) == (len(found["dropped"]), sum(one["rows"] for one in found["dropped"]))
-    assert (told["start"], told["end"]) == (ranges[0][0], ranges[told["chunks"] - 1][1])
+    assert (planned["chunks"], planned["rows"]) == (len(found["dropped"]), sum(one["rows"] for one in found["dropped"]))
+    assert (planned["start"], planned["end"]) == (ranges[0][0], ranges[planned["chunks"] - 1][1])
     assert [one["chunk"] for one in coming["dropped"]] == [one["chunk"] for one in found["dropped"]]
     (overdue,) = coming["retention"]["overdue"]
-    assert overdue.startswith(f"{told['chunks']} chunks should be gone since")
+    assert overdue.startswith(f"{planned['chunks']} chunks should be gone since")
     assert coming["ok"]
 
 
@@ -216,7 +216,7 @@ def test_drains_of_late_events_during_maintenance_lose_nothing(
     runs = []
     while any(one.process.is_alive() for one in pair):
         runs.append(maintain(fail=False))
-        # The server's own job may compress the same chunk at the same moment, and one of the two is told so.
+        # The server's own job may compress the same chunk at the same moment, and one of the two fails.
         if servers.edition == "Community":
             with suppress(psycopg.errors.DuplicateObject):
                 database.execute(

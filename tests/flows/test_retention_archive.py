@@ -73,9 +73,9 @@ def test_what_is_to_be_archived_by_its_age_is_archived_before_it_is_dropped(
     configure(keep="30d", archive_after="20d", archive_url=tmp_path, compress_after="")
     ranges = chunk_ends(database)
     old = [end for _, end in ranges if end < datetime.now(UTC) - timedelta(days=20)]
-    told = maintain(dry_run=True)
+    planned = maintain(dry_run=True)
     found = maintain()
-    assert (told["archived"], len(told["dropped"])) == (found["archived"], len(found["dropped"]))
+    assert (planned["archived"], len(planned["dropped"])) == (found["archived"], len(found["dropped"]))
     assert len(found["archived"]) == len(old) > len(found["dropped"]) > 0
     root = open_root(str(tmp_path))
     archived = as_rows(rows_by_pandas(tmp_path, [load_manifest(root, name) for name in archive_names(root)]))

@@ -52,7 +52,7 @@ _PLAIN_TABLE = """
 
 @pytest.fixture(scope="module")
 def owner_url(servers: Servers) -> Iterator[str]:
-    """The owner's URL of a database in which nobody else has any right."""
+    """The owner's URL of a database in which no other role has any right."""
     url = make_conninfo(servers.settings.database, dbname=DATABASE)
     with psycopg.connect(servers.settings.database, autocommit=True) as admin:
         admin.execute("DROP DATABASE IF EXISTS rights WITH (FORCE)")
