@@ -45,10 +45,10 @@ def archive_and_drop_all(connection: psycopg.Connection, root: ArchiveRoot) -> N
 def main(url: str, folder: str, step: str) -> None:
     """Archive and drop all chunks, and kill this process at `step`."""
 
-    def reached(news: ProgressEvent) -> None:
-        if isinstance(news, StepReached):
-            print(news.step, flush=True)
-            if news.step == step:
+    def reached(progress: ProgressEvent) -> None:
+        if isinstance(progress, StepReached):
+            print(progress.step, flush=True)
+            if progress.step == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     with psycopg.connect(url, autocommit=True) as connection, subscribe(reached):

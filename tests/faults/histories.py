@@ -33,7 +33,7 @@ def write(path: Path, entries: Sequence[Mapping[bytes, bytes]]) -> Path:
     return path
 
 
-def books(connection: psycopg.Connection) -> tuple[int, int, int, int]:
+def ledger_totals(connection: psycopg.Connection) -> tuple[int, int, int, int]:
     """The sums of read, inserted, duplicates and quarantined over the whole ledger."""
     query = """
         SELECT coalesce(sum(read), 0)::bigint, coalesce(sum(inserted), 0)::bigint,
@@ -65,7 +65,7 @@ def stage(connection: psycopg.Connection, read_before: int) -> str:
         return "compressing"
     if at:
         return "within a slice"
-    return "between slices" if books(connection)[0] > read_before else "before its first slice"
+    return "between slices" if ledger_totals(connection)[0] > read_before else "before its first slice"
 
 
 def shuffled_days(entries: Iterable[Entry], parts: int) -> list[Entry]:

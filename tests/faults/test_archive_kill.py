@@ -151,9 +151,9 @@ def _undisturbed(database: psycopg.Connection, folder: Path) -> tuple[list[str],
     """The names of the steps of an undisturbed run, in order, and its duration after the first step."""
     steps: dict[str, float] = {}
 
-    def note(news: ProgressEvent) -> None:
-        if isinstance(news, StepReached):
-            steps.setdefault(news.step, time.monotonic())
+    def note(progress: ProgressEvent) -> None:
+        if isinstance(progress, StepReached):
+            steps.setdefault(progress.step, time.monotonic())
 
     one = Round(database, folder, 0)
     one.archive_and_go_on()
@@ -184,12 +184,12 @@ def _run(servers: Servers, one: Round, step: str | None, seconds: float = 0.0) -
     ]
     run = subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
-    told = run.stdout.readline()
+    output = run.stdout.readline()
     if step is None:
         time.sleep(seconds)
         run.kill()
-    told += run.stdout.read()
-    last = told.splitlines()[-1]
+    output += run.stdout.read()
+    last = output.splitlines()[-1]
     if step is None:
         return f"{last}…" if run.wait(60) else ""
     assert (run.wait(60), last) == (-signal.SIGKILL, step)

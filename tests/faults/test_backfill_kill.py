@@ -17,7 +17,7 @@ import pytest
 
 from flows.reconcile import reconcile
 from infra.producers.generate import batches
-from tests.faults.histories import Entry, books, events_of, shuffled_days, stage, write
+from tests.faults.histories import Entry, events_of, ledger_totals, shuffled_days, stage, write
 from tests.support.chunk_states import chunk_statuses
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.processes import Drain, Harness
@@ -40,8 +40,8 @@ _COMPRESSED = "ALTER TABLE events SET (timescaledb.compress, timescaledb.compres
 class History:
     """Three files that share events with each other and repeat some of their own; some rows are bad.
 
-    `left`: the rows that a backfill has to read. `live`: entries that the table may already have; some of them are in
-    the files.
+    `row_count`: the rows that a backfill has to read. `live`: entries that the table may already have; some are
+    also in the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,7 +54,7 @@ class History:
             "third.parquet": good[EVENTS // 2 :],
         }
         self.folder = folder
-        self.left = sum(map(len, parts.values()))
+        self.row_count = sum(map(len, parts.values()))
         self.rows = flat_rows(good)
         self.live: list[Entry] = list({entry[b"event_id"]: entry for entry in reversed(good[::30])}.values())
         for name, entries in parts.items():
@@ -63,9 +63,9 @@ class History:
     def is_whole(self, database: psycopg.Connection) -> None:
         """All events are in the table, once and unchanged; all rows are in the ledger, and its totals balance."""
         assert table_rows(database) == self.rows
-        read, inserted, duplicates, quarantined = books(database)
-        assert (read, quarantined) == (self.left, BAD)
-        assert duplicates == self.left - BAD - inserted
+        read, inserted, duplicates, quarantined = ledger_totals(database)
+        assert (read, quarantined) == (self.row_count, BAD)
+        assert duplicates == self.row_count - BAD - inserted
         found = reconcile("file:*")
         assert found["balanced"], found["findings"]
         assert {ledger["waiting"] for ledger in found["streams"]} == {0, BAD}
@@ -81,19 +81,19 @@ def _kill_until_done(
     """
     killed_at = []
     while True:
-        before = books(database)[0]
+        before = ledger_totals(database)[0]
         run = Drain(str(history.folder), env, _BACKFILL)
         if len(killed_at) % 5 == 0:
             run.process.join(chance.uniform(0, 2))
         else:
-            while run.process.is_alive() and books(database)[0] == before:
+            while run.process.is_alive() and ledger_totals(database)[0] == before:
                 time.sleep(0.01)
             run.process.join(chance.uniform(0, longest))
         run.stop()
         if run.process.is_alive():
             killed_at.append(stage(database, before))
             run.kill()
-            assert books(database)[0] >= before
+            assert ledger_totals(database)[0] >= before
             continue
         assert "error" not in (result := run.finished()), result
         return killed_at
@@ -110,7 +110,7 @@ def test_a_backfill_that_is_killed_again_and_again_loads_every_row_once(
     result = undisturbed.finished()
     seconds = time.monotonic() - began
     assert "error" not in result, result
-    assert (result["read"], result["inserted"]) == (history.left, len(history.rows))
+    assert (result["read"], result["inserted"]) == (history.row_count, len(history.rows))
     history.is_whole(database)
     chance = random.Random(SEED)
     killed_at: list[str] = []
@@ -119,7 +119,7 @@ def test_a_backfill_that_is_killed_again_and_again_loads_every_row_once(
         rounds += 1
         empty_tables(database)
         killed_at += _kill_until_done(history, env, database, chance, seconds / KILLS)
-        assert books(database)[1] == events_of(database)
+        assert ledger_totals(database)[1] == events_of(database)
         history.is_whole(database)
     kinds = Counter(killed_at)
     print(f"{seconds:.1f} s undisturbed; {len(killed_at)} kills in {rounds} rounds: {dict(kinds)}")
@@ -145,7 +145,7 @@ def test_compressed_chunks_are_compressed_again_at_the_end(
                 copy.write_row([entry[name].decode() for name in names])
         database.execute("SELECT compress_chunk(c) FROM show_chunks('events') AS c")
         killed_at += _kill_until_done(history, env, database, chance, 10 / KILLS)
-        assert books(database)[1] + len(flat_rows(history.live)) == events_of(database)
+        assert ledger_totals(database)[1] + len(flat_rows(history.live)) == events_of(database)
         history.is_whole(database)
         assert set(chunk_statuses(database)) == {1}
     print(f"{len(killed_at)} kills: {dict(Counter(killed_at))}")
@@ -164,7 +164,7 @@ def test_after_a_kill_during_compression_the_next_run_compresses_the_remaining_c
         assert run.process.is_alive(), run.finished()
         assert time.monotonic() < deadline, "it never compresses"
     run.kill()
-    assert books(database)[0] == history.left
+    assert ledger_totals(database)[0] == history.row_count
     result = Drain(str(history.folder), env, _BACKFILL).finished()
     assert (result["read"], result["remaining"]) == (0, 0)
     assert set(chunk_statuses(database)) == {1}

@@ -18,7 +18,7 @@ from flows.reconcile import reconcile
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.servers.engine import Service, StopMode
-from tests.faults.histories import Entry, books, shuffled_days, write
+from tests.faults.histories import Entry, ledger_totals, shuffled_days, write
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.processes import Drain, Harness
 from tests.support.programs import BIN
@@ -38,7 +38,7 @@ def _history(events: int = EVENTS) -> list[Entry]:
 
 def _wait_for(database: psycopg.Connection, rows: int) -> None:
     deadline = time.monotonic() + 60
-    while books(database)[0] < rows:
+    while ledger_totals(database)[0] < rows:
         assert time.monotonic() < deadline, "it does not get going"
         time.sleep(0.02)
 
@@ -55,7 +55,7 @@ def test_a_stopped_backfill_ends_with_a_short_message_and_the_same_command_resum
     run.send_signal(number)
     said = run.communicate(timeout=60)[0]
     assert run.returncode not in (0, None)
-    assert 0 < books(database)[0] < EVENTS
+    assert 0 < ledger_totals(database)[0] < EVENTS
     if number == signal.SIGINT:
         assert run.returncode == 130
         assert "the same command continues" in said
@@ -64,7 +64,7 @@ def test_a_stopped_backfill_ends_with_a_short_message_and_the_same_command_resum
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert table_rows(database) == flat_rows(produced)
-    assert books(database)[0] == EVENTS
+    assert ledger_totals(database)[0] == EVENTS
     assert reconcile("file:*", deep=True)["balanced"]
 
 
@@ -130,7 +130,7 @@ def _is_whole(servers: Servers, produced: list[Entry], read: int) -> None:
     with psycopg.connect(servers.settings.database, autocommit=True) as again:
         expected = flat_rows(produced)
         assert table_rows(again) == expected
-        assert books(again) == (read, len(expected), read - len(expected), 0)
+        assert ledger_totals(again) == (read, len(expected), read - len(expected), 0)
 
 
 @pytest.fixture
@@ -163,10 +163,10 @@ def test_a_full_disk_is_reported_before_anything_is_loaded(
     said = " ".join(done.stderr.split())
     assert str(full_disk) in said
     assert "No space left" in said
-    assert books(database) == (0, 0, 0, 0)
+    assert ledger_totals(database) == (0, 0, 0, 0)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert books(database)[0] == len(produced)
+    assert ledger_totals(database)[0] == len(produced)
     assert table_rows(database) == flat_rows(wide)
 
 

@@ -12,7 +12,7 @@ import redis
 from flows.reconcile import reconcile
 from infra.producers.generate import batches
 from infra.producers.send import send
-from tests.faults.histories import books, events_of, shuffled_days, write
+from tests.faults.histories import events_of, ledger_totals, shuffled_days, write
 from tests.support.chunk_states import chunk_statuses
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.pause_points import Point
@@ -76,7 +76,7 @@ def _meet(
     expected = flat_rows(produced)
     assert table_rows(database) == expected
     total = sum(map(len, parts.values())) + EVENTS
-    read, inserted, duplicates, quarantined = books(database)
+    read, inserted, duplicates, quarantined = ledger_totals(database)
     assert (read - read_before, inserted, quarantined) == (total, len(expected), 0)
     assert (inserted, duplicates) == (events_of(database), read - inserted)
     assert sum(result["read"] for result in results) == total
@@ -103,7 +103,7 @@ def test_two_backfills_of_the_same_file_share_it_alongside_a_drain(
     assert [result.get("error") for result in results] == [None] * len(runs)
     expected = flat_rows(produced)
     assert table_rows(database) == expected
-    assert books(database) == (2 * EVENTS, len(expected), 2 * EVENTS - len(expected), 0)
+    assert ledger_totals(database) == (2 * EVENTS, len(expected), 2 * EVENTS - len(expected), 0)
     # Both planned to read the whole file; together they read it once.
     shared = [result["read"] for result in results[:2]]
     print(f"read by each: {shared}")

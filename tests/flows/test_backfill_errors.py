@@ -19,7 +19,7 @@ from tests.support.backfill_sources import COLUMNS, as_document, csv_text, flat_
 from tests.support.command_line import RunSpillway, assert_one_error
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.results import backfill_counts
-from tests.support.source_files import as_nobody
+from tests.support.source_files import as_unprivileged_user
 from tests.support.stream_entries import event
 from tests.support.tables import nothing_was_written
 
@@ -113,7 +113,7 @@ def test_a_file_that_may_not_be_read_is_named(database: psycopg.Connection, tmp_
     else:
         from tasks.files.find import find_files
 
-        with as_nobody(), pytest.raises(Terminal, match=r"x\.csv.*chmod"):
+        with as_unprivileged_user(), pytest.raises(Terminal, match=r"x\.csv.*chmod"):
             find_files(path)
     assert nothing_was_written(database)
     Path(path).chmod(0o600)

@@ -109,7 +109,7 @@ class Row:
     def key(self) -> Key:
         return self.event_id, self.time
 
-    def says_the_same(self, other: Row) -> bool:
+    def has_the_same_content(self, other: Row) -> bool:
         if (self.event_type, self.user_id) != (other.event_type, other.user_id):
             return False
         if self.properties is None or other.properties is None:
@@ -127,13 +127,13 @@ class Oracle:
     latest: int
     rows: dict[Key, Row] = field(default_factory=dict)
 
-    def meet(self, fields: Fields) -> Fate:
+    def predict(self, fields: Fields) -> Fate:
         """The fate of the next entry. If it becomes a row, adds it to `rows`."""
         try:
             row = self.row(fields)
             there = self.rows.get(row.key)
             if there is not None:
-                return Fate.DUPLICATE if row.says_the_same(there) else Fate.CONFLICT
+                return Fate.DUPLICATE if row.has_the_same_content(there) else Fate.CONFLICT
             _check_index(row.event_type)
             _check_index(row.user_id)
         except Refused:

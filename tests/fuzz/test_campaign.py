@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.drain import drain
 from infra.settings import Settings
-from tests.fuzz.books import Met, differences
+from tests.fuzz.differences import PredictedStream, differences
 from tests.fuzz.entries import Mix, Source
 from tests.fuzz.layouts import LAYOUTS, MAPPINGS
 from tests.fuzz.prediction import Fate, Oracle
@@ -46,14 +46,14 @@ def test_every_entry_of_a_long_campaign_has_the_predicted_fate(
     (tmp_path / "spillway.toml").write_text(MAPPINGS)
     sources = {stream: Source(f"{SEED} {stream}", layout) for stream, layout in LAYOUTS.items()}
     numbers = {stream: ids(Random(f"{SEED} {stream} ids")) for stream in LAYOUTS}
-    met = {stream: Met(Oracle(layout, EARLIEST, LATEST)) for stream, layout in LAYOUTS.items()}
+    predicted = {stream: PredictedStream(Oracle(layout, EARLIEST, LATEST)) for stream, layout in LAYOUTS.items()}
     for batch_rows, count in ROUNDS:
         # The time to isolate a row that the server refuses grows with the batch, so large batches get fewer of them.
         mix = Mix(by_server=0.04 if batch_rows < 300 else 0.01)
         for stream, source in sources.items():
             entries = list(zip(numbers[stream], source.entries(count, mix), strict=False))
             for entry_id, fields in entries:
-                met[stream].meet(entry_id, fields)
+                predicted[stream].predict(entry_id, fields)
             add(redis_client, stream, entries)
         configure(
             mappings=tmp_path / "spillway.toml", batch_rows=batch_rows, max_bad_share=1, **settings_of_the_window()
@@ -61,9 +61,9 @@ def test_every_entry_of_a_long_campaign_has_the_predicted_fate(
         # One batch after the other, so that the first of two entries with the same key is known.
         drain.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))("fuzz-*")
         if batch_rows in CHECKED:
-            assert differences(database, met) == [], f"SPILLWAY_TEST_FUZZ_SEED={SEED}, batches of {batch_rows}"
+            assert differences(database, predicted) == [], f"SPILLWAY_TEST_FUZZ_SEED={SEED}, batches of {batch_rows}"
     assert all(ledger_is_whole(database, stream) for stream in LAYOUTS)
-    fates = sum((one.counts for one in met.values()), Counter())
+    fates = sum((one.counts for one in predicted.values()), Counter())
     assert fates.total() == COUNT >= 100_000
     assert 0.4 < fates[Fate.ROW] / COUNT < 0.6, fates
     assert min(fates[fate] for fate in Fate) > 0.02 * COUNT, fates

@@ -15,7 +15,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from infra.connections.clients import Clients
-from tests.fuzz.books import Met, differences
+from tests.fuzz.differences import PredictedStream, differences
 from tests.fuzz.layouts import LAYOUTS, MAPPINGS
 from tests.fuzz.prediction import FLAT, JSON, Layout, Oracle
 from tests.fuzz.seed import SEED
@@ -114,15 +114,15 @@ def test_every_entry_of_any_small_stream_has_the_predicted_fate(
     clients: Clients, mappings: Path, emptied: psycopg.Connection, example: Example
 ) -> None:
     forget(clients.redis, emptied)
-    met = Met(Oracle(LAYOUTS[example.stream], EARLIEST, LATEST))
+    predicted = PredictedStream(Oracle(LAYOUTS[example.stream], EARLIEST, LATEST))
     numbers = ids(Random(SEED))
     for entries_of_one in example.drains:
         numbered = list(zip(numbers, entries_of_one, strict=False))
         for entry_id, fields in numbered:
-            met.meet(entry_id, fields)
+            predicted.predict(entry_id, fields)
         add(clients.redis, example.stream, numbered)
         drain_plainly(clients, example.stream, mappings, example.batch_rows)
-    assert differences(emptied, {example.stream: met}) == [], f"SPILLWAY_TEST_FUZZ_SEED={SEED}"
+    assert differences(emptied, {example.stream: predicted}) == [], f"SPILLWAY_TEST_FUZZ_SEED={SEED}"
 
 
 @pytest.fixture(scope="module")

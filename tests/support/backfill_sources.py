@@ -64,8 +64,8 @@ def parquet(rows: Iterable[Mapping[str, str | bytes]], **options: Any) -> bytes:
     return data
 
 
-# File name → its content, made from lines of real events. A file with our columns needs no mapping, so its name matches
-# none.
+# File name → its content, made from lines of real events. A file with Spillway's columns needs no mapping, so its name
+# matches none.
 CROSSREF: dict[str, Callable[[Sequence[bytes]], bytes]] = {
     "crossref.ndjson": ndjson,
     "crossref.ndjson.gz": lambda lines: gzip.compress(ndjson(lines), 1),

@@ -63,7 +63,7 @@ def stop_at_point(point: Point) -> None:
     passed = 0
     lock = threading.Lock()
 
-    def come_by(where: str) -> None:
+    def stop_if_reached(where: str) -> None:
         nonlocal passed
         if where != point.where:
             return
@@ -74,36 +74,36 @@ def stop_at_point(point: Point) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     for task in tasks():
-        task.fn = _around(task.fn, task.name, come_by)
-    _watch_copies(come_by)
-    _watch_commits(come_by)
+        task.fn = _around(task.fn, task.name, stop_if_reached)
+    _watch_copies(stop_if_reached)
+    _watch_commits(stop_if_reached)
 
 
-def _around(function: Callable[..., Any], name: str, come_by: Callable[[str], None]) -> Callable[..., Any]:
+def _around(function: Callable[..., Any], name: str, stop_if_reached: Callable[[str], None]) -> Callable[..., Any]:
     @functools.wraps(function)
     def watched(*args: Any, **kwargs: Any) -> Any:
-        come_by(f"before {name}")
+        stop_if_reached(f"before {name}")
         result = function(*args, **kwargs)
-        come_by(f"after {name}")
+        stop_if_reached(f"after {name}")
         return result
 
     return watched
 
 
-def _watch_copies(come_by: Callable[[str], None]) -> None:
+def _watch_copies(stop_if_reached: Callable[[str], None]) -> None:
     write = psycopg.Copy.write
 
     def in_two(self: psycopg.Copy, buffer: Any) -> None:
         half = len(buffer) // 2
         write(self, bytes(buffer[:half]))
         if half > 1000:  # not the header, not the trailer
-            come_by("in copy")
+            stop_if_reached("in copy")
         write(self, bytes(buffer[half:]))
 
     psycopg.Copy.write = in_two  # type: ignore[method-assign]
 
 
-def _watch_commits(come_by: Callable[[str], None]) -> None:
+def _watch_commits(stop_if_reached: Callable[[str], None]) -> None:
     transaction = psycopg.Connection.transaction
 
     @contextmanager
@@ -113,8 +113,8 @@ def _watch_commits(come_by: Callable[[str], None]) -> None:
         with transaction(self, *args, **kwargs) as begun:
             yield begun
             if outermost:
-                come_by("before commit")
+                stop_if_reached("before commit")
         if outermost:
-            come_by("after commit")
+            stop_if_reached("after commit")
 
     psycopg.Connection.transaction = watched  # type: ignore[assignment, method-assign]

@@ -175,9 +175,9 @@ def _drain(
         pause_points.stop_at_point(harness.point)
     retries: list[str] = []
 
-    def note(news: ProgressEvent) -> None:
-        if isinstance(news, Retry):
-            retries.append(news.reason)
+    def note(progress: ProgressEvent) -> None:
+        if isinstance(progress, Retry):
+            retries.append(progress.reason)
 
     run = getattr(importlib.import_module(f"flows.{harness.flow}"), harness.flow)
     if harness.name:

@@ -77,7 +77,7 @@ def fields_of(blocks: Iterable[RowBlock]) -> dict[int, Fields]:
 
 
 @contextmanager
-def as_nobody() -> Iterator[None]:
+def as_unprivileged_user() -> Iterator[None]:
     """Run the block as a user whom file permissions restrict: root may read everything."""
     if os.geteuid() != 0:
         yield

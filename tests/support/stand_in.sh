@@ -24,7 +24,7 @@ shared_preload_libraries = 'timescaledb'
 timescaledb.telemetry_level = ${TIMESCALEDB_TELEMETRY:-basic}
 jit = off
 CONF
-  # On the socket alone, so that nobody takes the server for ready before its first start is over.
+  # On the socket only, so that clients do not take the server for ready before its first start has finished.
   pg_ctl -w start -o "-c listen_addresses=''"
   psql=(psql -v ON_ERROR_STOP=1 --no-password --no-psqlrc --username "$POSTGRES_USER")
   [ "$POSTGRES_DB" = postgres ] || "${psql[@]}" --dbname postgres -c "CREATE DATABASE \"$POSTGRES_DB\""

@@ -19,7 +19,7 @@ TYPES = """
     CREATE TYPE users.span AS RANGE (subtype = float8)"""
 
 TEXTS = ["", " ", "\\N", "\\.", "NULL", '"', "'", "a\tb\r\nc\\d", "\\x41", "%s {x} %%", "\u05e9\U0001f600", "x" * 3000]
-# Type, and values in its input syntax. Every column also gets NULLs. Some names are ours, some are SQL keywords.
+# Type, and values in its input syntax. Every column also gets NULLs. Some names are Spillway's, some are SQL keywords.
 COLUMNS: dict[str, tuple[str, list[str]]] = {
     "flag": ("bool", ["t", "f"]),
     "small": ("smallint", ["-32768", "0", "32767"]),

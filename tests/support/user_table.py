@@ -76,7 +76,7 @@ TABLE_CHANGES = {
     "generated": """ALTER TABLE events ADD COLUMN domain text NOT NULL
                     GENERATED ALWAYS AS (user_id || '@' || event_type) STORED""",
     "named place": "ALTER TABLE events ADD COLUMN place bigint NOT NULL DEFAULT 1",
-    "named as we name things": """ALTER TABLE events ADD COLUMN number int NOT NULL DEFAULT 1,
+    "names that Spillway uses": """ALTER TABLE events ADD COLUMN number int NOT NULL DEFAULT 1,
         ADD COLUMN number_ int, ADD COLUMN repeated bool NOT NULL DEFAULT true, ADD COLUMN put text DEFAULT 'x',
         ADD COLUMN s text DEFAULT 's', ADD COLUMN e text DEFAULT 'e', ADD COLUMN differs bool DEFAULT true,
         ADD COLUMN spillway_stage int DEFAULT 1, ADD COLUMN us bigint DEFAULT 0, ADD COLUMN found int""",

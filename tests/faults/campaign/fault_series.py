@@ -35,8 +35,8 @@ class FaultSeries:
         return [one.stream for one in self.produced]
 
     @property
-    def books(self) -> list[Produced]:
-        """Everything that the tables must hold."""
+    def everything_produced(self) -> list[Produced]:
+        """The streams, present and former, whose rows the tables must hold."""
         return [*self.closed, *self.produced]
 
     def produce(self, testbed: FaultTestbed) -> None:

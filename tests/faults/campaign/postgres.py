@@ -74,7 +74,7 @@ class BackendTerminated(Fault):
             connection.execute(query)
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
-        return [f"not outlived: {outcome.error}" for outcome in outcomes if outcome.error]
+        return [f"a drain failed: {outcome.error}" for outcome in outcomes if outcome.error]
 
 
 class BackendFrozen(Fault):

@@ -65,4 +65,4 @@ class ClientsKilled(Fault):
                     client.client_kill_filter(_id=other["id"])
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
-        return [f"not outlived: {outcome.error}" for outcome in outcomes if outcome.error]
+        return [f"a drain failed: {outcome.error}" for outcome in outcomes if outcome.error]

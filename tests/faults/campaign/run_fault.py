@@ -49,7 +49,7 @@ class Result:
         verdict = self.verdict
         wrong = [
             *(f"{n} {name}" for name in ("lost", "doubled", "different") if (n := getattr(verdict, name))),
-            *verdict.books,
+            *verdict.unbalanced,
             *([f"{self.hung} hung"] if self.hung else []),
             *self.complaints,
             *self.texts,
@@ -80,7 +80,7 @@ def run_fault(testbed: FaultTestbed, series: FaultSeries, kind: str, seed: int) 
     if any(secret in log for secret in SECRETS):
         complaints.append("what the processes printed shows a password")
     with testbed.sql() as connection:
-        verdict = judge(connection, series.books)
+        verdict = judge(connection, series.everything_produced)
     return Result(
         kind,
         seed,

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tests.faults.campaign.run_fault import Result
 
-_COLUMNS = ("faults", "lost", "doubled", "different", "books", "hung", "texts", "else", "s")
+_COLUMNS = ("faults", "lost", "doubled", "different", "unbalanced", "hung", "texts", "else", "s")
 
 
 def summary(title: str, results: Sequence[Result]) -> Table:
@@ -31,7 +31,7 @@ def _add(table: Table, name: str, results: Sequence[Result]) -> None:
         sum(result.verdict.lost for result in results),
         sum(result.verdict.doubled for result in results),
         sum(result.verdict.different for result in results),
-        sum(len(result.verdict.books) for result in results),
+        sum(len(result.verdict.unbalanced) for result in results),
         sum(result.hung for result in results),
         sum(len(result.texts) for result in results),
         sum(len(result.complaints) for result in results),

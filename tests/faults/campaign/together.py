@@ -1,4 +1,4 @@
-"""No fault: several runs at once."""
+"""Several runs at once, which is not a fault but must do no harm."""
 
 from __future__ import annotations
 

@@ -15,13 +15,13 @@ from tests.support.oracle import ledger_is_whole, ledger_sums, table_rows
 class Verdict:
     """The differences. `lost`: entries that are nowhere. `doubled`: entries stored or counted more than once.
 
-    `different`: rows that were changed or never produced. `books`: sums of the ledger that do not balance.
+    `different`: rows that were changed or never produced. `unbalanced`: sums of the ledger that do not balance.
     """
 
     lost: int = 0
     doubled: int = 0
     different: int = 0
-    books: tuple[str, ...] = ()
+    unbalanced: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -33,7 +33,7 @@ class _Counts:
     lost: int = 0
     doubled: int = 0
     different: int = 0
-    books: list[str] = field(default_factory=list)
+    unbalanced: list[str] = field(default_factory=list)
 
 
 def judge(connection: psycopg.Connection, produced: Sequence[Produced]) -> Verdict:
@@ -44,13 +44,13 @@ def judge(connection: psycopg.Connection, produced: Sequence[Produced]) -> Verdi
     counts = _Counts()
     _compare_events(connection, produced, counts)
     _compare_quarantine(connection, produced, counts)
-    inserted = sum(_compare_books(connection, one, counts) for one in produced)
+    inserted = sum(_compare_ledger(connection, one, counts) for one in produced)
     # The ledger does not count redriven entries.
     rows = len(expected_rows(produced)) - sum(len(one.fixed) for one in produced)
     if inserted != rows:
-        counts.books.append(f"{inserted} inserted by the ledger, {rows} by the oracle")
+        counts.unbalanced.append(f"{inserted} inserted by the ledger, {rows} by the oracle")
     _compare_settlements(connection, produced, counts)
-    return Verdict(counts.lost, counts.doubled, counts.different, tuple(counts.books))
+    return Verdict(counts.lost, counts.doubled, counts.different, tuple(counts.unbalanced))
 
 
 def _compare_events(connection: psycopg.Connection, produced: Sequence[Produced], counts: _Counts) -> None:
@@ -85,7 +85,7 @@ def _compare_quarantine(connection: psycopg.Connection, produced: Sequence[Produ
     counts.different += len(redriven - fixed)
 
 
-def _compare_books(connection: psycopg.Connection, one: Produced, counts: _Counts) -> int:
+def _compare_ledger(connection: psycopg.Connection, one: Produced, counts: _Counts) -> int:
     """Compare the sums of the ledger. Returns its number of inserted events of the stream."""
     if not one.entries:
         return 0
@@ -93,11 +93,13 @@ def _compare_books(connection: psycopg.Connection, one: Produced, counts: _Count
     counts.lost += max(0, len(one.entries) - read)
     counts.doubled += max(0, read - len(one.entries))
     if not ledger_is_whole(connection, one.stream):
-        counts.books.append(f"the ledger of {one.stream} is not one piece")
+        counts.unbalanced.append(f"the ledger of {one.stream} is not one piece")
     if quarantined != len(one.bad):
-        counts.books.append(f"{one.stream}: {quarantined} quarantined by the ledger, {len(one.bad)} bad were produced")
+        counts.unbalanced.append(
+            f"{one.stream}: {quarantined} quarantined by the ledger, {len(one.bad)} bad were produced"
+        )
     if read != inserted + duplicates + quarantined:
-        counts.books.append(f"{one.stream}: {read} read, {inserted} + {duplicates} + {quarantined} accounted for")
+        counts.unbalanced.append(f"{one.stream}: {read} read, {inserted} + {duplicates} + {quarantined} accounted for")
     return inserted
 
 
@@ -107,4 +109,6 @@ def _compare_settlements(connection: psycopg.Connection, produced: Sequence[Prod
     for one in produced:
         expected = (0, len(one.entries))
         if one.entries and settled.get(one.stream) != expected:
-            counts.books.append(f"{one.stream}: lost and settled are {settled.get(one.stream)}, expected {expected}")
+            counts.unbalanced.append(
+                f"{one.stream}: lost and settled are {settled.get(one.stream)}, expected {expected}"
+            )

@@ -11,7 +11,7 @@ import pytest
 
 from infra.errors.exceptions import Terminal
 from tasks.files.find import find_files
-from tests.support.source_files import as_nobody
+from tests.support.source_files import as_unprivileged_user
 
 NAMES = [
     "a.ndjson",
@@ -188,5 +188,5 @@ def test_a_folder_that_may_not_be_looked_into_is_said(open_folder: Path) -> None
     (inner / "x.csv").touch()
     inner.chmod(0)
     for source in (inner, open_folder, f"{inner}/x.csv", f"{open_folder}/*/x.csv"):
-        with as_nobody(), pytest.raises(Terminal, match=r"Permission denied.*; fix its permissions"):
+        with as_unprivileged_user(), pytest.raises(Terminal, match=r"Permission denied.*; fix its permissions"):
             find_files(str(source))

@@ -26,7 +26,7 @@ from tasks.files.formats import parquet, read_buffer
 from tasks.files.formats.read_rows import read_rows
 from tasks.files.stored_bytes import StoredBytes, open_unpacked
 from tasks.files.verified_read import VerifiedRead
-from tests.support.source_files import PACKED, as_nobody, fields_of, written
+from tests.support.source_files import PACKED, as_unprivileged_user, fields_of, written
 
 DOCUMENTS = [{"id": i, "text": "ünï\n" * (i % 5)} for i in range(300)]
 NDJSON = b"".join(orjson.dumps(document) + b"\n" for document in DOCUMENTS)
@@ -179,7 +179,7 @@ def test_a_file_that_may_not_be_read_is_said(open_folder: Path, name: str) -> No
     file = written(open_folder / name, b"")
     (open_folder / name).chmod(0)
     for read in (lambda: list(read_rows(file)), lambda: list(VerifiedRead(file))):
-        with as_nobody(), pytest.raises(Terminal, match=f"{name}: expected a readable file, .*chmod"):
+        with as_unprivileged_user(), pytest.raises(Terminal, match=f"{name}: expected a readable file, .*chmod"):
             read()
 
 
