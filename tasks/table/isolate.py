@@ -30,7 +30,7 @@ _PREPARE = sql.SQL("""
 
 # Starts with all rows as one span. A span that fails is undone and halved. The size doubles again after as many
 # successes as the span has rows, four at most: if every other row is bad, most spans hold one row. Deferred constraints
-# are checked at the end of each INSERT: at COMMIT the server no longer says which row violates them.
+# are checked at the end of each INSERT: at COMMIT the server no longer reports the row.
 _PUT = """
 DO $spillway$
 DECLARE

@@ -24,7 +24,7 @@ WAIT_SECONDS = 30  # for the backend of a killed process
 
 
 def archive_and_drop(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoot) -> None:
-    """Archive a chunk and drop it, as the flow does: again if rows arrived meanwhile or another run works on it."""
+    """Archive a chunk and drop it, as the flow does: again if rows arrive or another run works on it."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:

@@ -125,7 +125,7 @@ def main(
 
 
 def _run(soak: Soak, rng: random.Random, until: float) -> None:
-    """Start drains, faults and samples in turn, in one thread: a fault may need that no drain starts meanwhile."""
+    """Start drains, faults and samples in turn, in one thread, since some faults require that no drain starts."""
     possible = [
         kind
         for kind, fault in KINDS.items()

@@ -83,10 +83,10 @@ def test_drains_of_late_rows_continue_while_the_chunks_of_these_rows_are_archive
                     outcomes["busy"] += 1
         time.sleep(0.05)
     print(f"seed {seed}; {dict(outcomes)}")
-    said = running.communicate()[1]
-    print(said)
-    assert running.returncode == 0, said
-    assert "deadlock" not in said
+    output = running.communicate()[1]
+    print(output)
+    assert running.returncode == 0, output
+    assert "deadlock" not in output
     assert outcomes["dropped"] > 0
     for chunk in chunks(database):
         if chunk.range_end <= THURSDAY:

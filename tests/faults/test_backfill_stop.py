@@ -53,14 +53,14 @@ def test_a_stopped_backfill_ends_with_a_short_message_and_the_same_command_resum
     run = subprocess.Popen(command, env=env | SMALL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     _wait_for(database, EVENTS // 10)
     run.send_signal(number)
-    said = run.communicate(timeout=60)[0]
+    output = run.communicate(timeout=60)[0]
     assert run.returncode not in (0, None)
     assert 0 < ledger_totals(database)[0] < EVENTS
     if number == signal.SIGINT:
         assert run.returncode == 130
-        assert "the same command continues" in said
-    assert "Traceback" not in said
-    assert len(said.splitlines()) <= 3, said
+        assert "the same command continues" in output
+    assert "Traceback" not in output
+    assert len(output.splitlines()) <= 3, output
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert table_rows(database) == flat_rows(produced)
@@ -160,9 +160,9 @@ def test_a_full_disk_is_reported_before_anything_is_loaded(
     done = subprocess.run(command, env=small, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    said = " ".join(done.stderr.split())
-    assert str(full_disk) in said
-    assert "No space left" in said
+    output = " ".join(done.stderr.split())
+    assert str(full_disk) in output
+    assert "No space left" in output
     assert ledger_totals(database) == (0, 0, 0, 0)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

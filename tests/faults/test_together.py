@@ -34,8 +34,8 @@ def test_two_drains_and_a_deployment_run_at_the_same_moment(
         results = [drain.finished() for drain in pair]
         assert [result.get("error") for result in results] == [None, None]
         read += sum(result["read"] for result in results)
-    said = run.communicate()[0]
-    assert run.returncode == 0, said
+    output = run.communicate()[0]
+    assert run.returncode == 0, output
     assert "error" not in Drain(stream, env).finished()
     assert table_rows(database) == flat_rows(produced)
     assert ledger_is_whole(database, stream)

@@ -52,8 +52,8 @@ class Column:
     instead: str | None = None
 
     @classmethod
-    def of(cls, said: str | Mapping[str, Any]) -> Column:
-        table = {"key": said} if isinstance(said, str) else said
+    def of(cls, source: str | Mapping[str, Any]) -> Column:
+        table = {"key": source} if isinstance(source, str) else source
         template = table["key"] if "{" in table["key"] else f"{{{table['key']}}}"
         pieces = _KEY_IN_TEMPLATE.split(template)
         pieces[::2] = (literal.replace("{{", "{").replace("}}", "}") for literal in pieces[::2])

@@ -15,7 +15,7 @@ from tasks.files.spool import Spool, SpoolSection
 
 
 def document(row: int, day: int) -> bytes:
-    """An event of that day that holds its row number. Of day 0, an event without a time."""
+    """An event of that day with its row number. Day 0 means an event without a time."""
     moment = datetime.fromtimestamp(day / 1000, UTC) + timedelta(seconds=row % 86_400)
     fields = {"event_id": str(uuid.UUID(int=row)), "event_type": "t", "user_id": "u", "properties": {"row": row}}
     return json.dumps(fields | ({"time": moment.isoformat()} if day else {})).encode()

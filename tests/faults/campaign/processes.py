@@ -56,7 +56,7 @@ class CancelledByHand(Fault):
 
 
 class CrashedAndGoesOn(Fault):
-    """A paused drain is declared crashed, another run drains in its place, and then it continues."""
+    """A paused drain is declared crashed, another run drains the stream, and then the first one continues."""
 
     drains = (2, 2)
     holds = True

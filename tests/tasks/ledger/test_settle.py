@@ -144,7 +144,7 @@ def test_a_stream_that_keeps_going_away_is_drained_completely_without_a_loss(
         for _ in range(20):
             try:
                 drain(stream)
-            except Terminal:  # away too often for the retries, or at the beginning: the next run goes on
+            except Terminal:  # away too often for the retries, or at the start: the next run continues
                 continue
             break
     finally:

@@ -39,7 +39,7 @@ def test_every_trimmed_id_is_drained_acknowledged_by_all_groups_and_old_enough(
 
 @pytest.fixture
 def exact(redis_client: redis.Redis) -> redis.Redis:
-    """A Redis that keeps each entry in a node of its own, so that trimming by nodes is trimming by entries."""
+    """A Redis that keeps each entry in a node of its own, so that XTRIM with ~ is exact."""
     redis_client.config_set("stream-node-max-entries", 1)
     yield redis_client  # type: ignore[misc]
     redis_client.config_set("stream-node-max-entries", 100)
