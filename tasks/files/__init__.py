@@ -1,1 +1,1 @@
-"""Files to backfill: found, and read as columns of fields such as a stream's entries have."""
+"""Find the files of a backfill and read their rows with the fields of a stream entry."""

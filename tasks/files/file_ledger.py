@@ -1,4 +1,4 @@
-"""The ledger of files: which are loaded, which only in part, and which have changed since."""
+"""Record which files are loaded, which are loaded in part, and which have changed since."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.ledger.undrained import undrained
 _NAME_SHOWN = len(FILE) + 12
 
 # The ledgers of this content or this path, except those of a repeated load (--again).
-_FOUND = """
+_FIND = """
     SELECT s.name, f.reading, f.rows, f.path,
            (SELECT coalesce(sum(l.read), 0) FROM spillway.ledger AS l WHERE l.stream = s.id)::bigint AS read
       FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream
@@ -40,7 +40,7 @@ _MAPPING = """
       FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
 _PATH = """
     SELECT f.path FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream WHERE s.name = %s"""
-# As for a stream: everything that was added up to the settled tail was read.
+# As for a stream: everything added up to the settled tail was read.
 _SETTLE = """
     UPDATE spillway.streams AS s
        SET settled_id = %(last)s, settled_entries_added = %(added)s, settled_at = now()
@@ -49,7 +49,7 @@ _SETTLE = """
 
 @dataclass(frozen=True)
 class Remaining:
-    """The part of a file that is not loaded: the address ranges missing in the ledger, and the number of their rows."""
+    """The part of a file that is not loaded: the address ranges missing in the ledger, and their number of rows."""
 
     gaps: tuple[IdRange, ...]
     rows: int
@@ -60,9 +60,9 @@ def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remain
 
     Raises `Terminal` if the path had other content before, or if the content was loaded with other times.
     """
-    books = connection.execute(_FOUND, {"name": scanned.ledger_name, "path": scanned.file.display_name}).fetchall()
-    if books and books[0][0] != scanned.ledger_name:
-        name, _, rows, path, read = books[0]
+    found = connection.execute(_FIND, {"name": scanned.ledger_name, "path": scanned.file.display_name}).fetchall()
+    if found and found[0][0] != scanned.ledger_name:
+        name, _, rows, path, read = found[0]
         if name == f"{FILE}{scanned.sha256}":
             columns = ", ".join(column for column, _ in scanned.file.path_columns)
             raise Terminal(
@@ -77,10 +77,10 @@ def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remain
         )
     known = undrained(connection, scanned.ledger_name, scanned.end)
     gaps = known.gaps if known else (IdRange(0, scanned.end),)
-    if gaps and books and books[0][1] != scanned.reading and books[0][4]:
+    if gaps and found and found[0][1] != scanned.reading and found[0][4]:
         raise Terminal(
-            f"{scanned.file.display_name}: {books[0][4]} of its {scanned.rows} rows were loaded with times from"
-            f" {books[0][1]!r}, expected the same for the rest, found {scanned.reading!r}; nothing was loaded; restore"
+            f"{scanned.file.display_name}: {found[0][4]} of its {scanned.rows} rows were loaded with times from"
+            f" {found[0][1]!r}, expected the same for the rest, found {scanned.reading!r}; nothing was loaded; restore"
             " the old mapping, or load the whole file again (--again)"
         )
     return Remaining(gaps, count_rows(scanned.section, gaps))

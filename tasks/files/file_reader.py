@@ -1,8 +1,8 @@
-"""The rows of a file as batches that are loaded like those of a stream: slices by time, in the order of time.
+"""Read a file as batches in time order, which are loaded like the batches of a stream.
 
-A row's address is `ms-row`: the start of its event's day (UTC) in ms since 1970, and its number in the file. A row
-whose time cannot be read, or lies before 1970, has the day 0. So the order of the addresses is that of the days, a
-slice is a gapless range of them, and what the ledger knows of streams holds of files.
+The address of a row is `ms-row`: the start of the day (UTC) of its event in ms since 1970, and its row number. A row
+without a valid time, or with a time before 1970, has day 0. Addresses sort by day and a batch covers a gapless range of
+them, so the ledger treats files and streams alike.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tasks.files.spool import SpooledPiece, SpoolSection
 from tasks.streams.reader import BatchLimits
 
 DAY_MS = 86_400_000
-_DAYS_OF_A_SLICE = 200  # each may be a chunk of its own, and the chunks of a transaction are locked together
+_DAYS_OF_A_SLICE = 200  # each day may have its own chunk, and a transaction locks all its chunks
 
 
 def row_address(day: int, row: int) -> int:
@@ -74,14 +74,14 @@ class FileReader:
                 stop = row_address(parts[-1][0], parts[-1][1].column(0)[-1].as_py()) + 1
                 break
             part = _between(self._section.read(piece), piece, start, gap.stop)
-            left = self._limits.rows - rows
+            remaining = self._limits.rows - rows
             if len(part):
                 days += not parts or parts[-1][0] != piece.day
-                parts.append((piece.day, part.slice(0, left)))
-                rows += min(len(part), left)
+                parts.append((piece.day, part.slice(0, remaining)))
+                rows += min(len(part), remaining)
                 size += part.nbytes
-            if len(part) > left:
-                stop = row_address(piece.day, part.column(0)[left - 1].as_py()) + 1
+            if len(part) > remaining:
+                stop = row_address(piece.day, part.column(0)[remaining - 1].as_py()) + 1
                 break
             if row_address(piece.day, piece.last) >= gap.stop:
                 break  # the next range may begin in the same piece
@@ -136,8 +136,10 @@ def clip_ranges(gaps: Sequence[IdRange], start: int, stop: int) -> tuple[IdRange
 
 
 def count_rows(section: SpoolSection, gaps: Sequence[IdRange]) -> int:
-    """How many rows have addresses in `gaps`. Pieces that are cut by a gap are read: the numbers in one have holes,
-    where rows of other days lie in the file."""
+    """The number of rows with addresses in `gaps`.
+
+    Pieces that a gap covers in part are read, because their row numbers have holes for rows of other days.
+    """
     total = 0
     for piece in section.pieces:
         first, last = row_address(piece.day, piece.first), row_address(piece.day, piece.last)

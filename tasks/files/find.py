@@ -37,7 +37,7 @@ _KNOWN = (
 
 _MAGIC = frozenset("*?[")  # the characters that make a path a glob
 _HIDDEN = ("_", ".")  # prefixes of names that are not data: unfinished files, checksums, versions
-_ADVICE = "correct the source"
+_ADVICE = "nothing was loaded; correct the source"
 _LISTED_NAMES = 3  # names that a message lists
 
 
@@ -73,21 +73,21 @@ def find_files(source: str, warnings: list[str] | None = None) -> list[SourceFil
     Raises `Terminal` if nothing is found, if the kind of the files is unknown, or if a folder cannot be read.
     """
     if not source:
-        raise WrongUse("backfill: expected a source, found none; name a path, a folder, a glob or a URL")
+        raise WrongUse("backfill: expected a source, found an empty text; name a path, a folder, a glob or a URL")
     warnings = [] if warnings is None else warnings
-    place = open_location(source, "backfill", _ADVICE)
+    location = open_location(source, "backfill", _ADVICE)
     with translate_errors(
-        "backfill: look for files", place.display_name, "fix its permissions (chmod +r), or correct the source"
+        "backfill: find files", location.display_name, "fix its permissions (chmod +r), or correct the source"
     ):
-        (info,) = place.files.get_file_info([place.path])
+        (info,) = location.files.get_file_info([location.path])
         if info.type == fs.FileType.File:
-            return [_named(place)]
+            return [_named_file(location)]
         if info.type == fs.FileType.Directory:
-            return _known(place, _below(place, place.path, warnings), "files in that folder")
-        if info.type == fs.FileType.NotFound and _MAGIC & set(place.path):
-            return _known(place, _globbed(place, warnings), "files that fit that glob")
-    found = "nothing there" if info.type == fs.FileType.NotFound else "a device, a pipe or a socket"
-    raise Terminal(f"backfill: {place.display_name}: expected a file, a folder or a glob, found {found}; {_ADVICE}")
+            return _known_files(location, _list_folder(location, location.path, warnings), "files in that folder")
+        if info.type == fs.FileType.NotFound and _MAGIC & set(location.path):
+            return _known_files(location, _match_glob(location, warnings), "files that match that glob")
+    found = "no such path" if info.type == fs.FileType.NotFound else "a device, a pipe or a socket"
+    raise Terminal(f"backfill: {location.display_name}: expected a file, a folder or a glob, found {found}; {_ADVICE}")
 
 
 def _kind(path: str) -> tuple[Format, Compression | None] | None:
@@ -100,100 +100,101 @@ def _kind(path: str) -> tuple[Format, Compression | None] | None:
     return None if form is None or (form == "parquet" and compression is not None) else (form, compression)
 
 
-def _source_file(place: Location, path: str) -> SourceFile | None:
+def _source_file(location: Location, path: str) -> SourceFile | None:
     kind = _kind(path)
-    display_name = place.display_name_of(path)
-    return kind and SourceFile(place.files, path, display_name, *kind, parse_path_columns(path, display_name))
+    display_name = location.display_name_of(path)
+    return kind and SourceFile(location.files, path, display_name, *kind, parse_path_columns(path, display_name))
 
 
-def _named(place: Location) -> SourceFile:
-    file = _source_file(place, place.path)
+def _named_file(location: Location) -> SourceFile:
+    file = _source_file(location, location.path)
     if file is None:
-        name = place.path.rpartition("/")[2]
+        name = location.path.rpartition("/")[2]
         raise Terminal(
-            f"backfill: {place.display_name}: expected {_KNOWN}, found {name!r}; convert the file or rename it"
+            f"backfill: {location.display_name}: expected {_KNOWN}, found {name!r}; nothing was loaded; convert the"
+            " file or rename it"
         )
     return file
 
 
-def _known(place: Location, infos: Iterator[Any], expected: str) -> list[SourceFile]:
+def _known_files(location: Location, infos: Iterator[Any], expected: str) -> list[SourceFile]:
     """The files of a known kind among those found. Raises `Terminal` if there are none."""
     paths = sorted({info.path for info in infos if info.type == fs.FileType.File})
     if not paths:
         raise Terminal(
-            f"backfill: {place.display_name}: expected {expected}, found none: what begins with _ or . is left out;"
-            f" {_ADVICE}"
+            f"backfill: {location.display_name}: expected {expected}, found none (names that begin with _ or"
+            f" . are skipped); {_ADVICE}"
         )
-    files = [file for path in paths if (file := _source_file(place, path))]
+    files = [file for path in paths if (file := _source_file(location, path))]
     if not files:
         names = ", ".join(repr(path.rpartition("/")[2]) for path in paths[:_LISTED_NAMES])
         raise Terminal(
-            f"backfill: {place.display_name}: expected {_KNOWN}, found {len(paths)} other files, such"
-            f" as {names}; convert the files or rename them"
+            f"backfill: {location.display_name}: expected {_KNOWN}, found {len(paths)} other files, such"
+            f" as {names}; nothing was loaded; convert the files or rename them"
         )
     return files
 
 
-def _infos(place: Location, selector: fs.FileSelector, warnings: list[str]) -> Iterator[Any]:
+def _list_entries(location: Location, selector: fs.FileSelector, warnings: list[str]) -> Iterator[Any]:
     """The contents of a folder, except names that are not UTF-8: pyarrow cannot return their paths."""
-    odd = 0
-    for info in place.files.get_file_info(selector):
+    invalid = 0
+    for info in location.files.get_file_info(selector):
         try:
             info.path  # noqa: B018
         except UnicodeDecodeError:
-            odd += 1
+            invalid += 1
         else:
             yield info
-    if odd:
-        display_name = place.display_name_of(selector.base_dir)
+    if invalid:
+        display_name = location.display_name_of(selector.base_dir)
         warnings.append(
-            f"{display_name}: {odd} names are not UTF-8 and are skipped; rename these files and load them again"
+            f"{display_name}: {invalid} names are not UTF-8 and are skipped; rename these files and load them again"
         )
 
 
-def _below(place: Location, folder: str, warnings: list[str]) -> Iterator[Any]:
+def _list_folder(location: Location, folder: str, warnings: list[str]) -> Iterator[Any]:
     """Everything below a folder."""
-    if place.local:
-        yield from _fitting(place, folder, ["**"], warnings)
+    if location.local:
+        yield from _match_pattern(location, folder, ["**"], warnings)
         return
     # One listing: an object store has no folders, and a listing per folder costs a request each.
-    for info in _infos(place, fs.FileSelector(folder, recursive=True), warnings):
+    for info in _list_entries(location, fs.FileSelector(folder, recursive=True), warnings):
         inside = info.path.strip("/")[len(folder.strip("/")) :]
         if not any(part.startswith(_HIDDEN) for part in inside.split("/")):
             yield info
 
 
-def _globbed(place: Location, warnings: list[str]) -> Iterator[Any]:
-    """What matches a glob. A matching folder gives everything below it."""
-    parts = place.path.split("/")
+def _match_glob(location: Location, warnings: list[str]) -> Iterator[Any]:
+    """The files that match a glob. A matching folder gives everything below it."""
+    parts = location.path.split("/")
     first = next(number for number, part in enumerate(parts) if _MAGIC & set(part))
-    folder = "/".join(parts[:first]) or ("/" if place.local else "")
-    for info in _fitting(place, folder, parts[first:], warnings):
+    folder = "/".join(parts[:first]) or ("/" if location.local else "")
+    for info in _match_pattern(location, folder, parts[first:], warnings):
         if info.type == fs.FileType.Directory:
-            yield from _below(place, info.path, warnings)
+            yield from _list_folder(location, info.path, warnings)
         else:
             yield info
 
 
-def _fitting(place: Location, folder: str, pattern: list[str], warnings: list[str]) -> Iterator[Any]:
-    """What matches a pattern below a folder. Skips names that begin with `_` or `.`, unless the pattern does too."""
+def _match_pattern(location: Location, folder: str, pattern: list[str], warnings: list[str]) -> Iterator[Any]:
+    """Match the entries below a folder. Only a pattern that begins with `_` or `.` matches such names."""
     part, *rest = pattern
     if part == "**" and rest:
-        yield from _fitting(place, folder, rest, warnings)
-    for info in _infos(place, fs.FileSelector(folder, allow_not_found=True), warnings):
+        yield from _match_pattern(location, folder, rest, warnings)
+    for info in _list_entries(location, fs.FileSelector(folder, allow_not_found=True), warnings):
         name = info.path.rpartition("/")[2]
         is_folder = info.type == fs.FileType.Directory
         if name.startswith(_HIDDEN) and not part.startswith(_HIDDEN):
             continue
-        if is_folder and place.local and Path(folder).resolve().is_relative_to(Path(info.path).resolve()):
+        if is_folder and location.local and Path(folder).resolve().is_relative_to(Path(info.path).resolve()):
             continue  # a link to a parent folder: an endless loop
         if part == "**":
             if is_folder:
-                yield from _fitting(place, info.path, pattern, warnings)
+                yield from _match_pattern(location, info.path, pattern, warnings)
             elif not rest:
                 yield info
         elif fnmatchcase(name, part):
             if not rest:
                 yield info
             elif is_folder:
-                yield from _fitting(place, info.path, rest, warnings)
+                yield from _match_pattern(location, info.path, rest, warnings)

@@ -1,4 +1,4 @@
-"""Columns that stand in the path of a file, as Hive, Spark, Arrow and DuckDB write them: `year=2024/month=01/x.csv`."""
+"""Columns in the path of a file, as Hive, Spark, Arrow and DuckDB write them: `year=2024/month=01/x.csv`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.archive.manifest import is_archived
 from tasks.columns.entries import MALFORMED
 from tasks.files.formats.blocks import RowBlock
 
-# Name and value, in the order of the path; None is a null.
+# Pairs of name and value, in the order of the path. None is a null.
 PathColumns = tuple[tuple[str, str | None], ...]
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -28,9 +28,9 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def parse_path_columns(path: str, display_name: str) -> PathColumns:
     """The pairs of all folders `NAME=VALUE` in a path, percent-decoded.
 
-    All of the path counts, also what stands above the folder that an operator named: a file has the same columns,
-    and is known by the same name, however it was found. The folders of our own archive are no columns. Raises
-    `Terminal` for a name with two values and for what is not UTF-8.
+    The whole path counts, including folders above the source that the operator named. So a file has the same columns
+    and the same ledger name however it is found. Folders of our own archive are not columns.
+    Raises `Terminal` for a name with two values and for text that is not UTF-8.
     """
     pairs: dict[str, str | None] = {}
     if is_archived(path):
@@ -43,28 +43,30 @@ def parse_path_columns(path: str, display_name: str) -> PathColumns:
             (name + value).encode()
         except UnicodeError:
             raise Terminal(
-                f"backfill: {display_name}: expected UTF-8 in its folders NAME=VALUE, found other bytes; rename the"
-                " folder"
+                f"backfill: {display_name}: expected UTF-8 in its folders NAME=VALUE, found other bytes; nothing was"
+                " loaded; rename the folder"
             ) from None
         known = None if value == _NULL else value
         if pairs.setdefault(name, known) != known:
             raise Terminal(
                 f"backfill: {display_name}: expected one value for {name!r} in the path, found {pairs[name]!r} and"
-                f" {known!r}; nothing was loaded: rename one of the folders"
+                f" {known!r}; nothing was loaded; rename one of the folders"
             )
     return tuple(pairs.items())
 
 
 def content_name(sha256: str, pairs: PathColumns) -> str:
-    """What a file is known by, 64 hex digits: the SHA-256 of its bytes, or of that and its pairs if it has some, since
-    the same bytes are other rows in another folder."""
+    """The identity of a file, 64 hex digits: the SHA-256 of its bytes, combined with its path columns if it has any.
+
+    The same bytes are different rows in another folder.
+    """
     return hashlib.sha256(orjson.dumps([sha256, sorted(pairs)])).hexdigest() if pairs else sha256
 
 
 def add_path_columns(rows: RowBlock, pairs: PathColumns, document: bytes | None, display_name: str) -> RowBlock:
-    """Rows that have the pairs of their path as columns, or in each JSON object of the field `document`.
+    """Add the pairs of the path to rows as columns, or as members of each JSON object in the field `document`.
 
-    Raises `Terminal` where a file has a column of that name with another value; a null is filled.
+    A null in a column of the same name is filled. Raises `Terminal` if that column has another value.
     """
     if not pairs:
         return rows
@@ -80,67 +82,67 @@ def add_path_columns(rows: RowBlock, pairs: PathColumns, document: bytes | None,
 
 
 def _with_columns(rows: RowBlock, pairs: PathColumns, display_name: str) -> RowBlock:
-    own = dict(zip(rows.keys, rows.values, strict=True))
+    existing = dict(zip(rows.keys, rows.values, strict=True))
     columns: dict[bytes, pa.Array] = {}
     for name, value in pairs:
         key = name.encode()
         if value is None:
-            columns[key] = own.get(key, pa.nulls(len(rows), pa.binary()))
+            columns[key] = existing.get(key, pa.nulls(len(rows), pa.binary()))
             continue
-        if key in own:
-            _demand_same(rows, own[key], name, value, display_name)
+        if key in existing:
+            _check_column(rows, existing[key], name, value, display_name)
         column = pa.repeat(pa.scalar(value.encode(), pa.binary()), len(rows))
-        if MALFORMED in own:  # a record that could not be taken apart has no columns
-            column = pc.if_else(own[MALFORMED].is_valid(), pa.scalar(None, pa.binary()), column)
+        if MALFORMED in existing:  # a malformed record has no columns
+            column = pc.if_else(existing[MALFORMED].is_valid(), pa.scalar(None, pa.binary()), column)
         columns[key] = column
-    columns |= {key: column for key, column in own.items() if key not in columns}
+    columns |= {key: column for key, column in existing.items() if key not in columns}
     return RowBlock(rows.row, tuple(columns), tuple(columns.values()))
 
 
-def _demand_same(rows: RowBlock, column: pa.Array, name: str, value: str, display_name: str) -> None:
+def _check_column(rows: RowBlock, column: pa.Array, name: str, value: str, display_name: str) -> None:
     differs = pc.not_equal(column, pa.scalar(value.encode(), pa.binary())).fill_null(False)
     numbers = pc.filter(pa.array(rows.row), differs).to_pylist()
     for row, found in zip(numbers, column.filter(differs).to_pylist(), strict=True):
-        if not _same(found.decode(errors="replace"), value):
+        if not _is_same_value(found.decode(errors="replace"), value):
             raise _contradiction(f"{display_name}, row {row}", name, value)
 
 
-def _same(found: str, value: str) -> bool:
-    """Whether a value is that of the path. A folder may write a number with zeros before it: `month=01`."""
+def _is_same_value(found: str, value: str) -> bool:
+    """Whether a value equals that of the path. Integers may have leading zeros: `month=01`."""
     if found == value:
         return True
     return bool(_INTEGER.fullmatch(found) and _INTEGER.fullmatch(value)) and int(found) == int(value)
 
 
-def _contradiction(where: str, name: str, value: str) -> Terminal:
+def _contradiction(row_name: str, name: str, value: str) -> Terminal:
     return Terminal(
-        f"backfill: {where}: expected {name!r} to be {value!r}, as the path says, found another value in the file;"
-        " nothing was loaded: rename the folder, or write the file without that column"
+        f"backfill: {row_name}: expected {name!r} to be {value!r} as in the path, found another value in the file;"
+        " nothing was loaded; rename the folder, or write the file without that column"
     )
 
 
-def _with_members(document: bytes, added: dict[str, str], where: str) -> bytes:
-    """A JSON object with some members more, at its end, where they count; anything else as it is."""
+def _with_members(document: bytes, added: dict[str, str], row_name: str) -> bytes:
+    """Add members at the end of a JSON object, since the last duplicate key counts. Other text stays unchanged."""
     text = document.strip()
     if not added or not (text.startswith(b"{") and text.endswith(b"}")):
         return document
-    _demand_same_members(text, added, where)
+    _check_members(text, added, row_name)
     inner = text[1:-1].strip()
     return b"{" + inner + (b"," if inner else b"") + orjson.dumps(added)[1:]
 
 
-def _demand_same_members(text: bytes, added: dict[str, str], where: str) -> None:
+def _check_members(text: bytes, added: dict[str, str], row_name: str) -> None:
     if not any(name in text for name in _quoted(tuple(added))):
         return
     try:
         members = _fields.decode(text)
     except (msgspec.DecodeError, ValueError):
-        return  # it goes to quarantine as it is
+        return  # a malformed document goes to quarantine unchanged
     for name, value in added.items():
         raw = bytes(members.get(name, b"null"))
         found = msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else raw.decode(errors="replace")
-        if raw != b"null" and not _same(found, value):
-            raise _contradiction(where, name, value)
+        if raw != b"null" and not _is_same_value(found, value):
+            raise _contradiction(row_name, name, value)
 
 
 def _quoted(names: Sequence[str]) -> list[bytes]:

@@ -21,7 +21,7 @@ from tasks.ledger.names import original_name
 from tasks.streams.reader import BatchLimits
 from tasks.table.row_columns import existing_columns
 
-_EVERY_TIME = TimeWindow(-(2**62), 2**62)  # a time that is implausible today may have been accepted before
+_EVERY_TIME = TimeWindow(-(2**62), 2**62)  # a time outside the limits of today may have been accepted earlier
 
 
 @step("read the file again")
@@ -42,7 +42,7 @@ def reread(
     except SpillwayError as error:
         return f"{path} is not compared: {one_line(error)}"
     except ValueError:
-        return f"{path} is not compared: expected one file there"
+        return f"{path} is not compared: expected one file at that path"
     if original_name(stream) == f"{FILE}{scanned.sha256}" != scanned.ledger_name:
         return f"{path} is not compared: it was loaded without the columns of its path, by an earlier version"
     if scanned.ledger_name != original_name(stream):

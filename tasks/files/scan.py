@@ -97,22 +97,22 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> ScannedFile
     count = 0
     warnings: list[str] = []
     used = fit_mapping(mapping, ())
-    for found in reading:
+    for block in reading:
         if not count:
-            used = fit_mapping(mapping, found.keys)
+            used = fit_mapping(mapping, block.keys)
             if file.format != "parquet":
-                check_utf8(found, file.display_name)
+                check_utf8(block, file.display_name)
         rows = add_path_columns(
-            found, file.path_columns, used.field if used.layout == "json" else None, file.display_name
+            block, file.path_columns, used.field if used.layout == "json" else None, file.display_name
         )
         group = rows_to_entries(rows)
         if not count:
-            _demand_columns(file, used, rows.keys, group)
+            _check_columns(file, used, rows.keys, group)
             warnings = check_mapping(file.display_name, used, [_first(group)])
             if mapping is None or mapping.name:
-                warnings += _left_in_archive(file, rows.keys)
-        times, good = event_times(group, used)
-        of_row = np.where(good & (times >= 0), times // _DAY_US * DAY_MS, 0)
+                warnings += _warn_of_archive_columns(file, rows.keys)
+        times, valid = event_times(group, used)
+        of_row = np.where(valid & (times >= 0), times // _DAY_US * DAY_MS, 0)
         section.add(rows, of_row)
         for day, number in zip(*np.unique(of_row, return_counts=True), strict=True):
             days[int(day)] = days.get(int(day), 0) + int(number)
@@ -121,14 +121,14 @@ def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> ScannedFile
     return ScannedFile(file, reading.sha256, count, used, dict(sorted(days.items())), section, warnings)
 
 
-def _left_in_archive(file: SourceFile, keys: tuple[bytes, ...]) -> list[str]:
+def _warn_of_archive_columns(file: SourceFile, keys: tuple[bytes, ...]) -> list[str]:
     """Warn about extra columns in a file of our archive that is loaded as an ordinary file: a mapping ignores them."""
-    own = [key.decode() for key in keys if key.decode() not in {column.name for column in STANDARD_COLUMNS}]
-    if not own or not is_archived(file.path):
+    extra = [key.decode() for key in keys if key.decode() not in {column.name for column in STANDARD_COLUMNS}]
+    if not extra or not is_archived(file.path):
         return []
-    named = ", ".join(map(repr, own))
+    named = ", ".join(map(repr, extra))
     return [
-        f"{file.display_name} is a file of an archive, and its columns {named} are not loaded: --archive restores them"
+        f"{file.display_name} is a file of an archive; its columns {named} are not loaded; restore them with --archive"
     ]
 
 
@@ -145,7 +145,7 @@ def _first(group: EntryColumns) -> EntryColumns:
     return group.take(np.arange(min(len(group), _SAMPLE_ROWS)))
 
 
-def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...], group: EntryColumns) -> None:
+def _check_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...], group: EntryColumns) -> None:
     """Raise `Terminal` if the file has no column at all for a field that every row needs."""
     if mapping.layout == "json":
         return
@@ -155,11 +155,11 @@ def _demand_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...],
             continue
         wanted = " or ".join(repr(key) for way in alternatives for key in way)
         found = ", ".join(key[:60].decode(errors="replace") for key in keys[:40])
-        of = f'streams."{mapping.name}" of spillway.toml' if mapping.name else "the flat layout"
-        of += "" if mapping.name else f", since {explain_no_mapping(settings().mappings)}"
+        rule = f'streams."{mapping.name}" of spillway.toml' if mapping.name else "the flat layout"
+        rule += "" if mapping.name else f", since {explain_no_mapping(settings().mappings)}"
         line = "" if mapping.name else proposal(file.display_name, [group])
         proposed = f"; or check this line and put it first into spillway.toml: {line}" if line else ""
         raise Terminal(
-            f"{file.display_name}: expected a column {wanted} for {name}, by {of}; found the columns {found}; nothing"
-            f" was loaded: name another mapping (--mapping), or correct the file{proposed}"
+            f"{file.display_name}: expected a column {wanted} for {name}, as required by {rule}; found the columns"
+            f" {found}; nothing was loaded; name another mapping (--mapping), or correct the file{proposed}"
         )

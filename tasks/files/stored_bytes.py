@@ -1,4 +1,4 @@
-"""Read the bytes of a file: as stored, counted and hashed on the way, and decompressed."""
+"""Read the stored bytes of a file, count and hash them, and decompress them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from infra.errors.redact import one_line
 from tasks.files.find import SourceFile
 from tasks.files.formats.read_buffer import Fill
 
-_DRAINED_BYTES = 1024 * 1024  # at once
-_OF_THE_PLACE = (FileNotFoundError, PermissionError)  # fsspec gives them no number
+_DRAIN_BUFFER_BYTES = 1024 * 1024
+_LOCATION_ERRORS = (FileNotFoundError, PermissionError)  # fsspec raises them without an errno
 
 
 class StoredBytes(io.RawIOBase):
@@ -56,7 +56,7 @@ class StoredBytes(io.RawIOBase):
 
     def drain(self) -> None:
         """Read to the end."""
-        buffer = bytearray(_DRAINED_BYTES)
+        buffer = bytearray(_DRAIN_BUFFER_BYTES)
         while self.readinto(buffer):
             pass
 
@@ -82,7 +82,10 @@ def open_unpacked(file: SourceFile, stored: StoredBytes) -> Fill:
         if not count:
             stored.drain()
             if not stored.size:
-                raise Terminal(f"backfill: {file.display_name}: expected {kind}, found an empty file; fetch it again")
+                raise Terminal(
+                    f"backfill: {file.display_name}: expected {kind}, found an empty file; nothing was loaded;"
+                    " fetch it again"
+                )
         return count
 
     return fill
@@ -105,8 +108,8 @@ def translate_location_errors(file: SourceFile) -> Iterator[None]:
             yield
         except FileNotFoundError:
             raise Terminal(
-                f"backfill: {file.display_name}: expected the file that was there, found none any more; put it back,"
-                " or start the backfill again"
+                f"backfill: {file.display_name}: expected the file found earlier, found that it was removed; put it"
+                " back, or start the backfill again"
             ) from None
         except PermissionError:
             raise Terminal(
@@ -117,13 +120,13 @@ def translate_location_errors(file: SourceFile) -> Iterator[None]:
 
 @contextmanager
 def translate_content_errors(file: SourceFile, kind: str) -> Iterator[None]:
-    """Errors of what is in a file as `Terminal`, of its place as `translate_location_errors` does."""
+    """Translate errors of the content to `Terminal`, and others like `translate_location_errors`."""
     try:
         yield
     except SpillwayError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        if getattr(error, "errno", None) or isinstance(error, _OF_THE_PLACE) or locations.is_transient(error):
+        if getattr(error, "errno", None) or isinstance(error, _LOCATION_ERRORS) or locations.is_transient(error):
             with translate_location_errors(file):
                 raise
         raise Terminal(

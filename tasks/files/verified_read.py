@@ -39,12 +39,12 @@ class VerifiedRead:
         self.size, self.sha256 = stored.size, stored.sha256
 
 
-_Look = tuple[int | None, int | None]
+_FileState = tuple[int | None, int | None]
 
 
 @contextmanager
-def _unchanged(file: SourceFile, before: _Look) -> Iterator[None]:
-    """Raise `Terminal` if a file differs from its state `before`, also in place of an error, which this explains."""
+def _unchanged(file: SourceFile, before: _FileState) -> Iterator[None]:
+    """Raise `Terminal` if a file differs from its state `before`. It replaces an error that the change explains."""
     try:
         yield
     except Terminal as error:
@@ -55,7 +55,7 @@ def _unchanged(file: SourceFile, before: _Look) -> Iterator[None]:
         raise _changed(file)
 
 
-def _check_size(file: SourceFile, before: _Look, stored: StoredBytes) -> None:
+def _check_size(file: SourceFile, before: _FileState, stored: StoredBytes) -> None:
     if before[0] is not None and stored.size != before[0]:
         raise _changed(file)
 

@@ -219,7 +219,7 @@ def test_loading_an_archive_as_an_ordinary_file_warns_of_the_columns_that_it_lea
     assert table.archive() == 100
     result = backfill(str(next(table.folder.rglob("*.parquet"))), expired="load")
     (warning,) = result["warnings"]
-    assert "its columns 'tenant', 'n', 'mood' are not loaded: --archive restores them" in warning
+    assert "its columns 'tenant', 'n', 'mood' are not loaded; restore them with --archive" in warning
     assert {line.split(b"\t")[5] for line in table.rows()} == {b"acme"}
     with pytest.raises(WrongUse, match="without applies only to columns of the archive"):
         backfill(str(table.folder), without=["tenant"])

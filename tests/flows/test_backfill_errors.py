@@ -29,7 +29,7 @@ ENTRIES = [event(n) for n in range(2_000)]
 LINES = ndjson(map(as_document, ENTRIES))
 ROWS = [flat_columns(entry) for entry in ENTRIES]
 
-# Name and content of a file, and what its error says besides where.
+# Name and content of a file, and parts of its error message.
 BROKEN: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "cut gzip": (
         "x.ndjson.gz",
@@ -61,7 +61,7 @@ BROKEN: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_is_named_and_nothing_of_it_is_loaded(
+def test_a_broken_file_is_named_and_not_loaded(
     case: str, spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     name, data, parts = BROKEN[case]
@@ -71,7 +71,7 @@ def test_a_broken_file_is_named_and_nothing_of_it_is_loaded(
     assert nothing_was_written(database)
 
 
-def test_one_broken_file_among_good_ones_keeps_all_from_being_loaded(
+def test_one_broken_file_prevents_loading_the_others(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     written(tmp_path, "a.csv", csv_text(ROWS[:10]))
@@ -88,8 +88,8 @@ def test_one_broken_file_among_good_ones_keeps_all_from_being_loaded(
 @pytest.mark.parametrize(
     ("source", "parts"),
     [
-        ("nothing-here.csv", ("nothing-here.csv", "found nothing there", "correct the source")),
-        ("nothing-*.csv", ("nothing-*.csv", "expected files that fit that glob")),
+        ("nothing-here.csv", ("nothing-here.csv", "found no such path", "correct the source")),
+        ("nothing-*.csv", ("nothing-*.csv", "expected files that match that glob")),
         ("", ("expected files in that folder",)),
         ("gopher://x/y.csv", ("gopher",)),
     ],
@@ -148,7 +148,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     assert table_rows(database) == flat_rows(ENTRIES)
 
 
-def test_a_file_that_changes_after_it_was_read_is_loaded_as_it_was(
+def test_a_file_that_changes_after_the_scan_is_loaded_as_scanned(
     database: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hashed content is loaded, whatever happens to the file meanwhile."""

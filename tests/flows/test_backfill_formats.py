@@ -40,7 +40,7 @@ properties = "more"
 
 
 @pytest.mark.parametrize("layout", ["json", "flat"])
-def test_the_same_hundred_rows_are_a_hundred_events_in_every_form(
+def test_a_hundred_rows_in_every_format_are_a_hundred_events(
     layout: str, redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings],
     tmp_path: Path,
 ) -> None:  # fmt: skip

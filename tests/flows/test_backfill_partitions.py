@@ -76,7 +76,7 @@ def rows_of(readings: list[dict[str, str | None]], key: str = "{sensor}|{at}|{te
 
 
 def split(folder: Path, form: str, readings: list[dict[str, str | None]]) -> None:
-    """As year=…/month=…/tenant=…, with names that need no encoding."""
+    """Split rows into year=…/month=…/tenant=… with names that need no encoding."""
     parts: dict[str, list[dict[str, str]]] = {}
     for row in readings:
         place = f"year={row['year']}/month={row['month']}/tenant={row['tenant']}"
@@ -90,7 +90,7 @@ READINGS = [reading(n, f"t{n % 2}") for n in range(120)]
 
 
 @pytest.mark.parametrize("form", WRITE)
-def test_values_of_the_path_are_in_the_table_and_each_file_is_known(
+def test_path_columns_are_in_the_table_and_each_file_is_recognized(
     form: str, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     split(tmp_path / "data", form, READINGS)
@@ -111,7 +111,9 @@ def test_values_of_the_path_are_in_the_table_and_each_file_is_known(
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson"])
-def test_the_same_bytes_in_two_folders_are_other_rows(form: str, database: psycopg.Connection, tmp_path: Path) -> None:
+def test_the_same_bytes_in_two_folders_are_different_rows(
+    form: str, database: psycopg.Connection, tmp_path: Path
+) -> None:
     for tenant in ("a", "b"):
         split(tmp_path / tenant, form, [reading(n, tenant) for n in range(10)])
     split(tmp_path / "copy", form, [reading(n, "b") for n in range(10)])
@@ -121,7 +123,7 @@ def test_the_same_bytes_in_two_folders_are_other_rows(form: str, database: psyco
     assert len({one["ledger_name"] for one in result["sources"]}) == 2
 
 
-def test_a_file_alone_has_the_columns_of_its_path_too(database: psycopg.Connection, tmp_path: Path) -> None:
+def test_a_single_file_also_has_its_path_columns(database: psycopg.Connection, tmp_path: Path) -> None:
     split(tmp_path, "csv", READINGS[:5])
     (path,) = (tmp_path / "year=2024/month=01/tenant=t0").iterdir()
     assert backfill_counts(backfill(str(path))) == (3, 3, 0, 0)
@@ -151,7 +153,7 @@ def test_a_file_that_contradicts_its_path_is_refused_and_nothing_is_loaded(
     folder.mkdir(parents=True)
     rows = [{name: str(value) for name, value in reading(n, "a").items()} for n in range(70)]
     written(folder, "x.csv", csv_text(rows, list(rows[0])))
-    with pytest.raises(Terminal, match=r"x\.csv, row 59: expected 'month' to be '01', as the path says, found another"):
+    with pytest.raises(Terminal, match=r"x\.csv, row 59: expected 'month' to be '01' as in the path, found another"):
         backfill(str(tmp_path))
     assert table_rows(database) == {}
     written(folder, "x.csv", csv_text(rows[:58], list(rows[0])))

@@ -1,4 +1,4 @@
-"""Files as people write them: what is clear is loaded, the rest is refused with its cause and without its content."""
+"""Files in all common shapes: unambiguous ones are loaded, others are refused without quoting them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ACCEPTED: dict[str, Write] = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_what_is_clear_is_loaded(
+def test_an_unambiguous_file_is_loaded(
     name: str, sample: Path, database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
 ) -> None:
     configure(batch_rows=600)

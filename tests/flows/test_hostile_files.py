@@ -1,4 +1,4 @@
-"""A file may have any name: none is obeyed by a terminal, a log or an artifact, and a bad one harms itself only."""
+"""No file name can control a terminal, a log or an artifact, and an invalid name affects only its own file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def obeyed(text: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A file with one event under each name."""
+    """Write a file with one event under each name."""
     for n, name in enumerate(NAMES):
         (tmp_path / name).parent.mkdir(exist_ok=True)  # one name has a folder in it
         (tmp_path / name).write_bytes(csv_text([flat_columns(event(n))]))
@@ -53,7 +53,7 @@ def artifact(key: str) -> tuple[str, str]:
     return str(found.description), str(found.data)
 
 
-def test_files_of_any_name_are_loaded_and_shown_without_being_obeyed(
+def test_files_of_any_name_are_loaded_and_shown_escaped(
     spillway: RunSpillway, database: psycopg.Connection, folder: Path
 ) -> None:
     code, out, err = spillway("backfill", str(folder))
@@ -73,7 +73,7 @@ def test_files_of_any_name_are_loaded_and_shown_without_being_obeyed(
     assert not obeyed(out + err)
 
 
-def test_warnings_and_errors_about_them_are_not_obeyed_either(
+def test_warnings_and_errors_show_names_escaped(
     spillway: RunSpillway, database: psycopg.Connection, folder: Path, configure: Callable[..., Settings],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:  # fmt: skip
@@ -105,9 +105,7 @@ def test_warnings_and_errors_about_them_are_not_obeyed_either(
     assert not obeyed(str(state.message))
 
 
-def test_rows_of_them_in_quarantine_are_listed_without_being_obeyed(
-    spillway: RunSpillway, database: psycopg.Connection, folder: Path
-) -> None:
+def test_quarantine_lists_names_escaped(spillway: RunSpillway, database: psycopg.Connection, folder: Path) -> None:
     bad = [flat_columns(event(n, user_id="")) for n in range(3)]
     (folder / NAMES[2]).write_bytes(csv_text([flat_columns(event(9)), *bad]))
     code, out, err = spillway("backfill", str(folder / NAMES[2]))
@@ -134,7 +132,7 @@ def test_a_name_that_is_not_text_affects_only_its_own_file(
     assert spillway("drain", "--stream", os.fsdecode(b"odd\xff"))[0] == 2
 
 
-def test_an_archive_in_a_folder_of_any_name_is_listed_without_being_obeyed(
+def test_an_archive_lists_folder_names_escaped(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
 ) -> None:
     place = tmp_path / "arch\x1b]0;t\x07[" / "x]"

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that everybody may enter: those of `tmp_path` only their owner may."""
+    """A folder that every user can enter. Only the owner can enter `tmp_path`."""
     folder = Path(tempfile.mkdtemp(prefix="spillway-files-"))
     folder.chmod(0o755)
     yield folder

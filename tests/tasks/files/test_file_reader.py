@@ -1,4 +1,4 @@
-"""The rows of a file as slices: each once, in the order of day and row, gapless, within limits and borders."""
+"""Batches of a file: each row once, sorted by day and row, without gaps, within limits and borders."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def batches(found: FileReader) -> Iterator[Batch]:
 
 
 def addresses(batch: Batch) -> list[int]:
-    """Of a batch's rows, checked: the number in the content is the one in the address."""
+    """The rows of a batch. Checks that the number in the content equals the one in the address."""
     found = []
     for entry in range(batch.read):
         entry_id, (_, data) = batch.raw(entry)
@@ -54,7 +54,7 @@ def addresses(batch: Batch) -> list[int]:
 
 @contextmanager
 def small_pieces(rows: int, run_bytes: int, memory_bytes: int) -> Iterator[None]:
-    """Runs, pieces and memory so small that a few rows need many of them, and the disk."""
+    """Make runs, pieces and memory so small that a few rows need many of them and the disk."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spool_module, "_PIECE_ROWS", rows)
         patch.setattr(spool_module, "_RUN_BYTES", run_bytes)
@@ -68,7 +68,7 @@ def days_of(numbers: list[int]) -> list[int]:
 
 @settings(deadline=None, max_examples=150)
 @given(st.data())
-def test_every_row_comes_once_in_the_order_of_day_and_row_whatever_the_sizes_gaps_and_borders(
+def test_every_row_comes_once_sorted_by_day_and_row_for_any_sizes_gaps_and_borders(
     data: st.DataObject,
 ) -> None:
     days = days_of(data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=60)))
@@ -80,7 +80,7 @@ def test_every_row_comes_once_in_the_order_of_day_and_row_whatever_the_sizes_gap
         section = spooled_section(spool, days, data.draw(st.integers(1, 30)))
         everything = sorted(row_address(day, row) for row, day in enumerate(days, 1))
         end = everything[-1] + 1
-        # Edges at rows, just beside them, and at days: the holes of what another run has loaded.
+        # Edges at rows, next to rows, and at days: the ranges that an earlier run left.
         near = [edge + step for edge in everything for step in (0, 1)] + [
             row_address(day, 0) for day in days_of([0, 3, 5])
         ]
@@ -113,7 +113,7 @@ def test_every_row_comes_once_in_the_order_of_day_and_row_whatever_the_sizes_gap
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=40))
-def test_the_halves_of_a_batch_are_its_rows_and_its_range(numbers: list[int]) -> None:
+def test_the_halves_of_a_batch_cover_its_rows_and_its_range(numbers: list[int]) -> None:
     with closing(Spool()) as spool:
         section = spooled_section(spool, days_of(numbers))
         (batch,) = batches(reader(section, [IdRange(0, 1 << 120)]))
@@ -130,7 +130,7 @@ def test_the_halves_of_a_batch_are_its_rows_and_its_range(numbers: list[int]) ->
     )
 
 
-def test_a_range_without_rows_is_a_batch_without_rows() -> None:
+def test_a_range_without_rows_gives_an_empty_batch() -> None:
     with closing(Spool()) as spool:
         section = spooled_section(spool, days_of([1, 3]))
         empty = IdRange(row_address(days_of([2])[0], 0), row_address(days_of([2])[0], 9))
@@ -148,14 +148,14 @@ def test_two_ranges_may_begin_in_one_piece() -> None:
     assert found == [[row_address(day, 3), row_address(day, 4)], [row_address(day, 8), row_address(day, 9)]]
 
 
-def test_a_slice_has_so_many_days_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_days_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_DAYS_OF_A_SLICE", 4)
     with closing(Spool()) as spool:
         section = spooled_section(spool, days_of([0, *range(1, 11)]))
         assert [batch.read for batch in batches(reader(section, [IdRange(0, 1 << 120)]))] == [4, 4, 3]
 
 
-def test_fields_that_are_columns_stay_the_columns_that_they_are() -> None:
+def test_fields_keep_their_columns() -> None:
     with closing(Spool()) as spool:
         section = SpoolSection(spool)
         keys = (b"time", b"event_id", b"event_type", b"user_id", b"properties")
@@ -170,7 +170,7 @@ def test_fields_that_are_columns_stay_the_columns_that_they_are() -> None:
     assert (len(batch.encoded.rows), list(batch.encoded.faults)) == (1, [])
 
 
-def test_cut_leaves_what_lies_within() -> None:
+def test_ranges_are_clipped_to_an_interval() -> None:
     gaps = [IdRange(0, 10), IdRange(20, 30), IdRange(40, 50)]
     assert clip_ranges(gaps, 5, 45) == (IdRange(5, 10), IdRange(20, 30), IdRange(40, 45))
     assert clip_ranges(gaps, 10, 20) == ()

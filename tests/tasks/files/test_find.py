@@ -1,4 +1,4 @@
-"""What a source stands for, and what is said where it stands for nothing."""
+"""Find the files that a source names, and explain a source that names none."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def in_memory() -> Iterator[str]:
-    """The same files in a file system of fsspec."""
+    """The same files in an fsspec file system."""
     url = "memory://found/data"
     files = fsspec.filesystem("memory")
     for name in NAMES:
@@ -80,17 +80,17 @@ GLOBS = {
 
 
 @pytest.mark.parametrize("pattern", GLOBS)
-def test_a_glob_takes_what_a_shell_would(folder: Path, pattern: str) -> None:
+def test_a_glob_matches_like_in_a_shell(folder: Path, pattern: str) -> None:
     assert below(f"{folder}/{pattern}", str(folder)) == GLOBS[pattern]
     assert below(f"file://{folder}/{pattern}", str(folder)) == GLOBS[pattern]
 
 
 @pytest.mark.parametrize("pattern", GLOBS)
-def test_a_glob_may_stand_in_a_url(in_memory: str, pattern: str) -> None:
+def test_a_url_may_contain_a_glob(in_memory: str, pattern: str) -> None:
     assert below(f"{in_memory}/{pattern}", in_memory) == GLOBS[pattern]
 
 
-def test_a_folder_stands_for_all_files_in_it_but_the_hidden_ones(folder: Path, in_memory: str) -> None:
+def test_a_folder_names_all_its_files_except_hidden_ones(folder: Path, in_memory: str) -> None:
     assert below(str(folder), str(folder)) == ALL
     assert below(f"{folder}/", str(folder)) == ALL
     assert below(f"file://{folder}", str(folder)) == ALL
@@ -103,7 +103,7 @@ def test_a_relative_path_is_shown_absolute(folder: Path, monkeypatch: pytest.Mon
     assert below("*", str(folder)) == ALL
 
 
-def test_kind_and_packing_are_told_by_the_name(folder: Path) -> None:
+def test_the_name_implies_format_and_compression(folder: Path) -> None:
     assert [(file.format, file.compression, file.delimiter) for file in find_files(str(folder))] == [
         ("ndjson", "zstd", b","),
         ("parquet", None, b","),
@@ -115,7 +115,7 @@ def test_kind_and_packing_are_told_by_the_name(folder: Path) -> None:
     ]
 
 
-def test_a_hidden_file_that_is_named_is_taken(folder: Path) -> None:
+def test_a_hidden_file_is_read_if_it_is_named(folder: Path) -> None:
     assert below(f"{folder}/_part.csv", str(folder)) == ["_part.csv"]
     assert below(f"{folder}/_writing", str(folder)) == ["f.csv"] or below(
         f"{folder}/_writing", f"{folder}/_writing"
@@ -123,20 +123,20 @@ def test_a_hidden_file_that_is_named_is_taken(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a[1].csv", "what?.csv", "a b.csv", "ü*.csv", "50%.csv"])
-def test_a_name_with_signs_of_a_glob_is_a_name_where_there_is_such_a_file(tmp_path: Path, name: str) -> None:
+def test_an_existing_file_wins_over_a_glob(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     (tmp_path / "a1.csv").touch()
     (file,) = find_files(f"{tmp_path}/{name}")
     assert file.path == f"{tmp_path}/{name}"
 
 
-def test_links_in_a_circle_end(folder: Path) -> None:
+def test_circular_links_end(folder: Path) -> None:
     (folder / "2024-01" / "back").symlink_to(folder)
     (folder / "linked").symlink_to(folder / "2024-02")
     assert below(str(folder), str(folder)) == sorted([*ALL, "linked/d.pq", "linked/deep/e.tsv.gzip"])
 
 
-def test_files_of_one_glob_come_once(folder: Path) -> None:
+def test_each_file_of_a_glob_is_listed_once(folder: Path) -> None:
     assert below(f"{folder}/**/**/*.csv", str(folder)) == ["b.csv"]
 
 
@@ -148,28 +148,37 @@ KNOWN = (
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("", "expected a source, found none; name a path, a folder, a glob or a URL"),
-        ("{}/gone.csv", "{}/gone.csv: expected a file, a folder or a glob, found nothing there; correct the source"),
-        ("{}/gone/*.csv", r"{}/gone/\*.csv: expected files that fit that glob, found none"),
-        ("{}/*.pdf", r"{}/\*.pdf: expected files that fit that glob, found none"),
-        ("{}/empty", "{}/empty: expected files in that folder, found none: what begins with _ or . is left out; cor"),
-        ("{}/notes.txt", "{}/notes.txt: expected " + KNOWN + " one that is not Parquet, found 'notes.txt'; convert"),
+        ("", "expected a source, found an empty text; name a path, a folder, a glob or a URL"),
+        (
+            "{}/gone.csv",
+            "{}/gone.csv: expected a file, a folder or a glob, found no such path; nothing was loaded; cor",
+        ),
+        ("{}/gone/*.csv", r"{}/gone/\*.csv: expected files that match that glob, found none"),
+        ("{}/*.pdf", r"{}/\*.pdf: expected files that match that glob, found none"),
+        ("{}/empty", "{}/empty: expected files in that folder, found none .names that begin with _ or . are skip"),
+        (
+            "{}/notes.txt",
+            "{}/notes.txt: expected " + KNOWN + " one that is not Parquet, found 'notes.txt'; .*; convert",
+        ),
         ("{}/*.txt", r"{}/\*.txt: expected " + KNOWN + ".*found 1 other files, such as 'notes.txt'"),
         ("{}/pipe.csv", "{}/pipe.csv: expected a file, a folder or a glob, found a device, a pipe or a socket"),
-        ("file://{}/gone.csv", "found nothing there"),
-        ("memory://nowhere/x.csv", "memory://nowhere/x.csv: expected .* found nothing there"),
-        ("memory://nowhere/*.csv", "expected files that fit that glob, found none"),
-        ("nosuch://somewhere/x.csv", "nosuch://somewhere/x.csv cannot be opened: Protocol not known: nosuch; correct"),
+        ("file://{}/gone.csv", "found no such path"),
+        ("memory://nowhere/x.csv", "memory://nowhere/x.csv: expected .* found no such path"),
+        ("memory://nowhere/*.csv", "expected files that match that glob, found none"),
+        (
+            "nosuch://somewhere/x.csv",
+            "nosuch://somewhere/x.csv cannot be opened: Protocol not known: nosuch; .*; correct",
+        ),
     ],
 )
-def test_what_stands_for_nothing_is_said(folder: Path, source: str, message: str) -> None:
+def test_a_source_without_files_is_refused(folder: Path, source: str, message: str) -> None:
     (folder / "empty" / "_only").mkdir(parents=True)
     os.mkfifo(folder / "pipe.csv")
     with pytest.raises(Terminal, match="^backfill: .*" + message.replace("{}", str(folder))):
         find_files(source.replace("{}", str(folder)))
 
 
-def test_a_parquet_file_that_is_packed_is_of_no_known_kind(tmp_path: Path) -> None:
+def test_a_compressed_parquet_file_is_of_unknown_kind(tmp_path: Path) -> None:
     (tmp_path / "x.parquet.gz").touch()
     with pytest.raises(Terminal, match=r"found 'x\.parquet\.gz'"):
         find_files(str(tmp_path / "x.parquet.gz"))
@@ -182,7 +191,7 @@ def test_credentials_are_not_shown() -> None:
         assert "secret" not in str(caught.value)
 
 
-def test_a_folder_that_may_not_be_looked_into_is_said(open_folder: Path) -> None:
+def test_an_unreadable_folder_is_reported(open_folder: Path) -> None:
     inner = open_folder / "inner"
     inner.mkdir()
     (inner / "x.csv").touch()

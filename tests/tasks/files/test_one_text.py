@@ -1,4 +1,4 @@
-"""One value, one text: the same rows give the same events, whatever file they are written in, by whatever program."""
+"""The same rows give the same events in every format and from every writer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Event = tuple[int, bytes, bytes, bytes, Any]
 
 
 def expected(row: Measurement) -> Event:
-    """What docs/reference/mapping.md says of the row, by nothing of Spillway's."""
+    """The expected entry by docs/reference/mapping.md, computed without Spillway."""
     fraction = row.at % 1_000_000
     digits = f".{fraction:06}" if fraction % 1000 else f".{fraction // 1000:03}" if fraction else ""
     at = f"{row.moment:%Y-%m-%dT%H:%M:%S}{digits}Z"
@@ -47,7 +47,7 @@ def expected(row: Measurement) -> Event:
 a_row = st.builds(
     Measurement,
     sensor=st.text("abc-é", min_size=1, max_size=5),
-    # After 1973-03: an earlier number of milliseconds would be one of seconds.
+    # After 1973-03: smaller numbers are read as seconds, not as milliseconds.
     at=st.integers(10**14, 4 * 10**15) | st.integers(10**8, 4 * 10**9).map(lambda seconds: seconds * 1_000_000),
     number=st.integers(-(2**53), 2**53),
     reading=st.floats(1e-4, 9e15) | st.integers(-(10**6), 10**6).map(float),

@@ -1,4 +1,4 @@
-"""Columns in the path of a file: what they are, and that they are the same whatever the file's own form."""
+"""Columns in the path of a file, in every format."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def test_folders_with_a_name_and_a_value_are_columns(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("/a=1/a=2/x.csv", "one value for 'a' in the path, found '1' and '2'; nothing was loaded: rename"),
-        ("/a=%FF/x.csv", "UTF-8 in its folders NAME=VALUE, found other bytes; rename the folder"),
+        ("/a=1/a=2/x.csv", "one value for 'a' in the path, found '1' and '2'; nothing was loaded; rename"),
+        ("/a=%FF/x.csv", "UTF-8 in its folders NAME=VALUE, found other bytes; .*; rename the folder"),
         ("/a=\udcff/x.csv", "UTF-8 in its folders"),
     ],
 )
-def test_a_path_that_says_nothing_certain_is_refused(path: str, message: str) -> None:
+def test_an_ambiguous_path_is_refused(path: str, message: str) -> None:
     with pytest.raises(Terminal, match=f"^backfill: x: expected {message}"):
         parse_path_columns(path, "x")
 
 
-def test_a_file_of_our_archive_has_the_columns_of_the_table_and_no_others() -> None:
+def test_folders_of_our_archive_are_not_columns() -> None:
     for start in (datetime(2024, 1, 4, tzinfo=UTC), datetime(2024, 1, 4, 1, 2, 3, 45, tzinfo=UTC)):
         chunk = Chunk("_timescaledb_internal", "c", start, datetime(2024, 1, 5, tzinfo=UTC))
         path = data_path(date(2024, 1, 4), archive_name(chunk, f"{1 << 100:032x}"))
@@ -60,7 +60,7 @@ def test_a_file_of_our_archive_has_the_columns_of_the_table_and_no_others() -> N
     assert parse_path_columns("/archive/events/day=2024-01-04/part-0.parquet", "x") == (("day", "2024-01-04"),)
 
 
-def test_the_name_of_a_file_is_its_hash_and_with_columns_in_its_path_a_name_of_its_own() -> None:
+def test_path_columns_change_the_identity_of_a_file() -> None:
     sha256 = hashlib.sha256(b"x").hexdigest()
     assert content_name(sha256, ()) == sha256
     names = [content_name(sha256, (("a", value), ("b", "1"))) for value in ("1", "2", "", None)]
@@ -70,7 +70,7 @@ def test_the_name_of_a_file_is_its_hash_and_with_columns_in_its_path_a_name_of_i
 
 
 def loaded(folder: Path, name: str, data: bytes) -> list[Fields]:
-    """The fields of all rows of a file in `kind=a b/month=01`, or its documents."""
+    """The fields or documents of all rows of a file in `kind=a b/month=01`."""
     place = folder / "kind=a%20b" / "month=01" / "none=__HIVE_DEFAULT_PARTITION__"
     place.mkdir(parents=True, exist_ok=True)
     (place / name).write_bytes(data)
@@ -86,7 +86,7 @@ def loaded(folder: Path, name: str, data: bytes) -> list[Fields]:
 ADDED = {b"kind": b"a b", b"month": b"01"}
 
 
-def test_values_of_the_path_are_columns_of_every_record_that_can_be_read(tmp_path: Path) -> None:
+def test_every_valid_record_gets_the_path_columns(tmp_path: Path) -> None:
     assert loaded(tmp_path, "x.csv", b"x,y\n1,\n3\n,4\n") == [
         {b"x": b"1", **ADDED},
         {MALFORMED: b"3"},
@@ -94,7 +94,7 @@ def test_values_of_the_path_are_columns_of_every_record_that_can_be_read(tmp_pat
     ]
 
 
-def test_a_column_that_is_in_the_path_too_may_say_the_same_or_nothing(tmp_path: Path) -> None:
+def test_a_column_of_the_path_may_also_be_in_the_file_with_the_same_value_or_null(tmp_path: Path) -> None:
     assert loaded(tmp_path, "x.csv", b"month,x\n01,1\n1,2\n,3\n") == [{b"x": b"%d" % n, **ADDED} for n in (1, 2, 3)]
     documents = [b'{"month":"01","x":1}', b'{"x":1,"month":1}', b'{"x":1,"month":null}', b'{"x":1}']
     found = loaded(tmp_path, "x.ndjson", b"\n".join(documents))
@@ -110,18 +110,18 @@ def test_a_column_that_is_in_the_path_too_may_say_the_same_or_nothing(tmp_path: 
         ("x.ndjson", b'{"month":1}\n{"month":1.5}\n'),
     ],
 )
-def test_a_column_that_says_something_else_than_the_path_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
+def test_a_column_that_contradicts_the_path_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
     with pytest.raises(
-        Terminal, match=rf"{name}, row 2: expected '(kind|month)' to be '(a b|01)', as the path"
-    ) as told:
+        Terminal, match=rf"{name}, row 2: expected '(kind|month)' to be '(a b|01)' as in the path"
+    ) as refused:
         loaded(tmp_path, name, data)
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     "line", [b"[1]", b"{", b'{"a":1', b'{"a":1}}', b'"x"', b"x", b'{"a":{"b":1}', b'{"a":"}', b'{"a":1,}', b"{}x}"]
 )
-def test_what_is_no_document_does_not_become_one(tmp_path: Path, line: bytes) -> None:
+def test_malformed_documents_stay_unchanged(tmp_path: Path, line: bytes) -> None:
     (fields,) = loaded(tmp_path, "x.ndjson", line)
     try:
         found = orjson.loads(fields[b"data"])
@@ -130,7 +130,7 @@ def test_what_is_no_document_does_not_become_one(tmp_path: Path, line: bytes) ->
     assert not isinstance(found, dict)
 
 
-def test_an_empty_object_and_one_with_room_around_it_get_the_columns(tmp_path: Path) -> None:
+def test_empty_and_padded_objects_get_the_path_columns(tmp_path: Path) -> None:
     found = loaded(tmp_path, "x.ndjson", b'{}\n { } \r\n\t{ "x" : 1 } ')
     assert [orjson.loads(fields[b"data"]) for fields in found] == [
         {"kind": "a b", "month": "01"},
@@ -149,7 +149,7 @@ a_row = st.tuples(
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(a_row, min_size=1, max_size=12), st.sampled_from(["parquet", "csv"]))
-def test_what_arrow_has_split_by_columns_is_read_as_it_was(
+def test_files_partitioned_by_arrow_read_back_unchanged(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int | None, int]], form: str
 ) -> None:
     folder = tmp_path_factory.mktemp("split")

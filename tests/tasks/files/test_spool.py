@@ -1,4 +1,4 @@
-"""The external sort: rows of a file in the order of their days, in memory while they are few, else on the disk."""
+"""The external sort of rows by day, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rows_of(first: int, columns: list[list[bytes | None]]) -> RowBlock:
 
 
 def content(section: SpoolSection) -> list[tuple[int, int, tuple[bytes | None, ...]]]:
-    """Day, row and values of all rows, in the order of the pieces, which are checked to be what they say."""
+    """Day, row and values of all rows in the order of the pieces. Checks the metadata of each piece."""
     found = []
     for piece in section.pieces:
         batch = section.read(piece)
@@ -47,7 +47,7 @@ def content(section: SpoolSection) -> list[tuple[int, int, tuple[bytes | None, .
     run_bytes=st.sampled_from([1, 300, 1 << 20]),
     memory_bytes=st.sampled_from([0, 500, 1 << 20]),
 )
-def test_all_rows_come_back_by_day_and_row_whatever_fits_into_memory(
+def test_all_rows_come_back_sorted_by_day_and_row_at_any_memory_size(
     rows: list[tuple[int, bytes | None, bytes | None]], block: int, piece_rows: int, run_bytes: int, memory_bytes: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, closing(Spool()) as spool:
@@ -67,7 +67,7 @@ def test_all_rows_come_back_by_day_and_row_whatever_fits_into_memory(
             assert one.rows <= piece_rows
 
 
-def test_two_files_share_a_spool_and_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_files_share_a_spool_without_mixing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MEMORY_BYTES", 0)
     with closing(Spool()) as spool:
         sections = []
@@ -80,9 +80,7 @@ def test_two_files_share_a_spool_and_do_not_meet(monkeypatch: pytest.MonkeyPatch
     assert found == [[(1, 2, (text,)), (2, 1, (text,)), (2, 3, (text,))] for text in (b"one", b"two")]
 
 
-def test_the_file_on_the_disk_has_no_name_and_is_gone_at_the_end(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_file_on_disk_has_no_name_and_is_freed_at_the_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "_MEMORY_BYTES", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -110,7 +108,7 @@ def test_long_rows_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_few_rows_of_another_day_in_each_run_do_not_keep_the_runs_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As bad rows here and there do, which have no day: 40 runs of 1 MB, of which two fit."""
+    """Rows without a valid time do this. The memory holds two of the 40 runs of 1 MB."""
     monkeypatch.setattr(module, "_RUN_BYTES", 1_000_000)
     monkeypatch.setattr(module, "_MEMORY_BYTES", 2_100_000)
     before = pa.total_allocated_bytes()

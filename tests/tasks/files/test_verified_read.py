@@ -1,4 +1,4 @@
-"""A file from end to end: packed or not, known by its hash, broken, or changed under way."""
+"""Read files with their hash: compressed, broken, or changed during the read."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def contents(path: Path) -> list[dict[str, str]]:
-    """What a file gives, spelled alike for all formats; empty texts and none are the same."""
+    """The rows of a file in one form for all formats. Empty text equals null."""
     found = fields_of(read_rows(find_files(str(path))[0]))
     assert list(found) == list(range(1, len(found) + 1))
     fields = [orjson.loads(row[b"data"]) if b"data" in row else row for row in found.values()]
@@ -78,7 +78,7 @@ def contents(path: Path) -> list[dict[str, str]]:
         ("x.parquet", as_parquet, ""),
     ],
 )
-def test_all_formats_give_the_same_and_are_known_by_their_bytes(
+def test_all_formats_give_the_same_rows_and_the_hash_of_their_bytes(
     tmp_path: Path, name: str, make: Callable[[], bytes], packing: str
 ) -> None:
     data = PACKED[packing](make())
@@ -95,8 +95,8 @@ def test_all_formats_give_the_same_and_are_known_by_their_bytes(
 
 @settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.binary(max_size=3000), min_size=1, max_size=4), st.sampled_from([".gz", ".zst"]))
-def test_packed_files_may_be_joined(parts: list[bytes], packing: str) -> None:
-    """Several gzip members or zstd frames one behind the other are one file, as for gunzip and zstd."""
+def test_compressed_files_may_be_concatenated(parts: list[bytes], packing: str) -> None:
+    """Several gzip members or zstd frames in a row are one file, like for gunzip and zstd."""
     path = f"memory://joined/x.ndjson{packing}"
     with fsspec.open(path, "wb") as out:
         out.write(b"".join(map(PACKED[packing], parts)))
@@ -112,7 +112,7 @@ def test_packed_files_may_be_joined(parts: list[bytes], packing: str) -> None:
     assert stored.size == sum(len(PACKED[packing](part)) for part in parts)
 
 
-def test_the_field_of_a_line_is_the_one_asked_for(tmp_path: Path) -> None:
+def test_a_line_is_stored_in_the_requested_field(tmp_path: Path) -> None:
     (rows,) = read_rows(written(tmp_path / "x.json", b"{}"), b"document")
     assert rows.keys == (b"document",)
 
@@ -163,7 +163,7 @@ def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, name: str) -> N
             read()
 
 
-def test_what_was_whole_before_a_break_has_been_given(tmp_path: Path) -> None:
+def test_rows_before_a_break_are_returned(tmp_path: Path) -> None:
     path = tmp_path / "x.ndjson.gz"
     file = written(path, gzip.compress(NDJSON)[:-20])
     seen = []
@@ -175,7 +175,7 @@ def test_what_was_whole_before_a_break_has_been_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.ndjson", "x.csv.gz", "x.parquet"])
-def test_a_file_that_may_not_be_read_is_said(open_folder: Path, name: str) -> None:
+def test_an_unreadable_file_is_reported(open_folder: Path, name: str) -> None:
     file = written(open_folder / name, b"")
     (open_folder / name).chmod(0)
     for read in (lambda: list(read_rows(file)), lambda: list(VerifiedRead(file))):
@@ -184,18 +184,18 @@ def test_a_file_that_may_not_be_read_is_said(open_folder: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["x.ndjson", "x.csv.gz", "x.parquet"])
-def test_a_file_that_is_gone_is_said(tmp_path: Path, name: str) -> None:
+def test_a_removed_file_is_reported(tmp_path: Path, name: str) -> None:
     file = written(tmp_path / name, b"")
     (tmp_path / name).unlink()
     for read in (lambda: list(read_rows(file)), lambda: list(VerifiedRead(file))):
         with pytest.raises(
-            Terminal, match=f"{name}: expected the file that was there, found none any more; put it back"
+            Terminal, match=f"{name}: expected the file found earlier, found that it was removed; put it back"
         ):
             read()
 
 
-def test_a_place_that_may_answer_later_is_tried_again() -> None:
-    """The memory of a process is a file whose first page cannot be read: EIO, as of a disk that fails."""
+def test_a_temporary_error_of_the_location_is_transient() -> None:
+    """The first page of /proc/PID/mem cannot be read: EIO, like from a failing disk."""
     path = f"/proc/{os.getpid()}/mem"
     file = SourceFile(fs.LocalFileSystem(), path, path, "ndjson", None)
     with pytest.raises(Transient, match=f"^backfill: {path}: .*; it is retried"):
@@ -212,7 +212,7 @@ def cut(path: Path) -> None:
 
 
 def replace(path: Path) -> None:
-    """By another one of the same size."""
+    """Replace the file by another one of the same size."""
     data = path.read_bytes()
     (path.parent / "new").write_bytes(data)
     os.utime(path.parent / "new", ns=(1, 1))
@@ -221,7 +221,9 @@ def replace(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [grow, cut, replace])
 @pytest.mark.parametrize("name", ["x.ndjson", "x.ndjson.gz", "x.csv", "x.parquet"])
-def test_a_file_that_changes_under_way_is_said(tmp_path: Path, name: str, harm: Callable[[Path], None]) -> None:
+def test_a_file_that_changes_during_the_read_is_refused(
+    tmp_path: Path, name: str, harm: Callable[[Path], None]
+) -> None:
     path = tmp_path / name
     noise = b"".join(b"%s\n" % os.urandom(40).hex().encode() for _ in range(5000))
     data = {"x.csv": b"x\n" + noise, "x.parquet": as_parquet(), "x.ndjson.gz": gzip.compress(noise)}.get(name, noise)
@@ -235,7 +237,7 @@ def test_a_file_that_changes_under_way_is_said(tmp_path: Path, name: str, harm: 
     assert reading.sha256 == ""
 
 
-def test_a_file_that_changed_before_it_was_iterated_is_said(tmp_path: Path) -> None:
+def test_a_file_that_changes_before_the_read_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path / "x.ndjson", NDJSON)
     reading = VerifiedRead(file)
     grow(tmp_path / "x.ndjson")
@@ -243,10 +245,10 @@ def test_a_file_that_changed_before_it_was_iterated_is_said(tmp_path: Path) -> N
         list(reading)
 
 
-def test_a_file_that_is_removed_under_way_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_removed_during_the_read_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path / "x.ndjson", NDJSON)
     blocks = iter(VerifiedRead(file))
     next(blocks)
     (tmp_path / "x.ndjson").unlink()
-    with pytest.raises(Terminal, match="found none any more"):
+    with pytest.raises(Terminal, match="found that it was removed"):
         list(blocks)
