@@ -1,11 +1,12 @@
-"""Adding, trimming and deleting never look like a rewind; a smaller last id or entries-added does."""
+"""Adding, trimming and deleting never look like a rewind; whatever contradicts the same stream does, with a reason."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.streams.continuity import Checkpoint, why_rewound
+from tasks.streams.continuity import Checkpoint, rewind_message, why_not_continued, why_rewound
 from tasks.streams.tail import Tail
 
 # The life of a stream: entries are added, trimmed from the front, or deleted (a number selects which).
@@ -26,18 +27,137 @@ def live(actions: list[str | int], start: tuple[list[int], int, int]) -> tuple[l
     return remaining, added, max_deleted
 
 
+def tail_of(remaining: list[int], added: int, max_deleted: int) -> Tail:
+    """The tail of a stream with these entries."""
+    last_hash = b"hash" if added in remaining else None
+    return Tail(added, added, len(remaining), remaining[0] if remaining else 0, max_deleted, last_hash)
+
+
 @given(Life, Life)
 def test_adding_trimming_and_deleting_never_look_like_a_rewind(before: list[str | int], after: list[str | int]) -> None:
-    settled = live(["add", *before], ([], 0, 0))
-    last = settled[1]
-    checkpoint = Checkpoint(last, settled[1], last, settled[1], b"hash" if last in settled[0] else None)
-    remaining, added, max_deleted = live(after, settled)
-    tail = Tail(added, added, len(remaining), remaining[0] if remaining else 0, max_deleted)
-    assert why_rewound(tail, checkpoint, b"hash" if last in remaining else None) is None
+    first = live(["add", *before], ([], 0, 0))
+    settled = tail_of(*first)
+    checkpoint = Checkpoint(settled.last, settled.added, settled.last, settled.added, settled.last_hash)
+    second = live(after, first)
+    hash_now = b"hash" if settled.last in second[0] else None
+    assert why_rewound(tail_of(*second), checkpoint, hash_now) is None
+    assert why_not_continued(settled, tail_of(*second), hash_now) is None
 
 
 def test_before_the_first_settlement_the_drained_ids_and_counts_decide() -> None:
     checkpoint = Checkpoint(furthest=10, passed=10)
     assert why_rewound(Tail(10, 10, 10, 1), checkpoint, None) is None
-    assert "last id" in (why_rewound(Tail(9, 12, 10, 1), checkpoint, None) or "")
-    assert "ever added" in (why_rewound(Tail(12, 9, 10, 1), checkpoint, None) or "")
+    assert why_rewound(Tail(9, 12, 10, 1), checkpoint, None) == (
+        "its last id is 0-9, expected 0-10 or later, which the ledger says was drained"
+    )
+    assert why_rewound(Tail(12, 9, 10, 1), checkpoint, None) == (
+        "9 entries were ever added to it, expected 10 or more, which the ledger has accounted for"
+    )
+
+
+# Ten entries with the ids 1 to 10 were added, and all were drained and settled.
+SETTLED = Checkpoint(furthest=10, passed=10, settled_id=10, settled_added=10, settled_hash=b"ten")
+SETTLED_WITHOUT_ENTRY = Checkpoint(furthest=10, passed=10, settled_id=10, settled_added=10)
+
+
+@pytest.mark.parametrize(
+    ("tail", "hash_now", "reason"),
+    [
+        (Tail(9, 10, 9, 1), None, "its last id is 0-9, expected 0-10 or later, which the ledger says was drained"),
+        (Tail(10, 10, 10, 1), b"other", "its entry 0-10 differs from the one that was drained"),
+        (
+            Tail(14, 13, 4, 11),
+            None,
+            "it holds 4 entries later than 0-10, expected at most 3, by entries-added",
+        ),
+        (
+            Tail(12, 12, 11, 1, max_deleted=9),
+            None,
+            "its entry 0-10 was drained and is gone, although older ones are there and none was deleted",
+        ),
+    ],
+)
+def test_a_stream_that_contradicts_its_settled_tail_went_back(tail: Tail, hash_now: bytes | None, reason: str) -> None:
+    assert why_rewound(tail, SETTLED, hash_now) == reason
+
+
+@pytest.mark.parametrize(
+    ("tail", "hash_now"),
+    [
+        (Tail(10, 10, 10, 1), b"ten"),  # unchanged
+        (Tail(13, 13, 13, 1), b"ten"),  # three more entries
+        (Tail(13, 13, 3, 11), None),  # all older ones were trimmed
+        (Tail(13, 13, 0), None),  # all were trimmed
+        (Tail(12, 12, 11, 1, max_deleted=10), None),  # the settled entry was deleted
+        (Tail(12, 12, 10, 1, max_deleted=12), None),  # the settled entry and a later one were deleted
+    ],
+)
+def test_a_stream_that_grew_or_was_trimmed_or_lost_entries_by_deletion_is_the_same(
+    tail: Tail, hash_now: bytes | None
+) -> None:
+    assert why_rewound(tail, SETTLED, hash_now) is None
+
+
+def test_a_settled_entry_that_was_already_gone_is_not_compared() -> None:
+    assert why_rewound(Tail(10, 10, 9, 1), SETTLED_WITHOUT_ENTRY, None) is None
+    assert why_rewound(Tail(10, 10, 9, 1), SETTLED_WITHOUT_ENTRY, b"other") is None
+    assert why_rewound(Tail(13, 13, 4, 11), SETTLED_WITHOUT_ENTRY, None) == (
+        "it holds 4 entries later than 0-10, expected at most 3, by entries-added"
+    )
+
+
+# Ten entries were added; 1 was trimmed, 2 was deleted, and one of the others is gone as well.
+PLANNED = Tail(last=10, added=10, length=7, first=3, max_deleted=2, last_hash=b"ten")
+
+
+@pytest.mark.parametrize(
+    ("now", "hash_now", "reason"),
+    [
+        (
+            Tail(9, 10, 6, 3, 2),
+            None,
+            "its last id is 0-9, expected 0-10 or later, which the ledger says was drained",
+        ),
+        (
+            Tail(10, 9, 6, 3, 2),
+            b"ten",
+            "9 entries were ever added to it, expected 10 or more, which the ledger has accounted for",
+        ),
+        (Tail(10, 10, 7, 3, 2), b"other", "its entry 0-10 differs from the one that was drained"),
+        (Tail(10, 10, 7, 2, 2), b"ten", "its first id is 0-2, expected 0-3"),
+        (Tail(10, 10, 7, 3, 1), b"ten", "its max-deleted-entry-id is 0-1, expected 0-2"),
+        (Tail(12, 12, 10, 3, 2), b"ten", "2 of its entries are gone, expected 3"),
+    ],
+)
+def test_another_stream_in_the_same_run_is_not_the_one_that_was_planned(
+    now: Tail, hash_now: bytes | None, reason: str
+) -> None:
+    assert why_not_continued(PLANNED, now, hash_now) == f"it is not the stream that was planned: {reason}"
+
+
+def test_a_stream_that_is_away_is_not_the_one_that_was_planned() -> None:
+    assert why_not_continued(PLANNED, None, None) == (
+        "there is no such stream at the moment, expected one whose last id is 0-10 or later"
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "hash_now"),
+    [
+        (PLANNED, b"ten"),  # unchanged
+        (Tail(12, 12, 9, 3, 2), b"ten"),  # two more entries
+        (Tail(12, 12, 8, 4, 5), b"ten"),  # one trimmed, one deleted
+        (Tail(12, 12, 0, 0, 2), None),  # all trimmed: there is no first id
+    ],
+)
+def test_a_stream_that_only_moved_on_is_the_one_that_was_planned(now: Tail, hash_now: bytes | None) -> None:
+    assert why_not_continued(PLANNED, now, hash_now) is None
+
+
+def test_the_message_about_a_stream_that_went_back_has_both_choices() -> None:
+    assert rewind_message("orders", "its last id is 0-9, expected 0-10 or later") == (
+        "plan: stream orders went back: its last id is 0-9, expected 0-10 or later; it was deleted and created again,"
+        " restored from an older copy, or lost its newest entries in a failover; nothing was read; bring Redis back to"
+        " the newer state, or drain what is there now as a new stream: spillway stream accept-rewind orders (see «A"
+        " stream went back» in docs/operations.md)"
+    )
