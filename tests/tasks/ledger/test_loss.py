@@ -56,6 +56,17 @@ def test_a_loss_lies_after_the_settled_tail_and_no_later_than_the_tail() -> None
     assert find_loss(replace(later, gaps=()), now, replace(FACTS, read=6)) == Loss(1, IdRange(0, 11))
 
 
+def test_entries_added_after_the_tail_do_not_extend_the_ids_of_a_loss() -> None:
+    now = Tail(last=12, added=12, length=1, first=12)
+    assert find_loss(PLAN, now, replace(FACTS, read=6)) == Loss(1, IdRange(0, 11))
+
+
+def test_a_loss_after_a_settled_tail_has_no_ids_and_is_an_error() -> None:
+    now = replace(TAIL, length=0, first=0)
+    with pytest.raises(Terminal, match="1 entries from 0-11 on were not read"):
+        find_loss(replace(PLAN, gaps=()), now, replace(FACTS, read=6, settled_id=10))
+
+
 @pytest.mark.parametrize(
     ("plan", "facts"),
     [
@@ -86,17 +97,9 @@ def test_more_entries_read_than_added_is_an_error_with_the_numbers() -> None:
 @pytest.mark.parametrize(
     ("now", "settled_id", "why"),
     [
-        (TAIL, -1, "2 entries from 0-0 on were not read, but only 0 were removed from it, by its length"),
-        (
-            replace(TAIL, length=9),
-            -1,
-            "2 entries from 0-0 on were not read, but only 0 were removed from it, by its length",
-        ),
-        (
-            replace(TAIL, length=6, max_deleted=6),
-            -1,
-            "2 entries from 0-0 on were not read, but only 1 were removed from it, by its length",
-        ),
+        (TAIL, -1, _TOO_FEW.format(0)),
+        (replace(TAIL, length=9), -1, _TOO_FEW.format(0)),
+        (replace(TAIL, length=6, max_deleted=6), -1, _TOO_FEW.format(1)),
         # Enough were removed, but before the entries that were not read.
         (
             replace(TAIL, length=5, first=6, max_deleted=5),

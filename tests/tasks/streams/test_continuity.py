@@ -73,7 +73,7 @@ SETTLED_WITHOUT_ENTRY = Checkpoint(furthest=10, passed=10, settled_id=10, settle
         (
             Tail(12, 12, 11, 1, max_deleted=9),
             None,
-            "its entry 0-10 was drained and is gone, although older ones are there and none was deleted",
+            "its entry 0-10 was drained but no longer exists, although older ones do and none was deleted",
         ),
     ],
 )
@@ -126,7 +126,7 @@ PLANNED = Tail(last=10, added=10, length=7, first=3, max_deleted=2, last_hash=b"
         (Tail(10, 10, 7, 3, 2), b"other", "its entry 0-10 differs from the one that was drained"),
         (Tail(10, 10, 7, 2, 2), b"ten", "its first id is 0-2, expected 0-3"),
         (Tail(10, 10, 7, 3, 1), b"ten", "its max-deleted-entry-id is 0-1, expected 0-2"),
-        (Tail(12, 12, 10, 3, 2), b"ten", "2 of its entries are gone, expected 3"),
+        (Tail(12, 12, 10, 3, 2), b"ten", "2 of its entries were trimmed or deleted, expected at least 3"),
     ],
 )
 def test_another_stream_in_the_same_run_is_not_the_one_that_was_planned(
@@ -158,6 +158,6 @@ def test_the_message_about_a_stream_that_went_back_has_both_choices() -> None:
     assert rewind_message("orders", "its last id is 0-9, expected 0-10 or later") == (
         "plan: stream orders went back: its last id is 0-9, expected 0-10 or later; it was deleted and created again,"
         " restored from an older copy, or lost its newest entries in a failover; nothing was read; bring Redis back to"
-        " the newer state, or drain what is there now as a new stream: spillway stream accept-rewind orders (see «A"
+        " the newer state, or drain its present content as a new stream: spillway stream accept-rewind orders (see «A"
         " stream went back» in docs/operations.md)"
     )

@@ -36,6 +36,19 @@ def test_faults_that_differ_only_in_position_or_value_have_one_cause() -> None:
     }
 
 
+def test_a_cause_has_no_control_characters() -> None:
+    faults = [
+        Fault(0, "data", "missing field a\x1b]"),
+        Fault(1, "", "expected an object at a\x1b]"),
+        Fault(2, "data", "conflict: the table has another a\x1b]", conflict=True),
+    ]
+    assert count_causes(faults) == {
+        r"data: missing field a\x1b]": 1,
+        r"expected an object at a\x1b]": 1,
+        r"conflict: the table has another a\x1b]": 1,
+    }
+
+
 def test_the_most_frequent_causes_come_first_and_the_rest_are_summed_up() -> None:
     assert format_causes({"b": 2, "a": 2, "c": 1_000}) == "1,000 × c; 2 × a; 2 × b"
     assert format_causes({str(n): n for n in range(1, 9)}) == "8 × 8; 7 × 7; 6 × 6; 5 × 5; 4 × 4; 6 × 3 other causes"
@@ -45,4 +58,5 @@ def test_fewer_than_ten_bad_entries_never_exceed_the_share() -> None:
     assert not exceeds_bad_share(9, 9, 0.5)
     assert not exceeds_bad_share(10, 20, 0.5)
     assert exceeds_bad_share(11, 20, 0.5)
+    assert exceeds_bad_share(10, 19, 0.5)
     assert not exceeds_bad_share(0, 0, 0)
