@@ -94,6 +94,9 @@ def test_more_entries_read_than_added_is_an_error_with_the_numbers() -> None:
     )
 
 
+_TOO_FEW = "2 entries from 0-0 on were not read, but only {} were removed from it, by its length"
+
+
 @pytest.mark.parametrize(
     ("now", "settled_id", "why"),
     [

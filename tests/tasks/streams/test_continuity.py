@@ -106,27 +106,27 @@ def test_a_settled_entry_that_was_already_gone_is_not_compared() -> None:
     )
 
 
-# Ten entries were added; 1 was trimmed, 2 was deleted, and one of the others is gone as well.
-PLANNED = Tail(last=10, added=10, length=7, first=3, max_deleted=2, last_hash=b"ten")
+# Ten entries were added; 1 and 2 were trimmed, and 3 was deleted.
+PLANNED = Tail(last=10, added=10, length=7, first=4, max_deleted=3, last_hash=b"ten")
 
 
 @pytest.mark.parametrize(
     ("now", "hash_now", "reason"),
     [
         (
-            Tail(9, 10, 6, 3, 2),
+            Tail(9, 10, 6, 4, 3),
             None,
             "its last id is 0-9, expected 0-10 or later, which the ledger says was drained",
         ),
         (
-            Tail(10, 9, 6, 3, 2),
+            Tail(10, 9, 6, 4, 3),
             b"ten",
             "9 entries were ever added to it, expected 10 or more, which the ledger has accounted for",
         ),
-        (Tail(10, 10, 7, 3, 2), b"other", "its entry 0-10 differs from the one that was drained"),
-        (Tail(10, 10, 7, 2, 2), b"ten", "its first id is 0-2, expected 0-3"),
-        (Tail(10, 10, 7, 3, 1), b"ten", "its max-deleted-entry-id is 0-1, expected 0-2"),
-        (Tail(12, 12, 10, 3, 2), b"ten", "2 of its entries were trimmed or deleted, expected at least 3"),
+        (Tail(10, 10, 7, 4, 3), b"other", "its entry 0-10 differs from the one that was drained"),
+        (Tail(10, 10, 7, 3, 3), b"ten", "its first id is 0-3, expected 0-4"),
+        (Tail(10, 10, 7, 4, 2), b"ten", "its max-deleted-entry-id is 0-2, expected 0-3"),
+        (Tail(12, 12, 10, 4, 3), b"ten", "2 of its entries were trimmed or deleted, expected at least 3"),
     ],
 )
 def test_another_stream_in_the_same_run_is_not_the_one_that_was_planned(
@@ -145,9 +145,9 @@ def test_a_stream_that_is_away_is_not_the_one_that_was_planned() -> None:
     ("now", "hash_now"),
     [
         (PLANNED, b"ten"),  # unchanged
-        (Tail(12, 12, 9, 3, 2), b"ten"),  # two more entries
-        (Tail(12, 12, 8, 4, 5), b"ten"),  # one trimmed, one deleted
-        (Tail(12, 12, 0, 0, 2), None),  # all trimmed: there is no first id
+        (Tail(12, 12, 9, 4, 3), b"ten"),  # two more entries
+        (Tail(12, 12, 7, 5, 6), b"ten"),  # 4 trimmed, 6 deleted
+        (Tail(12, 12, 0, 0, 3), None),  # all trimmed: there is no first id
     ],
 )
 def test_a_stream_that_only_moved_on_is_the_one_that_was_planned(now: Tail, hash_now: bytes | None) -> None:
