@@ -62,11 +62,11 @@ def open_location(source: str, purpose: str, advice: str) -> Location:
         path = str(Path(source).absolute())
         return Location(fs.LocalFileSystem(), path, path)
     web = source.startswith(("http:", "https:"))
-    before, _, parameters = source.partition("?") if web else _split(source)
-    display_name = without_credentials(source if web else before.replace("?", "%3F")).replace("%3F", "?")
+    base, _, parameters = source.partition("?") if web else _split(source)
+    display_name = without_credentials(source if web else base.replace("?", "%3F")).replace("%3F", "?")
     try:
         try:
-            files, path = fs.FileSystem.from_uri(_quoted(before) + (f"?{parameters}" if parameters else ""))
+            files, path = fs.FileSystem.from_uri(_encode_path(base) + (f"?{parameters}" if parameters else ""))
         except pa.ArrowInvalid:
             files, path = _by_fsspec(source)
     except (pa.ArrowException, OSError, ValueError, ImportError, TypeError) as error:
@@ -86,11 +86,11 @@ def open_location(source: str, purpose: str, advice: str) -> Location:
 
 
 def _split(url: str) -> tuple[str, str, str]:
-    before, *parameters = _PARAMETERS.split(url, maxsplit=1)
-    return before, "?", "".join(parameters)
+    base, *parameters = _PARAMETERS.split(url, maxsplit=1)
+    return base, "?", "".join(parameters)
 
 
-def _quoted(url: str) -> str:
+def _encode_path(url: str) -> str:
     """A URL whose path has its invalid characters, such as those of a glob, percent-encoded. pyarrow decodes them."""
     scheme, _, rest = url.partition("://")
     server, slash, path = rest.partition("/")

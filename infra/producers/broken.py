@@ -1,4 +1,4 @@
-"""The ways in which a generated entry is broken: none of them can become a row of `events`."""
+"""Defects for generated entries. An entry with any of them cannot become a row of `events`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFECTS: dict[str, Callable[[Entry], None]] = {
     "uuid is a digit short": partial(_cut, b"event_id"),
     "uuid is empty": partial(_put, b"event_id", b""),
     "time is text": partial(_put, b"time", b"half past nine"),
-    "time is no day": partial(_put, b"time", b"2025-02-30T12:00:00.000Z"),
+    "time is not a valid date": partial(_put, b"time", b"2025-02-30T12:00:00.000Z"),
     "time is empty": partial(_put, b"time", b""),
     "no event_id": partial(_without, b"event_id"),
     "no event_type": partial(_without, b"event_type"),
@@ -41,13 +41,13 @@ DEFECTS: dict[str, Callable[[Entry], None]] = {
     "properties hold \\u0000": partial(_property, b'"note":"a\\u0000b"'),
     "properties hold half a surrogate pair": partial(_property, b'"note":"\\ud83d"'),
     "user_id holds a NUL": partial(_put, b"user_id", b"user\x00"),
-    "event_type is no UTF-8": partial(_put, b"event_type", b"caf\xe9.view"),
+    "event_type is not UTF-8": partial(_put, b"event_type", b"caf\xe9.view"),
 }
-_WAYS = tuple(DEFECTS.values())
+_DEFECTS = tuple(DEFECTS.values())
 
 
-def damaged(entry: Entry, way: int) -> Entry:
-    """A copy of `entry` broken in the `way`-th of `DEFECTS`, counted round."""
+def damaged(entry: Entry, number: int) -> Entry:
+    """A copy of `entry` with the defect number `number` of `DEFECTS`, modulo their count."""
     copy = dict(entry)
-    _WAYS[way % len(_WAYS)](copy)
+    _DEFECTS[number % len(_DEFECTS)](copy)
     return copy

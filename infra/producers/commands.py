@@ -20,7 +20,7 @@ app = typer.Typer()
 
 def _positive(value: float | None) -> float | None:
     if value is not None and not 0 < value < float("inf"):
-        raise typer.BadParameter("expected a number over 0")
+        raise typer.BadParameter("expected a positive number")
     return value
 
 
@@ -42,14 +42,14 @@ def produce(
     file: Annotated[str, typer.Argument(help="NDJSON, plain or gzip; - is standard input.")],
     stream: _Stream,
     flat: Annotated[
-        bool, typer.Option("--flat", help="One field per top-level key, not the line in the field data.")
+        bool, typer.Option("--flat", help="Send one field per top-level key instead of the line in the field data.")
     ] = False,
     rate: _Rate = None,
 ) -> None:
-    """Load a file of events into a stream, one entry a line.
+    """Load a file of events into a stream, one entry per line.
 
-    Without --flat each line is sent as it is, whatever it holds: the drain judges. With --flat strings become fields
-    as they are, other values as their JSON text, and null is left out. Blank lines are skipped.
+    Without --flat each line is sent unchanged and the drain validates it. With --flat each key becomes a field: strings
+    as their text, other values as their JSON text. Null values and blank lines are skipped.
     """
     with open_lines(file) as lines:
         with (
@@ -74,7 +74,7 @@ def _split(lines: Lines) -> Iterator[dict[bytes, bytes]]:
         except ValueError as error:
             raise InputFault(
                 f"{lines.name}, line {lines.number}: {error}",
-                f"fix the line and send the rest (tail -n +{lines.number}), or send all without --flat",
+                f"fix the line and send the rest (tail -n +{lines.number}), or send all lines without --flat",
             ) from error
 
 
@@ -104,11 +104,13 @@ def generate(
     span: Annotated[
         float, typer.Option(metavar="HOURS", callback=_positive, help="The period before start that the events cover.")
     ] = 24.0,
-    json: Annotated[bool, typer.Option("--json", help="One document in the field data, not flat fields.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Send one document in the field data instead of flat fields.")
+    ] = False,
     rate: _Rate = None,
 ) -> None:
-    """Fill a stream with life-like events, with a SHARE (0..1) of them late, repeated or broken."""
-    # Not at the top: numpy takes a while to load, and every command loads this file.
+    """Fill a stream with realistic events. A SHARE (0..1) of them is late, repeated or broken."""
+    # Imported here because numpy loads slowly and every command imports this module.
     from infra.producers.generate import as_document, batches, default_start
 
     start = start or default_start()

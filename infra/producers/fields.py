@@ -1,4 +1,4 @@
-"""Makes stream entries out of JSON lines: whole in one field, or one field per key."""
+"""Convert JSON lines to stream entries: the whole line in one field, or one field per key."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import msgspec
 
 DATA = b"data"  # the field that Spillway's layout "json" reads by default
 
-# `Raw` keeps the bytes of a value as they were written: a number keeps its digits, which no parser of floats does.
+# `Raw` keeps the bytes of a value. A number keeps its digits, which parsing as a float would change.
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 
 
 def as_data(line: bytes) -> dict[bytes, bytes]:
-    """The entry that carries `line` untouched. Whether it is JSON is for the drain to judge."""
+    """The entry that holds `line` unchanged. The drain validates it."""
     return {DATA: line}
 
 
 def as_fields(line: bytes) -> dict[bytes, bytes]:
     """The entry with one field per top-level key of the JSON object `line`.
 
-    A string becomes its text in UTF-8; any other value the very bytes of its JSON; null is left out. Of a key that
-    is there twice the last value counts. Raises `ValueError` with the reason where that cannot be.
+    A string becomes its text in UTF-8. Any other value keeps the bytes of its JSON. Null is skipped. The last value of
+    a repeated key counts. Raises `ValueError` with the reason if the line cannot be converted.
     """
     try:
         entry = {
@@ -31,11 +31,11 @@ def as_fields(line: bytes) -> dict[bytes, bytes]:
     except msgspec.ValidationError as error:
         raise ValueError(f"expected a JSON object: {error}") from None
     except msgspec.DecodeError as error:
-        raise ValueError(f"expected a JSON object, found no JSON: {error}") from None
+        raise ValueError(f"expected a JSON object, found invalid JSON: {error}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"expected UTF-8: {error.reason}") from None
     except RecursionError:
-        raise ValueError("nested too deeply to be read") from None
+        raise ValueError("expected a JSON object, found too many nested levels") from None
     if not entry:
-        raise ValueError("expected a key whose value is not null, found none")
+        raise ValueError("expected a key with a value other than null, found an object without one")
     return entry

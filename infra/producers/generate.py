@@ -1,4 +1,4 @@
-"""Generates life-like events, the same for the same seed and options, a hundred thousand or more a second."""
+"""Generate realistic events, at least 100,000 per second. The same seed and options give the same events."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from infra.producers.fields import DATA
 from infra.producers.repeats import Repeats
 from infra.producers.vocabulary import EVENT_TYPES, HEADS_PER_TYPE, USERS, property_heads, zipf_cumulated
 
-# Random numbers are drawn for so many events at once, whatever the size of the batches that are asked for: the
-# sequence must not depend on it. Large enough that numpy's cost per call (some µs) vanishes.
+# Events per draw of random numbers. It is fixed so that the sequence does not depend on the batch size, and large
+# enough to make numpy's cost per call (a few µs) negligible.
 _BLOCK = 5_000
 
-_JITTER_MS = 2_000  # standard deviation: neighbours of a real stream are out of order by seconds
-_LATE_MS = (3_600_000, 60 * 86_400_000)  # one hour to 60 days, every order of magnitude as likely
+_JITTER_MS = 2_000  # standard deviation: neighbours in a real stream are out of order by seconds
+_LATE_MS = (3_600_000, 60 * 86_400_000)  # one hour to 60 days, log-uniform
 _TAIL = b'%b,"session":"%08x","ms":%d,"amount":%d.%02d}'
 
 _Ints = npt.NDArray[np.int64]
@@ -30,9 +30,9 @@ _Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class GeneratedEntries:
-    """Entries (field → value) and, of the same length, which of them are broken and which repeat an earlier one.
+    """n entries (field → value), and n flags each for broken entries and for repeats of an earlier one.
 
-    No entry is both. Each broken entry can never become a row; all others can.
+    No entry is both. A broken entry cannot become a row; all others can.
     """
 
     entries: list[Entry]
@@ -41,7 +41,7 @@ class GeneratedEntries:
 
 
 def default_start() -> datetime:
-    """Now, rounded down to a minute, so that it is short enough to be given again."""
+    """The current minute, UTC. It is short enough to type again."""
     return datetime.now(UTC).replace(second=0, microsecond=0)
 
 
@@ -56,16 +56,16 @@ def batches(
     span_hours: float = 24.0,
     size: int = 5000,
 ) -> Iterator[GeneratedEntries]:
-    """`events` entries in batches of `size`, the last one smaller.
+    """Generate `events` entries in batches of `size`; the last one may be smaller.
 
     Fields: `event_id` (UUID v4), `event_type`, `user_id`, `time` (UTC, milliseconds, `Z`), `properties` (JSON text).
-    `duplicates`, `bad` and `late` are shares 0..1 of the entries, each drawn on its own; duplicates and bad together
-    are at most 1. The very first entry that is not bad is never a duplicate. Times rise over the `span_hours` before
-    `start` (UTC where it has no zone; now, where it is None), with a jitter of seconds, never after `start`; late
-    ones are an hour to 60 days before that. The sequence is decided by all arguments but `size`, and by numpy's
-    version. Memory is bounded: some 25 MB, and one batch.
+    `duplicates`, `bad` and `late` are shares 0..1 of the entries. `late` is independent of the others; `duplicates` and
+    `bad` exclude each other and add up to 1 at most. The first entry that is not bad is never a duplicate. Times rise
+    over the `span_hours` before `start`, with a jitter of seconds, and never exceed `start`. `start` is UTC if it has
+    no zone, and defaults to the current minute. Late entries are an hour to 60 days older. The sequence depends on all
+    arguments except `size`, and on the version of numpy. Memory is bounded: about 25 MB plus one batch.
 
-    Raises `WrongUse` for an argument out of its range.
+    Raises `WrongUse` for an argument out of range.
     """
     _check(events, seed, duplicates, bad, late, span_hours, size)
     start = start or default_start()
@@ -77,7 +77,7 @@ def batches(
 def as_document(entry: Entry) -> Entry:
     """`entry` as one JSON document in the field `data`, with `properties` as an object in it.
 
-    Spliced, not serialised: what is broken in a field is broken in the document.
+    The values are spliced, not serialised, so a defect of a field is also in the document.
     """
     members = [
         b'"%b":%b' % (field, value if field == b"properties" else b'"%b"' % value) for field, value in entry.items()
@@ -90,12 +90,12 @@ def _check(events: int, seed: int, duplicates: float, bad: float, late: float, s
         if not 0 <= share <= 1:
             raise WrongUse(f"generate: {name}: expected a share 0..1, found {share}")
     if duplicates + bad > 1:
-        raise WrongUse(f"generate: duplicates and bad: expected 1 at most together, found {duplicates + bad}")
+        raise WrongUse(f"generate: duplicates and bad: expected a sum of at most 1, found {duplicates + bad}")
     for name, number, least in (("events", events, 0), ("seed", seed, 0), ("size", size, 1)):
         if number < least:
-            raise WrongUse(f"generate: {name}: expected {least} or more, found {number}")
+            raise WrongUse(f"generate: {name}: expected at least {least}, found {number}")
     if not (math.isfinite(span_hours) and 0 < span_hours <= 24 * 3652):
-        raise WrongUse(f"generate: span: expected hours over 0, ten years at most, found {span_hours}")
+        raise WrongUse(f"generate: span: expected more than 0 hours and at most ten years, found {span_hours}")
 
 
 def _sized(blocks: Iterator[GeneratedEntries], size: int) -> Iterator[GeneratedEntries]:
@@ -137,17 +137,17 @@ def _blocks(
             is_duplicate[np.argmin(is_bad)] = False
             started = True
         entries = source.entries(times.astype(np.int64))
-        for place, way in zip(
+        for position, defect in zip(
             np.flatnonzero(is_bad).tolist(), rng.integers(len(DEFECTS), size=int(is_bad.sum())).tolist(), strict=True
         ):
-            entries[place] = damaged(entries[place], way)
+            entries[position] = damaged(entries[position], defect)
         if duplicates:
             repeats.weave(entries, ~(is_bad | is_duplicate), is_duplicate)
         yield GeneratedEntries(entries, is_bad.tolist(), is_duplicate.tolist())
 
 
 class _EventGenerator:
-    """Draws events: users and types by Zipf's law, properties from a pool of openings with numbers of their own."""
+    """Draw events: users and types by Zipf's law, properties from a pool of openings with random numbers added."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -198,6 +198,6 @@ def _uuids(rng: np.random.Generator, count: int) -> list[bytes]:
 
 
 def _iso(times_ms: _Ints) -> list[bytes]:
-    """`2025-01-31T23:59:59.999Z` for each."""
+    """Times as text such as `2025-01-31T23:59:59.999Z`."""
     text = np.datetime_as_string(times_ms.astype("datetime64[ms]"), timezone="UTC").astype("S24")
     return list(text.tolist())

@@ -1,4 +1,4 @@
-"""Reads newline-delimited JSON, plain or gzip, from a file or standard input, line by line."""
+"""Read newline-delimited JSON, plain or gzip, from a file or standard input."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from infra.errors.exceptions import Terminal
 
 STDIN = "-"
 
-# Longer than any event and far below Redis's own limit of 512 MiB a value (proto-max-bulk-len): a file without
-# newlines must not fill the memory.
+# Bounds memory for a file without newlines. Longer than any event, and far below Redis's limit of 512 MiB per value
+# (proto-max-bulk-len).
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1
 
 
 class InputFault(Terminal):
-    """The input is at fault. `what` and `next_step` apart, so that a caller can say in between what it sent."""
+    """An error of the input. A caller can report what it sent between `what` and `next_step`."""
 
     def __init__(self, what: str, next_step: str) -> None:
         super().__init__(f"{what}; {next_step}")
@@ -33,9 +33,9 @@ class InputFault(Terminal):
 
 
 class Lines:
-    """The lines of `source` that are not blank, as bytes without their `\\n` (a `\\r` stays: JSON takes it as space).
+    """The lines of `source` except blank ones, as bytes without `\\n`. A `\\r` stays, as JSON treats it as white space.
 
-    `number` is that of the line given last, from 1, blank lines counted. `blank` counts the lines left out.
+    `number` is the number of the last line returned, from 1, including blank lines. `blank` counts the blank lines.
     `size` is in bytes as stored (compressed), None if unknown.
     Iterating raises `InputFault` for a broken gzip, an unreadable file or a line over `MAX_LINE_BYTES`.
     """
@@ -46,7 +46,7 @@ class Lines:
         self.number = 0
         self.blank = 0
         self._stored = source if isinstance(source, io.BufferedReader) else io.BufferedReader(_raw(source))
-        # By content, so that standard input works as well; by name, so that a broken download is noticed.
+        # Detected by content, so that standard input works. The name is checked to detect a broken download.
         self._gzip = self._peek() == _GZIP_MAGIC
         if name.endswith(".gz") and not self._gzip:
             raise InputFault(f"{name}: expected a gzip, found other data", _fetch_again(name))
@@ -63,8 +63,8 @@ class Lines:
                 self.number += 1
                 if len(line) > MAX_LINE_BYTES:
                     raise InputFault(
-                        f"{self.name}, line {self.number}: longer than {MAX_LINE_BYTES:,} bytes",
-                        "expected one JSON document a line: split the file into lines",
+                        f"{self.name}, line {self.number}: expected at most {MAX_LINE_BYTES:,} bytes, found more",
+                        "split the file into one JSON document per line",
                     )
                 if line.isspace():
                     self.blank += 1
@@ -86,9 +86,9 @@ class Lines:
 
 @contextmanager
 def open_lines(source: str) -> Iterator[Lines]:
-    """The lines of the file `source`, or of standard input for `-`; a file is closed at the end.
+    """Open the lines of the file `source`, or of standard input for `-`. Closes the file at the end.
 
-    Raises `InputFault` for a file that is not there, a directory, or one that may not be read.
+    Raises `InputFault` for a missing or unreadable file, or for a directory.
     """
     if source == STDIN:
         yield Lines(sys.stdin.buffer, "standard input")
@@ -103,7 +103,7 @@ def open_lines(source: str) -> Iterator[Lines]:
 
 
 def _raw(source: BinaryIO) -> io.RawIOBase:
-    # BufferedReader asks for readinto() only, which every binary stream has.
+    # BufferedReader needs only readinto(), which every binary stream has.
     return source  # type: ignore[return-value]
 
 

@@ -1,4 +1,4 @@
-"""Shows how far a producer has come: a bar on standard error where that is a terminal, and a line at the end."""
+"""Show the progress of a producer: a bar if standard error is a terminal, and a summary line at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.display import display_name
 
 
 class Meter:
-    """Counts what was sent. `advanced` is called with the sum after every batch."""
+    """Counts sent entries. Calls `advanced` with the total after every batch."""
 
     def __init__(self, advanced: Callable[[int], None]) -> None:
         self.sent = 0
@@ -21,12 +21,12 @@ class Meter:
         self._started = time.monotonic()
 
     def __call__(self, sent: int) -> None:
-        """`sent` more entries were confirmed."""
+        """Add `sent` confirmed entries."""
         self.sent += sent
         self._advanced(self.sent)
 
     def summary(self, stream: str) -> str:
-        """How many entries, to which stream, in how many seconds, at what rate."""
+        """One line with the number of entries, the stream, the duration in seconds and the rate."""
         seconds = time.monotonic() - self._started
         noun = "entry" if self.sent == 1 else "entries"
         rate = self.sent / max(seconds, 1e-9)
@@ -35,7 +35,7 @@ class Meter:
 
 @contextmanager
 def meter(stream: str, total: int | None, done: Callable[[], int] | None = None) -> Iterator[Meter]:
-    """A `Meter` with a bar over `total`: entries, or whatever unit `done` counts in; None where it is not known."""
+    """A `Meter` with a progress bar. `total`: in entries, or in the unit of `done`; None if unknown."""
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}", markup=False),  # a stream may be called [red]

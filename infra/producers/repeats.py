@@ -1,4 +1,4 @@
-"""Chooses which earlier entries a generated stream repeats, remembering a bounded number of them."""
+"""Choose earlier entries for a generated stream to repeat, from a bounded history."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import numpy.typing as npt
 
 from infra.producers.broken import Entry
 
-# Entries remembered, about 0.6 kB each: 15 MB at most.
+# Entries kept, about 0.6 kB each: 15 MB at most.
 RECENT = 5_000
 FAR = 20_000
 
-# At-least-once producers repeat what they sent moments ago; a replay repeats something from any time.
+# At-least-once producers repeat recent entries; a replay repeats entries of any age.
 _FAR_SHARE = 0.2
 _MEAN_DISTANCE = 300.0  # in entries
 
 
 class Repeats:
-    """What may be repeated: the last `RECENT` entries, and a fair sample of all (Vitter's algorithm R)."""
+    """Candidates for repeats: the last `RECENT` entries, and a uniform sample of all (Vitter's algorithm R)."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -26,25 +26,26 @@ class Repeats:
         self._seen = 0
 
     def weave(self, entries: list[Entry], fresh: npt.NDArray[np.bool_], duplicate: npt.NDArray[np.bool_]) -> None:
-        """Replace the entries at `duplicate` by copies of earlier ones, of those at `fresh` or remembered.
+        """Replace the entries at `duplicate` by copies of earlier entries.
 
-        All three have the same length. There has to be something to repeat before the first duplicate.
+        Candidates are the entries at `fresh` and the history. All arguments have the same length. An entry that can be
+        repeated must precede the first duplicate.
         """
         known = self._recent + [entries[i] for i in np.flatnonzero(fresh).tolist()]
-        places = np.flatnonzero(duplicate)
-        before = len(self._recent) + np.cumsum(fresh)[places]
-        # Uniform in 0..before where the distance reaches behind what is remembered.
-        distance = self._rng.exponential(_MEAN_DISTANCE, places.size).astype(np.int64) % np.maximum(before, 1)
-        far = self._rng.random(places.size) < _FAR_SHARE
-        slots = (self._rng.random(places.size) * len(self._far)).astype(np.int64)
-        for place, nearby, is_far, slot in zip(
-            places.tolist(), (before - 1 - distance).tolist(), far.tolist(), slots.tolist(), strict=True
+        positions = np.flatnonzero(duplicate)
+        before = len(self._recent) + np.cumsum(fresh)[positions]
+        # A distance beyond the history wraps to 0..before.
+        distance = self._rng.exponential(_MEAN_DISTANCE, positions.size).astype(np.int64) % np.maximum(before, 1)
+        far = self._rng.random(positions.size) < _FAR_SHARE
+        slots = (self._rng.random(positions.size) * len(self._far)).astype(np.int64)
+        for position, nearby, is_far, slot in zip(
+            positions.tolist(), (before - 1 - distance).tolist(), far.tolist(), slots.tolist(), strict=True
         ):
-            entries[place] = dict(self._far[slot] if is_far and self._far else known[nearby])
-        self._remember(known[len(self._recent) :])
+            entries[position] = dict(self._far[slot] if is_far and self._far else known[nearby])
+        self._sample(known[len(self._recent) :])
         self._recent = known[-RECENT:]
 
-    def _remember(self, fresh: list[Entry]) -> None:
+    def _sample(self, fresh: list[Entry]) -> None:
         slots = self._rng.random(len(fresh)) * (self._seen + np.arange(1, len(fresh) + 1))
         for entry, slot in zip(fresh, slots.astype(np.int64).tolist(), strict=True):
             if len(self._far) < FAR:

@@ -1,4 +1,4 @@
-"""Sends entries into a stream: XADD, pipelined, as fast as one connection allows or at a given pace."""
+"""Send entries to a stream with pipelined XADD, as fast as one connection allows or at a given rate."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from infra.errors.next_steps import next_step
 from infra.errors.redact import one_line
 from infra.settings import settings
 
-# One write to the socket: real events have up to 4 kB, and 5,000 of them should not become 20 MB at once.
+# Bytes per write to the socket: 5,000 real events of up to 4 kB would be 20 MB.
 _BATCH_BYTES = 4 * 1024 * 1024
 
-# At a given rate an entry waits no longer than this for its batch to fill, where the source is not slower.
+# At a given rate, the longest wait for a batch to fill, unless the source is slower.
 _BATCH_SECONDS = 0.1
 
-# A sender that was held up (a slow Redis, a slow source) catches up at most this much: a pace is no burst.
+# The most that a delayed sender catches up after a slow Redis or source, to avoid bursts.
 _CATCH_UP_SECONDS = 1.0
 
 
 def connect_redis() -> redis.Redis:
-    """A client of the Redis in the settings. Raises `Terminal` for a URL that is none; connects at first use."""
+    """A client of the Redis in the settings. Connects at first use. Raises `Terminal` for an invalid URL."""
     return redis_client(settings())
 
 
 @dataclass
 class Pace:
-    """Holds `rate` entries a second on average. `clock` gives seconds, `sleep` waits for some."""
+    """Limits sending to `rate` entries per second on average. `clock` and `sleep` are in seconds."""
 
     rate: float
     clock: Callable[[], float] = time.monotonic
@@ -45,7 +45,7 @@ class Pace:
     _due: float | None = field(default=None, init=False)
 
     def wait(self, entries: int) -> None:
-        """Wait until it is time for the next `entries`."""
+        """Wait until the next `entries` entries are due."""
         now = self.clock()
         due = now if self._due is None else max(self._due, now - _CATCH_UP_SECONDS)
         if due > now:
@@ -62,48 +62,48 @@ def send(
     rate: float | None = None,
     on_sent: Callable[[int], None] | None = None,
 ) -> int:
-    """Add `entries` to `stream` in their order, with ids that Redis gives; returns how many.
+    """Add `entries` to `stream` in order, with ids that Redis assigns. Returns their number.
 
-    `batch` entries (or about 4 MiB) go out at once, while the batch after them is being made. `rate` is in entries a
-    second. `on_sent` is called after each batch with the number that Redis has just confirmed, not with the sum.
+    `batch` entries (or about 4 MiB) are sent at once, while the next batch is built. `rate` is in entries per second.
+    `on_sent` is called after each batch with the number of entries that Redis has just confirmed, not with the total.
 
-    Raises `Transient` or `Terminal` naming the server and what was sent. An error of `entries` comes through after
-    everything before it has been sent and confirmed.
+    Raises `Transient` or `Terminal` with the server and the number of sent entries. An error of `entries` is raised
+    after all entries before it are sent and confirmed.
     """
     pace = Pace(rate) if rate else None
     if rate:
         batch = max(1, min(batch, int(rate * _BATCH_SECONDS)))
-    under_way = _UnderWay(on_sent)
-    with _translate_errors(client, stream, under_way), _connection(client) as connection:
+    in_flight = _InFlight(on_sent)
+    with _translate_errors(client, stream, in_flight), _connection(client) as connection:
         for commands in _packed(stream.encode(), entries, batch):
-            under_way.settle(connection)
+            in_flight.settle(connection)
             if pace:
                 pace.wait(len(commands))
-            under_way.unsure = len(commands)
+            in_flight.unconfirmed = len(commands)
             connection.send_packed_command([b"".join(commands)], check_health=False)
-        under_way.settle(connection)
-    return under_way.sent
+        in_flight.settle(connection)
+    return in_flight.sent
 
 
 @dataclass
-class _UnderWay:
-    """`sent`: entries Redis confirmed; `unsure`: entries written to it whose replies have not been read."""
+class _InFlight:
+    """`sent`: entries Redis confirmed; `unconfirmed`: entries written to it whose replies have not been read."""
 
     on_sent: Callable[[int], None] | None
     sent: int = 0
-    unsure: int = 0
+    unconfirmed: int = 0
 
     def settle(self, connection: redis.Connection) -> None:
-        """Read all replies under way; raises the first error among them once all have been read."""
+        """Read all outstanding replies, then raise the first error among them."""
         before = self.sent
         refusal: exceptions.ResponseError | None = None
-        while self.unsure:
+        while self.unconfirmed:
             try:
                 connection.read_response()
                 self.sent += 1
             except exceptions.ResponseError as error:
                 refusal = refusal or error
-            self.unsure -= 1
+            self.unconfirmed -= 1
         if self.on_sent and self.sent > before:
             self.on_sent(self.sent - before)
         if refusal:
@@ -111,11 +111,11 @@ class _UnderWay:
 
 
 def _packed(stream: bytes, entries: Iterable[Mapping[bytes, bytes]], batch: int) -> Iterator[list[bytes]]:
-    """Batches of XADD commands as they go over the wire.
+    """Batches of XADD commands in wire format.
 
-    Not `client.pipeline()`: its work per command holds it to 28,000 to 58,000 entries/s where this reaches 190,000
-    (five fields, 217 bytes; two cores shared with Redis 7.0 and other work). An error of `entries` is raised after
-    the batch before it and an empty one, at which the caller reads the replies.
+    This does not use `client.pipeline()`, which reaches 28,000 to 58,000 entries/s instead of 190,000 (five fields, 217
+    bytes; two cores shared with Redis 7.0 and other work). An error of `entries` is raised after the last batch and an
+    empty one, for which the caller reads the replies.
     """
     commands: list[bytes] = []
     size = 0
@@ -141,8 +141,10 @@ def _packed(stream: bytes, entries: Iterable[Mapping[bytes, bytes]], batch: int)
 
 @lru_cache(maxsize=1024)  # the Crossref events have 6 sets of keys
 def _template(stream: bytes, fields: tuple[bytes, ...]) -> bytes:
-    """An XADD in RESP (https://redis.io/docs/latest/develop/reference/protocol-spec/), to be filled with the length
-    and the bytes of each value in turn. Half the time of hiredis.pack_command: the fields are the same all along.
+    """A template of an XADD in RESP, filled with the length and the bytes of each value in turn.
+
+    It takes half the time of hiredis.pack_command, because the field names repeat.
+    Protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/
     """
     names = (b"$%d\r\n%b\r\n$%%d\r\n%%b\r\n" % (len(name), name.replace(b"%", b"%%")) for name in fields)
     head = b"*%d\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n"
@@ -156,7 +158,7 @@ def _connection(client: redis.Redis) -> Iterator[redis.Connection]:
     try:
         yield connection
     except BaseException:
-        # Replies may still be on their way: the next user of the connection must not read them.
+        # Replies may still arrive, and the next user of the connection must not read them.
         connection.disconnect()
         raise
     finally:
@@ -164,38 +166,39 @@ def _connection(client: redis.Redis) -> Iterator[redis.Connection]:
 
 
 @contextmanager
-def _translate_errors(client: redis.Redis, stream: str, under_way: _UnderWay) -> Iterator[None]:
+def _translate_errors(client: redis.Redis, stream: str, in_flight: _InFlight) -> Iterator[None]:
     try:
         yield
     except exceptions.RedisError as error:
-        raise _refusal(error, client, stream, under_way) from error
+        raise _refusal(error, client, stream, in_flight) from error
 
 
-def _refusal(error: exceptions.RedisError, client: redis.Redis, stream: str, under_way: _UnderWay) -> SpillwayError:
+def _refusal(error: exceptions.RedisError, client: redis.Redis, stream: str, in_flight: _InFlight) -> SpillwayError:
     at = client.connection_pool.connection_kwargs
     server = at.get("path") or f"{at.get('host', 'localhost')}:{at.get('port', 6379)}"
     if isinstance(error, UnsupportedServer):
         return Terminal(f"send to {stream}: Redis at {server}: {one_line(error)}")
-    sent = f"{under_way.sent:,} entries were sent"
-    if under_way.unsure:
-        sent += f" and up to {under_way.unsure:,} more may have been"
+    sent = f"{in_flight.sent:,} entries were sent"
+    if in_flight.unconfirmed:
+        sent += f" and up to {in_flight.unconfirmed:,} more may have been"
     kind = Transient if is_transient(error) else Terminal
     return kind(f"send to {stream}: Redis at {server}: {one_line(error)}; {sent}; {_next_step(error)}")
 
 
-_NEXT_STEPS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits: some are kinds of ConnectionError
-    (exceptions.AuthenticationError, "correct user and password in SPILLWAY_REDIS_URL"),
+# The first match counts: some of these are subclasses of ConnectionError.
+_NEXT_STEPS: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.AuthenticationError, "correct the user and password in SPILLWAY_REDIS_URL"),
     (exceptions.NoPermissionError, "let the user of SPILLWAY_REDIS_URL run XADD on this stream (ACL SETUSER)"),
     (exceptions.OutOfMemoryError, "drain the stream or raise Redis's maxmemory, then send the rest"),
     (exceptions.ReadOnlyError, "point SPILLWAY_REDIS_URL at the primary"),
-    (exceptions.BusyLoadingError, "wait until it has loaded its data, then try again"),
-    (exceptions.ConnectionError, "start it (spillway up), or point SPILLWAY_REDIS_URL at a server that runs"),
-    (exceptions.TimeoutError, "see why it is slow, or raise SPILLWAY_REDIS_TIMEOUT, then send the rest"),
+    (exceptions.BusyLoadingError, "wait until Redis has loaded its data, then try again"),
+    (exceptions.ConnectionError, "start it (spillway up), or point SPILLWAY_REDIS_URL at a running server"),
+    (exceptions.TimeoutError, "check why Redis is slow, or raise SPILLWAY_REDIS_TIMEOUT, then send the rest"),
 )
 
 
 def _next_step(error: exceptions.RedisError) -> str:
     if str(error).startswith("WRONGTYPE"):
-        return "name another stream: this key holds another type"
+        return "name another stream: this key has another type"
     own = next((step for kind, step in _NEXT_STEPS if isinstance(error, kind)), None)
     return next_step(error) if own is None or tls_fault(error) or redis_code(error) == "NOAUTH" else own

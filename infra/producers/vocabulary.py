@@ -1,4 +1,4 @@
-"""What generated events are made of: skewed weights, event types, and properties in several alphabets."""
+"""Content of generated events: skewed weights, event types, and properties in several alphabets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SYSTEMS = ("Android", "iOS", "Windows", "macOS", "Linux")
 
 
 def zipf_cumulated(size: int, exponent: float) -> npt.NDArray[np.float64]:
-    """Cumulated shares of ranks 1..`size`, each weighing 1 / rank^`exponent`: for `searchsorted`, the last is 1."""
+    """Cumulative shares of ranks 1..`size` with weights 1 / rank^`exponent`, for `searchsorted`. The last one is 1."""
     weights = np.arange(1, size + 1, dtype=np.float64) ** -exponent
     cumulated = np.cumsum(weights)
     cumulated /= cumulated[-1]
@@ -41,7 +41,7 @@ def zipf_cumulated(size: int, exponent: float) -> npt.NDArray[np.float64]:
 
 
 def property_heads(rng: np.random.Generator) -> list[bytes]:
-    """Openings of JSON objects, `HEADS_PER_TYPE` for each of `EVENT_TYPES` in turn, all without the closing brace."""
+    """JSON objects without their closing brace, `HEADS_PER_TYPE` for each of `EVENT_TYPES` in order."""
     return [
         orjson.dumps(_properties(rng, event_type)).removesuffix(b"}")
         for event_type in EVENT_TYPES

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("env")
 
 
 def _run(*arguments: str, stdin: bytes | None = None) -> Result:
-    """Run a command that succeeds; a failing one raises its error."""
+    """Run a command. Raises the error of a failing one."""
     result = CliRunner().invoke(app, list(arguments), input=stdin, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result
@@ -37,7 +37,7 @@ def _file(path: Path, *lines: bytes) -> str:
     return str(path)
 
 
-def test_every_real_line_arrives_byte_by_byte(redis_client: redis.Redis, stream: str, sample: Path) -> None:
+def test_every_real_line_keeps_its_bytes(redis_client: redis.Redis, stream: str, sample: Path) -> None:
     result = _run("produce", str(sample), "--stream", stream)
     assert _in(redis_client, stream) == [{b"data": line} for line in sample.read_bytes().splitlines()]
     assert f"2,737 entries to {stream} in " in result.stdout
@@ -66,14 +66,14 @@ def test_standard_input_is_read_and_blank_lines_are_reported(
     assert "2 blank lines skipped" in result.stdout
 
 
-def test_a_gzip_file_is_unpacked(redis_client: redis.Redis, stream: str, tmp_path: Path) -> None:
+def test_a_gzip_file_is_decompressed(redis_client: redis.Redis, stream: str, tmp_path: Path) -> None:
     path = tmp_path / "x.ndjson.gz"
     path.write_bytes(gzip.compress(b'{"a":1}\n{"a":2}\n'))
     _run("produce", str(path), "--stream", stream)
     assert _in(redis_client, stream) == [{b"data": b'{"a":1}'}, {b"data": b'{"a":2}'}]
 
 
-def test_a_line_that_cannot_be_split_is_named_and_those_before_it_stay(
+def test_a_line_that_cannot_be_split_is_named_and_earlier_entries_stay(
     redis_client: redis.Redis, stream: str, tmp_path: Path
 ) -> None:
     path = _file(tmp_path / "x.ndjson", b'{"a":1}', b"", b'{"a":"x"}', b"[1]", b'{"a":3}')
@@ -82,7 +82,7 @@ def test_a_line_that_cannot_be_split_is_named_and_those_before_it_stay(
     assert _in(redis_client, stream) == [{b"a": b"1"}, {b"a": b"x"}]
 
 
-def test_the_whole_lines_of_a_broken_gzip_stay(redis_client: redis.Redis, stream: str, tmp_path: Path) -> None:
+def test_the_complete_lines_of_a_broken_gzip_stay(redis_client: redis.Redis, stream: str, tmp_path: Path) -> None:
     path = tmp_path / "x.ndjson.gz"
     path.write_bytes(gzip.compress(b"".join(b'{"n":%d}\n' % i for i in range(50_000)))[:-20])
     with pytest.raises(SpillwayError, match="the gzip is broken after line") as caught:
@@ -92,7 +92,7 @@ def test_the_whole_lines_of_a_broken_gzip_stay(redis_client: redis.Redis, stream
     assert entries == [{b"data": b'{"n":%d}' % i} for i in range(len(entries))]
 
 
-def test_generate_fills_a_stream_with_the_very_events_of_its_options(redis_client: redis.Redis, stream: str) -> None:
+def test_generate_fills_a_stream_with_the_events_of_its_options(redis_client: redis.Redis, stream: str) -> None:
     options = ["--seed", "5", "--duplicates", "0.1", "--bad", "0.1", "--late", "0.1", "--span", "3"]
     result = _run("generate", "--events", "300", "--stream", stream, *options, "--start", "2026-03-01T12:00Z")
     start = datetime(2026, 3, 1, 12, tzinfo=UTC)

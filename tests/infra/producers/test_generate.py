@@ -56,7 +56,7 @@ def _near(count: int, share: float, of: int) -> bool:
     return abs(count - share * of) <= 5 * sqrt(of * share * (1 - share)) + 1
 
 
-def test_the_same_seed_and_options_give_the_same_events_whatever_the_batch() -> None:
+def test_the_same_seed_and_options_give_the_same_events_at_any_batch_size() -> None:
     options = {"duplicates": 0.2, "bad": 0.05, "late": 0.1, "seed": 7}
     first = _whole(12_345, **options)
     assert _whole(12_345, **options) == first
@@ -67,7 +67,7 @@ def test_the_same_seed_and_options_give_the_same_events_whatever_the_batch() -> 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 7000), st.integers(1, 8000), st.integers(0, 2**64), st.floats(0, 0.5), st.floats(0, 0.5))
-def test_batches_are_full_but_for_the_last_and_their_flags_are_true(
+def test_all_batches_but_the_last_are_full_and_their_flags_are_correct(
     events: int, size: int, seed: int, duplicates: float, bad: float
 ) -> None:
     made = list(batches(events, size=size, seed=seed, duplicates=duplicates, bad=bad, start=START))
@@ -85,7 +85,7 @@ def test_batches_are_full_but_for_the_last_and_their_flags_are_true(
 
 
 @pytest.mark.parametrize(("duplicates", "bad"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.1), (0.25, 0.02), (0.5, 0.5)])
-def test_the_shares_are_those_asked_for_and_bad_is_what_cannot_become_a_row(duplicates: float, bad: float) -> None:
+def test_the_shares_are_as_requested_and_bad_entries_cannot_become_rows(duplicates: float, bad: float) -> None:
     made = _whole(20_000, duplicates=duplicates, bad=bad, seed=3)
     assert _near(sum(made.bad), bad, 20_000)
     assert _near(sum(made.duplicate), duplicates, 20_000)
@@ -93,13 +93,13 @@ def test_the_shares_are_those_asked_for_and_bad_is_what_cannot_become_a_row(dupl
 
 
 @pytest.mark.parametrize(("duplicates", "bad"), [(1.0, 0.0), (0.0, 1.0)])
-def test_a_share_of_one_is_all_of_them_but_the_first_that_has_nothing_to_repeat(duplicates: float, bad: float) -> None:
+def test_a_share_of_one_covers_all_entries_except_the_first_duplicate(duplicates: float, bad: float) -> None:
     made = _whole(6_000, duplicates=duplicates, bad=bad)
     assert sum(made.bad) == 6_000 * bad
     assert sum(made.duplicate) == (5_999 if duplicates else 0)
 
 
-def test_duplicates_are_mostly_of_late_and_some_from_far_back() -> None:
+def test_most_duplicates_repeat_recent_entries_and_some_repeat_old_ones() -> None:
     made = _whole(60_000, duplicates=0.2)
     first: dict[bytes, int] = {}
     back = []
@@ -113,13 +113,13 @@ def test_duplicates_are_mostly_of_late_and_some_from_far_back() -> None:
     assert max(back) > 30_000
 
 
-def test_every_way_of_being_bad_occurs() -> None:
+def test_every_defect_occurs() -> None:
     faults = Counter(_fault(entry) for entry in _whole(5_000, bad=1.0).entries)
     assert set(faults) == {"fields", "ValueError", "JSONDecodeError", "UnicodeEncodeError", "UnicodeDecodeError", "NUL"}
 
 
 @pytest.mark.parametrize("way", range(len(DEFECTS)), ids=list(DEFECTS))
-def test_each_way_breaks_an_entry_its_document_too_and_leaves_the_original(way: int) -> None:
+def test_each_defect_breaks_the_entry_and_its_document_but_not_the_original(way: int) -> None:
     entry = _whole(1).entries[0]
     copy = dict(entry)
     worse = damaged(entry, way)
@@ -138,7 +138,7 @@ def _document_fault(document: bytes) -> str | None:
     return _fault(again)
 
 
-def test_a_document_holds_the_same_as_the_fields() -> None:
+def test_a_document_has_the_same_values_as_the_fields() -> None:
     for entry in _whole(2_000).entries:
         document = json.loads(as_document(entry)[b"data"])
         assert list(document) == [field.decode() for field in FIELDS]
@@ -146,7 +146,7 @@ def test_a_document_holds_the_same_as_the_fields() -> None:
         assert document == {k.decode(): v.decode() for k, v in entry.items() if k != b"properties"}
 
 
-def test_events_are_life_like() -> None:
+def test_events_are_realistic() -> None:
     """UUIDs v4, all different; skewed types and users; nested properties, some not ASCII; about 200 bytes."""
     entries = _whole(20_000).entries
     ids = [uuid.UUID(entry[b"event_id"].decode()) for entry in entries]
@@ -179,7 +179,7 @@ def test_late_events_are_an_hour_to_sixty_days_older(duplicates: float) -> None:
     made = _whole(20_000, late=0.1, span_hours=0.5, duplicates=duplicates)
     ages = [START - datetime.fromisoformat(entry[b"time"].decode()) for entry in made.entries]
     late = [age for age in ages if age > timedelta(hours=0.9)]
-    # A repeated event is late as often as any, but not on its own: the bound is wider with duplicates.
+    # A repeat is late if its original is, so the flags depend on each other and the bound is wider.
     assert _near(len(late), 0.1, 20_000) or (duplicates and abs(len(late) - 2_000) < 400)
     assert timedelta(days=30) < max(ages) < timedelta(days=60, hours=1)
     assert sum(age > timedelta(days=1) for age in late) > 200

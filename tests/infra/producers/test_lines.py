@@ -15,20 +15,20 @@ from infra.producers.lines import InputFault, Lines, open_lines
 
 
 @given(st.lists(st.binary(min_size=1).filter(lambda b: b"\n" not in b and not b.isspace())), st.booleans())
-def test_every_line_arrives_byte_by_byte(expected: list[bytes], zipped: bool) -> None:
+def test_every_line_keeps_its_bytes(expected: list[bytes], zipped: bool) -> None:
     raw = b"".join(line + b"\n" for line in expected)
     if raw.startswith(b"\x1f\x8b") and not zipped:
-        return  # what says it is a gzip is read as one
+        return  # data with the magic number of gzip is read as gzip
     assert list(Lines(io.BytesIO(gzip.compress(raw) if zipped else raw), "x")) == expected
 
 
-def test_blank_lines_are_left_out_and_counted_but_keep_their_numbers() -> None:
+def test_blank_lines_are_skipped_but_counted() -> None:
     lines = Lines(io.BytesIO(b'\n{"a":1}\n  \r\n\n{"b":2}\r\n{"c":3}'), "x")
     assert [(lines.number, line) for line in lines] == [(2, b'{"a":1}'), (5, b'{"b":2}\r'), (6, b'{"c":3}')]
     assert lines.blank == 3
 
 
-def test_a_gzip_is_known_by_its_content_whatever_its_name(tmp_path: Path) -> None:
+def test_a_gzip_is_detected_by_its_content(tmp_path: Path) -> None:
     path = tmp_path / "events.ndjson"
     path.write_bytes(gzip.compress(b"{}\n") + gzip.compress(b"[]\n"))
     with open_lines(str(path)) as lines:
@@ -70,10 +70,10 @@ def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
         assert list(lines) == []
 
 
-def test_a_line_over_the_bound_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_over_the_limit_is_refused_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LINE_BYTES", 10)
     lines = Lines(io.BytesIO(b"123456789\n12345678901\n"), "x")
-    with pytest.raises(InputFault, match="x, line 2: longer than 10 bytes"):
+    with pytest.raises(InputFault, match="x, line 2: expected at most 10 bytes, found more"):
         list(lines)
 
 

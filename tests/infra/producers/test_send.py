@@ -1,4 +1,4 @@
-"""Sending: every entry arrives once and in order, and an error says what was sent."""
+"""Every entry is sent once and in order, and an error reports what was sent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _in(client: redis.Redis, stream: str) -> list[dict[bytes, bytes]]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 25])
-def test_every_entry_arrives_in_order_whatever_the_batch(redis_client: redis.Redis, stream: str, count: int) -> None:
+def test_every_entry_is_sent_in_order_at_any_batch_size(redis_client: redis.Redis, stream: str, count: int) -> None:
     confirmed: list[int] = []
     assert send(redis_client, stream, _entries(count), batch=10, on_sent=confirmed.append) == count
     assert _in(redis_client, stream) == _entries(count)
@@ -38,31 +38,31 @@ def test_every_entry_arrives_in_order_whatever_the_batch(redis_client: redis.Red
 
 
 @given(st.lists(st.dictionaries(st.binary(), st.binary(), min_size=1), min_size=1), st.binary(min_size=1))
-def test_a_command_on_the_wire_is_what_hiredis_makes_of_it(entries: list[dict[bytes, bytes]], stream: bytes) -> None:
+def test_commands_have_the_same_bytes_as_those_of_hiredis(entries: list[dict[bytes, bytes]], stream: bytes) -> None:
     expected = [hiredis.pack_command((b"XADD", stream, b"*", *chain(*entry.items()))) for entry in entries]
     assert list(module._packed(stream, entries, 5000)) == [expected]
 
 
-def test_field_and_stream_names_may_hold_anything(redis_client: redis.Redis, stream: str) -> None:
+def test_field_and_stream_names_may_contain_any_bytes(redis_client: redis.Redis, stream: str) -> None:
     entry = {b"%d\r\n%%": b"%b", b"": b"", b"\xff": b"\x00"}
     send(redis_client, stream + " %s é", [entry])
     assert _in(redis_client, stream + " %s é") == [entry]
 
 
-def test_a_batch_ends_at_its_bytes_too(redis_client: redis.Redis, stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_bounded_by_bytes(redis_client: redis.Redis, stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BATCH_BYTES", 1)
     confirmed: list[int] = []
     assert send(redis_client, stream, _entries(3), on_sent=confirmed.append) == 3
     assert confirmed == [1, 1, 1]
 
 
-def test_a_large_value_arrives_whole(redis_client: redis.Redis, stream: str) -> None:
+def test_a_large_value_is_sent_whole(redis_client: redis.Redis, stream: str) -> None:
     value = bytes(range(256)) * 40_000
     send(redis_client, stream, [{b"data": value}] * 2)
     assert _in(redis_client, stream) == [{b"data": value}] * 2
 
 
-def test_entries_are_taken_as_they_are_sent_and_not_gathered_first(redis_client: redis.Redis, stream: str) -> None:
+def test_entries_are_consumed_lazily(redis_client: redis.Redis, stream: str) -> None:
     lengths: list[int] = []
 
     def entries() -> Iterator[dict[bytes, bytes]]:
@@ -74,7 +74,7 @@ def test_entries_are_taken_as_they_are_sent_and_not_gathered_first(redis_client:
     assert lengths[-1] >= 80
 
 
-def test_what_came_before_an_error_of_the_source_is_sent(redis_client: redis.Redis, stream: str) -> None:
+def test_entries_before_an_error_of_the_source_are_sent(redis_client: redis.Redis, stream: str) -> None:
     def entries() -> Iterator[dict[bytes, bytes]]:
         yield from _entries(13)
         raise Terminal("the source broke")
@@ -93,7 +93,7 @@ def test_a_key_of_another_type_is_terminal_and_the_client_still_works(redis_clie
     assert redis_client.get(stream) == b"text"
 
 
-def test_a_full_redis_is_transient_and_what_was_sent_before_stays(redis_client: redis.Redis, stream: str) -> None:
+def test_a_full_redis_is_transient_and_keeps_earlier_entries(redis_client: redis.Redis, stream: str) -> None:
     def entries() -> Iterator[dict[bytes, bytes]]:
         for i, entry in enumerate(_entries(30)):
             if i == 20:
@@ -118,7 +118,7 @@ def test_a_lost_connection_reports_what_is_certain_and_what_is_not(redis_client:
 
     with pytest.raises(Transient, match=r"start it \(spillway up\)") as caught:
         send(redis_client, stream, entries(), batch=10)
-    # Which replies had arrived by then is up to the two processes: what is said has to be true in either case.
+    # How many replies arrived depends on timing. The message must be true in every case.
     said = re.search(r"(\d+) entries were sent and up to (\d+) more may have been", str(caught.value))
     assert said
     sure, unsure = int(said[1]), int(said[2])
@@ -138,7 +138,7 @@ def test_a_refused_connection_names_the_server_and_the_next_step() -> None:
 def test_a_wrong_password_is_terminal_and_not_shown(env: dict[str, str], stream: str) -> None:
     url = f"redis://nobody:hush-hush@{host_of(env['SPILLWAY_REDIS_URL'])}"
     client = clients.redis_client(Settings(redis_url=SecretStr(url)))
-    with pytest.raises(Terminal, match="correct user and password in SPILLWAY_REDIS_URL") as caught:
+    with pytest.raises(Terminal, match="correct the user and password in SPILLWAY_REDIS_URL") as caught:
         send(client, stream, _entries(1))
     assert "hush-hush" not in str(caught.value)
 
@@ -154,7 +154,7 @@ class _Clock:
 
 
 @given(st.floats(0.1, 1e6), st.lists(st.integers(1, 5000), min_size=2, max_size=50))
-def test_a_pace_is_held_exactly_by_a_sender_that_takes_no_time(rate: float, batches: list[int]) -> None:
+def test_the_rate_is_exact_if_sending_takes_no_time(rate: float, batches: list[int]) -> None:
     clock = _Clock()
     pace = Pace(rate, lambda: clock.now, clock.sleep)
     for entries in batches:
@@ -162,7 +162,7 @@ def test_a_pace_is_held_exactly_by_a_sender_that_takes_no_time(rate: float, batc
     assert clock.now - 100 == pytest.approx(sum(batches[:-1]) / rate, rel=1e-6, abs=1e-6)
 
 
-def test_a_sender_that_was_held_up_catches_up_by_a_second_at_most() -> None:
+def test_a_delayed_sender_catches_up_by_a_second_at_most() -> None:
     clock = _Clock()
     pace = Pace(10, lambda: clock.now, clock.sleep)
     pace.wait(1)
@@ -172,7 +172,7 @@ def test_a_sender_that_was_held_up_catches_up_by_a_second_at_most() -> None:
     assert sum(clock.slept) == pytest.approx(0.9)
 
 
-def test_a_rate_makes_batches_small_enough_to_flow(redis_client: redis.Redis, stream: str) -> None:
+def test_a_rate_makes_small_batches(redis_client: redis.Redis, stream: str) -> None:
     confirmed: list[int] = []
     send(redis_client, stream, _entries(400), rate=1000, on_sent=confirmed.append)
     assert confirmed == [100] * 4
