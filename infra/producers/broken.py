@@ -47,7 +47,7 @@ _DEFECTS = tuple(DEFECTS.values())
 
 
 def damaged(entry: Entry, number: int) -> Entry:
-    """A copy of `entry` with the defect number `number` of `DEFECTS`, modulo their count."""
+    """A copy of `entry` with one of the `DEFECTS`, chosen by `number` modulo their count."""
     copy = dict(entry)
     _DEFECTS[number % len(_DEFECTS)](copy)
     return copy

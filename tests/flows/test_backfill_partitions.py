@@ -79,11 +79,11 @@ def split(folder: Path, form: str, readings: list[dict[str, str | None]]) -> Non
     """Split rows into year=…/month=…/tenant=… with names that need no encoding."""
     parts: dict[str, list[dict[str, str]]] = {}
     for row in readings:
-        place = f"year={row['year']}/month={row['month']}/tenant={row['tenant']}"
-        parts.setdefault(place, []).append({name: str(row[name]) for name in ("sensor", "at", "more")})
-    for place, rows in parts.items():
-        (folder / place).mkdir(parents=True)
-        written(folder / place, f"part-0.{form}", WRITE[form](rows))
+        partition = f"year={row['year']}/month={row['month']}/tenant={row['tenant']}"
+        parts.setdefault(partition, []).append({name: str(row[name]) for name in ("sensor", "at", "more")})
+    for partition, rows in parts.items():
+        (folder / partition).mkdir(parents=True)
+        written(folder / partition, f"part-0.{form}", WRITE[form](rows))
 
 
 READINGS = [reading(n, f"t{n % 2}") for n in range(120)]

@@ -135,14 +135,14 @@ def test_a_name_that_is_not_text_affects_only_its_own_file(
 def test_an_archive_lists_folder_names_escaped(
     spillway: RunSpillway, database: psycopg.Connection, tmp_path: Path, configure: Callable[..., Settings]
 ) -> None:
-    place = tmp_path / "arch\x1b]0;t\x07[" / "x]"
-    (place / "events" / "_manifests").mkdir(parents=True)
-    (place / "events" / "_manifests" / "x\x1b]0;t\x07[red]y.json").write_text("{")
+    folder = tmp_path / "arch\x1b]0;t\x07[" / "x]"
+    (folder / "events" / "_manifests").mkdir(parents=True)
+    (folder / "events" / "_manifests" / "x\x1b]0;t\x07[red]y.json").write_text("{")
     for command in (["list"], ["list", "--json"], ["verify"], ["verify", "--json"]):
-        code, out, err = spillway("archive", *command, "--url", str(place))
+        code, out, err = spillway("archive", *command, "--url", str(folder))
         assert code == 1, out
         assert not obeyed(out + err)
-    configure(archive_url=place, archive_after="1d", keep="3650d", retention="archive")
+    configure(archive_url=folder, archive_after="1d", keep="3650d", retention="archive")
     _, out, err = spillway("maintain", "--dry-run")
     assert not obeyed(out + err)
     description, data = artifact("maintain")

@@ -14,8 +14,12 @@ from infra.locations import open_location, translate_errors
 def test_a_path_and_a_file_url_are_the_same_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for source in ("a b/ü", f"{tmp_path}/a b/ü/", f"file://{tmp_path}/a%20b/%C3%BC", f"file://{tmp_path}/a b/ü/"):
-        place = open_location(source, "test", "mend it")
-        assert (place.local, place.path, place.display_name) == (True, f"{tmp_path}/a b/ü", f"{tmp_path}/a b/ü")
+        location = open_location(source, "test", "fix it")
+        assert (location.local, location.path, location.display_name) == (
+            True,
+            f"{tmp_path}/a b/ü",
+            f"{tmp_path}/a b/ü",
+        )
 
 
 @pytest.mark.parametrize(
@@ -27,9 +31,9 @@ def test_a_path_and_a_file_url_are_the_same_location(tmp_path: Path, monkeypatch
     ],
 )
 def test_a_url_is_shown_without_credentials_and_parameters(url: str, path: str, display_name: str, other: str) -> None:
-    place = open_location(url, "test", "mend it")
-    assert (place.local, place.path, place.display_name) == (False, path, display_name)
-    assert place.display_name_of(other) == f"{url.partition(':')[0]}://a/c"
+    location = open_location(url, "test", "fix it")
+    assert (location.local, location.path, location.display_name) == (False, path, display_name)
+    assert location.display_name_of(other) == f"{url.partition(':')[0]}://a/c"
 
 
 @pytest.mark.parametrize(
@@ -37,8 +41,8 @@ def test_a_url_is_shown_without_credentials_and_parameters(url: str, path: str, 
     [
         (OSError(errno.EIO, "Input/output error"), Transient, "it is retried"),
         (OSError("AWS Error SLOW_DOWN during GetObject of s3://key:secret@bucket/x"), Transient, "it is retried"),
-        (OSError(errno.EACCES, "Permission denied"), Terminal, "mend it"),
-        (OSError("AWS Error ACCESS_DENIED during GetObject of s3://key:secret@bucket/x"), Terminal, "mend it"),
+        (OSError(errno.EACCES, "Permission denied"), Terminal, "fix it"),
+        (OSError("AWS Error ACCESS_DENIED during GetObject of s3://key:secret@bucket/x"), Terminal, "fix it"),
     ],
 )
 def test_an_error_names_the_location_and_the_next_step(
@@ -46,7 +50,7 @@ def test_an_error_names_the_location_and_the_next_step(
 ) -> None:
     with (
         pytest.raises(kind, match=f"^test: s3://bucket: .*; {next_step}") as caught,
-        translate_errors("test", "s3://bucket", "mend it"),
+        translate_errors("test", "s3://bucket", "fix it"),
     ):
         raise error
     assert "secret" not in str(caught.value)
@@ -54,6 +58,6 @@ def test_an_error_names_the_location_and_the_next_step(
 
 @pytest.mark.parametrize("name", ["tenant=a%2Fb/x.csv", "50%/x.csv", "a b/ü?.csv", "%25/x.csv"])
 def test_a_file_found_in_a_bucket_is_found_again_by_its_display_name(name: str) -> None:
-    place = open_location("s3://bucket/data?region=eu-west-1", "test", "mend it")
-    display_name = place.display_name_of(f"bucket/data/{name}")
-    assert open_location(f"{display_name}?region=eu-west-1", "test", "mend it").path == f"bucket/data/{name}"
+    location = open_location("s3://bucket/data?region=eu-west-1", "test", "fix it")
+    display_name = location.display_name_of(f"bucket/data/{name}")
+    assert open_location(f"{display_name}?region=eu-west-1", "test", "fix it").path == f"bucket/data/{name}"

@@ -45,10 +45,10 @@ def _fault(entry: Entry) -> str | None:
         uuid.UUID(texts[b"event_id"])
         datetime.fromisoformat(texts[b"time"])
         properties = json.loads(texts[b"properties"], parse_constant=_refuse)
-        said = json.dumps([properties, *texts.values()], ensure_ascii=False).encode()
+        document = json.dumps([properties, *texts.values()], ensure_ascii=False).encode()
     except ValueError as error:
         return type(error).__name__
-    return "NUL" if b"\\u0000" in said else None
+    return "NUL" if b"\\u0000" in document else None
 
 
 def _near(count: int, share: float, of: int) -> bool:
@@ -103,11 +103,11 @@ def test_most_duplicates_repeat_recent_entries_and_some_repeat_old_ones() -> Non
     made = _whole(60_000, duplicates=0.2)
     first: dict[bytes, int] = {}
     back = []
-    for place, entry in enumerate(made.entries):
-        if made.duplicate[place]:
-            back.append(place - first[entry[b"event_id"]])
+    for position, entry in enumerate(made.entries):
+        if made.duplicate[position]:
+            back.append(position - first[entry[b"event_id"]])
         else:
-            first[entry[b"event_id"]] = place
+            first[entry[b"event_id"]] = position
     recent = sum(distance <= 2_000 for distance in back) / len(back)
     assert 0.75 < recent < 0.9
     assert max(back) > 30_000
@@ -167,8 +167,8 @@ def test_times_rise_over_the_span_before_start_with_a_jitter() -> None:
     texts = [entry[b"time"] for entry in _whole(20_000, span_hours=2).entries]
     assert all(_TIME.fullmatch(text) for text in texts)
     times = [datetime.fromisoformat(text.decode()) for text in texts]
-    for place, at in enumerate(times):
-        expected = START - timedelta(hours=2) * (1 - place / 20_000)
+    for position, at in enumerate(times):
+        expected = START - timedelta(hours=2) * (1 - position / 20_000)
         assert abs(at - expected) < timedelta(seconds=15)
         assert at <= START
     assert times != sorted(times)

@@ -119,12 +119,12 @@ def test_a_lost_connection_reports_what_is_certain_and_what_is_not(redis_client:
     with pytest.raises(Transient, match=r"start it \(spillway up\)") as caught:
         send(redis_client, stream, entries(), batch=10)
     # How many replies arrived depends on timing. The message must be true in every case.
-    said = re.search(r"(\d+) entries were sent and up to (\d+) more may have been", str(caught.value))
-    assert said
-    sure, unsure = int(said[1]), int(said[2])
+    reported = re.search(r"(\d+) entries were sent and up to (\d+) more may have been", str(caught.value))
+    assert reported
+    confirmed, unconfirmed = int(reported[1]), int(reported[2])
     arrived = _in(redis_client, stream)
     assert arrived == _entries(len(arrived))
-    assert sure <= len(arrived) <= sure + unsure
+    assert confirmed <= len(arrived) <= confirmed + unconfirmed
 
 
 def test_a_refused_connection_names_the_server_and_the_next_step() -> None:

@@ -71,10 +71,10 @@ def test_path_columns_change_the_identity_of_a_file() -> None:
 
 def loaded(folder: Path, name: str, data: bytes) -> list[Fields]:
     """The fields or documents of all rows of a file in `kind=a b/month=01`."""
-    place = folder / "kind=a%20b" / "month=01" / "none=__HIVE_DEFAULT_PARTITION__"
-    place.mkdir(parents=True, exist_ok=True)
-    (place / name).write_bytes(data)
-    (file,) = find_files(str(place / name))
+    partition = folder / "kind=a%20b" / "month=01" / "none=__HIVE_DEFAULT_PARTITION__"
+    partition.mkdir(parents=True, exist_ok=True)
+    (partition / name).write_bytes(data)
+    (file,) = find_files(str(partition / name))
     document = b"data" if name.endswith("ndjson") else None
     return [
         fields
