@@ -1,4 +1,4 @@
-"""The parts of the pages that are made from the program:  python -m tests.docs.generated  writes them anew.
+"""The parts of the pages that are made from the program:  python -m tests.docs.generated  rewrites them.
 
 A page has `<!-- generated: NAME -->` and `<!-- end -->`; what is between them is a table from `PARTS`.
 """

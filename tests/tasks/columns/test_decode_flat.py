@@ -152,7 +152,7 @@ def test_whole_entries_become_properties_of_strings_with_the_last_of_a_repeated_
 
 
 def test_a_field_that_is_not_utf8_is_a_fault_where_the_whole_entry_becomes_properties() -> None:
-    """Else the row would be there without its properties, and nobody told."""
+    """Otherwise the row would be stored without its properties, and no error would say so."""
     events = decoded([flat(x="a"), flat(x=b"\xff"), [*flat(), b"\xfe", b"z"]], WHOLE)
     assert len(events) == 1
     assert events.faults == [
