@@ -50,7 +50,7 @@ def why_rewound(tail: Tail, checkpoint: Checkpoint, hash_now: bytes | None) -> s
         return f"it holds {tail.length} entries later than {settled}, expected at most {added_since}, by entries-added"
     vanished = checkpoint.settled_hash is not None and hash_now is None
     if vanished and not none_older and tail.max_deleted < checkpoint.settled_id:
-        return f"its entry {settled} was drained but no longer exists, although older ones do and no later one was deleted"
+        return f"its entry {settled} was drained but no longer exists, although older ones do and it was not deleted"
     return None
 
 

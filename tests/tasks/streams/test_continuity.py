@@ -73,7 +73,7 @@ SETTLED_WITHOUT_ENTRY = Checkpoint(furthest=10, passed=10, settled_id=10, settle
         (
             Tail(12, 12, 11, 1, max_deleted=9),
             None,
-            "its entry 0-10 was drained but no longer exists, although older ones do and no later one was deleted",
+            "its entry 0-10 was drained but no longer exists, although older ones do and it was not deleted",
         ),
     ],
 )
