@@ -31,14 +31,13 @@ from infra.errors.exceptions import Terminal
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings, settings
 from tasks.base.addresses import IdRange
-from tasks.columns.batch import Batch
+from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.columns.encode import HEADER, TRAILER, payload
 from tasks.files.file_reader import FileReader
 from tasks.files.find import find_files
 from tasks.files.scan import scan
 from tasks.files.spool import Spool
-from tasks.streams.reader import BatchLimits
 from tests.support.tables import empty_tables
 
 MB = 1_000_000

@@ -18,12 +18,12 @@ from infra.errors.exceptions import Terminal
 from infra.mapping import Mapping, load_mappings
 from infra.settings import PROJECT_ROOT, Settings, settings
 from tasks.base.addresses import IdRange
-from tasks.columns.batch import Batch
+from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.columns.encode import HEADER, TRAILER, payload
 from tasks.ledger.plan import make_plan
 from tasks.ledger.settle import settle
-from tasks.streams.reader import BatchLimits, Reader
+from tasks.streams.reader import Reader
 from tasks.streams.tail import read_tail
 from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch

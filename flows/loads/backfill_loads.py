@@ -24,8 +24,8 @@ from tasks.backfill.source import BackfillSource, SourceResult
 from tasks.backfill.throttle import LoadThrottle
 from tasks.base.addresses import IdRange
 from tasks.base.progress import Started, emit
-from tasks.columns.batch import Batch
-from tasks.streams.reader import BatchLimits, BatchReader, read
+from tasks.columns.batch import Batch, BatchLimits, BatchReader
+from tasks.streams.reader import read
 from tasks.table.causes import exceeds_bad_share
 from tasks.table.insert import InsertRoute
 from tasks.table.load import LoadResult, load

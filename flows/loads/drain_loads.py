@@ -16,14 +16,14 @@ from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
 from infra.mapping import Mapping
 from tasks.base.progress import Started, emit
-from tasks.columns.batch import Batch
+from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.ledger.drain_report import DrainResult
 from tasks.ledger.plan import DrainPlan, plan
 from tasks.ledger.settle import Settlement, settle_stream
 from tasks.preflight.stream_sample import check_sample
 from tasks.streams.pages import AbsenceRecord
-from tasks.streams.reader import BatchLimits, Reader, read
+from tasks.streams.reader import Reader, read
 from tasks.table.insert import InsertRoute
 from tasks.table.load import LoadResult, load
 from tasks.table.new_chunks import NewChunkLimit

@@ -12,7 +12,7 @@ from psycopg import sql
 from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal
 from infra.table import on_events, parameter_safe
-from tasks.archive.column_forms import MOST_DIGITS, STANDARD_COLUMNS, Column
+from tasks.columns.column_forms import MOST_DIGITS, STANDARD_COLUMNS, Column
 from tasks.table.chunks import Chunk
 
 # Read from the chunk, which is locked: ALTER TABLE on the hypertable waits for that lock. A domain is archived as its

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from infra.epoch import POSTGRES_EPOCH_US
 from infra.errors.exceptions import Terminal
-from tasks.archive.column_forms import STANDARD_COLUMNS, Column, Form, form_of, schema_of
+from tasks.columns.column_forms import STANDARD_COLUMNS, Column, Form, form_of, schema_of
 from tasks.files.formats.as_text import as_text
 from tasks.files.formats.blocks import copy_slices
 

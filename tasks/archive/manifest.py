@@ -13,7 +13,6 @@ rows have the same name. Readers of partitioned folders skip names that start wi
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -23,17 +22,15 @@ import orjson
 from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
 from tasks.archive.archive_root import ArchiveRoot
-from tasks.archive.column_forms import STANDARD_COLUMNS, Column, schema_of
+from tasks.columns.column_forms import STANDARD_COLUMNS, Column, schema_of
+from tasks.files.archive_paths import HYPERTABLE, data_path
 from tasks.table.chunks import Chunk
 
 # Format 1: the columns of schema.sql. Format 2: any columns, listed in the manifest.
 _PLAIN, _LISTED = 1, 2
-HYPERTABLE = "events"
 MANIFESTS = f"{HYPERTABLE}/_manifests"
 WRITING = f"{HYPERTABLE}/_writing"
 _MICROSECOND = timedelta(microseconds=1)
-_STAMP = r"\d{8}T\d{6}(\.\d{6})?Z"
-_DATA_FILE = re.compile(rf"(.*/)?{HYPERTABLE}/day=\d{{4}}-\d\d-\d\d/{_STAMP}_{_STAMP}_[0-9a-f]+\.parquet")
 
 
 class BadArchive(Terminal):
@@ -99,16 +96,6 @@ def archive_name(chunk: Chunk, content_hash: str, columns: tuple[Column, ...] = 
         listed = orjson.dumps([content_hash, *map(asdict, columns)], option=orjson.OPT_SORT_KEYS)
         content_hash = hashlib.sha256(listed).hexdigest()[: len(content_hash)]
     return f"{range_name(chunk)}_{content_hash}"
-
-
-def data_path(day: date, name: str) -> str:
-    """The path of the file for a day, relative to the root."""
-    return f"{HYPERTABLE}/day={day.isoformat()}/{name}.parquet"
-
-
-def is_archived(path: str) -> bool:
-    """Whether a path is that of a file of an archive, as `data_path` builds it."""
-    return _DATA_FILE.fullmatch(path) is not None
 
 
 def data_files(root: ArchiveRoot, chunk: Chunk) -> list[str]:

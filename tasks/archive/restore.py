@@ -13,9 +13,9 @@ from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal, WrongUse
 from infra.table import as_written, events_name
 from tasks.archive.archive_root import ArchiveRoot
-from tasks.archive.column_forms import STANDARD_COLUMNS, Column
 from tasks.archive.manifest import Manifest
 from tasks.archive.verify import read_archive
+from tasks.columns.column_forms import STANDARD_COLUMNS, Column
 from tasks.files.formats.parquet import text_of
 
 _TABLE = """

@@ -8,7 +8,6 @@ import psycopg
 
 from tasks.archive.archive_lock import lock_archives
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
-from tasks.archive.column_forms import Column
 from tasks.archive.copied_rows import row_hashes
 from tasks.archive.manifest import (
     ArchivedFile,
@@ -21,6 +20,7 @@ from tasks.archive.manifest import (
 )
 from tasks.archive.verify import read_file, verify
 from tasks.base.progress import StepReached, emit
+from tasks.columns.column_forms import Column
 from tasks.table.chunks import Chunk
 
 

@@ -12,12 +12,10 @@ from pyarrow import fs
 
 from infra.errors.redact import one_line
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
-from tasks.archive.column_forms import schema_of
 from tasks.archive.content_hash import Content, batch_content, day_bounds, sum_contents
 from tasks.archive.copied_rows import time_us
 from tasks.archive.manifest import (
     DAMAGED_ADVICE,
-    HYPERTABLE,
     MANIFESTS,
     ArchivedFile,
     BadArchive,
@@ -26,6 +24,8 @@ from tasks.archive.manifest import (
     load_manifest,
     manifest_path,
 )
+from tasks.columns.column_forms import schema_of
+from tasks.files.archive_paths import HYPERTABLE
 
 _BATCH_ROWS = 50_000
 

@@ -15,7 +15,6 @@ from infra.table import on_events
 from tasks.archive.archive_lock import lock_archives
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
 from tasks.archive.chunk_columns import read_columns
-from tasks.archive.column_forms import Column, schema_of, select_list
 from tasks.archive.content_hash import Content, day_bounds, server_content, sum_contents
 from tasks.archive.copied_rows import copied_rows, decode_rows
 from tasks.archive.manifest import (
@@ -26,13 +25,14 @@ from tasks.archive.manifest import (
     archive_name,
     archive_names,
     data_files,
-    data_path,
     load_manifest,
     manifest_path,
     range_name,
 )
 from tasks.archive.verify import verify
 from tasks.base.progress import StepReached, emit
+from tasks.columns.column_forms import Column, schema_of, select_list
+from tasks.files.archive_paths import data_path
 from tasks.maintain.contention import lock
 from tasks.table.chunks import Chunk
 

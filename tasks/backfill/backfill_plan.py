@@ -21,10 +21,9 @@ from tasks.backfill.chunk_map import ChunkCounts, ChunkMap, count_chunks
 from tasks.backfill.source import BackfillSource
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
-from tasks.columns.batch import Batch
+from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.files.file_reader import DAY_MS, clip_ranges, count_rows
-from tasks.streams.reader import BatchLimits
 from tasks.table.stage import copy_events
 
 _SAMPLE = BatchLimits(rows=5_000, bytes=4 << 20)

@@ -23,6 +23,7 @@ from tasks.backfill.stream_range import look_at_stream
 from tasks.base.addresses import IdRange, parse_since, parse_until
 from tasks.base.progress import Advanced, emit
 from tasks.base.step import step
+from tasks.columns.batch import BatchLimits, BatchReader
 from tasks.columns.decode import TimeWindow
 from tasks.files.file_ledger import Remaining, remaining_of
 from tasks.files.file_reader import FileReader, clip_ranges
@@ -32,7 +33,7 @@ from tasks.files.spool import Spool
 from tasks.ledger.names import ledger_name_again
 from tasks.ledger.plan import plan
 from tasks.preflight.stream_sample import check_sample
-from tasks.streams.reader import BatchLimits, BatchReader, Reader
+from tasks.streams.reader import Reader
 
 FILES = "files read"  # the name of this part in the progress
 

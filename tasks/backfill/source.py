@@ -7,8 +7,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from tasks.base.addresses import IdRange
+from tasks.columns.batch import BatchLimits, BatchReader
 from tasks.files.scan import ScannedFile
-from tasks.streams.reader import BatchLimits, BatchReader
 from tasks.table.load import LoadResult
 
 

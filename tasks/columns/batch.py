@@ -13,7 +13,8 @@ Inside a module that handles one `EntryColumns` or `Events` at a time, `row` is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,14 @@ from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.decode import RefusedTimes, TimeWindow
 from tasks.columns.encoded_rows import NO_ROWS, EncodedRows, encode_entries
 from tasks.columns.entries import EntryColumns
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """The limits of a batch: entries, and bytes of their fields. The bytes may be exceeded by one page."""
+
+    rows: int
+    bytes: int
 
 
 class Batch:
@@ -76,3 +85,12 @@ class Batch:
         """Free the entries and the rows; ids and counts stay. Prefect keeps a task's arguments until the flow ends."""
         self._groups = ()
         self.encoded = NO_ROWS
+
+
+class BatchReader(Protocol):
+    """The interface of batch readers: `Reader` for a stream, and the reader of a file."""
+
+    stream: str
+
+    def read(self) -> Batch | None:
+        """The next batch, or None at the end. A call that fails leaves the position unchanged."""

@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 
 from infra.mapping import Mapping
 from tasks.base.addresses import IdRange
-from tasks.columns.batch import Batch
+from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import EntryColumns
 from tasks.files.spool import SpooledPiece, SpoolSection
-from tasks.streams.reader import BatchLimits
 
 DAY_MS = 86_400_000
 _DAYS_OF_A_SLICE = 200  # each day may have its own chunk, and a transaction locks all its chunks

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors.exceptions import Terminal
-from tasks.archive.manifest import is_archived
 from tasks.columns.entries import MALFORMED
+from tasks.files.archive_paths import is_archived
 from tasks.files.formats.blocks import RowBlock
 
 # Pairs of name and value, in the order of the path. None is a null.

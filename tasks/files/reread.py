@@ -11,6 +11,7 @@ from infra.errors.redact import one_line
 from infra.mapping import Mappings
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
+from tasks.columns.batch import BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.files.file_ledger import find_mapping, find_path
 from tasks.files.file_reader import FileReader
@@ -18,7 +19,6 @@ from tasks.files.find import find_files
 from tasks.files.scan import FILE, scan
 from tasks.files.spool import Spool
 from tasks.ledger.names import original_name
-from tasks.streams.reader import BatchLimits
 from tasks.table.row_columns import existing_columns
 
 _EVERY_TIME = TimeWindow(-(2**62), 2**62)  # a time outside the limits of today may have been accepted earlier

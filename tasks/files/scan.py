@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from infra.errors.exceptions import Terminal
 from infra.mapping import FLAT, JSON, Mapping, explain_no_mapping
 from infra.settings import settings
-from tasks.archive.column_forms import STANDARD_COLUMNS
-from tasks.archive.manifest import is_archived
+from tasks.columns.column_forms import STANDARD_COLUMNS
 from tasks.columns.decode import event_times
 from tasks.columns.entries import EntryColumns
+from tasks.files.archive_paths import is_archived
 from tasks.files.file_reader import DAY_MS, row_address
 from tasks.files.find import SourceFile
 from tasks.files.formats.blocks import RowBlock

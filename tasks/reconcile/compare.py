@@ -16,7 +16,7 @@ from infra.table import on_events
 from tasks.base.addresses import IdRange, parse_id
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
-from tasks.columns.batch import Batch
+from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import Fault, TimeWindow
 from tasks.ledger.plan import check_stream
 from tasks.maintain.dropped_rows import dropped_rows
@@ -30,7 +30,7 @@ from tasks.reconcile.comparison import (
     with_repeats,
 )
 from tasks.streams.pages import stream_away
-from tasks.streams.reader import BatchLimits, Reader
+from tasks.streams.reader import Reader
 from tasks.streams.tail import Tail
 from tasks.table.isolate import insert_each
 from tasks.table.stage import SAME_KEY, STAGING_TABLE, RejectedRow, StagingTable

@@ -18,10 +18,11 @@ from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal
 from infra.mapping import Mapping, configured_mappings
 from tasks.base.addresses import IdRange, id_text, parse_id
+from tasks.columns.batch import BatchLimits
 from tasks.ledger.plan import check_stream
 from tasks.reconcile.compare import EVERY_TIME, compare
 from tasks.streams.pages import Pages, stream_away
-from tasks.streams.reader import BatchLimits, Reader
+from tasks.streams.reader import Reader
 from tasks.streams.tail import Tail
 
 _PAGE_ENTRIES = 250

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import redis
 
@@ -12,21 +10,13 @@ from infra.connections.clients import Clients
 from infra.mapping import Mapping
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
-from tasks.columns.batch import Batch
+from tasks.columns.batch import Batch, BatchLimits, BatchReader
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import EntryColumns, concat_entries
 from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, PageLimits, Pages
 from tasks.streams.tail import Tail
 
 _PAGE_GROWTH = 8  # at most, from one page to the next
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """The limits of a batch: entries, and bytes of their fields. The bytes may be exceeded by one page."""
-
-    rows: int
-    bytes: int
 
 
 class Reader:
@@ -118,15 +108,6 @@ def next_page(limits: PageLimits, page: int, entries: int, nbytes: int) -> int:
     """How many entries to request next, after a request for `page` returned `entries` with `nbytes` in total."""
     fitting = entries * limits.bytes // max(1, nbytes)
     return max(1, min(limits.entries, fitting, page * _PAGE_GROWTH))
-
-
-class BatchReader(Protocol):
-    """The interface of batch readers: `Reader` for a stream, and the reader of a file."""
-
-    stream: str
-
-    def read(self) -> Batch | None:
-        """The next batch, or None at the end. A call that fails leaves the position unchanged."""
 
 
 @step("read")

@@ -14,9 +14,10 @@ import redis
 
 from infra.connections.clients import Clients
 from infra.mapping import load_mappings
+from tasks.columns.batch import BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.ledger.plan import make_plan
-from tasks.streams.reader import BatchLimits, Reader
+from tasks.streams.reader import Reader
 from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch
 from tests.support.tables import delete_ledger_rows

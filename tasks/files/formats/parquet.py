@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
-from tasks.archive.column_forms import PG_TYPE
+from tasks.columns.column_forms import PG_TYPE
 from tasks.files.find import SourceFile
 from tasks.files.formats import parquet_int96
 from tasks.files.formats.as_text import as_text

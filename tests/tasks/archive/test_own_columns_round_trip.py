@@ -23,11 +23,11 @@ from tasks.archive.manifest import Manifest
 from tasks.archive.restore import restored_columns
 from tasks.archive.write_chunk import archive_chunk
 from tasks.base.addresses import IdRange
+from tasks.columns.batch import BatchLimits
 from tasks.files.file_reader import FileReader
 from tasks.files.find import SourceFile
 from tasks.files.scan import scan
 from tasks.files.spool import Spool
-from tasks.streams.reader import BatchLimits
 from tasks.table.insert import InsertRoute, insert
 from tests.support.archives import THURSDAY, only_chunk
 from tests.support.strategies import TEXT

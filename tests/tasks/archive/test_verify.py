@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.archive.archive_root import ArchiveRoot
-from tasks.archive.column_forms import STANDARD_COLUMNS, schema_of
 from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import BadArchive, Manifest, load_manifest, manifest_path
 from tasks.archive.verify import read_archive, verify
 from tasks.archive.write_chunk import archive_chunk
+from tasks.columns.column_forms import STANDARD_COLUMNS, schema_of
 from tasks.table.chunks import Chunk
 from tests.support.archives import event, insert_events, only_chunk, plain_events
 from tests.support.oracle import table_digest

@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 
 from infra.mapping import FLAT, JSON
 from tasks.base.addresses import IdRange, parse_id
-from tasks.columns.batch import Batch
+from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.files import file_reader as module
 from tasks.files import spool as spool_module
 from tasks.files.file_reader import DAY_MS, FileReader, clip_ranges, count_rows, row_address
 from tasks.files.formats.blocks import RowBlock
 from tasks.files.spool import Spool, SpoolSection
-from tasks.streams.reader import BatchLimits
 from tests.support.spooled import spooled_section
 
 EVERY_TIME = TimeWindow(-(2**62), 2**62)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
-from tasks.archive.manifest import archive_name, data_path
+from tasks.archive.manifest import archive_name
 from tasks.columns.entries import MALFORMED
+from tasks.files.archive_paths import data_path
 from tasks.files.find import find_files
 from tasks.files.partition import add_path_columns, content_name, parse_path_columns
 from tasks.files.verified_read import VerifiedRead

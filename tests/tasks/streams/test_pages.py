@@ -13,10 +13,10 @@ import redis
 from infra.connections.clients import redis_client as connect
 from infra.settings import Settings
 from tasks.base.addresses import IdRange, parse_id
-from tasks.columns.batch import Batch
+from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, StreamAway
-from tasks.streams.reader import BatchLimits, Reader
+from tasks.streams.reader import Reader
 from tasks.streams.tail import read_tail
 from tests.support.interrupted import OTHER_DB, Interrupted
 from tests.support.stream_entries import FIRST_MS, add_entries

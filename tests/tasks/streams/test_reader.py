@@ -11,9 +11,10 @@ import redis
 from infra.connections.clients import redis_client as connect
 from infra.settings import Settings
 from tasks.base.addresses import IdRange
+from tasks.columns.batch import BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.streams.pages import PAGE_LIMITS
-from tasks.streams.reader import BatchLimits, Reader, next_page
+from tasks.streams.reader import Reader, next_page
 from tasks.streams.tail import read_tail
 from tests.support.stream_entries import event
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
-from tasks.archive.column_forms import STANDARD_COLUMNS, schema_of
+from tasks.columns.column_forms import STANDARD_COLUMNS, schema_of
 from tasks.files.find import SourceFile, find_files
 from tasks.files.formats import parquet
 from tasks.files.formats.read_rows import read_rows
