@@ -34,12 +34,15 @@ def too_many_bad(results: Sequence[SourceResult], share: float) -> list[str]:
     names = {one.source.ledger_name for one in results if any(loaded.quarantined for loaded in one.loaded)}
     of = f" --stream {next(iter(names))}" if len(names) == 1 else ""
     rest = (
-        f" {remaining - read:,} rows were not loaded: run the same backfill again for them" if read < remaining else ""
+        f"{remaining - read:,} rows were not loaded: run the same backfill again for them"
+        if read < remaining
+        else "everything else is loaded"
     )
     return [
         f"backfill: {bad} of {remaining} rows went to quarantine, expected at most {share:.0%}"
-        f" (SPILLWAY_MAX_BAD_SHARE): {format_causes(quarantine_causes(results))}; all are kept: look (spillway"
-        f" quarantine list{of}), remove the cause, then replay them (spillway quarantine redrive{of});{rest}"
+        f" (SPILLWAY_MAX_BAD_SHARE): {format_causes(quarantine_causes(results))}; all are kept; {rest};"
+        f" list the bad rows (spillway quarantine list{of}), fix the cause, then replay them (spillway quarantine"
+        f" redrive{of})"
     ]
 
 

@@ -66,7 +66,15 @@ def test_a_file_that_changed_is_refused_with_both_hashes_and_counts(
     written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
     with pytest.raises(Terminal) as refused:
         backfill(path)
-    for part in (path, "30 rows", old[:12], "40 rows", file_sha256(path)[:12], "nothing was loaded", "another name"):
+    for part in (
+        path,
+        "30 rows",
+        old[:12],
+        "40 rows",
+        file_sha256(path)[:12],
+        "nothing was loaded",
+        "rename the new one",
+    ):
         assert part in str(refused.value)
     assert table_rows(database) == flat_rows(entries[:30])
     moved = str(shutil.move(path, tmp_path / "y.csv"))

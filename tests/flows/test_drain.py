@@ -131,7 +131,7 @@ def test_a_stream_that_went_back_is_not_read_and_the_others_are(
     redis_client.delete("events:a")
     redis_client.xadd("events:a", event(77), id="5-1")
     send(redis_client, "events:b", [event(78)])
-    with pytest.raises(Terminal, match=r"stream events:a: its last id is 5-1, expected .* nothing was read"):
+    with pytest.raises(Terminal, match=r"stream events:a went back: its last id is 5-1, expected .* nothing was read"):
         drain("events:*")
     assert ledger_sums(database, "events:a")[0] == 5
     assert ledger_sums(database, "events:b")[0] == 6
@@ -152,7 +152,7 @@ def test_ordinary_redis_tools_see_the_progress(
 def test_entries_added_while_the_drain_runs_are_left_for_the_next(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import flows.drain as module
+    import flows.loads.drain_loads as module
 
     send(redis_client, stream, [event(n) for n in range(40)])
     really_read = module.read

@@ -68,7 +68,7 @@ def test_a_loss_is_in_the_ledger_with_its_span_of_ids_and_all_other_entries_are_
 def test_entries_trimmed_while_the_drain_reads_are_lost_and_counted(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import flows.drain as module
+    import flows.loads.drain_loads as module
 
     add_entries(redis_client, stream, 0, 100)
     really_plan = module.plan

@@ -15,7 +15,7 @@ from tests.support.results import redrive_counts
 
 def drain_with_loss(stream: str) -> dict[str, Any]:
     """Drain a stream with lost entries. The run commits everything and then fails; returns its result."""
-    with pytest.raises(Unsuccessful, match="were trimmed or deleted before they were drained") as failed:
+    with pytest.raises(Unsuccessful, match="were trimmed or deleted in Redis before they were drained") as failed:
         drain(stream)
     assert failed.value.exit_code == ExitCode.LOST
     return failed.value.result

@@ -76,7 +76,7 @@ class ReplicaPromoted(Fault):
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
         error = outcomes[0].error or "none"
-        if f"stream {self._shortened}: its last id is " in error and "nothing was read" in error:
+        if f"stream {self._shortened} went back: its last id is " in error and "nothing was read" in error:
             return []
         return [f"expected that {self._shortened} is refused, found: {error}"]
 

@@ -59,7 +59,7 @@ class RestoredAndAccepted(Fault):
             self._renewed.send(client, self._fresh())
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
-        wanted = f"stream {self._renewed.stream}: its last id is "
+        wanted = f"stream {self._renewed.stream} went back: its last id is "
         return [
             f"expected that it is refused, found: {outcome.error or 'none'}"
             for outcome in outcomes
