@@ -158,7 +158,8 @@ def test_a_missing_table_is_created_again(empty_database: str) -> None:
     apply_schema(empty_database)
     whole = catalog(empty_database)
     with psycopg.connect(empty_database) as connection:
-        connection.execute("DROP TABLE events, spillway.drops, spillway.files")
+        connection.execute("DROP TABLE events")  # before 2.20 a hypertable can only be dropped alone
+        connection.execute("DROP TABLE spillway.drops, spillway.files")
     apply_schema(empty_database)
     assert catalog(empty_database) == whole
 
