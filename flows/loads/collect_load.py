@@ -33,6 +33,7 @@ def collect_load(
     `name`: the progress bar that it advances. `max_bad_share`: the share of the range in quarantine above which the
     load counts as failed; None if the caller judges several loads together.
     """
+    loaded: LoadResult | None = None
     try:
         loaded = future.result()
         if loaded is None:
@@ -42,9 +43,9 @@ def collect_load(
             emit(Advanced(name, loaded.read))
             if max_bad_share is not None:
                 check_bad_share(batch, loaded, max_bad_share)
-        return loaded
     except SpillwayError as error:
         target.error = target.error or one_line(error)
-        return None
-    finally:
-        batch.release()
+        loaded = None
+    # Not if the wait is interrupted: then the load is still running, and it commits what the batch holds.
+    batch.release()
+    return loaded
