@@ -152,7 +152,7 @@ _SAMPLE: LiteralString = """
 def _show_results() -> None:
     with closing(postgres_connection(settings())) as connection:
         console.print("\n[bold]The totals[/bold] (read = inserted + duplicates + quarantined; added = read + lost)")
-        names = ["stream", "read", "inserted", "duplicates", "quarantined", "lost", "balanced"]
+        names = ["stream", "read", "inserted", "duplicates", "quarantined", "lost", "ok"]
         print_table(names, connection.execute(on_events(_TOTALS)))
         console.print("\n[bold]A query[/bold]: events per hour, the last five hours")
         print_table(["hour", "events", "users", "most frequent type"], connection.execute(on_events(_SAMPLE)))
