@@ -15,7 +15,8 @@ import redis
 
 from infra.connections.clients import Clients, postgres_connection
 from infra.errors.exceptions import Terminal
-from infra.mapping import Mapping, load_mappings
+from infra.mapping.mapping import Mapping
+from infra.mapping.toml import load_mappings
 from infra.settings import PROJECT_ROOT, Settings, settings
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch, BatchLimits

@@ -26,7 +26,8 @@ from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import SpillwayError, Terminal
 from infra.errors.redact import one_line
-from infra.mapping import Mapping, configured_mappings
+from infra.mapping.mapping import Mapping
+from infra.mapping.toml import configured_mappings
 from infra.settings import settings
 from tasks.backfill.backfill_plan import BackfillPlan, apply_retention, make_plan
 from tasks.backfill.backfill_report import report_backfill, result, too_many_bad

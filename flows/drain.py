@@ -13,7 +13,7 @@ from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful
 from infra.errors.exit_codes import ExitCode
-from infra.mapping import configured_mappings
+from infra.mapping.toml import configured_mappings
 from infra.settings import settings
 from tasks.base.addresses import parse_until
 from tasks.base.arrow_memory import use_system_allocator

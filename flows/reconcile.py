@@ -13,7 +13,8 @@ from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful, WrongUse
 from infra.errors.exit_codes import ExitCode
-from infra.mapping import Mappings, configured_mappings
+from infra.mapping.mapping import Mappings
+from infra.mapping.toml import configured_mappings
 from infra.settings import settings
 from tasks.base.addresses import IdRange, parse_range
 from tasks.base.arrow_memory import use_system_allocator

@@ -14,7 +14,7 @@ from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful, WrongUse
 from infra.errors.exit_codes import ExitCode
-from infra.mapping import configured_mappings
+from infra.mapping.toml import configured_mappings
 from infra.settings import settings
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit

@@ -22,7 +22,7 @@ from infra.errors.exceptions import SpillwayError, Terminal
 from infra.output import print_table
 from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT, settings
-from infra.table import on_events
+from infra.tables.events import on_events
 
 if TYPE_CHECKING:
     from prefect.client.schemas.filters import DeploymentFilter

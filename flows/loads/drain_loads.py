@@ -14,7 +14,7 @@ from flows.loads.collect_load import collect_load
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
-from infra.mapping import Mapping
+from infra.mapping.mapping import Mapping
 from tasks.base.progress import Started, emit
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow

@@ -15,7 +15,7 @@ from infra.errors.next_steps import next_step, repeat
 from infra.errors.redact import one_line
 from infra.schema.scripts import Script, scripts
 from infra.settings import host_of, settings
-from infra.table import events_table
+from infra.tables.events import events_table
 from infra.timescaledb import check_catalog
 
 CONNECT_TIMEOUT = 10  # seconds

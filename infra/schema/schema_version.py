@@ -11,7 +11,7 @@ import psycopg
 from infra.errors.exceptions import Terminal
 from infra.schema.scripts import newest_version
 from infra.settings import settings
-from infra.table import EVENTS, events_name
+from infra.tables.events import EVENTS, events_name
 
 # By the catalog and not by `to_regclass`, which raises for a role without USAGE on the schema.
 _TABLES = """

@@ -11,7 +11,8 @@ from psycopg import sql
 
 from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal
-from infra.table import on_events, parameter_safe
+from infra.tables.events import on_events
+from infra.tables.statements import parameter_safe
 from tasks.columns.column_forms import MOST_DIGITS, STANDARD_COLUMNS, Column
 from tasks.table.chunks import Chunk
 

@@ -20,7 +20,7 @@ from psycopg import sql
 
 from infra.connections.session import fixed_texts
 from infra.epoch import from_micros, micros_sql
-from infra.table import on_events
+from infra.tables.events import on_events
 from tasks.archive.copied_rows import row_hashes, time_us
 from tasks.columns.column_forms import STANDARD_COLUMNS, Column, select_list
 from tasks.table.chunks import Chunk

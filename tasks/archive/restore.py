@@ -11,7 +11,8 @@ from psycopg import sql
 
 from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal, WrongUse
-from infra.table import as_written, events_name
+from infra.tables.events import events_name
+from infra.tables.statements import as_written
 from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.manifest import Manifest
 from tasks.archive.verify import read_archive

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal
-from infra.table import on_events
+from infra.tables.events import on_events
 from tasks.archive.archive_lock import lock_archives
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
 from tasks.archive.chunk_columns import read_columns

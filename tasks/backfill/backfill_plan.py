@@ -16,7 +16,7 @@ from infra.epoch import from_micros, to_millis
 from infra.errors.classify import error_scope
 from infra.errors.exceptions import Terminal
 from infra.errors.sqlstates import ErrorScope
-from infra.table import on_events
+from infra.tables.events import on_events
 from tasks.backfill.chunk_map import ChunkCounts, ChunkMap, count_chunks
 from tasks.backfill.source import BackfillSource
 from tasks.base.addresses import IdRange

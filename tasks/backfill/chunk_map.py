@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infra.connections.clients import Clients
 from infra.epoch import to_millis
 from infra.settings import settings
-from infra.table import EVENTS
+from infra.tables.events import EVENTS
 from tasks.base.clock import server_now
 from tasks.base.step import step
 from tasks.files.file_reader import DAY_MS

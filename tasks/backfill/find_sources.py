@@ -11,7 +11,8 @@ import psycopg
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal, WrongUse
-from infra.mapping import FLAT, Mapping, Mappings, explain_no_mapping
+from infra.mapping.mapping import FLAT, Mapping, Mappings
+from infra.mapping.toml import explain_no_mapping
 from infra.settings import Settings, settings
 from tasks.archive.archive_root import open_root, translate_errors
 from tasks.archive.manifest import archive_names

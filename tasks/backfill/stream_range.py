@@ -6,7 +6,7 @@ import numpy as np
 import psycopg
 
 from infra.connections.clients import Clients
-from infra.mapping import Mapping
+from infra.mapping.mapping import Mapping
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.mapping import Mapping
+from infra.mapping.mapping import Mapping
 from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.decode import RefusedTimes, TimeWindow
 from tasks.columns.encoded_rows import NO_ROWS, EncodedRows, encode_entries

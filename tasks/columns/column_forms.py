@@ -10,7 +10,7 @@ from typing import LiteralString
 import pyarrow as pa
 from psycopg import sql
 
-from infra.table import AS_WRITTEN, parameter_safe
+from infra.tables.statements import AS_WRITTEN, parameter_safe
 
 # Metadata key of a column in a Parquet file: its PostgreSQL type.
 PG_TYPE = b"postgresql_type"

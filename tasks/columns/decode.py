@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from infra.mapping import ColumnSource, Mapping
+from infra.mapping.mapping import Mapping
+from infra.mapping.sources import ColumnSource
 from tasks.base.addresses import parse_id
 from tasks.columns.entries import MALFORMED, EntryColumns
 from tasks.columns.extract import ExtractedColumns, extract, split_by_layout

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from infra.mapping import Mapping
+from infra.mapping.mapping import Mapping
 from tasks.columns.decode import Events, Fault, TimeWindow, decode
 from tasks.columns.encode import encode, find_repeats
 from tasks.columns.entries import EntryColumns

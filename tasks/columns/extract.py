@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.mapping import FLAT, JSON, Mapping
+from infra.mapping.mapping import FLAT, JSON, Mapping
 from tasks.columns.entries import EntryColumns
 
 _NULL = msgspec.Raw(b"null")

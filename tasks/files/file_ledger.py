@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from infra.errors.exceptions import Terminal
-from infra.mapping import JSON, Mapping, Mappings
+from infra.mapping.mapping import JSON, Mapping, Mappings
 from tasks.base.addresses import IdRange
 from tasks.base.stream_sql import register_stream
 from tasks.files.file_reader import count_rows

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.mapping import Mapping
+from infra.mapping.mapping import Mapping
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow

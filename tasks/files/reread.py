@@ -8,7 +8,7 @@ from dataclasses import replace
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
-from infra.mapping import Mappings
+from infra.mapping.mapping import Mappings
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.columns.batch import BatchLimits

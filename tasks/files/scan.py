@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
-from infra.mapping import FLAT, JSON, Mapping, explain_no_mapping
+from infra.mapping.mapping import FLAT, JSON, Mapping
+from infra.mapping.toml import explain_no_mapping
 from infra.settings import settings
 from tasks.columns.column_forms import STANDARD_COLUMNS
 from tasks.columns.decode import event_times

@@ -10,7 +10,7 @@ import psycopg
 
 from infra.connections.clients import Clients
 from infra.settings import Settings
-from infra.table import on_events
+from infra.tables.events import on_events
 from tasks.base.clock import server_now
 from tasks.base.step import step
 from tasks.maintain.chunk_states import chunk_states

@@ -11,7 +11,7 @@ from typing import Literal
 import psycopg
 
 from infra.errors.exceptions import Transient
-from infra.table import events_name
+from infra.tables.events import events_name
 from infra.timescaledb import CHUNK_ID, CHUNK_STATUS, COMPRESSED, COMPRESSED_SIZES, FROZEN, PARTIAL
 from tasks.maintain.compression_layout import CompressionLayout
 from tasks.table.chunks import Chunk, count

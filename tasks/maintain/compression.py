@@ -12,7 +12,7 @@ from psycopg import sql
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Transient
-from infra.table import events_name, events_table
+from infra.tables.events import events_name, events_table
 from tasks.base.clock import server_now
 from tasks.base.step import step
 from tasks.maintain.chunk_states import ChunkState, chunk_states

@@ -9,7 +9,7 @@ from datetime import datetime
 import psycopg
 
 from infra.errors.exceptions import Terminal
-from infra.table import events_name
+from infra.tables.events import events_name
 from tasks.maintain.contention import exclusive_lock
 from tasks.maintain.jobs import Job
 from tasks.table.chunks import Chunk

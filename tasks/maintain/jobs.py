@@ -9,7 +9,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from infra.table import events_name
+from infra.tables.events import events_name
 
 Kind = Literal["compression", "retention"]
 _PROCEDURES = {"compression": "policy_compression", "retention": "policy_retention"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 
 from infra.errors.exceptions import Terminal
-from infra.table import events_name
+from infra.tables.events import events_name
 from tasks.table.triggers import has_row_triggers
 
 _TABLE = """

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
-from infra.mapping import ColumnSource, Mapping, explain_no_mapping
+from infra.mapping.mapping import Mapping
+from infra.mapping.sources import ColumnSource
+from infra.mapping.toml import explain_no_mapping
 from infra.settings import settings
 from tasks.columns.entries import EntryColumns
 from tasks.columns.extract import ExtractedColumns, extract, split_by_layout

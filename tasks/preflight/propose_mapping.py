@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from infra.mapping import Mapping
+from infra.mapping.mapping import Mapping
 from tasks.columns.entries import EntryColumns
 from tasks.columns.times import parse_times
 from tasks.columns.uuids import parse_uuids

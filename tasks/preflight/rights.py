@@ -15,7 +15,7 @@ from psycopg import sql
 
 from infra.errors.exceptions import Terminal
 from infra.settings import settings
-from infra.table import EVENTS
+from infra.tables.events import EVENTS
 
 OURS = "spillway"  # the schema of our own tables
 

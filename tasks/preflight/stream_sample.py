@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra.connections.clients import Clients
-from infra.mapping import Mapping
+from infra.mapping.mapping import Mapping
 from tasks.base.addresses import id_text
 from tasks.columns.entries import EntryColumns, page_to_columns
 from tasks.preflight.mapping_fit import check_mapping

@@ -11,8 +11,8 @@ from psycopg import sql
 
 from infra.connections.clients import Clients
 from infra.epoch import micros_sql
-from infra.mapping import Mapping as EntryMapping
-from infra.table import on_events
+from infra.mapping.mapping import Mapping as EntryMapping
+from infra.tables.events import on_events
 from tasks.base.addresses import IdRange, parse_id
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in

@@ -16,7 +16,8 @@ import redis
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal
-from infra.mapping import Mapping, configured_mappings
+from infra.mapping.mapping import Mapping
+from infra.mapping.toml import configured_mappings
 from tasks.base.addresses import IdRange, id_text, parse_id
 from tasks.columns.batch import BatchLimits
 from tasks.ledger.plan import check_stream

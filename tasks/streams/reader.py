@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import redis
 
 from infra.connections.clients import Clients
-from infra.mapping import Mapping
+from infra.mapping.mapping import Mapping
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.columns.batch import Batch, BatchLimits, BatchReader

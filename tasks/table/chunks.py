@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from infra.epoch import timestamptz_sql
-from infra.table import events_name, on_events
+from infra.tables.events import events_name, on_events
 
 
 @dataclass(frozen=True)

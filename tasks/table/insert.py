@@ -15,7 +15,7 @@ from psycopg import sql
 
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
-from infra.table import on_events
+from infra.tables.events import on_events
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
 from tasks.table.isolate import RowOutcomes, insert_each

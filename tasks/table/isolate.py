@@ -14,7 +14,7 @@ from psycopg import sql
 
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import QUERY_CANCELED, ErrorScope, classes_of
-from infra.table import events_table
+from infra.tables.events import events_table
 from tasks.table.row_columns import RowColumns
 from tasks.table.stage import STAGING_TABLE, RejectedRow, StagingTable, rejected_row
 

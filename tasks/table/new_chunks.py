@@ -9,7 +9,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from infra.epoch import micros_sql
-from infra.table import events_name
+from infra.tables.events import events_name
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import RefusedTimes

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-import infra.mapping
 from infra.connections.clients import Clients
+from infra.mapping.mapping import Mapping as EntryMapping
 from tasks.base.addresses import IdRange, parse_id
 from tasks.base.artifacts import publish
 from tasks.base.step import step
@@ -22,7 +22,7 @@ from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection, kind, storable
 
 # The mapping of a stream or file, by its name in the ledger; None for the two known layouts.
-FindMapping = Callable[[psycopg.Connection, str], infra.mapping.Mapping | None]
+FindMapping = Callable[[psycopg.Connection, str], EntryMapping | None]
 # The limits of one transaction. A single entry may exceed the bytes.
 _MAX_ENTRIES, _MAX_BYTES = 1_000, 8 << 20
 
@@ -99,7 +99,7 @@ def edit_fields(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[byt
 
 
 def replay(
-    connection: psycopg.Connection, waiting: ReplayBatch, mapping: infra.mapping.Mapping | None, window: TimeWindow,
+    connection: psycopg.Connection, waiting: ReplayBatch, mapping: EntryMapping | None, window: TimeWindow,
     changes: Mapping[str, str], run: str, new_chunks: NewChunkLimit | None = None,
 ) -> RedriveResult:  # fmt: skip
     """Replay the entries of a batch that still wait, in one transaction. Raises `psycopg.Error` with nothing done."""

@@ -8,7 +8,8 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from infra.table import as_written, events_name, parameter_safe
+from infra.tables.events import events_name
+from infra.tables.statements import as_written, parameter_safe
 from tasks.columns.encode import COLUMNS
 
 _OURS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))

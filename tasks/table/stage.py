@@ -19,7 +19,7 @@ from psycopg import sql
 from infra.epoch import timestamptz_sql
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
-from infra.table import events_table, on_events
+from infra.tables.events import events_table, on_events
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
 from tasks.columns.encode import HEADER, TRAILER, payload

@@ -13,7 +13,7 @@ from psycopg import sql
 from infra.epoch import micros_sql
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
-from infra.table import events_name, on_events
+from infra.tables.events import events_name, on_events
 from infra.timescaledb import TRIGGER_SCHEMAS
 from tasks.base.stream_sql import fill_in
 from tasks.table.isolate import InsertTarget, insert_each_into

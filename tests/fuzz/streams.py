@@ -13,7 +13,7 @@ import psycopg
 import redis
 
 from infra.connections.clients import Clients
-from infra.mapping import load_mappings
+from infra.mapping.toml import load_mappings
 from tasks.columns.batch import BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.ledger.plan import make_plan

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from infra.errors.exceptions import Terminal, WrongUse
-from infra.mapping import FLAT, JSON, ColumnSource, Mapping, configured_mappings, explain_no_mapping, load_mappings
+from infra.mapping.mapping import FLAT, JSON, Mapping
+from infra.mapping.sources import ColumnSource
+from infra.mapping.toml import configured_mappings, explain_no_mapping, load_mappings
 from infra.settings import PROJECT_ROOT, Settings, settings_folder
 from tests.support.decoded_entries import decoded_json
 

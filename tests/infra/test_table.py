@@ -9,7 +9,7 @@ from psycopg import sql
 
 from infra.schema.migrate import apply_schema
 from infra.settings import Settings
-from infra.table import events_name, events_table
+from infra.tables.events import events_name, events_table
 from tasks.table.chunks import chunks
 
 

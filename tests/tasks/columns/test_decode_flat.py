@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from infra.mapping import FLAT, ColumnSource
+from infra.mapping.mapping import FLAT
+from infra.mapping.sources import ColumnSource
 from tasks.columns.decode import Fault, TimeWindow, decode
 from tasks.columns.entries import concat_entries
 from tests.support.decoded_entries import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
-from infra.mapping import FLAT, JSON, ColumnSource, Mapping, load_mappings
+from infra.mapping.mapping import FLAT, JSON, Mapping
+from infra.mapping.sources import ColumnSource
+from infra.mapping.toml import load_mappings
 from tasks.columns.decode import decode
 from tasks.preflight.mapping_fit import check_mapping
 from tasks.preflight.propose_mapping import proposal

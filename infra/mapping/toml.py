@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal
@@ -14,82 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from infra.errors.exceptions import WrongUse
+from infra.mapping.mapping import Mapping, Mappings
+from infra.mapping.sources import ColumnSource
 from infra.settings import Settings, settings_folder
-
-
-@dataclass(frozen=True)
-class ColumnSource:
-    """The source of one column: a key, or a template of keys and literal text.
-
-    `pieces`: literal text and keys, alternating, such as `("", "source_id", ".", "relation_type_id", "")`.
-    `default`: the text of an entry that lacks a key. `fallback`: the key to read if the only key is absent.
-    """
-
-    pieces: tuple[str, ...]
-    default: str | None = None
-    fallback: str | None = None
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """All keys that are read, in order, the fallback last."""
-        return self.pieces[1::2] + ((self.fallback,) if self.fallback else ())
-
-    @property
-    def single_key(self) -> str | None:
-        """The key whose value is the whole text of the column. None for a template."""
-        return self.pieces[1] if len(self.pieces) == 3 and not self.pieces[0] and not self.pieces[2] else None
-
-    @property
-    def required(self) -> tuple[str, ...]:
-        """The keys that an entry must have to become a row."""
-        return () if self.default is not None or self.fallback else self.pieces[1::2]
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """How the entries of one stream become rows.
-
-    `properties`: a key, or None for the whole document. `field`: the field that holds the document of a JSON layout.
-    `uuid5`: derive an id from an event_id that is not a UUID.
-    `extra_columns`: the user's own columns in an archive. Each is read from the field of the same name, or is null.
-    """
-
-    layout: Literal["json", "flat"]
-    time: ColumnSource
-    event_id: ColumnSource
-    event_type: ColumnSource
-    user_id: ColumnSource
-    properties: str | None
-    field: bytes = b"data"
-    uuid5: bool = False
-    extra_columns: tuple[str, ...] = ()
-    name: str = ""  # the table in spillway.toml; empty for a built-in layout
-
-    @property
-    def sources(self) -> dict[str, ColumnSource]:
-        """Column name → source, of the columns that every row must have."""
-        return {
-            "time": self.time,
-            "event_id": self.event_id,
-            "event_type": self.event_type,
-            "user_id": self.user_id,
-        }
-
-
-def _key(name: str, fallback: str | None = None) -> ColumnSource:
-    return ColumnSource(("", name, ""), fallback=fallback)
-
-
-FLAT = Mapping(
-    layout="flat",
-    time=_key("time", fallback="timestamp"),
-    event_id=_key("event_id"),
-    event_type=_key("event_type"),
-    user_id=_key("user_id"),
-    properties="properties",
-)
-JSON = replace(FLAT, layout="json")
-
 
 # No quotes, backslashes or control characters: msgspec does not accept them in the name of a key.
 _Key = Annotated[str, Field(min_length=1, pattern=r'^[^"\\\x00-\x1f]*$')]
@@ -176,19 +101,6 @@ class _Stream(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     streams: dict[str, _Stream] = {}
-
-
-class Mappings:
-    """The mappings of one file, by stream name or pattern."""
-
-    def __init__(self, mappings: dict[str, Mapping]) -> None:
-        self._mappings = mappings
-
-    def for_stream(self, stream: str) -> Mapping | None:
-        """The mapping of `stream`: that of its exact name, else of the first pattern that matches, else None."""
-        if stream in self._mappings:
-            return self._mappings[stream]
-        return next((m for pattern, m in self._mappings.items() if fnmatchcase(stream, pattern)), None)
 
 
 def configured_mappings(config: Settings) -> Mappings:

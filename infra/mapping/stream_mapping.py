@@ -1,0 +1,45 @@
+"""How the entries of a stream become rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from infra.mapping.column_source import ColumnSource
+
+Layout = Literal["json", "flat"]
+Encoding = Literal["gzip", "zstd", "base64", "msgpack"]
+
+
+@dataclass(frozen=True)
+class StreamMapping:
+    """One table `[streams."name"]` of `spillway.toml`.
+
+    `name`: as it is written there, a name or a pattern; empty for the built-in mapping.
+    `table`: the table that the rows go to, with or without a schema; None means `events`.
+    `columns`: column → source, for the columns that the mapping names. Every other column of the table is read from the
+    key with its name, or else is null or its default.
+    `layout`: `json`: one field holds a document; `flat`: each field is a key; None: the fields of each entry decide.
+    `document_field`: the field that holds the document. `encodings`: of that field, the outermost first.
+    `each`: the path of an array in the document whose elements become one row each. Paths then begin at the element.
+    `unknown`: whether an entry with a key that no column reads is refused.
+    `null`: texts that mean null, for every column without texts of its own.
+    `route_key`, `routes`: the key whose value chooses the table, and value → table; other values go to `table`, or to
+    quarantine if it is None.
+    """
+
+    name: str = ""
+    table: str | None = None
+    columns: Mapping[str, ColumnSource] = field(default_factory=dict)
+    layout: Layout | None = None
+    document_field: bytes = b"data"
+    encodings: tuple[Encoding, ...] = ()
+    each: str | None = None
+    unknown: Literal["ignore", "refuse"] = "ignore"
+    null: tuple[str, ...] = ()
+    route_key: str | None = None
+    routes: Mapping[str, str] = field(default_factory=dict)
+
+
+BUILT_IN = StreamMapping()
