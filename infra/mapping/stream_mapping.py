@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from infra.mapping.column_source import ColumnSource
@@ -43,3 +44,16 @@ class StreamMapping:
 
 
 BUILT_IN = StreamMapping()
+
+
+class StreamMappings:
+    """The mappings of one file, by stream name or pattern."""
+
+    def __init__(self, mappings: Mapping[str, StreamMapping]) -> None:
+        self._mappings = mappings
+
+    def for_stream(self, stream: str) -> StreamMapping:
+        """The mapping of `stream`: that of its exact name, else of the first pattern that matches, else `BUILT_IN`."""
+        if stream in self._mappings:
+            return self._mappings[stream]
+        return next((m for pattern, m in self._mappings.items() if fnmatchcase(stream, pattern)), BUILT_IN)

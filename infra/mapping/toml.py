@@ -14,6 +14,9 @@ from pydantic_core import PydanticCustomError
 from infra.errors.exceptions import WrongUse
 from infra.mapping.mapping import Mapping, Mappings
 from infra.mapping.sources import ColumnSource
+from infra.mapping.stream_mapping import StreamMappings
+from infra.mapping.toml_stream import read_stream
+from infra.mapping.toml_table import TomlTable, parse_float
 from infra.settings import Settings, settings_folder
 
 # No quotes, backslashes or control characters: msgspec does not accept them in the name of a key.
@@ -118,21 +121,40 @@ def explain_no_mapping(path: Path) -> str:
     return f"no table of {path} matches it" if path.exists() else f"{path} does not exist"
 
 
-def load_mappings(path: Path) -> Mappings:
+def load_stream_mappings(path: Path) -> StreamMappings:
     """Read and validate the TOML file `path`. A missing file has no mappings.
 
-    Raises `WrongUse` with the file, every faulty key, what was expected and what was found.
+    Raises `WrongUse` with the file and every faulty key, what was expected and what was found.
     """
+    faults: list[str] = []
+    file = TomlTable(_read(path), "", faults)
+    file.refuse_unknown(("streams", "tables"))
+    mappings = StreamMappings({name: read_stream(table, name) for name, table in file.tables("streams").items()})
+    if faults:
+        raise WrongUse(f"{path}: {'; '.join(faults)}; nothing was read; correct the file")
+    return mappings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The values of a TOML file, none of a missing one. A float is its text."""
     try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=parse_float)
     except FileNotFoundError:
-        return Mappings({})
+        return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongUse(f"{path} is not valid TOML: {error}; nothing was read; fix that line") from None
     except OSError as error:
         raise WrongUse(
             f"{path} cannot be read: {error.strerror}; nothing was read; fix its permissions or SPILLWAY_MAPPINGS"
         ) from None
+
+
+def load_mappings(path: Path) -> Mappings:
+    """Read and validate the TOML file `path`. A missing file has no mappings.
+
+    Raises `WrongUse` with the file, every faulty key, what was expected and what was found.
+    """
+    raw = _read(path)
     try:
         streams = _File.model_validate(raw).streams
     except ValidationError as error:
