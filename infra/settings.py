@@ -70,7 +70,7 @@ def _duration(value: object) -> object:
     return timedelta(**{_UNITS[unit]: int(number)})
 
 
-def _age(value: object) -> object:
+def read_age(value: object) -> object:
     """Read a duration that is not zero."""
     found = _duration(value)
     if found == timedelta(0):
@@ -114,7 +114,7 @@ def _in_settings_folder(value: Path) -> Path:
     return settings_folder() / value.expanduser()
 
 
-def _folder_or_url(value: str) -> str:
+def read_folder_or_url(value: str) -> str:
     """A relative folder as one below `settings_folder()`; a URL unchanged."""
     return value if not value or "://" in value else str(_in_settings_folder(Path(value)))
 
@@ -182,7 +182,7 @@ class Settings(BaseSettings):
         ge=timedelta(0),
         description="age at which drained entries are trimmed, such as 7d, 36h, 90m or 30s; empty: never",
     )
-    compress_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+    compress_after: Annotated[timedelta | None, BeforeValidator(read_age)] = Field(
         default=timedelta(days=7), description="age at which chunks are compressed; empty: never"
     )
     # Chosen by measurements on real events: «Compression» in docs/benchmarks.md.
@@ -192,17 +192,17 @@ class Settings(BaseSettings):
     compress_orderby: Annotated[str, BeforeValidator(_columns(_ORDER, "user_id, time DESC"))] = Field(
         default="time DESC", description="order of rows in a compressed batch (orderby)"
     )
-    keep: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+    keep: Annotated[timedelta | None, BeforeValidator(read_age)] = Field(
         default=None, description="age at which whole chunks are dropped; empty: never"
     )
     retention: Literal["policy", "flow", "archive"] = Field(
         default="flow",
         description="who drops chunks: a database job, the maintain flow, or that flow after archiving",
     )
-    archive_url: Annotated[str, AfterValidator(_folder_or_url)] = Field(
+    archive_url: Annotated[str, AfterValidator(read_folder_or_url)] = Field(
         default="", repr=False, description="folder of the archive, or URL of a file system"
     )
-    archive_after: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+    archive_after: Annotated[timedelta | None, BeforeValidator(read_age)] = Field(
         default=None, description="age at which chunks are archived; empty: just before they are dropped"
     )
     max_new_chunks: int = Field(
@@ -215,7 +215,7 @@ class Settings(BaseSettings):
         min_length=1,
         description="streams that the schedule drains: comma-separated names and patterns",
     )
-    drain_every: Annotated[timedelta | None, BeforeValidator(_age)] = Field(
+    drain_every: Annotated[timedelta | None, BeforeValidator(read_age)] = Field(
         default=timedelta(seconds=60), description="interval of the scheduled drain; empty: it is not scheduled"
     )
     reconcile_cron: str = Field(

@@ -82,7 +82,7 @@ def parse_template(text: str) -> tuple[str, ...]:
             pieces[-1] += part["brace"][0] if part["brace"] else part["text"]
         end = part.end()
     if len(pieces) == 1:
-        raise InvalidKey("expected a key, or keys in braces such as {a}.{b.c}; a text of its own is a constant")
+        raise InvalidKey("expected a key, or keys in braces such as {a}.{b.c}, and for a fixed text `constant`")
     return tuple(pieces)
 
 

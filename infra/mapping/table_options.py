@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from infra.settings import Settings
+from infra.tables.table import Table
 
 Retention = Literal["policy", "flow", "archive"]
 
@@ -20,6 +21,7 @@ _SETTINGS = {
     "retention": "retention",
     "archive_url": "archive_url",
 }
+OPTIONS = tuple(_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,21 @@ def table_options(
         values |= {"segmentby": None, "orderby": None}
     variables = {option for option, setting in _SETTINGS.items() if setting in config.model_fields_set}
     return TableOptions(
-        **(values | written),
+        **{**values, **written},
         section=section,
         written=frozenset(written),
         configured=frozenset(variables | written.keys()),
     )
+
+
+@dataclass(frozen=True)
+class TableSections:
+    """The sections `[tables."name"]` of one file: schema and name → name in the file and options."""
+
+    sections: Mapping[tuple[str, str], tuple[str, Mapping[str, Any]]]
+
+    def options(self, config: Settings, table: Table) -> TableOptions:
+        """The options of a table: those of its section, else of the settings."""
+        name, written = self.sections.get((table.schema, table.name), ("", {}))
+        is_events = (table.schema, table.name) == (config.events_schema, "events")
+        return table_options(config, is_events, written, f'[tables."{name}"]' if name else "")

@@ -15,6 +15,9 @@ from infra.errors.exceptions import WrongUse
 from infra.mapping.mapping import Mapping, Mappings
 from infra.mapping.sources import ColumnSource
 from infra.mapping.stream_mapping import StreamMappings
+from infra.mapping.table_options import TableSections
+from infra.mapping.toml_names import section_table
+from infra.mapping.toml_options import read_options
 from infra.mapping.toml_stream import read_stream
 from infra.mapping.toml_table import TomlTable, parse_float
 from infra.settings import Settings, settings_folder
@@ -126,13 +129,30 @@ def load_stream_mappings(path: Path) -> StreamMappings:
 
     Raises `WrongUse` with the file and every faulty key, what was expected and what was found.
     """
+    return _load(path)[0]
+
+
+def load_table_sections(path: Path) -> TableSections:
+    """The sections `[tables."name"]` of the TOML file `path`. Raises as `load_stream_mappings`."""
+    return _load(path)[1]
+
+
+def _load(path: Path) -> tuple[StreamMappings, TableSections]:
     faults: list[str] = []
     file = TomlTable(_read(path), "", faults)
     file.refuse_unknown(("streams", "tables"))
     mappings = StreamMappings({name: read_stream(table, name) for name, table in file.tables("streams").items()})
+    sections: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    for name, table in file.tables("tables").items():
+        options = read_options(table)
+        if (found := section_table(table, name)) in sections:
+            other = sections[found][0]
+            faults.append(f'{table.location}: expected one section for a table, found also [tables."{other}"]')
+        elif found is not None:
+            sections[found] = (name, options)
     if faults:
         raise WrongUse(f"{path}: {'; '.join(faults)}; nothing was read; correct the file")
-    return mappings
+    return mappings, TableSections(sections)
 
 
 def _read(path: Path) -> dict[str, Any]:

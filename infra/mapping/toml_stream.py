@@ -8,19 +8,19 @@ from infra.mapping.column_source import ColumnSource, key_source
 from infra.mapping.paths import InvalidKey, literal_key
 from infra.mapping.stream_mapping import StreamMapping
 from infra.mapping.toml_column import check_key, read_column
+from infra.mapping.toml_names import is_events, read_table_name
 from infra.mapping.toml_table import TomlTable
 
 # In the first release the columns of `events` were keys of the stream's table.
 _OF_EVENTS = ("time", "event_id", "event_type", "user_id", "properties")
 _OPTIONS = ("table", "layout", "field", "encoding", "each", "unknown", "null", "route", "columns")
 _OF_DOCUMENTS = ("field", "encoding", "each")
-_EVENTS = (None, "events")
 
 
 def read_stream(table: TomlTable, name: str) -> StreamMapping:
     """The mapping in `[streams."name"]`. Every mistake is added to the faults of the file."""
     table.refuse_unknown((*_OPTIONS, *_OF_EVENTS), f"or a column that belongs in [{table.place('columns')}]")
-    target = table.text("table", "a table's name, such as weather or shop.orders")
+    target = read_table_name(table, "table")
     encodings = table.choices("encoding", ("gzip", "zstd", "base64", "msgpack"))
     if "msgpack" in encodings[:-1]:
         table.fault("encoding", "msgpack last: the document itself is in it")
@@ -50,7 +50,7 @@ def read_stream(table: TomlTable, name: str) -> StreamMapping:
 def _columns(table: TomlTable, target: str | None) -> dict[str, ColumnSource]:
     columns = {}
     for name in (name for name in _OF_EVENTS if name in table.values):
-        if target not in _EVENTS:
+        if not is_events(target):
             table.faults.append(
                 f"{table.place(name)}: expected in [{table.place('columns')}], found directly in the stream's table,"
                 " which is for the table events only"
@@ -61,7 +61,7 @@ def _columns(table: TomlTable, target: str | None) -> dict[str, ColumnSource]:
         if name in columns:
             inner.conflict(name, [table.place(name)])
         columns[name] = read_column(inner, name)
-    if target in _EVENTS and "route" not in table.values:
+    if is_events(target) and "route" not in table.values:
         columns.setdefault("properties", ColumnSource(whole="document"))
     return columns
 
@@ -78,9 +78,9 @@ def _of_first_release(table: TomlTable, name: str) -> ColumnSource:
 
 
 def _with_route(mapping: StreamMapping, table: TomlTable) -> StreamMapping:
-    if "route" not in table.values:
-        return mapping
     route = table.table("route")
+    if not isinstance(table.values.get("route"), dict):
+        return mapping
     route.refuse_unknown(("key", "tables"))
     key = route.text("key", "the key whose value chooses the table")
     if key is None and "key" not in route.values:
@@ -90,5 +90,5 @@ def _with_route(mapping: StreamMapping, table: TomlTable) -> StreamMapping:
     tables = route.table("tables")
     if not tables.values:
         route.fault("tables", "a table of values and the tables to choose for them")
-    routes = {value: tables.text(value, "a table's name") or "" for value in tables.values}
+    routes = {value: read_table_name(tables, value) or "" for value in tables.values}
     return replace(mapping, route_key=key, routes=routes)

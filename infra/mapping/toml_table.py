@@ -30,7 +30,7 @@ def toml_key(name: str) -> str:
 
 def near_miss(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` was probably meant to be."""
-    return next(iter(get_close_matches(name, list(known), 1, 0.7)), None)
+    return next(iter(get_close_matches(name, list(known), 1, 0.65)), None)
 
 
 class TomlTable:
