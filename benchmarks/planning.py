@@ -19,8 +19,8 @@ from tasks.ledger.undrained import UNDRAINED
 RANGES = 100_000
 LIMIT_MS = 100
 _FILL = """
-    INSERT INTO spillway.ledger (stream, ids, read, inserted, loaded_by, loaded_at)
-    SELECT id, numrange(i * 2::numeric ^ 64, (i + 1) * 2::numeric ^ 64), 5, 5, 'benchmark', now() - interval '2 days'
+    INSERT INTO spillway.ledger (stream, ids, read, rows, inserted, loaded_by, loaded_at)
+    SELECT id, numrange(i * 2::numeric ^ 64, (i + 1) * 2::numeric ^ 64), 5, 5, 5, 'benchmark', now() - interval '2 days'
       FROM spillway.streams, generate_series(0, %s) AS i"""
 
 

@@ -7,7 +7,7 @@ are applied each time, so that a missing table is created again.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 from psycopg import sql
@@ -47,9 +47,9 @@ def scripts(events: sql.Identifier | None = None) -> list[Script]:
     """All scripts in their order. `events`: the name of the events table with its schema; public.events if None."""
     found = [
         Script("preamble.sql", _fill_in((_FOLDER / "preamble.sql").read_text("utf-8"))),
-        Script("events.sql", _with_events((_FOLDER / "events.sql").read_text("utf-8"), events)),
+        Script("events.sql", (_FOLDER / "events.sql").read_text("utf-8")),
     ]
-    return [*found, *migrations()]
+    return [replace(script, text=_with_events(script.text, events)) for script in [*found, *migrations()]]
 
 
 def migrations() -> list[Script]:

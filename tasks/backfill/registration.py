@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import psycopg
 
 from infra.connections.clients import Clients
+from infra.tables.read_table import default_table_name
 from tasks.backfill.source import BackfillSource
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
@@ -30,7 +31,7 @@ def register_sources(clients: Clients, sources: Sequence[BackfillSource]) -> Non
             if source.file is not None:
                 register(connection, source.file, source.ledger_name, source.skipped_ids)
             else:
-                register_stream(connection, source.ledger_name)
+                register_stream(connection, source.ledger_name, default_table_name())
 
 
 @step("find remaining rows")

@@ -8,6 +8,7 @@ import psycopg
 
 from infra.errors.exceptions import Terminal
 from infra.mapping.mapping import JSON, Mapping, Mappings
+from infra.tables.read_table import default_table_name
 from tasks.base.addresses import IdRange
 from tasks.base.stream_sql import register_stream
 from tasks.files.file_reader import count_rows
@@ -99,7 +100,7 @@ def register(connection: psycopg.Connection, scanned: ScannedFile, name: str, sk
         "stop": skipped and skipped.stop,
     }
     with connection.transaction():
-        register_stream(connection, name)
+        register_stream(connection, name, default_table_name())
         connection.execute(_DESCRIBE, values)
         connection.execute(_UNSETTLE, [name])
 

@@ -26,10 +26,11 @@ _MERGE = """
          WHERE l.stream = %(stream)s AND l.ids = many.ids
      RETURNING many.island, l.*
     )
-    INSERT INTO spillway.ledger (stream, ids, ranges, read, inserted, duplicates, quarantined, bytes,
+    INSERT INTO spillway.ledger (stream, ids, ranges, read, rows, inserted, duplicates, quarantined, bytes,
                                  min_time, max_time, loaded_by, loaded_at, seconds)
-    SELECT stream, numrange(min(lower(ids)), max(upper(ids))), sum(ranges), sum(read), sum(inserted), sum(duplicates),
-           sum(quarantined), sum(bytes), min(min_time), max(max_time), 'several', max(loaded_at), max(seconds)
+    SELECT stream, numrange(min(lower(ids)), max(upper(ids))), sum(ranges), sum(read), sum(rows), sum(inserted),
+           sum(duplicates), sum(quarantined), sum(bytes), min(min_time), max(max_time), 'several', max(loaded_at),
+           max(seconds)
       FROM merged GROUP BY stream, island"""
 
 

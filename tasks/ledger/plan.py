@@ -12,6 +12,7 @@ import redis
 from infra.connections.clients import Clients
 from infra.connections.group_name import group_name
 from infra.errors.exceptions import Terminal
+from infra.tables.read_table import default_table_name
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
 from tasks.base.stream_sql import register_stream
@@ -140,7 +141,7 @@ def make_plan(
     if checkpoint is None and register:
         with suppress(redis.exceptions.ResponseError):  # no permission: the settlement warns about it
             reserve(client, stream, group)
-        register_stream(connection, stream, baseline=tail.added - tail.length)
+        register_stream(connection, stream, default_table_name(), tail.added - tail.length)
     upto = tail.last if until is None else min(until, tail.last)
     if checkpoint is None and not register:
         return DrainPlan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, True, group, known=False)

@@ -17,15 +17,15 @@ from tasks.table.chunks import Chunk
 # The time of the clock, not of the transaction's start: the chunk is locked by now, so a load that starts later loses
 # no rows to this drop. `tasks/maintain/dropped_rows.py` depends on it.
 _RECORD = """
-    INSERT INTO spillway.drops (chunk, range_start, range_end, rows, bytes, dropped_by, dropped_at)
-    VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp())"""
+    INSERT INTO spillway.drops ("table", chunk, range_start, range_end, rows, bytes, dropped_by, dropped_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp())"""
 # One row for all uncounted drops: how far they may reach.
 _UNCOUNTED = """
     WITH moved AS (
         UPDATE spillway.drops SET range_end = greatest(range_end, %(until)s), dropped_by = %(by)s, dropped_at = now()
-         WHERE rows IS NULL RETURNING id)
-    INSERT INTO spillway.drops (chunk, range_end, dropped_by)
-    SELECT 'not counted', %(until)s, %(by)s WHERE NOT EXISTS (SELECT FROM moved)"""
+         WHERE "table" = %(table)s AND rows IS NULL RETURNING id)
+    INSERT INTO spillway.drops ("table", chunk, range_end, dropped_by)
+    SELECT %(table)s, 'not counted', %(until)s, %(by)s WHERE NOT EXISTS (SELECT FROM moved)"""
 _DROP = """
     SELECT parse_ident(dropped::text)
       FROM drop_chunks(%s::regclass, older_than => %s::timestamptz, newer_than => %s::timestamptz) AS dropped"""
@@ -51,7 +51,7 @@ def drop_and_record(connection: psycopg.Connection, chunk: Chunk, rows: int, siz
 def record_drop(connection: psycopg.Connection, chunk: Chunk, rows: int, size: int | None, by: str) -> None:
     """Record the drop of a chunk with `rows`, in the transaction that drops it. Raises `psycopg.Error`."""
     name = f"{chunk.schema}.{chunk.table}"
-    connection.execute(_RECORD, [name, chunk.range_start, chunk.range_end, rows, size, by])
+    connection.execute(_RECORD, [events_name(), name, chunk.range_start, chunk.range_end, rows, size, by])
 
 
 def policy_reached(jobs: Sequence[Job], now: datetime) -> datetime | None:
@@ -64,7 +64,7 @@ def policy_reached(jobs: Sequence[Job], now: datetime) -> datetime | None:
 
 def record_uncounted(connection: psycopg.Connection, until: datetime, by: str) -> None:
     """Record that chunks that end by `until` may have been dropped uncounted. Raises `psycopg.Error`."""
-    connection.execute(_UNCOUNTED, {"until": until, "by": by})
+    connection.execute(_UNCOUNTED, {"table": events_name(), "until": until, "by": by})
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,9 @@ _TOTALS = """
       FROM spillway.streams AS s LEFT JOIN spillway.ledger AS l ON l.stream = s.id
      WHERE s.name = %s GROUP BY s.id"""
 _UNBALANCED = fill_in("""
-    SELECT lower(ids)::text AS start, upper(ids)::text AS stop, read, inserted + duplicates + quarantined AS found
+    SELECT lower(ids)::text AS start, upper(ids)::text AS stop, rows, inserted + duplicates + quarantined AS found
       FROM spillway.ledger WHERE stream = {stream_id}
-       AND read <> inserted + duplicates + quarantined""")
+       AND rows <> inserted + duplicates + quarantined""")
 # Quarantined entries, by the last range that starts before them; `strays` lie after its end, or before all ranges.
 _KEPT = fill_in("""
     WITH ranges AS (SELECT ids, quarantined, row_number() OVER (ORDER BY ids) AS number FROM spillway.ledger
@@ -175,7 +175,7 @@ def known_streams(connection: psycopg.Connection, wanted: list[str]) -> list[str
 def _ranges(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding]:
     findings = []
     for row in cursor.execute(_UNBALANCED, {"stream": stream}).fetchall():
-        detail = f"read {row['read']}, but inserted + duplicates + quarantined is {row['found']}"
+        detail = f"{row['rows']} rows, but inserted + duplicates + quarantined is {row['found']}"
         findings.append(Finding(stream, "range does not balance", _ids(row), 1, detail, _BY_HAND))
     for row in cursor.execute(_KEPT, {"stream": stream}).fetchall():
         detail = f"expected {row['expected']} entries in spillway.quarantine by the ledger, found {row['found']}"

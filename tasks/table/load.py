@@ -32,9 +32,9 @@ _KNOWN = "SELECT FROM spillway.streams WHERE name = %(stream)s"
 _FILL_LEDGER = fill_in(
     """
     UPDATE spillway.ledger
-       SET read = %(read)s, inserted = %(inserted)s, duplicates = %(duplicates)s, quarantined = %(quarantined)s,
-           bytes = %(bytes)s, seconds = extract(epoch FROM clock_timestamp() - loaded_at),
-           min_time = {min_time}, max_time = {max_time}
+       SET read = %(read)s, rows = %(read)s, inserted = %(inserted)s, duplicates = %(duplicates)s,
+           quarantined = %(quarantined)s, bytes = %(bytes)s, min_time = {min_time}, max_time = {max_time},
+           seconds = extract(epoch FROM clock_timestamp() - loaded_at)
      WHERE stream = {stream_id} AND ids = numrange(%(start)s, %(stop)s)""",
     min_time=timestamptz_sql("%(min_time)s"),
     max_time=timestamptz_sql("%(max_time)s"),

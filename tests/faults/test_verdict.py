@@ -39,9 +39,10 @@ def test_lost_doubled_and_changed_rows_are_counted(
     assert found_after(f"UPDATE spillway.quarantine SET fields = '{{}}' WHERE entry_id = {kept}") == Verdict(
         different=1
     )
-    twice = found_after("UPDATE spillway.ledger SET read = read + 7, duplicates = duplicates + 7")
+    twice = found_after("UPDATE spillway.ledger SET read = read + 7, rows = rows + 7, duplicates = duplicates + 7")
     assert twice.doubled == 7 * len(database.execute("SELECT FROM spillway.ledger").fetchall())
-    assert found_after("UPDATE spillway.ledger SET read = read - 1, inserted = inserted - 1").unbalanced
+    fewer = "read = read - 1, rows = rows - 1, inserted = inserted - 1"
+    assert found_after(f"UPDATE spillway.ledger SET {fewer}").unbalanced
     assert found_after("DELETE FROM spillway.ledger").unbalanced
     assert found_after("UPDATE spillway.ledger SET ids = numrange(1, upper(ids)) WHERE lower(ids) = 0").unbalanced
     assert found_after("UPDATE spillway.streams SET lost = 1").unbalanced

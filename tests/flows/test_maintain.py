@@ -236,8 +236,8 @@ def test_the_command_prints_the_same_as_a_table_or_as_json_and_its_exit_code_is_
     assert "nothing is ever dropped" in out
     database.execute("INSERT INTO spillway.streams (name, baseline) VALUES ('s', 0)")
     database.execute(
-        "INSERT INTO spillway.ledger (stream, ids, read, inserted, min_time, max_time, loaded_by)"
-        " SELECT id, numrange(0, 1), 11, 11, '2020-01-06', '2020-01-07', 'test' FROM spillway.streams"
+        "INSERT INTO spillway.ledger (stream, ids, read, rows, inserted, min_time, max_time, loaded_by)"
+        " SELECT id, numrange(0, 1), 11, 11, 11, '2020-01-06', '2020-01-07', 'test' FROM spillway.streams"
     )
     code, out, _ = spillway("maintain")
     assert code == 1

@@ -14,9 +14,9 @@ from tests.support.stream_entries import FIRST_MS
 def record_as_settled(database: psycopg.Connection, plan: DrainPlan, read: int) -> None:
     """Record a plan as the first release did: one ledger row for all gaps, of which `read` entries were read."""
     database.execute(
-        "INSERT INTO spillway.ledger (stream, ids, read, inserted, loaded_by) SELECT id, numrange(%s, %s), %s, %s, 'x'"
-        " FROM spillway.streams WHERE name = %s",
-        [plan.gaps[0].start, plan.gaps[-1].stop, read, read, plan.stream],
+        "INSERT INTO spillway.ledger (stream, ids, read, rows, inserted, loaded_by)"
+        " SELECT id, numrange(%s, %s), %s, %s, %s, 'x' FROM spillway.streams WHERE name = %s",
+        [plan.gaps[0].start, plan.gaps[-1].stop, read, read, read, plan.stream],
     )
 
 

@@ -13,11 +13,14 @@ def ledger(database: psycopg.Connection) -> psycopg.Connection:
     return database
 
 
-def enter(ledger: psycopg.Connection, name: str, ids: str, counts: tuple[int, int, int, int] = (0, 0, 0, 0)) -> None:
+def enter(
+    ledger: psycopg.Connection, name: str, ids: str, counts: tuple[int, int, int, int] = (0, 0, 0, 0), read: int = 0
+) -> None:
+    """A range of `read` entries. `counts`: rows, inserted, duplicates, quarantined."""
     ledger.execute(
-        """INSERT INTO spillway.ledger (stream, ids, loaded_by, read, inserted, duplicates, quarantined)
-           SELECT id, %s::numrange, 'test', %s, %s, %s, %s FROM spillway.streams WHERE name = %s""",
-        [ids, *counts, name],
+        """INSERT INTO spillway.ledger (stream, ids, loaded_by, rows, inserted, duplicates, quarantined, read)
+           SELECT id, %s::numrange, 'test', %s, %s, %s, %s, %s FROM spillway.streams WHERE name = %s""",
+        [ids, *counts, read, name],
     )
 
 
@@ -63,7 +66,7 @@ def test_counts_that_do_not_balance_are_refused(ledger: psycopg.Connection, coun
     with pytest.raises(psycopg.errors.CheckViolation) as refused:
         enter(ledger, "one", "[0,5)", counts)
     assert refused.value.diag.constraint_name == "ledger_balances"
-    enter(ledger, "one", "[0,5)", (6, 3, 2, 1))
+    enter(ledger, "one", "[0,5)", (6, 3, 2, 1), read=2)  # two entries became six rows
     with pytest.raises(psycopg.errors.CheckViolation):
         ledger.execute("UPDATE spillway.ledger SET inserted = inserted + 1")
 
@@ -71,3 +74,23 @@ def test_counts_that_do_not_balance_are_refused(ledger: psycopg.Connection, coun
 def test_a_range_of_an_unknown_stream_is_refused(ledger: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         ledger.execute("INSERT INTO spillway.ledger (stream, ids, loaded_by) VALUES (-1, '[0,1)', 'test')")
+
+
+def test_each_part_of_an_entry_is_quarantined_once(ledger: psycopg.Connection) -> None:
+    """Part 0 is the whole entry."""
+    statement = (
+        "INSERT INTO spillway.quarantine (stream, entry_id, fields, reason, part)"
+        " SELECT id, '1-0', '{}', 'no time', %s FROM spillway.streams WHERE name = 'one'"
+    )
+    for part in (0, 1, 2):
+        ledger.execute(statement, [part])
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        ledger.execute(statement, [2])
+    with pytest.raises(psycopg.errors.CheckViolation):
+        ledger.execute(statement, [-1])
+
+
+def test_a_drop_without_its_table_is_refused(ledger: psycopg.Connection) -> None:
+    """Rows that one table lost must not explain a loss of another."""
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        ledger.execute("INSERT INTO spillway.drops (chunk, range_end, dropped_by) VALUES ('c', now(), 'ann')")

@@ -27,20 +27,22 @@ def stream_id(ledger: psycopg.Connection) -> int:
     return int(row[0])
 
 
-def add(ledger: psycopg.Connection, start: int, stop: int, days: float, read: int) -> None:
+def add(ledger: psycopg.Connection, start: int, stop: int, days: float, read: int, rows: int = 3) -> None:
+    """A range whose `read` entries became `rows` more rows."""
     ledger.execute(
-        "INSERT INTO spillway.ledger (stream, ids, read, inserted, duplicates, quarantined, bytes, min_time, max_time,"
-        " loaded_by, loaded_at) VALUES (%s, numrange(%s, %s), %s, %s, 1, 1, %s, to_timestamp(%s), to_timestamp(%s),"
+        "INSERT INTO spillway.ledger (stream, ids, read, rows, inserted, duplicates, quarantined, bytes, min_time,"
+        " max_time, loaded_by, loaded_at)"
+        " VALUES (%s, numrange(%s, %s), %s, %s, %s, 1, 1, %s, to_timestamp(%s), to_timestamp(%s),"
         " 'run', now() - %s * interval '1 day')",
-        [stream_id(ledger), start, stop, read, read - 2, read * 100, start // MS, stop // MS, days],
+        [stream_id(ledger), start, stop, read, read + rows, read + rows - 2, read * 100, start // MS, stop // MS, days],
     )
 
 
 def totals(ledger: psycopg.Connection) -> object:
     """The totals of the ledger, however it is divided into rows."""
     return ledger.execute(
-        "SELECT range_agg(ids)::text, sum(ranges), sum(read), sum(inserted), sum(duplicates), sum(quarantined),"
-        " sum(bytes), min(min_time), max(max_time), max(loaded_at) FROM spillway.ledger"
+        "SELECT range_agg(ids)::text, sum(ranges), sum(read), sum(rows), sum(inserted), sum(duplicates),"
+        " sum(quarantined), sum(bytes), min(min_time), max(max_time), max(loaded_at) FROM spillway.ledger"
     ).fetchone()
 
 

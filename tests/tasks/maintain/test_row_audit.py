@@ -24,9 +24,9 @@ def book(connection: psycopg.Connection, ranges: list[tuple[datetime, datetime, 
     connection.execute("INSERT INTO spillway.streams (name, baseline) VALUES ('s', 0)")
     for number, (first, last, inserted) in enumerate(ranges):
         connection.execute(
-            "INSERT INTO spillway.ledger (stream, ids, read, inserted, min_time, max_time, loaded_by, loaded_at)"
-            " SELECT id, numrange(%s, %s), %s, %s, %s, %s, 'test', %s FROM spillway.streams",
-            [number, number + 1, inserted, inserted, first, last, loaded_at],
+            "INSERT INTO spillway.ledger (stream, ids, read, rows, inserted, min_time, max_time, loaded_by, loaded_at)"
+            " SELECT id, numrange(%s, %s), %s, %s, %s, %s, %s, 'test', %s FROM spillway.streams",
+            [number, number + 1, inserted, inserted, inserted, first, last, loaded_at],
         )
     ((stream,),) = connection.execute("SELECT id FROM spillway.streams").fetchall()
     return int(stream)
@@ -95,7 +95,7 @@ def test_every_deleted_row_of_the_chunk_that_the_reach_of_uncounted_drops_cuts_i
     day = timedelta(days=1)
     book(six_weeks, [(MONDAY + n * day, MONDAY + (n + 1) * day - timedelta(seconds=1), 0) for n in range(42)])
     six_weeks.execute(
-        """UPDATE spillway.ledger SET inserted = n, read = n FROM (
+        """UPDATE spillway.ledger SET inserted = n, read = n, rows = n FROM (
                SELECT l.ids, count(*) AS n FROM events JOIN spillway.ledger AS l ON time BETWEEN min_time AND max_time
                 GROUP BY l.ids) AS counted WHERE counted.ids = ledger.ids"""
     )
