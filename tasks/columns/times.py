@@ -22,7 +22,7 @@ _FRACTION_OF_ZEROS = r"\.0*$"
 _BEYOND = "<"  # the first character of what Arrow writes for a time that it cannot format
 _THOUSANDTHS_OF_ZERO = r"\.?(?:000)+$"
 # Decimal alone accepts 1_000 and the digits of other alphabets, and never returns for an exponent of a million.
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 
 
 def parse_times(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -39,7 +39,7 @@ def parse_times(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     number = np.asarray(pc.match_substring_regex(texts, _INTEGER))
     if number.any():
         whole = pc.replace_substring_regex(texts.filter(pa.array(number)), _FRACTION_OF_ZEROS, "")
-        out[number] = _from_numbers(np.asarray(pc.cast(whole, pa.int64())))
+        out[number] = from_numbers(np.asarray(pc.cast(whole, pa.int64())))
     out[~number], good[~number] = _from_texts(texts.filter(pa.array(~number)))
     return out, good
 
@@ -100,7 +100,8 @@ def _cast(texts: pa.Array) -> NDArray[np.int64]:
     return np.asarray(times.view(pa.int64()), np.int64)
 
 
-def _from_numbers(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+def from_numbers(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Microseconds since 1970 of numbers whose size decides their unit: int64, n, below 10**18."""
     size = np.abs(numbers)
     scale = np.where(size < _SECONDS_BELOW, 1_000_000, np.where(size < _MILLISECONDS_BELOW, 1_000, 1))
     return np.asarray(numbers * scale, np.int64)
@@ -109,7 +110,7 @@ def _from_numbers(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 def _parse_one(text: str) -> int | None:
     """Microseconds since 1970. None if `text` is not a time."""
     text = text.strip()
-    if _NUMBER.fullmatch(text):
+    if NUMBER.fullmatch(text):
         return _from_decimal(Decimal(text))
     try:
         moment = datetime.fromisoformat(text)

@@ -1,0 +1,191 @@
+"""Read texts as points in time: ISO 8601, numbers since 1970, or a format of strptime; and clocks in a time zone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_DOWN, Context, Decimal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from infra.epoch import EPOCH, from_micros, to_micros
+from infra.mapping.column_source import ColumnSource
+from tasks.columns.times import NUMBER, from_numbers, parse_times
+from tasks.columns.types.arrow_values import as_string
+
+# A unit as a power of ten of microseconds.
+_POWERS = {"s": 6, "ms": 3, "us": 0, "ns": -3}
+_CUT = Context(rounding=ROUND_DOWN)  # the default context rounds at the 28th digit
+_NUMBER_LIMIT = 10**18  # as for texts: a larger number is not a time
+# The first microsecond of PostgreSQL's timestamps, 4714-11-24 BC.
+_EARLIEST = -210_866_803_200_000_000
+_YEAR_1 = -62_135_596_800_000_000
+_OFFSET_LIMIT = 86_400_000_000
+_CLOCK = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}(?::[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?)?)?$"
+_MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]{5,18}(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
+_DIRECTIVE = re.compile(r"%[^YmdHMS]")  # what C and Python may not read alike
+_ENDS = {"infinity": 1, "-infinity": -1}
+
+
+@dataclass(frozen=True)
+class Moments:
+    """n points in time. `micros`: int64, n, microseconds since 1970 in UTC, or of the wall clock if `local`: bool, n.
+
+    `absent`: bool, n, for nulls; None if there are none. `bad`: bool, n, what is not a time. `infinite`: int8, n, 1 or
+    -1 for infinity or -infinity, which are not bad; None if there are none.
+    """
+
+    micros: NDArray[np.int64]
+    local: NDArray[np.bool_]
+    absent: NDArray[np.bool_] | None
+    bad: NDArray[np.bool_]
+    infinite: NDArray[np.int8] | None = None
+
+
+def read_moments(values: pa.Array, source: ColumnSource) -> Moments:
+    """Read texts (string or binary, n, with nulls) or numbers as `source` says. Nothing fails: others are bad."""
+    values = values if pa.types.is_integer(values.type) else as_string(values)
+    if not values.null_count:
+        return _read_present(values, source)
+    valid = np.asarray(values.is_valid())
+    found = _read_present(values.drop_null(), source)
+    n = len(values)
+    micros, local, bad = np.zeros(n, np.int64), np.zeros(n, bool), np.zeros(n, bool)
+    micros[valid], local[valid], bad[valid] = found.micros, found.local, found.bad
+    infinite = None
+    if found.infinite is not None:
+        infinite = np.zeros(n, np.int8)
+        infinite[valid] = found.infinite
+    return Moments(micros, local, ~valid, bad, infinite)
+
+
+def _read_present(values: pa.Array, source: ColumnSource) -> Moments:
+    n = len(values)
+    local = np.zeros(n, bool)
+    if pa.types.is_integer(values.type):
+        if source.format is not None:
+            return _read_present(as_string(values), source)
+        micros, good = _from_integers(np.asarray(values.cast(pa.int64())), source.unit)
+    elif source.unit is not None:
+        micros, good = _from_unit(values, source.unit)
+    elif source.format is not None:
+        micros, good, local = _from_format(values, source.format)
+    elif source.timezone is not None:
+        micros, good, local = _from_clocks(values)
+    else:
+        micros, good = parse_times(values)
+    if n and micros.min() < _YEAR_1 + _OFFSET_LIMIT:
+        good = good & (micros >= _EARLIEST)
+        if not pa.types.is_integer(values.type):  # year 0 is 1 BC for some readers, and an error for others
+            good &= ~np.asarray(pc.match_substring_regex(values, r"^\s*0000"))
+    bad = ~good
+    if not bad.any() or pa.types.is_integer(values.type):
+        return Moments(np.where(bad, 0, micros) if bad.any() else micros, local, None, bad)
+    infinite = np.zeros(n, np.int8)
+    for row in map(int, np.flatnonzero(bad)):
+        infinite[row] = _ENDS.get(values[row].as_py().strip().lower(), 0)
+    bad &= infinite == 0
+    return Moments(np.where(good, micros, 0), local, None, bad, infinite if infinite.any() else None)
+
+
+def _from_integers(numbers: NDArray[np.int64], unit: str | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    limit = _NUMBER_LIMIT if unit is None else 10 ** (18 - _POWERS[unit]) if _POWERS[unit] >= 0 else 2**63 - 1
+    good = (numbers > -limit) & (numbers < limit)
+    numbers = np.where(good, numbers, 0)
+    if unit is None:
+        return from_numbers(numbers), good
+    power = _POWERS[unit]
+    if power >= 0:
+        return numbers * 10**power, good
+    return np.where(numbers < 0, -(-numbers // 10**-power), numbers // 10**-power), good
+
+
+def _from_unit(texts: pa.Array, unit: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    try:
+        return _from_integers(np.asarray(texts.cast(pa.int64())), unit)
+    except pa.ArrowInvalid:
+        pass
+    found = [_one_number(text.strip(), _POWERS[unit]) for text in texts.to_pylist()]
+    return np.array([micros or 0 for micros in found], np.int64), np.array([micros is not None for micros in found])
+
+
+def _one_number(text: str, power: int) -> int | None:
+    if not NUMBER.fullmatch(text):
+        return None
+    number = Decimal(text)
+    if number.copy_abs() >= Decimal(10) ** (18 - power):
+        return None
+    return int(_CUT.scaleb(_CUT.create_decimal(number), power))
+
+
+def _from_format(texts: pa.Array, form: str) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Times of a format, good, and local. A text that Arrow writes in the same way has been read correctly."""
+    n = len(texts)
+    micros, good, local = np.zeros(n, np.int64), np.zeros(n, bool), np.ones(n, bool)
+    if not _DIRECTIVE.search(form):
+        times = pc.strptime(texts, form, "s", error_is_null=True)
+        same = np.asarray(pc.equal(pc.strftime(times, form), texts).fill_null(False))
+        micros = np.where(same, np.asarray(times.view(pa.int64()).fill_null(0)) * 1_000_000, 0)
+        good = same.copy()
+    for row in map(int, np.flatnonzero(~good)):
+        try:
+            moment = datetime.strptime(texts[row].as_py(), form)
+        except (ValueError, OverflowError):
+            continue
+        local[row] = moment.tzinfo is None
+        micros[row] = to_micros(moment.replace(tzinfo=UTC) if local[row] else moment)
+        good[row] = True
+    return micros, good, local
+
+
+def _from_clocks(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Times, good, and local: no offset is known."""
+    micros, good = parse_times(texts)
+    local = np.asarray(pc.match_substring_regex(texts, _CLOCK))
+    known = local | np.asarray(pc.match_substring_regex(texts, _MOMENT))
+    if not known.all():
+        local = local.copy()
+        for row in map(int, np.flatnonzero(good & ~known)):
+            local[row] = _has_no_offset(texts[row].as_py())
+    return micros, good, local
+
+
+def _has_no_offset(text: str) -> bool:
+    """Whether a time that can be read is ISO 8601 without an offset, not a number."""
+    if NUMBER.fullmatch(text.strip()):
+        return False
+    try:
+        return datetime.fromisoformat(text.strip()).tzinfo is None
+    except ValueError:  # only Arrow can read it
+        return False
+
+
+def in_zone(clocks: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
+    """The times, int64, n, at which clocks in a zone show `clocks`: int64, n, microseconds.
+
+    A clock that is set back shows some times twice; the later one counts. A clock that is set forward skips some times;
+    they count as if it had not been set. PostgreSQL does the same.
+    """
+    known = ZoneInfo(zone)
+    unique, where = np.unique(clocks, return_inverse=True)
+    return np.array([_in_zone(int(clock), known) for clock in unique], np.int64)[where]
+
+
+def _in_zone(clock: int, zone: ZoneInfo) -> int:
+    naive = from_micros(clock).replace(tzinfo=None)
+    first, second = (naive.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    skipped = first.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != naive
+    return to_micros(first if skipped else second)
+
+
+def wall_clock(times: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
+    """What clocks in a zone show, int64, n, microseconds, at these times, int64, n, microseconds since 1970."""
+    known = ZoneInfo(zone)
+    unique, where = np.unique(times, return_inverse=True)
+    shown = [(from_micros(int(t)).astimezone(known).replace(tzinfo=UTC) - EPOCH) for t in unique]
+    return np.array([s // (EPOCH.resolution) for s in shown], np.int64)[where]

@@ -1,0 +1,53 @@
+"""The type of every column: one that Spillway encodes, else one whose texts the server casts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import pyarrow as pa
+
+from infra.tables.table import TableColumn
+from tasks.columns.types.bytea import BYTEA
+from tasks.columns.types.column_type import ColumnType
+from tasks.columns.types.decimals import NUMERIC
+from tasks.columns.types.floats import FLOAT4, FLOAT8
+from tasks.columns.types.integers import BOOL, INT2, INT4, INT8
+from tasks.columns.types.temporal import DATE, TIMESTAMP, TIMESTAMPTZ
+from tasks.columns.types.text_types import BPCHAR, JSON, JSONB, TEXT, TextLane, text_type
+from tasks.columns.types.time_of_day import TIME
+from tasks.columns.types.uuid_type import UUID
+
+_TYPES: Mapping[str, ColumnType] = {
+    "bool": BOOL,
+    "int2": INT2,
+    "int4": INT4,
+    "int8": INT8,
+    "float4": FLOAT4,
+    "float8": FLOAT8,
+    "numeric": NUMERIC,
+    "text": TEXT,
+    "varchar": TEXT,
+    "bpchar": BPCHAR,
+    "json": JSON,
+    "jsonb": JSONB,
+    "bytea": BYTEA,
+    "uuid": UUID,
+    "timestamptz": TIMESTAMPTZ,
+    "timestamp": TIMESTAMP,
+    "date": DATE,
+    "time": TIME,
+}
+
+
+@lru_cache(maxsize=4096)
+def type_of(column: TableColumn) -> ColumnType:
+    """The type of a column."""
+    expected = f"a value of {column.type}"
+    if column.kind == "e":
+        found: ColumnType = text_type(expected, exact=True)
+    else:
+        found = _TYPES.get(column.base) or TextLane(pa.null(), expected)
+    # A modifier or a domain may change or reject a value.
+    return replace(found, exact=False) if column.constrained else found

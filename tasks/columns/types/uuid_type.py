@@ -1,0 +1,58 @@
+"""The type uuid."""
+
+from __future__ import annotations
+
+import binascii
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from infra.mapping.column_source import ColumnSource
+from tasks.columns.types.arrow_values import as_string
+from tasks.columns.types.column_type import ColumnType, Parsed
+from tasks.columns.uuids import parse_uuids
+from tasks.columns.wire import validity
+
+_WIDTH = 16
+
+
+@dataclass(frozen=True)
+class Uuid(ColumnType):
+    """A UUID. It judges every text itself (see `parse_uuids`), so each has the same UUID from every source."""
+
+    def parse(self, texts: pa.Array, source: ColumnSource) -> Parsed:
+        """The UUIDs of texts, and of ULIDs or in a namespace if `source` says so."""
+        texts = as_string(texts)
+        present = texts.drop_null() if texts.null_count else texts
+        found, good = parse_uuids(present, source.namespace is not None)
+        if not texts.null_count:
+            return Parsed(_uuids(found, None), None if good.all() else ~good)
+        valid = np.asarray(texts.is_valid())
+        out, bad = np.zeros((len(texts), _WIDTH), np.uint8), np.zeros(len(texts), bool)
+        out[valid], bad[valid] = found, ~good
+        return Parsed(_uuids(out, validity(texts)), bad if bad.any() else None)
+
+    def encode(self, values: pa.Array) -> NDArray[np.uint8]:
+        """The 16 bytes."""
+        data = values.buffers()[1]
+        if data is None or not len(values):
+            return np.zeros((len(values), _WIDTH), np.uint8)
+        start = values.offset * _WIDTH
+        return np.frombuffer(data, np.uint8)[start : start + len(values) * _WIDTH].reshape(-1, _WIDTH)
+
+    def to_text(self, values: pa.Array) -> pa.Array:
+        """32 hexadecimal digits."""
+        digits = binascii.hexlify(self.encode(values).tobytes())
+        width = 2 * _WIDTH
+        offsets = np.arange(0, (len(values) + 1) * width, width, dtype=np.int32)
+        buffers = [validity(values), pa.py_buffer(offsets), pa.py_buffer(digits)]
+        return pa.Array.from_buffers(pa.string(), len(values), buffers)
+
+
+def _uuids(table: NDArray[np.uint8], mask: pa.Buffer | None) -> pa.Array:
+    return pa.Array.from_buffers(pa.binary(_WIDTH), len(table), [mask, pa.py_buffer(np.ascontiguousarray(table))])
+
+
+UUID = Uuid(pa.binary(_WIDTH), "a UUID", _WIDTH, exact=True)
