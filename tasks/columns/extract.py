@@ -1,10 +1,9 @@
-"""Extract the text of the keys that a mapping names, from flat fields or from one JSON document per entry."""
+"""Extract the values that a layout reads, from flat fields or from one JSON document per entry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -13,66 +12,135 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.mapping.mapping import FLAT, JSON, Mapping
+from tasks.columns.documents import DocumentReader, Form, Wanted, document_reader, exact_text, no_text
 from tasks.columns.entries import EntryColumns
+from tasks.columns.row_layout import FilledColumn, RowLayout, Shape
 
-_NULL = msgspec.Raw(b"null")
 _QUOTED = 60  # bytes of a field name that a fault quotes
+_INTEGERS = frozenset({"int2", "int4", "int8"})
 
 
 @dataclass
-class ExtractedColumns:
-    """The columns of n entries. `texts[key]`: string, n. `properties`: binary, n. A null means that the key is absent.
+class ExtractedValues:
+    """The values of n entries.
 
+    `texts[key]`: string, n, or int64, n, if all are integers and only columns of integers read the key. `json[key]`:
+    binary, n, each value as JSON. A null means that the key is absent or null.
+    `documents`: binary, n, the whole entry as JSON. `unmapped`: binary, n, the keys that no column reads, as JSON.
+    Both only if a column needs them.
     `faults`: entry → (field, reason), for each entry that cannot be parsed.
     """
 
-    texts: dict[str, pa.Array]
-    properties: pa.Array
+    texts: dict[str, pa.Array] = field(default_factory=dict)
+    json: dict[str, pa.Array] = field(default_factory=dict)
+    documents: pa.Array | None = None
+    unmapped: pa.Array | None = None
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
 
+    def of(self, key: str, form: Form) -> pa.Array:
+        """The values of a key in a form."""
+        return self.texts[key] if form == "text" else self.json[key]
 
-def split_by_layout(group: EntryColumns, mapping: Mapping | None) -> list[tuple[Mapping, NDArray[np.int64]]]:
-    """The mapping for each row of the group: `mapping`, or without one the built-in layout that the fields select.
 
-    Entries of one shape have one layout. Entries of mixed shapes are checked one by one.
+def split_by_shape(group: EntryColumns, layout: RowLayout) -> list[tuple[Shape, NDArray[np.int64]]]:
+    """The shape of each row of the group, and its rows.
+
+    Entries with the same fields have one shape. Entries of mixed fields are checked one by one.
     """
     rows = np.arange(len(group), dtype=np.int64)
-    if mapping is not None:
-        return [(mapping, rows)]
     if group.keys is not None:
-        return [(JSON if _is_json(group.keys) else FLAT, rows)]
-    json = np.array([_is_json(fields) for fields in group.documents()], bool)
-    return [(layout, rows[fits]) for layout, fits in ((JSON, json), (FLAT, ~json)) if fits.any()]
+        return [(layout.shape_of(group.keys), rows)]
+    if layout.mapping.layout is not None:
+        return [(layout.mapping.layout, rows)]
+    json = np.array([layout.shape_of(fields.keys()) == "json" for fields in group.documents()], bool)
+    shapes: tuple[tuple[Shape, NDArray[np.bool_]], ...] = (("json", json), ("flat", ~json))
+    return [(shape, rows[fits]) for shape, fits in shapes if fits.any()]
 
 
-def _is_json(keys: Container[bytes]) -> bool:
-    return JSON.field in keys and b"event_id" not in keys
+def form_of(column: FilledColumn) -> Form:
+    """How the values of a column are read from a document."""
+    if column.source.json:
+        return "text"
+    if column.column.base in ("json", "jsonb"):
+        return "json"
+    return "either" if column.column.base.startswith("_") else "text"
 
 
-def extract(group: EntryColumns, mapping: Mapping) -> ExtractedColumns:
-    """Extract the columns that `mapping` names from every entry of `group`."""
-    keys = tuple(dict.fromkeys(key for source in mapping.sources.values() for key in source.keys))
-    return _from_json(group, mapping, keys) if mapping.layout == "json" else _from_flat(group, mapping, keys)
-
-
-def _from_flat(group: EntryColumns, mapping: Mapping, keys: tuple[str, ...]) -> ExtractedColumns:
-    columns = ExtractedColumns({}, pa.nulls(0, pa.binary()))
-    for key in keys:
-        columns.texts[key] = _utf8(group.column(key.encode()), key, columns.faults)
-    if mapping.properties is not None:
-        columns.properties = group.column(mapping.properties.encode())
+def extract(group: EntryColumns, layout: RowLayout, shape: Shape) -> ExtractedValues:
+    """Extract everything that `layout` reads from every entry of `group`. All entries have the shape `shape`."""
+    wanted = _wanted(layout.columns)
+    whole = {column.source.whole for column in layout.columns}
+    needs_unmapped = "unmapped" in whole or layout.mapping.unknown == "refuse"
+    if shape == "json":
+        found = _from_json(group, layout, wanted)
+        if "document" in whole:
+            found.documents = group.column(layout.mapping.document_field)
+        if needs_unmapped:
+            found.unmapped = _unmapped_of_documents(group, layout)
     else:
-        columns.properties = _documents(group, columns.faults)
-    return columns
+        found = _from_flat(group, wanted)
+        if "document" in whole:
+            found.documents = _as_documents(group, frozenset(), found.faults)
+        if needs_unmapped:
+            found.unmapped = _as_documents(group, _top_keys(layout), found.faults)
+    return found
 
 
-def _documents(group: EntryColumns, faults: dict[int, tuple[str, str]]) -> pa.Array:
-    """All fields of each entry as one JSON object of strings."""
+def _wanted(columns: Sequence[FilledColumn]) -> tuple[Wanted, ...]:
+    return tuple(
+        dict.fromkeys(Wanted(key, _form(column)) for column in columns for key in column.source.keys)
+    )
+
+
+def _form(column: FilledColumn) -> Form:
+    """A template joins texts, whatever the column is."""
+    return form_of(column) if column.source.single_key is not None else "text"
+
+
+def _top_keys(layout: RowLayout) -> frozenset[str]:
+    """The keys of the first level that any column reads, also as the beginning of a path."""
+    keys = {one.key for one in _wanted(layout.columns)}
+    return frozenset(keys | {str(path[0]) for key in keys for path in [_first(key)]})
+
+
+def _first(key: str) -> tuple[str, ...]:
+    return (key.partition(".")[0].partition("[")[0],)
+
+
+def _from_flat(group: EntryColumns, wanted: Sequence[Wanted]) -> ExtractedValues:
+    found = ExtractedValues()
+    for one in wanted:
+        values = group.column(one.key.encode())
+        if values.null_count == len(values) and (head := _first(one.key)[0]) != one.key:
+            values = _below_field(group.column(head.encode()), head, one)
+        if one.form == "text":
+            found.texts[one.key] = _utf8(values, one.key, found.faults)
+        else:
+            found.json[one.key] = values
+    return found
+
+
+def _below_field(values: pa.Array, head: str, one: Wanted) -> pa.Array:
+    """The values at a path that begins in a flat field which holds JSON. A field without JSON has none."""
+    reader = document_reader((Wanted(f"{head}{one.key[len(head):]}", one.form),))
+    texts: list[bytes | None] = []
+    for value in values.to_pylist():
+        try:
+            wrapped = msgspec.json.encode({head: msgspec.Raw(value)}) if value else b"{}"
+            (found,) = reader.exact(wrapped)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            found = None
+        texts.append(found.encode() if isinstance(found, str) else found)
+    return pa.array(texts, pa.binary())
+
+
+def _as_documents(group: EntryColumns, without: frozenset[str], faults: dict[int, tuple[str, str]]) -> pa.Array:
+    """The fields of each entry, except some, as one JSON object of strings."""
     documents: list[bytes | None] = []
     for i, fields in enumerate(group.documents()):
         try:
-            documents.append(orjson.dumps({key.decode(): value.decode() for key, value in fields.items()}))
+            texts = {key.decode(): value.decode() for key, value in fields.items() if value is not None}
+            documents.append(orjson.dumps({key: text for key, text in texts.items() if key not in without}))
         except UnicodeDecodeError as error:
             documents.append(None)
             name = next(key for key, value in fields.items() if error.object in (key, value))
@@ -98,90 +166,67 @@ def _utf8(values: pa.Array, key: str, faults: dict[int, tuple[str, str]]) -> pa.
         return pa.array(texts, pa.string())
 
 
-@dataclass(frozen=True)
-class _Decoders:
-    """Decoders that read only the keys of a mapping from a document and skip the rest. Key number i becomes `f{i}`.
-
-    `quick`: strings, fractions and exponents become str; integers, booleans and null become Python objects.
-    `exact`: every value stays raw JSON. Both keep `properties` as raw JSON.
-    """
-
-    quick: Callable[[bytes], Any]
-    exact: Callable[[bytes], Any]
-
-
-@lru_cache(maxsize=64)
-def _decoders(keys: tuple[str, ...], properties: str | None) -> _Decoders:
-    names = {f"f{i}": key for i, key in enumerate(keys)}
-    rest: list[tuple[str, Any, Any]] = []
-    if properties is not None:
-        rest.append(("properties", msgspec.Raw, _NULL))
-        names["properties"] = properties
-    quick: list[tuple[str, Any, Any]] = [(f"f{i}", Any, None) for i in range(len(keys))]
-    exact: list[tuple[str, Any, Any]] = [(f"f{i}", msgspec.Raw, _NULL) for i in range(len(keys))]
-    structs = [msgspec.defstruct("Document", fields + rest, rename=names, gc=False) for fields in (quick, exact)]
-    return _Decoders(
-        msgspec.json.Decoder(structs[0], float_hook=str).decode,  # a float would lose digits: 5.10, 1e400
-        msgspec.json.Decoder(structs[1]).decode,
-    )
-
-
-def _from_json(group: EntryColumns, mapping: Mapping, keys: tuple[str, ...]) -> ExtractedColumns:
-    name = mapping.field.decode(errors="replace")
-    whole = group.column(mapping.field)
-    columns = ExtractedColumns({}, whole)
-    decoders = _decoders(keys, mapping.properties)
-    documents: list[bytes | None] = whole.to_pylist()
-    try:
-        parsed = list(map(decoders.quick, documents))  # type: ignore[arg-type]  # None is caught below
-    except (msgspec.MsgspecError, TypeError, UnicodeDecodeError, RecursionError):
-        empty = decoders.quick(b"{}")
-        parsed = []
-        for i, document in enumerate(documents):
-            try:
-                if document is None:
-                    raise msgspec.DecodeError(f"expected a field {name!r}, found none")
-                parsed.append(_decode_one(decoders, document, keys))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                parsed.append(empty)
-                columns.faults[i] = (name, str(error))
-    for number, key in enumerate(keys):
-        attribute = f"f{number}"
-        values = [getattr(row, attribute) for row in parsed]
+def _from_json(group: EntryColumns, layout: RowLayout, wanted: tuple[Wanted, ...]) -> ExtractedValues:
+    name = layout.mapping.document_field.decode(errors="replace")
+    documents: list[bytes | None] = group.column(layout.mapping.document_field).to_pylist()
+    found = ExtractedValues()
+    reader = document_reader(wanted)
+    columns = _read_documents(reader, documents, name, found.faults)
+    integers = _read_as_integers(layout.columns)
+    for one, values in zip(wanted, columns, strict=True):
+        if one.form != "text":
+            found.json[one.key] = pa.array(values, pa.binary())
+            continue
         try:
-            columns.texts[key] = pa.array(values, pa.string())
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            columns.texts[key], faults = _texts(values, key, documents)
+            found.texts[one.key] = pa.array(values, pa.int64() if one.key in integers else pa.string())
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            found.texts[one.key], faults = _texts(values, one.key, documents)
             for i, reason in faults.items():
-                columns.faults.setdefault(i, (name, reason))
-    if mapping.properties is not None:
-        raws = (bytes(row.properties) for row in parsed)
-        columns.properties = pa.array([None if raw == b"null" else raw for raw in raws], pa.binary())
-    return columns
+                found.faults.setdefault(i, (name, reason))
+    return found
 
 
-def _decode_one(decoders: _Decoders, document: bytes, keys: tuple[str, ...]) -> Any:
-    """Decode one document. Only the last value of a repeated key counts; earlier ones may be any JSON."""
+def _read_as_integers(columns: Sequence[FilledColumn]) -> set[str]:
+    """The keys that only columns of integers read, and whose text no source changes."""
+    plain: dict[str, bool] = {}
+    for column in columns:
+        source = column.source
+        is_plain = column.column.base in _INTEGERS and not (source.null or source.changes or source.single_key is None)
+        for key in source.keys:
+            plain[key] = plain.get(key, True) and is_plain and not source.alternatives and source.default is None
+    return {key for key, is_plain in plain.items() if is_plain}
+
+
+def _read_documents(
+    reader: DocumentReader, documents: list[bytes | None], name: str, faults: dict[int, tuple[str, str]]
+) -> list[list[Any]]:
+    """The wanted values of each document. A document that cannot be read has none, and a fault."""
     try:
-        return decoders.quick(document)
-    except (msgspec.ValidationError, UnicodeDecodeError):
-        row = decoders.exact(document)  # raises for invalid JSON; otherwise an integer was too long for Python
-    for number, key in enumerate(keys):
-        setattr(row, f"f{number}", _exact_text(bytes(getattr(row, f"f{number}")), key))
-    return row
-
-
-def _exact_text(value: bytes, key: str) -> str | None:
-    """A JSON value as text, None for null. Raises `ValidationError` for an object or an array."""
-    if value[:1] == b'"':
-        return msgspec.json.decode(value, type=str)
-    if value[:1] in b"{[":
-        raise msgspec.ValidationError(_no_text(value[:1] == b"{", key))
-    return None if value == b"null" else value.decode()
-
-
-def _no_text(is_object: bool, key: str) -> str:
-    return f"Expected `str | int | float | bool | null`, got `{'object' if is_object else 'array'}` - at `$.{key}`"
+        return reader.columns(list(map(reader.quick, documents)))  # type: ignore[arg-type]  # None is caught below
+    except (msgspec.MsgspecError, TypeError, UnicodeDecodeError, RecursionError):
+        pass
+    empty = reader.quick(b"{}")
+    rows = []
+    one_by_one: dict[int, list[Any]] = {}
+    for i, document in enumerate(documents):
+        row = empty
+        try:
+            if document is None:
+                raise msgspec.DecodeError(f"expected a field {name!r}, found none")
+            row = reader.quick(document)
+        except (msgspec.ValidationError, UnicodeDecodeError, RecursionError, msgspec.DecodeError) as error:
+            try:
+                if document is None or isinstance(error, RecursionError):
+                    raise
+                one_by_one[i] = reader.exact(document)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as reason:
+                faults[i] = (name, str(reason))
+        rows.append(row)
+    columns = reader.columns(rows)
+    for i, values in one_by_one.items():
+        for column, value in zip(columns, values, strict=True):
+            column[i] = value
+    return columns
 
 
 def _texts(values: list[Any], key: str, documents: list[bytes | None]) -> tuple[pa.Array, dict[int, str]]:
@@ -201,7 +246,7 @@ def _texts(values: list[Any], key: str, documents: list[bytes | None]) -> tuple[
             texts.append(str(value) if value else _zero(key, documents[i]))
         else:
             texts.append(None)
-            faults[i] = _no_text(isinstance(value, dict), key)
+            faults[i] = no_text(isinstance(value, dict), key)
     return pa.array(texts, pa.string()), faults
 
 
@@ -209,4 +254,18 @@ def _zero(key: str, document: bytes | None) -> str | None:
     """The text of a zero. Python does not distinguish 0 from -0, so the document is read again if it has a -0."""
     if document is None or b"-0" not in document:
         return "0"
-    return _exact_text(bytes(_decoders((key,), None).exact(document).f0), key)
+    (found,) = document_reader((Wanted(key, "json"),)).exact(document)
+    return exact_text(found, key)
+
+
+def _unmapped_of_documents(group: EntryColumns, layout: RowLayout) -> pa.Array:
+    """The keys of each document that no column reads, as a JSON object. Null for a document that cannot be read."""
+    known = _top_keys(layout)
+    found: list[bytes | None] = []
+    for document in group.column(layout.mapping.document_field).to_pylist():
+        try:
+            keys = msgspec.json.decode(document or b"{}", type=dict[str, msgspec.Raw])
+            found.append(msgspec.json.encode({key: value for key, value in keys.items() if key not in known}))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            found.append(None)
+    return pa.array(found, pa.binary())

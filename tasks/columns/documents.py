@@ -1,0 +1,215 @@
+"""Read the values of keys and paths from JSON documents: each document is parsed once, in C, and the rest is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
+
+from infra.mapping.paths import Path, parse_path
+
+# How a value is read. `text`: a string, number or boolean as text. `json`: any value as JSON. `either`: a string as
+# text, any other value as JSON.
+Form = Literal["text", "json", "either"]
+_NULL = msgspec.Raw(b"null")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A value to read: the key or path as the mapping spells it, and its form."""
+
+    key: str
+    form: Form
+
+
+@dataclass
+class _Node:
+    """A part of the documents. `wanted`: it is a value itself. `cut`: what is below it is read from its raw JSON."""
+
+    children: dict[str, _Node] = field(default_factory=dict)
+    wanted: Form | None = None
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class _Value:
+    """Where the quick decoder puts a value: `attributes` lead to it, `below` is the path within its raw JSON."""
+
+    attributes: tuple[str, ...]
+    below: Path
+    form: Form
+
+
+@dataclass(frozen=True)
+class DocumentReader:
+    """Reads the wanted values of documents. A wanted key has one or two places: the key itself, and the path."""
+
+    wanted: tuple[Wanted, ...]
+    quick: Callable[[bytes], Any]
+    places: tuple[tuple[_Value, ...], ...]
+
+    def columns(self, rows: Sequence[Any]) -> list[list[Any]]:
+        """For each wanted value, what it is in each row that `quick` returned: str, int, bool, None, or a list or dict
+        where a text was wanted; bytes of JSON for the other forms."""
+        return [_first_present([_values(rows, place) for place in places]) for places in self.places]
+
+    def exact(self, document: bytes) -> list[Any]:
+        """The wanted values of one document, read without the quick decoder: texts, and bytes of JSON.
+
+        Raises `msgspec.MsgspecError` for invalid JSON, and for an object or an array where a text was wanted.
+        """
+        whole = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+        return [_exact(whole, one) for one in self.wanted]
+
+
+@lru_cache(maxsize=64)
+def document_reader(wanted: tuple[Wanted, ...]) -> DocumentReader:
+    """A reader of these values."""
+    root = _Node()
+    paths = [[(path, one.form) for path in _paths(one.key)] for one in wanted]
+    for path, form in (pair for pairs in paths for pair in pairs):
+        _add(root, path, form)
+    places = tuple(tuple(_place(root, path, form) for path, form in pairs) for pairs in paths)
+    quick = msgspec.json.Decoder(_struct(root), float_hook=str)  # a float would lose digits: 5.10, 1e400
+    return DocumentReader(wanted, quick.decode, places)
+
+
+def _paths(key: str) -> list[Path]:
+    """The key itself, and if it is a path, the path: a key that has exactly this name comes first."""
+    try:
+        path = parse_path(key)
+    except ValueError:  # of the first release, whose keys were never paths
+        path = (key,)
+    return [(key,)] if path == (key,) else [(key,), path]
+
+
+def _add(root: _Node, path: Path, form: Form) -> None:
+    node = root
+    for step in path:
+        if isinstance(step, int):
+            node.cut = True
+            return
+        node = node.children.setdefault(step, _Node())
+    if node.wanted is not None and node.wanted != form:
+        node.cut = True
+    node.wanted = form
+
+
+def _is_raw(node: _Node) -> bool:
+    return node.cut or (node.wanted is not None and (bool(node.children) or node.wanted != "text"))
+
+
+def _place(root: _Node, path: Path, form: Form) -> _Value:
+    attributes: list[str] = []
+    node = root
+    for depth, step in enumerate(path):
+        if isinstance(step, int) or (node is not root and _is_raw(node)):
+            return _Value(tuple(attributes), path[depth:], form)
+        attributes.append(f"f{list(node.children).index(step)}")
+        node = node.children[step]
+    return _Value(tuple(attributes), (), form)
+
+
+def _struct(node: _Node) -> Any:
+    """The type of an object with only the children of the node: child number i becomes `f{i}`."""
+    fields: list[tuple[str, Any, Any]] = []
+    for number, child in enumerate(node.children.values()):
+        if _is_raw(child):
+            fields.append((f"f{number}", msgspec.Raw, _NULL))
+        elif child.children:
+            fields.append((f"f{number}", _struct(child) | None, None))
+        else:
+            fields.append((f"f{number}", Any, None))
+    names = {f"f{number}": name for number, name in enumerate(node.children)}
+    return msgspec.defstruct("Document", fields, rename=names, gc=False)
+
+
+def _values(rows: Sequence[Any], place: _Value) -> list[Any]:
+    found = list(rows)
+    for number, attribute in enumerate(place.attributes):
+        if number:
+            found = [None if part is None else getattr(part, attribute) for part in found]
+        else:
+            found = [getattr(part, attribute) for part in found]
+    if place.attributes and any(isinstance(value, msgspec.Raw) for value in found):
+        return [None if raw is None else _form(below(bytes(raw), place.below), place.form) for raw in found]
+    return found
+
+
+def _first_present(columns: list[list[Any]]) -> list[Any]:
+    first, *others = columns
+    for other in others:
+        first = [b if a is None else a for a, b in zip(first, other, strict=True)]
+    return first
+
+
+def below(raw: bytes | None, path: Path) -> bytes | None:
+    """The raw JSON at a path within raw JSON. None if there is nothing, or null. Strings may hold JSON themselves."""
+    for step in path:
+        if raw is None:
+            return None
+        if raw[:1] == b'"':
+            raw = _inner(raw)
+        if isinstance(step, str):
+            if raw is None or raw[:1] != b"{":
+                return None
+            found = msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).get(step)
+        else:
+            if raw is None or raw[:1] != b"[":
+                return None
+            items = msgspec.json.decode(raw, type=list[msgspec.Raw])
+            found = items[step] if -len(items) <= step < len(items) else None
+        raw = None if found is None else bytes(found)
+    return None if raw == b"null" else raw
+
+
+def _inner(raw: bytes) -> bytes | None:
+    """The JSON object or array that a JSON string holds. None if it holds none."""
+    text = msgspec.json.decode(raw, type=str).strip().encode()
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except msgspec.MsgspecError:
+        return None
+    return text if text[:1] in b"{[" else None
+
+
+def _exact(whole: dict[str, msgspec.Raw], one: Wanted) -> Any:
+    for path in _paths(one.key):
+        found = whole.get(str(path[0]))
+        raw = None if found is None else below(bytes(found), path[1:])
+        if raw is not None:
+            return exact_text(raw, one.key) if one.form == "text" else _form(raw, one.form)
+    return None
+
+
+def _form(raw: bytes | None, form: Form) -> Any:
+    """A raw value in the form that is wanted, as `quick` would give it."""
+    if raw is None or raw == b"null":
+        return None
+    if form == "text":
+        return exact_or_nested(raw)
+    return msgspec.json.decode(raw, type=str).encode() if form == "either" and raw[:1] == b'"' else raw
+
+
+def exact_or_nested(raw: bytes) -> Any:
+    """A JSON value as text; an object or an array as an empty dict or list, which have no text."""
+    if raw[:1] == b"{":
+        return {}
+    return [] if raw[:1] == b"[" else exact_text(raw, "")
+
+
+def exact_text(raw: bytes, key: str) -> str | None:
+    """A JSON value as text, None for null. Raises `ValidationError` for an object or an array."""
+    if raw[:1] == b'"':
+        return msgspec.json.decode(raw, type=str)
+    if raw[:1] in b"{[":
+        raise msgspec.ValidationError(no_text(raw[:1] == b"{", key))
+    return None if raw == b"null" else raw.decode()
+
+
+def no_text(is_object: bool, key: str) -> str:
+    """Why an object or an array is not the value of a column that needs a text."""
+    return f"Expected `str | int | float | bool | null`, got `{'object' if is_object else 'array'}` - at `$.{key}`"

@@ -1,0 +1,114 @@
+"""A mapping bound to a table: which columns the rows of a stream fill, from which sources, and what identifies a row."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from infra.mapping.column_source import ColumnSource, key_source
+from infra.mapping.stream_mapping import BUILT_IN, StreamMapping
+from infra.tables.table import Table, TableColumn
+from tasks.columns.types.column_type import ColumnType
+from tasks.columns.types.registry import type_of
+
+Shape = Literal["json", "flat"]
+# The sources of the columns of `events` that a mapping does not name.
+EVENTS_SOURCES = {
+    "time": key_source("time", "timestamp"),
+    "event_id": key_source("event_id"),
+    "event_type": key_source("event_type"),
+    "user_id": key_source("user_id"),
+    "properties": key_source("properties"),
+}
+
+
+@dataclass(frozen=True)
+class FilledColumn:
+    """A column that rows bring a value for. `named`: the mapping names it; else it is read from the key of its name."""
+
+    column: TableColumn
+    source: ColumnSource
+    type: ColumnType
+    named: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the column."""
+        return self.column.name
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """How entries become rows of `table`.
+
+    `columns`: those that rows fill, in the order of the table. `key`: the columns that detect duplicates; empty if no
+    unique key of the table has a source for each of its columns, so that the ledger alone prevents loading twice.
+    """
+
+    table: Table
+    mapping: StreamMapping
+    columns: tuple[FilledColumn, ...]
+    key: tuple[str, ...]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of `columns`."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def time(self) -> FilledColumn | None:
+        """The column of the table's time dimension, if rows fill it."""
+        return next((column for column in self.columns if column.name == self.table.time), None)
+
+    @cached_property
+    def types(self) -> tuple[ColumnType, ...]:
+        """The types of `columns`."""
+        return tuple(column.type for column in self.columns)
+
+    def shape_of(self, fields: Collection[bytes]) -> Shape:
+        """Whether an entry with these fields holds a document, or values. The mapping decides, else the fields do."""
+        if self.mapping.layout is not None:
+            return self.mapping.layout
+        return "json" if self.mapping.document_field in fields and self._marks.isdisjoint(fields) else "flat"
+
+    @cached_property
+    def _marks(self) -> frozenset[bytes]:
+        """Fields that only an entry without a document has: those of the key, else all that are read."""
+        if self.is_events:
+            return frozenset([b"event_id"])
+        marking = [c for c in self.columns if c.name in self.key] or self.columns
+        keys = {key.encode() for column in marking for key in column.source.keys}
+        return frozenset(keys - {self.mapping.document_field}) or frozenset(keys)
+
+    @property
+    def is_events(self) -> bool:
+        """Whether the rows go to the `events` table because no mapping names another one."""
+        return self.mapping.table is None
+
+
+def bind(mapping: StreamMapping | None, table: Table, only: Sequence[str] | None = None) -> RowLayout:
+    """Bind a mapping to the table that its rows go to. Never fails: what does not fit is for the preflight to report.
+
+    `only`: fill exactly these columns, each from the key of its name, as the files of an archive do.
+    """
+    mapping = mapping or BUILT_IN
+    columns = []
+    for column in table.columns:
+        if column.generated:
+            continue
+        source = key_source(column.name) if only is not None else _source(mapping, column.name)
+        if source is None or (only is not None and column.name not in only):
+            continue
+        columns.append(FilledColumn(column, source, type_of(column), column.name in mapping.columns))
+    filled = {column.name for column in columns}
+    key = next((key for key in table.keys if filled.issuperset(key)), ())
+    return RowLayout(table, mapping, tuple(columns), key)
+
+
+def _source(mapping: StreamMapping, name: str) -> ColumnSource | None:
+    """The source of a column. Columns that users added to `events` are filled only if the mapping names them."""
+    if name in mapping.columns:
+        return mapping.columns[name]
+    return EVENTS_SOURCES.get(name) if mapping.table is None else key_source(name)
