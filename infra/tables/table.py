@@ -9,6 +9,8 @@ from functools import cached_property
 
 from psycopg import sql
 
+from infra.tables.statements import parameter_safe
+
 
 class TableKind(Enum):
     """What a table is to the server. A partitioned table is one of PostgreSQL's own."""
@@ -64,6 +66,11 @@ class Table:
     def identifier(self) -> sql.Identifier:
         """The table in a statement, always with its schema: the `search_path` decides nothing."""
         return sql.Identifier(self.schema, self.name)
+
+    @property
+    def parameter_safe(self) -> sql.SQL:
+        """The table in a statement with parameters."""
+        return parameter_safe(self.identifier)
 
     @property
     def regclass(self) -> str:

@@ -2,7 +2,8 @@
 
 An entry has several positions on its way into the table. Each has one name:
 
-- `entry`: its index in the batch, counted group after group. This is not the order of the stream.
+- `entry`: its index in the batch, counted group after group. This is not the order of the stream. If entries are taken
+  apart (`each`), each part counts as an entry here, and has a `part_number`.
 - `stream_order`: its rank by id among the entries of the batch. Only the order counts, not the value.
 - `row`: the index of its row in `EncodedRows.rows`. A fault and an exact repeat have no row.
 - `number`: the number of its row in the staging table (`tasks.table.stage`).
@@ -19,11 +20,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.mapping.mapping import Mapping
 from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.decode import RefusedTimes, TimeWindow
-from tasks.columns.encoded_rows import NO_ROWS, EncodedRows, encode_entries
+from tasks.columns.encoded_rows import NO_ROWS, EncodedRows, encode_parts
 from tasks.columns.entries import EntryColumns
+from tasks.columns.parts import Parts, take_apart
+from tasks.columns.row_layout import RowLayout
 
 
 @dataclass(frozen=True)
@@ -37,38 +39,40 @@ class BatchLimits:
 class Batch:
     """The entries of the id range `ids` of a stream, and the rows that they become.
 
-    `read`: the number of entries. `bytes`: of their fields.
-    Not a dataclass: Prefect would search its fields for futures.
+    `read`: the number of entries. `count`: of parts, which differs only if an entry becomes several rows (see `Parts`).
+    `bytes`: of their fields. Not a dataclass: Prefect would search its fields for futures.
     """
 
     def __init__(
-        self, stream: str, ids: IdRange, groups: Sequence[EntryColumns], mapping: Mapping | None, window: TimeWindow
+        self, stream: str, ids: IdRange, groups: Sequence[EntryColumns], layout: RowLayout, window: TimeWindow
     ) -> None:
         self.stream = stream
         self.ids = ids
+        self.layout = layout
         self.read = sum(map(len, groups))
         self.bytes = sum(group.nbytes for group in groups)
-        self.encoded: EncodedRows = encode_entries(groups, mapping, window)
         self._groups = groups
-        self._mapping = mapping
+        self._parts = take_apart(groups, layout)
         self._window = window
-
-    @property
-    def extra_columns(self) -> tuple[str, ...]:
-        """The user's own columns that each row brings."""
-        return () if self._mapping is None else self._mapping.extra_columns
+        self.count = len(self._parts)
+        self.encoded: EncodedRows = encode_parts(self._parts, layout, window)
 
     def refusing(self, times: RefusedTimes) -> Batch:
         """The same entries, with a fault for each event at one of these times. Its halves refuse the same times."""
-        return Batch(self.stream, self.ids, self._groups, self._mapping, replace(self._window, refused=times))
+        return Batch(self.stream, self.ids, self._groups, self.layout, replace(self._window, refused=times))
 
-    def raw(self, entry: int) -> tuple[str, list[bytes]]:
-        """Id and fields, as they arrived, of the entry at this index. Raises `IndexError` after the last one."""
-        for group in self._groups:
-            if entry < len(group):
-                return group.raw(entry)
-            entry -= len(group)
-        raise IndexError(entry)
+    def raw(self, part: int) -> tuple[str, list[bytes]]:
+        """Id and fields of the part at this index: of a whole entry as they arrived, of an element as its document.
+
+        Raises `IndexError` after the last one.
+        """
+        if self.part_number(part):
+            return _raw(self._parts.groups, part)
+        return _raw(self._groups, part if self._parts.entry is None else int(self._parts.entry[part]))
+
+    def part_number(self, part: int) -> int:
+        """The position of a part in its entry's array, from 1 on. 0 for a whole entry."""
+        return 0 if self._parts.number is None else int(self._parts.number[part])
 
     def split(self) -> tuple[Batch, Batch]:
         """The earlier and the later half of the entries. There must be two entries or more."""
@@ -79,12 +83,21 @@ class Batch:
     def _part(self, ids_of_groups: Sequence[NDArray[np.object_]], start: int, stop: int) -> Batch:
         rows = [np.flatnonzero((ids >= start) & (ids < stop)) for ids in ids_of_groups]
         groups = [group.take(at) for group, at in zip(self._groups, rows, strict=True) if len(at)]
-        return Batch(self.stream, IdRange(start, stop), groups, self._mapping, self._window)
+        return Batch(self.stream, IdRange(start, stop), groups, self.layout, self._window)
 
     def release(self) -> None:
         """Free the entries and the rows; ids and counts stay. Prefect keeps a task's arguments until the flow ends."""
         self._groups = ()
+        self._parts = Parts(())
         self.encoded = NO_ROWS
+
+
+def _raw(groups: Sequence[EntryColumns], at: int) -> tuple[str, list[bytes]]:
+    for group in groups:
+        if at < len(group):
+            return group.raw(at)
+        at -= len(group)
+    raise IndexError(at)
 
 
 class BatchReader(Protocol):

@@ -1,23 +1,22 @@
-"""Decode entries into events: typed columns, and one fault with a reason for each entry that cannot become a row."""
+"""Decode entries into rows: typed columns, and one fault with a reason for each entry that cannot become a row."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from infra.mapping.mapping import Mapping
-from infra.mapping.sources import ColumnSource
 from tasks.base.addresses import parse_id
+from tasks.columns.compose import absent_keys, column_values
 from tasks.columns.entries import MALFORMED, EntryColumns
-from tasks.columns.extract import ExtractedColumns, extract, split_by_layout
-from tasks.columns.times import format_times, parse_times
-from tasks.columns.uuids import parse_uuids
+from tasks.columns.extract import ExtractedValues, extract, split_by_shape
+from tasks.columns.row_layout import FilledColumn, RowLayout, Shape
+from tasks.columns.times import format_times
+from tasks.columns.types.column_type import Parsed
 
 _DAY_US = 86_400_000_000
 _QUOTED = 60  # characters of a bad value that a reason quotes
@@ -49,6 +48,9 @@ class TimeWindow:
         return cls(now - round(max_age_days * _DAY_US), now + round(max_ahead_days * _DAY_US))
 
 
+EVERY_TIME = TimeWindow(-(2**62), 2**62)  # for entries that an earlier window may have accepted
+
+
 @dataclass(frozen=True)
 class Fault:
     """An entry that cannot become a row: its index in the batch, the faulty field, and the reason.
@@ -63,78 +65,71 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Events:
-    """n events as columns, and the faults of the entries that are not events.
+class DecodedRows:
+    """n rows, and the faults of the entries that give none.
 
-    `time`: int64, microseconds since 1970. `event_id`: uint8, (n, 16). All other columns: binary, n. `properties` and
-    `extra_columns` (in the order of `Mapping.extra_columns`) may have nulls.
-    `entry`: int64, n, the index in the batch of each event's entry, counted group after group.
+    `rows`: the columns of the layout, in its order. A column has the Arrow type of its `ColumnType` if all its values
+    are understood, else string: then the server parses it.
+    `entry`: int64, n, the index in the batch of each row's entry, counted group after group.
     `stream_order`: int64, n, ascending with the ids of the entries.
+    `times`: int64, n, microseconds since 1970, of the time dimension; empty if the layout fills none.
     """
 
-    time: NDArray[np.int64]
-    event_id: NDArray[np.uint8]
-    event_type: pa.Array
-    user_id: pa.Array
-    properties: pa.Array
+    rows: pa.RecordBatch
     entry: NDArray[np.int64]
     stream_order: NDArray[np.int64]
+    times: NDArray[np.int64]
     faults: Sequence[Fault] = ()
-    extra_columns: tuple[pa.Array, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.time)
+        return len(self.entry)
 
-    def take(self, rows: NDArray[np.int64]) -> Events:
-        """The events at the indices `rows`, in that order."""
+    def take(self, rows: NDArray[np.int64]) -> DecodedRows:
+        """The rows at the indices `rows`, in that order."""
         at = pa.array(rows)
-        return Events(
-            self.time[rows],
-            self.event_id[rows],
-            self.event_type.take(at),
-            self.user_id.take(at),
-            self.properties.take(at),
+        columns = [column.take(at) for column in self.rows.columns]
+        return DecodedRows(
+            pa.RecordBatch.from_arrays(columns, names=self.rows.schema.names),
             self.entry[rows],
             self.stream_order[rows],
+            self.times[rows] if len(self.times) else self.times,
             self.faults,
-            tuple(column.take(at) for column in self.extra_columns),
         )
 
 
-def decode(groups: Sequence[EntryColumns], mapping: Mapping | None, window: TimeWindow) -> Events:
-    """Decode the entries of a batch. Without a mapping, the fields of an entry select a built-in layout."""
+def decode(groups: Sequence[EntryColumns], layout: RowLayout, window: TimeWindow) -> DecodedRows:
+    """Decode the entries of a batch."""
     parts = []
     first = 0
     for group in groups:
-        for layout, rows in split_by_layout(group, mapping):
+        for shape, rows in split_by_shape(group, layout):
             part = group if len(rows) == len(group) else group.take(rows)
-            parts.append(_decode_group(part, layout, window, first + rows))
+            parts.append(_decode_group(part, layout, shape, window, first + rows))
         first += len(group)
     if len(parts) == 1:
         return parts[0]
-    entry = np.concatenate([part.entry for part in parts]) if parts else np.zeros(0, np.int64)
-    return Events(
-        np.concatenate([part.time for part in parts]) if parts else np.zeros(0, np.int64),
-        np.concatenate([part.event_id for part in parts]) if parts else np.zeros((0, 16), np.uint8),
-        _concat([part.event_type for part in parts]),
-        _concat([part.user_id for part in parts]),
-        _concat([part.properties for part in parts]),
+    entry = np.concatenate([np.zeros(0, np.int64), *(part.entry for part in parts)])
+    columns = [
+        _concat([part.rows.column(number) for part in parts], column) for number, column in enumerate(layout.columns)
+    ]
+    return DecodedRows(
+        pa.RecordBatch.from_arrays(columns, names=list(layout.names)),
         entry,
         _stream_ranks(groups)[entry],
+        np.concatenate([np.zeros(0, np.int64), *(part.times for part in parts)]),
         [fault for part in parts for fault in part.faults],
-        tuple(_concat(list(column)) for column in zip(*(part.extra_columns for part in parts), strict=True)),
     )
 
 
-def event_times(group: EntryColumns, mapping: Mapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The event time of each entry, int64, microseconds since 1970, and whether it is valid. An invalid time is 0."""
-    key = None if mapping.layout == "json" else mapping.time.keys[0]  # the cheapest column to extract
-    only = replace(mapping, event_id=mapping.time, event_type=mapping.time, user_id=mapping.time, properties=key)
-    columns = extract(group, only)
-    times, good = parse_times(_column("time", mapping.time, columns))
-    good = good.copy()
-    good[list(columns.faults)] = False
-    return np.where(good, times, 0), good
+def event_times(group: EntryColumns, layout: RowLayout, shape: Shape) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The time of each entry, int64, microseconds since 1970, and whether it is valid. An invalid time is 0."""
+    column = layout.time
+    if column is None:
+        return np.zeros(len(group), np.int64), np.zeros(len(group), bool)
+    values = extract(group, layout.with_columns((column,)), shape)
+    parsed, good = _parse_time(column, column_values(column, values, group, layout))
+    good[list(values.faults)] = False
+    return np.where(good, parsed, 0), good
 
 
 def _stream_ranks(groups: Sequence[EntryColumns]) -> NDArray[np.int64]:
@@ -145,66 +140,112 @@ def _stream_ranks(groups: Sequence[EntryColumns]) -> NDArray[np.int64]:
     return ranks
 
 
-def _concat(arrays: list[pa.Array]) -> pa.Array:
-    return pa.concat_arrays(arrays) if arrays else pa.array([], pa.binary())
+def _concat(arrays: list[pa.Array], column: FilledColumn) -> pa.Array:
+    """One array of all parts. If the server must parse one of them, all become text."""
+    if not arrays:
+        return pa.array([], column.type.arrow)
+    if len({array.type for array in arrays}) > 1:
+        texts = [a if a.type != column.type.arrow else column.type.to_text(a) for a in arrays]
+        arrays = [text.cast(pa.binary()).cast(pa.string(), safe=False) for text in texts]
+    return pa.concat_arrays(arrays)
 
 
-def _decode_group(group: EntryColumns, mapping: Mapping, window: TimeWindow, entries: NDArray[np.int64]) -> Events:
+def _decode_group(
+    group: EntryColumns, layout: RowLayout, shape: Shape, window: TimeWindow, entries: NDArray[np.int64]
+) -> DecodedRows:
     """Decode one group. `entries`: int64, n, the index in the batch of each of its entries."""
-    columns = extract(group, mapping)
-    faults = columns.faults
+    extracted = extract(group, layout, shape)
+    faults = extracted.faults
     if group.keys is not None and MALFORMED in group.keys:
         records = group.column(MALFORMED)
         for row in map(int, np.flatnonzero(_has_only(group, MALFORMED))):
             quoted = records[row].as_py()[:_QUOTED].decode(errors="replace")
             faults[row] = (MALFORMED.decode(), f"expected as many values as the header has names, found {quoted!r}")
-    texts = {"time": _column("time", mapping.time, columns)}
-    times, time_good = parse_times(texts["time"])
-    _canonicalise_time(mapping, columns, times)
-    texts |= {name: _column(name, source, columns) for name, source in mapping.sources.items() if name != "time"}
-    _add_faults(faults, "time", ~time_good, texts["time"], "expected ISO 8601 or a number of s, ms or µs since 1970")
-    event_id, id_good = parse_uuids(texts["event_id"], mapping.uuid5)
-    _add_faults(faults, "event_id", ~id_good, texts["event_id"], "expected a UUID")
-    outside = time_good & ((times < window.earliest) | (times > window.latest))
+    if layout.mapping.unknown == "refuse" and extracted.unmapped is not None:
+        _refuse_unknown(extracted.unmapped, faults)
+    times = np.zeros(0, np.int64)
+    parsed: dict[str, Parsed] = {}
+    texts: dict[str, pa.Array] = {}
+    for column in layout.time_first:
+        texts[column.name] = values = column_values(column, extracted, group, layout)
+        if column.column.required and values.null_count:
+            _add_missing(faults, column, values, extracted)
+        if column is layout.time:
+            parsed[column.name] = column.type.parse(values, column.source)
+            times = _micros(parsed[column.name])
+            _canonicalise_time(layout, extracted, times)
+    for column in layout.time_first:
+        found = parsed.get(column.name) or column.type.parse(texts[column.name], column.source)
+        parsed[column.name] = found
+        if found.bad is not None:
+            _add_faults(faults, column.name, found.bad, texts[column.name], f"expected {column.type.expected}")
+    if layout.time is not None:
+        _check_window(layout.time, times, parsed[layout.time.name], texts[layout.time.name], window, faults)
+    rows = pa.RecordBatch.from_arrays([parsed[name].values for name in layout.names], names=list(layout.names))
+    decoded = DecodedRows(
+        rows,
+        entries,
+        entries,  # equals the stream order within one group
+        times,
+        [Fault(int(entries[row]), *faults[row]) for row in sorted(faults)],
+    )
+    if not faults:
+        return decoded
+    good = np.ones(len(group), bool)
+    good[list(faults)] = False
+    return decoded.take(np.flatnonzero(good))
+
+
+def _parse_time(column: FilledColumn, texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    found = column.type.parse(texts, column.source)
+    good = np.asarray(texts.is_valid()).copy()
+    if found.bad is not None:
+        good &= ~found.bad
+    return _micros(found), good
+
+
+def _micros(found: Parsed) -> NDArray[np.int64]:
+    """Times of any type as microseconds since 1970, int64, n. A null and a bad value are 0."""
+    values = found.values
+    if pa.types.is_date32(values.type):
+        return np.asarray(values.cast(pa.int32()).fill_null(0)).astype(np.int64) * _DAY_US
+    return np.asarray(values.view(pa.int64()).fill_null(0))
+
+
+def _check_window(
+    column: FilledColumn,
+    times: NDArray[np.int64],
+    parsed: Parsed,
+    texts: pa.Array,
+    window: TimeWindow,
+    faults: dict[int, tuple[str, str]],
+) -> None:
+    good = np.asarray(texts.is_valid())
+    if parsed.bad is not None:
+        good = good & ~parsed.bad
+    outside = good & ((times < window.earliest) | (times > window.latest))
     _add_faults(
         faults,
-        "time",
+        column.name,
         outside,
-        texts["time"],
+        texts,
         "expected a time within SPILLWAY_MAX_AGE_DAYS and SPILLWAY_MAX_AHEAD_DAYS of now",
     )
     if window.refused is not None:
-        for entry in map(int, np.flatnonzero(time_good & window.refused.contains(times))):
-            faults.setdefault(entry, ("time", window.refused.reason))
-    events = Events(
-        times,
-        event_id,
-        texts["event_type"].cast(pa.binary()),
-        texts["user_id"].cast(pa.binary()),
-        columns.properties,
-        entries,
-        entries,  # equals the stream order within one group
-        [Fault(int(entries[row]), *faults[row]) for row in sorted(faults)],
-        tuple(group.column(name.encode()) for name in mapping.extra_columns),
-    )
-    if not faults:
-        return events
-    good = np.ones(len(group), bool)
-    good[list(faults)] = False
-    return events.take(np.flatnonzero(good))
+        for entry in map(int, np.flatnonzero(good & window.refused.contains(times))):
+            faults.setdefault(entry, (column.name, window.refused.reason))
 
 
-def _canonicalise_time(mapping: Mapping, columns: ExtractedColumns, times: NDArray[np.int64]) -> None:
-    """If another column also reads the key of the time, replace its text by the canonical one.
+def _canonicalise_time(layout: RowLayout, extracted: ExtractedValues, times: NDArray[np.int64]) -> None:
+    """If a text of another column also reads the key of the time, replace it there by the canonical one.
 
     The spelling of a time depends on the file format and its unit. Without this, the same rows would get different ids
     from CSV and from Parquet.
     """
-    key = mapping.time.single_key
-    if key is None or all(key not in source.keys for name, source in mapping.sources.items() if name != "time"):
+    if layout.time is None or (key := layout.time.source.single_key) is None or key not in layout.time_readers:
         return
-    absent = np.asarray(columns.texts[key].is_null())
-    columns.texts[key] = format_times(pa.array(times, pa.int64(), mask=absent).view(pa.timestamp("us")))
+    absent = np.asarray(extracted.texts[key].is_null())
+    extracted.texts[key] = format_times(pa.array(times, pa.int64(), mask=absent).view(pa.timestamp("us")))
 
 
 def _has_only(group: EntryColumns, key: bytes) -> NDArray[np.bool_]:
@@ -216,23 +257,19 @@ def _has_only(group: EntryColumns, key: bytes) -> NDArray[np.bool_]:
     return found
 
 
-def _column(name: str, source: ColumnSource, columns: ExtractedColumns) -> pa.Array:
-    """The text of a column: string, n, no nulls. An entry without a value gets a fault and an empty text."""
-    keys = source.pieces[1::2]
-    if source.single_key is not None:
-        texts = columns.texts[source.single_key]
-        if source.fallback is not None and texts.null_count:
-            texts = pc.coalesce(texts, columns.texts[source.fallback])
-    else:
-        parts = [columns.texts[p] if i % 2 else pa.scalar(p) for i, p in enumerate(source.pieces)]
-        texts = pc.binary_join_element_wise(*parts, "")
-    if not texts.null_count:
-        return texts
-    if source.default is None:
-        for entry in np.flatnonzero(np.asarray(texts.is_null())):
-            absent = [key for key in keys if not columns.texts[key][int(entry)].is_valid]
-            columns.faults.setdefault(int(entry), (name, f"missing field {', '.join(absent)}"))
-    return texts.fill_null(source.default or "")
+def _refuse_unknown(unmapped: pa.Array, faults: dict[int, tuple[str, str]]) -> None:
+    for entry, document in enumerate(unmapped.to_pylist()):
+        if document not in (None, b"{}"):
+            keys = document[:_QUOTED].decode(errors="replace")
+            faults.setdefault(entry, ("", f'expected no key that no column reads (unknown = "refuse"), found {keys}'))
+
+
+def _add_missing(
+    faults: dict[int, tuple[str, str]], column: FilledColumn, values: pa.Array, extracted: ExtractedValues
+) -> None:
+    for entry in map(int, np.flatnonzero(np.asarray(values.is_null()))):
+        absent = ", ".join(absent_keys(column, extracted, entry))
+        faults.setdefault(entry, (column.name, f"missing field {absent}"))
 
 
 def _add_faults(
@@ -243,5 +280,6 @@ def _add_faults(
         return
     for entry in map(int, np.flatnonzero(bad)):
         found = texts[entry].as_py()
-        quoted = found if len(found) <= _QUOTED else found[:_QUOTED] + "…"
+        text = found.decode(errors="replace") if isinstance(found, bytes) else str(found)
+        quoted = text if len(text) <= _QUOTED else text[:_QUOTED] + "…"
         faults.setdefault(entry, (name, f"{expected}, found {quoted!r}"))

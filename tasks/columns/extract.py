@@ -87,9 +87,7 @@ def extract(group: EntryColumns, layout: RowLayout, shape: Shape) -> ExtractedVa
 
 
 def _wanted(columns: Sequence[FilledColumn]) -> tuple[Wanted, ...]:
-    return tuple(
-        dict.fromkeys(Wanted(key, _form(column)) for column in columns for key in column.source.keys)
-    )
+    return tuple(dict.fromkeys(Wanted(key, _form(column)) for column in columns for key in column.source.keys))
 
 
 def _form(column: FilledColumn) -> Form:
@@ -122,7 +120,7 @@ def _from_flat(group: EntryColumns, wanted: Sequence[Wanted]) -> ExtractedValues
 
 def _below_field(values: pa.Array, head: str, one: Wanted) -> pa.Array:
     """The values at a path that begins in a flat field which holds JSON. A field without JSON has none."""
-    reader = document_reader((Wanted(f"{head}{one.key[len(head):]}", one.form),))
+    reader = document_reader((Wanted(f"{head}{one.key[len(head) :]}", one.form),))
     texts: list[bytes | None] = []
     for value in values.to_pylist():
         try:

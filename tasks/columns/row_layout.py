@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -63,6 +63,20 @@ class RowLayout:
         return next((column for column in self.columns if column.name == self.table.time), None)
 
     @cached_property
+    def time_first(self) -> tuple[FilledColumn, ...]:
+        """The columns in the order in which faults are looked for: an entry keeps its first one."""
+        return tuple(sorted(self.columns, key=lambda column: column is not self.time))
+
+    @cached_property
+    def time_readers(self) -> frozenset[str]:
+        """The keys that templates and columns other than the time read as text."""
+        return frozenset(key for c in self.columns if c is not self.time for key in c.source.keys)
+
+    def with_columns(self, columns: tuple[FilledColumn, ...]) -> RowLayout:
+        """The same layout, filling only some columns."""
+        return replace(self, columns=columns)
+
+    @cached_property
     def types(self) -> tuple[ColumnType, ...]:
         """The types of `columns`."""
         return tuple(column.type for column in self.columns)
@@ -110,5 +124,6 @@ def bind(mapping: StreamMapping | None, table: Table, only: Sequence[str] | None
 def _source(mapping: StreamMapping, name: str) -> ColumnSource | None:
     """The source of a column. Columns that users added to `events` are filled only if the mapping names them."""
     if name in mapping.columns:
-        return mapping.columns[name]
+        source = mapping.columns[name]
+        return replace(source, unit="ms") if source.whole == "entry_time" else source
     return EVENTS_SOURCES.get(name) if mapping.table is None else key_source(name)

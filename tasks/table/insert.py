@@ -1,4 +1,4 @@
-"""Insert the rows of a batch into `events`, each once.
+"""Insert the rows of a batch into its table, each once.
 
 Inserted rows, duplicates, conflicts and rejected rows are counted separately.
 """
@@ -15,51 +15,48 @@ from psycopg import sql
 
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
-from infra.tables.events import on_events
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
 from tasks.table.isolate import RowOutcomes, insert_each
-from tasks.table.stage import SAME_KEY, STAGING_TABLE, StagingTable, copy_events
+from tasks.table.stage import STAGING_TABLE, StagingTable, copy_rows
 from tasks.table.triggers import dry_run, has_row_triggers
 
 # Returns how many rows were inserted, and the numbers of those whose key the table had. RETURNING gives the new keys:
 # looking up every key in the table would cost every row. A row that repeats the key of an earlier staged row is not
 # inserted either. ON CONFLICT names our key: a conflict with any other unique index is an error, not a duplicate.
 _MERGE: LiteralString = """
-    WITH put AS (INSERT INTO {events} ({listed}) OVERRIDING SYSTEM VALUE
-                 SELECT {staged} FROM {stage} ORDER BY time, event_id, number
-                 ON CONFLICT (event_id, time) DO NOTHING RETURNING event_id, time)
+    WITH put AS (INSERT INTO {table} ({listed}) OVERRIDING SYSTEM VALUE
+                 SELECT {values} FROM {stage} ORDER BY {order}
+                 ON CONFLICT ({key}) DO NOTHING RETURNING {key})
     SELECT (SELECT count(*) FROM put), coalesce(array_agg(s.number), '{{}}')
-      FROM {numbered} AS s LEFT JOIN put USING (event_id, time) WHERE put.event_id IS NULL {or_repeated}"""
-_NUMBERED_KEYS = sql.SQL("""(SELECT number, event_id, time,
-                                    row_number() OVER (PARTITION BY event_id, time ORDER BY number) > 1 AS repeated
-                               FROM {})""").format(STAGING_TABLE)
+      FROM {numbered} AS s LEFT JOIN put ON {key_equals} WHERE put.{first_key} IS NULL AND {complete} {or_repeated}"""
+_NUMBERED_KEYS: LiteralString = """
+    (SELECT number, {key}, row_number() OVER (PARTITION BY {key} ORDER BY number) > 1 AS repeated FROM {stage})"""
+# Without a key. A trigger may skip rows; which ones is unknown.
+_APPEND: LiteralString = """
+    INSERT INTO {table} ({listed}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {stage} ORDER BY {order}"""
 # For staged rows whose key is in the table: how many there are, which of them differ and in which column first, and, if
 # requested, which do not differ.
 _COMPARE: LiteralString = """
     SELECT count(*), coalesce(array_agg(s.number) FILTER (WHERE compared.field IS NOT NULL), '{{}}'),
            coalesce(array_agg(compared.field) FILTER (WHERE compared.field IS NOT NULL), '{{}}'),
            coalesce(array_agg(s.number) FILTER (WHERE %(list_same)s AND compared.field IS NULL), '{{}}')
-      FROM {stage} AS s JOIN {rows} ON true,
-           LATERAL (SELECT CASE WHEN s.event_type <> e.event_type THEN 'event_type'
-                                WHEN s.user_id <> e.user_id THEN 'user_id'
-                                WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties'
-                                {extra} END AS field) AS compared
+      FROM {stage} AS s JOIN {rows} ON true, LATERAL (SELECT {difference} AS field) AS compared
      WHERE {which}"""
-_ALL: LiteralString = "{events} AS e"
+_ALL: LiteralString = "{table} AS e"
 # For a few rows: each is looked up. The server overestimates the temporary table and would otherwise read whole chunks
 # (250 ms instead of 25 ms for 400 of 40,000 rows).
-_EACH: LiteralString = "LATERAL (SELECT * FROM {events} AS e WHERE {same_key} OFFSET 0) AS e"
+_EACH: LiteralString = "LATERAL (SELECT * FROM {table} AS e WHERE {same_key} OFFSET 0) AS e"
 _NUMBERED = sql.SQL("s.number = ANY(%(numbers)s::bigint[])")
 _LOOKUP_RATIO = 4  # rows are looked up one by one if they are fewer than a quarter of those staged
 # A deferred constraint would fail at COMMIT, when the server no longer reports which row violates it.
 _CHECK_CONSTRAINTS_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
 
-_SKIPPED = "a trigger on events skipped the row (it returned NULL), so the entry is not in the table"
+_SKIPPED = "a trigger on the table skipped the row (it returned NULL), so the entry is not in the table"
 
 
 class InsertRoute(Enum):
-    """How a batch gets into `events`.
+    """How a batch gets into its table.
 
     STRAIGHT: one COPY into the table itself. Faster, but undone as a whole at the first key that the table has.
     MERGE: a COPY into the staging table, and from there with ON CONFLICT.
@@ -94,7 +91,7 @@ def insert(connection: psycopg.Connection, batch: Batch, route: InsertRoute) -> 
     merger = _Merger(connection, batch)
     straight = 0
     next_route = InsertRoute.STRAIGHT
-    if route is InsertRoute.STRAIGHT:
+    if route is InsertRoute.STRAIGHT and not batch.encoded.defaulted:
         straight = _insert_straight(connection, batch)
     if not straight:
         merger.merge(0, batch.encoded.unique)
@@ -114,12 +111,12 @@ def insert(connection: psycopg.Connection, batch: Batch, route: InsertRoute) -> 
 
 
 def _insert_straight(connection: psycopg.Connection, batch: Batch) -> int:
-    """COPY the rows with distinct keys into `events`, all or none. Returns how many; 0 if one is known or rejected."""
+    """COPY the rows with distinct keys into the table, all or none. Returns how many; 0 if one is known or rejected."""
     if not batch.encoded.unique:
         return 0
     try:
         with connection.transaction():
-            inserted = copy_events(connection, batch, batch.encoded.rows[: batch.encoded.unique])
+            inserted = copy_rows(connection, batch, batch.encoded.rows[: batch.encoded.unique])
             if inserted != batch.encoded.unique:  # a trigger skipped some
                 raise psycopg.Rollback
             connection.execute(_CHECK_CONSTRAINTS_NOW)
@@ -130,8 +127,12 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch) -> int:
     return inserted if inserted == batch.encoded.unique else 0
 
 
+class _RowsSkipped(Exception):
+    """A trigger skipped some of the rows of one statement."""
+
+
 class _Merger:
-    """Moves staged rows into `events` and counts them.
+    """Moves staged rows into the table and counts them.
 
     `existing`: rows whose key was in the table, or that a trigger skipped. `conflicts`: by row of the batch.
     """
@@ -152,7 +153,7 @@ class _Merger:
         self.stage.fill(start, stop)
         if not len(self.stage):
             return
-        triggers = has_row_triggers(self._connection)
+        triggers = has_row_triggers(self._connection, self.stage.columns.table)
         if triggers:  # RETURNING shows the row that the trigger made, so it cannot be matched with the staged one
             outcomes = insert_each(self._connection, self.stage)
         else:
@@ -171,46 +172,70 @@ class _Merger:
 
     def _insert_staged(self, repeated: bool) -> RowOutcomes:
         """All rows in one statement, or span by span if the server rejects one. `repeated`: rows may share a key."""
-        merge = on_events(
-            _MERGE,
-            listed=self.stage.columns.listed,
-            staged=self.stage.columns.staged,
-            stage=STAGING_TABLE,
-            numbered=_NUMBERED_KEYS if repeated else STAGING_TABLE,
-            or_repeated=sql.SQL("OR s.repeated" if repeated else ""),
-        )
+        columns = self.stage.columns
+        repeated = bool(columns.key) and (repeated or not self._batch.layout.exact_key)
+        parts = {"table": columns.table.identifier, "listed": columns.listed, "values": columns.values}
+        parts |= {"stage": STAGING_TABLE, "order": columns.order}
         try:
             with self._connection.transaction():
-                found = self._connection.execute(merge).fetchone()
-                assert found is not None  # an aggregate has one row
+                inserted, not_inserted = self._merge(parts, repeated) if columns.key else self._append(parts)
                 self._connection.execute(_CHECK_CONSTRAINTS_NOW)
+        except _RowsSkipped:
+            return insert_each(self._connection, self.stage)
         except psycopg.Error as error:
             if error_scope(error) is ErrorScope.SERVER:
                 raise
             return insert_each(self._connection, self.stage, cause=error)
-        inserted, not_inserted = found
         return RowOutcomes(inserted, not_inserted, {})
+
+    def _merge(self, parts: Mapping[str, sql.Composable], repeated: bool) -> tuple[int, list[int]]:
+        columns = self.stage.columns
+        numbered = sql.SQL(_NUMBERED_KEYS).format(key=columns.staged_key, stage=STAGING_TABLE)
+        merge = sql.SQL(_MERGE).format(
+            **parts,
+            key=columns.key_listed,
+            first_key=sql.Identifier(columns.key[0]),
+            key_equals=columns.staged_equals_put,
+            complete=columns.key_is_complete,
+            numbered=numbered if repeated else STAGING_TABLE,
+            or_repeated=sql.SQL("OR s.repeated" if repeated else ""),
+        )
+        found = self._connection.execute(merge).fetchone()
+        assert found is not None  # an aggregate has one row
+        return found[0], found[1]
+
+    def _append(self, parts: Mapping[str, sql.Composable]) -> tuple[int, list[int]]:
+        done = self._connection.execute(sql.SQL(_APPEND).format(**parts)).rowcount
+        if done != len(self.stage):
+            raise _RowsSkipped
+        return done, []
 
     def _compare(
         self, numbers: Sequence[int], others: int, list_same: bool = False
     ) -> tuple[int, dict[int, str], list[int]]:
-        """Compare staged rows, given by their numbers, with the rows of `events` that have the same keys.
+        """Compare staged rows, given by their numbers, with the rows of the table that have the same keys.
 
         Returns how many have one, the first column in which it differs (by number), and the numbers of those that do
-        not differ (only if `list_same`). `others`: how many rows are staged besides these.
+        not differ (only if `list_same`). `others`: how many rows are staged besides these. Without a key, none is
+        found.
         """
+        columns = self.stage.columns
+        if not columns.key:
+            return 0, {}, []
         times = {"first": self._batch.encoded.min_time, "last": self._batch.encoded.max_time, "list_same": list_same}
+        same_key, table = columns.same_key(), columns.table.parameter_safe
         if len(numbers) * _LOOKUP_RATIO < len(self.stage):
-            rows, which = on_events(_EACH, same_key=SAME_KEY), sql.Composed([_NUMBERED])
+            rows, which = sql.SQL(_EACH).format(table=table, same_key=same_key), sql.Composed([_NUMBERED])
         else:  # many: the server chooses how to join
-            rows = on_events(_ALL)
-            which = sql.SQL(" AND ").join([SAME_KEY, _NUMBERED] if others else [SAME_KEY])
-        extra = self.stage.columns.extra_column_differs("s", "e")
-        query = sql.SQL(_COMPARE).format(stage=STAGING_TABLE, rows=rows, which=which, extra=extra)
+            rows = sql.SQL(_ALL).format(table=table)
+            which = sql.SQL(" AND ").join([same_key, _NUMBERED] if others else [same_key])
+        query = sql.SQL(_COMPARE).format(
+            stage=STAGING_TABLE, rows=rows, which=which, difference=columns.first_difference("s", "e")
+        )
         row = self._connection.execute(query, times | {"numbers": numbers}).fetchone()
         assert row is not None  # an aggregate has one row
-        found, different, columns, same = row
-        return found, dict(zip(different, columns, strict=True)), same
+        found, different, names, same = row
+        return found, dict(zip(different, names, strict=True)), same
 
     def _classify_with_triggers(self, numbers: Sequence[int]) -> None:
         """Classify rows that were not inserted into a table with triggers: compare what the triggers make of them."""
@@ -238,5 +263,10 @@ class _Merger:
 
     def _record_conflicts(self, different: Mapping[int, str]) -> None:
         for number, column in different.items():
-            reason = f"conflict: the table has this event_id and time with another {column}"
+            reason = f"conflict: the table has this {_listed(self.stage.columns.key)} with another {column}"
             self.conflicts[self.stage.row(number)] = Fault(self.stage.entry(number), column, reason, conflict=True)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Such as `event_id and time`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

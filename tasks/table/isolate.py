@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import QUERY_CANCELED, ErrorScope, classes_of
-from infra.tables.events import events_table
 from tasks.table.row_columns import RowColumns
 from tasks.table.stage import STAGING_TABLE, RejectedRow, StagingTable, rejected_row
 
@@ -47,14 +45,14 @@ DECLARE
     _field text;
 BEGIN
     SET CONSTRAINTS ALL IMMEDIATE;
-    SELECT coalesce(array_agg(number ORDER BY time, event_id, number), '{{}}') INTO _numbers FROM {stage} {which};
+    SELECT coalesce(array_agg(number ORDER BY {order}), '{{}}') INTO _numbers FROM {stage} {which};
     _size := greatest(1, cardinality(_numbers));
     WHILE _at <= cardinality(_numbers) LOOP
         _size := least(_size, cardinality(_numbers) - _at + 1);
         BEGIN
             INSERT INTO {target} ({listed} {number}) OVERRIDING SYSTEM VALUE
-            SELECT {staged} {staged_number} FROM {stage} WHERE number = ANY(_numbers[_at:_at + _size - 1])
-             ORDER BY time, event_id, number {on_conflict};
+            SELECT {values} {staged_number} FROM {stage} WHERE number = ANY(_numbers[_at:_at + _size - 1])
+             ORDER BY {order} {on_conflict};
             GET DIAGNOSTICS _found = ROW_COUNT;
             IF {exact} AND _found NOT IN (0, _size) THEN
                 RAISE EXCEPTION USING ERRCODE = 'SPLIT';
@@ -118,7 +116,7 @@ class InsertTarget:
     table: sql.Identifier
     columns: RowColumns
     number: sql.Identifier | None = None
-    on_conflict: LiteralString = ""
+    on_conflict: sql.Composable = sql.SQL("")
     exact: bool = False
 
 
@@ -128,14 +126,15 @@ def insert_each(
     only: Sequence[int] | None = None,
     cause: psycopg.Error | None = None,
 ) -> RowOutcomes:
-    """Insert the staged rows, or those with the numbers `only`, into `events`, in the caller's transaction.
+    """Insert the staged rows, or those with the numbers `only`, into their table, in the caller's transaction.
 
     `cause`: the error that inserting them all together raised. Raises `psycopg.Error` for an error that does not
     concern a row; see `infra.errors.classify.error_scope`.
     """
     # ON CONFLICT names our key: a conflict with any other unique index is an error, not a duplicate.
-    conflict: LiteralString = "ON CONFLICT (event_id, time) DO NOTHING"
-    target = InsertTarget(events_table(), stage.columns, on_conflict=conflict, exact=True)
+    columns = stage.columns
+    conflict = sql.SQL("ON CONFLICT ({}) DO NOTHING" if columns.key else "{}").format(columns.key_listed)
+    target = InsertTarget(columns.table.identifier, columns, on_conflict=conflict, exact=True)
     insert_each_into(connection, target, only, cause)
     return _fetch(connection, stage, len(stage) if only is None else len(only))
 
@@ -171,11 +170,12 @@ def _statement(target: InsertTarget, only: Sequence[int] | None, raised: set[str
         target=target.table,
         number=sql.SQL(", {}").format(target.number) if target.number else sql.SQL(""),
         staged_number=sql.SQL(", number" if target.number else ""),
-        on_conflict=sql.SQL(target.on_conflict),
+        on_conflict=target.on_conflict,
         exact=target.exact,
         not_inserted=_NOT_INSERTED,
         listed=target.columns.listed,
-        staged=target.columns.staged,
+        values=target.columns.values,
+        order=target.columns.order,
         which=which,
         caught=sql.SQL(caught),
         server_classes=classes_of(ErrorScope.SERVER),

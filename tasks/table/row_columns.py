@@ -1,85 +1,183 @@
-"""The columns that the rows of a batch have, as statements name them in `events` and in the staging table."""
+"""The columns that the rows of a batch have, as statements name them in the table and in the staging table."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import LiteralString
+from functools import cached_property
+from typing import Any, LiteralString
 
-import psycopg
 from psycopg import sql
 
-from infra.tables.events import events_name
+from infra.epoch import timestamptz_sql
 from infra.tables.statements import as_written, parameter_safe
-from tasks.columns.encode import COLUMNS
+from infra.tables.table import Table, TableColumn
+from tasks.columns.batch import Batch
 
-_OURS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-_PRESENT = """
-    SELECT attname FROM pg_attribute
-     WHERE attrelid = %s::regclass AND attname = ANY(%s) AND attgenerated = '' AND NOT attisdropped"""
-_DIFFERS: LiteralString = " WHEN {row} IS DISTINCT FROM {theirs} THEN {name}"
+# Types with an equality operator that compares values as a person would. Values of other types are compared as text.
+_COMPARABLE = frozenset(
+    {
+        "bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "bpchar", "bytea", "uuid",
+        "timestamptz", "timestamp", "date", "time", "timetz", "interval", "jsonb", "inet", "cidr", "macaddr",
+    }
+)  # fmt: skip
+_DIFFERS: LiteralString = " WHEN {condition} THEN {name}"
 
 
 @dataclass(frozen=True)
 class RowColumns:
-    """Spillway's columns and `extra_columns`, the user's own, which only rows of an archive have.
+    """The columns `names` of rows for `table`. In the staging table they are `c1`, `c2`, …, which collide with nothing.
 
-    In the staging table the user's columns are numbered (`extra_1`, …), so that their names collide with nothing.
+    `key`: those that detect duplicates, or none. `defaulted`: those in which a null stands for the column's default.
+    `binary`: the format of the COPY. The methods give parts of statements with
+    parameters, the properties parts of statements without.
     """
 
-    extra_columns: tuple[str, ...] = ()
+    table: Table
+    names: tuple[str, ...]
+    key: tuple[str, ...]
+    defaulted: tuple[str, ...] = ()
+    binary: bool = True
+
+    @classmethod
+    def of(cls, batch: Batch) -> RowColumns:
+        """The columns of the rows of a batch."""
+        encoded, layout = batch.encoded, batch.layout
+        return cls(layout.table, encoded.columns, layout.key, encoded.defaulted, encoded.binary)
+
+    @cached_property
+    def numbered(self) -> dict[str, str]:
+        """The name of each column in the staging table, by its name in the table."""
+        return {name: f"c{number}" for number, name in enumerate(self.names, 1)}
+
+    @cached_property
+    def originals(self) -> dict[str, str]:
+        """The name of each column in the table, by its name in the staging table."""
+        return {staged: name for name, staged in self.numbered.items()}
+
+    @property
+    def copy_format(self) -> sql.SQL:
+        """The format of the COPY."""
+        return sql.SQL("BINARY" if self.binary else "TEXT")
 
     @property
     def listed(self) -> sql.Composed:
-        """The names in `events`, as a list in SQL."""
-        return sql.SQL(", ").join([_OURS, *map(sql.Identifier, self.extra_columns)])
+        """The names in the table, as a list in SQL, for a statement without parameters."""
+        return sql.SQL(", ").join(map(sql.Identifier, self.names))
 
     @property
     def staged(self) -> sql.Composed:
         """The names in the staging table, in the same order."""
-        return sql.SQL(", ").join([_OURS, *map(sql.Identifier, self._staged_extra_columns)])
+        return sql.SQL(", ").join(map(sql.Identifier, self.numbered.values()))
+
+    @property
+    def values(self) -> sql.Composed:
+        """The staged values in the same order, with its default for each null that stands for one."""
+        parts: list[sql.Composable] = []
+        for name, staged in self.numbered.items():
+            column = sql.Identifier(staged)
+            default = self._default(name) if name in self.defaulted else None
+            parts.append(sql.SQL("coalesce({}, ({}))").format(column, default) if default else column)
+        return sql.SQL(", ").join(parts)
 
     @property
     def named_as_staged(self) -> sql.Composed:
-        """A SELECT list from `events`, with the names of the staging table."""
-        pairs = zip(self.extra_columns, self._staged_extra_columns, strict=True)
-        extra = [sql.SQL("{} AS {}").format(sql.Identifier(name), sql.Identifier(staged)) for name, staged in pairs]
-        return sql.SQL(", ").join([_OURS, *extra])
+        """A select list from the table, with the names of the staging table."""
+        pairs = (sql.SQL("{} AS {}").format(sql.Identifier(n), sql.Identifier(s)) for n, s in self.numbered.items())
+        return sql.SQL(", ").join(pairs)
 
     @property
-    def copy_format(self) -> sql.SQL:
-        """The COPY format in which `tasks.columns.encode.encode` writes such rows."""
-        return sql.SQL("TEXT" if self.extra_columns else "BINARY")
+    def key_listed(self) -> sql.Composed:
+        """The columns of the key in the table."""
+        return sql.SQL(", ").join(map(sql.Identifier, self.key))
 
     @property
-    def names(self) -> dict[str, str]:
-        """The name of each column in `events`, by its name in the staging table."""
-        extra = dict(zip(self._staged_extra_columns, self.extra_columns, strict=True))
-        return dict(zip(COLUMNS, COLUMNS, strict=True)) | extra
+    def staged_key(self) -> sql.Composed:
+        """The columns of the key in the staging table."""
+        return sql.SQL(", ").join(sql.Identifier(self.numbered[name]) for name in self.key)
 
-    def extra_column_differs(self, row: LiteralString, other: LiteralString, staged: bool = True) -> sql.Composed:
-        """CASE branches that give the first of the user's own columns in which `row` differs from the row `other`.
+    @property
+    def order(self) -> sql.Composed:
+        """The order in which rows are merged: by time and key, so that loads which share keys wait in one order."""
+        names = dict.fromkeys((*([self.table.time] if self.table.time in self.numbered else []), *self.key))
+        return sql.SQL(", ").join([*(sql.Identifier(self.numbered[n]) for n in names if n), sql.SQL("number")])
 
-        For a statement with parameters. `staged`: `row` is in the staging table. Values are compared as text, since not
-        every type has an equality operator.
+    @property
+    def staged_equals_put(self) -> sql.Composed:
+        """Whether the staged row `s` and the row `put` of the table have one key."""
+        pairs = ((sql.Identifier("s", self.numbered[name]), sql.Identifier("put", name)) for name in self.key)
+        return sql.SQL(" AND ").join(sql.SQL("{} = {}").format(mine, theirs) for mine, theirs in pairs)
+
+    @property
+    def key_is_complete(self) -> sql.Composed:
+        """Whether no column of the key is null in the staged row `s`: a null is never equal to another."""
+        nullable = [sql.Identifier("s", self.numbered[n]) for n in self.key if self.table.by_name[n].nullable]
+        parts = [sql.SQL("{} IS NOT NULL").format(name) for name in nullable]
+        return sql.SQL(" AND ").join(parts or [sql.SQL("true")])
+
+    def key_equals(self, row: LiteralString, other: LiteralString, staged: bool = True) -> sql.Composed:
+        """Whether `row` and the row `other` of the table have one key. `staged`: `row` is in the staging table."""
+        return sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(_of(row, self.numbered[name] if staged else name), _of(other, name))
+            for name in self.key
+        )
+
+    def same_key(self, row: LiteralString = "s", other: LiteralString = "e", staged: bool = True) -> sql.Composed:
+        """`key_equals`, within a span of times.
+
+        The span, as constants, keeps the server from looking into every chunk: pass the first and last time of `row` as
+        the parameters `first` and `last` (microseconds since 1970).
         """
-        parts = []
-        for name, number in zip(self.extra_columns, self._staged_extra_columns, strict=True):
-            mine = sql.SQL("{}.{}").format(_name(row), _name(number if staged else name))
-            theirs = sql.SQL("{}.{}").format(_name(other), _name(name))
-            literal = parameter_safe(sql.Literal(name))
-            parts.append(sql.SQL(_DIFFERS).format(row=as_written(mine), theirs=as_written(theirs), name=literal))
-        return sql.Composed(parts)
+        equal = self.key_equals(row, other, staged)
+        if self.table.time not in self.key:
+            return equal
+        first, last = (_cast(text, self.table.by_name[self.table.time or ""]) for text in _SPAN)
+        span = sql.SQL(" AND {} BETWEEN {} AND {}").format(_of(other, self.table.time or ""), first, last)
+        return sql.Composed([equal, span])
 
-    @property
-    def _staged_extra_columns(self) -> list[str]:
-        return [f"extra_{number}" for number in range(1, len(self.extra_columns) + 1)]
+    def first_difference(self, row: LiteralString, other: LiteralString, staged: bool = True) -> sql.Composed:
+        """An expression: the first column in which `row` differs from the row `other` of the table; null if none does.
+
+        The key is not compared, nor a value that comes from the column's default.
+        """
+        branches = [self._branch(name, row, other, staged) for name in self.names if name not in self.key]
+        if not branches:
+            return sql.Composed([sql.SQL("NULL::text")])
+        return sql.SQL("CASE{} END").format(sql.Composed(branches))
+
+    def _default(self, name: str) -> sql.Composable:
+        """The default of a column as an expression."""
+        default: Any = self.table.by_name[name].default
+        if default:  # as the server spells it, so it is safe to execute
+            return sql.SQL(default)
+        sequence = sql.SQL("nextval(pg_catalog.pg_get_serial_sequence({}, {}))")
+        return sequence.format(sql.Literal(self.table.regclass), sql.Literal(name))
+
+    def _branch(self, name: str, row: LiteralString, other: LiteralString, staged: bool) -> sql.Composed:
+        mine: sql.Composable = _of(row, self.numbered[name] if staged else name)
+        theirs: sql.Composable = _of(other, name)
+        present = sql.SQL("{} IS NOT NULL AND ").format(mine) if name in self.defaulted else sql.SQL("")
+        if self.table.by_name[name].base not in _COMPARABLE and self.table.by_name[name].kind != "e":
+            mine, theirs = as_written(mine), as_written(theirs)
+        condition = sql.SQL("{}{} IS DISTINCT FROM {}").format(present, mine, theirs)
+        return sql.SQL(_DIFFERS).format(condition=condition, name=parameter_safe(sql.Literal(name)))
 
 
-def existing_columns(connection: psycopg.Connection, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns among `names` that `events` still has and that the server does not generate."""
-    found = {name for (name,) in connection.execute(_PRESENT, [events_name(), list(names)])} if names else set()
-    return tuple(name for name in names if name in found)
+_SPAN = (timestamptz_sql("%(first)s"), timestamptz_sql("%(last)s"))
 
 
-def _name(name: str) -> sql.SQL:
-    return parameter_safe(sql.Identifier(name))
+def _cast(moment: LiteralString, column: TableColumn) -> sql.Composed:
+    """A timestamptz as a value of the type of the time column. Other types have no zone: theirs is UTC."""
+    if column.base == "timestamptz":
+        return sql.Composed([sql.SQL(moment)])
+    text = "({} AT TIME ZONE 'UTC')" if column.base == "timestamp" else "({} AT TIME ZONE 'UTC')::date"
+    return sql.SQL(text).format(sql.SQL(moment))
+
+
+def existing_columns(table: Table, names: Sequence[str]) -> tuple[str, ...]:
+    """The columns among `names` that the table still has and that the server does not generate."""
+    return tuple(name for name in names if name in table.by_name and not table.by_name[name].generated)
+
+
+def _of(row: LiteralString, name: str) -> sql.Composed:
+    return sql.SQL("{}.{}").format(parameter_safe(sql.Identifier(row)), parameter_safe(sql.Identifier(name)))

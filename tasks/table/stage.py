@@ -1,4 +1,4 @@
-"""The staging table: a temporary table for rows that cannot be copied straight into `events`.
+"""The staging table: a temporary table for rows that cannot be copied straight into their table.
 
 A staged row has three positions, and each has one name: its `number` in the staging table, its `row` in `Batch.rows`,
 and the `entry` of the batch that it was made from (see `Batch`).
@@ -16,24 +16,16 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
-from infra.epoch import timestamptz_sql
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
-from infra.tables.events import events_table, on_events
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
-from tasks.columns.encode import HEADER, TRAILER, payload
+from tasks.columns.encode_rows import HEADER, TRAILER, payload
 from tasks.table.row_columns import RowColumns
 
 STAGING_TABLE = sql.Identifier("pg_temp", "spillway_stage")
-# Rows `s`, staged, and rows `e` of `events` with the same key. The span of times, as constants, keeps the server from
-# looking into every chunk: pass the first and last time of `s` as the parameters `first` and `last` (microseconds).
-SAME_KEY = sql.SQL(
-    f"""e.event_id = s.event_id AND e.time = s.time
-        AND e.time BETWEEN {timestamptz_sql("%(first)s")} AND {timestamptz_sql("%(last)s")}"""
-)
 _COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT {format})")
-# The columns have the types that they have in `events` now, but no NOT NULL, no default, and none of the user's names,
+# The columns have the types that they have in the table now, but no NOT NULL, no default, and none of the user's names,
 # so that nothing can collide with `number`. The table lives for one transaction, since a connection pooler may give the
 # session to another client. `temp_buffers` keeps it in memory; it cannot be changed if another client of the pool has
 # already used temporary tables in this session.
@@ -43,7 +35,7 @@ _MAKE: LiteralString = """
     EXCEPTION WHEN invalid_parameter_value THEN NULL;
     END $$;
     DROP TABLE IF EXISTS {stage};
-    CREATE TEMP TABLE spillway_stage ON COMMIT DROP AS SELECT {columns} FROM {events} WITH NO DATA;
+    CREATE TEMP TABLE spillway_stage ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA;
     ALTER TABLE {stage} ADD COLUMN number BIGINT GENERATED ALWAYS AS IDENTITY;
     """
 _EMPTY = sql.SQL("TRUNCATE {}").format(STAGING_TABLE)
@@ -56,13 +48,13 @@ _LINE = r"\bspillway_stage\b\D*(\d+)(?:.*?\b({names})\b)?"
 _REASON_LENGTH = 2_000  # characters: a trigger may raise a message of any length
 
 
-def copy_events(connection: psycopg.Connection, batch: Batch, rows: Any, table: sql.Identifier | None = None) -> int:
-    """COPY encoded rows of a batch into `events`, or into another table with the same columns.
+def copy_rows(connection: psycopg.Connection, batch: Batch, rows: Any) -> int:
+    """COPY encoded rows of a batch into its table.
 
     Returns how many rows the server inserted: fewer than were sent if a trigger skipped some. Raises `psycopg.Error`.
     """
-    columns = RowColumns(batch.extra_columns)
-    return _copy(connection, columns, table or events_table(), columns.listed, rows)
+    columns = RowColumns.of(batch)
+    return _copy(connection, columns, columns.table.identifier, columns.listed, rows)
 
 
 def _copy(
@@ -71,10 +63,10 @@ def _copy(
     statement = _COPY.format(table=table, columns=listed, format=columns.copy_format)
     with connection.cursor() as cursor:
         with cursor.copy(statement) as copy:
-            if not columns.extra_columns:
+            if columns.binary:
                 copy.write(HEADER)
             copy.write(payload(rows))
-            if not columns.extra_columns:
+            if columns.binary:
                 copy.write(TRAILER)
         return cursor.rowcount
 
@@ -106,7 +98,7 @@ class StagingTable:
         self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
         self._made = False
-        self.columns = RowColumns(batch.extra_columns)
+        self.columns = RowColumns.of(batch)
         self.rejected: dict[int, Fault] = {}
 
     def __len__(self) -> int:
@@ -118,7 +110,9 @@ class StagingTable:
         Runs in the caller's transaction. Tries all rows in one COPY, fewer after a rejection and more after a success,
         so that each rejected row costs a short COPY, not one of the whole batch. Raises `psycopg.Error`.
         """
-        make = on_events(_MAKE, stage=STAGING_TABLE, columns=self.columns.named_as_staged)
+        make = sql.SQL(_MAKE).format(
+            stage=STAGING_TABLE, columns=self.columns.named_as_staged, table=self.columns.table.identifier
+        )
         self._connection.execute(_EMPTY if self._made else make)
         self._made = True
         rows, numbers = [], []
@@ -171,7 +165,7 @@ class StagingTable:
 
     def _record_rejection(self, error: psycopg.Error, start: int, end: int) -> int:
         """Record the row that a COPY error names, and return it. Returns `end` if it names no row of the span."""
-        names = self.columns.names
+        names = self.columns.originals
         line = re.search(_LINE.format(names="|".join(names)), error.diag.context or "")
         row = start if end - start == 1 else start + int(line[1]) - 1 if line else end
         if not start <= row < end:

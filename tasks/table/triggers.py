@@ -1,24 +1,22 @@
-"""The user's triggers on `events` may change rows. A row that arrives again is a duplicate if the row in the table is
+"""The user's triggers on a table may change rows. A row that arrives again is a duplicate if the row in the table is
 what the triggers would make of it now."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
-from infra.epoch import micros_sql
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
-from infra.tables.events import events_name, on_events
+from infra.tables.statements import micros_of
+from infra.tables.table import Table
 from infra.timescaledb import TRIGGER_SCHEMAS
-from tasks.base.stream_sql import fill_in
 from tasks.table.isolate import InsertTarget, insert_each_into
 from tasks.table.row_columns import RowColumns
-from tasks.table.stage import SAME_KEY
 
 # The user's triggers that run BEFORE INSERT FOR EACH ROW: they may change the row, including its key, or skip it.
 _TRIGGERS = f"""
@@ -28,23 +26,15 @@ _TRIGGERS = f"""
      WHERE t.tgrelid = %s::regclass AND t.tgtype & 7 = 7 AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
        AND fn.nspname NOT IN {TRIGGER_SCHEMAS}
      ORDER BY t.tgname"""  # noqa: S608
-_COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
 _MADE = sql.Identifier("pg_temp", "spillway_made")
 _MAKE: LiteralString = """
     CREATE TEMP TABLE spillway_made
-        (LIKE {events} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY) ON COMMIT DROP;
+        (LIKE {table} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY) ON COMMIT DROP;
     ALTER TABLE {made} ADD COLUMN {number} BIGINT"""
-_TIMES = fill_in(
-    """
-    SELECT {first}, {last} FROM {made}""",
-    first=micros_sql("min(time)"),
-    last=micros_sql("max(time)"),
-)
+_TIMES: LiteralString = "SELECT {first}, {last} FROM {made}"
 _COMPARE: LiteralString = """
-    SELECT s.{number},
-           CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
-                WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' {extra} END, count(*)
-      FROM {made} AS s JOIN {events} AS e ON {same_key}
+    SELECT s.{number}, {difference}, count(*)
+      FROM {made} AS s JOIN {table} AS e ON {same_key}
      GROUP BY 1, 2"""
 
 
@@ -60,30 +50,38 @@ class TriggeredRows:
     different: Mapping[int, str]
 
 
-def has_row_triggers(connection: psycopg.Connection) -> bool:
+def has_row_triggers(connection: psycopg.Connection, table: Table) -> bool:
     """Whether the user has triggers that may change or skip a row. Raises `psycopg.Error`."""
-    return bool(connection.execute(_TRIGGERS, [events_name()]).fetchall())
+    return bool(connection.execute(_TRIGGERS, [table.regclass]).fetchall())
 
 
 def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequence[int]) -> TriggeredRows | None:
     """Run the triggers on staged rows, and compare the results with the table. None if that is impossible.
 
-    The triggers run on a temporary table with the columns of `events`, and everything they do is rolled back. Rows that
-    they skip or reject are not `present`. Raises `psycopg.Error` for a fault of the server.
+    The triggers run on a temporary table with the columns of the table, and everything they do is rolled back. Rows
+    that they skip or reject are not `present`. Raises `psycopg.Error` for a fault of the server.
     """
+    if not columns.key:
+        return None
     present: dict[int, int] = {}
     different: dict[int, str] = {}
+    table = columns.table
     try:
         with connection.transaction(force_rollback=True):
-            number = _free_name(connection)
-            connection.execute(on_events(_MAKE, made=_MADE, number=number))
-            for _, definition, table in connection.execute(_TRIGGERS, [events_name()]).fetchall():
-                connection.execute(definition.replace(table, " ON pg_temp.spillway_made ", 1))
+            number = _free_name(table)
+            connection.execute(sql.SQL(_MAKE).format(table=table.identifier, made=_MADE, number=number))
+            for _, definition, on in connection.execute(_TRIGGERS, [table.regclass]).fetchall():
+                connection.execute(definition.replace(on, " ON pg_temp.spillway_made ", 1))
             insert_each_into(connection, InsertTarget(_MADE, columns, number), numbers)
-            first, last = connection.execute(sql.SQL(_TIMES).format(made=_MADE)).fetchone() or (None, None)
-            extra = columns.extra_column_differs("s", "e", staged=False)
-            query = on_events(_COMPARE, made=_MADE, number=number, extra=extra, same_key=SAME_KEY)
-            for row, column, count in connection.execute(query, {"first": first, "last": last}).fetchall():
+            query = sql.SQL(_COMPARE).format(
+                made=_MADE,
+                number=number,
+                table=table.parameter_safe,
+                difference=columns.first_difference("s", "e", staged=False),
+                same_key=columns.same_key(staged=False),
+            )
+            span = _span(connection, table)
+            for row, column, count in connection.execute(query, span).fetchall():
                 present[row] = present.get(row, 0) + count
                 if column is not None:
                     different[row] = column
@@ -94,10 +92,19 @@ def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequen
     return TriggeredRows(present, different)
 
 
-def _free_name(connection: psycopg.Connection) -> sql.Identifier:
-    """A name that no column of `events` has."""
-    taken = {name for (name,) in connection.execute(_COLUMNS, [events_name()])}
+def _span(connection: psycopg.Connection, table: Table) -> dict[str, Any]:
+    """The first and last time of the rows that the triggers made."""
+    if table.time is None:
+        return {"first": None, "last": None}
+    first, last = (micros_of(f"{end}({{}})", table.by_name[table.time]) for end in ("min", "max"))
+    query = sql.SQL(_TIMES).format(first=first, last=last, made=_MADE)
+    low, high = connection.execute(query).fetchone() or (None, None)
+    return {"first": low, "last": high}
+
+
+def _free_name(table: Table) -> sql.Identifier:
+    """A name that no column of the table has."""
     name = "number"
-    while name in taken:
+    while name in table.by_name:
         name += "_"
     return sql.Identifier(name)
