@@ -15,13 +15,14 @@ import redis
 
 from infra.connections.clients import Clients, postgres_connection
 from infra.errors.exceptions import Terminal
-from infra.mapping.mapping import Mapping
 from infra.mapping.toml import load_mappings
 from infra.settings import PROJECT_ROOT, Settings, settings
+from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.columns.encode import HEADER, TRAILER, payload
+from tasks.columns.row_layout import RowLayout, bind
 from tasks.ledger.plan import make_plan
 from tasks.ledger.settle import settle
 from tasks.streams.reader import Reader
@@ -43,15 +44,16 @@ class Workload:
     stream: str
     events: int
 
-    @property
-    def mapping(self) -> Mapping | None:
-        return load_mappings(PROJECT_ROOT / Path("spillway.toml")).for_stream(self.stream)
+    def layout(self, connection: psycopg.Connection) -> RowLayout:
+        """How its entries become rows of `events`."""
+        mapping = load_mappings(PROJECT_ROOT / Path("spillway.toml")).for_stream(self.stream)
+        return bind(mapping, read_table(connection, mapping.table or default_table_name()))
 
     def reader(self, client: redis.Redis, connection: psycopg.Connection) -> Reader:
         """A reader of everything that is not drained."""
         planned = make_plan(client, connection, self.stream)
         limits = BatchLimits(self.settings.batch_rows, self.settings.batch_bytes)
-        return Reader(client, self.stream, planned.gaps, planned.tail, limits, self.mapping, _WINDOW)
+        return Reader(client, self.stream, planned.gaps, planned.tail, limits, self.layout(connection), _WINDOW)
 
     def forget(self) -> None:
         """Empty the ledger only, so that everything is drained again onto existing rows."""
@@ -121,7 +123,9 @@ def unguarded_drain(workload: Workload, connections: int) -> Callable[[], None]:
     def run() -> None:
         with Clients(config) as clients:
             tail = read_tail(clients.redis, workload.stream)
-            reader = Reader(clients.redis, workload.stream, everything, tail, limits, workload.mapping, _WINDOW)
+            with clients.postgres() as connection:
+                layout = workload.layout(connection)
+            reader = Reader(clients.redis, workload.stream, everything, tail, limits, layout, _WINDOW)
             _pump(clients, reader, connections, lambda c, batch: _copy(c, COPY_EVENTS, payload(batch.encoded.rows)))
 
     return run

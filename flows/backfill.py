@@ -26,7 +26,6 @@ from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import SpillwayError, Terminal
 from infra.errors.redact import one_line
-from infra.mapping.mapping import Mapping
 from infra.mapping.toml import configured_mappings
 from infra.settings import settings
 from tasks.backfill.backfill_plan import BackfillPlan, apply_retention, make_plan
@@ -39,8 +38,10 @@ from tasks.backfill.source import BackfillSource, leave_out_copies
 from tasks.backfill.throttle import LoadThrottle
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Started, StepReached, ask, emit
+from tasks.columns.row_layout import RowLayout
 from tasks.files.find import SourceFile
 from tasks.files.spool import Spool
+from tasks.preflight.layouts import read_stream_layout, read_stream_layouts
 from tasks.preflight.preflight import preflight
 
 _FILES_A_STEP = 32
@@ -130,15 +131,23 @@ def _find_sources(
         mapping = mappings.for_stream(request.stream)
         return [
             stream_source(
-                clients, request.stream, mapping, request.since, request.until, request.again, request.dry_run
+                clients,
+                request.stream,
+                read_stream_layout(clients, mapping),
+                request.since,
+                request.until,
+                request.again,
+                request.dry_run,
             )
         ], []
-    mapped: Sequence[tuple[SourceFile, Mapping | None]]
+    mapped: Sequence[tuple[SourceFile, RowLayout]]
     if request.archive:
         mapped, notes = find_archived(clients, request.since, request.until, request.without)
     else:
         files, notes = find_source_files(request.source)
-        mapped = [(file, mapping_for(file, mappings, request.mapping)) for file in files]
+        named = {file.display_name: mapping_for(file, mappings, request.mapping) for file in files}
+        layouts = read_stream_layouts(clients, named)
+        mapped = [(file, layouts[file.display_name]) for file in files]
     emit(Started(FILES, len(mapped)))
     edges = compressed_borders(layout)
     sources: list[BackfillSource] = []

@@ -18,6 +18,7 @@ from infra.settings import settings
 from tasks.base.addresses import parse_until
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.ledger.drain_report import report, summary
+from tasks.preflight.layouts import read_stream_layouts
 from tasks.preflight.preflight import preflight
 
 
@@ -49,8 +50,9 @@ def drain(
     wanted = [stream] if isinstance(stream, str) else stream or list(config.scheduled_streams)
     with Clients(config, DRAIN) as clients:
         streams, warnings = preflight(clients, wanted)
+        layouts = read_stream_layouts(clients, {name: mappings.for_stream(name) for name in streams})
         loads = DrainLoads(clients, max_events, last)
-        results = loads.run([DrainedStream(name, mappings.for_stream(name)) for name in streams])
+        results = loads.run([DrainedStream(name, layouts[name]) for name in streams])
         warnings += loads.warnings
         for warning in warnings:
             get_run_logger().warning(printable(warning))

@@ -13,7 +13,7 @@ from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful, WrongUse
 from infra.errors.exit_codes import ExitCode
-from infra.mapping.mapping import Mappings
+from infra.mapping.stream_mapping import StreamMappings
 from infra.mapping.toml import configured_mappings
 from infra.settings import settings
 from tasks.base.addresses import IdRange, parse_range
@@ -23,6 +23,7 @@ from tasks.files.file_reader import FileReader
 from tasks.files.reread import reread
 from tasks.files.scan import is_file_ledger
 from tasks.files.spool import Spool
+from tasks.preflight.layouts import read_stream_layout
 from tasks.preflight.preflight import preflight_rights
 from tasks.reconcile.balance import Finding, LedgerTotals, find_known, reconcile_stream
 from tasks.reconcile.compare import compare_batch, drained_ranges, reader
@@ -124,7 +125,7 @@ def _compare(
     clients: Clients,
     totals: LedgerTotals,
     ids: IdRange,
-    mappings: Mappings,
+    mappings: StreamMappings,
     spool: Spool,
     repair: bool,
     checked: _Checked,
@@ -136,7 +137,7 @@ def _compare(
     source: Reader | FileReader | str = (
         reread(clients, name, mappings, spool, ranges)
         if is_file_ledger(name)
-        else reader(clients, ranges, name, mappings.for_stream(name))
+        else reader(clients, ranges, name, read_stream_layout(clients, mappings.for_stream(name)))
     )
     if isinstance(source, str):
         checked.notes.append(source)

@@ -18,7 +18,7 @@ from infra.mapping.toml import configured_mappings
 from infra.settings import settings
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit
-from tasks.files.file_ledger import find_mapping
+from tasks.files.file_ledger import find_layout
 from tasks.preflight.preflight import preflight_clocks, preflight_rights
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection
@@ -59,7 +59,7 @@ def redrive(
         )
     use_system_allocator()
     config = settings()
-    mapping_of = partial(find_mapping, mappings=configured_mappings(config))
+    layout_of = partial(find_layout, mappings=configured_mappings(config))
     run = f"{flow_run.name or 'redrive'} {uuid4()}"
     selection = Selection(tuple(names), tuple(entries or ()), kind, field)
     new_chunks = None if yes else NewChunkLimit(config.max_new_chunks)
@@ -70,7 +70,7 @@ def redrive(
         chosen = select(clients, selection)
         emit(Started("quarantine", sum(len(batch.entries) for batch in chosen)))
         for batch in chosen:
-            done.append(replay_entries(clients, batch, mapping_of, set or {}, run, new_chunks))
+            done.append(replay_entries(clients, batch, layout_of, set or {}, run, new_chunks))
             emit(Advanced("quarantine", len(batch.entries)))
         if done:
             report_redrive(done)

@@ -14,10 +14,10 @@ from flows.loads.collect_load import collect_load
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
-from infra.mapping.mapping import Mapping
 from tasks.base.progress import Started, emit
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
+from tasks.columns.row_layout import RowLayout
 from tasks.ledger.drain_report import DrainResult
 from tasks.ledger.plan import DrainPlan, plan
 from tasks.ledger.settle import Settlement, settle_stream
@@ -37,7 +37,7 @@ class DrainedStream:
     """
 
     name: str
-    mapping: Mapping | None
+    layout: RowLayout
     planned: DrainPlan | None = None
     loaded: list[LoadResult] = field(default_factory=list)
     loading: int = 0
@@ -127,7 +127,7 @@ class DrainLoads:
             stream.planned = replace(again, tail=before.tail, upto=before.upto)
         reader = self._reader_of(stream, stream.planned)
         if stream.planned.fresh and stream.planned.gaps:
-            self.warnings += check_sample(self._clients, reader, stream.mapping, stream.planned.upto)
+            self.warnings += check_sample(self._clients, reader, stream.layout, stream.planned.upto)
         if not stream.planned.known:  # only after the checks: nothing is written about a refused stream
             stream.planned = plan(self._clients, stream.name, self._until, absence=self._absence)
             reader = self._reader_of(stream, stream.planned)
@@ -139,7 +139,7 @@ class DrainLoads:
         limits = BatchLimits(config.batch_rows, config.batch_bytes)
         remaining = None if self._max_events is None else self._max_events - stream.read
         return Reader(
-            self._clients.redis, stream.name, planned.gaps, planned.tail, limits, stream.mapping, window, remaining,
+            self._clients.redis, stream.name, planned.gaps, planned.tail, limits, stream.layout, window, remaining,
             absence=self._absence,
         )  # fmt: skip
 

@@ -16,6 +16,11 @@ def as_written(expression: sql.Composable) -> sql.Composed:
     return sql.SQL(AS_WRITTEN).format(c=expression)
 
 
+def micros_of(expression: sql.Composable) -> sql.Composed:
+    """The microseconds since 1970, a bigint, of a timestamptz, or of a timestamp or date in UTC."""
+    return sql.SQL("(extract(epoch FROM {}) * 1000000)::bigint").format(expression)
+
+
 def parameter_safe(part: sql.Identifier | sql.Literal) -> sql.SQL:
     """A name or value for a statement with parameters, in which psycopg reads a `%` as a placeholder."""
     quoted: Any = part.as_string(None).replace("%", "%%")

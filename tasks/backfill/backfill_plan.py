@@ -16,7 +16,6 @@ from infra.epoch import from_micros, to_millis
 from infra.errors.classify import error_scope
 from infra.errors.exceptions import Terminal
 from infra.errors.sqlstates import ErrorScope
-from infra.tables.events import on_events
 from tasks.backfill.chunk_map import ChunkCounts, ChunkMap, count_chunks
 from tasks.backfill.source import BackfillSource
 from tasks.base.addresses import IdRange
@@ -24,12 +23,12 @@ from tasks.base.step import step
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.files.file_reader import DAY_MS, clip_ranges, count_rows
-from tasks.table.stage import copy_events
+from tasks.table.stage import copy_rows
 
 _SAMPLE = BatchLimits(rows=5_000, bytes=4 << 20)
 # A copy with the same indexes that is dropped at the end: nothing is written to `events`.
 _TABLE = sql.Identifier("pg_temp", "spillway_sample")
-_MAKE: LiteralString = "CREATE TEMP TABLE spillway_sample (LIKE {events} INCLUDING ALL) ON COMMIT DROP"
+_MAKE: LiteralString = "CREATE TEMP TABLE spillway_sample (LIKE {table} INCLUDING ALL) ON COMMIT DROP"
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,9 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
         return None
     try:
         with connection.transaction(force_rollback=True):
-            connection.execute(on_events(_MAKE))
+            connection.execute(sql.SQL(_MAKE).format(table=batch.layout.table.identifier))
             began = time.monotonic()
-            copy_events(connection, batch, batch.encoded.rows[: batch.encoded.unique], _TABLE)
+            copy_rows(connection, batch, batch.encoded.rows[: batch.encoded.unique], _TABLE)
             return batch.encoded.unique / max(1e-6, time.monotonic() - began)
     except psycopg.Error as error:
         if error_scope(error) is ErrorScope.SERVER:

@@ -11,9 +11,11 @@ import psycopg
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal, WrongUse
-from infra.mapping.mapping import FLAT, Mapping, Mappings
+from infra.mapping.stream_mapping import BUILT_IN, StreamMapping, StreamMappings
 from infra.mapping.toml import explain_no_mapping
 from infra.settings import Settings, settings
+from infra.tables.read_table import default_table_name, read_table
+from infra.tables.table import Table
 from tasks.archive.archive_root import open_root, translate_errors
 from tasks.archive.manifest import archive_names
 from tasks.archive.manifest import load_manifest as load_manifest
@@ -25,7 +27,9 @@ from tasks.base.addresses import IdRange, parse_since, parse_until
 from tasks.base.progress import Advanced, emit
 from tasks.base.step import step
 from tasks.columns.batch import BatchLimits, BatchReader
+from tasks.columns.column_forms import STANDARD_COLUMNS
 from tasks.columns.decode import TimeWindow
+from tasks.columns.row_layout import RowLayout, bind
 from tasks.files.file_ledger import Remaining, remaining_of
 from tasks.files.file_reader import FileReader, clip_ranges
 from tasks.files.find import SourceFile, find_files
@@ -36,10 +40,11 @@ from tasks.ledger.plan import plan
 from tasks.preflight.stream_sample import check_sample
 from tasks.streams.reader import Reader
 
+_STANDARD = tuple(column.name for column in STANDARD_COLUMNS)
 FILES = "files read"  # the name of this part in the progress
 
 
-def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mapping | None:
+def mapping_for(file: SourceFile, mappings: StreamMappings, name: str | None) -> StreamMapping:
     """The mapping of a file: the one called `name`, or else the one whose pattern matches the file name.
 
     Raises `WrongUse` if there is no mapping called `name`.
@@ -47,7 +52,7 @@ def mapping_for(file: SourceFile, mappings: Mappings, name: str | None) -> Mappi
     if name is None:
         return mappings.for_stream(PurePosixPath(file.path).name)
     found = mappings.for_stream(name)
-    if found is None:
+    if found is BUILT_IN:
         reason = explain_no_mapping(settings().mappings)
         raise WrongUse(f"backfill: --mapping {name}: {reason}; nothing was loaded: name one of its streams, or none")
     return found
@@ -70,8 +75,8 @@ def find_source_files(sources: Sequence[str]) -> tuple[list[SourceFile], list[st
 @step("find archives")
 def find_archived(
     clients: Clients, since: str | None, until: str | None, without: Sequence[str]
-) -> tuple[list[tuple[SourceFile, Mapping]], list[str]]:
-    """The files of all archives that overlap the times from `since` to `until`, verified, with their mappings; and
+) -> tuple[list[tuple[SourceFile, RowLayout]], list[str]]:
+    """The files of all archives that overlap the times from `since` to `until`, verified, with their layouts; and
     warnings. `without`: archived columns that are left out.
 
     Raises `BadArchive` if an archive is damaged, `Terminal` if there is no such archive, and what `restored_columns`
@@ -97,28 +102,34 @@ def find_archived(
     # If two archives have the same row, the later one may have more of its columns.
     manifests.sort(key=lambda manifest: manifest.archived_at, reverse=True)
     with translate_errors("restore", root), clients.translate_errors("restore"), clients.postgres() as connection:
+        table = read_table(connection, default_table_name())
         found = restored_columns(connection, root, manifests, without)
     files = [
         (SourceFile(root.files, root.path(file.path), f"{root.display_name}/{file.path}", "parquet", None), own)
         for manifest, own in zip(manifests, found.own, strict=True)
         for file in manifest.files
     ]
-    return [(file, replace(FLAT, extra_columns=own)) for file, own in files], list(found.warnings)
+    return [(file, _restoring(table, own)) for file, own in files], list(found.warnings)
+
+
+def _restoring(table: Table, own: Sequence[str]) -> RowLayout:
+    """The layout of the files of an archive: every column has the field of its name."""
+    return bind(replace(BUILT_IN, layout="flat"), table, (*_STANDARD, *own))
 
 
 @step("read files")
 def read_files(
     clients: Clients,
-    files: Sequence[tuple[SourceFile, Mapping | None]],
+    files: Sequence[tuple[SourceFile, RowLayout]],
     spool: Spool,
     again: bool,
     borders: Sequence[int],
 ) -> list[BackfillSource]:
-    """`file_source` for several files with their mappings, since a step costs more than reading a small file."""
+    """`file_source` for several files with their layouts, since a step costs more than reading a small file."""
     with clients.translate_errors("read files"), clients.postgres() as connection:
         found = []
-        for file, mapping in files:
-            found.append(file_source(connection, clients.settings, file, mapping, spool, again, borders))
+        for file, layout in files:
+            found.append(file_source(connection, clients.settings, file, layout, spool, again, borders))
             emit(Advanced(FILES, 1))
         return found
 
@@ -127,13 +138,13 @@ def file_source(
     connection: psycopg.Connection,
     config: Settings,
     file: SourceFile,
-    mapping: Mapping | None,
+    layout: RowLayout,
     spool: Spool,
     again: bool,
     borders: Sequence[int],
 ) -> BackfillSource:
     """Read a whole file and find its remaining rows. Raises `SpillwayError` or `psycopg.Error`."""
-    scanned = scan(file, mapping, spool)
+    scanned = scan(file, layout, spool)
     if not scanned.rows:
         left = Remaining((), 0)
     elif again:
@@ -165,13 +176,13 @@ def _file_reader(
     gaps: Sequence[IdRange],
     limits: BatchLimits,
 ) -> BatchReader:
-    return FileReader(ledger_name, scanned.section, gaps, limits, scanned.mapping, window, borders)
+    return FileReader(ledger_name, scanned.section, gaps, limits, scanned.layout, window, borders)
 
 
 def stream_source(
     clients: Clients,
     stream: str,
-    mapping: Mapping | None,
+    layout: RowLayout,
     since: str | None,
     until: str | None,
     again: bool,
@@ -188,14 +199,14 @@ def stream_source(
     window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
 
     def reader(gaps: Sequence[IdRange], limits: BatchLimits) -> Reader:
-        return Reader(clients.redis, stream, gaps, planned.tail, limits, mapping, window, ledger_name=ledger_name)
+        return Reader(clients.redis, stream, gaps, planned.tail, limits, layout, window, ledger_name=ledger_name)
 
     limits = BatchLimits(config.batch_rows, config.batch_bytes)
-    warnings = check_sample(clients, reader(gaps, limits), mapping, planned.upto) if planned.fresh else []
+    warnings = check_sample(clients, reader(gaps, limits), layout, planned.upto) if planned.fresh else []
     if not planned.known and not dry_run:  # only now, so that nothing is recorded for a stream that is refused
         plan(clients, stream, last)
     whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
-    days, loaded_days = look_at_stream(clients, reader(gaps, limits), mapping, whole)
+    days, loaded_days = look_at_stream(clients, reader(gaps, limits), layout, whole)
     rows = sum(days.values())
     return BackfillSource(
         ledger_name, stream, rows, rows, gaps, days, reader, loaded_days=loaded_days, warnings=warnings

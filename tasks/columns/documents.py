@@ -1,4 +1,4 @@
-"""Read the values of keys and paths from JSON documents: each document is parsed once, in C, and the rest is skipped."""
+"""Read the values of keys and paths from JSON documents. Each is parsed once, in C; what is not wanted is skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mapping bound to a table: which columns the rows of a stream fill, from which sources, and what identifies a row."""
+"""A mapping bound to a table: which columns rows fill, from which sources, and what identifies a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.mapping.column_source import ColumnSource, key_source
 from infra.mapping.stream_mapping import BUILT_IN, StreamMapping
 from infra.tables.table import Table, TableColumn
 from tasks.columns.types.column_type import ColumnType
-from tasks.columns.types.registry import type_of
+from tasks.columns.types.registry import is_exact, type_of
 
 Shape = Literal["json", "flat"]
 # The sources of the columns of `events` that a mapping does not name.
@@ -45,12 +45,14 @@ class RowLayout:
 
     `columns`: those that rows fill, in the order of the table. `key`: the columns that detect duplicates; empty if no
     unique key of the table has a source for each of its columns, so that the ledger alone prevents loading twice.
+    `restored`: the columns of an archive that is restored; None for everything else.
     """
 
     table: Table
     mapping: StreamMapping
     columns: tuple[FilledColumn, ...]
     key: tuple[str, ...]
+    restored: tuple[str, ...] | None = None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -96,6 +98,15 @@ class RowLayout:
         keys = {key.encode() for column in marking for key in column.source.keys}
         return frozenset(keys - {self.mapping.document_field}) or frozenset(keys)
 
+    def of_elements(self) -> RowLayout:
+        """The layout of an element of `each` that is stored as an entry of its own."""
+        return replace(self, mapping=replace(self.mapping, each=None, encodings=(), layout="json"))
+
+    @cached_property
+    def exact_key(self) -> bool:
+        """Whether two keys are equal for the server only if their encoded bytes are equal."""
+        return all(is_exact(column.column) for column in self.columns if column.name in self.key)
+
     @property
     def is_events(self) -> bool:
         """Whether the rows go to the `events` table because no mapping names another one."""
@@ -118,7 +129,7 @@ def bind(mapping: StreamMapping | None, table: Table, only: Sequence[str] | None
         columns.append(FilledColumn(column, source, type_of(column), column.name in mapping.columns))
     filled = {column.name for column in columns}
     key = next((key for key in table.keys if filled.issuperset(key)), ())
-    return RowLayout(table, mapping, tuple(columns), key)
+    return RowLayout(table, mapping, tuple(columns), key, None if only is None else tuple(only))
 
 
 def _source(mapping: StreamMapping, name: str) -> ColumnSource | None:

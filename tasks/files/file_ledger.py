@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psycopg
 
 from infra.errors.exceptions import Terminal
-from infra.mapping.mapping import JSON, Mapping, Mappings
-from infra.tables.read_table import default_table_name
+from infra.mapping.stream_mapping import BUILT_IN, StreamMappings
+from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange
 from tasks.base.stream_sql import register_stream
+from tasks.columns.column_forms import STANDARD_COLUMNS
+from tasks.columns.row_layout import RowLayout, bind
 from tasks.files.file_reader import count_rows
-from tasks.files.scan import FILE, ScannedFile, fit_mapping, is_file_ledger
+from tasks.files.scan import FILE, ScannedFile, fit_layout, is_file_ledger
 from tasks.ledger.names import original_name
 from tasks.ledger.undrained import undrained
+from tasks.table.row_columns import existing_columns
 
 _NAME_SHOWN = len(FILE) + 12
+_STANDARD = tuple(column.name for column in STANDARD_COLUMNS)
 
 # The ledgers of this content or this path, except those of a repeated load (--again).
 _FIND = """
@@ -92,15 +96,15 @@ def register(connection: psycopg.Connection, scanned: ScannedFile, name: str, sk
     values = {
         "name": name,
         "path": scanned.file.display_name,
-        "mapping": scanned.mapping.name,
+        "mapping": scanned.layout.mapping.name,
         "reading": scanned.reading,
         "rows": scanned.rows,
-        "own": list(scanned.mapping.extra_columns) or None,
+        "own": _own_columns(scanned.layout),
         "start": skipped and skipped.start,
         "stop": skipped and skipped.stop,
     }
     with connection.transaction():
-        register_stream(connection, name, default_table_name())
+        register_stream(connection, name, scanned.layout.table.regclass)
         connection.execute(_DESCRIBE, values)
         connection.execute(_UNSETTLE, [name])
 
@@ -111,19 +115,26 @@ def settle(connection: psycopg.Connection, scanned: ScannedFile, name: str, skip
     connection.execute(_SETTLE, values)
 
 
-def find_mapping(connection: psycopg.Connection, stream: str, mappings: Mappings) -> Mapping | None:
-    """The mapping of the entries of a stream or of the rows of a file. None means the built-in layouts."""
-    if not is_file_ledger(stream):
-        return mappings.for_stream(original_name(stream))
-    row = connection.execute(_MAPPING, [stream]).fetchone()
+def _own_columns(layout: RowLayout) -> list[str] | None:
+    """The columns of a file of an archive besides the standard ones. None for any other file."""
+    return [name for name in layout.restored or () if name not in _STANDARD] or None
+
+
+def find_layout(connection: psycopg.Connection, stream: str, mappings: StreamMappings) -> RowLayout:
+    """How the entries of a stream or the rows of a loaded file become rows. Raises `Terminal` and `psycopg.Error`."""
+    row = connection.execute(_MAPPING, [stream]).fetchone() if is_file_ledger(stream) else None
     if row is None:
-        return None
+        mapping = mappings.for_stream(original_name(stream))
+        return bind(mapping, read_table(connection, mapping.table or default_table_name()))
     name, reading, own = row
-    keys = (JSON.field,) if reading.startswith("json|") else ()
-    mapping = mappings.for_stream(name) if name else None
-    if mapping is not None and mapping.layout == "json" and keys:
-        return mapping
-    return replace(fit_mapping(mapping, keys), extra_columns=tuple(own or ()))
+    mapping = mappings.for_stream(name) if name else BUILT_IN
+    table = read_table(connection, mapping.table or default_table_name())
+    if own:
+        present = existing_columns(table, own)  # a dropped column cannot be compared
+        return fit_layout(bind(BUILT_IN, table, (*_STANDARD, *present)), tuple(c.encode() for c in _STANDARD))
+    keys = (BUILT_IN.document_field,) if reading.startswith("json|") else (b"event_id",)
+    layout = bind(mapping, table)
+    return layout if mapping.layout == "json" and reading.startswith("json|") else fit_layout(layout, keys)
 
 
 def find_path(connection: psycopg.Connection, stream: str) -> str | None:

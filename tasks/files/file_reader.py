@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.mapping.mapping import Mapping
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import EntryColumns
+from tasks.columns.row_layout import RowLayout
 from tasks.files.spool import SpooledPiece, SpoolSection
 
 DAY_MS = 86_400_000
@@ -41,7 +41,7 @@ class FileReader:
         section: SpoolSection,
         gaps: Sequence[IdRange],
         limits: BatchLimits,
-        mapping: Mapping,
+        layout: RowLayout,
         window: TimeWindow,
         borders: Sequence[int] = (),
     ) -> None:
@@ -49,7 +49,7 @@ class FileReader:
         self._section = section
         self._gaps = list(gaps)
         self._limits = limits
-        self._mapping = mapping
+        self._layout = layout
         self._window = window
         self._borders = np.array(sorted(borders), np.int64)
         self._at = 0  # the next piece
@@ -85,7 +85,7 @@ class FileReader:
             if row_address(piece.day, piece.last) >= gap.stop:
                 break  # the next range may begin in the same piece
             at += 1
-        batch = Batch(self.stream, IdRange(gap.start, stop), self._groups(parts), self._mapping, self._window)
+        batch = Batch(self.stream, IdRange(gap.start, stop), self._groups(parts), self._layout, self._window)
         self._at = at
         if stop < gap.stop:
             self._gaps[0] = IdRange(stop, gap.stop)

@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
-from infra.mapping.mapping import Mappings
+from infra.mapping.stream_mapping import StreamMappings
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.columns.batch import BatchLimits
-from tasks.columns.decode import TimeWindow
-from tasks.files.file_ledger import find_mapping, find_path
+from tasks.columns.decode import EVERY_TIME
+from tasks.files.file_ledger import find_layout, find_path
 from tasks.files.file_reader import FileReader
 from tasks.files.find import find_files
 from tasks.files.scan import FILE, scan
 from tasks.files.spool import Spool
 from tasks.ledger.names import original_name
-from tasks.table.row_columns import existing_columns
-
-_EVERY_TIME = TimeWindow(-(2**62), 2**62)  # a time outside the limits of today may have been accepted earlier
 
 
 @step("read the file again")
 def reread(
-    clients: Clients, stream: str, mappings: Mappings, spool: Spool, ranges: Sequence[IdRange]
+    clients: Clients, stream: str, mappings: StreamMappings, spool: Spool, ranges: Sequence[IdRange]
 ) -> FileReader | str:
     """A reader of the drained ranges of a file, or the reason why the file cannot be compared."""
     with clients.translate_errors(f"reconcile {stream}"), clients.postgres() as connection:
         path = find_path(connection, stream)
-        mapping = find_mapping(connection, stream, mappings)
-        if mapping is not None:  # a dropped column cannot be compared
-            mapping = replace(mapping, extra_columns=existing_columns(connection, mapping.extra_columns))
+        layout = find_layout(connection, stream, mappings)
     if path is None:
         return f"{stream} is not a file that the ledger describes"
     try:
         (file,) = find_files(path)
-        scanned = scan(file, mapping, spool)
+        scanned = scan(file, layout, spool)
     except SpillwayError as error:
         return f"{path} is not compared: {one_line(error)}"
     except ValueError:
@@ -48,4 +42,4 @@ def reread(
     if scanned.ledger_name != original_name(stream):
         return f"{path} is not compared: it has changed since it was loaded"
     limits = BatchLimits(clients.settings.batch_rows, clients.settings.batch_bytes)
-    return FileReader(stream, scanned.section, ranges, limits, scanned.mapping, _EVERY_TIME)
+    return FileReader(stream, scanned.section, ranges, limits, scanned.layout, EVERY_TIME)

@@ -11,12 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
-from infra.mapping.mapping import FLAT, JSON, Mapping
+from infra.mapping.stream_mapping import BUILT_IN
 from infra.mapping.toml import explain_no_mapping
 from infra.settings import settings
 from tasks.columns.column_forms import STANDARD_COLUMNS
 from tasks.columns.decode import event_times
 from tasks.columns.entries import EntryColumns
+from tasks.columns.row_layout import FilledColumn, RowLayout, Shape
 from tasks.files.archive_paths import is_archived
 from tasks.files.file_reader import DAY_MS, row_address
 from tasks.files.find import SourceFile
@@ -34,7 +35,7 @@ _SAMPLE_ROWS = 1_000
 
 @dataclass(frozen=True)
 class ScannedFile:
-    """A file that was read once. `mapping`: the one that decodes its rows.
+    """A file that was read once. `layout`: how its rows become rows of the table.
 
     `days`: start of a day in ms since 1970 → number of rows. Day 0 has the rows without a valid time.
     """
@@ -42,7 +43,7 @@ class ScannedFile:
     file: SourceFile
     sha256: str
     rows: int
-    mapping: Mapping
+    layout: RowLayout
     days: dict[int, int]
     section: SpoolSection
     warnings: Sequence[str] = ()
@@ -61,8 +62,12 @@ class ScannedFile:
     @property
     def reading(self) -> str:
         """The source of the times, on which the addresses of the rows depend."""
-        source = self.mapping.time
-        return "|".join((self.mapping.layout, "".join(source.pieces), source.default or "", source.fallback or ""))
+        shape = self.layout.mapping.layout or ""
+        if self.layout.time is None:
+            return shape
+        source = self.layout.time.source
+        alternative = source.alternatives[0] if source.alternatives else ""
+        return "|".join((shape, "".join(source.pieces), source.default or "", alternative))
 
 
 FILE = "file:"
@@ -74,45 +79,48 @@ def is_file_ledger(stream: str) -> bool:
     return _LEDGER_NAME.fullmatch(stream) is not None
 
 
-def fit_mapping(mapping: Mapping | None, keys: tuple[bytes, ...]) -> Mapping:
-    """Adapt a mapping to the fields of a file: the same keys, from one document or from separate columns.
+def fit_layout(layout: RowLayout, keys: tuple[bytes, ...]) -> RowLayout:
+    """Adapt a layout to the fields of a file: the same keys, from one document or from separate columns.
 
-    Without a mapping, the fields select one of the built-in layouts."""
-    if mapping is None:
-        return JSON if JSON.field in keys and b"event_id" not in keys else FLAT
-    if mapping.layout == "json" and mapping.field not in keys:
-        return replace(mapping, layout="flat")
-    if mapping.layout == "flat" and keys == (JSON.field,):
-        return replace(mapping, layout="json", field=JSON.field)
-    return mapping
+    If the mapping does not say which, the fields do."""
+    mapping = layout.mapping
+    shape: Shape = layout.shape_of(keys)
+    field = mapping.document_field
+    if shape == "json" and keys and field not in keys:
+        shape = "flat"
+    elif shape == "flat" and keys == (BUILT_IN.document_field,) and mapping.layout is not None:
+        shape, field = "json", BUILT_IN.document_field
+    return replace(layout, mapping=replace(mapping, layout=shape, document_field=field))
 
 
-def scan(file: SourceFile, mapping: Mapping | None, spool: Spool) -> ScannedFile:
+def scan(file: SourceFile, layout: RowLayout, spool: Spool) -> ScannedFile:
     """Read all of `file` into the spool.
 
     Raises `Terminal`, with nothing loaded, if the file is corrupt, changes during the read, lacks a column that the
     mapping needs, or contradicts the columns in its path."""
     section = SpoolSection(spool)
-    reading = VerifiedRead(file, mapping.field if mapping is not None and mapping.layout == "json" else JSON.field)
+    mapping = layout.mapping
+    field = mapping.document_field if mapping.layout == "json" else BUILT_IN.document_field
+    reading = VerifiedRead(file, field)
     days: dict[int, int] = {}
     count = 0
     warnings: list[str] = []
-    used = fit_mapping(mapping, ())
+    used = fit_layout(layout, ())
     for block in reading:
         if not count:
-            used = fit_mapping(mapping, block.keys)
+            used = fit_layout(layout, block.keys)
             if file.format != "parquet":
                 check_utf8(block, file.display_name)
         rows = add_path_columns(
-            block, file.path_columns, used.field if used.layout == "json" else None, file.display_name
+            block, file.path_columns, used.mapping.document_field if _shape(used) == "json" else None, file.display_name
         )
         group = rows_to_entries(rows)
         if not count:
             _check_columns(file, used, rows.keys, group)
             warnings = check_mapping(file.display_name, used, [_first(group)])
-            if mapping is None or mapping.name:
+            if layout.restored is None:
                 warnings += _warn_of_archive_columns(file, rows.keys)
-        times, valid = event_times(group, used)
+        times, valid = event_times(group, used, _shape(used))
         of_row = np.where(valid & (times >= 0), times // _DAY_US * DAY_MS, 0)
         section.add(rows, of_row)
         for day, number in zip(*np.unique(of_row, return_counts=True), strict=True):
@@ -146,21 +154,37 @@ def _first(group: EntryColumns) -> EntryColumns:
     return group.take(np.arange(min(len(group), _SAMPLE_ROWS)))
 
 
-def _check_columns(file: SourceFile, mapping: Mapping, keys: tuple[bytes, ...], group: EntryColumns) -> None:
+def _shape(layout: RowLayout) -> Shape:
+    """The shape of a layout that `fit_layout` has returned."""
+    return layout.mapping.layout or "flat"
+
+
+def _check_columns(file: SourceFile, layout: RowLayout, keys: tuple[bytes, ...], group: EntryColumns) -> None:
     """Raise `Terminal` if the file has no column at all for a field that every row needs."""
-    if mapping.layout == "json":
+    if layout.mapping.layout == "json":
         return
-    for name, source in mapping.sources.items():
-        alternatives = [source.required] if source.required else [(key,) for key in source.keys]
-        if source.default is not None or any(all(key.encode() in keys for key in way) for way in alternatives):
+    mapping = layout.mapping
+    for column in layout.columns:
+        if not column.column.required or column.source.default is not None or _has_columns(column, keys):
             continue
-        wanted = " or ".join(repr(key) for way in alternatives for key in way)
+        wanted = " or ".join(repr(key) for key in column.source.keys)
         found = ", ".join(key[:60].decode(errors="replace") for key in keys[:40])
         rule = f'streams."{mapping.name}" of spillway.toml' if mapping.name else "the flat layout"
         rule += "" if mapping.name else f", since {explain_no_mapping(settings().mappings)}"
         line = "" if mapping.name else proposal(file.display_name, [group])
         proposed = f"; or check this line and put it first into spillway.toml: {line}" if line else ""
         raise Terminal(
-            f"{file.display_name}: expected a column {wanted} for {name}, as required by {rule}; found the columns"
-            f" {found}; nothing was loaded; name another mapping (--mapping), or correct the file{proposed}"
+            f"{file.display_name}: expected a column {wanted} for {column.name}, as required by {rule}; found the"
+            f" columns {found}; nothing was loaded; name another mapping (--mapping), or correct the file{proposed}"
         )
+
+
+def _has_columns(column: FilledColumn, keys: tuple[bytes, ...]) -> bool:
+    """Whether the file has a column for each key of a template, or for one of the alternatives."""
+    source = column.source
+    ways = [source.pieces[1::2], *((key,) for key in source.alternatives)]
+    return any(all(_head(key) in keys or key.encode() in keys for key in way) for way in ways)
+
+
+def _head(key: str) -> bytes:
+    return key.partition(".")[0].partition("[")[0].encode()

@@ -8,95 +8,100 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
-from infra.mapping.mapping import Mapping
-from infra.mapping.sources import ColumnSource
+from infra.mapping.column_source import ColumnSource
 from infra.mapping.toml import explain_no_mapping
 from infra.settings import settings
 from tasks.columns.entries import EntryColumns
-from tasks.columns.extract import ExtractedColumns, extract, split_by_layout
+from tasks.columns.extract import ExtractedValues, extract, form_of, split_by_shape
+from tasks.columns.parts import take_apart
+from tasks.columns.row_layout import FilledColumn, RowLayout
 from tasks.preflight.propose_mapping import field_names, proposal
 
 
 def check_mapping(
     what: str,
-    mapping: Mapping | None,
+    layout: RowLayout,
     sample: Sequence[EntryColumns],
     newest: Callable[[], Sequence[EntryColumns]] = list,
 ) -> list[str]:
     """Raise `Terminal` if the keys of a column are missing from every readable entry of the sample. Return warnings.
 
-    `what`: the stream or file. `mapping`: None means the two known layouts. `newest`: returns other entries, which are
-    checked before anything is refused, so that a stream whose first entries are garbage can be drained.
+    Checked are the columns that every row needs, and those that the mapping names. `what`: the stream or file.
+    `newest`: returns other entries, which are checked before anything is refused, so that a stream whose first entries
+    are garbage can be drained.
 
     Unreadable entries are ignored: they go to quarantine one by one. A warning means that every entry of the sample
     lacks a key, and gets the default of its column.
     """
-    readable, lacking = _lacking(mapping, sample)
-    missing = [name for name, source in lacking.items() if source.default is None]
+    readable, lacking = _lacking(layout, sample)
+    missing = [name for name, column in lacking.items() if column.source.default is None and _must_be_there(column)]
     if missing:
-        later, still_lacking = _lacking(mapping, newest())
+        later, still_lacking = _lacking(layout, newest())
         missing = [name for name in missing if not later or name in still_lacking]
     if missing:
-        raise Terminal(_refusal(what, mapping, sample, min(missing), lacking[min(missing)], readable))
+        raise Terminal(_refusal(what, layout, sample, min(missing), lacking[min(missing)].source, readable))
     return [
-        f"{what}: {_column(mapping, name)} is its default {source.default!r} in all of the first {readable} entries,"
-        f" because none has {_keys(source)}; if that is not intended, correct the mapping"
-        for name, source in sorted(lacking.items())
-        if source.default is not None
+        f"{what}: {_column(layout, name)} is its default {column.source.default!r} in all of the first {readable}"
+        f" entries, because none has {_keys(column.source)}; if that is not intended, correct the mapping"
+        for name, column in sorted(lacking.items())
+        if column.source.default is not None
     ]
 
 
-def _lacking(mapping: Mapping | None, sample: Sequence[EntryColumns]) -> tuple[int, dict[str, ColumnSource]]:
+def _must_be_there(column: FilledColumn) -> bool:
+    return column.column.required or (column.named and bool(column.source.keys))
+
+
+def _lacking(layout: RowLayout, sample: Sequence[EntryColumns]) -> tuple[int, dict[str, FilledColumn]]:
     """How many entries can be read, and the columns whose keys are missing from all of these."""
-    lacking: dict[str, ColumnSource] = {}
     present: set[str] = set()
     readable = 0
-    for group in sample:
-        for layout, rows in split_by_layout(group, mapping):
+    for group in take_apart(sample, layout).groups:
+        for shape, rows in split_by_shape(group, layout):
             part = group.take(rows)
             absent_field = np.zeros(len(part), bool)
-            if layout.layout == "json":  # an entry without the document field is readable, and lacks every key
-                absent_field = np.asarray(part.column(layout.field).is_null())
-            columns = extract(part, layout)
+            if shape == "json":  # an entry without the document field is readable, and lacks every key
+                absent_field = np.asarray(part.column(layout.mapping.document_field).is_null())
+            values = extract(part, layout, shape)
             good = np.ones(len(part), bool)
-            good[list(columns.faults)] = False
+            good[list(values.faults)] = False
             good |= absent_field
             readable += int(good.sum())
-            for name, source in layout.sources.items():
-                lacking.setdefault(name, source)
-                if (_has(source, columns) & good).any():
-                    present.add(name)
+            for column in layout.columns:
+                if column.source.whole is not None or (_has(column, values, len(part)) & good).any():
+                    present.add(column.name)
     if not readable:
         return 0, {}
-    return readable, {name: source for name, source in lacking.items() if name not in present}
+    return readable, {column.name: column for column in layout.columns if column.name not in present}
 
 
-def _has(source: ColumnSource, columns: ExtractedColumns) -> NDArray[np.bool_]:
-    """Which entries have all keys of a template, or its fallback."""
-    valid = [np.asarray(columns.texts[key].is_valid()) for key in source.pieces[1::2]]
-    found = np.logical_and.reduce(valid)
-    if source.fallback is not None:
-        found = found | np.asarray(columns.texts[source.fallback].is_valid())
+def _has(column: FilledColumn, values: ExtractedValues, count: int) -> NDArray[np.bool_]:
+    """Which entries have all keys of a template, or one of the alternatives."""
+    form = form_of(column) if column.source.single_key is not None else "text"
+    valid = [np.asarray(values.of(key, form).is_valid()) for key in column.source.pieces[1::2]]
+    found = np.logical_and.reduce([np.ones(count, bool), *valid])
+    for key in column.source.alternatives:
+        found = found | np.asarray(values.of(key, form).is_valid())
     return np.asarray(found, bool)
 
 
 def _keys(source: ColumnSource) -> str:
     named = ", ".join(repr(key) for key in source.pieces[1::2])
-    return f"{named} or {source.fallback!r}" if source.fallback else named
+    return " or ".join([named, *map(repr, source.alternatives)])
 
 
-def _column(mapping: Mapping | None, name: str) -> str:
-    return f'streams."{mapping.name}".{name}' if mapping is not None and mapping.name else name
+def _column(layout: RowLayout, name: str) -> str:
+    return f'streams."{layout.mapping.name}".{name}' if layout.mapping.name else name
 
 
 def _refusal(
-    what: str, mapping: Mapping | None, sample: Sequence[EntryColumns], name: str, source: ColumnSource, readable: int
+    what: str, layout: RowLayout, sample: Sequence[EntryColumns], name: str, source: ColumnSource, readable: int
 ) -> str:
-    found = ", ".join(field_names(mapping, sample)) or "none"
+    found = ", ".join(field_names(layout.mapping, sample)) or "none"
     keys = _keys(source)
-    if mapping is not None and mapping.name:
+    if layout.mapping.name:
         return (
-            f"{what}: spillway.toml: {_column(mapping, name)} names {keys}, which none of the first {readable}"
+            f"{what}: spillway.toml: {_column(layout, name)} names {keys}, which none of the first {readable}"
             f" readable entries has; they have: {found}; nothing was written; correct the mapping, or choose another"
         )
     return (

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from infra.mapping.mapping import Mapping
+from infra.mapping.stream_mapping import StreamMapping
 from tasks.columns.entries import EntryColumns
 from tasks.columns.times import parse_times
 from tasks.columns.uuids import parse_uuids
@@ -31,7 +31,7 @@ _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 Fields = dict[str, str | None]  # each value as text; None for a list, an object or null
 
 
-def field_names(mapping: Mapping | None, sample: Sequence[EntryColumns]) -> list[str]:
+def field_names(mapping: StreamMapping | None, sample: Sequence[EntryColumns]) -> list[str]:
     """The names of the fields, or of the keys of the document, in the first entries: printable, quoted and limited."""
     _, entries = _fields(sample, mapping)
     names = list(dict.fromkeys(name for entry in entries for name in entry))
@@ -66,11 +66,11 @@ def proposal(what: str, sample: Sequence[EntryColumns]) -> str:
     return f"streams.{_toml(stem)} = {_toml(table)}"
 
 
-def _fields(sample: Sequence[EntryColumns], mapping: Mapping | None) -> tuple[str | None, list[Fields]]:
+def _fields(sample: Sequence[EntryColumns], mapping: StreamMapping | None) -> tuple[str | None, list[Fields]]:
     """The field that holds the document, if there is one, and the fields of the first readable entries."""
     wanted = None
     if mapping is not None and mapping.layout == "json":
-        wanted = mapping.field.decode(errors="replace")
+        wanted = mapping.document_field.decode(errors="replace")
     entries = [entry for group in sample for entry in group.take(np.arange(min(len(group), _SAMPLE))).documents()][
         :_SAMPLE
     ]
@@ -78,7 +78,7 @@ def _fields(sample: Sequence[EntryColumns], mapping: Mapping | None) -> tuple[st
         {_text(name): _text(value) for name, value in entry.items() if value is not None} for entry in entries
     ]
     names = dict.fromkeys(name for entry in flat for name in entry)
-    if wanted is None and (mapping is not None or len(names) > _DOCUMENT_FIELDS):
+    if wanted is None and ((mapping is not None and mapping.layout is not None) or len(names) > _DOCUMENT_FIELDS):
         return None, flat
     for name in [wanted] if wanted is not None else names:
         parsed = [_document(entry[name]) for entry in flat if name in entry]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra.connections.clients import Clients
-from infra.mapping.mapping import Mapping
 from tasks.base.addresses import id_text
 from tasks.columns.entries import EntryColumns, page_to_columns
+from tasks.columns.row_layout import RowLayout
 from tasks.preflight.mapping_fit import check_mapping
 from tasks.streams.reader import Reader
 
@@ -16,7 +16,7 @@ _OLDEST = 1_000  # entries
 _NEWEST = 100  # entries; enough to see whether the stream changed, and read only if the oldest do not fit
 
 
-def check_sample(clients: Clients, reader: Reader, mapping: Mapping | None, upto: int) -> list[str]:
+def check_sample(clients: Clients, reader: Reader, layout: RowLayout, upto: int) -> list[str]:
     """`check_mapping` of the entries that `reader` reads next, and if they do not fit, of the newest ones up to `upto`.
 
     Returns warnings. Raises `Terminal` if the mapping does not fit, `Transient` for a fault of Redis.
@@ -27,4 +27,4 @@ def check_sample(clients: Clients, reader: Reader, mapping: Mapping | None, upto
         return page_to_columns(page) if page else []
 
     with clients.translate_errors(f"read {reader.stream}"):
-        return check_mapping(reader.stream, mapping, reader.sample(_OLDEST), newest)
+        return check_mapping(reader.stream, layout, reader.sample(_OLDEST), newest)

@@ -10,14 +10,13 @@ import psycopg
 from psycopg import sql
 
 from infra.connections.clients import Clients
-from infra.epoch import micros_sql
-from infra.mapping.mapping import Mapping as EntryMapping
-from infra.tables.events import on_events
+from infra.tables.statements import micros_of
 from tasks.base.addresses import IdRange, parse_id
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch, BatchLimits
-from tasks.columns.decode import Fault, TimeWindow
+from tasks.columns.decode import EVERY_TIME, Fault
+from tasks.columns.row_layout import RowLayout
 from tasks.ledger.plan import check_stream
 from tasks.maintain.dropped_rows import dropped_rows
 from tasks.reconcile.comparison import (
@@ -33,24 +32,17 @@ from tasks.streams.pages import stream_away
 from tasks.streams.reader import Reader
 from tasks.streams.tail import Tail
 from tasks.table.isolate import insert_each
-from tasks.table.stage import SAME_KEY, STAGING_TABLE, RejectedRow, StagingTable
+from tasks.table.row_columns import RowColumns
+from tasks.table.stage import STAGING_TABLE, RejectedRow, StagingTable
 from tasks.table.triggers import dry_run, has_row_triggers
-
-EVERY_TIME = TimeWindow(-(2**62), 2**62)  # entries outside today's accepted times may have been loaded earlier
 
 # The staged rows, by number, that the table does not have exactly once and as they are.
 _DIFFERENT: LiteralString = """
-    SELECT s.number, count(e.event_id) AS found,
-           min(CASE WHEN s.event_type <> e.event_type THEN 'event_type' WHEN s.user_id <> e.user_id THEN 'user_id'
-                    WHEN s.properties IS DISTINCT FROM e.properties THEN 'properties' {own} END) AS differs
-      FROM {stage} AS s
-      LEFT JOIN {events} AS e ON {same_key}
+    SELECT s.number, count({key}) AS found, min({difference}) AS differs
+      FROM {stage} AS s LEFT JOIN {table} AS e ON {same_key}
      GROUP BY s.number
-    HAVING count(e.event_id) <> 1
-        OR bool_or(s.event_type <> e.event_type OR s.user_id <> e.user_id OR s.properties IS DISTINCT FROM e.properties
-                   OR CASE WHEN false THEN NULL {own} END IS NOT NULL)
-    """
-_STAGED = sql.SQL("SELECT number, {} FROM {}").format(sql.SQL(micros_sql("time")), STAGING_TABLE)
+    HAVING count({key}) <> 1 OR bool_or({key} IS NOT NULL AND {difference} IS NOT NULL)"""
+_STAGED: LiteralString = "SELECT number, {} FROM {}"
 # Entries whose absence from the table is on record. An entry that was redriven unchanged must be in the table.
 _ON_RECORD = fill_in("""
     SELECT entry_id, kind FROM spillway.quarantine
@@ -98,13 +90,19 @@ def _suspect_rows(connection: psycopg.Connection, batch: Batch, stage: StagingTa
     """
     if not len(stage):
         return {}
-    times: dict[int, int] = dict(connection.execute(_STAGED).fetchall())
-    made = dry_run(connection, stage.columns, list(times)) if has_row_triggers(connection) else None
+    columns = stage.columns
+    times = _staged_times(connection, columns)
+    made = dry_run(connection, columns, list(times)) if has_row_triggers(connection, columns.table) else None
     if made is None:
-        values = {"first": batch.encoded.min_time, "last": batch.encoded.max_time}
-        own = stage.columns.extra_column_differs("s", "e")
-        statement = on_events(_DIFFERENT, stage=STAGING_TABLE, own=own, same_key=SAME_KEY)
-        rows = connection.execute(statement, values).fetchall()
+        statement = sql.SQL(_DIFFERENT).format(
+            stage=STAGING_TABLE,
+            table=columns.table.parameter_safe,
+            key=columns.of_other(columns.key[0]),
+            difference=columns.first_difference("s", "e"),
+            same_key=columns.same_key(),
+        )
+        span = {"first": batch.encoded.min_time, "last": batch.encoded.max_time}
+        rows = connection.execute(statement, span).fetchall()
     else:
         rows = [(n, made.present.get(n, 0), made.different.get(n)) for n in times]
         rows = [(n, count, column) for n, count, column in rows if count != 1 or column]
@@ -112,6 +110,13 @@ def _suspect_rows(connection: psycopg.Connection, batch: Batch, stage: StagingTa
         stage.entry(number): suspect_row(stage.row(number), times[number], count, column)
         for number, count, column in rows
     }
+
+
+def _staged_times(connection: psycopg.Connection, columns: RowColumns) -> dict[int, int | None]:
+    """The time of each staged row by its number, in microseconds since 1970; None if the table has no time."""
+    staged = columns.numbered.get(columns.table.time or "")
+    time = micros_of(sql.Identifier(staged)) if staged else sql.SQL("NULL::bigint")
+    return dict(connection.execute(sql.SQL(_STAGED).format(time, STAGING_TABLE)).fetchall())
 
 
 def _reason(fault: Fault) -> str:
@@ -147,15 +152,15 @@ def _put_back(connection: psycopg.Connection, stage: StagingTable, rows: list[in
     if not rows:
         return {}
     done = insert_each(connection, stage, stage.numbers(rows))
-    skipped = {stage.row(number): "a trigger on events skips its row" for number in done.not_inserted}
+    skipped = {stage.row(number): "a trigger on the table skips its row" for number in done.not_inserted}
     return skipped | {stage.row(number): _reason(fault) for number, fault in done.rejected.items()}
 
 
-def reader(clients: Clients, ranges: list[IdRange], stream: str, mapping: EntryMapping | None) -> Reader:
+def reader(clients: Clients, ranges: list[IdRange], stream: str, layout: RowLayout) -> Reader:
     """A reader of drained ranges, in batches of a drain's size. Raises `SpillwayError`, see `drained_tail`."""
     limits = BatchLimits(clients.settings.batch_rows, clients.settings.batch_bytes)
     tail = drained_tail(clients, stream)
-    return Reader(clients.redis, stream, ranges, tail, limits, mapping, EVERY_TIME)
+    return Reader(clients.redis, stream, ranges, tail, limits, layout, EVERY_TIME)
 
 
 @step("compare")

@@ -99,7 +99,7 @@ def _repair(kind: Kind, stream: str, listed: list[Discrepancy]) -> str:
     }[kind]
 
 
-def suspect_row(row: int, time_us: int, found: int, different_column: str | None) -> Suspect:
+def suspect_row(row: int, time_us: int | None, found: int, different_column: str | None) -> Suspect:
     """Why a row is suspect: the table has `found` rows with its key, and the one with its key differs in a column."""
     if not found:
         return Suspect("missing", "no row has its key", row, time_us)

@@ -16,12 +16,14 @@ import redis
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal
-from infra.mapping.mapping import Mapping
 from infra.mapping.toml import configured_mappings
 from tasks.base.addresses import IdRange, id_text, parse_id
 from tasks.columns.batch import BatchLimits
+from tasks.columns.decode import EVERY_TIME
+from tasks.columns.row_layout import RowLayout
 from tasks.ledger.plan import check_stream
-from tasks.reconcile.compare import EVERY_TIME, compare
+from tasks.preflight.layouts import read_layout
+from tasks.reconcile.compare import compare
 from tasks.streams.pages import Pages, stream_away
 from tasks.streams.reader import Reader
 from tasks.streams.tail import Tail
@@ -81,7 +83,7 @@ def recover(
     client: redis.Redis,
     connection: psycopg.Connection,
     stream: str,
-    mapping: Mapping | None = None,
+    layout: RowLayout,
     ids: IdRange | None = None,
 ) -> Recovered:
     """Remove from the ledger the ranges of existing entries that were never read, so that a drain loads them.
@@ -104,7 +106,7 @@ def recover(
         pages = Pages(client, stream, tail)
 
         def look_up(row: LedgerRow) -> int:
-            reader = Reader(client, stream, [row.ids], tail, _LIMITS, mapping, EVERY_TIME)
+            reader = Reader(client, stream, [row.ids], tail, _LIMITS, layout, EVERY_TIME)
             return _not_in_the_table(connection, reader, row)
 
         def unread(rows: Sequence[LedgerRow], recorded: int) -> list[tuple[LedgerRow, int]]:
@@ -243,4 +245,4 @@ def recover_stream(clients: Clients, stream: str, ids: IdRange | None) -> Recove
     """`recover` with the stream's mapping. Raises `SpillwayError`."""
     mapping = configured_mappings(clients.settings).for_stream(stream)
     with clients.translate_errors(f"recover {stream}"), clients.postgres() as connection:
-        return recover(clients.redis, connection, stream, mapping, ids)
+        return recover(clients.redis, connection, stream, read_layout(connection, mapping), ids)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import redis
 
 from infra.connections.clients import Clients
-from infra.mapping.mapping import Mapping
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.columns.batch import Batch, BatchLimits, BatchReader
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import EntryColumns, concat_entries
+from tasks.columns.row_layout import RowLayout
 from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, PageLimits, Pages
 from tasks.streams.tail import Tail
 
@@ -34,7 +34,7 @@ class Reader:
         gaps: Sequence[IdRange],
         tail: Tail,
         limits: BatchLimits,
-        mapping: Mapping | None,
+        layout: RowLayout,
         window: TimeWindow,
         max_events: int | None = None,
         ledger_name: str | None = None,
@@ -46,7 +46,7 @@ class Reader:
         self._ledger_name = ledger_name or stream
         self._gaps = list(gaps)
         self._limits = limits
-        self._mapping = mapping
+        self._layout = layout
         self._window = window
         self._remaining = max_events
         self._page_limits = page_limits
@@ -72,7 +72,7 @@ class Reader:
                 entries, nbytes = self._adapt(groups)
                 count += entries
                 size += nbytes
-        batch = Batch(self._ledger_name, IdRange(gap.start, start), concat_entries(pages), self._mapping, self._window)
+        batch = Batch(self._ledger_name, IdRange(gap.start, start), concat_entries(pages), self._layout, self._window)
         if start < gap.stop:
             self._gaps[0] = IdRange(start, gap.stop)
         else:

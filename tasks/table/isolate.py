@@ -116,7 +116,7 @@ class InsertTarget:
     table: sql.Identifier
     columns: RowColumns
     number: sql.Identifier | None = None
-    on_conflict: sql.Composable = sql.SQL("")
+    on_conflict: sql.Composable | None = None
     exact: bool = False
 
 
@@ -170,7 +170,7 @@ def _statement(target: InsertTarget, only: Sequence[int] | None, raised: set[str
         target=target.table,
         number=sql.SQL(", {}").format(target.number) if target.number else sql.SQL(""),
         staged_number=sql.SQL(", number" if target.number else ""),
-        on_conflict=target.on_conflict,
+        on_conflict=target.on_conflict or sql.SQL(""),
         exact=target.exact,
         not_inserted=_NOT_INSERTED,
         listed=target.columns.listed,

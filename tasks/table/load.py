@@ -32,7 +32,7 @@ _KNOWN = "SELECT FROM spillway.streams WHERE name = %(stream)s"
 _FILL_LEDGER = fill_in(
     """
     UPDATE spillway.ledger
-       SET read = %(read)s, rows = %(read)s, inserted = %(inserted)s, duplicates = %(duplicates)s,
+       SET read = %(read)s, rows = %(rows)s, inserted = %(inserted)s, duplicates = %(duplicates)s,
            quarantined = %(quarantined)s, bytes = %(bytes)s, min_time = {min_time}, max_time = {max_time},
            seconds = extract(epoch FROM clock_timestamp() - loaded_at)
      WHERE stream = {stream_id} AND ids = numrange(%(start)s, %(stop)s)""",
@@ -93,7 +93,7 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
                 batch.read, outcome.inserted, outcome.duplicates, len(faults), batch.bytes,
                 count_causes(faults), outcome.next_route,
             )  # fmt: skip
-            counts = {name: getattr(loaded, name) for name in _COUNTS}
+            counts = {name: getattr(loaded, name) for name in _COUNTS} | {"rows": batch.count}
             connection.execute(
                 _FILL_LEDGER, key | counts | {"min_time": batch.encoded.min_time, "max_time": batch.encoded.max_time}
             )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tasks.columns.batch import Batch
 
 _INSERT = """
-    INSERT INTO spillway.quarantine (stream, entry_id, fields, kind, field, reason)
-    SELECT id, %s, %s, %s, %s, %s FROM spillway.streams WHERE name = %s"""
+    INSERT INTO spillway.quarantine (stream, entry_id, part, fields, kind, field, reason)
+    SELECT id, %s, %s, %s, %s, %s, %s FROM spillway.streams WHERE name = %s"""
 
 
 def quarantine_entries(connection: psycopg.Connection, batch: Batch, faults: Sequence[Fault]) -> None:
@@ -28,7 +28,8 @@ def quarantine_entries(connection: psycopg.Connection, batch: Batch, faults: Seq
     rows = []
     for fault in faults:
         entry_id, fields = batch.raw(fault.entry)
-        rows.append((entry_id, fields, kind(fault), storable(fault.field), storable(fault.reason), batch.stream))
+        part = batch.part_number(fault.entry)
+        rows.append((entry_id, part, fields, kind(fault), storable(fault.field), storable(fault.reason), batch.stream))
     with connection.cursor() as cursor:
         cursor.executemany(_INSERT, rows)
 

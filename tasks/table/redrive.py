@@ -9,20 +9,20 @@ import psycopg
 from psycopg import sql
 
 from infra.connections.clients import Clients
-from infra.mapping.mapping import Mapping as EntryMapping
 from tasks.base.addresses import IdRange, parse_id
 from tasks.base.artifacts import publish
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
-from tasks.columns.decode import TimeWindow
+from tasks.columns.decode import Fault, TimeWindow
 from tasks.columns.entries import page_to_columns
-from tasks.table.insert import InsertRoute, insert
+from tasks.columns.row_layout import RowLayout
+from tasks.table.insert import InsertResult, InsertRoute, insert
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection, kind, storable
 
-# The mapping of a stream or file, by its name in the ledger; None for the two known layouts.
-FindMapping = Callable[[psycopg.Connection, str], EntryMapping | None]
+# The layout of a stream or file, by its name in the ledger.
+FindLayout = Callable[[psycopg.Connection, str], RowLayout]
 # The limits of one transaction. A single entry may exceed the bytes.
 _MAX_ENTRIES, _MAX_BYTES = 1_000, 8 << 20
 
@@ -30,20 +30,20 @@ _WAITING = """
     SELECT s.name, q.entry_id, pg_column_size(q.fields)
       FROM spillway.quarantine AS q JOIN spillway.streams AS s ON s.id = q.stream
      WHERE {condition}
-     ORDER BY s.name, split_part(q.entry_id, '-', 1)::numeric, split_part(q.entry_id, '-', 2)::numeric"""
+     ORDER BY s.name, split_part(q.entry_id, '-', 1)::numeric, split_part(q.entry_id, '-', 2)::numeric, q.part"""
 # Locks the entries: of two simultaneous redrives the second one waits, and then finds them redriven.
 _TAKE = fill_in("""
-    SELECT q.entry_id, q.fields FROM spillway.quarantine AS q
+    SELECT q.entry_id, q.part, q.fields FROM spillway.quarantine AS q
      WHERE q.stream = {stream_id}
        AND q.entry_id = ANY(%(entries)s) AND q.outcome IS NULL
-     ORDER BY q.entry_id FOR UPDATE""")
+     ORDER BY q.entry_id, q.part FOR UPDATE""")
 _REDRIVEN = fill_in("""
     UPDATE spillway.quarantine SET outcome = 'redriven', replayed = %(replayed)s, resolved_by = %(run)s,
            resolved_at = now()
-     WHERE stream = {stream_id} AND entry_id = %(entry)s""")
+     WHERE stream = {stream_id} AND entry_id = %(entry)s AND part = %(part)s""")
 _STILL_BAD = fill_in("""
     UPDATE spillway.quarantine SET kind = %(kind)s, field = %(field)s, reason = %(reason)s
-     WHERE stream = {stream_id} AND entry_id = %(entry)s""")
+     WHERE stream = {stream_id} AND entry_id = %(entry)s AND part = %(part)s""")
 
 
 @dataclass(frozen=True)
@@ -99,37 +99,110 @@ def edit_fields(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[byt
 
 
 def replay(
-    connection: psycopg.Connection, waiting: ReplayBatch, mapping: EntryMapping | None, window: TimeWindow,
+    connection: psycopg.Connection, waiting: ReplayBatch, layout: RowLayout, window: TimeWindow,
     changes: Mapping[str, str], run: str, new_chunks: NewChunkLimit | None = None,
 ) -> RedriveResult:  # fmt: skip
-    """Replay the entries of a batch that still wait, in one transaction. Raises `psycopg.Error` with nothing done."""
+    """Replay the entries of a batch that still wait, in one transaction. Raises `psycopg.Error` with nothing done.
+
+    An element of an entry that was taken apart (`each`) is replayed alone. An entry that could not be taken apart is
+    replayed as a whole: all its elements become rows, or none does.
+    """
     with connection.transaction():
         key = {"stream": waiting.stream, "entries": list(waiting.entries), "run": run}
-        taken = sorted(connection.execute(_TAKE, key).fetchall(), key=lambda row: parse_id(row[0]))
+        rows = connection.execute(_TAKE, key).fetchall()
+        taken = [
+            _Taken(entry, part, fields, edit_fields(fields, changes))
+            for entry, part, fields in sorted(rows, key=lambda row: (parse_id(row[0]), row[1]))
+        ]
         if not taken:
             return RedriveResult(waiting.stream, 0, 0, 0, 0)
-        page = [(entry.encode(), edit_fields(fields, changes)) for entry, fields in taken]
-        ids = IdRange(parse_id(page[0][0]), parse_id(page[-1][0]) + 1)
-        batch = Batch(waiting.stream, ids, page_to_columns(page), mapping, window)
-        if new_chunks is not None:
-            batch = new_chunks.admit(connection, batch)
-        outcome = insert(connection, batch, InsertRoute.MERGE)
-        faults = {batch.raw(fault.entry)[0]: fault for fault in (*batch.encoded.faults, *outcome.faults)}
-        replayed = {entry.decode(): fields for entry, fields in page}
+        replayer = _Replayer(connection, waiting.stream, window, new_chunks)
+        if layout.mapping.each is None:
+            replayer.replay(taken, layout)
+        else:
+            replayer.replay([one for one in taken if one.part], layout.of_elements())
+            for one in taken:
+                if not one.part:
+                    replayer.replay_whole(one, layout)
         with connection.cursor() as cursor:
-            good = [(entry, before, replayed[entry]) for entry, before in taken if entry not in faults]
+            good = [one for one in taken if one not in replayer.faults]
             cursor.executemany(
-                _REDRIVEN,
-                [key | {"entry": e, "replayed": None if fields == list(old) else fields} for e, old, fields in good],
+                _REDRIVEN, [key | one.key | {"replayed": None if one.same else one.replayed} for one in good]
             )
             cursor.executemany(
                 _STILL_BAD,
                 [
-                    key | {"entry": e, "kind": kind(f), "field": storable(f.field), "reason": storable(f.reason)}
-                    for e, f in faults.items()
+                    key | one.key | {"kind": kind(f), "field": storable(f.field), "reason": storable(f.reason)}
+                    for one, f in replayer.faults.items()
                 ],
             )
-        return RedriveResult(waiting.stream, len(taken), outcome.inserted, outcome.duplicates, len(faults))
+        return RedriveResult(waiting.stream, len(taken), replayer.inserted, replayer.duplicates, len(replayer.faults))
+
+
+@dataclass(frozen=True, eq=False)
+class _Taken:
+    """A waiting entry, or a part of one. `replayed`: its fields with the changes."""
+
+    entry: str
+    part: int
+    fields: Sequence[bytes]
+    replayed: Sequence[bytes]
+
+    @property
+    def same(self) -> bool:
+        return list(self.fields) == list(self.replayed)
+
+    @property
+    def key(self) -> Mapping[str, object]:
+        return {"entry": self.entry, "part": self.part}
+
+
+class _Replayer:
+    """Inserts taken entries, and counts them. `faults`: of those that are still bad."""
+
+    def __init__(
+        self, connection: psycopg.Connection, stream: str, window: TimeWindow, new_chunks: NewChunkLimit | None
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._window = window
+        self._new_chunks = new_chunks
+        self.inserted = 0
+        self.duplicates = 0
+        self.faults: dict[_Taken, Fault] = {}
+
+    def replay(self, taken: Sequence[_Taken], layout: RowLayout) -> None:
+        """Insert entries that become one row each."""
+        if not taken:
+            return
+        batch, outcome = self._insert(taken, layout)
+        self.inserted += outcome.inserted
+        self.duplicates += outcome.duplicates
+        for fault in (*batch.encoded.faults, *outcome.faults):
+            self.faults[taken[_position(batch, fault)]] = fault
+
+    def replay_whole(self, one: _Taken, layout: RowLayout) -> None:
+        """Insert all rows of an entry, or none if one of them has a fault."""
+        with self._connection.transaction():
+            batch, outcome = self._insert([one], layout)
+            if faults := (*batch.encoded.faults, *outcome.faults):
+                self.faults[one] = faults[0]
+                raise psycopg.Rollback
+            self.inserted += outcome.inserted > 0
+            self.duplicates += outcome.inserted == 0
+
+    def _insert(self, taken: Sequence[_Taken], layout: RowLayout) -> tuple[Batch, InsertResult]:
+        # The id of an entry may occur with several parts, so the batch has the positions in `taken` as ids.
+        page = [(b"0-%d" % position, list(one.replayed)) for position, one in enumerate(taken)]
+        ids = IdRange(parse_id(taken[0].entry), parse_id(taken[-1].entry) + 1)
+        batch = Batch(self._stream, ids, page_to_columns(page), layout, self._window)
+        if self._new_chunks is not None:
+            batch = self._new_chunks.admit(self._connection, batch)
+        return batch, insert(self._connection, batch, InsertRoute.MERGE)
+
+
+def _position(batch: Batch, fault: Fault) -> int:
+    return parse_id(batch.raw(fault.entry)[0])
 
 
 @step("select")
@@ -141,15 +214,15 @@ def select(clients: Clients, selection: Selection) -> list[ReplayBatch]:
 
 @step("replay")
 def replay_entries(
-    clients: Clients, waiting: ReplayBatch, find_mapping: FindMapping, changes: Mapping[str, str], run: str,
+    clients: Clients, waiting: ReplayBatch, find_layout: FindLayout, changes: Mapping[str, str], run: str,
     new_chunks: NewChunkLimit | None = None,
 ) -> RedriveResult:  # fmt: skip
     """`replay`, as a task. `new_chunks`: limits the chunks that it may create; None means no limit."""
     window = TimeWindow.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
     doing = f"redrive {waiting.stream} {waiting.entries[0]}..{waiting.entries[-1]}"
     with clients.translate_errors(doing), clients.postgres() as connection:
-        mapping = find_mapping(connection, waiting.stream)
-        return replay(connection, waiting, mapping, window, changes, run, new_chunks)
+        layout = find_layout(connection, waiting.stream)
+        return replay(connection, waiting, layout, window, changes, run, new_chunks)
 
 
 @step("report")

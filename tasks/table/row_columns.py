@@ -100,7 +100,8 @@ class RowColumns:
     def order(self) -> sql.Composed:
         """The order in which rows are merged: by time and key, so that loads which share keys wait in one order."""
         names = dict.fromkeys((*([self.table.time] if self.table.time in self.numbered else []), *self.key))
-        return sql.SQL(", ").join([*(sql.Identifier(self.numbered[n]) for n in names if n), sql.SQL("number")])
+        columns: list[sql.Composable] = [sql.Identifier(self.numbered[name]) for name in names if name]
+        return sql.SQL(", ").join([*columns, sql.SQL("number")])
 
     @property
     def staged_equals_put(self) -> sql.Composed:
@@ -114,6 +115,10 @@ class RowColumns:
         nullable = [sql.Identifier("s", self.numbered[n]) for n in self.key if self.table.by_name[n].nullable]
         parts = [sql.SQL("{} IS NOT NULL").format(name) for name in nullable]
         return sql.SQL(" AND ").join(parts or [sql.SQL("true")])
+
+    def of_other(self, name: str) -> sql.Composed:
+        """A column of the row `e` of the table."""
+        return _of("e", name)
 
     def key_equals(self, row: LiteralString, other: LiteralString, staged: bool = True) -> sql.Composed:
         """Whether `row` and the row `other` of the table have one key. `staged`: `row` is in the staging table."""

@@ -48,13 +48,13 @@ _LINE = r"\bspillway_stage\b\D*(\d+)(?:.*?\b({names})\b)?"
 _REASON_LENGTH = 2_000  # characters: a trigger may raise a message of any length
 
 
-def copy_rows(connection: psycopg.Connection, batch: Batch, rows: Any) -> int:
-    """COPY encoded rows of a batch into its table.
+def copy_rows(connection: psycopg.Connection, batch: Batch, rows: Any, into: sql.Identifier | None = None) -> int:
+    """COPY encoded rows of a batch into its table, or into another one with the same columns.
 
     Returns how many rows the server inserted: fewer than were sent if a trigger skipped some. Raises `psycopg.Error`.
     """
     columns = RowColumns.of(batch)
-    return _copy(connection, columns, columns.table.identifier, columns.listed, rows)
+    return _copy(connection, columns, into or columns.table.identifier, columns.listed, rows)
 
 
 def _copy(

@@ -96,7 +96,8 @@ def _span(connection: psycopg.Connection, table: Table) -> dict[str, Any]:
     """The first and last time of the rows that the triggers made."""
     if table.time is None:
         return {"first": None, "last": None}
-    first, last = (micros_of(f"{end}({{}})", table.by_name[table.time]) for end in ("min", "max"))
+    time = sql.Identifier(table.time)
+    first, last = (micros_of(sql.SQL(end).format(time)) for end in ("min({})", "max({})"))
     query = sql.SQL(_TIMES).format(first=first, last=last, made=_MADE)
     low, high = connection.execute(query).fetchone() or (None, None)
     return {"first": low, "last": high}

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-
 from infra.mapping.mapping import Mapping
+
 from tasks.columns.decode import Events, TimeWindow, decode
 from tasks.columns.entries import EntryColumns, RawEntry, page_to_columns
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from infra.mapping.mapping import JSON
 
 from infra.errors.exceptions import Terminal
-from infra.mapping.mapping import JSON
 from tasks.backfill.backfill_plan import apply_retention, horizon_day, planned
 from tasks.backfill.chunk_map import ChunkMap
 from tasks.backfill.source import BackfillSource, leave_out_copies

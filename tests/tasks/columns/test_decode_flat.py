@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
-
 from infra.mapping.mapping import FLAT
 from infra.mapping.sources import ColumnSource
+
 from tasks.columns.decode import Fault, TimeWindow, decode
 from tasks.columns.entries import concat_entries
 from tests.support.decoded_entries import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of

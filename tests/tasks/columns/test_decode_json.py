@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from infra.mapping.mapping import JSON
 from infra.mapping.sources import ColumnSource
+
 from tasks.columns.uuids import NAMESPACE
 from tests.support.decoded_entries import ID, TIME_US, decoded, decoded_json, document
 

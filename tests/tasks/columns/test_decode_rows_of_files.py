@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
-
 from infra.mapping.mapping import FLAT, JSON
 from infra.mapping.sources import ColumnSource
+
 from tasks.columns.decode import Fault, decode, event_times
 from tasks.columns.entries import MALFORMED, EntryColumns
 from tasks.columns.uuids import NAMESPACE
