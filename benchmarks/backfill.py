@@ -27,7 +27,7 @@ from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings, settings
 from tasks.base.progress import ProgressEvent, StepReached, subscribe
-from tasks.columns.encode import HEADER, TRAILER, payload
+from tasks.columns.encode_rows import HEADER, TRAILER, payload
 from tasks.maintain.chunk_states import chunk_states
 
 LATE = REAL.with_name("bench_backfill_2020-09_2020-10.ndjson.gz")

@@ -28,12 +28,15 @@ import typer
 
 from benchmarks.contenders import COPY_EVENTS
 from infra.errors.exceptions import Terminal
+from infra.mapping.stream_mapping import BUILT_IN
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings, settings
+from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
-from tasks.columns.encode import HEADER, TRAILER, payload
+from tasks.columns.encode_rows import HEADER, TRAILER, payload
+from tasks.columns.row_layout import bind
 from tasks.files.file_reader import FileReader
 from tasks.files.find import find_files
 from tasks.files.scan import scan
@@ -183,10 +186,11 @@ def _prepared(config: Settings, path: Path) -> list[tuple[int, bytes]]:
     """The slices in the order of a backfill: the number of rows and the COPY buffer of each."""
     (file,) = find_files(str(path))
     with closing(Spool()) as spool:
-        scanned = scan(file, None, spool)
+        with psycopg.connect(config.database) as connection:
+            scanned = scan(file, bind(BUILT_IN, read_table(connection, default_table_name())), spool)
         limits = BatchLimits(config.batch_rows, config.batch_bytes)
         gaps = [IdRange(0, scanned.end)]
-        reader = FileReader(scanned.ledger_name, scanned.section, gaps, limits, scanned.mapping, _EVER)
+        reader = FileReader(scanned.ledger_name, scanned.section, gaps, limits, scanned.layout, _EVER)
         batches: Iterable[Batch] = iter(reader.read, None)
         return [(len(batch.encoded.rows), bytes(payload(batch.encoded.rows))) for batch in batches]
 

@@ -15,13 +15,14 @@ import redis
 
 from infra.connections.clients import Clients, postgres_connection
 from infra.errors.exceptions import Terminal
+from infra.mapping.stream_mapping import StreamMapping
 from infra.mapping.toml import load_mappings
 from infra.settings import PROJECT_ROOT, Settings, settings
 from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
-from tasks.columns.encode import HEADER, TRAILER, payload
+from tasks.columns.encode_rows import HEADER, TRAILER, payload
 from tasks.columns.row_layout import RowLayout, bind
 from tasks.ledger.plan import make_plan
 from tasks.ledger.settle import settle
@@ -44,10 +45,14 @@ class Workload:
     stream: str
     events: int
 
+    @property
+    def mapping(self) -> StreamMapping:
+        """The mapping of its stream; `BUILT_IN` for generated entries."""
+        return load_mappings(PROJECT_ROOT / Path("spillway.toml")).for_stream(self.stream)
+
     def layout(self, connection: psycopg.Connection) -> RowLayout:
         """How its entries become rows of `events`."""
-        mapping = load_mappings(PROJECT_ROOT / Path("spillway.toml")).for_stream(self.stream)
-        return bind(mapping, read_table(connection, mapping.table or default_table_name()))
+        return bind(self.mapping, read_table(connection, self.mapping.table or default_table_name()))
 
     def reader(self, client: redis.Redis, connection: psycopg.Connection) -> Reader:
         """A reader of everything that is not drained."""

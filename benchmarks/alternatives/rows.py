@@ -10,6 +10,7 @@ import orjson
 import redis
 
 from benchmarks.contenders import Workload
+from infra.mapping.stream_mapping import BUILT_IN
 
 GROUP, CONSUMER = "alternative", "one"
 
@@ -42,7 +43,7 @@ def crossref_row(fields: Fields) -> Row:
 
 def row_maker(workload: Workload) -> Callable[[Fields], Row]:
     """Which of the two fits the entries of `workload`."""
-    return flat_row if workload.mapping is None else crossref_row
+    return flat_row if workload.mapping is BUILT_IN else crossref_row
 
 
 class Unseen:
@@ -54,7 +55,7 @@ class Unseen:
     """
 
     def __init__(self, workload: Workload) -> None:
-        self._seen: set[tuple[str, datetime]] | None = None if workload.mapping is None else set()
+        self._seen: set[tuple[str, datetime]] | None = None if workload.mapping is BUILT_IN else set()
 
     def of(self, rows: list[Row]) -> list[Row]:
         """Those of `rows` that are new."""

@@ -204,7 +204,7 @@ def stream_source(
     limits = BatchLimits(config.batch_rows, config.batch_bytes)
     warnings = check_sample(clients, reader(gaps, limits), layout, planned.upto) if planned.fresh else []
     if not planned.known and not dry_run:  # only now, so that nothing is recorded for a stream that is refused
-        plan(clients, stream, last)
+        plan(clients, stream, last, table=layout.table.regclass)
     whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
     days, loaded_days = look_at_stream(clients, reader(gaps, limits), layout, whole)
     rows = sum(days.values())

@@ -11,7 +11,7 @@ from infra.mapping.column_source import ColumnSource, key_source
 from infra.mapping.stream_mapping import BUILT_IN, StreamMapping
 from infra.tables.table import Table, TableColumn
 from tasks.columns.types.column_type import ColumnType
-from tasks.columns.types.registry import is_exact, type_of
+from tasks.columns.types.registry import type_of
 
 Shape = Literal["json", "flat"]
 # The sources of the columns of `events` that a mapping does not name.
@@ -105,7 +105,7 @@ class RowLayout:
     @cached_property
     def exact_key(self) -> bool:
         """Whether two keys are equal for the server only if their encoded bytes are equal."""
-        return all(is_exact(column.column) for column in self.columns if column.name in self.key)
+        return all(column.type.exact for column in self.columns if column.name in self.key)
 
     @property
     def is_events(self) -> bool:

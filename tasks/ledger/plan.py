@@ -121,11 +121,13 @@ def make_plan(
     register: bool = True,
     absence: AbsenceRecord | None = None,
     group: str | None = None,
+    table: str | None = None,
 ) -> DrainPlan:
     """Freeze the tail of `stream` and find what is not drained up to it, or up to the id `until` if that comes first.
 
     `register`: add a new stream to the ledger. `absence`: records whether the stream was away. `group`: the name of
-    this database's consumer group, queried if None. Raises `StreamAway` if a known stream does not exist, and
+    this database's consumer group, queried if None. `table`: the table of a new stream, as a `regclass`;
+    None means `events`. Raises `StreamAway` if a known stream does not exist, and
     `Terminal` if there never was one, or if it went back: its ids are assigned a second time, so a new entry could be
     taken for a drained one. Raises `psycopg.Error` and `redis.RedisError`.
     """
@@ -141,7 +143,7 @@ def make_plan(
     if checkpoint is None and register:
         with suppress(redis.exceptions.ResponseError):  # no permission: the settlement warns about it
             reserve(client, stream, group)
-        register_stream(connection, stream, default_table_name(), tail.added - tail.length)
+        register_stream(connection, stream, table or default_table_name(), tail.added - tail.length)
     upto = tail.last if until is None else min(until, tail.last)
     if checkpoint is None and not register:
         return DrainPlan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, True, group, known=False)
@@ -155,8 +157,14 @@ def make_plan(
 
 @step("plan")
 def plan(
-    clients: Clients, stream: str, until: int | None, register: bool = True, absence: AbsenceRecord | None = None
+    clients: Clients,
+    stream: str,
+    until: int | None,
+    register: bool = True,
+    absence: AbsenceRecord | None = None,
+    table: str | None = None,
 ) -> DrainPlan:
     """`make_plan`, as a task."""
     with clients.translate_errors(f"plan {stream}"), clients.postgres() as connection:
-        return make_plan(clients.redis, connection, stream, until, register, absence, clients.group(connection))
+        group = clients.group(connection)
+        return make_plan(clients.redis, connection, stream, until, register, absence, group, table)

@@ -8,6 +8,7 @@ import psycopg
 
 from infra.errors.exceptions import Terminal
 from infra.tables.events import events_name
+from infra.tables.read_table import read_table
 from tasks.table.triggers import has_row_triggers
 
 _TABLE = """
@@ -93,7 +94,7 @@ def _columns(connection: psycopg.Connection, name: str) -> Iterator[str]:
                 f" ON {_table()} (event_id, time)"
             )
     needed = [column for column, row in found.items() if row[-1] and column not in _TYPES]
-    if needed and not has_row_triggers(connection):  # a trigger may set them
+    if needed and not has_row_triggers(connection, read_table(connection, name)):  # a trigger may set them
         for column in needed:
             yield (
                 f'the column "{column}" is NOT NULL and has no default: ALTER TABLE {_table()} ALTER COLUMN'

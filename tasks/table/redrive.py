@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -108,7 +109,7 @@ def replay(
     replayed as a whole: all its elements become rows, or none does.
     """
     with connection.transaction():
-        key = {"stream": waiting.stream, "entries": list(waiting.entries), "run": run}
+        key: dict[str, Any] = {"stream": waiting.stream, "entries": list(waiting.entries), "run": run}
         rows = connection.execute(_TAKE, key).fetchall()
         taken = [
             _Taken(entry, part, fields, edit_fields(fields, changes))
@@ -153,7 +154,7 @@ class _Taken:
         return list(self.fields) == list(self.replayed)
 
     @property
-    def key(self) -> Mapping[str, object]:
+    def key(self) -> dict[str, Any]:
         return {"entry": self.entry, "part": self.part}
 
 

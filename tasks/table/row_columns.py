@@ -114,7 +114,7 @@ class RowColumns:
         """Whether no column of the key is null in the staged row `s`: a null is never equal to another."""
         nullable = [sql.Identifier("s", self.numbered[n]) for n in self.key if self.table.by_name[n].nullable]
         parts = [sql.SQL("{} IS NOT NULL").format(name) for name in nullable]
-        return sql.SQL(" AND ").join(parts or [sql.SQL("true")])
+        return sql.SQL(" AND ").join(parts) if parts else sql.Composed([sql.SQL("true")])
 
     def of_other(self, name: str) -> sql.Composed:
         """A column of the row `e` of the table."""

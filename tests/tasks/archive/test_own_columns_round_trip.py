@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from infra.mapping.mapping import FLAT
 
+from tests.support.events_layouts import FLAT, WHOLE_DOCUMENT, with_sources
 from tasks.archive.archive_root import ArchiveRoot, open_root
 from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import Manifest

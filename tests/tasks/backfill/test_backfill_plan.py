@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from infra.mapping.mapping import JSON
 
 from infra.errors.exceptions import Terminal
+from tests.support.events_layouts import JSON
 from tasks.backfill.backfill_plan import apply_retention, horizon_day, planned
 from tasks.backfill.chunk_map import ChunkMap
 from tasks.backfill.source import BackfillSource, leave_out_copies

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from infra.mapping.mapping import FLAT
 
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch
 from tasks.columns.decode import RefusedTimes
 from tasks.columns.encoded_rows import encode_entries
 from tests.support.decoded_entries import ANY_TIME, TIME_US, document, flat, groups_of
+from tests.support.events_layouts import FLAT
 
 HOUR_US = 3_600_000_000
 
@@ -33,7 +33,7 @@ def ids_of(batch: Batch) -> list[str]:
 
 
 def test_entries_with_different_keys_are_rows_in_order() -> None:
-    encoded = encode_entries(groups_of([numbered(1), numbered(2), numbered(3)]), None, ANY_TIME)
+    encoded = encoded_of(([numbered(1), numbered(2), numbered(3)]), None, ANY_TIME)
     assert (len(encoded.rows), encoded.unique) == (3, 3)
     assert encoded.row_entry.tolist() == [0, 1, 2]
     assert (list(encoded.repeats), list(encoded.faults)) == ([], [])
@@ -47,7 +47,7 @@ def test_a_repeat_with_the_same_bytes_has_no_row_and_names_the_row_it_repeats() 
     assert encoded.row_entry.tolist() == [0, 1, 3]
     assert sorted(encoded.repeats) == [(0, 2), (0, 5), (1, 4)]
     assert encoded.times.tolist() == [TIME_US] * 6
-    alone = encode_entries(groups_of([numbered(1), numbered(2), numbered(3)]), None, ANY_TIME)
+    alone = encoded_of(([numbered(1), numbered(2), numbered(3)]), None, ANY_TIME)
     assert encoded.rows.to_pylist() == alone.rows.to_pylist()
 
 

@@ -6,14 +6,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from infra.mapping.mapping import FLAT
-from infra.mapping.sources import ColumnSource
 
+from infra.mapping.column_source import ColumnSource
 from tasks.columns.decode import Fault, TimeWindow, decode
 from tasks.columns.entries import concat_entries
 from tests.support.decoded_entries import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of
+from tests.support.events_layouts import FLAT, WHOLE_DOCUMENT, with_sources
 
-WHOLE = replace(FLAT, properties=None)
+WHOLE = with_sources(FLAT, properties=WHOLE_DOCUMENT)
 
 
 def test_a_flat_entry_becomes_a_row_field_by_field() -> None:
@@ -194,6 +194,6 @@ def test_templates_defaults_and_uuid5_of_a_mapping() -> None:
 
 
 def test_a_default_replaces_a_whole_template() -> None:
-    mapping = replace(FLAT, event_type=ColumnSource(("", "a", ".", "b", ""), default="none"))
+    mapping = with_sources(FLAT, event_type=ColumnSource(("", "a", ".", "b", ""), default="none"))
     events = decoded([flat(a="1", b="2"), flat(a="1")], mapping)
     assert sorted(events.event_type.to_pylist()) == [b"1.2", b"none"]

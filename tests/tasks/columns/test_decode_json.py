@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infra.mapping.mapping import JSON
-from infra.mapping.sources import ColumnSource
 
+from infra.mapping.column_source import ColumnSource
 from tasks.columns.uuids import NAMESPACE
 from tests.support.decoded_entries import ID, TIME_US, decoded, decoded_json, document
+from tests.support.events_layouts import JSON, WHOLE_DOCUMENT, with_sources
 
-WHOLE = replace(JSON, properties=None)
+WHOLE = with_sources(JSON, properties=WHOLE_DOCUMENT)
 
 
 def with_value(key: str, text: bytes) -> bytes:
@@ -202,7 +202,7 @@ def test_keys_templates_and_defaults_of_a_mapping() -> None:
 
 def test_keys_of_any_spelling_are_read() -> None:
     for key in ("né.{x} 'f1'", "f1", "properties.n", "class", "😀"):
-        mapping = replace(JSON, user_id=ColumnSource(("", key, "")))
+        mapping = with_sources(JSON, user_id=ColumnSource(("", key, "")))
         assert decoded_json([document(**{key: "v"})], mapping).user_id.to_pylist() == [b"v"]
 
 

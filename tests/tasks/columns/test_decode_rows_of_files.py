@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
-from infra.mapping.mapping import FLAT, JSON
-from infra.mapping.sources import ColumnSource
 
+from infra.mapping.column_source import ColumnSource
 from tasks.columns.decode import Fault, decode, event_times
 from tasks.columns.entries import MALFORMED, EntryColumns
 from tasks.columns.uuids import NAMESPACE
 from tests.support.decoded_entries import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of
+from tests.support.events_layouts import FLAT, JSON, with_sources
 
 
 def rows_of_file(**columns: list[str | None]) -> EntryColumns:
@@ -58,13 +58,13 @@ def test_a_row_gives_back_only_the_fields_that_it_has() -> None:
     "text", ["1704164645", "1704164645000.0", "2024-01-02 03:04:05", TIME, "2024-01-02T04:04:05+01"]
 )
 def test_an_id_made_from_the_time_does_not_depend_on_its_spelling(text: str) -> None:
-    mapping = replace(FLAT, event_id=ColumnSource(("", "user_id", "|", "at", "")), time=ColumnSource(("", "at", "")))
+    mapping = with_sources(FLAT, event_id=ColumnSource(("", "user_id", "|", "at", "")), time=ColumnSource(("", "at", "")))
     events = decoded([flat(at=text)], replace(mapping, uuid5=True))
     assert events.event_id.tobytes() == uuid.uuid5(NAMESPACE, f"u|{TIME}").bytes
 
 
 def test_an_absent_time_that_another_column_reads_is_missing_and_not_1970() -> None:
-    mapping = replace(FLAT, user_id=ColumnSource(("", "at", "")), time=ColumnSource(("", "at", ""), default=TIME))
+    mapping = with_sources(FLAT, user_id=ColumnSource(("", "at", "")), time=ColumnSource(("", "at", ""), default=TIME))
     assert list(decoded([flat()], mapping).faults) == [Fault(0, "user_id", "missing field at")]
 
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infra.mapping.mapping import FLAT, JSON
 
+from tests.support.events_layouts import FLAT, JSON
 from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow

@@ -11,9 +11,8 @@ from uuid import UUID, uuid5
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from infra.mapping.mapping import Mapping
-from infra.mapping.sources import ColumnSource
 
+from infra.mapping.column_source import ColumnSource
 from tasks.columns.decode import decode
 from tasks.columns.uuids import NAMESPACE
 from tasks.files.find import find_files

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infra.mapping.mapping import FLAT, JSON, Mapping
-from infra.mapping.sources import ColumnSource
 
 from infra.errors.exceptions import Terminal
+from tests.support.events_layouts import FLAT, JSON
+from infra.mapping.column_source import ColumnSource
 from infra.mapping.toml import load_mappings
 from tasks.columns.decode import decode
 from tasks.preflight.mapping_fit import check_mapping
