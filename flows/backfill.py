@@ -123,23 +123,15 @@ def backfill(
 
 
 def _find_sources(
-    clients: Clients, request: BackfillRequest, layout: ChunkMap, spool: Spool
+    clients: Clients, request: BackfillRequest, chunks: ChunkMap, spool: Spool
 ) -> tuple[list[BackfillSource], list[str]]:
     """Read the sources that the request names and compare them with the ledger. Returns them, and warnings."""
     mappings = configured_mappings(clients.settings)
     if request.stream:
         mapping = mappings.for_stream(request.stream)
-        return [
-            stream_source(
-                clients,
-                request.stream,
-                read_stream_layout(clients, mapping),
-                request.since,
-                request.until,
-                request.again,
-                request.dry_run,
-            )
-        ], []
+        layout = read_stream_layout(clients, mapping)
+        since, until, again, dry_run = request.since, request.until, request.again, request.dry_run
+        return [stream_source(clients, request.stream, layout, since, until, again, dry_run)], []
     mapped: Sequence[tuple[SourceFile, RowLayout]]
     if request.archive:
         mapped, notes = find_archived(clients, request.since, request.until, request.without)
@@ -149,7 +141,7 @@ def _find_sources(
         layouts = read_stream_layouts(clients, named)
         mapped = [(file, layouts[file.display_name]) for file in files]
     emit(Started(FILES, len(mapped)))
-    edges = compressed_borders(layout)
+    edges = compressed_borders(chunks)
     sources: list[BackfillSource] = []
     for at in range(0, len(mapped), _FILES_A_STEP):
         sources += read_files(clients, mapped[at : at + _FILES_A_STEP], spool, request.again, edges)

@@ -129,7 +129,9 @@ class DrainLoads:
         if stream.planned.fresh and stream.planned.gaps:
             self.warnings += check_sample(self._clients, reader, stream.layout, stream.planned.upto)
         if not stream.planned.known:  # only after the checks: nothing is written about a refused stream
-            stream.planned = plan(self._clients, stream.name, self._until, absence=self._absence, table=stream.layout.table.regclass)
+            stream.planned = plan(
+                self._clients, stream.name, self._until, absence=self._absence, table=stream.layout.table.regclass
+            )
             reader = self._reader_of(stream, stream.planned)
         return reader
 

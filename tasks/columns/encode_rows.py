@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from tasks.columns.types.column_type import ColumnType
 from tasks.columns.wire import big_endian, byte_rows, data_of, offsets_of, validity
 
+HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
+TRAILER = struct.pack("!h", -1)
 _NULL_LENGTH = struct.pack("!i", -1)
 _LENGTH = 4  # bytes of the length before a value
 _FIELD_COUNT = 2  # bytes of the number of columns before a row

@@ -91,9 +91,7 @@ class Events:
         return self.rows.rows.column(column).cast(pa.binary())
 
 
-def decoded(
-    entries: Sequence[Sequence[bytes]], layout: RowLayout = ANY, window: TimeWindow = ANY_TIME
-) -> Events:
+def decoded(entries: Sequence[Sequence[bytes]], layout: RowLayout = ANY, window: TimeWindow = ANY_TIME) -> Events:
     """Decode entries that arrive as one page. Row numbers are positions in `entries`."""
     groups = groups_of(entries)
     rows = decode(groups, layout, window)

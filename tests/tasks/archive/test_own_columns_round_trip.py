@@ -16,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_layouts import FLAT, WHOLE_DOCUMENT, with_sources
 from tasks.archive.archive_root import ArchiveRoot, open_root
 from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import Manifest
@@ -30,6 +29,7 @@ from tasks.files.scan import scan
 from tasks.files.spool import Spool
 from tasks.table.insert import InsertRoute, insert
 from tests.support.archives import THURSDAY, only_chunk
+from tests.support.events_layouts import FLAT
 from tests.support.strategies import TEXT
 from tests.support.user_columns import dump
 from tests.support.user_table import ANY_TIME

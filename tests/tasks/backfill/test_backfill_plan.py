@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from infra.mapping.mapping import JSON
 
 from infra.errors.exceptions import Terminal
-from tests.support.events_layouts import JSON
 from tasks.backfill.backfill_plan import apply_retention, horizon_day, planned
 from tasks.backfill.chunk_map import ChunkMap
 from tasks.backfill.source import BackfillSource, leave_out_copies
@@ -22,6 +21,7 @@ from tasks.columns.decode import TimeWindow
 from tasks.files.file_reader import DAY_MS, row_address
 from tasks.files.scan import ScannedFile
 from tasks.files.spool import Spool, SpoolSection
+from tests.support.events_layouts import JSON
 from tests.support.spooled import spooled_section
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

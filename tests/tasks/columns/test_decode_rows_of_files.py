@@ -58,7 +58,9 @@ def test_a_row_gives_back_only_the_fields_that_it_has() -> None:
     "text", ["1704164645", "1704164645000.0", "2024-01-02 03:04:05", TIME, "2024-01-02T04:04:05+01"]
 )
 def test_an_id_made_from_the_time_does_not_depend_on_its_spelling(text: str) -> None:
-    mapping = with_sources(FLAT, event_id=ColumnSource(("", "user_id", "|", "at", "")), time=ColumnSource(("", "at", "")))
+    mapping = with_sources(
+        FLAT, event_id=ColumnSource(("", "user_id", "|", "at", "")), time=ColumnSource(("", "at", ""))
+    )
     events = decoded([flat(at=text)], replace(mapping, uuid5=True))
     assert events.event_id.tobytes() == uuid.uuid5(NAMESPACE, f"u|{TIME}").bytes
 

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.events_layouts import FLAT, JSON
 from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
@@ -23,6 +22,7 @@ from tasks.files import spool as spool_module
 from tasks.files.file_reader import DAY_MS, FileReader, clip_ranges, count_rows, row_address
 from tasks.files.formats.blocks import RowBlock
 from tasks.files.spool import Spool, SpoolSection
+from tests.support.events_layouts import FLAT, JSON
 from tests.support.spooled import spooled_section
 
 EVERY_TIME = TimeWindow(-(2**62), 2**62)

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
-from tests.support.events_layouts import FLAT, JSON
 from infra.mapping.column_source import ColumnSource
 from infra.mapping.toml import load_mappings
 from tasks.columns.decode import decode
 from tasks.preflight.mapping_fit import check_mapping
 from tasks.preflight.propose_mapping import proposal
 from tests.support.decoded_entries import ANY_TIME, document, flat, groups_of
+from tests.support.events_layouts import FLAT, JSON
 
 GARBAGE = [b"data", b"{not json"]
 READINGS = [
