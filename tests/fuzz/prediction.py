@@ -150,12 +150,12 @@ class Oracle:
         else:
             texts, properties = _from_document(entry.get(layout.document), layout)
         time, event_id, event_type, user_id = (_text(column, texts) for column in layout.columns)
-        micros = _micros(time)
+        micros = microseconds(time)
         if not self.earliest <= micros <= self.latest:
             raise Refused("outside the window")
         return Row(
             micros,
-            _uuid(event_id, layout.uuid5),
+            parse_uuid(event_id, layout.uuid5),
             _storable(event_type),
             _storable(user_id),
             None if properties is _ABSENT else stored(properties),
@@ -229,7 +229,7 @@ def _text(column: Column, texts: Texts) -> str:
     return "".join(piece if i % 2 == 0 else str(found[i // 2]) for i, piece in enumerate(column.pieces))
 
 
-def _micros(text: str) -> int:
+def microseconds(text: str) -> int:
     text = text.strip()
     if _NUMBER.fullmatch(text):
         number = Fraction(Decimal(text))
@@ -243,7 +243,7 @@ def _micros(text: str) -> int:
         raise Refused("not a time") from None
 
 
-def _uuid(text: str, uuid5: bool) -> uuid.UUID:
+def parse_uuid(text: str, uuid5: bool) -> uuid.UUID:
     bare = text
     if text[:9].lower() == "urn:uuid:":
         bare = text[9:]
