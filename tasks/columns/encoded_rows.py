@@ -95,8 +95,7 @@ def encode_parts(parts: Parts, layout: RowLayout, window: TimeWindow) -> Encoded
     )
     if not layout.key:
         return encoded
-    key_types = [layout.types[layout.names.index(name)] for name in layout.key]
-    found = find_repeats(decoded.rows.select(list(layout.key)), key_types, decoded.stream_order)
+    found = find_repeats(decoded.rows.select(list(layout.key)), decoded.stream_order)
     return encoded if found is None else _set_repeats_apart(encoded, *found)
 
 

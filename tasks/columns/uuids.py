@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-# With `uuid5`, an id that is not a UUID becomes a UUIDv5 of this namespace. It must never change: the ids are in
-# tables.
-NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://spillway.example/event-id")
+from infra.mapping.column_source import DEFAULT_NAMESPACE
+
+NAMESPACE = DEFAULT_NAMESPACE
 
 _LENGTH = 36
 _DASHES = (8, 13, 18, 23)
@@ -28,11 +28,11 @@ _IS_HEX = np.zeros(256, bool)
 _IS_HEX[list(b"0123456789abcdefABCDEF")] = True
 
 
-def parse_uuids(texts: pa.Array, uuid5: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def parse_uuids(texts: pa.Array, namespace: uuid.UUID | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Parse each text. Returns the bytes, uint8, (n, 16), and whether it is a UUID, bool, n. Other texts have zeros.
 
     `texts`: string, n, no nulls. A UUID has four dashes or none, and may be in braces or follow `urn:uuid:`.
-    With `uuid5`, any other text becomes a UUIDv5 in `NAMESPACE`, except blank text: it does not identify an event.
+    With a namespace, any other text becomes a UUIDv5 in it, except blank text: it does not identify a row.
     """
     n = len(texts)
     out = np.zeros((n, 16), np.uint8)
@@ -48,8 +48,8 @@ def parse_uuids(texts: pa.Array, uuid5: bool = False) -> tuple[NDArray[np.uint8]
         text = texts[int(i)].as_py()
         if _SPELLING.fullmatch(text):
             value = uuid.UUID(text.lower())
-        elif uuid5 and text.strip():
-            value = uuid.uuid5(NAMESPACE, text)
+        elif namespace is not None and text.strip():
+            value = uuid.uuid5(namespace, text)
         else:
             continue
         out[i] = np.frombuffer(value.bytes, np.uint8)

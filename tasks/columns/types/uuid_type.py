@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from infra.mapping.column_source import ColumnSource
 from tasks.columns.types.arrow_values import as_string
 from tasks.columns.types.column_type import ColumnType, Parsed
+from tasks.columns.types.ulids import parse_ulids
 from tasks.columns.uuids import parse_uuids
 from tasks.columns.wire import validity
 
@@ -23,16 +24,20 @@ class Uuid(ColumnType):
     """A UUID. It judges every text itself (see `parse_uuids`), so each has the same UUID from every source."""
 
     def parse(self, texts: pa.Array, source: ColumnSource) -> Parsed:
-        """The UUIDs of texts, and of ULIDs or in a namespace if `source` says so."""
+        """The UUIDs of texts; of ULIDs, or of any text in a namespace, if `source` says so."""
         texts = as_string(texts)
         present = texts.drop_null() if texts.null_count else texts
-        found, good = parse_uuids(present, source.namespace is not None)
+        if source.ulid:
+            found, good = parse_ulids(present)
+        else:
+            found, good = parse_uuids(present, source.namespace)
+        expected = "a ULID of 26 characters" if source.ulid else None
         if not texts.null_count:
-            return Parsed(_uuids(found, None), None if good.all() else ~good)
+            return Parsed(_uuids(found, None), None if good.all() else ~good, expected)
         valid = np.asarray(texts.is_valid())
         out, bad = np.zeros((len(texts), _WIDTH), np.uint8), np.zeros(len(texts), bool)
         out[valid], bad[valid] = found, ~good
-        return Parsed(_uuids(out, validity(texts)), bad if bad.any() else None)
+        return Parsed(_uuids(out, validity(texts)), bad if bad.any() else None, expected)
 
     def encode(self, values: pa.Array) -> NDArray[np.uint8]:
         """The 16 bytes."""

@@ -40,8 +40,8 @@ BAD = [
 ]
 
 
-def parsed(values: list[str], uuid5: bool = False) -> list[uuid.UUID | None]:
-    found, good = parse_uuids(texts(values), uuid5)
+def parsed(values: list[str], namespace: uuid.UUID | None = None) -> list[uuid.UUID | None]:
+    found, good = parse_uuids(texts(values), namespace)
     assert found.shape == (len(values), 16)
     assert found.dtype == np.uint8
     assert not found[~good].any()
@@ -52,7 +52,7 @@ def parsed(values: list[str], uuid5: bool = False) -> list[uuid.UUID | None]:
 def test_a_uuid_is_read_in_every_usual_spelling(text: str) -> None:
     assert parsed([text]) == [uuid.UUID(ID)]
     assert parsed([ID, text, "x"]) == [uuid.UUID(ID), uuid.UUID(ID), None]
-    assert parsed([text], uuid5=True) == [uuid.UUID(ID)]
+    assert parsed([text], namespace=NAMESPACE) == [uuid.UUID(ID)]
 
 
 @pytest.mark.parametrize("text", BAD, ids=ascii)
@@ -63,12 +63,12 @@ def test_a_text_that_is_no_uuid_is_told_apart_and_hurts_no_other(text: str) -> N
 
 @pytest.mark.parametrize("text", [text for text in BAD if text.strip()], ids=ascii)
 def test_with_uuid5_any_other_text_becomes_the_uuid_of_its_own(text: str) -> None:
-    assert parsed([text, ID], uuid5=True) == [uuid.uuid5(NAMESPACE, text), uuid.UUID(ID)]
+    assert parsed([text, ID], namespace=NAMESPACE) == [uuid.uuid5(NAMESPACE, text), uuid.UUID(ID)]
 
 
 def test_with_uuid5_an_empty_text_is_still_no_id() -> None:
     """Else all events without an id that share a time would be one event."""
-    assert parsed(["", "  ", "order-17"], uuid5=True) == [None, None, uuid.uuid5(NAMESPACE, "order-17")]
+    assert parsed(["", "  ", "order-17"], namespace=NAMESPACE) == [None, None, uuid.uuid5(NAMESPACE, "order-17")]
 
 
 def test_without_uuid5_a_text_that_is_not_a_uuid_is_no_id() -> None:
@@ -78,7 +78,7 @@ def test_without_uuid5_a_text_that_is_not_a_uuid_is_no_id() -> None:
 
 def test_the_namespace_never_changes() -> None:
     """Its ids are in tables: with another namespace a replayed event would be a new one."""
-    assert parsed(["order-17"], uuid5=True) == [uuid.UUID("c7490b57-f50f-52a5-b703-a697c57f09f8")]
+    assert parsed(["order-17"], namespace=NAMESPACE) == [uuid.UUID("c7490b57-f50f-52a5-b703-a697c57f09f8")]
 
 
 def test_a_slice_of_usual_uuids_begins_at_its_own_first_text() -> None:
@@ -107,8 +107,8 @@ def test_any_uuids_in_any_spellings_are_what_python_reads(values: list[tuple[uui
 def test_a_slice_gives_what_its_texts_alone_give(values: list[str], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(values)))
     stop = data.draw(st.integers(start, len(values)))
-    found, good = parse_uuids(texts(values)[start:stop], uuid5=True)
-    expected, expected_good = parse_uuids(texts(values[start:stop]), uuid5=True)
+    found, good = parse_uuids(texts(values)[start:stop], namespace=NAMESPACE)
+    expected, expected_good = parse_uuids(texts(values[start:stop]), namespace=NAMESPACE)
     assert found.tolist() == expected.tolist()
     assert good.tolist() == expected_good.tolist()
 
