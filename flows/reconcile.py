@@ -142,12 +142,13 @@ def _compare(
     if isinstance(source, str):
         checked.notes.append(source)
         return
-    comparison = ComparisonTotals()
+    comparison, table = ComparisonTotals(), "events"
     while (batch := source.read() if isinstance(source, FileReader) else read(clients, source)) is not None:
+        table = batch.layout.table.name
         comparison = comparison.plus(compare_batch(clients, batch, repair))
         emit(Advanced(name, batch.read))
         batch.release()
-    checked.findings += comparison.findings(name)
+    checked.findings += comparison.findings(name, table)
     checked.compared += comparison.compared
     checked.repaired += comparison.repaired
     checked.dropped += comparison.dropped

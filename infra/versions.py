@@ -12,6 +12,10 @@ MIN_POSTGRES = 15  # major version
 MIN_TIMESCALEDB = Version("2.18.1")
 NEWEST_TESTED_TIMESCALEDB = Version("2.29.2")
 
+# Direct compression of a COPY. Before 2.26.0 rows could be lost (https://github.com/timescale/timescaledb/issues/9381),
+# and before 2.28.1 CHECK and NOT NULL were not enforced (https://github.com/timescale/timescaledb/issues/10056).
+MIN_DIRECT_COMPRESSION = Version("2.28.1")
+
 _NUMBERS = re.compile(r"\d+(\.\d+)*")
 
 
@@ -19,6 +23,11 @@ def parse_version(text: str) -> Version:
     """The numbers that `text` begins with: `2.28.3-dev` counts as 2.28.3. `0` if there are none."""
     numbers = _NUMBERS.match(text)
     return Version(numbers[0] if numbers else "0")
+
+
+def can_compress_directly(timescaledb: str | None) -> bool:
+    """Whether a TimescaleDB of this version compresses rows of a COPY safely."""
+    return timescaledb is not None and parse_version(timescaledb) >= MIN_DIRECT_COMPRESSION
 
 
 def unsupported_redis(version: str, mode: str = "standalone") -> str | None:

@@ -14,6 +14,8 @@ from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal
 from infra.settings import settings
 from infra.tables.table import Table, TableColumn, TableKind
+from infra.timescaledb import TRIGGER_SCHEMAS
+from infra.versions import can_compress_directly
 
 EVENTS = "events"
 
@@ -40,7 +42,14 @@ _HYPERTABLE: LiteralString = """
            (SELECT compression_enabled FROM timescaledb_information.hypertables
              WHERE hypertable_schema = %(schema)s AND hypertable_name = %(name)s),
            (SELECT format('%%I.%%I', hypertable_schema, hypertable_name) FROM timescaledb_information.chunks
-             WHERE chunk_schema = %(schema)s AND chunk_name = %(name)s)"""
+             WHERE chunk_schema = %(schema)s AND chunk_name = %(name)s),
+           (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
+           EXISTS (SELECT FROM pg_index WHERE indrelid = %(oid)s AND indisunique)
+           OR EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid
+                       WHERE t.tgrelid = %(oid)s AND NOT t.tgisinternal
+                         AND f.pronamespace::regnamespace::text NOT IN {our_triggers})""".replace(
+    "{our_triggers}", TRIGGER_SCHEMAS
+)
 # `chain`: the type of each column and, below a domain, the type that it is based on, down to one that is no domain.
 # A domain's default applies only to columns of that very domain, but its NOT NULL also to those of domains above it.
 # A base type outside of pg_catalog keeps its schema if its name is that of a built-in type.
@@ -152,6 +161,7 @@ def read_table(connection: psycopg.Connection[Any], name: str) -> Table:
         _in_order(keys, by_number),
         time.name if time is not None and time.base in _TIMES else None,
         found.columnstore,
+        found.direct_compression,
     )
 
 
@@ -167,6 +177,7 @@ class _Relation:
     dimension: str | int | None
     with_timescaledb: bool
     columnstore: bool = False
+    direct_compression: bool = False
     hypertable: str | None = None  # that it is a chunk of
 
     @property
@@ -184,10 +195,16 @@ def _find(connection: psycopg.Connection[Any], schema: str, name: str) -> _Relat
     found = _Relation(*row)
     if found.relkind == "p" or not found.with_timescaledb:
         return replace(found, dimension=found.dimension or None)
-    hypertable = connection.execute(_HYPERTABLE, {"schema": schema, "name": name}).fetchone()
+    hypertable = connection.execute(_HYPERTABLE, {"schema": schema, "name": name, "oid": found.oid}).fetchone()
     assert hypertable is not None  # a SELECT without FROM has one row
-    dimension, columnstore, parent = hypertable
-    return replace(found, dimension=dimension, columnstore=bool(columnstore), hypertable=parent)
+    dimension, columnstore, parent, version, unique_or_triggers = hypertable
+    return replace(
+        found,
+        dimension=dimension,
+        columnstore=bool(columnstore),
+        direct_compression=bool(columnstore) and can_compress_directly(version) and not unique_or_triggers,
+        hypertable=parent,
+    )
 
 
 def _refusal(found: _Relation, schema: str, name: str) -> str | None:

@@ -52,6 +52,7 @@ class Table:
 
     `time`: the column of its first dimension or range partition if that is a timestamptz, timestamp or date, else
     None. `columnstore`: it has columnstore (compression) enabled.
+    `direct_compression`: the server can compress rows while they are copied, and its version does so safely.
     """
 
     schema: str
@@ -61,6 +62,7 @@ class Table:
     keys: tuple[tuple[str, ...], ...] = ()
     time: str | None = None
     columnstore: bool = False
+    direct_compression: bool = False
 
     @property
     def identifier(self) -> sql.Identifier:

@@ -42,10 +42,19 @@ _DIFFERENT: LiteralString = """
       FROM {stage} AS s LEFT JOIN {table} AS e ON {same_key}
      GROUP BY s.number
     HAVING count({key}) <> 1 OR bool_or({key} IS NOT NULL AND {difference} IS NOT NULL)"""
+# Without a key: the staged rows of which the table has fewer with the same values. A row that several batches have is
+# only compared within each of them.
+_FEWER: LiteralString = """
+    WITH present AS (
+             SELECT ROW({theirs})::text AS content, count(*) AS found FROM {table} AS e WHERE {within} GROUP BY 1),
+         staged AS (SELECT number, ROW({mine})::text AS content FROM {stage} AS s),
+         counted AS (
+             SELECT number, content, row_number() OVER (PARTITION BY content ORDER BY number) AS nth FROM staged)
+    SELECT number, 0, NULL::text FROM counted LEFT JOIN present USING (content) WHERE coalesce(found, 0) < nth"""
 _STAGED: LiteralString = "SELECT number, {} FROM {}"
 # Entries whose absence from the table is on record. An entry that was redriven unchanged must be in the table.
 _ON_RECORD = fill_in("""
-    SELECT entry_id, kind FROM spillway.quarantine
+    SELECT entry_id, part FROM spillway.quarantine
      WHERE stream = {stream_id} AND entry_id = ANY(%(entries)s)
        AND (outcome IS DISTINCT FROM 'redriven' OR replayed IS NOT NULL)""")
 _DRAINED = fill_in("""
@@ -80,7 +89,7 @@ def compare(connection: psycopg.Connection, batch: Batch, repair: bool) -> Compa
         dropped = _dropped(connection, batch, suspects)
         suspects = {entry: one for entry, one in suspects.items() if entry not in dropped}
         refused = _put_back(connection, stage, missing_rows(suspects)) if repair else None
-    return judge(batch.read, len(dropped), suspects, _entry_ids(batch, suspects), refused)
+    return judge(batch.count, len(dropped), suspects, _entry_ids(batch, suspects), refused)
 
 
 def _suspect_rows(connection: psycopg.Connection, batch: Batch, stage: StagingTable) -> dict[int, Suspect]:
@@ -94,22 +103,36 @@ def _suspect_rows(connection: psycopg.Connection, batch: Batch, stage: StagingTa
     times = _staged_times(connection, columns)
     made = dry_run(connection, columns, list(times)) if has_row_triggers(connection, columns.table) else None
     if made is None:
-        statement = sql.SQL(_DIFFERENT).format(
-            stage=STAGING_TABLE,
-            table=columns.table.parameter_safe,
-            key=columns.of_other(columns.key[0]),
-            difference=columns.first_difference("s", "e"),
-            same_key=columns.same_key(),
-        )
         span = {"first": batch.encoded.min_time, "last": batch.encoded.max_time}
-        rows = connection.execute(statement, span).fetchall()
+        rows = connection.execute(_different(columns) if columns.key else _fewer(columns), span).fetchall()
     else:
         rows = [(n, made.present.get(n, 0), made.different.get(n)) for n in times]
         rows = [(n, count, column) for n, count, column in rows if count != 1 or column]
+    by = "key" if columns.key else "values"
     return {
-        stage.entry(number): suspect_row(stage.row(number), times[number], count, column)
+        stage.entry(number): suspect_row(stage.row(number), times[number], count, column, by)
         for number, count, column in rows
     }
+
+
+def _different(columns: RowColumns) -> sql.Composed:
+    return sql.SQL(_DIFFERENT).format(
+        stage=STAGING_TABLE,
+        table=columns.table.parameter_safe,
+        key=columns.of_other(columns.key[0]),
+        difference=columns.first_difference("s", "e"),
+        same_key=columns.same_key(),
+    )
+
+
+def _fewer(columns: RowColumns) -> sql.Composed:
+    return sql.SQL(_FEWER).format(
+        stage=STAGING_TABLE,
+        table=columns.table.parameter_safe,
+        theirs=columns.contents("e", staged=False),
+        mine=columns.contents("s"),
+        within=columns.within_span("e"),
+    )
 
 
 def _staged_times(connection: psycopg.Connection, columns: RowColumns) -> dict[int, int | None]:
@@ -134,9 +157,10 @@ def _on_record(connection: psycopg.Connection, batch: Batch, suspects: Mapping[i
     """The suspects that the quarantine has."""
     if not suspects:
         return set()
-    entries = {batch.raw(entry)[0]: entry for entry in suspects}
-    records = connection.execute(_ON_RECORD, {"stream": batch.stream, "entries": list(entries)})
-    return {entries[entry_id] for entry_id, _ in records}
+    entries = {(batch.raw(entry)[0], batch.part_number(entry)): entry for entry in suspects}
+    ids = sorted({entry_id for entry_id, _ in entries})
+    records = connection.execute(_ON_RECORD, {"stream": batch.stream, "entries": ids}).fetchall()
+    return {entries[record] for record in records if record in entries}
 
 
 def _dropped(connection: psycopg.Connection, batch: Batch, suspects: Mapping[int, Suspect]) -> set[int]:

@@ -78,31 +78,34 @@ class ComparisonTotals:
             examples,
         )
 
-    def findings(self, stream: str) -> Iterator[Finding]:
-        """One finding for each kind of discrepancy."""
+    def findings(self, stream: str, table: str) -> Iterator[Finding]:
+        """One finding for each kind of discrepancy with the table of this name."""
         for kind, number in self.counts.items():
             listed = sorted(self.examples[kind], key=lambda one: one.entry_id)
             ids = ", ".join(id_text(one.entry_id) for one in listed) + (" …" if number > len(listed) else "")
-            yield Finding(stream, kind, ids, number, listed[0].detail, _repair(kind, stream, listed))
+            yield Finding(stream, kind, ids, number, listed[0].detail, _repair(kind, stream, table, listed))
 
 
-def _repair(kind: Kind, stream: str, listed: list[Discrepancy]) -> str:
+def _repair(kind: Kind, stream: str, table: str, listed: list[Discrepancy]) -> str:
     span = ""
     if len(listed) < _MAX_EXAMPLES:
         span = f"--since {id_text(listed[0].entry_id)} --until {id_text(listed[-1].entry_id)}"
     deep = " ".join(f"spillway reconcile --stream {stream} --deep {span} --repair".split())
     return {
         "missing": deep,
-        "different": f"if the stream is right, delete the row from events, then {deep}",
-        "doubled": "delete all but one of the rows (their ctid differs), then REINDEX TABLE events",
+        "different": f"if the stream is right, delete the row from {table}, then {deep}",
+        "doubled": f"delete all but one of the rows (their ctid differs), then REINDEX TABLE {table}",
         "unreadable": f"fix the mapping of {stream} (spillway.toml): the entry could be read when it was drained",
     }[kind]
 
 
-def suspect_row(row: int, time_us: int | None, found: int, different_column: str | None) -> Suspect:
-    """Why a row is suspect: the table has `found` rows with its key, and the one with its key differs in a column."""
+def suspect_row(row: int, time_us: int | None, found: int, different_column: str | None, by: str = "key") -> Suspect:
+    """Why a row is suspect: the table has `found` rows with its key, and the one with its key differs in a column.
+
+    `by`: what rows are recognised by, `key` or `values`.
+    """
     if not found:
-        return Suspect("missing", "no row has its key", row, time_us)
+        return Suspect("missing", f"no row has its {by}", row, time_us)
     if different_column:
         return Suspect("different", f"its row has another {different_column}", row, time_us)
     return Suspect("doubled", f"{found} rows have its key", row, time_us)

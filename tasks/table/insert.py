@@ -52,6 +52,10 @@ _LOOKUP_RATIO = 4  # rows are looked up one by one if they are fewer than a quar
 # A deferred constraint would fail at COMMIT, when the server no longer reports which row violates it.
 _CHECK_CONSTRAINTS_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
 
+_COMPRESS_DIRECTLY = "SET LOCAL timescaledb.enable_direct_compress_copy = on"
+# Rows. Each COPY makes compressed batches of its own, and those of a few rows take more space than the rows.
+_MIN_COMPRESSED = 1_000
+
 _SKIPPED = "a trigger on the table skipped the row (it returned NULL), so the entry is not in the table"
 
 
@@ -116,6 +120,8 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch) -> int:
         return 0
     try:
         with connection.transaction():
+            if compresses_directly(batch):
+                connection.execute(_COMPRESS_DIRECTLY)
             inserted = copy_rows(connection, batch, batch.encoded.rows[: batch.encoded.unique])
             if inserted != batch.encoded.unique:  # a trigger skipped some
                 raise psycopg.Rollback
@@ -125,6 +131,11 @@ def _insert_straight(connection: psycopg.Connection, batch: Batch) -> int:
             raise
         return 0
     return inserted if inserted == batch.encoded.unique else 0
+
+
+def compresses_directly(batch: Batch) -> bool:
+    """Whether the server compresses the rows of a batch while they are copied straight."""
+    return batch.layout.table.direct_compression and batch.encoded.unique >= _MIN_COMPRESSED
 
 
 class _RowsSkipped(Exception):

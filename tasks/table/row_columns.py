@@ -136,9 +136,19 @@ class RowColumns:
         equal = self.key_equals(row, other, staged)
         if self.table.time not in self.key:
             return equal
-        first, last = (_cast(text, self.table.by_name[self.table.time or ""]) for text in _SPAN)
-        span = sql.SQL(" AND {} BETWEEN {} AND {}").format(_of(other, self.table.time or ""), first, last)
-        return sql.Composed([equal, span])
+        return sql.SQL(" AND ").join([equal, self.within_span(other)])
+
+    def within_span(self, row: LiteralString) -> sql.Composed:
+        """Whether the time of a row of the table is from `first` to `last`. True if rows bring no time."""
+        if self.table.time not in self.numbered or self.table.time is None:
+            return sql.Composed([sql.SQL("true")])
+        first, last = (_cast(text, self.table.by_name[self.table.time]) for text in _SPAN)
+        return sql.SQL("{} BETWEEN {} AND {}").format(_of(row, self.table.time), first, last)
+
+    def contents(self, row: LiteralString, staged: bool = True) -> sql.Composed:
+        """The values of a row as a list, without those of columns in which a null stands for a default."""
+        names = [name for name in self.names if name not in self.defaulted]
+        return sql.SQL(", ").join(_of(row, self.numbered[name] if staged else name) for name in names)
 
     def first_difference(self, row: LiteralString, other: LiteralString, staged: bool = True) -> sql.Composed:
         """An expression: the first column in which `row` differs from the row `other` of the table; null if none does.

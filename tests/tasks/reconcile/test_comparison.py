@@ -74,12 +74,12 @@ def test_totals_add_up_and_leave_the_earlier_ones_alone() -> None:
     both = first.plus(batch(5))
     assert (both.compared, both.repaired, both.dropped, both.counts) == (200, 6, 4, {"missing": 3})
     assert (none, first.counts) == (ComparisonTotals(), {"missing": 2})
-    (finding,) = both.findings("s")
+    (finding,) = both.findings("s", "events")
     assert (finding.what, finding.count, finding.ids, finding.detail) == ("missing", 3, "2-0, 5-0, 9-0", "of 2")
     assert finding.repair == "spillway reconcile --stream s --deep --since 2-0 --until 9-0 --repair"
 
 
 def test_a_finding_names_twenty_entries_and_repairs_the_whole_stream_if_there_are_more() -> None:
-    (finding,) = ComparisonTotals().plus(batch(*range(25))).findings("s")
+    (finding,) = ComparisonTotals().plus(batch(*range(25))).findings("s", "events")
     assert (finding.count, finding.ids.count("-0"), finding.ids.endswith("19-0 …")) == (25, 20, True)
     assert finding.repair == "spillway reconcile --stream s --deep --repair"
