@@ -1,7 +1,8 @@
 """Real servers for the tests: started once a session, emptied before each test that uses them.
 
-`SPILLWAY_TEST_ENGINE` chooses the TimescaleDB: docker, system or debian; by default the first that works here. With
-`SPILLWAY_TEST_REDIS_URL` and `SPILLWAY_TEST_DATABASE_URL` the tests use servers that already run, and EMPTY them.
+`SPILLWAY_TEST_ENGINE` chooses the TimescaleDB: docker, system or debian; by default the first that works here; `plain`
+is the PostgreSQL of this machine without TimescaleDB. With `SPILLWAY_TEST_REDIS_URL` and `SPILLWAY_TEST_DATABASE_URL`
+the tests use servers that already run, and EMPTY them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from infra.schema.migrate import apply_schema
 from infra.servers.engine import Engine
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings, settings
+from tests.support.plain_postgres import PlainEngine
 from tests.support.prefect_server import running_prefect, running_worker
 from tests.support.real_data import sample_events
 from tests.support.servers import Servers
@@ -42,7 +44,9 @@ def servers() -> Iterator[Servers]:
         apply_schema(config.database)
         yield _look(config, None)
         return
-    with throwaway_servers("test", os.environ.get("SPILLWAY_TEST_ENGINE")) as (config, engine):
+    name = os.environ.get("SPILLWAY_TEST_ENGINE")
+    make_engine = PlainEngine if name == PlainEngine.name else None
+    with throwaway_servers("test", name, make_engine) as (config, engine):
         _trust_the_machine(config)
         yield _look(config, engine)
 
@@ -60,9 +64,10 @@ def _look(config: Settings, engine: Engine | None) -> Servers:
         row = connection.execute(
             "SELECT current_setting('timescaledb.license'), extversion FROM pg_extension WHERE extname = 'timescaledb'"
         ).fetchone()
-    assert row is not None
-    found = Servers(config, engine, {"timescale": "Community", "apache": "Apache"}[row[0]], row[1])
-    _used.append(f"{engine.name if engine else 'given by URL'}; TimescaleDB {found.version} {found.edition}")
+    edition = {"timescale": "Community", "apache": "Apache"}[row[0]] if row is not None else ""
+    found = Servers(config, engine, edition, row[1] if row is not None else "")
+    version = f"TimescaleDB {found.version} {found.edition}" if row is not None else "PostgreSQL without TimescaleDB"
+    _used.append(f"{engine.name if engine else 'given by URL'}; {version}")
     return found
 
 
@@ -177,10 +182,17 @@ def alter(servers: Servers, database: psycopg.Connection) -> Iterator[Callable[[
 
 
 @pytest.fixture
+def hypertables(servers: Servers) -> None:
+    """For the tests with the marker `hypertables`: skipped on a server without TimescaleDB."""
+    if not servers.edition:
+        pytest.skip("hypertables need TimescaleDB")
+
+
+@pytest.fixture
 def community(servers: Servers) -> None:
     """For the tests with the marker `community`: skipped on another edition."""
     if servers.edition != "Community":
-        pytest.skip(f"compression and policies need TimescaleDB Community, this is {servers.edition}")
+        pytest.skip(f"compression and policies need TimescaleDB Community, this is {servers.edition or 'PostgreSQL'}")
 
 
 # As schema.sql leaves the table: no policies and no columnstore. The columnstore can be removed only if no chunk is
@@ -198,10 +210,12 @@ _PLAIN = """
 def _empty_tables(servers: Servers) -> None:
     with psycopg.connect(servers.settings.database, autocommit=True) as connection:
         connection.execute("SET statement_timeout = '30s'")
-        if connection.execute("SELECT EXISTS (SELECT FROM show_chunks('events'))").fetchone() == (True,):
+        filled = "SELECT FROM show_chunks('events')" if servers.edition else "SELECT FROM events"
+        if connection.execute(f"SELECT EXISTS ({filled})".encode()).fetchone() == (True,):
             connection.execute("TRUNCATE events")
         delete_ledger_rows(connection)
-        connection.execute(_PLAIN)
+        if servers.edition:
+            connection.execute(_PLAIN)
 
 
 @pytest.fixture

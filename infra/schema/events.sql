@@ -1,4 +1,5 @@
--- The user's table. It is created if it does not exist, and never changed.
+-- The default table. It is created if it does not exist, and never changed. With TimescaleDB it is a hypertable, unless
+-- the user has made it a partitioned table.
 -- `spillway schema` replaces public with SPILLWAY_EVENTS_SCHEMA.
 DO $$
 BEGIN
@@ -15,7 +16,14 @@ CREATE TABLE IF NOT EXISTS public.events (
     PRIMARY KEY (event_id, time)
 );
 
-SELECT create_hypertable('public.events', 'time', if_not_exists => true);
+SET LOCAL spillway.events = 'public.events';
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
+       AND (SELECT relkind FROM pg_class WHERE oid = current_setting('spillway.events')::regclass) <> 'p' THEN
+        PERFORM create_hypertable(current_setting('spillway.events')::regclass, 'time', if_not_exists => true);
+    END IF;
+END $$;
 
 CREATE INDEX IF NOT EXISTS events_event_type_time_idx ON public.events (event_type, time);
 CREATE INDEX IF NOT EXISTS events_user_id_time_idx ON public.events (user_id, time);

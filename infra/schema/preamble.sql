@@ -9,10 +9,7 @@ BEGIN
     END IF;
     SELECT coalesce(installed_version, default_version) INTO version
       FROM pg_available_extensions WHERE name = 'timescaledb';
-    IF version IS NULL THEN
-        RAISE EXCEPTION 'this server has no TimescaleDB extension'
-            USING HINT = 'install TimescaleDB @MIN_TIMESCALEDB@ or later on it, or use another server (spillway up)';
-    END IF;
+    -- Null on a server without TimescaleDB: its tables are plain or partitioned.
     IF string_to_array(split_part(version, '-', 1), '.')::int[] < string_to_array('@MIN_TIMESCALEDB@', '.')::int[] THEN
         RAISE EXCEPTION 'TimescaleDB % is older than @MIN_TIMESCALEDB@, and 2.17 can lose rows silently in'
             ' INSERT ... ON CONFLICT (timescaledb issue 7672)', version
@@ -20,10 +17,13 @@ BEGIN
     END IF;
 END $$;
 
--- In public, whatever the search_path of this session begins with.
-SET LOCAL search_path = public;
-CREATE EXTENSION IF NOT EXISTS timescaledb;
-SET LOCAL search_path = pg_catalog;
+-- If the server has it. In public, whatever the search_path of this session begins with.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') THEN
+        CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public;
+    END IF;
+END $$;
 
 -- One row for each migration that was applied; the schema's version is the greatest. Everybody may read it.
 DO $$

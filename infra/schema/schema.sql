@@ -20,10 +20,7 @@ BEGIN
     END IF;
     SELECT coalesce(installed_version, default_version) INTO version
       FROM pg_available_extensions WHERE name = 'timescaledb';
-    IF version IS NULL THEN
-        RAISE EXCEPTION 'this server has no TimescaleDB extension'
-            USING HINT = 'install TimescaleDB 2.18.1 or later on it, or use another server (spillway up)';
-    END IF;
+    -- Null on a server without TimescaleDB: its tables are plain or partitioned.
     IF string_to_array(split_part(version, '-', 1), '.')::int[] < string_to_array('2.18.1', '.')::int[] THEN
         RAISE EXCEPTION 'TimescaleDB % is older than 2.18.1, and 2.17 can lose rows silently in'
             ' INSERT ... ON CONFLICT (timescaledb issue 7672)', version
@@ -31,10 +28,13 @@ BEGIN
     END IF;
 END $$;
 
--- In public, whatever the search_path of this session begins with.
-SET LOCAL search_path = public;
-CREATE EXTENSION IF NOT EXISTS timescaledb;
-SET LOCAL search_path = pg_catalog;
+-- If the server has it. In public, whatever the search_path of this session begins with.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') THEN
+        CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public;
+    END IF;
+END $$;
 
 -- One row for each migration that was applied; the schema's version is the greatest. Everybody may read it.
 DO $$
@@ -66,7 +66,8 @@ SET LOCAL client_min_messages = warning;
 SET LOCAL search_path = pg_catalog;
 DO $$ BEGIN PERFORM pg_advisory_xact_lock(hashtext('spillway schema')); END $$;
 
--- The user's table. It is created if it does not exist, and never changed.
+-- The default table. It is created if it does not exist, and never changed. With TimescaleDB it is a hypertable, unless
+-- the user has made it a partitioned table.
 -- `spillway schema` replaces public with SPILLWAY_EVENTS_SCHEMA.
 DO $$
 BEGIN
@@ -83,7 +84,14 @@ CREATE TABLE IF NOT EXISTS public.events (
     PRIMARY KEY (event_id, time)
 );
 
-SELECT create_hypertable('public.events', 'time', if_not_exists => true);
+SET LOCAL spillway.events = 'public.events';
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
+       AND (SELECT relkind FROM pg_class WHERE oid = current_setting('spillway.events')::regclass) <> 'p' THEN
+        PERFORM create_hypertable(current_setting('spillway.events')::regclass, 'time', if_not_exists => true);
+    END IF;
+END $$;
 
 CREATE INDEX IF NOT EXISTS events_event_type_time_idx ON public.events (event_type, time);
 CREATE INDEX IF NOT EXISTS events_user_id_time_idx ON public.events (user_id, time);

@@ -72,7 +72,7 @@ class Postgres(Server):
             # `pid` found no server, but PostgreSQL takes a zombie of an earlier run for a live one.
             self.host.outside(self.data / "postmaster.pid").unlink(missing_ok=True)
             shutil.rmtree(self.host.outside(self.home / "run"), ignore_errors=True)
-        self.host.write(self.data / "spillway.conf", _CONF.format(port=port, sockets=self._sockets(port)), self.user)
+        self.host.write(self.data / "spillway.conf", self.conf(port), self.user)
         before = self.log_size()
         argv = [str(self.bin_dir / "pg_ctl"), "start", "-D", str(self.data), "-l", str(self.home / "server.log")]
         done = self.host.run([*argv, "-w", "-s", "-t", str(probe.START_LIMIT)], self.user)
@@ -80,6 +80,10 @@ class Postgres(Server):
             reason = self.failure_line(before) if self.log_size() > before else failure_line(done.stdout)
             raise Terminal(f"PostgreSQL did not start: {reason} (full log: {self.log}){disk_full_step(reason)}")
         self._create_database(port)
+
+    def conf(self, port: int) -> str:
+        """The settings of the server."""
+        return _CONF.format(port=port, sockets=self._sockets(port))
 
     def request_stop(self, pid: int, mode: StopMode) -> None:
         # The signals of `pg_ctl stop -m`. Unlike pg_ctl, they work after the programs were removed.

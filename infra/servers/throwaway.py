@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pydantic import SecretStr
@@ -16,8 +16,12 @@ from infra.settings import Settings
 
 
 @contextmanager
-def throwaway_servers(purpose: str, engine_name: str | None = None) -> Iterator[tuple[Settings, Engine]]:
+def throwaway_servers(
+    purpose: str, engine_name: str | None = None, make_engine: Callable[[Settings], Engine] | None = None
+) -> Iterator[tuple[Settings, Engine]]:
     """Both servers on free ports with the schema applied, by the named engine or the first that works here.
+
+    `make_engine`: makes an engine that only tests have, instead.
 
     They and their data are removed afterwards. Raises `Terminal` if no engine works here.
     """
@@ -31,7 +35,7 @@ def throwaway_servers(purpose: str, engine_name: str | None = None) -> Iterator[
         database_url=SecretStr(""),
         _env_file=None,
     )
-    engine, _ = choose_engine(settings, engine_name)
+    engine = choose_engine(settings, engine_name)[0] if make_engine is None else make_engine(settings)
     engine.up()
     try:
         apply_schema(settings.database)

@@ -17,6 +17,7 @@ from tasks.preflight.clocks import Clock, clock, compare_clocks
 _SERVER = """
     SELECT current_setting('server_version_num')::int,
            (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
+           EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb'),
            extract(epoch FROM clock_timestamp())::float8"""
 _UNKNOWN = (redis.exceptions.NoPermissionError, redis.exceptions.ResponseError)  # managed servers hide some settings
 
@@ -30,13 +31,14 @@ def check_servers(client: redis.Redis | None, connection: psycopg.Connection) ->
     asked = time.time()
     row = connection.execute(_SERVER).fetchone()
     assert row is not None  # a SELECT without FROM has one row
-    postgres, timescale, now = row
+    postgres, timescale, has_timescaledb, now = row
     clocks.insert(0, clock("PostgreSQL", now, asked, time.time()))
     if reason := unsupported_database(postgres, timescale):
         raise Terminal(f"preflight: the database: {reason}")
-    if timescale is None:
+    if timescale is None and has_timescaledb:
         raise Terminal(
-            "preflight: the database has no TimescaleDB extension; nothing was read or written; run `spillway schema`"
+            "preflight: the server has TimescaleDB, but the database does not have the extension; nothing was read or"
+            " written; run `spillway schema`"
         )
     check_schema(connection)
     return check_catalog(connection) + warnings + compare_clocks(*clocks)

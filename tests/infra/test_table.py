@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from infra.schema.migrate import apply_schema
@@ -20,6 +21,8 @@ def test_the_name_is_quoted_with_its_schema(configure: Callable[..., Settings]) 
     assert events_table() == sql.Identifier('my "own" schema', "events")
 
 
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
 def test_the_events_table_is_created_in_the_configured_schema(
     configure: Callable[..., Settings], database: psycopg.Connection
 ) -> None:

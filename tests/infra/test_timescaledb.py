@@ -18,11 +18,15 @@ def test_a_tested_version_passes_without_a_warning(database: psycopg.Connection)
     assert check_catalog(database) == []
 
 
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
 def test_an_untested_version_whose_catalog_fits_gives_a_warning(database: psycopg.Connection) -> None:
     (warning,) = check_catalog(database, newest_tested=Version("2.18.0"))
     assert re.fullmatch(r"TimescaleDB [\d.]+ is newer than 2\.18\.0, .*; its catalog fits", warning)
 
 
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
 @pytest.mark.parametrize(
     ("change", "missing"),
     [

@@ -25,16 +25,20 @@ _CATALOG = """
     SELECT 'trigger', tgrelid::regclass::text, tgname, pg_get_triggerdef(oid)
       FROM pg_trigger WHERE NOT tgisinternal
     UNION ALL
-    SELECT 'hypertable', hypertable_name, column_name, time_interval::text FROM timescaledb_information.dimensions
-    UNION ALL
     SELECT 'extension', extname, extversion, '' FROM pg_extension
      ORDER BY 1, 2, 3"""
+_HYPERTABLES = """
+    SELECT 'hypertable', hypertable_name, column_name, time_interval::text FROM timescaledb_information.dimensions
+     ORDER BY 2, 3"""
 
 
 def catalog(url: str) -> list[tuple[str, ...]]:
     """Columns, constraints, indexes, triggers, hypertables and extensions, by name."""
     with psycopg.connect(url) as connection:
-        return connection.execute(_CATALOG).fetchall()
+        found = connection.execute(_CATALOG).fetchall()
+        if any(row[:2] == ("extension", "timescaledb") for row in found):
+            found += connection.execute(_HYPERTABLES).fetchall()
+        return found
 
 
 def run_psql(url: str, file: Path = SCHEMA_SQL) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from infra.tables.read_table import default_table_name, read_table
 from infra.tables.table import TableColumn, TableKind
+from tests.support.servers import Servers
 
 # Column and how it is declared → what the catalog says of it: type, base, kind, then everything else.
 COLUMNS: dict[str, tuple[str, TableColumn]] = {
@@ -206,6 +207,8 @@ def test_a_key_of_a_partitioned_table_exists_in_all_partitions(shop: psycopg.Con
     assert read_table(shop, "shop.p").kind is TableKind.PLAIN
 
 
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
 def test_the_time_of_a_hypertable_is_its_first_dimension(shop: psycopg.Connection) -> None:
     """Also of a column in upper case, next to a second dimension."""
     shop.execute(
@@ -232,8 +235,9 @@ def test_an_enabled_columnstore_is_reported(shop: psycopg.Connection) -> None:
     assert read_table(shop, "shop.t").columnstore
 
 
-def test_events_is_read_as_the_schema_makes_it(database: psycopg.Connection) -> None:
-    """The default table."""
+def test_events_is_read_as_the_schema_makes_it(servers: Servers, database: psycopg.Connection) -> None:
+    """The default table is a hypertable, or a plain table on a server without TimescaleDB."""
+    events_kind = ("time", TableKind.HYPERTABLE) if servers.edition else (None, TableKind.PLAIN)
     found = read_table(database, default_table_name())
     assert found.regclass == default_table_name() == '"public"."events"'
     assert [(column.name, column.base, column.required) for column in found.columns] == [
@@ -243,7 +247,7 @@ def test_events_is_read_as_the_schema_makes_it(database: psycopg.Connection) -> 
         ("user_id", "text", True),
         ("properties", "jsonb", False),
     ]
-    assert (found.keys, found.time, found.kind) == ((("event_id", "time"),), "time", TableKind.HYPERTABLE)
+    assert (found.keys, found.time, found.kind) == ((("event_id", "time"),), *events_kind)
 
 
 def test_nothing_of_the_session_is_changed(database: psycopg.Connection) -> None:

@@ -91,6 +91,8 @@ def test_what_is_no_table_is_refused(shop: psycopg.Connection, statements: str, 
         shop.execute("DROP FOREIGN DATA WRAPPER IF EXISTS shop_fdw CASCADE")
 
 
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
 def test_a_chunk_is_refused_with_its_hypertable(shop: psycopg.Connection) -> None:
     """Rows belong into the hypertable, which chooses the chunk."""
     shop.execute(
