@@ -1,0 +1,95 @@
+"""Reads a sample of a stream or a file, spread over all of it: what the first entries lack, later ones may have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+
+from infra.errors.exceptions import Terminal
+from tasks.base.addresses import id_text, parse_id
+from tasks.columns.entries import EntryColumns, RawEntry, concat_entries, page_to_columns
+from tasks.files.find import SourceFile, find_files
+from tasks.files.formats.read_rows import read_rows
+from tasks.files.scan import rows_to_entries
+from tasks.streams.tail import Tail, read_tail
+
+_PARTS = 8  # of a stream: evenly spaced in time
+_FIRST_PAGE, _LARGEST_PAGE = 10, 250  # entries
+_PAGE_BYTES = 1024 * 1024
+_MOST_BYTES = 64 * 1024 * 1024
+_MOST_ROWS = 1_000_000  # of a file that are read: it may be endless
+
+
+def is_file(source: str) -> bool:
+    """Whether a source is a file or a URL; else it is the name of a stream."""
+    return "://" in source or Path(source).is_file()
+
+
+def find_file(source: str) -> SourceFile:
+    """The file. Raises `Terminal` if it is not one that a backfill reads."""
+    return find_files(source)[0]
+
+
+def sample_file(file: SourceFile, most: int) -> list[EntryColumns]:
+    """About `most` rows of a file, evenly spaced. Raises as `read_rows`, and `Terminal` if it has no rows."""
+    kept: list[EntryColumns] = []
+    numbers: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+    stride, seen, size = 1, 0, 0
+    for block in read_rows(file):
+        group = rows_to_entries(block)
+        ordinal = np.arange(seen, seen + len(group))
+        rows = np.flatnonzero(ordinal % stride == 0)
+        if len(rows):
+            kept.append(group.take(rows))
+            numbers.append(ordinal[rows])
+            size += kept[-1].nbytes
+        seen += len(group)
+        while sum(map(len, numbers)) > most or size > _MOST_BYTES:
+            stride *= 2
+            wanted = [np.flatnonzero(ordinals % stride == 0) for ordinals in numbers]
+            kept = [group.take(at) for group, at in zip(kept, wanted, strict=True)]
+            numbers = [ordinals[at] for ordinals, at in zip(numbers, wanted, strict=True)]
+            size = sum(group.nbytes for group in kept)
+            if sum(map(len, numbers)) <= 1:
+                break
+        if seen >= _MOST_ROWS:
+            break
+    if not seen:
+        raise Terminal(f"{file.display_name}: expected rows, found none; nothing was written; name another file")
+    return concat_entries([[group] for group in kept if len(group)])
+
+
+def sample_stream(client: redis.Redis, stream: str, most: int) -> list[EntryColumns]:
+    """At most `most` entries of a stream: all, or those from evenly spaced moments on, and the newest.
+
+    Raises `Terminal` if it does not exist or is empty, and `redis.RedisError`.
+    """
+    tail = read_tail(client, stream)
+    pages: list[Sequence[RawEntry]] = []
+    start, total, page = tail.first, 0, _FIRST_PAGE
+    parts = _starts(tail) if tail.length > most else [tail.first]
+    for part in parts:
+        start, remaining = max(start, part), most // len(parts)
+        while remaining > 0 and total < _MOST_BYTES:
+            count = min(page, remaining)
+            entries: Any = client.execute_command("XRANGE", stream, id_text(start), "+", "COUNT", count)
+            if not entries:
+                break
+            pages.append(entries)
+            size = sum(len(value) for _, fields in entries for value in fields)
+            page = max(1, min(_LARGEST_PAGE, 4 * page, _PAGE_BYTES * len(entries) // max(1, size)))
+            total += size
+            remaining -= len(entries)
+            start = parse_id(entries[-1][0]) + 1
+    if not pages:
+        raise Terminal(f"stream {stream!r}: expected entries, found none; nothing was written; name another stream")
+    return concat_entries(map(page_to_columns, pages))
+
+
+def _starts(tail: Tail) -> list[int]:
+    """The ids from which parts of a stream are read."""
+    return [tail.first + (tail.last - tail.first) * part // _PARTS for part in range(_PARTS)]
