@@ -9,7 +9,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from flows.cli import archive, backfill, deploy, drain, grants, maintain, quarantine, reconcile, serve, status, stream
+from flows.cli import (
+    archive,
+    backfill,
+    deploy,
+    drain,
+    grants,
+    maintain,
+    mapping,
+    quarantine,
+    reconcile,
+    serve,
+    status,
+    stream,
+)
 from infra.errors.exceptions import PrefectUnreachable, SpillwayError, WrongUse
 from infra.errors.exit_codes import ExitCode, exit_code_lines
 from infra.errors.redact import one_line
@@ -28,6 +41,7 @@ for module in (servers, producers, drain, status, reconcile, maintain, backfill,
     app.add_typer(module.app)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(stream.app, name="stream")
+app.add_typer(mapping.app, name="mapping")
 app.add_typer(archive.app, name="archive")
 
 

@@ -1,4 +1,4 @@
-"""`spillway.toml`: which field of an entry fills which column of `events`. Read and validated at start."""
+"""`spillway.toml`: how entries become rows, and how tables are maintained. Read and validated at start."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load_mappings(path: Path) -> StreamMappings:
 
 
 def load_table_sections(path: Path) -> TableSections:
-    """The sections `[tables."name"]` of the TOML file `path`. Raises as `load_stream_mappings`."""
+    """The sections `[tables."name"]` of the TOML file `path`. Raises as `load_mappings`."""
     return _load(path)[1]
 
 

@@ -33,7 +33,7 @@ def read_stream(table: TomlTable, name: str) -> StreamMapping:
         check_key(table, "each", each)
     mapping = StreamMapping(
         name=name,
-        table=target,
+        table=None if is_events(target) else target,
         columns=_columns(table, target),
         layout=layout,
         document_field=(table.text("field") or "data").encode(),

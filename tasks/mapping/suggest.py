@@ -41,12 +41,12 @@ class _Filled:
 
 
 def suggest(
-    name: str, groups: Sequence[EntryColumns], stream: bool, table: Table | None, target: str
+    name: str, groups: Sequence[EntryColumns], stream: bool, table: Table | None, new_table: str, target: str
 ) -> ProposedMapping:
     """A mapping of the entries in `groups` into `table`, or into a new one.
 
-    `name`: of the stream or file in the mapping. `stream`: whether the entries have ids that are times. `target`: the
-    name of the table in the mapping; that of a new one has no schema.
+    `name`: of the stream or file in the mapping. `stream`: whether the entries have ids that are times. `new_table`:
+    the name of a new table, without its schema. `target`: the name of the table in the mapping.
     """
     sample = read_documents(groups)
     documents, each = _rows(sample)
@@ -56,7 +56,7 @@ def suggest(
     proposed = None
     missing: Sequence[TableColumn] = ()
     if table is None:
-        proposed = propose_table(target, leaves, documents, sample.layout, stream)
+        proposed = propose_table(new_table, leaves, documents, sample.layout, stream)
         filled = [_new_column(column.name, column.leaf, column.type) for column in proposed.columns]
         if not proposed.key:
             notes.append("no key was found: each entry becomes one row; add a primary key to detect duplicate entries")

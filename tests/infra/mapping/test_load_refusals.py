@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors.exceptions import WrongUse
-from infra.mapping.toml import load_stream_mappings
+from infra.mapping.toml import load_mappings
 
 
 def faults(folder: Path, text: str) -> list[str]:
@@ -15,7 +15,7 @@ def faults(folder: Path, text: str) -> list[str]:
     path = folder / "spillway.toml"
     path.write_text(text)
     with pytest.raises(WrongUse) as refused:
-        load_stream_mappings(path)
+        load_mappings(path)
     message = str(refused.value)
     assert "\n" not in message
     start, end = f"{path}: ", "; nothing was read; correct the file"
@@ -170,9 +170,9 @@ def test_a_value_that_is_quoted_in_a_message_is_short(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_one_line_that_says_why(tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match=r"cannot be read: Is a directory; .*SPILLWAY_MAPPINGS"):
-        load_stream_mappings(tmp_path)
+        load_mappings(tmp_path)
     path = tmp_path / "spillway.toml"
     for text, cause in ((b"# \xff\n", "'utf-8'"), (b"x =\n", r"Invalid value \(at line 1, column 4\)"), (b"\0", ".")):
         path.write_bytes(text)
         with pytest.raises(WrongUse, match=f"is not valid TOML: {cause}"):
-            load_stream_mappings(path)
+            load_mappings(path)

@@ -10,7 +10,7 @@ import pytest
 
 from infra.mapping.column_source import DEFAULT_NAMESPACE, ColumnSource, key_source
 from infra.mapping.stream_mapping import BUILT_IN, StreamMapping
-from infra.mapping.toml import load_stream_mappings
+from infra.mapping.toml import load_mappings
 from infra.settings import PROJECT_ROOT
 
 DOCUMENT = ColumnSource(whole="document")
@@ -20,11 +20,11 @@ NAMESPACE = "6ba7b811-9dad-11d1-80b4-00c04fd430c8"
 def mapped(folder: Path, text: str, stream: str = "s") -> StreamMapping:
     path = folder / "spillway.toml"
     path.write_text(text)
-    return load_stream_mappings(path).for_stream(stream)
+    return load_mappings(path).for_stream(stream)
 
 
 def test_the_file_of_the_project_maps_the_real_events() -> None:
-    mapping = load_stream_mappings(PROJECT_ROOT / "spillway.toml").for_stream("crossref-live")
+    mapping = load_mappings(PROJECT_ROOT / "spillway.toml").for_stream("crossref-live")
     assert mapping == StreamMapping(
         name="crossref*",
         layout="json",
@@ -39,7 +39,7 @@ def test_the_file_of_the_project_maps_the_real_events() -> None:
 
 
 def test_a_stream_that_no_section_matches_has_the_built_in_mapping(tmp_path: Path) -> None:
-    assert load_stream_mappings(tmp_path / "none.toml").for_stream("x") is BUILT_IN
+    assert load_mappings(tmp_path / "none.toml").for_stream("x") is BUILT_IN
     assert mapped(tmp_path, "[streams.x]\n", "y") is BUILT_IN
 
 
