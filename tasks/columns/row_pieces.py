@@ -35,7 +35,7 @@ class RowPieces:
         if isinstance(encoded, np.ndarray):
             self._fixed(encoded, prefix, validity(values))
         else:
-            self._varying(encoded, prefix)
+            self._varying(encoded, prefix, values)
 
     def _fixed(self, table: NDArray[np.uint8], prefix: bytes, mask: pa.Buffer | None) -> None:
         length = struct.pack("!i", len(prefix) + table.shape[1]) + prefix
@@ -46,8 +46,8 @@ class RowPieces:
         self._flush()
         self._pieces.append(byte_rows(self._matrix([length, table]), mask))  # a null becomes the length of null
 
-    def _varying(self, values: pa.Array, prefix: bytes) -> None:
-        lengths = np.diff(offsets_of(values))
+    def _varying(self, encoded: pa.Array, prefix: bytes, values: pa.Array) -> None:
+        lengths = np.diff(offsets_of(encoded))
         if not values.null_count:
             self._block.append(big_endian(lengths + len(prefix), ">i4"))
             if prefix:
@@ -59,7 +59,7 @@ class RowPieces:
         else:
             self._block.append(big_endian(np.where(np.asarray(values.is_valid()), lengths, -1), ">i4"))
         self._flush()
-        self._pieces.append(_empty_nulls(values, lengths))
+        self._pieces.append(_empty_nulls(encoded, lengths, values))
 
     def join(self) -> pa.Array:
         """All rows."""
@@ -87,11 +87,11 @@ class RowPieces:
         return out
 
 
-def _empty_nulls(values: pa.Array, lengths: NDArray[np.int32]) -> pa.Array:
-    """The same bytes without nulls: a null has none."""
-    if not values.null_count:
-        return values
-    if lengths[np.asarray(values.is_null())].any():
-        return values.fill_null(b"")
-    buffers = values.buffers()
-    return pa.Array.from_buffers(values.type, len(values), [None, *buffers[1:]], offset=values.offset)
+def _empty_nulls(encoded: pa.Array, lengths: NDArray[np.int32], values: pa.Array) -> pa.Array:
+    """The same bytes without nulls, and no bytes for a null of `values`."""
+    if values.null_count and lengths[np.asarray(values.is_null())].any():
+        encoded = pc.if_else(values.is_valid(), encoded, pa.scalar(b"", pa.binary()))
+    if not encoded.null_count:
+        return encoded
+    buffers = encoded.buffers()
+    return pa.Array.from_buffers(encoded.type, len(encoded), [None, *buffers[1:]], offset=encoded.offset)

@@ -78,8 +78,7 @@ class Array(ColumnType):
     def encode(self, values: pa.Array) -> pa.Array:
         """Head and elements; see array_recv. Each element with its length."""
         n = len(values)
-        offsets = np.asarray(values.offsets)
-        flat = values.values
+        offsets, flat = _elements(values)
         pieces = RowPieces(len(flat))
         pieces.column(self.element.encode(flat), self.element.prefix, flat)
         elements = pieces.join()
@@ -100,13 +99,19 @@ class Array(ColumnType):
 
     def to_text(self, values: pa.Array) -> pa.Array:
         """Array literals."""
-        leaves = as_string(self.element.to_text(values.values)).to_pylist()
-        offsets = np.asarray(values.offsets).tolist()
+        offsets, flat = _elements(values)
+        leaves = as_string(self.element.to_text(flat)).to_pylist()
         texts = [
             format_literal(leaves[start:stop]) if valid else None
-            for start, stop, valid in zip(offsets, offsets[1:], values.is_valid().to_pylist(), strict=False)
+            for start, stop, valid in zip(offsets[:-1], offsets[1:], values.is_valid().to_pylist(), strict=True)
         ]
         return pa.array(texts, pa.string())
+
+
+def _elements(values: pa.Array) -> tuple[NDArray[np.int32], pa.Array]:
+    """The n + 1 offsets of n lists into their elements, and the elements."""
+    offsets = np.asarray(values.offsets)
+    return offsets - offsets[:1], values.values[int(offsets[0]) : int(offsets[-1])]
 
 
 def _documents(values: pa.Array) -> list[bytes | None]:

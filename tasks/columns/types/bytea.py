@@ -45,7 +45,7 @@ class Bytea(ColumnType):
 
 
 def _unhex(texts: pa.Array) -> pa.Array:
-    digits = pc.binary_slice(texts.fill_null(b"\\x"), 2)
+    digits = pc.replace_substring(texts.fill_null(b""), b"\\x", b"", max_replacements=1)
     return _like(texts, offsets_of(digits), 0.5, binascii.unhexlify(data_of(digits).tobytes()))
 
 
