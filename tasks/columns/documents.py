@@ -36,9 +36,10 @@ class _Node:
 
 @dataclass(frozen=True)
 class _Value:
-    """Where the quick decoder puts a value: `attributes` lead to it, `below` is the path within its raw JSON."""
+    """Where the quick decoder puts a value: `attributes` lead to it. `raw`: as raw JSON, and `below` is the path in it."""
 
     attributes: tuple[str, ...]
+    raw: bool
     below: Path
     form: Form
 
@@ -107,10 +108,10 @@ def _place(root: _Node, path: Path, form: Form) -> _Value:
     node = root
     for depth, step in enumerate(path):
         if isinstance(step, int) or (node is not root and _is_raw(node)):
-            return _Value(tuple(attributes), path[depth:], form)
+            return _Value(tuple(attributes), True, path[depth:], form)
         attributes.append(f"f{list(node.children).index(step)}")
         node = node.children[step]
-    return _Value(tuple(attributes), (), form)
+    return _Value(tuple(attributes), _is_raw(node), (), form)
 
 
 def _struct(node: _Node) -> Any:
@@ -128,13 +129,11 @@ def _struct(node: _Node) -> Any:
 
 
 def _values(rows: Sequence[Any], place: _Value) -> list[Any]:
-    found = list(rows)
-    for number, attribute in enumerate(place.attributes):
-        if number:
-            found = [None if part is None else getattr(part, attribute) for part in found]
-        else:
-            found = [getattr(part, attribute) for part in found]
-    if place.attributes and any(isinstance(value, msgspec.Raw) for value in found):
+    first, *others = place.attributes
+    found = [getattr(row, first) for row in rows]
+    for attribute in others:
+        found = [None if part is None else getattr(part, attribute) for part in found]
+    if place.raw:
         return [None if raw is None else _form(below(bytes(raw), place.below), place.form) for raw in found]
     return found
 
