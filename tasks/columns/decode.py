@@ -14,6 +14,7 @@ from tasks.base.addresses import parse_id
 from tasks.columns.compose import absent_keys, column_values
 from tasks.columns.entries import MALFORMED, EntryColumns
 from tasks.columns.extract import ExtractedValues, extract, split_by_shape
+from tasks.columns.parts import take_apart
 from tasks.columns.row_layout import FilledColumn, RowLayout, Shape
 from tasks.columns.times import format_times
 from tasks.columns.types.column_type import Parsed
@@ -122,10 +123,14 @@ def decode(groups: Sequence[EntryColumns], layout: RowLayout, window: TimeWindow
 
 
 def event_times(group: EntryColumns, layout: RowLayout, shape: Shape) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The time of each entry, int64, microseconds since 1970, and whether it is valid. An invalid time is 0."""
+    """The time of each entry, int64, microseconds since 1970, and whether it is valid. An invalid time is 0.
+
+    An entry that becomes several rows has no time of its own.
+    """
     column = layout.time
-    if column is None:
+    if column is None or layout.mapping.each is not None:
         return np.zeros(len(group), np.int64), np.zeros(len(group), bool)
+    (group,) = take_apart([group], layout).groups
     values = extract(group, layout.with_columns((column,)), shape)
     parsed, good = _parse_time(column, column_values(column, values, group, layout))
     good[list(values.faults)] = False

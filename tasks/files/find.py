@@ -25,6 +25,7 @@ _FORMATS: dict[str, Format] = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
     ".json": "ndjson",
+    ".geojson": "ndjson",
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
