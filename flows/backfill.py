@@ -41,7 +41,7 @@ from tasks.base.progress import Started, StepReached, ask, emit
 from tasks.columns.row_layout import RowLayout
 from tasks.files.find import SourceFile
 from tasks.files.spool import Spool
-from tasks.preflight.layouts import read_stream_layout, read_stream_layouts
+from tasks.preflight.layouts import read_stream_layouts
 from tasks.preflight.preflight import preflight
 
 _FILES_A_STEP = 32
@@ -128,8 +128,8 @@ def _find_sources(
     """Read the sources that the request names and compare them with the ledger. Returns them, and warnings."""
     mappings = configured_mappings(clients.settings)
     if request.stream:
-        mapping = mappings.for_stream(request.stream)
-        layout = read_stream_layout(clients, mapping)
+        named = {request.stream: mappings.for_stream(request.stream)}
+        layout = read_stream_layouts(clients, named)[request.stream]
         since, until, again, dry_run = request.since, request.until, request.again, request.dry_run
         return [stream_source(clients, request.stream, layout, since, until, again, dry_run)], []
     mapped: Sequence[tuple[SourceFile, RowLayout]]

@@ -53,14 +53,20 @@ _HYPERTABLE: LiteralString = """
 # `chain`: the type of each column and, below a domain, the type that it is based on, down to one that is no domain.
 # A domain's default applies only to columns of that very domain, but its NOT NULL also to those of domains above it.
 # A base type outside of pg_catalog keeps its schema if its name is that of a built-in type.
-_COLUMNS: LiteralString = """
+# `triggered`: the user has triggers BEFORE INSERT FOR EACH ROW.
+_COLUMNS: LiteralString = f"""
     WITH RECURSIVE chain AS (
         SELECT a.attnum, t.oid, t.typtype, t.typbasetype, t.typnotnull
           FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
          WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL
         SELECT chain.attnum, t.oid, t.typtype, t.typbasetype, t.typnotnull
-          FROM chain JOIN pg_type AS t ON t.oid = chain.typbasetype WHERE chain.typtype = 'd')
+          FROM chain JOIN pg_type AS t ON t.oid = chain.typbasetype WHERE chain.typtype = 'd'
+    ), triggered AS (
+        SELECT FROM pg_trigger AS t
+          JOIN pg_proc AS f ON f.oid = t.tgfoid JOIN pg_namespace AS n ON n.oid = f.pronamespace
+         WHERE t.tgrelid = %(oid)s AND t.tgtype & 7 = 7 AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+           AND n.nspname NOT IN {TRIGGER_SCHEMAS})
     SELECT a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
            CASE WHEN base.typnamespace <> 'pg_catalog'::regnamespace AND EXISTS (
                 SELECT FROM pg_type AS b
@@ -74,14 +80,15 @@ _COLUMNS: LiteralString = """
                 WHEN d.adbin IS NOT NULL THEN pg_get_expr(d.adbin, d.adrelid)
                 WHEN own.typdefaultbin IS NOT NULL THEN pg_get_expr(own.typdefaultbin, 0)
                 ELSE quote_literal(own.typdefault) END,
-           a.attgenerated <> '' OR a.attidentity = 'a'
+           a.attgenerated <> '' OR a.attidentity = 'a',
+           a.attgenerated = '' AND EXISTS (SELECT FROM triggered)
       FROM pg_attribute AS a
       JOIN pg_type AS own ON own.oid = a.atttypid
       JOIN chain ON chain.attnum = a.attnum AND chain.typtype <> 'd'
       JOIN pg_type AS base ON base.oid = chain.oid
       LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
      WHERE a.attrelid = %(oid)s
-     ORDER BY a.attnum"""
+     ORDER BY a.attnum"""  # noqa: S608
 # The unique indexes that `ON CONFLICT (columns)` can use.
 _KEYS: LiteralString = """
     SELECT i.indisprimary, i.indnullsnotdistinct, (i.indkey::int2[])[0:i.indnkeyatts - 1]
@@ -153,11 +160,14 @@ def read_table(connection: psycopg.Connection[Any], name: str) -> Table:
         keys = connection.execute(_KEYS, {"oid": found.oid}).fetchall()
     by_number = {number: TableColumn(*parts) for number, *parts in rows}
     time = next((column for number, column in by_number.items() if found.dimension in (number, column.name)), None)
+    # What identifies a row must be known before a trigger runs.
+    needed = {time} | {by_number[number] for *_, numbers in keys for number in numbers}
+    columns = (replace(one, set_by_trigger=False) if one in needed else one for one in by_number.values())
     return Table(
         schema,
         table,
         found.kind,
-        tuple(by_number.values()),
+        tuple(columns),
         _in_order(keys, by_number),
         time.name if time is not None and time.base in _TIMES else None,
         found.columnstore,

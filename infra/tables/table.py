@@ -29,6 +29,8 @@ class TableColumn:
     `constrained`: it has a modifier or a domain, so the server may change or reject a value that fits `base`.
     `default`: the expression of its default, of its own or of its domain; `""` for an identity column that accepts
     values; None without one. `generated`: the server computes it always, so no value can be inserted.
+    `set_by_trigger`: a trigger of the user runs before each row is inserted, and may set it. Never a column of a key
+    or the time.
     """
 
     name: str
@@ -39,11 +41,12 @@ class TableColumn:
     constrained: bool = False
     default: str | None = None
     generated: bool = False
+    set_by_trigger: bool = False
 
     @property
     def required(self) -> bool:
         """Whether every row must bring a value."""
-        return not self.nullable and self.default is None and not self.generated
+        return not (self.nullable or self.generated or self.set_by_trigger) and self.default is None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from tasks.files.spool import Spool
 from tasks.ledger.names import ledger_name_again
 from tasks.ledger.plan import plan
 from tasks.preflight.stream_sample import check_sample
+from tasks.preflight.table_fit import check_tables
 from tasks.streams.reader import Reader
 
 _STANDARD = tuple(column.name for column in STANDARD_COLUMNS)
@@ -104,12 +105,14 @@ def find_archived(
     with translate_errors("restore", root), clients.translate_errors("restore"), clients.postgres() as connection:
         table = read_table(connection, default_table_name())
         found = restored_columns(connection, root, manifests, without)
-    files = [
-        (SourceFile(root.files, root.path(file.path), f"{root.display_name}/{file.path}", "parquet", None), own)
-        for manifest, own in zip(manifests, found.own, strict=True)
-        for file in manifest.files
-    ]
-    return [(file, _restoring(table, own)) for file, own in files], list(found.warnings)
+        files = [
+            (SourceFile(root.files, root.path(file.path), f"{root.display_name}/{file.path}", "parquet", None), own)
+            for manifest, own in zip(manifests, found.own, strict=True)
+            for file in manifest.files
+        ]
+        layouts = [_restoring(table, own) for _, own in files]
+        check_tables(connection, layouts)
+    return [(file, layout) for (file, _), layout in zip(files, layouts, strict=True)], list(found.warnings)
 
 
 def _restoring(table: Table, own: Sequence[str]) -> RowLayout:

@@ -11,6 +11,7 @@ from infra.mapping.stream_mapping import StreamMapping
 from infra.tables.read_table import default_table_name, read_table
 from infra.tables.table import Table
 from tasks.columns.row_layout import RowLayout, bind
+from tasks.preflight.table_fit import check_tables
 
 
 def read_layout(connection: psycopg.Connection, mapping: StreamMapping) -> RowLayout:
@@ -28,11 +29,17 @@ def read_layouts(connection: psycopg.Connection, mappings: Mapping[str, StreamMa
 
 
 def read_stream_layouts(clients: Clients, mappings: Mapping[str, StreamMapping]) -> dict[str, RowLayout]:
-    """`read_layouts`, with a connection of its own. Raises `SpillwayError`."""
+    """`read_layouts` of streams or files that are loaded, with a connection of its own.
+
+    Raises `SpillwayError`, also if rows do not fit into a table as it is now.
+    """
     with clients.translate_errors("preflight"), clients.postgres() as connection:
-        return read_layouts(connection, mappings)
+        layouts = read_layouts(connection, mappings)
+        check_tables(connection, layouts.values())
+        return layouts
 
 
 def read_stream_layout(clients: Clients, mapping: StreamMapping) -> RowLayout:
     """`read_layout`, with a connection of its own. Raises `SpillwayError`."""
-    return read_stream_layouts(clients, {"": mapping})[""]
+    with clients.translate_errors("preflight"), clients.postgres() as connection:
+        return read_layout(connection, mapping)

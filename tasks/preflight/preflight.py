@@ -8,7 +8,6 @@ from infra.connections.clients import Clients
 from infra.schema.schema_version import check_schema
 from tasks.base.step import step
 from tasks.preflight.clocks import compare_clocks, database_clock
-from tasks.preflight.events_table import check_table
 from tasks.preflight.rights import check_rights
 from tasks.preflight.server_versions import check_servers
 from tasks.streams.tail import find_streams
@@ -33,7 +32,6 @@ def preflight(
             check_rights(connection, command)  # first, since the other checks read the schemas
             warnings += check_servers(client, connection)
             warnings += _trim_warnings(clients.settings.trim_keep) if needs_redis else []
-            check_table(connection)
             return streams, warnings
 
 

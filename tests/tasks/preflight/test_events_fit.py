@@ -8,11 +8,19 @@ import psycopg
 import pytest
 
 from infra.errors.exceptions import Terminal
-from tasks.preflight.events_table import check_table
+from infra.mapping.stream_mapping import BUILT_IN
+from tasks.preflight.layouts import read_layout
+from tasks.preflight.table_fit import check_tables
 from tests.support.triggers import trigger_sql
 from tests.support.user_table import TABLE_CHANGES
 
 Alter = Callable[[str], None]
+
+
+def check_table(connection: psycopg.Connection) -> None:
+    """Check `events` as every drain does."""
+    check_tables(connection, [read_layout(connection, BUILT_IN)])
+
 
 _PLAIN = """
     DROP TABLE events; CREATE TABLE events (time timestamptz NOT NULL, event_id uuid NOT NULL, event_type text,
