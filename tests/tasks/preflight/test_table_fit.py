@@ -110,9 +110,6 @@ def test_a_table_that_the_mapping_names_needs_none_of_the_columns_of_events() ->
 NOTES = {
     "no key": ((), "it has no unique key that ON CONFLICT can use"),
     "a key that is not filled": ((("n",), ("origin", "n")), "its unique keys (n) and (origin, n) have columns that"),
-        (("n",), ("origin", "n")),
-        "its unique keys (n) and (origin, n) have columns that are",
-    ),
     "a key with nulls": ((("temp",),), 'rows with a null in "temp" are never duplicates'),
 }
 
