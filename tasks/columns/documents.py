@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +16,7 @@ from infra.mapping.paths import Path, parse_path
 # text, any other value as JSON.
 Form = Literal["text", "json", "either"]
 _NULL = msgspec.Raw(b"null")
+_NAMEABLE = re.compile(r'[^"\\\x00-\x1f]*')  # a name that msgspec can give to a field of a struct
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class _Node:
 
 @dataclass(frozen=True)
 class _Value:
-    """Where the quick decoder puts a value: `attributes` lead to it. `raw`: as raw JSON, and `below` is the path in it."""
+    """Where the quick decoder puts a value: `attributes` lead to it. `raw`: as raw JSON, `below` the path in it."""
 
     attributes: tuple[str, ...]
     raw: bool
@@ -46,10 +48,14 @@ class _Value:
 
 @dataclass(frozen=True)
 class DocumentReader:
-    """Reads the wanted values of documents. A wanted key has one or two places: the key itself, and the path."""
+    """Reads the wanted values of documents. A wanted key has one or two places: the key itself, and the path.
+
+    `empty`: what `quick` returns for an empty document.
+    """
 
     wanted: tuple[Wanted, ...]
     quick: Callable[[bytes], Any]
+    empty: Any
     places: tuple[tuple[_Value, ...], ...]
 
     def columns(self, rows: Sequence[Any]) -> list[list[Any]]:
@@ -75,7 +81,13 @@ def document_reader(wanted: tuple[Wanted, ...]) -> DocumentReader:
         _add(root, path, form)
     places = tuple(tuple(_place(root, path, form) for path, form in pairs) for pairs in paths)
     quick = msgspec.json.Decoder(_struct(root), float_hook=str)  # a float would lose digits: 5.10, 1e400
-    return DocumentReader(wanted, quick.decode, places)
+    is_nameable = all(_NAMEABLE.fullmatch(str(step)) for pairs in paths for path, _ in pairs for step in path)
+    return DocumentReader(wanted, quick.decode if is_nameable else _refuse, quick.decode(b"{}"), places)
+
+
+def _refuse(document: bytes) -> Any:
+    """For a key that msgspec cannot look up: every document is read by `exact`, which takes longer."""
+    raise msgspec.ValidationError("a key with a quote, a backslash or a control character")
 
 
 def _paths(key: str) -> list[Path]:
@@ -124,7 +136,9 @@ def _struct(node: _Node) -> Any:
             fields.append((f"f{number}", _struct(child) | None, None))
         else:
             fields.append((f"f{number}", Any, None))
-    names = {f"f{number}": name for number, name in enumerate(node.children)}
+    names = {
+        f"f{number}": name if _NAMEABLE.fullmatch(name) else f"({number})" for number, name in enumerate(node.children)
+    }
     return msgspec.defstruct("Document", fields, rename=names, gc=False)
 
 

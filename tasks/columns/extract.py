@@ -203,11 +203,10 @@ def _read_documents(
         return reader.columns(list(map(reader.quick, documents)))  # type: ignore[arg-type]  # None is caught below
     except (msgspec.MsgspecError, TypeError, UnicodeDecodeError, RecursionError):
         pass
-    empty = reader.quick(b"{}")
     rows = []
     one_by_one: dict[int, list[Any]] = {}
     for i, document in enumerate(documents):
-        row = empty
+        row = reader.empty
         try:
             if document is None:
                 raise msgspec.DecodeError(f"expected a field {name!r}, found none")

@@ -184,7 +184,8 @@ class _Merger:
     def _insert_staged(self, repeated: bool) -> RowOutcomes:
         """All rows in one statement, or span by span if the server rejects one. `repeated`: rows may share a key."""
         columns = self.stage.columns
-        repeated = bool(columns.key) and (repeated or not self._batch.layout.exact_key)
+        shares = repeated or not self._batch.layout.exact_key or bool(columns.key_defaults)
+        repeated = bool(columns.key) and shares
         parts = {"table": columns.table.identifier, "listed": columns.listed, "values": columns.values}
         parts |= {"stage": STAGING_TABLE, "order": columns.order}
         try:

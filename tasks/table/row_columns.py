@@ -92,6 +92,17 @@ class RowColumns:
         return sql.SQL(", ").join(map(sql.Identifier, self.key))
 
     @property
+    def key_defaults(self) -> list[sql.Composed]:
+        """Assignments of its default to each column of the key in which a null stands for it."""
+        return [
+            sql.SQL("{c} = {default} WHERE {c} IS NULL").format(
+                c=sql.Identifier(self.numbered[name]), default=self._default(name)
+            )
+            for name in self.key
+            if name in self.defaulted
+        ]
+
+    @property
     def staged_key(self) -> sql.Composed:
         """The columns of the key in the staging table."""
         return sql.SQL(", ").join(sql.Identifier(self.numbered[name]) for name in self.key)

@@ -38,6 +38,8 @@ _MAKE: LiteralString = """
     CREATE TEMP TABLE spillway_stage ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA;
     ALTER TABLE {stage} ADD COLUMN number BIGINT GENERATED ALWAYS AS IDENTITY;
     """
+# The default of a column of the key, without which it would not be known which rows share a key.
+_FILL: LiteralString = "UPDATE {stage} SET {fill}"
 _EMPTY = sql.SQL("TRUNCATE {}").format(STAGING_TABLE)
 # The number grows by one for each row, and also for the rows of a COPY that failed.
 _LAST_NUMBER = "SELECT currval(pg_get_serial_sequence('pg_temp.spillway_stage', 'number'))"
@@ -143,6 +145,8 @@ class StagingTable:
                 rows.append(np.arange(start, end))
                 numbers.append(np.arange(found[0] - (end - start), found[0]) + 1)
                 start, size = end, 2 * size
+        for fill in self.columns.key_defaults:
+            self._connection.execute(sql.SQL(_FILL).format(stage=STAGING_TABLE, fill=fill))
         self._rows = np.concatenate([np.zeros(0, np.int64), *rows])
         self._numbers = np.concatenate([np.zeros(0, np.int64), *numbers])
 
