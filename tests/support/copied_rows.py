@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 
-from tasks.columns.encode import COLUMNS, HEADER, TRAILER, payload
+from tasks.columns.encode_rows import HEADER, TRAILER, payload
+from tests.support.encoded_events import COLUMNS
 
 # PostgreSQL's timestamptz begins at 4714-11-24 BC and ends in 294276, past what int64 microseconds since 1970 hold.
 # https://www.postgresql.org/docs/current/datatype-datetime.html

@@ -8,12 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from infra.mapping.column_source import key_source
+from infra.tables.table import TableColumn
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch
 from tasks.columns.decode import RefusedTimes
-from tasks.columns.encoded_rows import encode_entries
+from tasks.columns.encoded_rows import EncodedRows, encode_parts
+from tasks.columns.parts import Parts
+from tasks.columns.row_layout import bind
 from tests.support.decoded_entries import ANY_TIME, TIME_US, document, flat, groups_of
-from tests.support.events_layouts import FLAT
+from tests.support.events_layouts import ANY, EVENTS, FLAT
 
 HOUR_US = 3_600_000_000
 
@@ -22,10 +26,14 @@ def numbered(number: int, **changes: str) -> list[bytes]:
     return flat(event_id=str(uuid.UUID(int=number)), **changes)
 
 
+def encoded_of(entries: list[list[bytes]]) -> EncodedRows:
+    return encode_parts(Parts(groups_of(entries)), ANY, ANY_TIME)
+
+
 def batch_of(entries: list[list[bytes]], ids: IdRange | None = None) -> Batch:
     """A batch of entries with the ids 1-0, 2-0 and so on."""
     ids = ids or IdRange(1 << 64, (len(entries) + 1) << 64)
-    return Batch("s", ids, groups_of(entries), None, ANY_TIME)
+    return Batch("s", ids, groups_of(entries), ANY, ANY_TIME)
 
 
 def ids_of(batch: Batch) -> list[str]:
@@ -33,7 +41,7 @@ def ids_of(batch: Batch) -> list[str]:
 
 
 def test_entries_with_different_keys_are_rows_in_order() -> None:
-    encoded = encoded_of(([numbered(1), numbered(2), numbered(3)]), None, ANY_TIME)
+    encoded = encoded_of([numbered(1), numbered(2), numbered(3)])
     assert (len(encoded.rows), encoded.unique) == (3, 3)
     assert encoded.row_entry.tolist() == [0, 1, 2]
     assert (list(encoded.repeats), list(encoded.faults)) == ([], [])
@@ -42,22 +50,22 @@ def test_entries_with_different_keys_are_rows_in_order() -> None:
 
 def test_a_repeat_with_the_same_bytes_has_no_row_and_names_the_row_it_repeats() -> None:
     entries = [numbered(1), numbered(2), numbered(1), numbered(3), numbered(2), numbered(1)]
-    encoded = encode_entries(groups_of(entries), None, ANY_TIME)
+    encoded = encoded_of(entries)
     assert (len(encoded.rows), encoded.unique) == (3, 3)
     assert encoded.row_entry.tolist() == [0, 1, 3]
     assert sorted(encoded.repeats) == [(0, 2), (0, 5), (1, 4)]
     assert encoded.times.tolist() == [TIME_US] * 6
-    alone = encoded_of(([numbered(1), numbered(2), numbered(3)]), None, ANY_TIME)
+    alone = encoded_of([numbered(1), numbered(2), numbered(3)])
     assert encoded.rows.to_pylist() == alone.rows.to_pylist()
 
 
 def test_a_repeat_with_other_bytes_is_a_row_after_the_unique_ones() -> None:
     entries = [numbered(1), numbered(1, user_id="other"), numbered(2), numbered(1), numbered(2, user_id="x")]
-    encoded = encode_entries(groups_of(entries), None, ANY_TIME)
+    encoded = encoded_of(entries)
     assert (len(encoded.rows), encoded.unique) == (4, 2)
     assert encoded.row_entry.tolist() == [0, 2, 1, 4]
     assert list(encoded.repeats) == [(0, 3)]
-    rows = [encode_entries(groups_of([entry]), None, ANY_TIME).rows[0].as_py() for entry in entries]
+    rows = [encoded_of([entry]).rows[0].as_py() for entry in entries]
     assert encoded.rows.to_pylist() == [rows[0], rows[2], rows[1], rows[4]]
 
 
@@ -68,11 +76,11 @@ def test_a_batch_counts_all_entries_and_keeps_the_faults_apart() -> None:
     assert batch.bytes == sum(group.nbytes for group in groups_of([numbered(1), numbered(2, time="soon")])) + sum(
         group.nbytes for group in groups_of([[b"data", document()]])
     )
-    assert (batch.stream, batch.ids, batch.extra_columns) == ("s", IdRange(1 << 64, 4 << 64), ())
+    assert (batch.stream, batch.ids, batch.encoded.columns) == ("s", IdRange(1 << 64, 4 << 64), ANY.names)
 
 
 def test_a_batch_without_events_has_no_times() -> None:
-    for batch in (Batch("s", IdRange(1, 9), [], None, ANY_TIME), batch_of([numbered(1, time="soon")])):
+    for batch in (Batch("s", IdRange(1, 9), [], ANY, ANY_TIME), batch_of([numbered(1, time="soon")])):
         encoded = batch.encoded
         assert (len(encoded.rows), encoded.unique, encoded.row_entry.tolist()) == (0, 0, [])
         assert (encoded.min_time, encoded.max_time, encoded.hourly_times.tolist()) == (None, None, [])
@@ -127,13 +135,14 @@ def test_refused_times_are_faults_of_a_new_batch_and_of_its_halves() -> None:
 
 
 def test_the_mapping_applies_to_the_halves_and_names_the_extra_columns() -> None:
-    mapping = replace(FLAT, extra_columns=("mood",))
+    extra = replace(EVENTS, columns=(*EVENTS.columns, TableColumn("mood", "tsvector", "tsvector")))
+    layout = bind(replace(FLAT.mapping, columns={"mood": key_source("mood")}), extra)
     entries = [[*numbered(n), b"mood", b"good"] for n in range(2)]
-    batch = Batch("s", IdRange(1 << 64, 3 << 64), groups_of(entries), mapping, ANY_TIME)
-    assert batch.extra_columns == ("mood",)
+    batch = Batch("s", IdRange(1 << 64, 3 << 64), groups_of(entries), layout, ANY_TIME)
     for half in (batch, *batch.split(), batch.refusing(RefusedTimes(lambda times: times < 0, ""))):
         assert all(row.endswith(b"\tgood\n") for row in half.encoded.rows.to_pylist())
-        assert half.extra_columns == ("mood",)
+        assert half.encoded.columns == (*ANY.names, "mood")
+        assert not half.encoded.binary
 
 
 def test_a_released_batch_keeps_its_counts_and_holds_no_data() -> None:

@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import psycopg
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.columns.decode import Events
-from tasks.columns.encode import encode, find_repeats
+from tasks.columns.decode import DecodedRows
 from tests.support.copied_rows import EARLIEST_US, LATEST_US, copy_rows, rows_held
-from tests.support.decoded_entries import decoded, decoded_json, document, flat
+from tests.support.decoded_entries import Events, decoded, decoded_json, document, flat
+from tests.support.encoded_events import columns_of, encode, repeats_of, rows_of
 from tests.support.servers import Servers
 
 Row = tuple[int, uuid.UUID, str, str, str | None]
@@ -33,17 +32,10 @@ def table(servers: Servers) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def events_of(rows: list[Row]) -> Events:
-    ids = np.frombuffer(b"".join(row[1].bytes for row in rows), np.uint8).reshape(-1, 16)
-    return Events(
-        np.array([row[0] for row in rows], np.int64),
-        ids,
-        pa.array([row[2].encode() for row in rows], pa.binary()),
-        pa.array([row[3].encode() for row in rows], pa.binary()),
-        pa.array([None if row[4] is None else row[4].encode() for row in rows], pa.binary()),
-        np.arange(len(rows), dtype=np.int64)[::-1],  # the index in the batch says nothing about the stream order
-        np.arange(len(rows), dtype=np.int64),
-    )
+def events_of(rows: list[Row]) -> DecodedRows:
+    columns = columns_of([(row[0], row[1].bytes, *row[2:]) for row in rows])
+    # The index in the batch says nothing about the stream order.
+    return rows_of(columns, np.arange(len(rows), dtype=np.int64)[::-1])
 
 
 def as_held(rows: list[Row]) -> list[tuple[Any, ...]]:
@@ -87,7 +79,7 @@ def test_any_events_are_in_the_table_as_they_were_whole_or_in_slices(
 
 def test_documents_reach_the_table_with_their_big_numbers_and_decimals(table: psycopg.Connection) -> None:
     text = '{"big": 123456789012345678901234567890, "one": 1.0, "four": "\U0001f600"}'
-    copy_rows(table, encode(decoded_json([document().replace(b'{"n": 1}', text.encode())])))
+    copy_rows(table, encode(decoded_json([document().replace(b'{"n": 1}', text.encode())]).rows))
     stored = table.execute("SELECT properties->>'big', properties->>'one', properties->>'four' FROM rows").fetchone()
     assert stored == ("123456789012345678901234567890", "1.0", "\U0001f600")
 
@@ -103,12 +95,12 @@ def test_a_document_of_a_megabyte_between_small_ones(table: psycopg.Connection) 
 def test_decoded_slices_of_columns_are_encoded_as_their_own_rows(table: psycopg.Connection) -> None:
     """Columns that come out of `take`, with offsets and nulls of their own."""
     events = decoded_json([document(user_id=i, properties=None if i % 2 else i) for i in range(10)])
-    copy_rows(table, encode(events.take(np.array([7, 2, 4]))))
+    copy_rows(table, encode(events.rows.take(np.array([7, 2, 4]))))
     assert [(row[3], row[4]) for row in rows_held(table)] == [("7", None), ("2", "2"), ("4", "4")]
 
 
 def test_no_events_are_no_bytes(table: psycopg.Connection) -> None:
-    rows = encode(decoded([flat(time="bad")]))
+    rows = encode(decoded([flat(time="bad")]).rows)
     assert len(rows) == 0
     assert copy_rows(table, encode(events_of([(0, uuid.UUID(int=1), "", "", None)]))[:0]) == 0
 
@@ -129,7 +121,7 @@ def test_what_only_the_server_can_refuse_it_refuses_with_a_data_exception_and_th
     table: psycopg.Connection, changes: dict[str, str | bytes], state: str
 ) -> None:
     """`tasks.table.load` sets such rows apart by the class of the SQLSTATE and the line."""
-    encoded = encode(decoded([flat(), flat(**changes), flat()]))
+    encoded = encode(decoded([flat(), flat(**changes), flat()]).rows)
     with pytest.raises(psycopg.DataError) as refused:
         copy_rows(table, encoded)
     assert refused.value.sqlstate == state
@@ -156,10 +148,11 @@ FEW_IDS = st.sampled_from([uuid.UUID(int=high << 64 | low) for high in (0, 1, 2*
 def test_rows_that_repeat_a_key_are_found_in_stream_order_with_the_first_of_that_key(
     keys: list[tuple[int, uuid.UUID]], random: Any
 ) -> None:
-    events = events_of([(time, event_id, str(i), "", None) for i, (time, event_id) in enumerate(keys)])
+    rows = events_of([(time, event_id, str(i), "", None) for i, (time, event_id) in enumerate(keys)])
     random.shuffle(order := list(range(len(keys))))
-    events = events.take(np.array(order, np.int64))  # groups of different shapes follow each other in a batch
-    found = find_repeats(events)
+    rows = rows.take(np.array(order, np.int64))  # groups of different shapes follow each other in a batch
+    events = Events(rows, rows.entry, [])
+    found = repeats_of(rows)
     expected = first_of_each_key_naively(events)
     if not expected:
         assert found is None
@@ -176,7 +169,7 @@ def test_the_first_in_the_stream_is_kept_whatever_its_shape_and_layout() -> None
     copies = [flat(user_id="main"), [*flat(user_id="odd"), b"x", b""], [b"data", document(user_id="json")]]
     for first, *rest in permutations(copies):
         events = decoded([other, first, *rest])
-        found = find_repeats(events)
+        found = repeats_of(events.rows)
         assert found is not None
         assert events.entry[found[0]].tolist() == [2, 3]
         assert events.entry[found[1]].tolist() == [1, 1]
@@ -185,6 +178,6 @@ def test_the_first_in_the_stream_is_kept_whatever_its_shape_and_layout() -> None
 def test_the_same_id_at_another_time_is_another_key() -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     events = decoded([flat(time=(start + timedelta(seconds=i % 3)).isoformat()) for i in range(6)])
-    found = find_repeats(events)
+    found = repeats_of(events.rows)
     assert found is not None
     assert [rows.tolist() for rows in found] == [[3, 4, 5], [0, 1, 2]]

@@ -7,12 +7,12 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.columns.decode import Events
-from tasks.columns.encode import COLUMNS, HEADER, TRAILER, encode, find_repeats, payload
+from tasks.columns.decode import DecodedRows
+from tasks.columns.encode_rows import HEADER, TRAILER, payload
+from tests.support.encoded_events import COLUMNS, columns_of, encode, encode_with_words, repeats_of, rows_of
 
 Row = tuple[int, uuid.UUID, str, str, str | None]
 
@@ -25,17 +25,8 @@ ROWS: list[Row] = [
 ]
 
 
-def events_of(rows: list[Row], extra_columns: tuple[pa.Array, ...] = ()) -> Events:
-    return Events(
-        np.array([row[0] for row in rows], np.int64),
-        np.frombuffer(b"".join(row[1].bytes for row in rows), np.uint8).reshape(-1, 16),
-        pa.array([row[2].encode() for row in rows], pa.binary()),
-        pa.array([row[3].encode() for row in rows], pa.binary()),
-        pa.array([None if row[4] is None else row[4].encode() for row in rows], pa.binary()),
-        np.arange(len(rows), dtype=np.int64),
-        np.arange(len(rows), dtype=np.int64),
-        extra_columns=extra_columns,
-    )
+def events_of(rows: list[Row]) -> DecodedRows:
+    return rows_of(columns_of([(row[0], row[1].bytes, *row[2:]) for row in rows]))
 
 
 def field(value: bytes | None) -> bytes:
@@ -76,9 +67,9 @@ def test_the_payload_of_a_slice_is_the_bytes_of_its_rows() -> None:
             assert bytes(payload(encoded[start:stop])) == b"".join(expected[start:stop])
 
 
-def test_extra_columns_select_the_text_format_with_its_escapes_and_nulls() -> None:
-    extra = pa.array([b"a\tb", None, b"", b"\\N\n\r"], pa.binary())
-    lines = encode(events_of(ROWS, (extra,))).to_pylist()
+def test_a_column_for_the_server_selects_the_text_format_with_its_escapes_and_nulls() -> None:
+    words = pa.array(["a\tb", None, "", "\\N\n\r"], pa.string())
+    lines = encode_with_words(events_of(ROWS), words).to_pylist()
     texts = [r"a\tb", r"\N", "", r"\\N\n\r"]
     for line, row, text in zip(lines, ROWS, texts, strict=True):
         assert line.endswith(b"\n")
@@ -90,25 +81,25 @@ def test_extra_columns_select_the_text_format_with_its_escapes_and_nulls() -> No
 
 def test_every_column_of_the_text_format_is_escaped() -> None:
     row = (0, uuid.UUID(int=1), "a\\b", "c\nd", '"\t"')
-    (line,) = encode(events_of([row], (pa.array([b"x"], pa.binary()),))).to_pylist()
+    (line,) = encode_with_words(events_of([row]), pa.array(["x"], pa.string())).to_pylist()
     assert line == b"1970-01-01T00:00:00Z\t" + b"0" * 31 + b'1\ta\\\\b\tc\\nd\t"\\t"\tx\n'
 
 
 def test_ids_that_share_one_half_or_only_the_time_are_different_keys() -> None:
     high, low = 5 << 64, 5
     ids = [high | low, low, high, (6 << 64) | low, high | 6]
-    assert find_repeats(events_of([(0, uuid.UUID(int=i), "t", "u", None) for i in ids])) is None
+    assert repeats_of(events_of([(0, uuid.UUID(int=i), "t", "u", None) for i in ids])) is None
     same_id = [(time, uuid.UUID(int=low), "t", "u", None) for time in (0, 1, -1)]
-    assert find_repeats(events_of(same_id)) is None
+    assert repeats_of(events_of(same_id)) is None
 
 
 def test_repeats_are_in_stream_order_and_name_the_first_row_of_their_key() -> None:
     keys = [(0, 1), (0, 2), (1, 1), (0, 1), (0, 2), (0, 1)]
     events = events_of([(time, uuid.UUID(int=i), "t", "u", None) for time, i in keys])
-    found = find_repeats(events)
+    found = repeats_of(events)
     assert found is not None
     assert [rows.tolist() for rows in found] == [[3, 4, 5], [0, 1, 0]]
-    reverse = find_repeats(replace(events, stream_order=events.stream_order[::-1]))
+    reverse = repeats_of(replace(events, stream_order=events.stream_order[::-1]))
     assert reverse is not None
     assert [rows.tolist() for rows in reverse] == [[3, 1, 0], [5, 4, 5]]
 
@@ -125,6 +116,6 @@ def test_repeats_are_in_stream_order_and_name_the_first_row_of_their_key() -> No
     ids=["single key", "not the smallest id", "not the smallest time", "ids that share a half", "two times of an id"],
 )
 def test_every_repeat_of_a_key_is_found(keys: list[tuple[int, int]], later: list[int], first: list[int]) -> None:
-    found = find_repeats(events_of([(time, uuid.UUID(int=i), "t", "u", None) for time, i in keys]))
+    found = repeats_of(events_of([(time, uuid.UUID(int=i), "t", "u", None) for time, i in keys]))
     assert found is not None
     assert [rows.tolist() for rows in found] == [later, first]

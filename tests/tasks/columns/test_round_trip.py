@@ -12,24 +12,22 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
 import psycopg
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.columns.decode import Events
-from tasks.columns.encode import COLUMNS, HEADER, TRAILER, encode, payload
+from tasks.columns.decode import DecodedRows
+from tasks.columns.encode_rows import HEADER, TRAILER, payload
 from tests.support.copied_rows import EARLIEST_US, copy_rows, rows_held
+from tests.support.encoded_events import COLUMNS, columns_of, encode, rows_of
 from tests.support.servers import Servers
 from tests.support.strategies import DOCUMENT, TEXT
 
 # timestamptz goes on for another 29 years. Of 2**63 - 1 itself the server's extract(epoch) shows only 17 digits.
 LATEST = 2**63 - 2
 BESIDE = b"Zz\xc3\xbf"  # around a slice or beneath a null: never to be seen in the table
-
-Column = list[bytes | None]
 
 
 @pytest.fixture(scope="module")
@@ -46,41 +44,41 @@ TIME = st.integers(EARLIEST_US, LATEST) | st.sampled_from(
 UUID = st.binary(min_size=16, max_size=16) | st.sampled_from([bytes(16), b"\xff" * 16])
 
 
-def plain(values: Column, _: int) -> pa.Array:
-    return pa.array(values, pa.binary())
+def plain(values: pa.Array, _: int) -> pa.Array:
+    return values
 
 
-def sliced(values: Column, cut: int) -> pa.Array:
-    around: Column = [BESIDE, None] * (cut + 1)
-    return pa.array([*around, *values, *around], pa.binary())[len(around) : len(around) + len(values)]
+def beside(values: pa.Array) -> pa.Array:
+    """One value of the same type."""
+    if pa.types.is_timestamp(values.type):
+        return pa.array([LATEST - 7], values.type)
+    return pa.array([BESIDE * 4 if pa.types.is_fixed_size_binary(values.type) else BESIDE], values.type)
 
 
-def concatenated(values: Column, cut: int) -> pa.Array:
-    return pa.concat_arrays([plain(values[:cut], 0), plain([], 0), sliced(values[cut:], cut)])
+def sliced(values: pa.Array, cut: int) -> pa.Array:
+    around = [beside(values), pa.nulls(1, values.type)] * (cut + 1)
+    return pa.concat_arrays([*around, values, *around])[len(around) : len(around) + len(values)]
 
 
-def taken(values: Column, cut: int) -> pa.Array:
-    there = plain([*values[cut:], BESIDE, *values[:cut]], 0)
+def concatenated(values: pa.Array, cut: int) -> pa.Array:
+    return pa.concat_arrays([values[:cut], values[:0], sliced(values[cut:], cut)])
+
+
+def taken(values: pa.Array, cut: int) -> pa.Array:
+    there = pa.concat_arrays([values[cut:], beside(values), values[:cut]])
     after = len(values) - cut
     return there.take(pa.array([*range(after + 1, len(values) + 1), *range(after)], pa.int64()))
 
 
-def with_bytes_beneath(values: Column, cut: int) -> pa.Array:
+def with_bytes_beneath(values: pa.Array, cut: int) -> pa.Array:
     """Arrow leaves open what a null slot holds."""
-    beneath = plain([BESIDE if value is None else value for value in values], cut)
-    valid = pa.array([value is not None for value in values], pa.bool_())
-    return pa.Array.from_buffers(pa.binary(), len(values), [valid.buffers()[1], *beneath.buffers()[1:]])
+    beneath = values.fill_null(beside(values)[0])
+    valid = pa.array(values.is_valid().to_pylist(), pa.bool_())
+    return pa.Array.from_buffers(values.type, len(values), [valid.buffers()[1], *beneath.buffers()[1:]])
 
 
-Form = Callable[[Column, int], pa.Array]
+Form = Callable[[pa.Array, int], pa.Array]
 FORMS: list[Form] = [plain, sliced, concatenated, taken, with_bytes_beneath]
-
-
-def strided(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The same values, every other row of a wider table."""
-    wide = np.full((2 * len(values), *values.shape[1:]), 0x5A, values.dtype)
-    wide[::2] = values
-    return wide[::2]
 
 
 Row = tuple[int, bytes, bytes, bytes, bytes | None]
@@ -88,21 +86,14 @@ ROW = st.tuples(TIME, UUID, TEXT.map(str.encode), TEXT.map(str.encode), st.none(
 
 
 @st.composite
-def any_batch(draw: st.DrawFn) -> tuple[list[Row], Events]:
+def any_batch(draw: st.DrawFn) -> tuple[list[Row], DecodedRows]:
     """Rows, and the same as the columns of a batch."""
     rows = draw(st.lists(ROW, max_size=8) | st.lists(ROW, min_size=1, max_size=1))
-    return rows, batch_of(rows, [draw(st.sampled_from(FORMS)) for _ in range(3)], draw(st.integers(0, len(rows))))
+    return rows, batch_of(rows, [draw(st.sampled_from(FORMS)) for _ in COLUMNS], draw(st.integers(0, len(rows))))
 
 
-def batch_of(rows: list[Row], forms: list[Form], cut: int = 0) -> Events:
-    times = np.array([row[0] for row in rows], np.int64)
-    ids = np.frombuffer(b"".join(row[1] for row in rows), np.uint8).reshape(-1, 16)
-    if forms[0] is not plain:
-        times, ids = strided(times), strided(ids)
-    texts: list[Column] = [[row[2] for row in rows], [row[3] for row in rows], [row[4] for row in rows]]
-    event_type, user_id, properties = (form(column, cut) for form, column in zip(forms, texts, strict=True))
-    entries = np.arange(len(rows), dtype=np.int64)
-    return Events(times, ids, event_type, user_id, properties, entries, entries)
+def batch_of(rows: list[Row], forms: list[Form], cut: int = 0) -> DecodedRows:
+    return rows_of([form(column, cut) for form, column in zip(forms, columns_of(rows), strict=True)])
 
 
 def as_server_reads(connection: psycopg.Connection, rows: list[Row]) -> list[str | None]:
@@ -122,7 +113,7 @@ def exact(document: str | bytes | None) -> Any:
     return None if document is None else json.loads(document, parse_float=Decimal, parse_int=Decimal)
 
 
-def check(connection: psycopg.Connection, rows: list[Row], events: Events, cut: int = 0) -> None:
+def check(connection: psycopg.Connection, rows: list[Row], events: DecodedRows, cut: int = 0) -> None:
     """Copy `events` in, in two pieces, and compare what the table then has with `rows`."""
     encoded = encode(events)
     assert len(encoded) == len(rows)
@@ -134,14 +125,14 @@ def check(connection: psycopg.Connection, rows: list[Row], events: Events, cut: 
     # The server writes jsonb as it has normalised it; of documents in that form every byte is as it would write it.
     documents = [None if row[4] is None else row[4].encode() for row in found]
     normal = [(*row[:4], document) for row, document in zip(rows, documents, strict=True)]
-    as_server_writes = HEADER + bytes(payload(encode(batch_of(normal, [plain] * 3)))) + TRAILER
+    as_server_writes = HEADER + bytes(payload(encode(batch_of(normal, [plain] * 5)))) + TRAILER
     assert copied_out(connection) == as_server_writes
 
 
 @settings(deadline=None, max_examples=400)
 @given(batch=any_batch(), data=st.data())
 def test_any_arrow_columns_come_back_as_they_were(
-    table: psycopg.Connection, batch: tuple[list[Row], Events], data: st.DataObject
+    table: psycopg.Connection, batch: tuple[list[Row], DecodedRows], data: st.DataObject
 ) -> None:
     rows, events = batch
     check(table, rows, events, data.draw(st.integers(0, len(rows))))
@@ -162,9 +153,9 @@ def test_documents_of_a_megabyte_come_back_from_between_small_ones(table: psycop
         (n, n.to_bytes(16, "big"), b"", b"", None if document is None else document.encode())
         for n, document in enumerate(documents)
     ]
-    check(table, rows, batch_of(rows, [form] * 3, 3), 4)
+    check(table, rows, batch_of(rows, [form] * 5, 3), 4)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_without_rows_is_no_bytes(table: psycopg.Connection, form: Form) -> None:
-    check(table, [], batch_of([], [form] * 3))
+    check(table, [], batch_of([], [form] * 5))
