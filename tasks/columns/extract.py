@@ -211,13 +211,13 @@ def _read_documents(
             if document is None:
                 raise msgspec.DecodeError(f"expected a field {name!r}, found none")
             row = reader.quick(document)
-        except (msgspec.ValidationError, UnicodeDecodeError, RecursionError, msgspec.DecodeError) as error:
+        except (msgspec.ValidationError, UnicodeDecodeError):
             try:
-                if document is None or isinstance(error, RecursionError):
-                    raise
-                one_by_one[i] = reader.exact(document)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as reason:
-                faults[i] = (name, str(reason))
+                one_by_one[i] = reader.exact(document or b"")
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                faults[i] = (name, str(error))
+        except (msgspec.DecodeError, RecursionError) as error:  # no other reader can read it
+            faults[i] = (name, str(error))
         rows.append(row)
     columns = reader.columns(rows)
     for i, values in one_by_one.items():

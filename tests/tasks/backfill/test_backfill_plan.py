@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infra.mapping.mapping import JSON
 
 from infra.errors.exceptions import Terminal
 from tasks.backfill.backfill_plan import apply_retention, horizon_day, planned

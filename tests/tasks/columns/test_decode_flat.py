@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from infra.mapping.column_source import ColumnSource
 from tasks.columns.decode import Fault, TimeWindow, decode
 from tasks.columns.entries import concat_entries
+from tasks.columns.uuids import NAMESPACE
 from tests.support.decoded_entries import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of
-from tests.support.events_layouts import FLAT, WHOLE_DOCUMENT, with_sources
+from tests.support.events_layouts import ANY, FLAT, WHOLE_DOCUMENT, with_sources
 
 WHOLE = with_sources(FLAT, properties=WHOLE_DOCUMENT)
 
@@ -54,6 +54,7 @@ def test_the_time_may_be_called_timestamp_and_the_name_time_goes_first() -> None
         ({"event_id": "17"}, "event_id", "expected a UUID, found '17'"),
         ({"event_id": ""}, "event_id", "expected a UUID, found ''"),
         ({"time": "soon"}, "time", "expected ISO 8601 or a number of s, ms or µs since 1970, found 'soon'"),
+        ({"time": "-250000000000000000"}, "time", "expected ISO 8601 or a number of s, ms or µs since 1970"),  # 5954 BC
         ({"time": ""}, "time", "expected ISO 8601 or a number of s, ms or µs since 1970, found ''"),
         ({"user_id": b"ab\xff"}, "user_id", "expected UTF-8, found byte 0xff at 2"),
         ({"time": b"\xfe"}, "time", "expected UTF-8, found byte 0xfe at 0"),
@@ -134,15 +135,16 @@ def test_a_field_called_data_beside_an_event_id_does_not_make_an_entry_json() ->
 def test_entries_are_numbered_through_the_groups_of_many_pages() -> None:
     pages = [groups_of([flat(), [*flat(), b"x", b""], flat(time="bad")]) for _ in range(3)]
     groups = concat_entries(pages)
-    events = decode(groups, None, ANY_TIME)
+    events = decode(groups, ANY, ANY_TIME)
     assert len(events) == 6
     assert {fault.field for fault in events.faults} == {"time"}
     assert sorted([*events.entry.tolist(), *(fault.entry for fault in events.faults)]) == list(range(9))
 
 
 def test_no_groups_are_no_events() -> None:
-    events = decode([], None, ANY_TIME)
-    assert (len(events), events.event_id.shape, list(events.faults)) == (0, (0, 16), [])
+    events = decode([], ANY, ANY_TIME)
+    assert (len(events), events.rows.num_rows, list(events.faults)) == (0, 0, [])
+    assert (events.rows.schema.names, events.rows.schema.types) == ([*ANY.names], [kind.arrow for kind in ANY.types])
 
 
 def test_whole_entries_become_properties_of_strings_with_the_last_of_a_repeated_field() -> None:
@@ -163,11 +165,11 @@ def test_a_field_that_is_not_utf8_is_a_fault_where_the_whole_entry_becomes_prope
 
 
 def test_templates_defaults_and_uuid5_of_a_mapping() -> None:
-    mapping = replace(
+    layout = with_sources(
         FLAT,
         event_type=ColumnSource(("", "event_type", ".", "kind", "!")),
         user_id=ColumnSource(("", "user_id", ""), default="nobody"),
-        uuid5=True,
+        event_id=ColumnSource(("", "event_id", ""), namespace=NAMESPACE),
     )
     events = decoded(
         [
@@ -177,7 +179,7 @@ def test_templates_defaults_and_uuid5_of_a_mapping() -> None:
             flat(kind=None, event_type=None),
             flat(kind="", user_id=""),
         ],
-        mapping,
+        layout,
     )
     rows = dict(
         zip(
@@ -194,6 +196,6 @@ def test_templates_defaults_and_uuid5_of_a_mapping() -> None:
 
 
 def test_a_default_replaces_a_whole_template() -> None:
-    mapping = with_sources(FLAT, event_type=ColumnSource(("", "a", ".", "b", ""), default="none"))
-    events = decoded([flat(a="1", b="2"), flat(a="1")], mapping)
+    layout = with_sources(FLAT, event_type=ColumnSource(("", "a", ".", "b", ""), default="none"))
+    events = decoded([flat(a="1", b="2"), flat(a="1")], layout)
     assert sorted(events.event_type.to_pylist()) == [b"1.2", b"none"]

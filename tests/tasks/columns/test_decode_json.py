@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.mapping.column_source import ColumnSource
+from infra.mapping.column_source import ColumnSource, key_source
+from tasks.columns.row_layout import bind
 from tasks.columns.uuids import NAMESPACE
 from tests.support.decoded_entries import ID, TIME_US, decoded, decoded_json, document
-from tests.support.events_layouts import JSON, WHOLE_DOCUMENT, with_sources
+from tests.support.events_layouts import ANY, EVENTS, JSON, WHOLE_DOCUMENT, with_sources
 
 WHOLE = with_sources(JSON, properties=WHOLE_DOCUMENT)
 
@@ -65,14 +66,13 @@ def test_a_user_id_may_be_a_text_a_boolean_or_a_number_whose_every_digit_counts(
 
 
 def test_numbers_and_booleans_of_a_template_keep_their_text() -> None:
-    mapping = replace(
+    layout = with_sources(
         JSON,
         event_type=ColumnSource(("v", "major", "/", "live", "")),
-        event_id=ColumnSource(("", "user_id", "-", "major", "")),
-        uuid5=True,
+        event_id=ColumnSource(("", "user_id", "-", "major", ""), namespace=NAMESPACE),
     )
     one = with_value("user_id", b"-0").replace(b"{", b'{"major": 5.10, "live": true, ', 1)
-    events = decoded_json([one], mapping)
+    events = decoded_json([one], layout)
     assert events.event_type.to_pylist() == [b"v5.10/true"]
     assert events.event_id.tobytes() == uuid.uuid5(NAMESPACE, "-0-5.10").bytes
 
@@ -164,8 +164,8 @@ def test_of_a_repeated_key_the_last_value_counts_whatever_the_earlier_ones_are(e
 def test_a_bad_document_is_one_fault_with_field_and_reason_and_its_neighbours_are_events(
     bad: bytes, field: str, reason: str
 ) -> None:
-    for mapping in (None, WHOLE):
-        events = decoded_json([document(user_id="a"), bad, document(user_id="b")], mapping)
+    for layout in (ANY, WHOLE):
+        events = decoded_json([document(user_id="a"), bad, document(user_id="b")], layout)
         (fault,) = events.faults
         assert (fault.entry, fault.field) == (1, field)
         assert reason in fault.reason
@@ -174,8 +174,8 @@ def test_a_bad_document_is_one_fault_with_field_and_reason_and_its_neighbours_ar
 
 
 def test_an_entry_without_the_field_of_the_mapping_is_a_fault_that_names_it() -> None:
-    mapping = replace(JSON, field=b"payload")
-    events = decoded([[b"payload", document()], [b"other", document()], [b"payload", document()]], mapping)
+    layout = bind(replace(JSON.mapping, document_field=b"payload"), EVENTS)
+    events = decoded([[b"payload", document()], [b"other", document()], [b"payload", document()]], layout)
     assert [(f.entry, f.field, f.reason) for f in events.faults] == [
         (1, "payload", "expected a field 'payload', found none")
     ]
@@ -183,17 +183,17 @@ def test_an_entry_without_the_field_of_the_mapping_is_a_fault_that_names_it() ->
 
 
 def test_keys_templates_and_defaults_of_a_mapping() -> None:
-    mapping = replace(
+    layout = with_sources(
         JSON,
         time=ColumnSource(("", "occurred_at", "")),
         event_id=ColumnSource(("", "id", "")),
         event_type=ColumnSource(("", "source", ".", "kind", "")),
         user_id=ColumnSource(("", "subj", ""), default="unknown"),
-        properties="obj",
+        properties=key_source("obj"),
     )
     good = {"id": ID, "occurred_at": 1704164645, "source": "web", "kind": 7, "obj": {"a": [1]}}
     lacking = {key: value for key, value in good.items() if key != "kind"}
-    events = decoded_json([json.dumps(d).encode() for d in (good | {"subj": "s"}, good, lacking)], mapping)
+    events = decoded_json([json.dumps(d).encode() for d in (good | {"subj": "s"}, good, lacking)], layout)
     assert events.event_type.to_pylist() == [b"web.7", b"web.7"]
     assert events.user_id.to_pylist() == [b"s", b"unknown"]
     assert events.properties.to_pylist() == [b'{"a": [1]}'] * 2
@@ -202,8 +202,8 @@ def test_keys_templates_and_defaults_of_a_mapping() -> None:
 
 def test_keys_of_any_spelling_are_read() -> None:
     for key in ("né.{x} 'f1'", "f1", "properties.n", "class", "😀"):
-        mapping = with_sources(JSON, user_id=ColumnSource(("", key, "")))
-        assert decoded_json([document(**{key: "v"})], mapping).user_id.to_pylist() == [b"v"]
+        layout = with_sources(JSON, user_id=key_source(key))
+        assert decoded_json([document(**{key: "v"})], layout).user_id.to_pylist() == [b"v"]
 
 
 VALUE = st.recursive(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
-from infra.mapping.column_source import ColumnSource
+from infra.mapping.column_source import ColumnSource, key_source
 from tasks.columns.decode import Fault, decode, event_times
 from tasks.columns.entries import MALFORMED, EntryColumns
 from tasks.columns.uuids import NAMESPACE
@@ -42,7 +41,7 @@ def test_a_malformed_record_is_a_fault_that_quotes_it_until_someone_corrects_its
         time=[TIME, None, None, TIME],
     )
     events = decode([group], FLAT, ANY_TIME)
-    assert events.user_id.to_pylist() == [b"u", b"corrected"]
+    assert events.rows.column("user_id").to_pylist() == [b"u", b"corrected"]
     assert list(events.faults) == [
         Fault(1, "(malformed record)", "expected as many values as the header has names, found 'a,b,c'"),
         Fault(2, "(malformed record)", f"expected as many values as the header has names, found {'x' * 60!r}"),
@@ -58,30 +57,29 @@ def test_a_row_gives_back_only_the_fields_that_it_has() -> None:
     "text", ["1704164645", "1704164645000.0", "2024-01-02 03:04:05", TIME, "2024-01-02T04:04:05+01"]
 )
 def test_an_id_made_from_the_time_does_not_depend_on_its_spelling(text: str) -> None:
-    mapping = with_sources(
-        FLAT, event_id=ColumnSource(("", "user_id", "|", "at", "")), time=ColumnSource(("", "at", ""))
-    )
-    events = decoded([flat(at=text)], replace(mapping, uuid5=True))
+    event_id = ColumnSource(("", "user_id", "|", "at", ""), namespace=NAMESPACE)
+    events = decoded([flat(at=text)], with_sources(FLAT, event_id=event_id, time=key_source("at")))
     assert events.event_id.tobytes() == uuid.uuid5(NAMESPACE, f"u|{TIME}").bytes
 
 
 def test_an_absent_time_that_another_column_reads_is_missing_and_not_1970() -> None:
-    mapping = with_sources(FLAT, user_id=ColumnSource(("", "at", "")), time=ColumnSource(("", "at", ""), default=TIME))
-    assert list(decoded([flat()], mapping).faults) == [Fault(0, "user_id", "missing field at")]
+    time = ColumnSource(("", "at", ""), default=TIME)
+    layout = with_sources(FLAT, user_id=key_source("at"), time=time)
+    assert list(decoded([flat()], layout).faults) == [Fault(0, "user_id", "missing field at")]
 
 
 def test_event_times_of_flat_entries_are_zero_if_they_cannot_be_read() -> None:
     (group,) = groups_of([flat(), flat(time="soon"), flat(time=b"\xff"), flat(time="1", event_id="no UUID")])
-    times, good = event_times(group, FLAT)
+    times, good = event_times(group, FLAT, "flat")
     assert (times.tolist(), good.tolist()) == ([TIME_US, 0, 0, 1_000_000], [True, False, False, True])
     group = rows_of_file(time=[None, TIME, None], timestamp=[None, None, "5"])
-    times, good = event_times(group, FLAT)
+    times, good = event_times(group, FLAT, "flat")
     assert (times.tolist(), good.tolist()) == ([0, TIME_US, 5_000_000], [False, True, True])
 
 
 def test_event_times_of_documents_are_zero_if_they_cannot_be_read() -> None:
     (group,) = groups_of([[b"data", text] for text in (document(), b"{", b"{}", document(time="soon"))])
-    times, good = event_times(group, JSON)
+    times, good = event_times(group, JSON, "json")
     assert (times.tolist(), good.tolist()) == ([TIME_US, 0, 0, 0], [True, False, False, False])
 
 

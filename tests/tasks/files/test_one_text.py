@@ -12,23 +12,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.mapping.column_source import ColumnSource
+from infra.mapping.column_source import ColumnSource, key_source
 from tasks.columns.decode import decode
 from tasks.columns.uuids import NAMESPACE
 from tasks.files.find import find_files
-from tasks.files.scan import fit_mapping, rows_to_entries
+from tasks.files.scan import fit_layout, rows_to_entries
 from tasks.files.verified_read import VerifiedRead
-from tests.support.decoded_entries import ANY_TIME
+from tests.support.decoded_entries import ANY_TIME, Events
+from tests.support.events_layouts import FLAT, with_sources
 from tests.support.measurements import FORMATS, Measurement
 
-MAPPING = Mapping(
-    layout="flat",
-    time=ColumnSource(("", "at", "")),
-    event_id=ColumnSource(("", "sensor", "|", "at", "|", "number", "|", "reading", "|", "price", "")),
+LAYOUT = with_sources(
+    FLAT,
+    time=key_source("at"),
+    event_id=ColumnSource(
+        ("", "sensor", "|", "at", "|", "number", "|", "reading", "|", "price", ""), namespace=NAMESPACE
+    ),
     event_type=ColumnSource(("seen at ", "at", "")),
-    user_id=ColumnSource(("", "number", "")),
-    properties="more",
-    uuid5=True,
+    user_id=key_source("number"),
+    properties=key_source("more"),
 )
 
 
@@ -71,7 +73,8 @@ def events_of(path: Path) -> list[Event]:
     found: list[Event] = []
     for block in VerifiedRead(file, b"data"):
         group = rows_to_entries(block)
-        events = decode([group], fit_mapping(MAPPING, group.keys or ()), ANY_TIME)
+        rows = decode([group], fit_layout(LAYOUT, group.keys or ()), ANY_TIME)
+        events = Events(rows, rows.entry, list(rows.faults))
         assert not events.faults
         for i in range(len(events)):
             row = (events.event_type[i].as_py(), events.user_id[i].as_py(), json.loads(events.properties[i].as_py()))
