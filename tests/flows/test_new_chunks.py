@@ -21,6 +21,7 @@ from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import page_to_columns
 from tasks.table.new_chunks import NewChunkLimit
 from tests.support.command_line import RunSpillway
+from tests.support.events_layouts import ANY
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
 from tests.support.results import drain_counts
 from tests.support.stream_entries import event
@@ -111,7 +112,7 @@ class _Asked:
 def _batch(events: list[dict[bytes, bytes]]) -> Batch:
     page = [(b"%d-0" % n, [part for pair in e.items() for part in pair]) for n, e in enumerate(events, 1)]
     return Batch(
-        "s", IdRange(1 << 64, (len(events) + 1) << 64), page_to_columns(page), None, TimeWindow(-(2**62), 2**62)
+        "s", IdRange(1 << 64, (len(events) + 1) << 64), page_to_columns(page), ANY, TimeWindow(-(2**62), 2**62)
     )
 
 

@@ -14,8 +14,10 @@ import redis
 
 from infra.connections.clients import Clients
 from infra.mapping.toml import load_mappings
+from infra.tables.read_table import default_table_name, read_table
 from tasks.columns.batch import BatchLimits
 from tasks.columns.decode import TimeWindow
+from tasks.columns.row_layout import bind
 from tasks.ledger.plan import make_plan
 from tasks.streams.reader import Reader
 from tasks.table.insert import InsertRoute
@@ -58,8 +60,8 @@ def drain_plainly(clients: Clients, stream: str, mappings: Path, batch_rows: int
     window, route = TimeWindow(EARLIEST, LATEST), InsertRoute.STRAIGHT
     with clients.postgres() as connection:
         planned = make_plan(clients.redis, connection, stream)
-        mapping = load_mappings(mappings).for_stream(stream)
-        reader = Reader(clients.redis, stream, planned.gaps, planned.tail, limits, mapping, window)
+        layout = bind(load_mappings(mappings).for_stream(stream), read_table(connection, default_table_name()))
+        reader = Reader(clients.redis, stream, planned.gaps, planned.tail, limits, layout, window)
         while (batch := reader.read()) is not None:
             route = load_batch(connection, batch, "fuzz", route).next_route
 

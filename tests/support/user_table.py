@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import psycopg
 
+from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch
 from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import page_to_columns
+from tasks.columns.row_layout import RowLayout, bind
 from tasks.table.insert import InsertRoute
 from tasks.table.load import load_batch
 
@@ -19,20 +21,26 @@ ANY_TIME = TimeWindow(-(2**62), 2**62)
 Entry = Mapping[bytes, bytes]
 
 
-def batch_of(entries: Sequence[Entry], first: int = 1) -> Batch:
-    """A batch of these entries, with ids from `first`-0 on."""
+def layout_of(connection: psycopg.Connection) -> RowLayout:
+    """The layout of entries without a mapping, for the table as it is."""
+    return bind(None, read_table(connection, default_table_name()))
+
+
+def batch_of(connection: psycopg.Connection, entries: Sequence[Entry], first: int = 1) -> Batch:
+    """A batch of these entries for the table as it is, with ids from `first`-0 on."""
     page = [
         (b"%d-0" % number, [part for pair in entry.items() for part in pair])
         for number, entry in enumerate(entries, first)
     ]
-    return Batch(STREAM, IdRange(first << 64, (first + len(entries)) << 64), page_to_columns(page), None, ANY_TIME)
+    ids = IdRange(first << 64, (first + len(entries)) << 64)
+    return Batch(STREAM, ids, page_to_columns(page), layout_of(connection), ANY_TIME)
 
 
 def load(
     connection: psycopg.Connection, entries: Sequence[Entry], route: InsertRoute = InsertRoute.STRAIGHT, first: int = 1
 ) -> tuple[int, int, int]:
     """Load a batch. Returns the ledger's counts of inserted rows, duplicates and quarantined entries."""
-    batch = batch_of(entries, first)
+    batch = batch_of(connection, entries, first)
     load_batch(connection, batch, "test", route)
     query = "SELECT inserted, duplicates, quarantined, read FROM spillway.ledger WHERE lower(ids) = %s::numeric"
     row = connection.execute(query, [first << 64]).fetchone()

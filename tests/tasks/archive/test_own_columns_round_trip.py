@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infra.tables.read_table import default_table_name, read_table
 from tasks.archive.archive_root import ArchiveRoot, open_root
 from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import Manifest
@@ -23,13 +23,14 @@ from tasks.archive.restore import restored_columns
 from tasks.archive.write_chunk import archive_chunk
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import BatchLimits
+from tasks.columns.row_layout import bind
 from tasks.files.file_reader import FileReader
 from tasks.files.find import SourceFile
 from tasks.files.scan import scan
 from tasks.files.spool import Spool
 from tasks.table.insert import InsertRoute, insert
 from tests.support.archives import THURSDAY, only_chunk
-from tests.support.events_layouts import FLAT
+from tests.support.events_layouts import EVENTS, FLAT
 from tests.support.strategies import TEXT
 from tests.support.user_columns import dump
 from tests.support.user_table import ANY_TIME
@@ -69,12 +70,14 @@ def table(alter: Alter, database: psycopg.Connection) -> psycopg.Connection:
 def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest, route: InsertRoute) -> None:
     """As the flow does it, without Prefect: each file through the spool, in batches of a few rows."""
     (own,) = restored_columns(connection, root, [manifest], ()).own
+    table = read_table(connection, default_table_name())
+    layout = bind(FLAT.mapping, table, (*(column.name for column in EVENTS.columns), *own))
     for file in manifest.files:
         source = SourceFile(root.files, root.path(file.path), file.path, "parquet", None)
         spool = Spool()
-        found = scan(source, replace(FLAT, extra_columns=own), spool)
+        found = scan(source, layout, spool)
         reader = FileReader(
-            "f", found.section, [IdRange(0, found.end)], BatchLimits(3, 1 << 20), found.mapping, ANY_TIME
+            "f", found.section, [IdRange(0, found.end)], BatchLimits(3, 1 << 20), found.layout, ANY_TIME
         )
         while (batch := reader.read()) is not None:
             with connection.transaction():

@@ -18,6 +18,7 @@ from tasks.columns.decode import TimeWindow
 from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, StreamAway
 from tasks.streams.reader import Reader
 from tasks.streams.tail import read_tail
+from tests.support.events_layouts import ANY
 from tests.support.interrupted import OTHER_DB, Interrupted
 from tests.support.stream_entries import FIRST_MS, add_entries
 
@@ -157,7 +158,7 @@ def commands_of(client: redis.Redis, stream: str) -> int:
     """How many commands the reader sends if it is not disturbed."""
     tail = read_tail(client, stream)
     watch = Interrupted(client, -1, -2, lambda: None, lambda: None)
-    reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, page_limits=SMALL_PAGES)
+    reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=SMALL_PAGES)
     assert read_all(reader, 1)[1]
     return watch.sent
 
@@ -176,9 +177,7 @@ def test_if_the_stream_is_away_between_any_two_commands_no_unread_range_is_retur
     for at, until in combinations(range(1, commands + 3), 2):
         with connect(configure()) as client:
             interruption = Interrupted(client, at, until, getattr(copies, harm), getattr(copies, undo))
-            reader = Reader(
-                client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, page_limits=SMALL_PAGES
-            )
+            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=SMALL_PAGES)
             batches, whole = read_all(reader, attempts=100)
             interruption.finish()
         covered = {entry: truth[entry] for entry in truth if any(within(entry, batch.ids) for batch in batches)}
@@ -205,7 +204,7 @@ def test_once_the_stream_is_away_for_good_nothing_more_is_returned(
                 [ALL],
                 tail,
                 BatchLimits(20, 1 << 20),
-                None,
+                ANY,
                 ALWAYS,
                 absence=absence,
                 page_limits=SMALL_PAGES,
@@ -234,9 +233,7 @@ def test_entries_removed_during_a_read_do_not_stop_it(
     for at in range(1, commands + 1):
         with connect(configure()) as client:
             interruption = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
-            reader = Reader(
-                client, stream, [ALL], tail, BatchLimits(20, 1 << 20), None, ALWAYS, page_limits=SMALL_PAGES
-            )
+            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=SMALL_PAGES)
             batches, whole = read_all(reader, attempts=1)
             interruption.finish()
         assert whole, f"harm before command {at}"

@@ -16,6 +16,7 @@ from tasks.columns.decode import TimeWindow
 from tasks.streams.pages import PAGE_LIMITS
 from tasks.streams.reader import Reader, next_page
 from tasks.streams.tail import read_tail
+from tests.support.events_layouts import ANY
 from tests.support.stream_entries import event
 
 ALL = IdRange(0, 1 << 127)
@@ -32,7 +33,7 @@ def test_a_page_that_is_too_large_is_requested_again_with_fewer_entries_and_noth
         redis_client.xadd(stream, event(n, user_id="x" * size), id=f"{n + 1}-0")  # type: ignore[arg-type]
     with connect(configure()) as client:
         tail = read_tail(client, stream)
-        reader = Reader(client, stream, [ALL], tail, BatchLimits(250, 1 << 20), None, ALWAYS, page_limits=limits)
+        reader = Reader(client, stream, [ALL], tail, BatchLimits(250, 1 << 20), ANY, ALWAYS, page_limits=limits)
         batches = list(iter(reader.read, None))
     ids = [batch.raw(i)[0] for batch in batches for i in range(batch.read)]
     assert ids == [f"{n + 1}-0" for n in range(len(sizes))]

@@ -42,12 +42,12 @@ def test_one_duplicate_in_a_batch_is_one_duplicate(database: psycopg.Connection,
 def test_reconcile_finds_missing_rows_and_inserts_them(database: psycopg.Connection) -> None:
     entries = [event(n) for n in range(1, 8)]
     load(database, [*entries, entries[0]])
-    clean = compare(database, batch_of([*entries, entries[0]]), repair=False)
+    clean = compare(database, batch_of(database, [*entries, entries[0]]), repair=False)
     assert (clean.compared, clean.counts) == (8, {})
     database.execute("DELETE FROM events WHERE event_id = %s", [entries[2][b"event_id"].decode()])
-    found = compare(database, batch_of(entries), repair=False)
+    found = compare(database, batch_of(database, entries), repair=False)
     assert found.counts == {"missing": 1}
-    compare(database, batch_of(entries), repair=True)
+    compare(database, batch_of(database, entries), repair=True)
     assert table_rows(database) == flat_rows(entries)
 
 
@@ -76,7 +76,7 @@ def test_opening_chunks_leaves_no_row(database: psycopg.Connection, changed: str
 
 @pytest.mark.usefixtures("changed")
 def test_measuring_the_sample_of_a_backfill_leaves_no_row(database: psycopg.Connection) -> None:
-    rate = sample_rate(database, batch_of([event(n) for n in range(1, 9)]))
+    rate = sample_rate(database, batch_of(database, [event(n) for n in range(1, 9)]))
     assert rate is not None
     assert rate > 0
     assert table_rows(database) == {}

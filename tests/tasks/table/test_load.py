@@ -15,6 +15,7 @@ from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import page_to_columns
 from tasks.table.insert import InsertRoute
 from tasks.table.load import LoadResult, load_batch, load_in_parts
+from tests.support.events_layouts import ANY
 from tests.support.oracle import table_rows
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
@@ -30,7 +31,7 @@ def batch(start: int, stop: int, stream: str = STREAM) -> Batch:
         (b"%d-0" % n, [part for pair in event(n).items() for part in pair])  # names and values in turn
         for n in range(start, stop)
     ]
-    return Batch(stream, IdRange(start << 64, stop << 64), page_to_columns(page), None, EVER)
+    return Batch(stream, IdRange(start << 64, stop << 64), page_to_columns(page), ANY, EVER)
 
 
 @pytest.fixture

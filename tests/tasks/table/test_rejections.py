@@ -137,7 +137,7 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_dropped_and_reconcile_doe
     still = replay(database, waiting, None, ANY_TIME, {}, "test")
     assert (still.tried, still.inserted, still.still_bad) == (1, 0, 1)
     database.execute("DELETE FROM spillway.quarantine")
-    found = compare(database, batch_of(entries), repair=True)
+    found = compare(database, batch_of(database, entries), repair=True)
     assert list(found.counts.values()) == [1]
     (finding,) = ComparisonTotals().plus(found).findings("s")
     assert SECRET not in repr(finding)
@@ -206,7 +206,7 @@ def test_an_error_of_the_server_is_not_the_fault_of_a_row(
     try:
         database.execute("SET ROLE spillway_reader")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            load_batch(database, batch_of([event(n) for n in range(100)]), "test", InsertRoute.STRAIGHT)
+            load_batch(database, batch_of(database, [event(n) for n in range(100)]), "test", InsertRoute.STRAIGHT)
     finally:
         database.execute("RESET ROLE; DROP OWNED BY spillway_reader; DROP ROLE spillway_reader")
     assert table_rows(database) == {}

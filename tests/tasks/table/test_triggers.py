@@ -37,7 +37,7 @@ def test_an_entry_that_a_trigger_changed_is_a_duplicate_when_it_comes_again(
     assert load(database, [*ENTRIES[1:], event(9, user_id="User-9")], route, first=20) == (1, 4, 0)
     assert database.execute(f"SELECT count(*), count(*) FILTER (WHERE {made}) FROM events").fetchall() == [(6, 6)]
     assert {number: kind for number, (kind, _) in quarantined(database).items()} == {6: "conflict"}
-    found = compare(database, batch_of(ENTRIES), repair=True)
+    found = compare(database, batch_of(database, ENTRIES), repair=True)
     assert (found.counts, found.repaired) == ({}, 0)
 
 
@@ -52,7 +52,7 @@ def test_what_the_triggers_do_while_rows_are_compared_is_undone(database: psycop
     alter(trigger_sql("INSERT INTO users.seen VALUES (NEW.event_id);"))
     load(database, ENTRIES[:2])
     before = database.execute("SELECT count(*) FROM users.seen").fetchall()
-    compare(database, batch_of(ENTRIES[:2]), repair=False)
+    compare(database, batch_of(database, ENTRIES[:2]), repair=False)
     assert database.execute("SELECT count(*) FROM users.seen").fetchall() == before
 
 
