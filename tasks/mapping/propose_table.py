@@ -28,6 +28,9 @@ _TIME_NAMES = (
     "occurred",
 )
 _ID_NAMES = ("id", "event_id", "uuid", "guid", "ulid", "uid", "_id")
+# Names that say little without the name of their object, unless that says nothing either.
+_GENERIC = frozenset({"id", "uuid", "key", "name", "type", "kind", "value", "code", "status", "url", "title"})
+_CONTAINERS = frozenset({"data", "payload", "properties", "attributes", "body", "event", "message", "fields", "record"})
 _POINT_NAMES = ("longitude", "latitude", "altitude")
 _MANY = 100  # documents from which on it means something that all values of a key differ
 _KEY_COLUMNS = 3  # of a key, besides the time
@@ -102,7 +105,10 @@ def column_names(leaves: Sequence[Leaf]) -> list[str]:
         suffix = "" if index is None else f"_{index}"
         if index is not None and steps[-1] == "coordinates" and index < len(_POINT_NAMES):
             steps[-1], suffix = _POINT_NAMES[index], ""
-        choices = ["_".join(map(words_of, steps[start:])) + suffix for start in reversed(range(len(steps)))]
+        starts = list(reversed(range(len(steps))))
+        if len(steps) > 1 and words_of(steps[-1]) in _GENERIC and words_of(steps[-2]) not in _CONTAINERS:
+            starts.remove(len(steps) - 1)  # customer_id, not id
+        choices = ["_".join(map(words_of, steps[start:])) + suffix for start in starts]
         name = next((choice for choice in map(_sql_name, choices) if choice not in taken), None)
         name = _unused(name or _sql_name(choices[-1]), taken)
         taken.add(name)

@@ -92,4 +92,4 @@ def document_lines(found: Suggestion) -> Iterator[str]:
     if found.sql is not None:
         yield from (f"# {line}" for line in found.sql.split("\n"))
         yield ""
-    yield found.toml
+    yield from found.toml.split("\n")
