@@ -13,13 +13,13 @@ from infra.mapping.toml_table import TomlTable
 
 # In the first release the columns of `events` were keys of the stream's table.
 _OF_EVENTS = ("time", "event_id", "event_type", "user_id", "properties")
-_OPTIONS = ("table", "layout", "field", "encoding", "each", "unknown", "null", "route", "columns")
+OPTIONS = ("table", "layout", "field", "encoding", "each", "unknown", "null", "route", "columns")
 _OF_DOCUMENTS = ("field", "encoding", "each")
 
 
 def read_stream(table: TomlTable, name: str) -> StreamMapping:
     """The mapping in `[streams."name"]`. Every mistake is added to the faults of the file."""
-    table.refuse_unknown((*_OPTIONS, *_OF_EVENTS), f"or a column that belongs in [{table.place('columns')}]")
+    table.refuse_unknown((*OPTIONS, *_OF_EVENTS), f"or a column that belongs in [{table.place('columns')}]")
     target = read_table_name(table, "table")
     encodings = table.choices("encoding", ("gzip", "zstd", "base64", "msgpack"))
     if "msgpack" in encodings[:-1]:

@@ -50,11 +50,14 @@ class SampledDocuments:
     unreadable: int = 0
 
 
-def read_documents(groups: Sequence[EntryColumns], field: str | None = None) -> SampledDocuments:
-    """The documents of some entries. `field`: the only field that can hold one; None if that must be found out."""
+def read_documents(groups: Sequence[EntryColumns], field: str | None = None, *, flat: bool = False) -> SampledDocuments:
+    """The documents of some entries.
+
+    `field`: the only field that can hold one; None if that must be found out. `flat`: none of them does.
+    """
     rows = [row for group in groups for row in _rows(group)]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    if field is not None or len(names) <= _ENVELOPE_FIELDS:
+    if not flat and (field is not None or len(names) <= _ENVELOPE_FIELDS):
         for name in [field] if field is not None else names:
             values = [row.get(name) for row in rows]
             encodings = _common_encodings(values)
@@ -63,8 +66,7 @@ def read_documents(groups: Sequence[EntryColumns], field: str | None = None) -> 
             found = [_document(value, encodings) for value in values]
             good = [document for document in found if document is not None]
             return SampledDocuments("json", good, name, encodings, len(found) - len(good))
-    flat = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    return SampledDocuments("flat", flat)
+    return SampledDocuments("flat", [{name: _plain(value) for name, value in row.items()} for row in rows])
 
 
 def _rows(group: EntryColumns) -> list[dict[str, Any]]:

@@ -9,9 +9,13 @@ import psycopg
 from psycopg import sql
 
 from infra.errors.exceptions import Terminal
-from infra.tables.table import TableKind
+from infra.mapping.column_source import ColumnSource
+from infra.mapping.toml_stream import OPTIONS
+from infra.tables.table import TableColumn, TableKind
 from tasks.columns.row_layout import RowLayout
 
+_TIMES = ("timestamptz", "timestamp", "date")
+_DOCUMENTS = ("jsonb", "json", "text", "varchar")
 _TEXTS = ("text", "varchar", "bpchar", "citext")
 # By column of `events`: the types that it may have, and the one to propose if it has another.
 _EVENTS_TYPES = {
@@ -99,9 +103,26 @@ def _mapped_problems(layout: RowLayout) -> Iterator[str]:
         if (column := table.by_name.get(name)) is None:
             near = get_close_matches(name, table.by_name, 1, 0.6)
             meant = f'did you mean "{near[0]}"?' if near else f"it has {_listed(table.by_name)}"
+            if not near and name in OPTIONS:
+                meant = f'an option of the stream goes above [streams."{layout.mapping.name}".columns]'
             yield f"{where}, which the table does not have; {meant}"
         elif column.generated:
             yield f"{where}, which the server generates, so no value can be inserted: remove it from the mapping"
+        else:
+            for option, wanted in _pointless_options(layout.mapping.columns[name], column):
+                yield f"{where} with {option}, which needs the type {wanted}, found {column.type}: remove {option}"
+
+
+def _pointless_options(source: ColumnSource, column: TableColumn) -> Iterator[tuple[str, str]]:
+    """The options that have no effect on a column, and the types that they are for."""
+    if column.base not in _TIMES:
+        of_times = {"unit": source.unit, "format": source.format, "timezone": source.timezone}
+        yield from ((option, ", ".join(_TIMES)) for option, value in of_times.items() if value is not None)
+    if column.base != "uuid":
+        of_uuids = {"uuid5": source.namespace is not None, "ulid": source.ulid}
+        yield from ((option, "uuid") for option, named in of_uuids.items() if named)
+    if source.whole in ("document", "unmapped") and column.base not in _DOCUMENTS:
+        yield source.whole, ", ".join(_DOCUMENTS)
 
 
 def _required_problems(layout: RowLayout) -> Iterator[str]:
