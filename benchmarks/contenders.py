@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import LiteralString
 
 import psycopg
 import redis
+from psycopg import sql
 
 from infra.connections.clients import Clients, postgres_connection
 from infra.errors.exceptions import Terminal
@@ -50,6 +51,11 @@ class Workload:
         """The mapping of its stream; `BUILT_IN` for generated entries."""
         return load_mappings(PROJECT_ROOT / Path("spillway.toml")).for_stream(self.stream)
 
+    @property
+    def table(self) -> str:
+        """The name of its table, as SQL."""
+        return self.mapping.table or "events"
+
     def layout(self, connection: psycopg.Connection) -> RowLayout:
         """How its entries become rows of `events`."""
         return bind(self.mapping, read_table(connection, self.mapping.table or default_table_name()))
@@ -75,7 +81,7 @@ class Workload:
     def count(self) -> int:
         """Rows in the table."""
         with psycopg.connect(self.settings.database) as connection:
-            row = connection.execute("SELECT count(*) FROM events").fetchone()
+            row = connection.execute(f"SELECT count(*) FROM {self.table}".encode()).fetchone()  # noqa: S608
         assert row is not None
         count: int = row[0]
         return count
@@ -87,14 +93,23 @@ class Workload:
             return list(iter(reader.read, None))
 
 
-def limit(workload: Workload, connections: int) -> Callable[[], None]:
-    """Prepared binary COPY buffers, one transaction each, over this many connections with the server's settings."""
-    buffers = [payload(batch.encoded.rows) for batch in workload.batches()]
+def limit(workload: Workload, connections: int, session: Sequence[LiteralString] = ()) -> Callable[[], None]:
+    """Prepared binary COPY buffers, one transaction each, over this many connections with the server's settings.
+
+    `session`: statements that prepare each session.
+    """
+    batches = workload.batches()
+    if not all(batch.encoded.binary for batch in batches):
+        raise Terminal(f"{workload.stream}: expected values that all have a binary form, found others")
+    statement = _copy_statement(batches[0])
+    buffers = [payload(batch.encoded.rows) for batch in batches]
 
     def one(mine: list[memoryview]) -> None:
         with psycopg.connect(workload.settings.database, autocommit=True) as connection:
+            for prepared in session:
+                connection.execute(prepared)
             for buffer in mine:
-                _copy(connection, COPY_EVENTS, buffer)
+                _copy(connection, statement, buffer)
 
     def run() -> None:
         with ThreadPoolExecutor(connections) as pool:
@@ -131,7 +146,12 @@ def unguarded_drain(workload: Workload, connections: int) -> Callable[[], None]:
             with clients.postgres() as connection:
                 layout = workload.layout(connection)
             reader = Reader(clients.redis, workload.stream, everything, tail, limits, layout, _WINDOW)
-            _pump(clients, reader, connections, lambda c, batch: _copy(c, COPY_EVENTS, payload(batch.encoded.rows)))
+            _pump(
+                clients,
+                reader,
+                connections,
+                lambda c, batch: _copy(c, _copy_statement(batch), payload(batch.encoded.rows)),
+            )
 
     return run
 
@@ -201,12 +221,25 @@ def client_alone(workload: Workload) -> Callable[[], None]:
             connection.execute("CREATE TRIGGER none BEFORE INSERT ON sink FOR EACH ROW EXECUTE FUNCTION pg_temp.none()")
             reader = workload.reader(clients.redis, connection)
             while (batch := reader.read()) is not None:
-                _copy(connection, "COPY sink FROM STDIN (FORMAT BINARY)", payload(batch.encoded.rows))
+                _copy(
+                    connection,
+                    sql.Composed([sql.SQL("COPY sink FROM STDIN (FORMAT BINARY)")]),
+                    payload(batch.encoded.rows),
+                )
 
     return run
 
 
-def _copy(connection: psycopg.Connection, statement: LiteralString, rows: memoryview) -> None:
+def _copy_batch(connection: psycopg.Connection, batch: Batch) -> None:
+    _copy(connection, _copy_statement(batch), payload(batch.encoded.rows))
+
+
+def _copy_statement(batch: Batch) -> sql.Composed:
+    columns = sql.SQL(", ").join(map(sql.Identifier, batch.encoded.columns))
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(batch.layout.table.identifier, columns)
+
+
+def _copy(connection: psycopg.Connection, statement: sql.Composed, rows: memoryview) -> None:
     with connection.cursor().copy(statement) as copy:
         copy.write(HEADER)
         copy.write(rows)
