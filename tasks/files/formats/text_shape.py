@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from infra.errors.exceptions import Terminal
 from tasks.files.formats.blocks import RowBlock
-from tasks.files.formats.json_brackets import signs_of
+from tasks.files.formats.json_brackets import Signs, signs_of
 from tasks.files.formats.read_buffer import ReadBuffer
 
 Shape = Literal["lines", "array", "objects"]
@@ -23,6 +23,7 @@ _UTF16_BYTES = range(8, 65)  # minimum and maximum inspected: every other byte o
 # The end of the first line of a pretty-printed document and the start of the second. Lines of NDJSON have neither.
 _GOES_ON = (b"{", b"[", b",", b":")
 _INNER = (b'"', b"}", b"]", b"")
+_ELEMENT = (b"{", b"[")  # the start of the second, if the first ends within an array, as in GeoJSON
 _LATIN1 = re.compile(rb"[A-Za-z][\xc0-\xff]")
 
 
@@ -97,9 +98,19 @@ def shape_of(window: ReadBuffer, display_name: str) -> tuple[Shape, bool]:
     ends = signs.at[signs.depth == 0]
     if len(ends):
         _check_alone(line[int(ends[0]) + 1 :].strip(), display_name)
-    elif ended and line.rstrip().endswith(_GOES_ON) and rest.lstrip()[:1] in _INNER:
-        return "objects", more
+    elif ended and line.rstrip().endswith(_GOES_ON):
+        following = rest.lstrip()[:1]
+        if following in _INNER or (following in _ELEMENT and _ends_in_array(signs)):
+            return "objects", more
     return "lines", more
+
+
+def _ends_in_array(signs: Signs) -> bool:
+    """Whether the innermost bracket that a line leaves open is that of an array."""
+    opening = np.isin(signs.kind, np.frombuffer(b"{[", np.uint8))
+    after = np.minimum.accumulate(signs.depth[::-1])[::-1]  # the lowest depth from each sign on
+    still_open = np.flatnonzero(opening & (after >= signs.depth))
+    return len(still_open) > 0 and bool(signs.kind[still_open[-1]] == ord("["))
 
 
 def _is_enough(window: ReadBuffer) -> bool:

@@ -65,6 +65,25 @@ def test_every_pretty_printed_document_is_read(
         assert [json.loads(one) for one in read(spelled.encode(), size, scanned, most)] == documents
 
 
+@settings(deadline=None)
+@given(
+    st.dictionaries(a_text.filter("features".__ne__), a_value, max_size=3), st.lists(a_document, min_size=1, max_size=5),
+    st.sampled_from(["\n", "\r\n"]), st.integers(3, 60), st.integers(1, 9),
+)  # fmt: skip
+def test_a_document_with_one_element_of_its_array_per_line_is_one_document(
+    members: dict[str, Any], elements: list[Any], end: str, size: int, scanned: int
+) -> None:
+    """As the U.S. Geological Survey writes GeoJSON: the first element is on the first line."""
+    head = json.dumps(members | {"features": []}).removesuffix("]}")
+    text = head + f",{end}".join(map(json.dumps, elements)) + f"],{end}" + '"bbox": [1, 2]}' + end
+    (found,) = read(text.encode(), size, scanned)
+    assert json.loads(found) == members | {"features": elements, "bbox": [1, 2]}
+
+
+def test_a_first_line_that_was_cut_does_not_swallow_the_lines_after_it() -> None:
+    assert read(b'{"a": 1,\n{"a": 2}\n') == [b'{"a": 1,', b'{"a": 2}']
+
+
 def test_elements_that_are_invalid_or_not_objects_are_passed_on_one_by_one() -> None:
     assert read(b'[{"a":1}, null, "x,]", {"a" 2}, [1,{}], 5.10]') == [
         b'{"a":1}', b"null", b'"x,]"', b'{"a" 2}', b"[1,{}]", b"5.10",
