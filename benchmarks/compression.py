@@ -30,7 +30,7 @@ from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
 from tasks.columns.batch import Batch
-from tasks.table.insert import InsertRoute, insert
+from tasks.table.insert import InsertRoute, insert_all
 
 # segmentby → orderby
 CANDIDATES = [
@@ -155,7 +155,7 @@ def _merge(connection: psycopg.Connection, late: Batch) -> float:
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
         began = time.perf_counter()
-        outcome = insert(connection, late, InsertRoute.MERGE)
+        outcome = insert_all(connection, late.tables, InsertRoute.MERGE)
         took = time.perf_counter() - began
     if (outcome.inserted, outcome.duplicates) != (LATE, LATE):
         raise Terminal(f"the late events: {outcome}, expected {LATE} inserted and as many duplicates")

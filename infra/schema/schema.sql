@@ -369,7 +369,10 @@ BEGIN
 END $$;
 
 -- `rows`: the rows that the entries of the range became. An entry is one row, unless the mapping splits it into several.
-ALTER TABLE spillway.ledger ADD COLUMN IF NOT EXISTS rows BIGINT NOT NULL DEFAULT 0;
+-- `by_table`: if a route spreads a stream over several tables, how many rows each of them got, by its name as in
+-- `streams.table`.
+ALTER TABLE spillway.ledger ADD COLUMN IF NOT EXISTS rows BIGINT NOT NULL DEFAULT 0,
+                            ADD COLUMN IF NOT EXISTS by_table JSONB;
 DO $$
 DECLARE
     counts text;

@@ -123,7 +123,7 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
         with connection.transaction(force_rollback=True):
             connection.execute(sql.SQL(_MAKE).format(table=batch.layout.table.identifier))
             began = time.monotonic()
-            copy_rows(connection, batch, batch.encoded.rows[: batch.encoded.unique], _TABLE)
+            copy_rows(connection, batch.tables[0], batch.encoded.rows[: batch.encoded.unique], _TABLE)
             return batch.encoded.unique / max(1e-6, time.monotonic() - began)
     except psycopg.Error as error:
         if error_scope(error) is ErrorScope.SERVER:

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.decode import RefusedTimes, TimeWindow
-from tasks.columns.encoded_rows import NO_ROWS, EncodedRows, encode_parts
+from tasks.columns.encoded_rows import NO_ROWS, EncodedRows
 from tasks.columns.entries import EntryColumns
 from tasks.columns.parts import Parts, take_apart
+from tasks.columns.routing import TableRows, rows_by_table
 from tasks.columns.row_layout import RowLayout
 
 
@@ -40,7 +41,8 @@ class Batch:
     """The entries of the id range `ids` of a stream, and the rows that they become.
 
     `read`: the number of entries. `count`: of parts, which differs only if an entry becomes several rows (see `Parts`).
-    `bytes`: of their fields. Not a dataclass: Prefect would search its fields for futures.
+    `bytes`: of their fields. `tables`: the rows of each table. `encoded`: the faults and times of all tables, and the
+    rows if there is one table. Not a dataclass: Prefect would search its fields for futures.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class Batch:
         self._parts = take_apart(groups, layout)
         self._window = window
         self.count = len(self._parts)
-        self.encoded: EncodedRows = encode_parts(self._parts, layout, window)
+        self.tables: tuple[TableRows, ...]
+        self.encoded: EncodedRows
+        self.tables, self.encoded = rows_by_table(self._parts, layout, window)
 
     def refusing(self, times: RefusedTimes) -> Batch:
         """The same entries, with a fault for each event at one of these times. Its halves refuse the same times."""
@@ -89,6 +93,7 @@ class Batch:
         """Free the entries and the rows; ids and counts stay. Prefect keeps a task's arguments until the flow ends."""
         self._groups = ()
         self._parts = Parts(())
+        self.tables = ()
         self.encoded = NO_ROWS
 
 

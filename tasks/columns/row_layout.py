@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -46,6 +46,7 @@ class RowLayout:
     `columns`: those that rows fill, in the order of the table. `key`: the columns that detect duplicates; empty if no
     unique key of the table has a source for each of its columns, so that the ledger alone prevents loading twice.
     `restored`: the columns of an archive that is restored; None for everything else.
+    `routes`: the value of the route's key → the layout of its table. Without one, all rows go to `table`.
     """
 
     table: Table
@@ -53,6 +54,7 @@ class RowLayout:
     columns: tuple[FilledColumn, ...]
     key: tuple[str, ...]
     restored: tuple[str, ...] | None = None
+    routes: Mapping[str, RowLayout] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -98,9 +100,20 @@ class RowLayout:
         keys = {key.encode() for column in marking for key in column.source.keys}
         return frozenset(keys - {self.mapping.document_field}) or frozenset(keys)
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All tables that rows may go to."""
+        return tuple(dict.fromkeys((self.table, *(layout.table for layout in self.routes.values()))))
+
+    def without_routes(self) -> RowLayout:
+        """The layout of the entries whose value has no table of its own."""
+        return replace(self, routes={}, mapping=replace(self.mapping, route_key=None, routes={}))
+
     def of_elements(self) -> RowLayout:
         """The layout of an element of `each` that is stored as an entry of its own."""
-        return replace(self, mapping=replace(self.mapping, each=None, encodings=(), layout="json"))
+        changed = {value: layout.of_elements() for value, layout in self.routes.items()}
+        mapping = replace(self.mapping, each=None, encodings=(), layout="json")
+        return replace(self, mapping=mapping, routes=changed)
 
     @cached_property
     def exact_key(self) -> bool:
@@ -110,7 +123,7 @@ class RowLayout:
     @property
     def is_events(self) -> bool:
         """Whether the rows go to the `events` table because no mapping names another one."""
-        return self.mapping.table is None
+        return self.mapping.table is None and not self.mapping.routes
 
 
 def bind(mapping: StreamMapping | None, table: Table, only: Sequence[str] | None = None) -> RowLayout:
@@ -137,4 +150,4 @@ def _source(mapping: StreamMapping, name: str) -> ColumnSource | None:
     if name in mapping.columns:
         source = mapping.columns[name]
         return replace(source, unit="ms") if source.whole == "entry_time" else source
-    return EVENTS_SOURCES.get(name) if mapping.table is None else key_source(name)
+    return EVENTS_SOURCES.get(name) if mapping.table is None and not mapping.routes else key_source(name)

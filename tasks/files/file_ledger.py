@@ -17,6 +17,7 @@ from tasks.files.file_reader import count_rows
 from tasks.files.scan import FILE, ScannedFile, fit_layout, is_file_ledger
 from tasks.ledger.names import original_name
 from tasks.ledger.undrained import undrained
+from tasks.preflight.layouts import read_layout
 from tasks.table.row_columns import existing_columns
 
 _NAME_SHOWN = len(FILE) + 12
@@ -125,15 +126,15 @@ def find_layout(connection: psycopg.Connection, stream: str, mappings: StreamMap
     row = connection.execute(_MAPPING, [stream]).fetchone() if is_file_ledger(stream) else None
     if row is None:
         mapping = mappings.for_stream(original_name(stream))
-        return bind(mapping, read_table(connection, mapping.table or default_table_name()))
+        return read_layout(connection, mapping)
     name, reading, own = row
     mapping = mappings.for_stream(name) if name else BUILT_IN
-    table = read_table(connection, mapping.table or default_table_name())
     if own:
+        table = read_table(connection, mapping.table or default_table_name())
         present = existing_columns(table, own)  # a dropped column cannot be compared
         return fit_layout(bind(BUILT_IN, table, (*_STANDARD, *present)), tuple(c.encode() for c in _STANDARD))
     keys = (BUILT_IN.document_field,) if reading.startswith("json|") else (b"event_id",)
-    layout = bind(mapping, table)
+    layout = read_layout(connection, mapping)
     return layout if mapping.layout == "json" and reading.startswith("json|") else fit_layout(layout, keys)
 
 

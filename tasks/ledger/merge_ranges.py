@@ -27,10 +27,13 @@ _MERGE = """
      RETURNING many.island, l.*
     )
     INSERT INTO spillway.ledger (stream, ids, ranges, read, rows, inserted, duplicates, quarantined, bytes,
-                                 min_time, max_time, loaded_by, loaded_at, seconds)
+                                 min_time, max_time, loaded_by, loaded_at, seconds, by_table)
     SELECT stream, numrange(min(lower(ids)), max(upper(ids))), sum(ranges), sum(read), sum(rows), sum(inserted),
            sum(duplicates), sum(quarantined), sum(bytes), min(min_time), max(max_time), 'several', max(loaded_at),
-           max(seconds)
+           max(seconds),
+           (SELECT jsonb_object_agg(name, rows) FROM (
+               SELECT name, sum(count::bigint) AS rows FROM merged AS m, jsonb_each_text(m.by_table) AS t (name, count)
+                WHERE m.island = merged.island GROUP BY name) AS tables)
       FROM merged GROUP BY stream, island"""
 
 

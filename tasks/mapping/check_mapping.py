@@ -25,7 +25,7 @@ from tasks.mapping.documents import Document, read_documents
 from tasks.mapping.read_sample import find_file, is_file, sample_file, sample_stream
 from tasks.mapping.sample_keys import count_keys, near_keys, unmapped_keys
 from tasks.preflight.table_fit import table_problems
-from tasks.table.insert import InsertRoute, insert
+from tasks.table.insert import InsertRoute, insert_all
 
 SAMPLE = 1_000  # entries or rows
 _VALUES = 3
@@ -104,7 +104,7 @@ def check_source(clients: Clients, mappings: StreamMappings, source: str, wanted
         window = TimeWindow.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
         batch = Batch(source, _EVERY_ID, groups, layout, window)
         with connection.transaction(force_rollback=True):
-            outcome = insert(connection, batch, InsertRoute.MERGE)
+            outcome = insert_all(connection, batch.tables, InsertRoute.MERGE)
     return describe(batch, groups, window, outcome.inserted, outcome.duplicates, outcome.faults)
 
 

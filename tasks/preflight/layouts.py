@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import psycopg
 
@@ -16,16 +17,29 @@ from tasks.preflight.table_fit import check_tables
 
 def read_layout(connection: psycopg.Connection, mapping: StreamMapping) -> RowLayout:
     """Bind a mapping to its table. Raises `Terminal` if there is no such table, and `psycopg.Error`."""
-    return bind(mapping, read_table(connection, mapping.table or default_table_name()))
+    return read_layouts(connection, {"": mapping})[""]
 
 
 def read_layouts(connection: psycopg.Connection, mappings: Mapping[str, StreamMapping]) -> dict[str, RowLayout]:
     """The layout of each stream, by its name. Each table is read once. Raises as `read_layout`."""
-    names = {mapping.table or default_table_name() for mapping in mappings.values()}
-    tables: dict[str, Table] = {name: read_table(connection, name) for name in sorted(names)}
-    return {
-        stream: bind(mapping, tables[mapping.table or default_table_name()]) for stream, mapping in mappings.items()
+    names = {name for mapping in mappings.values() for name in _tables(mapping)}
+    tables = {name: read_table(connection, name) for name in sorted(names)}
+    return {stream: _bound(mapping, tables) for stream, mapping in mappings.items()}
+
+
+def _tables(mapping: StreamMapping) -> list[str]:
+    """The names of the tables of a mapping, the one of its stream first."""
+    names = [mapping.table] if mapping.table is not None else []
+    return [*names, *mapping.routes.values()] or [default_table_name()]
+
+
+def _bound(mapping: StreamMapping, tables: Mapping[str, Table]) -> RowLayout:
+    layout = bind(mapping, tables[_tables(mapping)[0]])
+    routes = {
+        value: bind(replace(mapping, table=name, route_key=None, routes={}), tables[name])
+        for value, name in mapping.routes.items()
     }
+    return replace(layout, routes=routes)
 
 
 def read_stream_layouts(clients: Clients, mappings: Mapping[str, StreamMapping]) -> dict[str, RowLayout]:

@@ -16,6 +16,7 @@ from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import EVERY_TIME, Fault
+from tasks.columns.routing import TableRows
 from tasks.columns.row_layout import RowLayout
 from tasks.ledger.plan import check_stream
 from tasks.maintain.dropped_rows import dropped_rows
@@ -75,24 +76,34 @@ def compare(connection: psycopg.Connection, batch: Batch, repair: bool) -> Compa
     Rows that retention dropped are not missing. Raises `psycopg.Error`; the table is unchanged then.
     """
     with connection.transaction():
-        stage = StagingTable(connection, batch)
-        stage.fill(0, len(batch.encoded.rows))
-        suspects = _suspect_rows(connection, batch, stage)
-        suspects |= {
-            fault.entry: Suspect("unreadable", _reason(fault))
-            for fault in (*batch.encoded.faults, *stage.rejected.values())
-        }
-        suspects = with_repeats(
-            suspects, ((int(batch.encoded.row_entry[row]), entry) for row, entry in batch.encoded.repeats)
-        )
-        suspects = unexplained(suspects, _on_record(connection, batch, suspects))
-        dropped = _dropped(connection, batch, suspects)
-        suspects = {entry: one for entry, one in suspects.items() if entry not in dropped}
-        refused = _put_back(connection, stage, missing_rows(suspects)) if repair else None
-    return judge(batch.count, len(dropped), suspects, _entry_ids(batch, suspects), refused)
+        unreadable = {fault.entry: Suspect("unreadable", _reason(fault)) for fault in batch.encoded.faults}
+        unreadable = unexplained(unreadable, _on_record(connection, batch, unreadable))
+        parts = [judge(0, 0, unreadable, _entry_ids(batch, unreadable), None)]
+        parts += [_compare_table(connection, batch, rows, repair) for rows in batch.tables]
+    return Comparison(
+        batch.count,
+        sum(part.repaired for part in parts),
+        sum(part.dropped for part in parts),
+        tuple(one for part in parts for one in part.discrepancies),
+    )
 
 
-def _suspect_rows(connection: psycopg.Connection, batch: Batch, stage: StagingTable) -> dict[int, Suspect]:
+def _compare_table(connection: psycopg.Connection, batch: Batch, rows: TableRows, repair: bool) -> Comparison:
+    """Compare the rows of a batch that go to one table."""
+    stage = StagingTable(connection, rows)
+    stage.fill(0, len(rows.encoded.rows))
+    suspects = _suspect_rows(connection, rows, stage)
+    suspects |= {fault.entry: Suspect("unreadable", _reason(fault)) for fault in stage.rejected.values()}
+    entries_of_rows = ((int(rows.encoded.row_entry[row]), entry) for row, entry in rows.encoded.repeats)
+    suspects = with_repeats(suspects, entries_of_rows)
+    suspects = unexplained(suspects, _on_record(connection, batch, suspects))
+    dropped = _dropped(connection, batch, suspects)
+    suspects = {entry: one for entry, one in suspects.items() if entry not in dropped}
+    refused = _put_back(connection, stage, missing_rows(suspects)) if repair else None
+    return judge(0, len(dropped), suspects, _entry_ids(batch, suspects), refused)
+
+
+def _suspect_rows(connection: psycopg.Connection, rows: TableRows, stage: StagingTable) -> dict[int, Suspect]:
     """By entry, the staged rows that the table does not have exactly once and as they are.
 
     A trigger may have changed a row when it was inserted, so the row that the triggers make of it now is compared.
@@ -103,15 +114,15 @@ def _suspect_rows(connection: psycopg.Connection, batch: Batch, stage: StagingTa
     times = _staged_times(connection, columns)
     made = dry_run(connection, columns, list(times)) if has_row_triggers(connection, columns.table) else None
     if made is None:
-        span = {"first": batch.encoded.min_time, "last": batch.encoded.max_time}
-        rows = connection.execute(_different(columns) if columns.key else _fewer(columns), span).fetchall()
+        span = {"first": rows.encoded.min_time, "last": rows.encoded.max_time}
+        found = connection.execute(_different(columns) if columns.key else _fewer(columns), span).fetchall()
     else:
-        rows = [(n, made.present.get(n, 0), made.different.get(n)) for n in times]
-        rows = [(n, count, column) for n, count, column in rows if count != 1 or column]
+        pairs = [(n, made.present.get(n, 0), made.different.get(n)) for n in times]
+        found = [(n, count, column) for n, count, column in pairs if count != 1 or column]
     by = "key" if columns.key else "values"
     return {
         stage.entry(number): suspect_row(stage.row(number), times[number], count, column, by)
-        for number, count, column in rows
+        for number, count, column in found
     }
 
 

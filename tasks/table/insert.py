@@ -6,57 +6,21 @@ Inserted rows, duplicates, conflicts and rejected rows are counted separately.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import LiteralString
 
 import psycopg
-from psycopg import sql
 
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
-from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
-from tasks.table.isolate import RowOutcomes, insert_each
-from tasks.table.stage import STAGING_TABLE, StagingTable, copy_rows
-from tasks.table.triggers import dry_run, has_row_triggers
-
-# Returns how many rows were inserted, and the numbers of those whose key the table had. RETURNING gives the new keys:
-# looking up every key in the table would cost every row. A row that repeats the key of an earlier staged row is not
-# inserted either. ON CONFLICT names our key: a conflict with any other unique index is an error, not a duplicate.
-_MERGE: LiteralString = """
-    WITH put AS (INSERT INTO {table} ({listed}) OVERRIDING SYSTEM VALUE
-                 SELECT {values} FROM {stage} ORDER BY {order}
-                 ON CONFLICT ({key}) DO NOTHING RETURNING {key})
-    SELECT (SELECT count(*) FROM put), coalesce(array_agg(s.number), '{{}}')
-      FROM {numbered} AS s LEFT JOIN put ON {key_equals} WHERE put.{first_key} IS NULL AND {complete} {or_repeated}"""
-_NUMBERED_KEYS: LiteralString = """
-    (SELECT number, {key}, row_number() OVER (PARTITION BY {key} ORDER BY number) > 1 AS repeated FROM {stage})"""
-# Without a key. A trigger may skip rows; which ones is unknown.
-_APPEND: LiteralString = """
-    INSERT INTO {table} ({listed}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {stage} ORDER BY {order}"""
-# For staged rows whose key is in the table: how many there are, which of them differ and in which column first, and, if
-# requested, which do not differ.
-_COMPARE: LiteralString = """
-    SELECT count(*), coalesce(array_agg(s.number) FILTER (WHERE compared.field IS NOT NULL), '{{}}'),
-           coalesce(array_agg(compared.field) FILTER (WHERE compared.field IS NOT NULL), '{{}}'),
-           coalesce(array_agg(s.number) FILTER (WHERE %(list_same)s AND compared.field IS NULL), '{{}}')
-      FROM {stage} AS s JOIN {rows} ON true, LATERAL (SELECT {difference} AS field) AS compared
-     WHERE {which}"""
-_ALL: LiteralString = "{table} AS e"
-# For a few rows: each is looked up. The server overestimates the temporary table and would otherwise read whole chunks
-# (250 ms instead of 25 ms for 400 of 40,000 rows).
-_EACH: LiteralString = "LATERAL (SELECT * FROM {table} AS e WHERE {same_key} OFFSET 0) AS e"
-_NUMBERED = sql.SQL("s.number = ANY(%(numbers)s::bigint[])")
-_LOOKUP_RATIO = 4  # rows are looked up one by one if they are fewer than a quarter of those staged
-# A deferred constraint would fail at COMMIT, when the server no longer reports which row violates it.
-_CHECK_CONSTRAINTS_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
+from tasks.columns.routing import TableRows
+from tasks.table.merge import CHECK_CONSTRAINTS_NOW, Merger
+from tasks.table.stage import copy_rows
 
 _COMPRESS_DIRECTLY = "SET LOCAL timescaledb.enable_direct_compress_copy = on"
 # Rows. Each COPY makes compressed batches of its own, and those of a few rows take more space than the rows.
 _MIN_COMPRESSED = 1_000
-
-_SKIPPED = "a trigger on the table skipped the row (it returned NULL), so the entry is not in the table"
 
 
 class InsertRoute(Enum):
@@ -76,35 +40,36 @@ class InsertResult:
 
     Every event is counted when its outcome is decided, not by subtraction, so that the ledger's CHECK can fail.
     `faults`: the conflicts and the rows that the server rejected. `next_route`: the best route for the batch that
-    follows: MERGE as long as batches contain keys that the table has.
+    follows: MERGE as long as batches contain keys that the table has. `by_table`: how many rows each table got.
     """
 
     inserted: int
     duplicates: int
     faults: tuple[Fault, ...]
     next_route: InsertRoute
+    by_table: Mapping[str, int] = field(default_factory=dict)
 
 
-def insert(connection: psycopg.Connection, batch: Batch, route: InsertRoute) -> InsertResult:
-    """Insert all insertable events of `batch`, in the caller's transaction. Raises `psycopg.Error`.
+def insert(connection: psycopg.Connection, table_rows: TableRows, route: InsertRoute) -> InsertResult:
+    """Insert all insertable rows of one table, in the caller's transaction. Raises `psycopg.Error`.
 
     Among events with the same key, the first one in the stream that the server accepts becomes the row. It counts as
     inserted even if a trigger changes it on the way. Later ones with the same content are duplicates; those with
     different content are conflicts.
     """
-    merger = _Merger(connection, batch)
+    merger = Merger(connection, table_rows)
     straight = 0
     next_route = InsertRoute.STRAIGHT
-    if route is InsertRoute.STRAIGHT and not batch.encoded.defaulted:
-        straight = _insert_straight(connection, batch)
+    if route is InsertRoute.STRAIGHT and not table_rows.encoded.defaulted:
+        straight = _insert_straight(connection, table_rows)
     if not straight:
-        merger.merge(0, batch.encoded.unique)
+        merger.merge(0, table_rows.encoded.unique)
         if merger.existing:
             next_route = InsertRoute.MERGE
-    merger.merge(batch.encoded.unique, len(batch.encoded.rows))
+    merger.merge(table_rows.encoded.unique, len(table_rows.encoded.rows))
     rejected, conflicts = merger.stage.rejected, merger.conflicts
     # An exact repeat of a row has the same outcome as that row.
-    repeated = [(rejected.get(row) or conflicts.get(row), entry) for row, entry in batch.encoded.repeats]
+    repeated = [(rejected.get(row) or conflicts.get(row), entry) for row, entry in table_rows.encoded.repeats]
     of_repeats = (replace(fault, entry=entry) for fault, entry in repeated if fault is not None)
     return InsertResult(
         inserted=straight + merger.inserted,
@@ -114,171 +79,38 @@ def insert(connection: psycopg.Connection, batch: Batch, route: InsertRoute) -> 
     )
 
 
-def _insert_straight(connection: psycopg.Connection, batch: Batch) -> int:
+def insert_all(connection: psycopg.Connection, tables: Sequence[TableRows], route: InsertRoute) -> InsertResult:
+    """`insert` for the rows of each table of a batch; their sum."""
+    results = [insert(connection, rows, route) for rows in tables]
+    merges = any(result.next_route is InsertRoute.MERGE for result in results)
+    return InsertResult(
+        inserted=sum(result.inserted for result in results),
+        duplicates=sum(result.duplicates for result in results),
+        faults=tuple(fault for result in results for fault in result.faults),
+        next_route=InsertRoute.MERGE if merges else InsertRoute.STRAIGHT,
+        by_table={rows.layout.table.regclass: result.inserted for rows, result in zip(tables, results, strict=True)},
+    )
+
+
+def _insert_straight(connection: psycopg.Connection, table_rows: TableRows) -> int:
     """COPY the rows with distinct keys into the table, all or none. Returns how many; 0 if one is known or rejected."""
-    if not batch.encoded.unique:
+    if not table_rows.encoded.unique:
         return 0
     try:
         with connection.transaction():
-            if compresses_directly(batch):
+            if compresses_directly(table_rows):
                 connection.execute(_COMPRESS_DIRECTLY)
-            inserted = copy_rows(connection, batch, batch.encoded.rows[: batch.encoded.unique])
-            if inserted != batch.encoded.unique:  # a trigger skipped some
+            inserted = copy_rows(connection, table_rows, table_rows.encoded.rows[: table_rows.encoded.unique])
+            if inserted != table_rows.encoded.unique:  # a trigger skipped some
                 raise psycopg.Rollback
-            connection.execute(_CHECK_CONSTRAINTS_NOW)
+            connection.execute(CHECK_CONSTRAINTS_NOW)
     except psycopg.Error as error:
         if error_scope(error) is ErrorScope.SERVER:
             raise
         return 0
-    return inserted if inserted == batch.encoded.unique else 0
+    return inserted if inserted == table_rows.encoded.unique else 0
 
 
-def compresses_directly(batch: Batch) -> bool:
+def compresses_directly(table_rows: TableRows) -> bool:
     """Whether the server compresses the rows of a batch while they are copied straight."""
-    return batch.layout.table.direct_compression and batch.encoded.unique >= _MIN_COMPRESSED
-
-
-class _RowsSkipped(Exception):
-    """A trigger skipped some of the rows of one statement."""
-
-
-class _Merger:
-    """Moves staged rows into the table and counts them.
-
-    `existing`: rows whose key was in the table, or that a trigger skipped. `conflicts`: by row of the batch.
-    """
-
-    def __init__(self, connection: psycopg.Connection, batch: Batch) -> None:
-        self._connection = connection
-        self._batch = batch
-        self.stage = StagingTable(connection, batch)
-        self.inserted = 0
-        self.duplicates = 0
-        self.existing = 0
-        self.conflicts: dict[int, Fault] = {}
-
-    def merge(self, start: int, stop: int) -> None:
-        """Merge the rows from `start` to before `stop`. Among rows with one key the first becomes the row."""
-        if start >= stop:
-            return
-        self.stage.fill(start, stop)
-        if not len(self.stage):
-            return
-        triggers = has_row_triggers(self._connection, self.stage.columns.table)
-        if triggers:  # RETURNING shows the row that the trigger made, so it cannot be matched with the staged one
-            outcomes = insert_each(self._connection, self.stage)
-        else:
-            outcomes = self._insert_staged(repeated=start >= self._batch.encoded.unique)
-        self.existing += len(outcomes.not_inserted)
-        self.inserted += outcomes.inserted
-        if outcomes.not_inserted and triggers:
-            self._classify_with_triggers(outcomes.not_inserted)
-        elif outcomes.not_inserted:
-            found, different, _ = self._compare(outcomes.not_inserted, outcomes.inserted + len(outcomes.rejected))
-            # Counted in the table, not deduced from what was not inserted: a row that is in neither would be a loss.
-            self.duplicates += found - len(different)
-            self._record_conflicts(different)
-        if outcomes.rejected:
-            self._classify_rejected(outcomes, triggers)
-
-    def _insert_staged(self, repeated: bool) -> RowOutcomes:
-        """All rows in one statement, or span by span if the server rejects one. `repeated`: rows may share a key."""
-        columns = self.stage.columns
-        shares = repeated or not self._batch.layout.exact_key or bool(columns.key_defaults)
-        repeated = bool(columns.key) and shares
-        parts = {"table": columns.table.identifier, "listed": columns.listed, "values": columns.values}
-        parts |= {"stage": STAGING_TABLE, "order": columns.order}
-        try:
-            with self._connection.transaction():
-                inserted, not_inserted = self._merge(parts, repeated) if columns.key else self._append(parts)
-                self._connection.execute(_CHECK_CONSTRAINTS_NOW)
-        except _RowsSkipped:
-            return insert_each(self._connection, self.stage)
-        except psycopg.Error as error:
-            if error_scope(error) is ErrorScope.SERVER:
-                raise
-            return insert_each(self._connection, self.stage, cause=error)
-        return RowOutcomes(inserted, not_inserted, {})
-
-    def _merge(self, parts: Mapping[str, sql.Composable], repeated: bool) -> tuple[int, list[int]]:
-        columns = self.stage.columns
-        numbered = sql.SQL(_NUMBERED_KEYS).format(key=columns.staged_key, stage=STAGING_TABLE)
-        merge = sql.SQL(_MERGE).format(
-            **parts,
-            key=columns.key_listed,
-            first_key=sql.Identifier(columns.key[0]),
-            key_equals=columns.staged_equals_put,
-            complete=columns.key_is_complete,
-            numbered=numbered if repeated else STAGING_TABLE,
-            or_repeated=sql.SQL("OR s.repeated" if repeated else ""),
-        )
-        found = self._connection.execute(merge).fetchone()
-        assert found is not None  # an aggregate has one row
-        return found[0], found[1]
-
-    def _append(self, parts: Mapping[str, sql.Composable]) -> tuple[int, list[int]]:
-        done = self._connection.execute(sql.SQL(_APPEND).format(**parts)).rowcount
-        if done != len(self.stage):
-            raise _RowsSkipped
-        return done, []
-
-    def _compare(
-        self, numbers: Sequence[int], others: int, list_same: bool = False
-    ) -> tuple[int, dict[int, str], list[int]]:
-        """Compare staged rows, given by their numbers, with the rows of the table that have the same keys.
-
-        Returns how many have one, the first column in which it differs (by number), and the numbers of those that do
-        not differ (only if `list_same`). `others`: how many rows are staged besides these. Without a key, none is
-        found.
-        """
-        columns = self.stage.columns
-        if not columns.key:
-            return 0, {}, []
-        times = {"first": self._batch.encoded.min_time, "last": self._batch.encoded.max_time, "list_same": list_same}
-        same_key, table = columns.same_key(), columns.table.parameter_safe
-        if len(numbers) * _LOOKUP_RATIO < len(self.stage):
-            rows, which = sql.SQL(_EACH).format(table=table, same_key=same_key), sql.Composed([_NUMBERED])
-        else:  # many: the server chooses how to join
-            rows = sql.SQL(_ALL).format(table=table)
-            which = sql.SQL(" AND ").join([same_key, _NUMBERED] if others else [same_key])
-        query = sql.SQL(_COMPARE).format(
-            stage=STAGING_TABLE, rows=rows, which=which, difference=columns.first_difference("s", "e")
-        )
-        row = self._connection.execute(query, times | {"numbers": numbers}).fetchone()
-        assert row is not None  # an aggregate has one row
-        found, different, names, same = row
-        return found, dict(zip(different, names, strict=True)), same
-
-    def _classify_with_triggers(self, numbers: Sequence[int]) -> None:
-        """Classify rows that were not inserted into a table with triggers: compare what the triggers make of them."""
-        made = dry_run(self._connection, self.stage.columns, numbers)
-        if made is None:  # the triggers cannot be run on a copy: compare the staged rows unchanged
-            _, different, same = self._compare(numbers, 1, list_same=True)
-            present = {*different, *same}
-        else:
-            different, present = dict(made.different), set(made.present)
-        self.duplicates += len(present) - len(different)
-        self._record_conflicts(different)
-        for number in numbers:
-            if number not in present:
-                self.stage.reject(number, Fault(self.stage.entry(number), "", _SKIPPED))
-
-    def _classify_rejected(self, outcomes: RowOutcomes, triggers: bool) -> None:
-        """Rejected rows are duplicates or conflicts all the same if the table has their keys."""
-        _, different, same = self._compare(list(outcomes.rejected), 1, list_same=True)
-        if triggers:
-            different = {}  # the trigger may have caused the difference: the server's message says more
-        self.duplicates += len(same)
-        self._record_conflicts(different)
-        for number in outcomes.rejected.keys() - {*different, *same}:
-            self.stage.reject(number, outcomes.rejected[number])
-
-    def _record_conflicts(self, different: Mapping[int, str]) -> None:
-        for number, column in different.items():
-            reason = f"conflict: the table has this {_listed(self.stage.columns.key)} with another {column}"
-            self.conflicts[self.stage.row(number)] = Fault(self.stage.entry(number), column, reason, conflict=True)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Such as `event_id and time`."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return table_rows.layout.table.direct_compression and table_rows.encoded.unique >= _MIN_COMPRESSED

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from infra.connections.clients import Clients
 from infra.epoch import timestamptz_sql
@@ -17,7 +18,7 @@ from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.table.causes import UNKNOWN_CAUSE, count_causes, exceeds_bad_share, format_causes
 from tasks.table.chunks import open_chunks
-from tasks.table.insert import InsertRoute, insert
+from tasks.table.insert import InsertRoute, insert_all
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import quarantine_entries
 
@@ -32,8 +33,9 @@ _KNOWN = "SELECT FROM spillway.streams WHERE name = %(stream)s"
 _FILL_LEDGER = fill_in(
     """
     UPDATE spillway.ledger
-       SET read = %(read)s, rows = %(rows)s, inserted = %(inserted)s, duplicates = %(duplicates)s,
-           quarantined = %(quarantined)s, bytes = %(bytes)s, min_time = {min_time}, max_time = {max_time},
+       SET read = %(read)s, rows = %(rows)s, inserted = %(inserted)s, by_table = %(by_table)s,
+           duplicates = %(duplicates)s, quarantined = %(quarantined)s, bytes = %(bytes)s,
+           min_time = {min_time}, max_time = {max_time},
            seconds = extract(epoch FROM clock_timestamp() - loaded_at)
      WHERE stream = {stream_id} AND ids = numrange(%(start)s, %(stop)s)""",
     min_time=timestamptz_sql("%(min_time)s"),
@@ -86,7 +88,7 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
             # First, so that the second of two loads of one range waits here, before it does the work.
             if connection.execute(_INSERT_LEDGER, key).rowcount != 1:
                 raise _RangeTaken
-            outcome = insert(connection, batch, route)
+            outcome = insert_all(connection, batch.tables, route)
             faults = (*batch.encoded.faults, *outcome.faults)
             quarantine_entries(connection, batch, faults)
             loaded = LoadResult(
@@ -94,6 +96,7 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
                 count_causes(faults), outcome.next_route,
             )  # fmt: skip
             counts = {name: getattr(loaded, name) for name in _COUNTS} | {"rows": batch.count}
+            counts |= {"by_table": Jsonb(outcome.by_table) if batch.layout.routes else None}
             connection.execute(
                 _FILL_LEDGER, key | counts | {"min_time": batch.encoded.min_time, "max_time": batch.encoded.max_time}
             )

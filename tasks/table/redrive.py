@@ -18,7 +18,7 @@ from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault, TimeWindow
 from tasks.columns.entries import page_to_columns
 from tasks.columns.row_layout import RowLayout
-from tasks.table.insert import InsertResult, InsertRoute, insert
+from tasks.table.insert import InsertResult, InsertRoute, insert_all
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection, kind, storable
 
@@ -199,7 +199,7 @@ class _Replayer:
         batch = Batch(self._stream, ids, page_to_columns(page), layout, self._window)
         if self._new_chunks is not None:
             batch = self._new_chunks.admit(self._connection, batch)
-        return batch, insert(self._connection, batch, InsertRoute.MERGE)
+        return batch, insert_all(self._connection, batch.tables, InsertRoute.MERGE)
 
 
 def _position(batch: Batch, fault: Fault) -> int:

@@ -12,7 +12,7 @@ from psycopg import sql
 from infra.epoch import timestamptz_sql
 from infra.tables.statements import as_written, parameter_safe
 from infra.tables.table import Table, TableColumn
-from tasks.columns.batch import Batch
+from tasks.columns.routing import TableRows
 
 # Types with an equality operator that compares values as a person would. Values of other types are compared as text.
 _COMPARABLE = frozenset(
@@ -40,9 +40,9 @@ class RowColumns:
     binary: bool = True
 
     @classmethod
-    def of(cls, batch: Batch) -> RowColumns:
+    def of(cls, table_rows: TableRows) -> RowColumns:
         """The columns of the rows of a batch."""
-        encoded, layout = batch.encoded, batch.layout
+        encoded, layout = table_rows.encoded, table_rows.layout
         return cls(layout.table, encoded.columns, layout.key, encoded.defaulted, encoded.binary)
 
     @cached_property

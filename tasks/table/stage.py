@@ -18,9 +18,9 @@ from psycopg import sql
 
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
-from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
 from tasks.columns.encode_rows import HEADER, TRAILER, payload
+from tasks.columns.routing import TableRows
 from tasks.table.row_columns import RowColumns
 
 STAGING_TABLE = sql.Identifier("pg_temp", "spillway_stage")
@@ -50,12 +50,14 @@ _LINE = r"\bspillway_stage\b\D*(\d+)(?:.*?\b({names})\b)?"
 _REASON_LENGTH = 2_000  # characters: a trigger may raise a message of any length
 
 
-def copy_rows(connection: psycopg.Connection, batch: Batch, rows: Any, into: sql.Identifier | None = None) -> int:
+def copy_rows(
+    connection: psycopg.Connection, table_rows: TableRows, rows: Any, into: sql.Identifier | None = None
+) -> int:
     """COPY encoded rows of a batch into its table, or into another one with the same columns.
 
     Returns how many rows the server inserted: fewer than were sent if a trigger skipped some. Raises `psycopg.Error`.
     """
-    columns = RowColumns.of(batch)
+    columns = RowColumns.of(table_rows)
     return _copy(connection, columns, into or columns.table.identifier, columns.listed, rows)
 
 
@@ -94,13 +96,13 @@ def rejected_row(entry: int, column: str, message: str, detail: str, state: str)
 class StagingTable:
     """Rows of a batch in the staging table. `rejected`: the fault of each row that the server rejects, by row."""
 
-    def __init__(self, connection: psycopg.Connection, batch: Batch) -> None:
+    def __init__(self, connection: psycopg.Connection, table_rows: TableRows) -> None:
         self._connection = connection
-        self._batch = batch
+        self._table_rows = table_rows
         self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
         self._made = False
-        self.columns = RowColumns.of(batch)
+        self.columns = RowColumns.of(table_rows)
         self.rejected: dict[int, Fault] = {}
 
     def __len__(self) -> int:
@@ -131,7 +133,7 @@ class StagingTable:
                         self.columns,
                         STAGING_TABLE,
                         self.columns.staged,
-                        self._batch.encoded.rows[start:end],
+                        self._table_rows.encoded.rows[start:end],
                     )
             except psycopg.Error as error:
                 if error_scope(error) is not ErrorScope.ROW:
@@ -161,7 +163,7 @@ class StagingTable:
 
     def entry(self, number: int) -> int:
         """The position in the batch of the entry whose row has this number."""
-        return int(self._batch.encoded.row_entry[self.row(number)])
+        return int(self._table_rows.encoded.row_entry[self.row(number)])
 
     def reject(self, number: int, fault: Fault) -> None:
         """Record the fault of the row with this number."""
@@ -176,7 +178,7 @@ class StagingTable:
             return end
         column = names[line[2]] if line and line[2] else error.diag.column_name or ""
         self.rejected[row] = rejected_row(
-            int(self._batch.encoded.row_entry[row]),
+            int(self._table_rows.encoded.row_entry[row]),
             column,
             error.diag.message_primary or "",
             error.diag.message_detail or "",
