@@ -224,7 +224,7 @@ def load_mappings(path: Path) -> Mappings:
     try:
         streams = _File.model_validate(raw).streams
     except ValidationError as error:
-        raise WrongUse(f"{path}: {_faults(error)}") from None
+        raise WrongUse(f"{path}: {_faults(error)}; nothing was read; correct the file") from None
     return Mappings({name: stream.mapping(name) for name, stream in streams.items()})
 
 
@@ -236,7 +236,7 @@ def _faults(error: ValidationError) -> str:
         if fault["type"] == "extra_forbidden":
             faults.append(f"{key}: unknown key, expected one of {', '.join(_known(fault['loc']))}")
         elif fault["type"] == "missing":
-            faults.append(f"{key}: missing")
+            faults.append(f"{key}: expected a value, found none")
         elif fault["type"] in ("model_type", "dict_type"):
             expected = "a key or a table" if len(fault["loc"]) == 3 else "a table"
             faults.append(f"{key}: expected {expected}, found {fault['input']!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -103,10 +104,10 @@ def test_a_key_with_a_default_or_another_name_is_not_required() -> None:
         ("colour = 1\n", "colour: unknown key, expected one of streams"),
         (stream(time='{ kee = "x" }'), 'streams."a*".time.kee: unknown key, expected one of key, default'),
         (stream(time='{ key = "x", uuid5 = true }'), 'streams."a*".time.uuid5: unknown key'),
-        (stream(time=None), 'streams."a*".time: missing'),
-        (stream(layout=None), 'streams."a*".layout: missing'),
-        (stream(user_id='{ default = "x" }'), 'streams."a*".user_id.key: missing'),
-        ("[streams.x]\n", 'streams."x".event_type: missing'),
+        (stream(time=None), 'streams."a*".time: expected a value, found none'),
+        (stream(layout=None), 'streams."a*".layout: expected a value, found none'),
+        (stream(user_id='{ default = "x" }'), 'streams."a*".user_id.key: expected a value, found none'),
+        ("[streams.x]\n", 'streams."x".event_type: expected a value, found none'),
         (stream(layout='"xml"'), "streams.\"a*\".layout: input should be 'json' or 'flat', found 'xml'"),
         (stream(event_type='"{a"'), 'streams."a*".event_type.key: expected a key, or keys in braces'),
         (stream(event_type='"a}"'), "such as {a}.{b}, found 'a}'"),
@@ -139,6 +140,7 @@ def test_a_wrong_file_is_one_line_that_names_the_file_and_the_key(tmp_path: Path
     message = str(refused.value)
     assert message.startswith(str(path))
     assert said in message
+    assert re.search("; nothing was read; (correct the file|fix that line)$", message)
     assert "\n" not in message
     assert len(message) < 600
 
@@ -146,7 +148,7 @@ def test_a_wrong_file_is_one_line_that_names_the_file_and_the_key(tmp_path: Path
 def test_all_faults_are_named_unknown_keys_first(tmp_path: Path) -> None:
     path = tmp_path / "spillway.toml"
     path.write_text(stream(time=None, tme='"at"', layout='"xml"'))
-    with pytest.raises(Terminal, match=r"tme: unknown key.*layout: .*time: missing"):
+    with pytest.raises(Terminal, match=r"tme: unknown key.*layout: .*time: expected a value, found none"):
         load_mappings(path)
 
 
@@ -173,7 +175,7 @@ def test_the_valid_keys_of_each_place_are_listed(tmp_path: Path) -> None:
         path.write_text(stream(**change))
         with pytest.raises(WrongUse) as refused:
             load_mappings(path)
-        assert str(refused.value).endswith(f"kye: unknown key, {expected}")
+        assert f"kye: unknown key, {expected}; nothing was read; correct the file" in str(refused.value)
 
 
 def test_each_fault_of_a_file_is_separated_by_a_semicolon(tmp_path: Path) -> None:
@@ -184,7 +186,9 @@ def test_each_fault_of_a_file_is_separated_by_a_semicolon(tmp_path: Path) -> Non
     faults = str(refused.value).removeprefix(f"{path}: ").split("; ")
     assert faults == [
         "streams.\"a*\".layout: input should be 'json' or 'flat', found 'xml'",
-        'streams."a*".time: missing',
+        'streams."a*".time: expected a value, found none',
+        "nothing was read",
+        "correct the file",
     ]
 
 
