@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,18 @@ def test_every_key_of_a_stream_has_its_effect(tmp_path: Path) -> None:
     )
 
 
+def test_the_names_of_a_json_field_and_of_its_properties_may_have_one_character(tmp_path: Path) -> None:
+    found = mapped(tmp_path, stream(field='"d"', properties='"p"'))
+    assert (found.layout, found.field, found.properties) == ("json", b"d", "p")
+
+
+def test_the_built_in_layouts_differ_in_nothing_but_the_layout() -> None:
+    assert (FLAT.layout, JSON.layout) == ("flat", "json")
+    assert replace(JSON, layout="flat") == FLAT
+    assert (FLAT.name, FLAT.field, FLAT.properties, FLAT.extra_columns) == ("", b"data", "properties", ())
+    assert list(FLAT.sources) == ["time", "event_id", "event_type", "user_id"]
+
+
 def test_left_out_keys_are_the_field_data_and_the_whole_document(tmp_path: Path) -> None:
     found = mapped(tmp_path, stream())
     assert (found.field, found.properties, found.uuid5) == (b"data", None, False)
@@ -157,12 +170,19 @@ def test_the_same_key_as_properties_and_as_a_column_is_accepted_for_flat_entries
 
 
 def test_a_file_that_cannot_be_read_is_one_line_that_says_why(tmp_path: Path) -> None:
-    with pytest.raises(Terminal, match=r"cannot be read: Is a directory; .*SPILLWAY_MAPPINGS"):
+    with pytest.raises(Terminal) as refused:
         load_mappings(tmp_path)
+    assert str(refused.value) == (
+        f"{tmp_path} cannot be read: Is a directory; nothing was read; fix its permissions or SPILLWAY_MAPPINGS"
+    )
     path = tmp_path / "spillway.toml"
     path.write_bytes(b"# \xff\n")
-    with pytest.raises(Terminal, match="is not valid TOML: 'utf-8'"):
+    with pytest.raises(Terminal) as refused:
         load_mappings(path)
+    assert str(refused.value) == (
+        f"{path} is not valid TOML: 'utf-8' codec can't decode byte 0xff in position 2: invalid start byte;"
+        " nothing was read; fix that line"
+    )
 
 
 def test_the_valid_keys_of_each_place_are_listed(tmp_path: Path) -> None:
