@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
-.PHONY: demo quick test lint types bench chaos soak env schema lock clean
+.PHONY: demo quick test lint types bench chaos soak mutants env schema lock clean
 
 demo: env
 	$(BIN)/python -m flows.cli.demo
@@ -32,6 +32,11 @@ chaos: env ## hundreds of faults on every TimescaleDB that can run here; 10 to 1
 soak: env ## an hour at a steady rate, with faults
 	$(BIN)/python -m tests.faults.soak $(SOAK_ARGS)
 
+# A module below tasks/ or infra/ whose unit tests need no server.
+MODULE ?= tasks/columns/uuids.py
+mutants: .venv/.mutants ## changes in one module that its unit tests have to notice; at most 15 minutes
+	$(BIN)/python -m tests.mutants $(MODULE)
+
 env: .venv/.installed
 
 # All of the environment comes from the lock. uv, because it installs it in seconds.
@@ -47,6 +52,10 @@ env: .venv/.installed
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $<
 	touch $@
 
+.venv/.mutants: tests/mutants/requirements.lock .venv/.installed
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $<
+	touch $@
+
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command 'make lock' pyproject.toml
 
@@ -57,6 +66,7 @@ lock: ## after a change of the dependencies in pyproject.toml
 	$(LOCK) -o requirements.lock
 	$(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
 	$(LOCK) --extra bench -c requirements-dev.lock -o benchmarks/requirements.lock
+	$(LOCK) --extra mutants -c requirements-dev.lock -o tests/mutants/requirements.lock
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from prefect import Flow
@@ -28,22 +29,23 @@ from flows.runs import TAG
 from infra.errors.exceptions import Terminal, WrongUse
 from infra.settings import Settings
 
-# If a worker dies before its run starts, the run blocks the next one for this long instead of Prefect's five minutes.
-_GRACE_SECONDS = 60
-# A worker runs the flows of the Spillway that is installed where it runs.
-_PULL_STEPS: list[dict[str, Any]] = [{"flows.environment.project_folder": {}}]
+# A run that comes due while another one is running is cancelled. If a worker dies before its run starts, the run blocks
+# the next one for 60 s instead of Prefect's five minutes.
+_ONE_AT_A_TIME = ConcurrencyLimitConfig(
+    limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW, grace_period_seconds=60
+)
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One deployment. `one_at_a_time`: a run that comes due while another one is running is cancelled."""
+    """One deployment. `limit`: how many of its runs may be active, and what happens to the next one; None: any."""
 
     flow: Flow[..., Any]
     name: str
     description: str
     schedule: IntervalSchedule | CronSchedule | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
-    one_at_a_time: bool = False
+    limit: ConcurrencyLimitConfig | None = None
 
     @property
     def when(self) -> str:
@@ -70,7 +72,7 @@ def deployments(config: Settings) -> list[Deployment]:
             "Drains the scheduled streams into the events table, exactly once.",
             None if config.drain_every is None else IntervalSchedule(interval=config.drain_every),
             {"stream": list(config.scheduled_streams)},
-            one_at_a_time=True,  # two would do no harm, but the second finds nothing to do: see docs/design.md
+            limit=_ONE_AT_A_TIME,  # two would do no harm, but the second finds nothing to do: see docs/design.md
         ),
         Deployment(
             reconcile,
@@ -108,6 +110,7 @@ def deploy(found: list[Deployment], pool: str) -> None:
 
     An existing deployment is replaced, including its schedules.
     """
+    pull_steps = [{"flows.environment.project_folder": {"deployed_from": str(Path.cwd())}}]
     with get_client(sync_client=True) as client:
         _ensure_pool(client, pool)
         for one in found:
@@ -117,13 +120,13 @@ def deploy(found: list[Deployment], pool: str) -> None:
                 description=one.description,
                 entrypoint=f"{one.flow.fn.__module__}.{one.flow.fn.__name__}",
                 work_pool_name=pool,
-                pull_steps=_PULL_STEPS,
+                pull_steps=pull_steps,
                 schedules=[DeploymentScheduleCreate(schedule=one.schedule)] if one.schedule else [],
                 parameters=one.parameters,
                 parameter_openapi_schema=one.flow.parameters.model_dump_for_openapi(),
                 enforce_parameter_schema=True,
-                concurrency_limit=1 if one.one_at_a_time else None,
-                concurrency_options=_options() if one.one_at_a_time else None,
+                concurrency_limit=one.limit.limit if one.limit else None,
+                concurrency_options=_options(one.limit) if one.limit else None,
                 paused=False,  # `serve` pauses its deployments when it ends
                 tags=[TAG],
             )
@@ -137,9 +140,10 @@ def _ensure_pool(client: SyncPrefectClient, pool: str) -> None:
         client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
 
 
-def _options() -> ConcurrencyOptions:
+def _options(limit: ConcurrencyLimitConfig) -> ConcurrencyOptions:
+    """A limit without its number, which Prefect's API takes separately."""
     return ConcurrencyOptions(
-        collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW, grace_period_seconds=_GRACE_SECONDS
+        collision_strategy=limit.collision_strategy, grace_period_seconds=limit.grace_period_seconds
     )
 
 
@@ -176,15 +180,12 @@ def _delete_old_schedules(client: SyncPrefectClient, deployment: Deployment) -> 
 
 
 def _served(one: Deployment) -> Any:  # to_deployment is sync here, whatever its type says
-    limit = ConcurrencyLimitConfig(
-        limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW, grace_period_seconds=_GRACE_SECONDS
-    )
     return one.flow.to_deployment(
         name=one.name,
         description=one.description,
         parameters=one.parameters,
         schedules=[DeploymentScheduleCreate(schedule=one.schedule)] if one.schedule else None,
-        concurrency_limit=limit if one.one_at_a_time else None,
+        concurrency_limit=one.limit,
         tags=[TAG],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.settings import PROJECT_ROOT
+from infra.errors.exceptions import WrongUse
+from infra.settings import PROJECT_ROOT, runs_from_clone
 
 _PREFECT_TOML = Path(__file__).with_name("prefect.toml")
 
@@ -39,6 +40,19 @@ def set_prefect_defaults(quiet: bool = False) -> None:
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
 
-def project_folder() -> dict[str, str]:
-    """The pull step of the deployments: a worker runs the flows of the Spillway that is installed where it runs."""
-    return {"directory": str(PROJECT_ROOT)}
+def project_folder(deployed_from: str) -> dict[str, str]:
+    """The pull step of the deployments: the folder in which a worker runs the flows of the Spillway that it has.
+
+    That is the clone, if Spillway runs from one. If it is installed, it is `deployed_from`, the folder in which
+    `spillway deploy` was typed: its `.env` and `spillway.toml` apply. A worker itself starts each run in an empty
+    folder. Raises `WrongUse` if there is no such folder.
+    """
+    if runs_from_clone():
+        return {"directory": str(PROJECT_ROOT)}
+    if not Path(deployed_from).is_dir():
+        raise WrongUse(
+            f"worker: expected the folder in which `spillway deploy` was typed, found no folder {deployed_from!r} on"
+            " this machine; nothing was read; create it with your .env and spillway.toml, or type `spillway deploy` in"
+            " a folder that every worker has"
+        )
+    return {"directory": deployed_from}

@@ -149,4 +149,4 @@ def translate_errors(doing: str, display_name: str, advice: str) -> Iterator[Non
             else (Terminal, advice)
         )
         reason = re.sub(r"\S+://\S+", lambda found: without_credentials(found[0]), one_line(error))
-        raise kind(f"{doing}: {display_name}: {reason}; {next_step}") from error
+        raise kind(f"{doing}: {display_name}: {reason}; {next_step}", reason) from error

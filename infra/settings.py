@@ -30,17 +30,18 @@ DATABASE, DATABASE_USER, DATABASE_PASSWORD = "analytics", "analytics_user", "ana
 MIB = 1024 * 1024
 
 
+def runs_from_clone() -> bool:
+    """Whether Spillway runs from a clone. If not, it is installed from a wheel."""
+    return (PROJECT_ROOT / "pyproject.toml").is_file()
+
+
 def settings_folder() -> Path:
     """The folder of `spillway.toml`, to which relative paths in settings refer.
 
     The clone, if Spillway runs from one: cron, a worker and a shell start in different folders. If Spillway is
     installed, the working directory, where `.env` is read too.
     """
-    return PROJECT_ROOT if (PROJECT_ROOT / "pyproject.toml").is_file() else Path.cwd()
-
-
-def _default_mappings() -> Path:
-    return settings_folder() / "spillway.toml"
+    return PROJECT_ROOT if runs_from_clone() else Path.cwd()
 
 
 def _default_state_dir() -> Path:
@@ -157,7 +158,8 @@ class Settings(BaseSettings):
         description="database schema of the events table",
     )
     mappings: Annotated[Path, AfterValidator(_in_settings_folder)] = Field(
-        default_factory=_default_mappings, description="file that maps fields of entries to columns of events"
+        default_factory=lambda: settings_folder() / "spillway.toml",
+        description="file that maps fields of entries to columns of events",
     )
 
     batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="maximum number of entries in one range")

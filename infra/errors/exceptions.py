@@ -16,13 +16,15 @@ from infra.errors.exit_codes import ExitCode
 class SpillwayError(Exception):
     """An error whose text is written for its reader: what failed, expected and found, what is safe, the next step.
 
-    Control characters in the text are escaped, because Prefect logs it and shows it as the state of the run.
+    Control characters in the text are escaped, because Prefect logs it and shows it as the state of the run. `fault`:
+    only what was expected and found, for another step that reports the error without failing; by default all of it.
     """
 
     exit_code = ExitCode.FAILED  # of a command that ends with this error
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, fault: str = "") -> None:
         super().__init__("\n".join(map(printable, message.split("\n"))))
+        self.fault = printable(fault) or str(self)
 
 
 class Transient(SpillwayError):

@@ -127,7 +127,7 @@ class DockerEngine(Engine):
         run_interactively([*self._compose_argv(), *argv], self._variables())
 
     def reset(self) -> None:
-        with instance_lock(self.settings):
+        with instance_lock(self.settings, remove=True):
             # The data is about to be removed, so no orderly end is needed. An interrupted first start would take its
             # whole stop_grace_period, because the images' entrypoint passes no signal on.
             self._compose("down", "-v", "-t", "0")

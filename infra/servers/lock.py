@@ -15,9 +15,10 @@ LOCK_TIMEOUT = 900  # seconds: creating a Debian root over a slow line takes lon
 
 
 @contextmanager
-def file_lock(path: Path, what: str) -> Iterator[None]:
+def file_lock(path: Path, what: str, remove: bool = False) -> Iterator[None]:
     """Hold the lock file `path` for the block; `what` it protects appears in messages. Reentrant within a process.
 
+    `remove`: remove the file at the end of the block, unless that fails. Only for the outermost block of a process.
     Raises `Terminal` after `LOCK_TIMEOUT`.
     """
     from filelock import FileLock, Timeout  # 70 ms, for the commands that need it
@@ -37,15 +38,19 @@ def file_lock(path: Path, what: str) -> Iterator[None]:
             ) from None
     try:
         yield
+        if remove:
+            # The holder's last act. Another process may have opened the file before and lock it afterwards: filelock
+            # then sees that the locked file has no name any more, and opens the path again (since 3.20.4).
+            path.unlink(missing_ok=True)
     finally:
         lock.release()
 
 
 @contextmanager
-def instance_lock(settings: Settings) -> Iterator[None]:
-    """Hold the lock of this instance, and raise errors of its folders as `Terminal`."""
+def instance_lock(settings: Settings, remove: bool = False) -> Iterator[None]:
+    """Hold the lock of this instance, and raise errors of its folders as `Terminal`. `remove`: as `file_lock`."""
     lock = settings.state_dir / f".{settings.instance}.lock"
-    with translate_os_errors(settings.state_dir), file_lock(lock, f"instance {settings.instance}"):
+    with translate_os_errors(settings.state_dir), file_lock(lock, f"instance {settings.instance}", remove):
         yield
 
 

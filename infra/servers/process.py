@@ -147,7 +147,7 @@ class ProcessEngine(Engine):
         logs.show({name: self._existing(name).log for name in wanted}, follow)
 
     def reset(self) -> None:
-        with instance_lock(self.settings):
+        with instance_lock(self.settings, remove=True):
             for service in SERVICES:
                 # The data is about to be removed, so no orderly end is needed; a broken server could not provide one.
                 self._stop(service, "immediate")

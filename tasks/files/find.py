@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from pyarrow import fs
 
-from infra.errors.exceptions import Terminal, WrongUse
+from infra.errors.exceptions import WrongUse
 from infra.locations import Location, open_location, translate_errors
+from tasks.files.bad_source import bad_source
 from tasks.files.partition import PathColumns, parse_path_columns
 
 Format = Literal["ndjson", "csv", "parquet"]
@@ -38,7 +39,7 @@ _KNOWN = (
 
 _MAGIC = frozenset("*?[")  # the characters that make a path a glob
 _HIDDEN = ("_", ".")  # prefixes of names that are not data: unfinished files, checksums, versions
-_ADVICE = "nothing was loaded; correct the source"
+_ADVICE = "correct the source"
 _LISTED_NAMES = 3  # names that a message lists
 
 
@@ -76,7 +77,7 @@ def find_files(source: str, warnings: list[str] | None = None) -> list[SourceFil
     if not source:
         raise WrongUse("backfill: expected a source, found an empty text; name a path, a folder, a glob or a URL")
     warnings = [] if warnings is None else warnings
-    location = open_location(source, "backfill", _ADVICE)
+    location = open_location(source, "backfill", f"nothing was loaded; {_ADVICE}")
     with translate_errors(
         "backfill: find files", location.display_name, "fix its permissions (chmod +r), or correct the source"
     ):
@@ -88,7 +89,7 @@ def find_files(source: str, warnings: list[str] | None = None) -> list[SourceFil
         if info.type == fs.FileType.NotFound and _MAGIC & set(location.path):
             return _known_files(location, _match_glob(location, warnings), "files that match that glob")
     found = "no such path" if info.type == fs.FileType.NotFound else "a device, a pipe or a socket"
-    raise Terminal(f"backfill: {location.display_name}: expected a file, a folder or a glob, found {found}; {_ADVICE}")
+    raise bad_source(location.display_name, f"expected a file, a folder or a glob, found {found}", _ADVICE)
 
 
 def _kind(path: str) -> tuple[Format, Compression | None] | None:
@@ -111,10 +112,7 @@ def _named_file(location: Location) -> SourceFile:
     file = _source_file(location, location.path)
     if file is None:
         name = location.path.rpartition("/")[2]
-        raise Terminal(
-            f"backfill: {location.display_name}: expected {_KNOWN}, found {name!r}; nothing was loaded; convert the"
-            " file or rename it"
-        )
+        raise bad_source(location.display_name, f"expected {_KNOWN}, found {name!r}", "convert the file or rename it")
     return file
 
 
@@ -122,16 +120,18 @@ def _known_files(location: Location, infos: Iterator[Any], expected: str) -> lis
     """The files of a known kind among those found. Raises `Terminal` if there are none."""
     paths = sorted({info.path for info in infos if info.type == fs.FileType.File})
     if not paths:
-        raise Terminal(
-            f"backfill: {location.display_name}: expected {expected}, found none (names that begin with _ or"
-            f" . are skipped); {_ADVICE}"
+        raise bad_source(
+            location.display_name,
+            f"expected {expected}, found none (names that begin with _ or . are skipped)",
+            _ADVICE,
         )
     files = [file for path in paths if (file := _source_file(location, path))]
     if not files:
         names = ", ".join(repr(path.rpartition("/")[2]) for path in paths[:_LISTED_NAMES])
-        raise Terminal(
-            f"backfill: {location.display_name}: expected {_KNOWN}, found {len(paths)} other files, such"
-            f" as {names}; nothing was loaded; convert the files or rename them"
+        raise bad_source(
+            location.display_name,
+            f"expected {_KNOWN}, found {len(paths)} other files, such as {names}",
+            "convert the files or rename them",
         )
     return files
 

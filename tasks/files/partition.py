@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from infra.errors.exceptions import Terminal
 from tasks.columns.entries import MALFORMED
 from tasks.files.archive_paths import is_archived
+from tasks.files.bad_source import bad_source
 from tasks.files.formats.blocks import RowBlock
 
 # Pairs of name and value, in the order of the path. None is a null.
@@ -42,15 +43,15 @@ def parse_path_columns(path: str, display_name: str) -> PathColumns:
             name, value = (unquote(part, errors="strict") for part in folder.split("=", 1))
             (name + value).encode()
         except UnicodeError:
-            raise Terminal(
-                f"backfill: {display_name}: expected UTF-8 in its folders NAME=VALUE, found other bytes; nothing was"
-                " loaded; rename the folder"
+            raise bad_source(
+                display_name, "expected UTF-8 in its folders NAME=VALUE, found other bytes", "rename the folder"
             ) from None
         known = None if value == _NULL else value
         if pairs.setdefault(name, known) != known:
-            raise Terminal(
-                f"backfill: {display_name}: expected one value for {name!r} in the path, found {pairs[name]!r} and"
-                f" {known!r}; nothing was loaded; rename one of the folders"
+            raise bad_source(
+                display_name,
+                f"expected one value for {name!r} in the path, found {pairs[name]!r} and {known!r}",
+                "rename one of the folders",
             )
     return tuple(pairs.items())
 
@@ -115,9 +116,10 @@ def _is_same_value(found: str, value: str) -> bool:
 
 
 def _contradiction(row_name: str, name: str, value: str) -> Terminal:
-    return Terminal(
-        f"backfill: {row_name}: expected {name!r} to be {value!r} as in the path, found another value in the file;"
-        " nothing was loaded; rename the folder, or write the file without that column"
+    return bad_source(
+        row_name,
+        f"expected {name!r} to be {value!r} as in the path, found another value in the file",
+        "rename the folder, or write the file without that column",
     )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.errors.exceptions import Terminal
 from infra.mapping.stream_mapping import BUILT_IN
 from infra.mapping.toml import explain_no_mapping
 from infra.settings import settings
@@ -19,6 +18,7 @@ from tasks.columns.decode import event_times
 from tasks.columns.entries import EntryColumns
 from tasks.columns.row_layout import FilledColumn, RowLayout, Shape
 from tasks.files.archive_paths import is_archived
+from tasks.files.bad_source import bad_source
 from tasks.files.file_reader import DAY_MS, row_address
 from tasks.files.find import SourceFile
 from tasks.files.formats.blocks import RowBlock
@@ -173,9 +173,10 @@ def _check_columns(file: SourceFile, layout: RowLayout, keys: tuple[bytes, ...],
         rule += "" if mapping.name else f", since {explain_no_mapping(settings().mappings)}"
         line = "" if mapping.name else proposal(file.display_name, [group])
         proposed = f"; or check this line and put it first into spillway.toml: {line}" if line else ""
-        raise Terminal(
-            f"{file.display_name}: expected a column {wanted} for {column.name}, as required by {rule}; found the"
-            f" columns {found}; nothing was loaded; name another mapping (--mapping), or correct the file{proposed}"
+        raise bad_source(
+            file.display_name,
+            f"expected a column {wanted} for {column.name}, as required by {rule}; found the columns {found}",
+            f"name another mapping (--mapping), or correct the file{proposed}",
         )
 
 

@@ -92,9 +92,9 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        fault = f"the rows of the files do not fit on the disk of TMPDIR ({tempfile.gettempdir()}): {one_line(error)}"
         raise Terminal(
-            f"backfill: the rows of the files do not fit on the disk of TMPDIR ({tempfile.gettempdir()}):"
-            f" {one_line(error)}; nothing was loaded; free space there, or set TMPDIR to a larger disk"
+            f"backfill: {fault}; nothing was loaded; free space there, or set TMPDIR to a larger disk", fault
         ) from error
 
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from infra import locations
-from infra.errors.exceptions import SpillwayError, Terminal
+from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
+from tasks.files.bad_source import bad_source
 from tasks.files.find import SourceFile
 from tasks.files.formats.read_buffer import Fill
 
@@ -82,10 +83,7 @@ def open_unpacked(file: SourceFile, stored: StoredBytes) -> Fill:
         if not count:
             stored.drain()
             if not stored.size:
-                raise Terminal(
-                    f"backfill: {file.display_name}: expected {kind}, found an empty file; nothing was loaded;"
-                    " fetch it again"
-                )
+                raise bad_source(file.display_name, f"expected {kind}, found an empty file", "fetch it again")
         return count
 
     return fill
@@ -107,14 +105,16 @@ def translate_location_errors(file: SourceFile) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            raise Terminal(
-                f"backfill: {file.display_name}: expected the file found earlier, found that it was removed; put it"
-                " back, or start the backfill again"
+            raise bad_source(
+                file.display_name,
+                "expected the file found earlier, found that it was removed",
+                "put it back, or start the backfill again",
             ) from None
         except PermissionError:
-            raise Terminal(
-                f"backfill: {file.display_name}: expected a readable file, found that it is not; fix its"
-                " permissions (chmod +r), or run as its owner"
+            raise bad_source(
+                file.display_name,
+                "expected a readable file, found that it is not",
+                "fix its permissions (chmod +r), or run as its owner",
             ) from None
 
 
@@ -129,7 +129,8 @@ def translate_content_errors(file: SourceFile, kind: str) -> Iterator[None]:
         if getattr(error, "errno", None) or isinstance(error, _LOCATION_ERRORS) or locations.is_transient(error):
             with translate_location_errors(file):
                 raise
-        raise Terminal(
-            f"backfill: {file.display_name}: expected {kind}, found it truncated or corrupt: {one_line(error)}; fetch"
-            " or write the file again"
+        raise bad_source(
+            file.display_name,
+            f"expected {kind}, found it truncated or corrupt: {one_line(error)}",
+            "fetch or write the file again",
         ) from error

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from infra.errors.exceptions import Terminal
+from tasks.files.bad_source import bad_source
 from tasks.files.find import SourceFile
 from tasks.files.formats.blocks import RowBlock
 from tasks.files.formats.read_rows import open_rows
@@ -61,7 +62,8 @@ def _check_size(file: SourceFile, before: _FileState, stored: StoredBytes) -> No
 
 
 def _changed(file: SourceFile) -> Terminal:
-    return Terminal(
-        f"backfill: {file.display_name}: expected a file that nobody writes to, found that it changed while it was"
-        " read; start the backfill again when it is complete"
+    return bad_source(
+        file.display_name,
+        "expected a file that nobody writes to, found that it changed while it was read",
+        "start the backfill again when it is complete",
     )

@@ -68,13 +68,19 @@ def explain_loss(plan: DrainPlan, now: Tail, facts: LedgerFacts, lost: int) -> I
     lost_before = max(now.first, now.max_deleted + 1) if now.length else plan.tail.last + 1
     if lost <= removed and lost_before > start:
         return IdRange(start, min(lost_before, plan.tail.last + 1))
+    what = f"settle: stream {plan.stream}: {lost} entries from {id_text(start)} on were not read, but"
+    safe = "nothing was recorded as lost, and nothing was trimmed"
+    if not now.length and lost <= removed:
+        raise Terminal(
+            f"{what} it is empty, and its tail is {id_text(plan.tail.last)}; {safe}; find out who restored or edited"
+            " the stream (XSETID): see «The books do not balance» in docs/operations.md"
+        )
     why = (
         f"only {max(0, removed)} were removed from it, by its length"
         if lost > removed
         else f"it has {id_text(now.first)}, and none was deleted after {id_text(now.max_deleted)}"
     )
     raise Terminal(
-        f"settle: stream {plan.stream}: {lost} entries from {id_text(start)} on were not read, but {why}: they may"
-        " still be in it; nothing was recorded as lost, and nothing was trimmed; let the next drain read them: spillway"
-        f" stream recover {plan.stream}"
+        f"{what} {why}: they may still be in it; {safe}; let the next drain read them: spillway stream recover"
+        f" {plan.stream}"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import psycopg
 import pytest
 import redis
@@ -35,6 +37,21 @@ def command_line(
 def spillway(prefect_server: str, command_line: RunSpillway) -> RunSpillway:
     """`command_line`, with a Prefect server."""
     return command_line
+
+
+@pytest.fixture
+def wide_chunks(database: psycopg.Connection) -> Iterator[None]:
+    """Chunks of a year, for tests about the content of the real sample.
+
+    It spans 20 years. Creating and emptying 358 chunks of a week takes as long as everything else in such a test.
+    """
+    row = database.execute(
+        "SELECT time_interval FROM timescaledb_information.dimensions WHERE hypertable_name = 'events'"
+    ).fetchone()
+    assert row is not None
+    database.execute("SELECT set_chunk_time_interval('events', INTERVAL '1 year')")
+    yield
+    database.execute("SELECT set_chunk_time_interval('events', %s::interval)", row)
 
 
 @pytest.fixture

@@ -55,17 +55,19 @@ def artifact(key: str) -> Any:
 def test_files_of_every_kind_and_a_stream(
     env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path
 ) -> None:
-    for name, data in FORMS.items():
-        path = written(tmp_path, name, data())
-        run(env, f"source={path}")
-        (row,) = json.loads(str(artifact("backfill").data))
-        assert (row["source"], row["state"], row["inserted"], row["duplicates"]) == (markdown(path), "new", 100, 0)
+    paths = [written(tmp_path, name, data()) for name, data in FORMS.items()]
+    run(env, f"source={json.dumps(paths)}")
+    rows = [
+        (row["source"], row["state"], row["inserted"], row["duplicates"])
+        for row in json.loads(str(artifact("backfill").data))
+    ]
+    assert sorted(rows) == sorted((markdown(path), "new", 100, 0) for path in paths)
     send(redis_client, stream, ENTRIES[250:])
     run(env, f"stream={stream}")
     (row,) = json.loads(str(artifact("backfill").data))
     assert (row["source"], row["inserted"], row["duplicates"]) == (stream, 100, 50)
     assert table_rows(database) == flat_rows(ENTRIES)
-    run(env, f"source={json.dumps([str(tmp_path / name) for name in FORMS])}")
+    run(env, f"source={json.dumps(paths)}")
     assert {row["state"] for row in json.loads(str(artifact("backfill").data))} == {"known"}
     assert reconcile("*", deep=True)["balanced"]
 

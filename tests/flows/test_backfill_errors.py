@@ -139,7 +139,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
         return really(rows)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "rows_to_entries", grow_meanwhile)
-    with pytest.raises(Terminal, match=r"found that it changed while it was read; start the backfill again"):
+    with pytest.raises(Terminal, match=r"found that it changed while it was read; nothing was loaded; start the"):
         backfill(path)
     monkeypatch.undo()
     assert nothing_was_written(database)

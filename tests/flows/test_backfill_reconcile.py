@@ -58,16 +58,26 @@ def test_a_missing_or_changed_file_is_a_note_and_not_a_finding(
     path.write_bytes(FORMS["x.csv"] + b"\n,,,,\n")
     found = reconcile("file:*", deep=True)
     assert (found["balanced"], found["compared"]) == (True, 0)
-    assert found["notes"] == [f"{path} is not compared: it has changed since it was loaded"]
+    assert found["notes"] == [note_of(path, "it has changed since it was loaded", ledger_name)]
+    path.write_bytes(b"")
+    fault = "expected a header with the names of the columns, found an empty file"
+    assert reconcile("file:*", deep=True)["notes"] == [note_of(path, fault, ledger_name)]
     path.unlink()
-    (note,) = reconcile("file:*", deep=True)["notes"]
-    assert str(path) in note
-    assert "found no such path" in note
+    fault = "expected a file, a folder or a glob, found no such path"
+    assert reconcile("file:*", deep=True)["notes"] == [note_of(path, fault, ledger_name)]
     assert reconcile("file:*")["notes"] == []
     code, out, _ = spillway("reconcile", "--stream", ledger_name, "--deep")
     assert code == 0
     assert f"note: {path} is not compared" in out
     assert "everything balances" in out
+
+
+def note_of(path: Path, fault: str, ledger_name: str) -> str:
+    """The note about a file that cannot be compared: it advises about `reconcile`, not about the step that failed."""
+    return (
+        f"{path} is not compared: {fault}; only its totals are checked; put back the file that was loaded, then run"
+        f" `spillway reconcile --stream {ledger_name} --deep`"
+    )
 
 
 def test_an_edited_ledger_of_a_file_does_not_balance(

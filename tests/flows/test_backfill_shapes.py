@@ -44,6 +44,7 @@ ACCEPTED: dict[str, Write] = {
 }
 
 
+@pytest.mark.usefixtures("wide_chunks")
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_an_unambiguous_file_is_loaded(
     name: str, sample: Path, database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import psycopg
 
 TRANSIENT_STATES = {
@@ -26,3 +28,14 @@ TRANSIENT_STATES = {
 
 def error_of_state(state: str) -> psycopg.Error:
     return type("Refused", (psycopg.errors.lookup(state),), {"sqlstate": state})("words")
+
+
+def server_error(
+    state: str, message: str, detail: str | None = None, source_function: str | None = None
+) -> psycopg.Error:
+    """An error as psycopg raises it for a server's answer, with its class, text and diagnostics."""
+    kind = psycopg.errors.lookup(state)
+    diag = SimpleNamespace(message_primary=message, message_detail=detail, source_function=source_function)
+    text = message if detail is None else f"{message}\nDETAIL:  {detail}"
+    error: psycopg.Error = type(kind.__name__, (kind,), {"sqlstate": state, "diag": diag})(text)
+    return error

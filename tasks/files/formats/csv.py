@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from infra.errors.exceptions import Terminal
 from tasks.columns.entries import MALFORMED
+from tasks.files.bad_source import bad_source
 from tasks.files.formats.blocks import RowBlock, block_slices, copy_slices
 from tasks.files.formats.csv_header import column_names
 from tasks.files.formats.read_buffer import Fill, ReadBuffer
@@ -78,8 +78,8 @@ def read_records(
     found = _records(fill, display_name, delimiter[0])
     first = next(found, None)
     if first is None:
-        raise Terminal(
-            f"backfill: {display_name}: expected a header with the names of the columns, found an empty file"
+        raise bad_source(
+            display_name, "expected a header with the names of the columns, found an empty file", "fetch it again"
         )
     _check_line_ends(first, display_name)
     values = tuple(_values(first[:1], number, np.zeros(1, bool))[0].as_py() for number in range(int(first.width[0])))
@@ -92,9 +92,10 @@ def _check_line_ends(header: _Records, display_name: str) -> None:
     begin, end = header.starts[header.first[0]], header.stops[header.first[0] + header.width[0] - 1]
     unquoted = header.data[begin:end].tobytes().split(b'"')[::2]
     if any(b"\r" in text for text in unquoted):
-        raise Terminal(
-            f"backfill: {display_name}: expected records that end with \\n or \\r\\n, found \\r alone; nothing was"
-            " loaded; convert the line ends"
+        raise bad_source(
+            display_name,
+            "expected records that end with \\n or \\r\\n, found \\r alone",
+            "convert the line ends",
         )
 
 
@@ -124,10 +125,11 @@ def _check_ends(records: _Records, names: tuple[bytes, ...], display_name: str) 
     """
     last = records.first + records.width - 1
     if (records.width == len(names) + 1).all() and (records.starts[last] == records.stops[last]).all():
-        raise Terminal(
-            f"backfill: {display_name}: expected {len(names)} values in each record, as many as names in the header,"
-            " found an extra empty value at the end of every record; nothing was loaded; remove the delimiter at the"
-            " end of each line, or name that column"
+        raise bad_source(
+            display_name,
+            f"expected {len(names)} values in each record, as many as names in the header, found an extra empty value"
+            " at the end of every record",
+            "remove the delimiter at the end of each line, or name that column",
         )
 
 
@@ -143,10 +145,10 @@ def _records(fill: Fill, display_name: str, delimiter: int) -> Iterator[_Records
         found = _separators(window.data, delimiter)
         if not more:
             if found.open:
-                raise Terminal(
-                    f"backfill: {display_name}, record {count + np.count_nonzero(found.newline)}: expected a"
-                    " closing quote, found the end of the file; nothing was loaded; fix that record, or fetch the file"
-                    " again"
+                raise bad_source(
+                    f"{display_name}, record {count + np.count_nonzero(found.newline)}",
+                    "expected a closing quote, found the end of the file",
+                    "fix that record, or fetch the file again",
                 )
             found = _ended(found, window.data)
         end = int(found.at[found.newline][-1]) + 1 if found.newline.any() else 0

@@ -6,6 +6,7 @@ import re
 
 from infra.errors.exceptions import Terminal
 from tasks.columns.entries import MALFORMED
+from tasks.files.bad_source import bad_source
 
 INDEX = b"index"  # pandas: `to_csv` writes an unnamed index first, under an empty name
 _SEPARATORS = {b",": "a comma", b";": "a semicolon", b"\t": "a tab", b"|": "a vertical bar"}
@@ -65,4 +66,4 @@ def column_names(first: tuple[bytes | None, ...], delimiter: bytes, display_name
 
 
 def _refused(display_name: str, expected: str, found: str, advice: str) -> Terminal:
-    return Terminal(f"backfill: {display_name}: expected {expected}, found {found}; nothing was loaded; {advice}")
+    return bad_source(display_name, f"expected {expected}, found {found}", advice)

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.errors.exceptions import Terminal
+from tasks.files.bad_source import bad_source
 from tasks.files.formats.blocks import RowBlock, block_slices, copy_slices
 from tasks.files.formats.json_brackets import signs_of
 from tasks.files.formats.read_buffer import ReadBuffer
 
 _OPEN, _CLOSE, _COMMA = b"[],"
-_ADVICE = "nothing was loaded; correct the file, or fetch it again"
 
 
 def read_array(window: ReadBuffer, more: bool, field: bytes, display_name: str) -> Iterator[RowBlock]:
@@ -110,4 +110,8 @@ def _rows(documents: pa.Array, count: int, field: bytes) -> Iterator[RowBlock]:
 
 
 def _broken(display_name: str, document: int, expected: str, found: str) -> Terminal:
-    return Terminal(f"backfill: {display_name}, document {document}: expected {expected}, found {found}; {_ADVICE}")
+    return bad_source(
+        f"{display_name}, document {document}",
+        f"expected {expected}, found {found}",
+        "correct the file, or fetch it again",
+    )

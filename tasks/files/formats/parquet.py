@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.errors.exceptions import Terminal
 from infra.errors.redact import one_line
 from tasks.columns.column_forms import PG_TYPE
+from tasks.files.bad_source import bad_source
 from tasks.files.find import SourceFile
 from tasks.files.formats import parquet_int96
 from tasks.files.formats.as_text import as_text
@@ -36,9 +36,10 @@ def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[RowBlock
     parquet = _open(file)
     names = parquet.schema_arrow.names
     if len(set(names)) < max(1, len(names)):
-        raise Terminal(
-            f"backfill: {file.display_name}: expected columns with different names, found"
-            f" {', '.join(map(repr, names)) or 'no columns'}; nothing was loaded; write the file with unique names"
+        raise bad_source(
+            file.display_name,
+            f"expected columns with different names, found {', '.join(map(repr, names)) or 'no columns'}",
+            "write the file with unique names",
         )
     keys = tuple(name.encode() for name in names)
     return keys, _rows(file, parquet, keys)
@@ -97,7 +98,8 @@ def _text(file: SourceFile, batch: Any, number: int) -> pa.Array:
         return text_of(batch.schema.field(number), batch.column(number))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         field = batch.schema.field(number)
-        raise Terminal(
-            f"backfill: {file.display_name}: expected columns that convert to text, found {field.name!r} of type"
-            f" {field.type}: {one_line(error)}; nothing was loaded; write the file without it, or as text"
+        raise bad_source(
+            file.display_name,
+            f"expected columns that convert to text, found {field.name!r} of type {field.type}: {one_line(error)}",
+            "write the file without it, or as text",
         ) from error

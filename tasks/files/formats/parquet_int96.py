@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from infra.errors.exceptions import Terminal
+from tasks.files.bad_source import bad_source
 from tasks.files.find import SourceFile
 from tasks.files.stored_bytes import translate_content_errors
 
@@ -33,10 +33,11 @@ def check_int96(file: SourceFile, parquet: Any, reopen: Callable[[str], Any]) ->
         for micros, seconds in pairs:
             for number, column in enumerate(micros.columns):
                 if not _agree(column, seconds.column(number)):
-                    raise Terminal(
-                        f"backfill: {file.display_name}: expected timestamps in the years -290308 to 294247, found"
-                        f" one outside them in column {micros.schema.names[number]!r} (INT96), rows {row} to"
-                        f" {row + len(micros) - 1}; nothing was loaded; write the file without such timestamps"
+                    raise bad_source(
+                        file.display_name,
+                        "expected timestamps in the years -290308 to 294247, found one outside them in column"
+                        f" {micros.schema.names[number]!r} (INT96), rows {row} to {row + len(micros) - 1}",
+                        "write the file without such timestamps",
                     )
             row += len(micros)
 

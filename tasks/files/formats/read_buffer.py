@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors.exceptions import Terminal
+from tasks.files.bad_source import bad_source
 
 LONGEST_BYTES = 256 * 1024 * 1024  # of one row: bounds memory for a file without line ends
 _BLOCK_BYTES = 4 * 1024 * 1024  # smaller blocks cost time per block, larger ones cost memory
@@ -63,7 +63,4 @@ class ReadBuffer:
     def check_length(self, row_name: str, advice: str) -> None:
         """Raise `Terminal` if the buffer exceeds `LONGEST_BYTES` while it holds only part of one row."""
         if self.size > LONGEST_BYTES:
-            raise Terminal(
-                f"backfill: {row_name}: expected its end within {LONGEST_BYTES:,} bytes, found no end; nothing was"
-                f" loaded; {advice}"
-            )
+            raise bad_source(row_name, f"expected its end within {LONGEST_BYTES:,} bytes, found no end", advice)

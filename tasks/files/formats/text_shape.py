@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from infra.errors.exceptions import Terminal
+from tasks.files.bad_source import bad_source
 from tasks.files.formats.blocks import RowBlock
 from tasks.files.formats.json_brackets import Signs, signs_of
 from tasks.files.formats.read_buffer import ReadBuffer
@@ -35,9 +36,8 @@ def check_encoding(window: ReadBuffer, display_name: str) -> None:
         even, odd = head[::2], head[1::2]
         found = "UTF-16LE" if all(even) and not any(odd) else "UTF-16BE" if all(odd) and not any(even) else None
     if found:
-        raise Terminal(
-            f"backfill: {display_name}: expected UTF-8, found {found}; nothing was loaded; convert the file (iconv -f"
-            f" {found} -t UTF-8)"
+        raise bad_source(
+            display_name, f"expected UTF-8, found {found}", f"convert the file (iconv -f {found} -t UTF-8)"
         )
 
 
@@ -58,10 +58,11 @@ def check_utf8(rows: RowBlock, display_name: str) -> None:
             if suspect is None and (found := _LATIN1.search(value)):
                 suspect = row, found[0][1]
     if suspect is not None:
-        raise Terminal(
-            f"backfill: {display_name}, row {suspect[0]}: expected UTF-8, found a letter followed by the byte"
-            f" 0x{suspect[1]:02x} and no UTF-8 in nearby rows, as in Latin-1 or Windows-1252; nothing was"
-            " loaded; convert the file (iconv -f WINDOWS-1252 -t UTF-8)"
+        raise bad_source(
+            f"{display_name}, row {suspect[0]}",
+            f"expected UTF-8, found a letter followed by the byte 0x{suspect[1]:02x} and no UTF-8 in nearby rows, as in"
+            " Latin-1 or Windows-1252",
+            "convert the file (iconv -f WINDOWS-1252 -t UTF-8)",
         )
 
 
@@ -130,7 +131,9 @@ def _check_alone(rest: bytes, display_name: str) -> None:
 
 
 def _refused(display_name: str, found: str, how: str = "jq -c . FILE") -> Terminal:
-    return Terminal(
-        f"backfill: {display_name}: expected one JSON document per line, an array of documents, or documents that each"
-        f" begin on their own line, found {found}; nothing was loaded; convert the file ({how})"
+    return bad_source(
+        display_name,
+        "expected one JSON document per line, an array of documents, or documents that each begin on their own line,"
+        f" found {found}",
+        f"convert the file ({how})",
     )

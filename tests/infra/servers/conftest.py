@@ -34,7 +34,6 @@ def make_instance() -> Iterator[Callable[[str], Instance]]:
     yield make
     for instance in made:
         instance.engine.reset()
-        (instance.state_dir / f".{instance.name}.lock").unlink(missing_ok=True)
     shutil.rmtree(folder)
 
 

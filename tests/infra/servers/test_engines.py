@@ -49,6 +49,7 @@ def test_two_concurrent_ups_start_the_servers_once_and_reset_removes_everything(
     assert fresh.run("reset", "--yes").returncode == 0
     assert pids(fresh) == [None, None]
     assert not Path(data).exists()
+    assert [path for path in fresh.state_dir.iterdir() if fresh.name in path.name] == []
     assert last_engine(fresh.settings) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from pathlib import Path
@@ -81,16 +82,69 @@ def test_folders_are_traversable_under_any_umask(tmp_path: Path) -> None:
 def test_the_lock_excludes_other_processes_and_is_reentrant(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with file_lock(path, "a test"), file_lock(path, "a test"):
+        assert not another_process_gets(path)
+    assert another_process_gets(path)
+
+
+def another_process_gets(path: Path) -> bool:
+    """Whether another process gets a lock on the file of that name."""
+    child = os.fork()
+    if child == 0:
+        try:
+            fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os._exit(7)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_lock_file_is_removed_if_its_block_does_not_fail(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with pytest.raises(KeyError), file_lock(path, "a test", remove=True):
+        raise KeyError
+    assert path.exists()
+    with file_lock(path, "a test", remove=True):
+        assert not another_process_gets(path)
+    assert not path.exists()
+
+
+def test_a_lock_file_that_is_removed_after_it_was_opened_is_not_mistaken_for_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last holder removes the file between the open() and the flock() of the next one."""
+    path = tmp_path / "lock"
+    flock = fcntl.flock
+    removed: list[int] = []
+
+    def removed_before(descriptor: int, operation: int) -> None:
+        if not removed:
+            removed.append(os.fstat(descriptor).st_ino)
+            path.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before)
+    with file_lock(path, "a test"):
+        assert len(removed) == 1
+        assert not another_process_gets(path)
+
+
+def test_processes_that_all_remove_the_lock_file_never_hold_it_together(tmp_path: Path) -> None:
+    path, inside = tmp_path / "lock", tmp_path / "inside"
+    children = []
+    for _ in range(4):
         child = os.fork()
         if child == 0:
-            import fcntl
-
             try:
-                fcntl.flock(os.open(path, os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os._exit(7)
+                for _ in range(100):
+                    with file_lock(path, "a test", remove=True):
+                        os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+                        inside.unlink()
+            except BaseException:
+                os._exit(1)
             os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+    assert not path.exists()
 
 
 def test_the_children_of_a_process_are_found() -> None:

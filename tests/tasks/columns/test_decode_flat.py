@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -99,13 +100,17 @@ def test_a_time_outside_the_window_is_a_fault_and_its_edges_are_inside() -> None
     events = decoded([flat(time=str(time)) for time in times], window=window)
     assert events.time.tolist() == times[1:4]
     assert [(fault.entry, fault.field) for fault in events.faults] == [(0, "time"), (4, "time")]
-    assert all("SPILLWAY_MAX_AGE_DAYS" in fault.reason for fault in events.faults)
+    expected = "expected a time within SPILLWAY_MAX_AGE_DAYS and SPILLWAY_MAX_AHEAD_DAYS of now, found "
+    assert all(fault.reason.startswith(expected) for fault in events.faults)
     assert str(TIME_US - 2) in events.faults[0].reason
 
 
-def test_the_window_around_now_has_its_days_before_and_after() -> None:
+def test_the_window_around_now_has_its_days_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: TIME_US * 1_000 + 999)
     window = TimeWindow.around_now(10, 0.5)
-    assert window.latest - window.earliest == 10.5 * 86_400_000_000
+    assert window == TimeWindow(TIME_US - 10 * 86_400_000_000, TIME_US + 43_200_000_000, refused=None)
+    sevenths = TimeWindow.around_now(2 / 7, 1 / 7)  # rounded to a whole microsecond
+    assert sevenths == TimeWindow(TIME_US - 24_685_714_286, TIME_US + 12_342_857_143)
 
 
 def test_an_empty_text_is_a_text() -> None:

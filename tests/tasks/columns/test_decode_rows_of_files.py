@@ -12,7 +12,7 @@ from tasks.columns.decode import Fault, decode, event_times
 from tasks.columns.entries import MALFORMED, EntryColumns
 from tasks.columns.uuids import NAMESPACE
 from tests.support.decoded_entries import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of
-from tests.support.events_layouts import FLAT, JSON, with_sources
+from tests.support.events_layouts import ANY, FLAT, JSON, with_sources
 
 
 def rows_of_file(**columns: list[str | None]) -> EntryColumns:
@@ -48,6 +48,18 @@ def test_a_malformed_record_is_a_fault_that_quotes_it_until_someone_corrects_its
     ]
 
 
+def test_a_malformed_record_that_is_not_utf8_is_quoted_with_replacements() -> None:
+    (group,) = groups_of([[MALFORMED, b"a,\xff"]])
+    (fault,) = decode([group], FLAT, ANY_TIME).faults
+    assert fault.reason == "expected as many values as the header has names, found 'a,\ufffd'"
+
+
+def test_the_stream_order_of_events_is_that_of_their_ids_in_whatever_group_they_are() -> None:
+    groups = groups_of([flat(), [b"data", document()], flat(), [b"data", document()]])
+    events = decode(groups, ANY, ANY_TIME)
+    assert (events.entry.tolist(), events.stream_order.tolist()) == ([0, 1, 2, 3], [0, 2, 1, 3])
+
+
 def test_a_row_gives_back_only_the_fields_that_it_has() -> None:
     group = rows_of_file(a=["1", None], b=[None, ""])
     assert [group.raw(row) for row in range(2)] == [("0-0", [b"a", b"1"]), ("0-1", [b"b", b""])]
@@ -68,6 +80,11 @@ def test_an_absent_time_that_another_column_reads_is_missing_and_not_1970() -> N
     assert list(decoded([flat()], layout).faults) == [Fault(0, "user_id", "missing field at")]
 
 
+def test_a_time_may_be_put_together_from_two_fields() -> None:
+    mapping = with_sources(FLAT, time=ColumnSource(("", "day", "T", "clock", "")))
+    assert decoded([flat(day="2024-01-02", clock="03:04:05")], mapping).time.tolist() == [TIME_US]
+
+
 def test_event_times_of_flat_entries_are_zero_if_they_cannot_be_read() -> None:
     (group,) = groups_of([flat(), flat(time="soon"), flat(time=b"\xff"), flat(time="1", event_id="no UUID")])
     times, good = event_times(group, FLAT, "flat")
@@ -83,7 +100,15 @@ def test_event_times_of_documents_are_zero_if_they_cannot_be_read() -> None:
     assert (times.tolist(), good.tolist()) == ([TIME_US, 0, 0, 0], [True, False, False, False])
 
 
+def test_an_event_time_does_not_depend_on_the_other_fields() -> None:
+    (group,) = groups_of([flat(**dict.fromkeys(("event_id", "event_type", "user_id", "properties", "more"), b"\xff"))])
+    assert [column.tolist() for column in event_times(group, FLAT, "flat")] == [[TIME_US], [True]]
+    (group,) = groups_of([[b"data", document(event_id={}, event_type={}, user_id={})]])
+    assert [column.tolist() for column in event_times(group, JSON, "json")] == [[TIME_US], [True]]
+
+
 @pytest.mark.parametrize(("length", "quoted"), [(60, "x" * 60), (61, "x" * 60 + "…")])
 def test_a_reason_quotes_sixty_characters(length: int, quoted: str) -> None:
     (fault,) = decoded([flat(event_id="x" * length)]).faults
     assert fault == Fault(0, "event_id", f"expected a UUID, found {quoted!r}")
+    assert not fault.conflict, "only the table finds conflicts"

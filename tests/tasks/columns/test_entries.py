@@ -61,6 +61,8 @@ def test_however_many_shapes_there_are_the_groups_are_few() -> None:
     assert len(page_to_columns(shapes_of_ten)) == 1
     shapes_of_eight = page_of([[b"%d" % (i % 8), b""] for i in range(80)])
     assert len(page_to_columns(shapes_of_eight)) == 8
+    shapes_of_nine = page_of([[b"%d" % (i % 9), b""] for i in range(90)])
+    assert len(page_to_columns(shapes_of_nine)) == 1
 
 
 def test_the_same_fields_in_another_order_are_the_same_fields() -> None:
@@ -111,6 +113,20 @@ def test_values_that_equal_field_names_are_not_taken_for_them() -> None:
     assert raws(groups) == came(page)
     found = {i: v for g in groups for i, v in zip(g.ids.to_pylist(), g.column(b"a").to_pylist(), strict=True)}
     assert found == {b"1-0": b"b", b"2-0": b"b", b"3-0": b"a"}
+
+
+def test_a_value_that_equals_a_field_name_hides_no_other_field() -> None:
+    page = page_of([[b"a", b"1", b"b", b"b"], [b"a", b"1", b"c", b"b"]])
+    groups = page_to_columns(page)
+    assert [group.keys for group in groups] == [(b"a", b"b"), (b"a", b"c")]
+    assert raws(groups) == came(page)
+
+
+def test_entries_without_fields_are_given_back_among_the_entries_of_other_shapes() -> None:
+    for page in (page_of([[], []]), page_of([[b"a", b"1"], []])):
+        groups = page_to_columns(page)
+        assert groups[-1].keys is None
+        assert raws(groups) == came(page)
 
 
 @settings(deadline=None, max_examples=150)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ BAD = [
     f" {ID}",
     f"{ID}\n",
     f"{ID[:-1]}g",
+    f"{ID[:-1]}X",
     f"{ID[:-2]}é",  # 36 bytes
     "é" * 18,  # 36 bytes
     "\x00" * 36,
@@ -91,6 +93,13 @@ def test_a_slice_of_usual_uuids_begins_at_its_own_first_text() -> None:
 def test_an_empty_column_has_no_uuids() -> None:
     assert parsed([]) == []
     found, good = parse_uuids(texts([ID])[:0])
+    assert (found.shape, good.shape) == ((0, 16), (0,))
+
+
+def test_an_empty_column_may_have_no_offsets() -> None:
+    """Arrow's format allows an empty buffer of offsets if there are no texts."""
+    nothing = pa.py_buffer(b"")
+    found, good = parse_uuids(pa.Array.from_buffers(pa.string(), 0, [None, nothing, nothing]))
     assert (found.shape, good.shape) == ((0, 16), (0,))
 
 

@@ -189,7 +189,8 @@ def test_a_removed_file_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / name).unlink()
     for read in (lambda: list(read_rows(file)), lambda: list(VerifiedRead(file))):
         with pytest.raises(
-            Terminal, match=f"{name}: expected the file found earlier, found that it was removed; put it back"
+            Terminal,
+            match=f"{name}: expected the file found earlier, found that it was removed; nothing was loaded; put it",
         ):
             read()
 

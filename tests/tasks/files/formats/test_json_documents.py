@@ -67,7 +67,8 @@ def test_every_pretty_printed_document_is_read(
 
 @settings(deadline=None)
 @given(
-    st.dictionaries(a_text.filter("features".__ne__), a_value, max_size=3), st.lists(a_document, min_size=1, max_size=5),
+    st.dictionaries(a_text.filter("features".__ne__), a_value, max_size=3),
+    st.lists(a_document, min_size=1, max_size=5),
     st.sampled_from(["\n", "\r\n"]), st.integers(3, 60), st.integers(1, 9),
 )  # fmt: skip
 def test_a_document_with_one_element_of_its_array_per_line_is_one_document(
