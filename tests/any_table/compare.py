@@ -80,10 +80,11 @@ def _of_rows(connection: psycopg.Connection, tables: tuple[str, str], of: Random
 
 def _of_quarantine(connection: psycopg.Connection, stream: str, predicted: PredictedEntries) -> Iterator[str]:
     query = """
-        SELECT q.entry_id, q.fields, q.kind, q.reason
+        SELECT q.entry_id, q.fields, q.kind, q.reason, q.field
           FROM spillway.quarantine q JOIN spillway.streams s ON s.id = q.stream WHERE s.name = %s"""
-    kept: dict[str, tuple[list[bytes], str, str]] = {
-        entry_id: (fields, kind, reason) for entry_id, fields, kind, reason in connection.execute(query, [stream])
+    kept: dict[str, tuple[list[bytes], str, str, str]] = {
+        entry_id: (fields, kind, reason, field)
+        for entry_id, fields, kind, reason, field in connection.execute(query, [stream])
     }
     yield from islice(_wrong_entries(predicted.entries, kept), _MAX_DIFFERENCES)
     for entry_id in kept.keys() - predicted.entries.keys():
@@ -91,7 +92,7 @@ def _of_quarantine(connection: psycopg.Connection, stream: str, predicted: Predi
 
 
 def _wrong_entries(
-    entries: Mapping[str, tuple[Sequence[bytes], Prediction]], kept: Mapping[str, tuple[list[bytes], str, str]]
+    entries: Mapping[str, tuple[Sequence[bytes], Prediction]], kept: Mapping[str, tuple[list[bytes], str, str, str]]
 ) -> Iterator[str]:
     for entry_id, (fields, prediction) in entries.items():
         found = kept.get(entry_id)
@@ -102,8 +103,9 @@ def _wrong_entries(
             yield f"{entry_id}: expected {prediction.fate.value}{columns}; {reason}; {_as_text(fields)}"
         elif found and list(found[0]) != list(fields):
             yield f"{entry_id}: its raw fields are {_as_text(found[0])}, expected {_as_text(fields)}"
-        elif found and prediction.columns and not any(name in found[2] for name in prediction.columns):
-            yield f"{entry_id}: expected one of {sorted(prediction.columns)} in the reason, found {found[2]!r}"
+        elif found and prediction.columns and found[3] not in prediction.columns:
+            wrong = f"found {found[3]!r}: {found[2]}; {_as_text(fields)}"
+            yield f"{entry_id}: expected one of {sorted(prediction.columns)}, {wrong}"
 
 
 def _as_text(fields: Sequence[bytes]) -> str:
