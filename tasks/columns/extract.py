@@ -219,16 +219,14 @@ def _read_documents(
         except (msgspec.DecodeError, RecursionError) as error:  # no other reader can read it
             faults[i] = (name, str(error))
         rows.append(row)
-    columns = _columns(reader, rows, empty, name, faults)
+    columns = _columns(reader, rows, name, faults)
     for i, values in one_by_one.items():
         for column, value in zip(columns, values, strict=True):
             column[i] = value
     return columns
 
 
-def _columns(
-    reader: DocumentReader, rows: list[Any], empty: Any, name: str, faults: dict[int, tuple[str, str]]
-) -> list[list[Any]]:
+def _columns(reader: DocumentReader, rows: list[Any], name: str, faults: dict[int, tuple[str, str]]) -> list[list[Any]]:
     """The values of rows that `quick` returned. Strings in raw JSON are checked for UTF-8 only here."""
     try:
         return reader.columns(rows)
@@ -238,7 +236,7 @@ def _columns(
         try:
             reader.columns([row])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            rows[i] = empty
+            rows[i] = reader.empty
             faults[i] = (name, str(error))
     return reader.columns(rows)
 

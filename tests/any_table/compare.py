@@ -46,6 +46,8 @@ def contents(connection: psycopg.Connection, table: str, columns: RandomTable) -
         name = sql.Identifier(column.name).as_string(None)
         if column.computed == "AS IDENTITY":
             shown.append(f"{name} IS NULL")
+        elif column.computed and any(c.masked and c.name in column.computed for c in columns.columns):
+            shown.append(f"{name} IS NULL")
         elif column.masked:
             shown.append(f"CASE WHEN {column.masked.format(c=name)} THEN 'default' ELSE {name}::text END")
         else:
