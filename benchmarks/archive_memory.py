@@ -21,6 +21,7 @@ from infra.connections.clients import postgres_connection
 from infra.errors.exceptions import Terminal
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import settings
+from infra.tables.read_table import default_table_name, read_table
 from tasks.table.chunks import Chunk
 
 MB = 1_000_000
@@ -80,9 +81,10 @@ def _archive_here() -> dict[str, Any]:
     with postgres_connection(settings()) as connection:
         ((*chunk_row,),) = connection.execute(_CHUNK).fetchall()
         chunk = Chunk(*chunk_row)
-        manifest = timed("archive", lambda: archive_chunk(connection, chunk, root))
+        table = read_table(connection, default_table_name())
+        manifest = timed("archive", lambda: archive_chunk(connection, table, chunk, root))
         timed("verify", lambda: verify(root, manifest))
-        if (outcome := timed("drop", lambda: drop_archived(connection, chunk, manifest, root))) != "dropped":
+        if (outcome := timed("drop", lambda: drop_archived(connection, table, chunk, manifest, root))) != "dropped":
             raise Terminal(f"expected the chunk to be dropped, found {outcome}")
     return {"rows": manifest.rows, "archive_mb": round(manifest.size / MB, 1), "seconds": seconds}
 

@@ -26,6 +26,7 @@ from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings, settings
+from infra.tables.read_table import default_table_name, read_table
 from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tasks.columns.encode_rows import HEADER, TRAILER, payload
 from tasks.maintain.chunk_states import chunk_states
@@ -99,7 +100,7 @@ def rows_and_open_chunks(config: Settings) -> tuple[int, int]:
     """The rows of the table, and its chunks that are not fully compressed."""
     with psycopg.connect(config.database) as connection:
         row = connection.execute("SELECT count(*) FROM events").fetchone()
-        states = chunk_states(connection)
+        states = chunk_states(connection, read_table(connection, default_table_name()))
     assert row is not None
     return row[0], sum(state.state != "compressed" for state in states)
 

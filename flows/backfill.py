@@ -28,6 +28,7 @@ from infra.errors.exceptions import SpillwayError, Terminal
 from infra.errors.redact import one_line
 from infra.mapping.toml import configured_mappings
 from infra.settings import settings
+from infra.tables.table import Table
 from tasks.backfill.backfill_plan import BackfillPlan, apply_retention, make_plan
 from tasks.backfill.backfill_report import report_backfill, result, too_many_bad
 from tasks.backfill.chunk_map import ChunkMap, compressed_borders, map_chunks
@@ -35,6 +36,7 @@ from tasks.backfill.find_sources import FILES, find_archived, find_source_files,
 from tasks.backfill.recompress import Compressor
 from tasks.backfill.registration import settle_sources
 from tasks.backfill.source import BackfillSource, leave_out_copies
+from tasks.backfill.target_table import find_table
 from tasks.backfill.throttle import LoadThrottle
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Started, StepReached, ask, emit
@@ -102,8 +104,9 @@ def backfill(
     failed: list[str] = []
     with Clients(config, "backfill") as clients, closing(Spool()) as spool:
         _, warnings = preflight(clients, [], needs_redis=stream is not None, command="backfill")
-        layout = map_chunks(clients)
-        sources, notes = _find_sources(clients, request, layout, spool)
+        table = find_table(clients, None)
+        layout = map_chunks(clients, table)
+        sources, notes = _find_sources(clients, request, table, layout, spool)
         warnings += [*notes, *(warning for found in sources for warning in found.warnings)]
         sources = [apply_retention(one, config.keep, layout, expired) for one in leave_out_copies(sources)]
         progress = [SourceProgress(one) for one in sources]
@@ -112,7 +115,7 @@ def backfill(
             check_expired(planned, expired)
             if question := too_many_chunks(planned, config, yes):
                 _ask_to_continue(question)
-            planned, failed = _load(clients, request, planned, progress, layout)
+            planned, failed = _load(clients, request, planned, progress, table, layout)
         totals = result(planned, [one.result() for one in progress], warnings, dry_run, time.monotonic() - began)
         report_backfill(totals)
     for warning in warnings:
@@ -123,7 +126,7 @@ def backfill(
 
 
 def _find_sources(
-    clients: Clients, request: BackfillRequest, chunks: ChunkMap, spool: Spool
+    clients: Clients, request: BackfillRequest, table: Table, chunks: ChunkMap, spool: Spool
 ) -> tuple[list[BackfillSource], list[str]]:
     """Read the sources that the request names and compare them with the ledger. Returns them, and warnings."""
     mappings = configured_mappings(clients.settings)
@@ -134,7 +137,7 @@ def _find_sources(
         return [stream_source(clients, request.stream, layout, since, until, again, dry_run)], []
     mapped: Sequence[tuple[SourceFile, RowLayout]]
     if request.archive:
-        mapped, notes = find_archived(clients, request.since, request.until, request.without)
+        mapped, notes = find_archived(clients, table, request.since, request.until, request.without)
     else:
         files, notes = find_source_files(request.source)
         named = {file.display_name: mapping_for(file, mappings, request.mapping) for file in files}
@@ -153,6 +156,7 @@ def _load(
     request: BackfillRequest,
     planned: BackfillPlan,
     progress: list[SourceProgress],
+    table: Table,
     layout: ChunkMap,
 ) -> tuple[BackfillPlan, list[str]]:
     """Load what remains of the sources and compress their chunks. Returns the plan with these chunks, and errors."""
@@ -162,7 +166,7 @@ def _load(
     run = f"{flow_run.name or 'backfill'} {uuid4()}"
     parallel = min(request.parallel or clients.settings.parallel_loads, _MAX_PARALLEL)
     throttle = LoadThrottle(clients, parallel)
-    with closing(Compressor(clients, sources)) as compressor:
+    with closing(Compressor(clients, table, sources)) as compressor:
         loads = BackfillLoads(clients, layout, run, request.rate, throttle, compressor)
         try:
             loads.run([one for one in progress if one.source.remaining])

@@ -31,9 +31,34 @@ def maintain_command(dry_run: DryRun = False, as_json: Json = False) -> None:
 
 
 def _print(report: dict[str, Any]) -> None:
-    from tasks.maintain.maintain_report import chunk_row
+    from tasks.maintain.table_report import table_row
 
-    if rows := [chunk_row(chunk) for chunk in report["chunks"]]:
+    several = len(report["tables"]) > 1
+    if several:
+        rows = [table_row(table) for table in report["tables"]]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [[row.get(name, "") for name in columns] for row in rows]
+        print_table(columns, cells, right=["rows", "size", "chunks", "compressed", "missing"], whole=["table"])
+    for table in report["tables"]:
+        if several:
+            result(f"\n{table['table']}")
+        _print_chunks(table)
+        if report["dry_run"] and not several:
+            result("a dry run: nothing was changed")
+        for line in table["summary"]:
+            result(line)
+    if report["dry_run"] and several:
+        result("\na dry run: nothing was changed")
+    for warning in report["warnings"]:
+        labelled("warning", warning, "yellow", RESULTS)
+    for violation in report["violations"]:
+        labelled("violation", violation, "red", RESULTS)
+
+
+def _print_chunks(table: dict[str, Any]) -> None:
+    from tasks.maintain.table_report import chunk_row
+
+    if rows := [chunk_row(chunk) for chunk in table.get("chunks", [])]:
         columns = list(rows[0])
         print_table(
             columns,
@@ -41,11 +66,3 @@ def _print(report: dict[str, Any]) -> None:
             right=["age", "rows", "size"],
             whole=[name for name in columns if name != "next"],
         )
-    if report["dry_run"]:
-        result("a dry run: nothing was changed")
-    for line in report["summary"]:
-        result(line)
-    for warning in report["warnings"]:
-        labelled("warning", warning, "yellow", RESULTS)
-    for violation in report["violations"]:
-        labelled("violation", violation, "red", RESULTS)

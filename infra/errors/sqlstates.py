@@ -74,6 +74,8 @@ _SQLSTATES = {
     ),
     "42": SqlState("a missing right, or a name that does not exist", _STATEMENT),
     "42501": SqlState("insufficient privilege", _STATEMENT, False, _RIGHTS),
+    # Our statements have no wrong syntax: it is in a value, such as a tsvector or a jsonpath.
+    "42601": SqlState("syntax error", _ROW),
     "42703": SqlState(
         "no such column", _STATEMENT, False,
         "apply the schema (spillway schema) or restore the column if it is your own, then {again}",

@@ -61,7 +61,7 @@ def table_options(
     The columns of `SPILLWAY_COMPRESS_SEGMENTBY` and `SPILLWAY_COMPRESS_ORDERBY` are those of `events`, so they are no
     default for another table.
     """
-    written = written or {}
+    written = dict(written or {})
     values = {option: getattr(config, setting) for option, setting in _SETTINGS.items()}
     if not is_events:
         values |= {"segmentby": None, "orderby": None}

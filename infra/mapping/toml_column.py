@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -150,7 +151,7 @@ def _time_format(table: TomlTable) -> str | None:
     sample = datetime(2026, 11, 26, 10, 0, tzinfo=UTC)
     try:
         datetime.strptime(sample.strftime(form), form)
-    except ValueError:
+    except (ValueError, re.error):  # a directive twice
         table.fault("format", "a format of strptime such as %d/%m/%Y %H:%M")
     else:
         if "%" not in form.replace("%%", ""):

@@ -137,6 +137,11 @@ def parse_table_name(name: str) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
+def is_default(table: Table) -> bool:
+    """Whether it is the table that a stream goes to without a table of its own: `events`."""
+    return _is_default(table.schema, table.name)
+
+
 def _is_default(schema: str, name: str) -> bool:
     return (schema, name) == (settings().events_schema, EVENTS)
 

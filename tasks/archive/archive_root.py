@@ -14,17 +14,20 @@ from pyarrow import fs
 from infra import locations
 from infra.errors.exceptions import WrongUse
 from infra.locations import open_location
+from tasks.files.archive_paths import EVENTS_FOLDER
 
 _READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class ArchiveRoot:
-    """A file system, and the folder in it that holds the archives. `display_name`: its URL without credentials."""
+    """A file system, and the folder in it that holds the archives. `display_name`: its URL without credentials.
+    `folder`: the folder below it with the archives of one table, see `archive_folder`."""
 
     files: Any  # pyarrow.fs.FileSystem
     base: str
     display_name: str
+    folder: str = EVENTS_FOLDER
 
     def path(self, relative: str) -> str:
         """The path of `relative` in the file system."""
@@ -99,16 +102,17 @@ class ArchiveRoot:
         return isinstance(self.files, fs.LocalFileSystem)
 
 
-def open_root(url: str) -> ArchiveRoot:
-    """Open a folder or URL for archives. A relative folder is relative to the working directory.
+def open_root(url: str, folder: str = EVENTS_FOLDER, source: str = "SPILLWAY_ARCHIVE_URL") -> ArchiveRoot:
+    """Open a folder or URL for the archives of one table, in its `folder`. A relative URL is relative to the working
+    directory. `source`: the option that the URL comes from, for messages.
 
     Raises `WrongUse` for an empty URL, `Terminal` for one that neither pyarrow nor fsspec knows, and `Transient` if its
     server does not answer.
     """
     if not url:
-        raise WrongUse("archive: expected a folder or a URL in SPILLWAY_ARCHIVE_URL, found none; set it")
-    location = open_location(url, "archive", "fix SPILLWAY_ARCHIVE_URL")
-    return ArchiveRoot(location.files, location.path, location.display_name)
+        raise WrongUse(f"archive: expected a folder or a URL in {source}, found none; set it")
+    location = open_location(url, "archive", f"fix {source}")
+    return ArchiveRoot(location.files, location.path, location.display_name, folder)
 
 
 def translate_errors(doing: str, root: ArchiveRoot) -> AbstractContextManager[None]:

@@ -11,8 +11,10 @@ from psycopg import sql
 
 from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal
-from infra.tables.events import on_events
+from infra.tables.read_table import is_default
 from infra.tables.statements import parameter_safe
+from infra.tables.table import Table
+from infra.tables.time_sql import time_bound, time_column
 from tasks.columns.column_forms import MOST_DIGITS, STANDARD_COLUMNS, Column
 from tasks.table.chunks import Chunk
 
@@ -39,18 +41,21 @@ _SIGN_BIT = 1024  # of the eleven bits of a numeric's scale
 # Values that the Arrow type lacks or that few readers can show: infinity, NaN, years before 1 and after 9999.
 _MOMENTS: LiteralString = "coalesce(bool_and({c} >= '0001-01-01' AND {c} < '10000-01-01'), true)"
 _NUMBERS: LiteralString = "coalesce(bool_and({c} <> 'NaN'), true)"
-_FITTING: LiteralString = "SELECT {tests} FROM {events} AS e WHERE e.time >= %s AND e.time < %s"
+_FITTING: LiteralString = "SELECT {tests} FROM {table} AS e WHERE {time} >= {bound} AND {time} < {bound}"
 
 
-def read_columns(connection: psycopg.Connection, chunk: Chunk, doing: str) -> tuple[Column, ...]:
-    """The columns of a chunk, the standard ones first, each with a form that holds all its present values.
+def read_columns(connection: psycopg.Connection, table: Table, chunk: Chunk, doing: str) -> tuple[Column, ...]:
+    """The columns of a chunk of `table`, each with a form that holds all its present values.
 
-    Called in a transaction that has locked the chunk. Raises `Terminal` if a standard column is missing or has another
-    type, since no row could be restored without it; and `psycopg.Error`.
+    Those of `events` begin with the standard ones. Called in a transaction that has locked the chunk. Raises `Terminal`
+    if a standard column of `events` is missing or has another type, since no row could be restored without it; and
+    `psycopg.Error`.
     """
     with fixed_texts(connection):
         rows = connection.execute(_COLUMNS, [chunk.schema, chunk.table]).fetchall()
         found = {name: Column(name, shown, _form(kind, mod), computed) for name, shown, kind, mod, computed in rows}
+        if not is_default(table):
+            return tuple(_fitting(connection, table, chunk, list(found.values())))
         for ours in STANDARD_COLUMNS:
             here = found.get(ours.name)
             if here is None or (here.form != ours.form and ours.form != "text"):
@@ -60,7 +65,7 @@ def read_columns(connection: psycopg.Connection, chunk: Chunk, doing: str) -> tu
                 )
         names = [column.name for column in STANDARD_COLUMNS]
         own = [column for name, column in found.items() if name not in names]
-        return (*(found[name] for name in names), *_fitting(connection, chunk, own))
+        return (*(found[name] for name in names), *_fitting(connection, table, chunk, own))
 
 
 def shape_of(columns: Sequence[Column]) -> frozenset[tuple[str, str]]:
@@ -85,16 +90,25 @@ def _form(kind: str | None, modifier: int) -> str:
     return _NATURAL.get(kind or "", "as written")
 
 
-def _fitting(connection: psycopg.Connection, chunk: Chunk, columns: Sequence[Column]) -> list[Column]:
-    """The columns, with the form `as written` for those with a value that does not fit the Arrow type."""
-    tests = {column.name: test for column in columns if (test := _test(column.form))}
+def _fitting(connection: psycopg.Connection, table: Table, chunk: Chunk, columns: Sequence[Column]) -> list[Column]:
+    """The columns, with the form `as written` for those with a value that does not fit the Arrow type.
+
+    Every time of a chunk fits.
+    """
+    tests = {column.name: test for column in columns if column.name != table.time and (test := _test(column.form))}
     if not tests:
         return list(columns)
     listed = sql.SQL(", ").join(
         sql.SQL(test).format(c=sql.SQL("e.{}").format(parameter_safe(sql.Identifier(name))))
         for name, test in tests.items()
     )
-    row = connection.execute(on_events(_FITTING, tests=listed), [chunk.range_start, chunk.range_end]).fetchone()
+    query = sql.SQL(_FITTING).format(
+        tests=listed,
+        table=parameter_safe(table.identifier),
+        time=time_column(table, "e"),
+        bound=time_bound(table),
+    )
+    row = connection.execute(query, [chunk.range_start, chunk.range_end]).fetchone()
     assert row is not None  # an aggregate has one row
     unfit = {name for name, fits in zip(tests, row, strict=True) if not fits}
     return [replace(column, form="as written") if column.name in unfit else column for column in columns]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import LiteralString
 
 import numpy as np
@@ -20,7 +20,9 @@ from psycopg import sql
 
 from infra.connections.session import fixed_texts
 from infra.epoch import from_micros, micros_sql
-from infra.tables.events import on_events
+from infra.tables.statements import parameter_safe
+from infra.tables.table import Table
+from infra.tables.time_sql import moment, time_bound, time_column
 from tasks.archive.copied_rows import row_hashes, time_us
 from tasks.columns.column_forms import STANDARD_COLUMNS, Column, select_list
 from tasks.table.chunks import Chunk
@@ -32,9 +34,9 @@ _MASK = (1 << 64) - 1
 _CONTENT: LiteralString = """
     SELECT day, count(*), {first}, {last},
            sum(('x' || left(hash, 16))::bit(64)::bigint), sum(('x' || substr(hash, 17, 16))::bit(64)::bigint)
-      FROM (SELECT e.time, (e.time AT TIME ZONE 'UTC')::date AS day,
+      FROM (SELECT {moment} AS time, ({moment} AT TIME ZONE 'UTC')::date AS day,
                    encode(sha256(record_send(ROW({values}))), 'hex') AS hash
-              FROM {events} AS e WHERE e.time >= %s AND e.time < %s OFFSET 0) AS rows
+              FROM {table} AS e WHERE {column} >= {bound} AND {column} < {bound} OFFSET 0) AS rows
      GROUP BY day ORDER BY day"""
 
 
@@ -77,15 +79,27 @@ class Content:
 
 
 def server_content(
-    connection: psycopg.Connection, start: datetime, stop: datetime, columns: Sequence[Column] = STANDARD_COLUMNS
+    connection: psycopg.Connection,
+    table: Table,
+    start: datetime,
+    stop: datetime,
+    columns: Sequence[Column] = STANDARD_COLUMNS,
 ) -> dict[date, Content]:
-    """The content of the rows from `start` to before `stop`, by day (UTC); days without rows are left out.
+    """The content of the rows of `table` from `start` to before `stop`, by day (UTC); days without rows are left out.
 
     Raises `psycopg.Error`.
     """
     with fixed_texts(connection):
         first, last = sql.SQL(micros_sql("min(time)")), sql.SQL(micros_sql("max(time)"))
-        query = on_events(_CONTENT, values=select_list(columns, "e"), first=first, last=last)
+        query = sql.SQL(_CONTENT).format(
+            values=select_list(columns, "e"),
+            first=first,
+            last=last,
+            table=parameter_safe(table.identifier),
+            moment=moment(table, "e"),
+            column=time_column(table, "e"),
+            bound=time_bound(table),
+        )
         rows = connection.execute(query, [start, stop]).fetchall()
     return {
         day: Content(count, low, high, int(first) & _MASK, int(second) & _MASK)
@@ -93,11 +107,11 @@ def server_content(
     }
 
 
-def batch_content(batch: pa.RecordBatch, columns: Sequence[Column] = STANDARD_COLUMNS) -> Content:
-    """The content of a batch that has these columns."""
+def batch_content(batch: pa.RecordBatch, columns: Sequence[Column] = STANDARD_COLUMNS, time: str = "time") -> Content:
+    """The content of a batch that has these columns, with the times in the column `time`."""
     if not batch.num_rows:
         return Content()
-    times = time_us(batch)
+    times = time_us(batch, time)
     halves = np.frombuffer(b"".join(row_hashes(batch, columns)), ">u8").reshape(-1, 4)[:, :2]
     high, low = halves.sum(axis=0, dtype=np.uint64).tolist()  # wraps at 2^64
     return Content(batch.num_rows, int(times.min()), int(times.max()), high, low)
@@ -110,7 +124,7 @@ def sum_contents(contents: Iterable[Content]) -> Content:
 
 def day_bounds(chunk: Chunk, day: date) -> tuple[datetime, datetime]:
     """Start and end of the part of a day (UTC) that lies in a chunk."""
-    start = datetime.combine(day, time(), UTC)
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     try:
         stop = start + timedelta(days=1)
     except OverflowError:  # the last day that a date can have

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from infra.epoch import POSTGRES_EPOCH_US
 from infra.errors.exceptions import Terminal
-from tasks.columns.column_forms import STANDARD_COLUMNS, Column, Form, form_of, schema_of
+from tasks.columns.column_forms import NEVER_NULL, STANDARD_COLUMNS, Column, Form, form_of, schema_of
 from tasks.files.formats.as_text import as_text
 from tasks.files.formats.blocks import copy_slices
 
+_DAY_US = 86_400_000_000
 _EPOCH_2000_DAYS = 10_957  # PostgreSQL counts the days of a date from 2000-01-01
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER_BYTES = len(_SIGNATURE) + 8
@@ -54,8 +55,10 @@ def copied_rows(messages: Iterable[bytes | bytearray | memoryview]) -> Iterator[
         raise Terminal("COPY TO: expected a trailer, found none; nothing was dropped; archive the chunk again")
 
 
-def decode_rows(rows: list[bytes], columns: Sequence[Column] = STANDARD_COLUMNS) -> pa.RecordBatch:
-    """Rows of a binary COPY TO (see `select_list`) as a batch with the schema `schema_of(columns)`.
+def decode_rows(
+    rows: list[bytes], columns: Sequence[Column] = STANDARD_COLUMNS, never_null: Sequence[str] = NEVER_NULL
+) -> pa.RecordBatch:
+    """Rows of a binary COPY TO (see `select_list`) as a batch with the schema `schema_of(columns, never_null)`.
 
     All rows together are smaller than 2 GiB. Raises `Terminal` if they are malformed.
     """
@@ -76,7 +79,7 @@ def decode_rows(rows: list[bytes], columns: Sequence[Column] = STANDARD_COLUMNS)
     if not (sound and (at == ends).all()):
         raise Terminal("COPY TO: found a malformed row; nothing was dropped; archive the chunk again")
     arrays = [_decoded(form, data, *span) for form, span in zip(forms, spans, strict=True)]
-    return pa.record_batch(arrays, schema_of(columns))
+    return pa.record_batch(arrays, schema_of(columns, never_null))
 
 
 def row_hashes(batch: pa.RecordBatch, columns: Sequence[Column] = STANDARD_COLUMNS) -> list[bytes]:
@@ -88,9 +91,12 @@ def row_hashes(batch: pa.RecordBatch, columns: Sequence[Column] = STANDARD_COLUM
     return [sha256(data[start:stop]).digest() for start, stop in pairwise(offsets)]
 
 
-def time_us(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """The times of a batch in microseconds since 1970."""
-    return np.asarray(batch.column("time").view(pa.int64()), np.int64)
+def time_us(batch: pa.RecordBatch, time: str = "time") -> NDArray[np.int64]:
+    """The times of a batch in microseconds since 1970, from its column `time`."""
+    column = batch.column(time)
+    if pa.types.is_date32(column.type):
+        return np.asarray(column.view(pa.int32()), np.int64) * _DAY_US
+    return np.asarray(column.view(pa.int64()), np.int64)
 
 
 def _decoded(

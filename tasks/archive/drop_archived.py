@@ -9,6 +9,7 @@ from typing import Literal
 import psycopg
 
 from infra.errors.exceptions import Terminal, Transient
+from infra.tables.table import Table
 from tasks.archive.archive_lock import lock_archives
 from tasks.archive.archive_root import ArchiveRoot, translate_errors
 from tasks.archive.chunk_columns import chunk_shape, shape_of
@@ -16,6 +17,7 @@ from tasks.archive.content_hash import Content, day_bounds, server_content, sum_
 from tasks.archive.manifest import DAMAGED_ADVICE, BadArchive, Manifest, load_manifest
 from tasks.archive.supersede import supersede
 from tasks.base.progress import StepReached, emit
+from tasks.files.archive_paths import archive_folder
 from tasks.maintain.contention import ChunkBusy, ChunkGone, block_writers, retry_on_contention, yield_to_writers
 from tasks.maintain.drops import drop_and_record
 from tasks.table.chunks import Chunk
@@ -25,9 +27,14 @@ DropOutcome = Literal["dropped", "changed", "gone"]
 
 
 def drop_archived(
-    connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, root: ArchiveRoot, size: int | None = None
+    connection: psycopg.Connection,
+    table: Table,
+    chunk: Chunk,
+    manifest: Manifest,
+    root: ArchiveRoot,
+    size: int | None = None,
 ) -> DropOutcome:
-    """Verify the archive, compare the chunk with it under a lock, and drop the chunk, in one transaction.
+    """Verify the archive, compare the chunk of `table` with it under a lock, and drop it, in one transaction.
 
     A chunk with rows or columns that the archive lacks is kept: archive it again. Older archives whose rows are all in
     this one are removed. Writers go first: they wait at most while the rows of one day are compared, and cannot end in
@@ -35,15 +42,18 @@ def drop_archived(
     nothing dropped, and `Transient` if the chunk stayed in use.
     """
     doing = f"drop {chunk.schema}.{chunk.table}"
-    if (chunk.range_start, chunk.range_end) != (manifest.chunk.range_start, manifest.chunk.range_end):
+    here = (archive_folder(table), chunk.range_start, chunk.range_end)
+    if here != (manifest.hypertable, manifest.chunk.range_start, manifest.chunk.range_end):
         raise Terminal(
             f"{doing}: expected an archive of this chunk's range, found {manifest.name}; nothing was dropped;"
             " archive the chunk first"
         )
-    supersede(connection, chunk, manifest, root)
+    supersede(connection, table, chunk, manifest, root)
     try:
         with translate_errors(doing, root):
-            outcome = retry_on_contention(connection, lambda: _drop_if_same(connection, chunk, manifest, root, size))
+            outcome = retry_on_contention(
+                connection, lambda: _drop_if_same(connection, table, chunk, manifest, root, size)
+            )
     except ChunkGone:
         outcome = "gone"
     except ChunkBusy:
@@ -56,12 +66,12 @@ def drop_archived(
 
 
 def _drop_if_same(
-    connection: psycopg.Connection, chunk: Chunk, manifest: Manifest, root: ArchiveRoot, size: int | None
+    connection: psycopg.Connection, table: Table, chunk: Chunk, manifest: Manifest, root: ArchiveRoot, size: int | None
 ) -> DropOutcome:
     name = manifest.name
     # Each statement sees what was committed before it started: once the chunk is locked, all its rows.
     connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    lock_archives(connection, chunk)
+    lock_archives(connection, table, chunk)
     if load_manifest(root, name) != manifest:  # from here on no other run changes the archives of this chunk
         raise BadArchive(
             f"archive {name}: expected the manifest that was verified, found another one; {DAMAGED_ADVICE}"
@@ -71,12 +81,12 @@ def _drop_if_same(
         return "changed"
     emit(StepReached(name, "locked"))
     for start, stop, expected in _slices(chunk, manifest):
-        found = sum_contents(server_content(connection, start, stop, manifest.columns).values())
+        found = sum_contents(server_content(connection, table, start, stop, manifest.columns).values())
         if (found.rows, found.hash) != expected:
             return "changed"
         yield_to_writers(connection, chunk)
     emit(StepReached(name, "compared"))
-    drop_and_record(connection, chunk, manifest.rows, size, "archive")
+    drop_and_record(connection, table, chunk, manifest.rows, size, "archive")
     emit(StepReached(name, "dropping"))
     return "dropped"
 

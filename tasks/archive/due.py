@@ -7,33 +7,38 @@ from datetime import timedelta
 import psycopg
 
 from infra.connections.clients import Clients
-from tasks.archive.archive_root import ArchiveRoot, open_root, translate_errors
+from infra.tables.table import Table
+from tasks.archive.archive_root import ArchiveRoot, translate_errors
 from tasks.archive.chunk_columns import chunk_shape, shape_of
 from tasks.archive.manifest import BadArchive, archive_names, load_manifest, range_name
+from tasks.archive.table_root import table_root
 from tasks.base.clock import server_now
 from tasks.base.step import step
+from tasks.maintain.maintained_table import MaintainedTable
 from tasks.table.chunks import Chunk, chunks, count
 
 
-def to_archive(connection: psycopg.Connection, root: ArchiveRoot, after: timedelta) -> list[Chunk]:
-    """Chunks that are wholly older than `after` and have no archive with as many rows and the same columns.
+def to_archive(connection: psycopg.Connection, table: Table, root: ArchiveRoot, after: timedelta) -> list[Chunk]:
+    """Chunks of `table` that are wholly older than `after` and have no archive with as many rows and the same columns.
 
     This is a cheap way to find new and grown chunks. The content is compared before a chunk is dropped.
     """
     horizon = server_now(connection) - after
-    old = [chunk for chunk in chunks(connection) if chunk.range_end <= horizon]
+    old = [chunk for chunk in chunks(connection, table) if chunk.range_end <= horizon]
     with translate_errors("chunks to archive", root):
         there = archive_names(root)
-        return [chunk for chunk in old if _in_table(connection, chunk) not in {None, *_archived(root, chunk, there)}]
+        return [
+            chunk for chunk in old if _in_table(connection, table, chunk) not in {None, *_archived(root, chunk, there)}
+        ]
 
 
 _Extent = tuple[int, frozenset[tuple[str, str]]]  # the number of rows, and the names and types of the columns
 
 
-def _in_table(connection: psycopg.Connection, chunk: Chunk) -> _Extent | None:
+def _in_table(connection: psycopg.Connection, table: Table, chunk: Chunk) -> _Extent | None:
     """The extent of a chunk; None if it was dropped meanwhile."""
     try:
-        return count(connection, chunk), chunk_shape(connection, chunk)
+        return count(connection, table, chunk), chunk_shape(connection, chunk)
     except psycopg.errors.UndefinedTable:
         return None
 
@@ -51,11 +56,10 @@ def _archived(root: ArchiveRoot, chunk: Chunk, there: list[str]) -> set[_Extent]
 
 
 @step("chunks to archive")
-def find_unarchived(clients: Clients) -> list[Chunk]:
+def find_unarchived(clients: Clients, one: MaintainedTable) -> list[Chunk]:
     """`to_archive`, as a task; empty if `SPILLWAY_ARCHIVE_AFTER` is."""
-    after = clients.settings.archive_after
-    if after is None:
+    if one.archive_after is None:
         return []
-    root = open_root(clients.settings.archive_url)
-    with clients.translate_errors("chunks to archive"), clients.postgres() as connection:
-        return to_archive(connection, root, after)
+    root = table_root(one)
+    with clients.translate_errors(f"{one.prefix}chunks to archive"), clients.postgres() as connection:
+        return to_archive(connection, one.table, root, one.archive_after)

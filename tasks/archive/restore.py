@@ -11,8 +11,9 @@ from psycopg import sql
 
 from infra.connections.session import fixed_texts
 from infra.errors.exceptions import Terminal, WrongUse
-from infra.tables.events import events_name
+from infra.tables.read_table import is_default
 from infra.tables.statements import as_written
+from infra.tables.table import Table
 from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.manifest import Manifest
 from tasks.archive.verify import read_archive
@@ -34,14 +35,18 @@ _OURS = frozenset(column.name for column in STANDARD_COLUMNS)
 
 @dataclass(frozen=True)
 class RestoredColumns:
-    """`own`: for each archive, the extra columns to restore. `warnings`: what differs from the archived table."""
+    """`columns`: for each archive, the columns to restore. `warnings`: what differs from the archived table."""
 
-    own: Sequence[tuple[str, ...]]
+    columns: Sequence[tuple[str, ...]]
     warnings: Sequence[str]
 
 
 def restored_columns(
-    connection: psycopg.Connection, root: ArchiveRoot, manifests: Sequence[Manifest], without: Sequence[str]
+    connection: psycopg.Connection,
+    table: Table,
+    root: ArchiveRoot,
+    manifests: Sequence[Manifest],
+    without: Sequence[str],
 ) -> RestoredColumns:
     """Compare the columns of archives with those of the table. `without`: columns that the operator leaves out.
 
@@ -49,44 +54,55 @@ def restored_columns(
     column is missing from the table, or has a type there that would change one of its values; nothing is loaded then.
     Raises `WrongUse` for a name in `without` that no archive has, and `BadArchive` and `psycopg.Error`.
     """
-    _demand_archived(manifests, without)
+    needed = _needed(table)
+    _demand_archived(manifests, without, needed)
     with fixed_texts(connection):
-        rows = connection.execute(_TABLE, [events_name()]).fetchall()
-    now = {name: Column(name, kind, "", generated) for name, kind, generated in rows if name not in _OURS}
+        rows = connection.execute(_TABLE, [table.regclass]).fetchall()
+    now = {name: Column(name, kind, "", generated) for name, kind, generated in rows}
     left_out = set(without)
-    _demand_present(manifests, now.keys() | left_out)
-    own = []
+    _demand_present(table, manifests, now.keys() | left_out)
+    fixed = _OURS if is_default(table) else frozenset[str]()  # what writes an archive has checked their types
+    columns = []
     for manifest in manifests:
-        archived = [c for c in manifest.columns if c.name not in _OURS | left_out and not now[c.name].generated]
+        archived = [c for c in manifest.columns if c.name not in left_out and not now[c.name].generated]
         for column in archived:
-            if column.type != now[column.name].type:
+            if column.name not in fixed and column.type != now[column.name].type:
                 _demand_lossless(connection, root, manifest, column, now[column.name].type)
-        own.append(tuple(column.name for column in archived))
-    return RestoredColumns(own, list(_warnings(manifests, now, left_out)))
+        columns.append(tuple(column.name for column in archived))
+    own = {name: column for name, column in now.items() if name not in fixed}
+    return RestoredColumns(columns, list(_warnings(manifests, own, left_out)))
 
 
-def _demand_archived(manifests: Sequence[Manifest], without: Sequence[str]) -> None:
+def _needed(table: Table) -> frozenset[str]:
+    """The columns that every row needs a value for: those of the key and the time, and those without a default."""
+    if is_default(table):
+        return _OURS
+    required = {column.name for column in table.columns if column.required}
+    return frozenset(required | {name for key in table.keys[:1] for name in key} | ({table.time or ""} - {""}))
+
+
+def _demand_archived(manifests: Sequence[Manifest], without: Sequence[str], needed: frozenset[str]) -> None:
     known = {column.name for manifest in manifests for column in manifest.columns}
     for name in without:
-        if name in _OURS or name not in known:
-            found = "a column that every row needs" if name in _OURS else "no archive with it"
+        if name in needed or name not in known:
+            found = "a column that every row needs" if name in needed else "no archive with it"
             raise WrongUse(
                 f"restore: expected an archived column to leave out, found {found}: {name!r}; nothing was loaded; name"
                 " another column (--without), or none"
             )
 
 
-def _demand_present(manifests: Sequence[Manifest], present: Iterable[str]) -> None:
-    there = _OURS | set(present)
+def _demand_present(table: Table, manifests: Sequence[Manifest], present: Iterable[str]) -> None:
+    there = set(present)
     vanished = {c.name: c for manifest in manifests for c in manifest.columns if c.name not in there}
     if vanished:
-        table = events_name().replace('"', "")
         listed = ", ".join(f"{_quoted(c.name)} {c.type}" for c in vanished.values())
         added = ", ".join(f"ADD COLUMN {_quoted(c.name)} {c.type}" for c in vanished.values())
         options = " ".join(f"--without {_shell(name)}" for name in vanished)
         raise Terminal(
-            f"restore: expected the archived columns {listed} in {table}, found none of that name; nothing was loaded;"
-            f" add them again (ALTER TABLE {events_name()} {added}), or restore without their values ({options})"
+            f"restore: expected the archived columns {listed} in {table.display_name}, found none of that name; nothing"
+            f" was loaded; add them again (ALTER TABLE {table.regclass} {added}), or restore without their values"
+            f" ({options})"
         )
 
 

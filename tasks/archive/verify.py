@@ -16,7 +16,6 @@ from tasks.archive.content_hash import Content, batch_content, day_bounds, sum_c
 from tasks.archive.copied_rows import time_us
 from tasks.archive.manifest import (
     DAMAGED_ADVICE,
-    MANIFESTS,
     ArchivedFile,
     BadArchive,
     Manifest,
@@ -24,8 +23,6 @@ from tasks.archive.manifest import (
     load_manifest,
     manifest_path,
 )
-from tasks.columns.column_forms import schema_of
-from tasks.files.archive_paths import HYPERTABLE
 
 _BATCH_ROWS = 50_000
 
@@ -41,7 +38,7 @@ def verify(root: ArchiveRoot, manifest: Manifest) -> None:
     listed = {file.path for file in manifest.files}
     with translate_errors(f"verify {name}", root):
         if load_manifest(root, name) != manifest:
-            raise _bad(name, manifest_path(name), "the manifest being verified", "another one")
+            raise _bad(name, manifest_path(root.folder, name), "the manifest being verified", "another one")
         for path in data_files(root, manifest.chunk):
             if path.endswith(f"/{name}.parquet") and path not in listed:
                 raise _bad(name, path, "no such file, since the manifest does not list it", "one")
@@ -54,7 +51,7 @@ def verify(root: ArchiveRoot, manifest: Manifest) -> None:
 
 
 def read_archive(root: ArchiveRoot, manifest: Manifest) -> Iterator[pa.RecordBatch]:
-    """The rows of an archive, by time and event_id, in batches with the columns of its manifest.
+    """The rows of an archive, in the order of its manifest, in batches with the columns of its manifest.
 
     One batch is in memory. Raises `BadArchive` if a file is missing or cannot be read as Parquet. The content is not
     checked: see `verify`.
@@ -74,10 +71,10 @@ def _verify_file(root: ArchiveRoot, manifest: Manifest, file: ArchivedFile) -> C
         raise _bad(name, file.path, f"sha256 {file.sha256}", sha256)
     content = Content()
     for batch in read_file(root, manifest, file):
-        times = time_us(batch)
+        times = time_us(batch, manifest.time)
         if (np.diff(times) < 0).any() or (content.max_us is not None and len(times) and times[0] < content.max_us):
             raise _bad(name, file.path, "rows in the order of time", "another order")
-        content += batch_content(batch, manifest.columns)
+        content += batch_content(batch, manifest.columns, manifest.time)
     if content.rows != file.rows:
         raise _bad(name, file.path, f"{file.rows} rows", content.rows)
     if content.hash != file.content_hash:
@@ -94,7 +91,7 @@ def read_file(root: ArchiveRoot, manifest: Manifest, file: ArchivedFile) -> Iter
     name = manifest.name
     try:
         with root.files.open_input_file(root.path(file.path)) as source, pq.ParquetFile(source) as parquet:
-            schema = schema_of(manifest.columns)
+            schema = manifest.schema
             if not parquet.schema_arrow.equals(schema):
                 expected, found = (
                     ", ".join(f"{f.name} {f.type}" for f in columns) for columns in (schema, parquet.schema_arrow)
@@ -115,7 +112,11 @@ def _bad(name: str, where: str, expected: str, found: Any) -> BadArchive:
 
 
 def unlisted_files(root: ArchiveRoot, manifests: Iterable[Manifest]) -> list[str]:
-    """Files that no manifest lists: a run is writing them, a run was killed, or they are not Spillway's."""
+    """Files of the root's table that no manifest lists.
+
+    A run is writing them, a run was killed, or they are not Spillway's.
+    """
     listed = {file.path for manifest in manifests for file in manifest.files}
-    there = root.listed(HYPERTABLE, recursive=True)
-    return sorted(path for path in there if path not in listed and not path.startswith(f"{MANIFESTS}/"))
+    there = root.listed(root.folder, recursive=True)
+    folder = manifest_path(root.folder, "").rpartition("/")[0]
+    return sorted(path for path in there if path not in listed and not path.startswith(f"{folder}/"))

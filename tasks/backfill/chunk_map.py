@@ -12,27 +12,32 @@ from numpy.typing import NDArray
 
 from infra.connections.clients import Clients
 from infra.epoch import to_millis
-from infra.settings import settings
-from infra.tables.events import EVENTS
+from infra.tables.table import Table
 from tasks.base.clock import server_now
 from tasks.base.step import step
 from tasks.files.file_reader import DAY_MS
 from tasks.maintain.chunk_states import ChunkState, chunk_states
-from tasks.maintain.compression import Recompression, desired_policy, read_current_policy
+from tasks.maintain.compression import desired_policy, read_current_policy
 from tasks.maintain.jobs import is_community
+from tasks.maintain.maintained_table import maintained_table
+from tasks.maintain.recompression import Recompression
+from tasks.table.chunks import has_chunks
 
 _INTERVAL = """
-    SELECT time_interval, now() FROM timescaledb_information.dimensions
-     WHERE hypertable_schema = %s AND hypertable_name = %s"""
+    SELECT time_interval FROM timescaledb_information.dimensions
+     WHERE hypertable_schema = %s AND hypertable_name = %s AND dimension_number = 1"""
 _MS = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
 class ChunkMap:
-    """The existing chunks of `events`, the interval of a new one, and the server's time."""
+    """The existing chunks of a table, the interval of a new one, and the server's time.
+
+    `interval`: None for a table without chunks.
+    """
 
     states: tuple[ChunkState, ...]
-    interval: timedelta
+    interval: timedelta | None
     now: datetime
 
 
@@ -55,6 +60,8 @@ def count_chunks(days: Iterable[int], layout: ChunkMap) -> ChunkCounts:
 
     Counted by whole days: a day with one row counts every chunk that it overlaps.
     """
+    if layout.interval is None:
+        return ChunkCounts(0, 0, 0)
     spans = [(*_span(state), is_compressed(state)) for state in layout.states]
     interval = max(1, layout.interval // _MS)
     seen: set[tuple[int, int]] = set()
@@ -81,11 +88,13 @@ class NewChunks:
     def __init__(self, layout: ChunkMap) -> None:
         spans = np.array(sorted(_span(state) for state in layout.states), np.int64).reshape(-1, 2) * 1000
         self._lows, self._highs = spans.T
-        self._interval = max(1, layout.interval // timedelta(microseconds=1))
+        self._interval = None if layout.interval is None else max(1, layout.interval // timedelta(microseconds=1))
         self._reported: set[int] = set()
 
     def of(self, moments: NDArray[np.int64]) -> list[int]:
         """One of the times (microseconds since 1970) for each chunk that does not exist and was not reported before."""
+        if self._interval is None:
+            return []
         at = np.searchsorted(self._lows, moments, "right") - 1
         there = (at >= 0) & (moments < self._highs[at]) if len(self._lows) else np.zeros(len(moments), bool)
         found = {int(moment) // self._interval: int(moment) for moment in moments[~there]}
@@ -137,33 +146,40 @@ def _span(state: ChunkState) -> tuple[int, int]:
     return to_millis(state.chunk.range_start), to_millis(state.chunk.range_end)
 
 
-def read_chunk_map(connection: psycopg.Connection) -> ChunkMap:
-    """The chunks as they are now. Raises `psycopg.Error`."""
-    row = connection.execute(_INTERVAL, [settings().events_schema, EVENTS]).fetchone()
-    assert row is not None  # preflight has seen the hypertable
-    return ChunkMap(tuple(chunk_states(connection)), row[0], server_now(connection))
+def read_chunk_map(connection: psycopg.Connection, table: Table) -> ChunkMap:
+    """The chunks of a table as they are now. Raises `psycopg.Error`."""
+    interval = None
+    if has_chunks(table):
+        row = connection.execute(_INTERVAL, [table.schema, table.name]).fetchone()
+        interval = None if row is None else row[0]
+    return ChunkMap(tuple(chunk_states(connection, table)), interval, server_now(connection))
 
 
 @step("read the chunks")
-def map_chunks(clients: Clients) -> ChunkMap:
+def map_chunks(clients: Clients, table: Table) -> ChunkMap:
     """`read_chunk_map`, as a task."""
     with clients.translate_errors("read the chunks"), clients.postgres() as connection:
-        return read_chunk_map(connection)
+        return read_chunk_map(connection, table)
 
 
-def chunks_due(clients: Clients, days: Sequence[int], before: int | None = None) -> list[Recompression]:
-    """`to_compress` with the settings and the chunks of the server. Raises `SpillwayError`.
+def chunks_due(clients: Clients, table: Table, days: Sequence[int], before: int | None = None) -> list[Recompression]:
+    """`to_compress` with the options and the chunks of a table. Raises `SpillwayError`.
 
     Empty if compression is off, if the edition cannot compress, or if `spillway maintain` has not set the table up yet.
     """
+    if not has_chunks(table):
+        return []
     with clients.translate_errors("chunks to compress"), clients.postgres() as connection:
-        wanted = desired_policy(clients)
-        if wanted is None or not is_community(connection) or read_current_policy(connection).layout is None:
+        if not is_community(connection):
             return []
-        return to_compress(read_chunk_map(connection), days, wanted.after, before)
+        current = read_current_policy(connection, table)
+        wanted = desired_policy(maintained_table(clients.settings, table), current)
+        if wanted is None or not current.enabled:
+            return []
+        return to_compress(read_chunk_map(connection, table), days, wanted.after, before)
 
 
 @step("chunks to compress")
-def find_to_compress(clients: Clients, days: Sequence[int]) -> list[Recompression]:
+def find_to_compress(clients: Clients, table: Table, days: Sequence[int]) -> list[Recompression]:
     """`chunks_due`, as a task."""
-    return chunks_due(clients, days)
+    return chunks_due(clients, table, days)

@@ -14,12 +14,13 @@ from infra.errors.exceptions import Terminal, WrongUse
 from infra.mapping.stream_mapping import BUILT_IN, StreamMapping, StreamMappings
 from infra.mapping.toml import explain_no_mapping
 from infra.settings import Settings, settings
-from infra.tables.read_table import default_table_name, read_table
+from infra.tables.read_table import is_default
 from infra.tables.table import Table
-from tasks.archive.archive_root import open_root, translate_errors
+from tasks.archive.archive_root import translate_errors
 from tasks.archive.manifest import archive_names
 from tasks.archive.manifest import load_manifest as load_manifest
 from tasks.archive.restore import restored_columns
+from tasks.archive.table_root import table_root
 from tasks.archive.verify import verify
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.stream_range import look_at_stream
@@ -27,7 +28,6 @@ from tasks.base.addresses import IdRange, parse_since, parse_until
 from tasks.base.progress import Advanced, emit
 from tasks.base.step import step
 from tasks.columns.batch import BatchLimits, BatchReader
-from tasks.columns.column_forms import STANDARD_COLUMNS
 from tasks.columns.decode import TimeWindow
 from tasks.columns.row_layout import RowLayout, bind
 from tasks.files.file_ledger import Remaining, remaining_of
@@ -37,11 +37,11 @@ from tasks.files.scan import ScannedFile, scan
 from tasks.files.spool import Spool
 from tasks.ledger.names import ledger_name_again
 from tasks.ledger.plan import plan
+from tasks.maintain.maintained_table import maintained_table
 from tasks.preflight.stream_sample import check_sample
 from tasks.preflight.table_fit import check_tables
 from tasks.streams.reader import Reader
 
-_STANDARD = tuple(column.name for column in STANDARD_COLUMNS)
 FILES = "files read"  # the name of this part in the progress
 
 
@@ -75,15 +75,15 @@ def find_source_files(sources: Sequence[str]) -> tuple[list[SourceFile], list[st
 
 @step("find archives")
 def find_archived(
-    clients: Clients, since: str | None, until: str | None, without: Sequence[str]
+    clients: Clients, table: Table, since: str | None, until: str | None, without: Sequence[str]
 ) -> tuple[list[tuple[SourceFile, RowLayout]], list[str]]:
-    """The files of all archives that overlap the times from `since` to `until`, verified, with their layouts; and
-    warnings. `without`: archived columns that are left out.
+    """The files of all archives of `table` that overlap the times from `since` to `until`, verified, with their
+    layouts; and warnings. `without`: archived columns that are left out.
 
     Raises `BadArchive` if an archive is damaged, `Terminal` if there is no such archive, and what `restored_columns`
     raises.
     """
-    root = open_root(clients.settings.archive_url)
+    root = table_root(maintained_table(clients.settings, table))
     first = parse_since(since) >> 64 if since else None
     last = parse_until(until) >> 64 if until else None
     manifests = []
@@ -97,27 +97,27 @@ def find_archived(
             manifests.append(manifest)
     if not any(manifest.files for manifest in manifests):
         raise Terminal(
-            f"restore: expected an archive of those times in {root.display_name}, found none; nothing was loaded; see"
-            " spillway archive list"
+            f"restore: expected an archive of those times in {root.display_name}/{root.folder}, found none; nothing was"
+            " loaded; see spillway archive list"
         )
     # If two archives have the same row, the later one may have more of its columns.
     manifests.sort(key=lambda manifest: manifest.archived_at, reverse=True)
     with translate_errors("restore", root), clients.translate_errors("restore"), clients.postgres() as connection:
-        table = read_table(connection, default_table_name())
-        found = restored_columns(connection, root, manifests, without)
-        files = [
-            (SourceFile(root.files, root.path(file.path), f"{root.display_name}/{file.path}", "parquet", None), own)
-            for manifest, own in zip(manifests, found.own, strict=True)
-            for file in manifest.files
-        ]
-        layouts = [_restoring(table, own) for _, own in files]
+        found = restored_columns(connection, table, root, manifests, without)
+        layouts = [_restoring(table, columns) for columns in found.columns]
         check_tables(connection, layouts)
-    return [(file, layout) for (file, _), layout in zip(files, layouts, strict=True)], list(found.warnings)
+    files = [
+        (SourceFile(root.files, root.path(file.path), f"{root.display_name}/{file.path}", "parquet", None), layout)
+        for manifest, layout in zip(manifests, layouts, strict=True)
+        for file in manifest.files
+    ]
+    return files, list(found.warnings)
 
 
-def _restoring(table: Table, own: Sequence[str]) -> RowLayout:
+def _restoring(table: Table, columns: Sequence[str]) -> RowLayout:
     """The layout of the files of an archive: every column has the field of its name."""
-    return bind(replace(BUILT_IN, layout="flat"), table, (*_STANDARD, *own))
+    mapping = replace(BUILT_IN, layout="flat", table=None if is_default(table) else table.regclass)
+    return bind(mapping, table, columns)
 
 
 @step("read files")

@@ -11,12 +11,14 @@ from prefect.futures import PrefectFuture
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
+from infra.tables.table import Table
 from tasks.backfill.chunk_map import chunks_due, find_to_compress
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.throttle import LoadThrottle
 from tasks.base.step import step
-from tasks.maintain.compression import Recompression, columnstore_sql, recompress_chunk
+from tasks.maintain.compression import columnstore_sql
 from tasks.maintain.contention import ChunkBusy, ChunkGone
+from tasks.maintain.recompression import Recompression, recompress_chunk
 
 _PORTIONS = 2  # for each connection, so that all of them finish at about the same time
 _LOADS_BETWEEN = 4  # loads between two looks for complete chunks
@@ -46,21 +48,22 @@ def compress_portion(clients: Clients, portion: Sequence[Recompression], stoppin
 
 
 @step("compress complete chunks", retries=1)
-def compress_complete(clients: Clients, days: Sequence[int], before: int, stopping: Event) -> int:
-    """Compress the chunks of `days` that end by the day `before`; see `compress_chunks`."""
-    return compress_chunks(clients, chunks_due(clients, days, before), stopping)
+def compress_complete(clients: Clients, table: Table, days: Sequence[int], before: int, stopping: Event) -> int:
+    """Compress the chunks of `days` in `table` that end by the day `before`; see `compress_chunks`."""
+    return compress_chunks(clients, chunks_due(clients, table, days, before), stopping)
 
 
 class Compressor:
-    """Compresses chunks during a backfill.
+    """Compresses chunks of a table during a backfill.
 
     Loading waits for the disk and compressing for the processor. So a chunk is compressed as soon as all its rows are
     loaded, while other rows are loaded; the rest is compressed at the end, by several connections. `done`: the number
     of chunks compressed.
     """
 
-    def __init__(self, clients: Clients, sources: Sequence[BackfillSource]) -> None:
+    def __init__(self, clients: Clients, table: Table, sources: Sequence[BackfillSource]) -> None:
         self._clients = clients
+        self._table = table
         self._days = sorted({day for source in sources for day in source.all_days if day})
         self._during_loads: PrefectFuture[int] | None = None
         self._running: list[tuple[PrefectFuture[int], float]] = []
@@ -77,14 +80,14 @@ class Compressor:
         self._loads = 0
         self._collect()
         days = [d for d in self._days if d < day]
-        self._during_loads = compress_complete.submit(self._clients, days, day, self._stopping)
+        self._during_loads = compress_complete.submit(self._clients, self._table, days, day, self._stopping)
 
     def finish(self, throttle: LoadThrottle) -> None:
         """Compress all remaining chunks, as fast as the throttle allows. Raises `SpillwayError`."""
         self._collect()
         if not self._days:
             return
-        due = find_to_compress(self._clients, self._days)
+        due = find_to_compress(self._clients, self._table, self._days)
         count = throttle.parallel * _PORTIONS
         portions = [due[start::count] for start in range(count)]
         waiting = [portion for portion in portions if portion]

@@ -78,7 +78,7 @@ class Column:
     generated: bool = False
 
 
-# The columns of schema.sql. An archive of format 1 has no others.
+# The columns of schema.sql, which each chunk of `events` has. An archive of format 1 has no others.
 STANDARD_COLUMNS = (
     Column("time", "timestamp with time zone", "timestamptz"),
     Column("event_id", "uuid", "uuid"),
@@ -86,17 +86,17 @@ STANDARD_COLUMNS = (
     Column("user_id", "text", "text"),
     Column("properties", "jsonb", "jsonb"),
 )
-_NEVER_NULL = ("time", "event_id", "event_type", "user_id")
+NEVER_NULL = ("time", "event_id", "event_type", "user_id")
 
 
-def schema_of(columns: Sequence[Column]) -> pa.Schema:
-    """The Arrow schema of the files of an archive with these columns."""
+def schema_of(columns: Sequence[Column], never_null: Sequence[str] = NEVER_NULL) -> pa.Schema:
+    """The Arrow schema of the files of an archive with these columns, some of which are never null."""
     plain = tuple(columns) == STANDARD_COLUMNS
     return pa.schema(
         pa.field(
             column.name,
             form_of(column.form).arrow,
-            nullable=column.name not in _NEVER_NULL,
+            nullable=column.name not in never_null,
             metadata=None if plain else {PG_TYPE: column.type.encode()},
         )
         for column in columns

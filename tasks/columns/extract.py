@@ -219,11 +219,26 @@ def _read_documents(
         except (msgspec.DecodeError, RecursionError) as error:  # no other reader can read it
             faults[i] = (name, str(error))
         rows.append(row)
-    columns = reader.columns(rows)
+    columns = _columns(reader, rows, name, faults)
     for i, values in one_by_one.items():
         for column, value in zip(columns, values, strict=True):
             column[i] = value
     return columns
+
+
+def _columns(reader: DocumentReader, rows: list[Any], name: str, faults: dict[int, tuple[str, str]]) -> list[list[Any]]:
+    """The values of rows that `quick` returned. Strings in raw JSON are checked for UTF-8 only here."""
+    try:
+        return reader.columns(rows)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    for i, row in enumerate(rows):
+        try:
+            reader.columns([row])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            rows[i] = reader.empty
+            faults[i] = (name, str(error))
+    return reader.columns(rows)
 
 
 def _texts(values: list[Any], key: str, documents: list[bytes | None]) -> tuple[pa.Array, dict[int, str]]:

@@ -112,6 +112,8 @@ def _parse_one(text: str) -> int | None:
     text = text.strip()
     if NUMBER.fullmatch(text):
         return _from_decimal(Decimal(text))
+    if "\0" in text:  # `fromisoformat` takes one at the end of an offset
+        return None
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:

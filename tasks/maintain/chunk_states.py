@@ -11,10 +11,10 @@ from typing import Literal
 import psycopg
 
 from infra.errors.exceptions import Transient
-from infra.tables.events import events_name
+from infra.tables.table import Table
 from infra.timescaledb import CHUNK_ID, CHUNK_STATUS, COMPRESSED, COMPRESSED_SIZES, FROZEN, PARTIAL
 from tasks.maintain.compression_layout import CompressionLayout
-from tasks.table.chunks import Chunk, count
+from tasks.table.chunks import Chunk, count, has_chunks
 
 State = Literal["rows", "compressed", "partial", "frozen"]
 
@@ -77,31 +77,36 @@ _LOOK_SECONDS = 30.0  # of drops that leave no gap for one look
 _PAUSE_SECONDS = 0.02
 
 
-def chunk_states(connection: psycopg.Connection) -> list[ChunkState]:
-    """All chunks of `events`, the oldest first, with estimated rows.
+def chunk_states(connection: psycopg.Connection, table: Table) -> list[ChunkState]:
+    """All chunks of a table, the oldest first, with estimated rows; empty unless it is a hypertable with times.
 
     Tries again while other sessions drop chunks. Raises `Transient` if they do so for 30 s, and `psycopg.Error`.
     """
+    if not has_chunks(table):
+        return []
     deadline = time.monotonic() + _LOOK_SECONDS
     while True:
         try:
             with connection.transaction():  # a savepoint if the caller has a transaction
-                return [_chunk_state(*row) for row in connection.execute(_STATES, {"table": events_name()})]
+                rows = connection.execute(_STATES, {"table": table.regclass})
+                return [_chunk_state(table.time or "", *row) for row in rows]
         except _DROPPED_MEANWHILE as error:
-            there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [events_name()]).fetchone()
+            there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table.regclass]).fetchone()
             if there is None or not there[0]:
                 raise
             if time.monotonic() > deadline:
                 raise Transient(
-                    f"chunks of {events_name()}: expected a moment without a drop, found none in {_LOOK_SECONDS:.0f} s;"
-                    " nothing was changed; run the command again after the drops (pg_stat_activity shows them)"
+                    f"chunks of {table.regclass}: expected a moment without a drop, found none in"
+                    f" {_LOOK_SECONDS:.0f} s; nothing was changed;"
+                    " run the command again after the drops (pg_stat_activity shows them)"
                 ) from error
             time.sleep(_PAUSE_SECONDS)
 
 
 def _chunk_state(
-    schema: str, table: str, start: datetime, end: datetime, status: int, created: datetime, size: int,
-    bytes_as_rows: int | None, compressed_rows: int, loose_rows: int, segmentby: str | None, orderby: str | None,
+    time_column: str, schema: str, table: str, start: datetime, end: datetime, status: int, created: datetime,
+    size: int, bytes_as_rows: int | None, compressed_rows: int, loose_rows: int,
+    segmentby: str | None, orderby: str | None,
 ) -> ChunkState:  # fmt: skip
     return ChunkState(
         Chunk(schema, table, start, end),
@@ -110,7 +115,7 @@ def _chunk_state(
         state=_state(status),
         created=created,
         bytes_as_rows=bytes_as_rows,
-        layout=None if bytes_as_rows is None else CompressionLayout.parse(segmentby or "", orderby or ""),
+        layout=None if bytes_as_rows is None else CompressionLayout.parse(segmentby or "", orderby or "", time_column),
     )
 
 
@@ -128,8 +133,10 @@ _LIMIT = """
       FROM pg_settings WHERE name = 'statement_timeout'"""
 
 
-def count_rows(connection: psycopg.Connection, chunks: Sequence[Chunk], seconds: float) -> Iterator[tuple[Chunk, int]]:
-    """Count the rows of chunks in the given order, and stop after `seconds` or at a statement timeout.
+def count_rows(
+    connection: psycopg.Connection, table: Table, chunks: Sequence[Chunk], seconds: float
+) -> Iterator[tuple[Chunk, int]]:
+    """Count the rows of chunks of `table` in the given order, and stop after `seconds` or at a statement timeout.
 
     Each chunk has its own statement, which sees what is committed by then and holds no lock afterwards. A chunk that
     was dropped meanwhile has no rows. Raises `psycopg.Error`.
@@ -142,7 +149,7 @@ def count_rows(connection: psycopg.Connection, chunks: Sequence[Chunk], seconds:
         try:
             with connection.transaction():
                 connection.execute(_LIMIT, [max(1, round(left * 1000))])
-                rows = count(connection, chunk)
+                rows = count(connection, table, chunk)
         except psycopg.errors.QueryCanceled:
             return
         except psycopg.errors.UndefinedTable:

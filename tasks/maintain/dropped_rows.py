@@ -11,11 +11,10 @@ import psycopg
 from numpy.typing import NDArray
 
 from infra.epoch import to_micros
+from infra.tables.table import Table
 from tasks.base.addresses import IdRange
-from tasks.base.clock import server_now
 from tasks.base.stream_sql import fill_in
-from tasks.maintain.drops import policy_reached
-from tasks.maintain.jobs import read_jobs
+from tasks.maintain.audited_chunks import may_be_dropped_until
 from tasks.table.chunks import chunks
 
 # A row whose load time is unknown counts as loaded before every drop. The database's own job may run at any time, so it
@@ -23,7 +22,7 @@ from tasks.table.chunks import chunks
 UNKNOWN = -(2**63)
 _ANY_TIME = 2**63 - 1
 
-_DROPS = "SELECT range_start, range_end, dropped_at, rows IS NOT NULL FROM spillway.drops"
+_DROPS = """SELECT range_start, range_end, dropped_at, rows IS NOT NULL FROM spillway.drops WHERE "table" = %s"""
 # A merged range has only the load time of its last part.
 _LOADED = fill_in("""
     SELECT lower(ids)::text, upper(ids)::text, CASE WHEN ranges = 1 THEN loaded_at END FROM spillway.ledger
@@ -50,7 +49,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Retention:
-    """All drops, and the existing chunks: start, end and creation time, in microseconds since 1970."""
+    """All drops of a table, and its existing chunks: start, end and creation time, in microseconds since 1970."""
 
     drops: tuple[Drop, ...]
     chunks: tuple[tuple[int, int, int], ...]
@@ -74,15 +73,16 @@ class Retention:
         return found
 
 
-def retention(connection: psycopg.Connection) -> Retention:
-    """The recorded drops, and what the database's own job may drop at any moment. Raises `psycopg.Error`."""
+def retention(connection: psycopg.Connection, table: Table) -> Retention:
+    """The recorded drops of a table, and what the database's own job may drop at any moment; of a partitioned table,
+    what lies before its oldest partition. Raises `psycopg.Error`."""
     drops = [
         Drop(to_micros(start) if start else UNKNOWN, to_micros(end), to_micros(at), counted)
-        for start, end, at, counted in connection.execute(_DROPS).fetchall()
+        for start, end, at, counted in connection.execute(_DROPS, [table.regclass]).fetchall()
     ]
-    if (until := policy_reached(read_jobs(connection, "retention"), server_now(connection))) is not None:
+    if (until := may_be_dropped_until(connection, table)) is not None:
         drops.append(Drop(UNKNOWN, to_micros(until), _ANY_TIME, counted=False))
-    there = chunks(connection).items() if drops else ()
+    there = chunks(connection, table).items() if drops else ()
     return Retention(
         tuple(drops),
         tuple((to_micros(chunk.range_start), to_micros(chunk.range_end), to_micros(made)) for chunk, made in there),
@@ -90,14 +90,19 @@ def retention(connection: psycopg.Connection) -> Retention:
 
 
 def dropped_rows(
-    connection: psycopg.Connection, stream: str, ids: IdRange, entries: Sequence[tuple[int, str]], times: Sequence[int]
+    connection: psycopg.Connection,
+    table: Table,
+    stream: str,
+    ids: IdRange,
+    entries: Sequence[tuple[int, str]],
+    times: Sequence[int],
 ) -> list[bool]:
-    """For each of some drained entries that the table lacks, whether retention dropped its row.
+    """For each of some drained entries that `table` lacks, whether retention dropped its row.
 
     `entries`: their ids as number and as text, within `ids`. `times`: of their events, in microseconds since 1970. Call
     this after reading the table, so that drops in between are on record. Raises `psycopg.Error`.
     """
-    found = retention(connection) if entries else Retention((), ())
+    found = retention(connection, table) if entries else Retention((), ())
     if not found.drops:
         return [False] * len(entries)
     ranges = connection.execute(_LOADED, {"stream": stream, "start": ids.start, "stop": ids.stop}).fetchall()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import LiteralString
 
 import psycopg
+from psycopg import sql
 
 from infra.errors.exceptions import Terminal
-from infra.tables.events import events_name
+from infra.tables.table import Table
+from infra.tables.time_sql import time_value
 from tasks.maintain.contention import exclusive_lock
 from tasks.maintain.jobs import Job
 from tasks.table.chunks import Chunk
@@ -19,39 +22,48 @@ from tasks.table.chunks import Chunk
 _RECORD = """
     INSERT INTO spillway.drops ("table", chunk, range_start, range_end, rows, bytes, dropped_by, dropped_at)
     VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp())"""
-# One row for all uncounted drops: how far they may reach.
+# One row for all uncounted drops of a table: how far they may reach.
 _UNCOUNTED = """
     WITH moved AS (
         UPDATE spillway.drops SET range_end = greatest(range_end, %(until)s), dropped_by = %(by)s, dropped_at = now()
          WHERE "table" = %(table)s AND rows IS NULL RETURNING id)
     INSERT INTO spillway.drops ("table", chunk, range_end, dropped_by)
     SELECT %(table)s, 'not counted', %(until)s, %(by)s WHERE NOT EXISTS (SELECT FROM moved)"""
-_DROP = """
+# The bounds have the type of the time column, as the server demands.
+_DROP: LiteralString = """
     SELECT parse_ident(dropped::text)
-      FROM drop_chunks(%s::regclass, older_than => %s::timestamptz, newer_than => %s::timestamptz) AS dropped"""
+      FROM drop_chunks(%(table)s::regclass, older_than => {end}, newer_than => {start}) AS dropped"""
+_READ = """
+    SELECT range_end, sum(rows)::bigint FROM spillway.drops WHERE "table" = %s GROUP BY range_end, rows IS NULL"""
 
 
-def drop_and_record(connection: psycopg.Connection, chunk: Chunk, rows: int, size: int | None, by: str) -> None:
-    """Drop `chunk` and record its `rows`, in the caller's transaction, which has blocked writers.
+def drop_and_record(
+    connection: psycopg.Connection, table: Table, chunk: Chunk, rows: int, size: int | None, by: str
+) -> None:
+    """Drop `chunk` of `table` and record its `rows`, in the caller's transaction, which has blocked writers.
 
     Raises what `exclusive_lock` does, and `Terminal` if the server would drop other chunks too.
     """
     with exclusive_lock(connection, chunk):
-        record_drop(connection, chunk, rows, size, by)
-        found = connection.execute(_DROP, [events_name(), chunk.range_end, chunk.range_start])
+        record_drop(connection, table, chunk, rows, size, by)
+        statement = sql.SQL(_DROP).format(end=time_value(table, "%(end)s"), start=time_value(table, "%(start)s"))
+        bounds = {"table": table.regclass, "end": chunk.range_end, "start": chunk.range_start}
+        found = connection.execute(statement, bounds)
         dropped = [".".join(names) for (names,) in found]
         if dropped != [f"{chunk.schema}.{chunk.table}"]:  # the exception rolls the drop back
             raise Terminal(
                 f"drop {chunk.schema}.{chunk.table}: expected to drop only this chunk, found {dropped}; nothing was"
                 " dropped; run `spillway maintain` again, and if the error stays, look for overlapping chunks (SELECT"
-                f" show_chunks('{events_name()}'))"
+                f" show_chunks('{table.regclass}'))"
             )
 
 
-def record_drop(connection: psycopg.Connection, chunk: Chunk, rows: int, size: int | None, by: str) -> None:
-    """Record the drop of a chunk with `rows`, in the transaction that drops it. Raises `psycopg.Error`."""
+def record_drop(
+    connection: psycopg.Connection, table: Table, chunk: Chunk, rows: int, size: int | None, by: str
+) -> None:
+    """Record the drop of a chunk of `table` with `rows`, in the transaction that drops it. Raises `psycopg.Error`."""
     name = f"{chunk.schema}.{chunk.table}"
-    connection.execute(_RECORD, [events_name(), name, chunk.range_start, chunk.range_end, rows, size, by])
+    connection.execute(_RECORD, [table.regclass, name, chunk.range_start, chunk.range_end, rows, size, by])
 
 
 def policy_reached(jobs: Sequence[Job], now: datetime) -> datetime | None:
@@ -62,14 +74,15 @@ def policy_reached(jobs: Sequence[Job], now: datetime) -> datetime | None:
     return max((now - job.after for job in jobs if job.after), default=None)
 
 
-def record_uncounted(connection: psycopg.Connection, until: datetime, by: str) -> None:
-    """Record that chunks that end by `until` may have been dropped uncounted. Raises `psycopg.Error`."""
-    connection.execute(_UNCOUNTED, {"table": events_name(), "until": until, "by": by})
+def record_uncounted(connection: psycopg.Connection, table: Table, until: datetime, by: str) -> None:
+    """Record that chunks of `table` that end by `until` may have been dropped uncounted. Raises `psycopg.Error`."""
+    connection.execute(_UNCOUNTED, {"table": table.regclass, "until": until, "by": by})
 
 
 @dataclass(frozen=True)
 class DropRecords:
-    """The recorded drops. `counted`: end of range and rows of each. `uncounted_until`: see `record_uncounted`."""
+    """The recorded drops of a table. `counted`: end of range and rows of each. `uncounted_until`: see
+    `record_uncounted`."""
 
     counted: tuple[tuple[datetime, int], ...]
     uncounted_until: datetime | None
@@ -79,11 +92,8 @@ class DropRecords:
         return sum(rows for end, rows in self.counted if since is None or end > since)
 
 
-def read_drops(connection: psycopg.Connection) -> DropRecords:
-    """The recorded drops. Raises `psycopg.Error`."""
-    found = connection.execute(
-        "SELECT range_end, sum(rows)::bigint FROM spillway.drops GROUP BY range_end, rows IS NULL"
-    )
-    rows = found.fetchall()
+def read_drops(connection: psycopg.Connection, table_name: str) -> DropRecords:
+    """The recorded drops of a table, by its name in the ledger. Raises `psycopg.Error`."""
+    rows = connection.execute(_READ, [table_name]).fetchall()
     counted = tuple((end, count) for end, count in rows if count is not None)
     return DropRecords(counted, max((end for end, count in rows if count is None), default=None))

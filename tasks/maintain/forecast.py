@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from infra.mapping.table_options import Retention
 from tasks.maintain.chunk_states import ChunkState
-from tasks.maintain.compression import DesiredPolicy, why_not_compressed
+from tasks.maintain.compression import DesiredPolicy
 from tasks.maintain.jobs import Job
-from tasks.maintain.retention import Way, expired_chunks
+from tasks.maintain.recompression import why_not_compressed
+from tasks.maintain.retention import expired_chunks
 
 _BETWEEN_RUNS = timedelta(days=1)  # of the deployment maintain/daily
 
@@ -21,7 +23,7 @@ class Policies:
     compress: DesiredPolicy | None
     compression_jobs: tuple[Job, ...]
     keep: timedelta | None
-    way: Way
+    way: Retention
     retention_jobs: tuple[Job, ...]
     archive_after: timedelta | None = None
 

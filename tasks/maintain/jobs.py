@@ -1,4 +1,4 @@
-"""The database's own jobs for `events`: compression policies and retention policies."""
+"""The database's own jobs for a hypertable: compression policies and retention policies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from infra.tables.events import events_name
+from infra.tables.table import Table, TableKind
 
 Kind = Literal["compression", "retention"]
 _PROCEDURES = {"compression": "policy_compression", "retention": "policy_retention"}
@@ -63,19 +63,36 @@ _JOBS = """
      ORDER BY j.job_id"""
 
 
-def read_jobs(connection: psycopg.Connection, kind: Kind) -> list[Job]:
+# Without TimescaleDB there is no such setting.
+_EDITION = """
+    SELECT current_setting('timescaledb.license', true) FROM pg_extension WHERE extname = 'timescaledb'"""
+
+
+def read_jobs(connection: psycopg.Connection, table: Table, kind: Kind) -> list[Job]:
     """The policies of one kind; more than one only if somebody added one by hand. Raises `psycopg.Error`."""
-    rows = connection.execute(_JOBS, {"table": events_name(), "procedure": _PROCEDURES[kind]})
+    if table.kind is not TableKind.HYPERTABLE:
+        return []
+    rows = connection.execute(_JOBS, {"table": table.regclass, "procedure": _PROCEDURES[kind]})
     return [
         Job(job, kind, after, enabled, start, seconds, success, failed, error if failed else None, next_start, running)
         for job, after, enabled, start, seconds, success, failed, error, next_start, running in rows
     ]
 
 
+Edition = Literal["Community", "Apache"]
+
+
+def read_edition(connection: psycopg.Connection) -> Edition | None:
+    """The edition of TimescaleDB in this database; None if it is not installed. Raises `psycopg.Error`."""
+    row = connection.execute(_EDITION).fetchone()
+    if row is None:
+        return None
+    return "Community" if row[0] == "timescale" else "Apache"
+
+
 def is_community(connection: psycopg.Connection) -> bool:
     """Whether the server has compression and policies. The Apache edition has neither."""
-    row = connection.execute("SELECT current_setting('timescaledb.license')").fetchone()
-    return row is not None and row[0] == "timescale"
+    return read_edition(connection) == "Community"
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,7 @@ def enable_again(job: Job) -> Change:
     return Change(f"{job.kind} policy: job {job.id} was disabled, enabled again", statement)
 
 
-# DDL on `events` waits for running loads, and new loads wait for it. So it gives up early, and the step is retried.
+# DDL on the table waits for running loads, and new loads wait for it. So it gives up early, and the step is retried.
 _LOCK_TIMEOUT = "3s"
 
 

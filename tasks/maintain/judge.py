@@ -6,19 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from infra.tables.table import TableKind
 from tasks.maintain.chunk_states import ChunkState, format_chunk_count
-from tasks.maintain.compression import (
-    CurrentPolicy,
-    DesiredPolicy,
-    due_since,
-    failed_by_job,
-    ran_since_due,
-    why_not_compressed,
-)
+from tasks.maintain.compression import CurrentPolicy, DesiredPolicy
 from tasks.maintain.forecast import NextDrop, Policies, next_drop, what_next
-from tasks.maintain.jobs import Job, format_age
+from tasks.maintain.jobs import Edition, Job, format_age
+from tasks.maintain.maintained_table import MaintainedTable
+from tasks.maintain.recompression import due_since, failed_by_job, ran_since_due, why_not_compressed
 from tasks.maintain.retention import expired_chunks
 from tasks.maintain.row_audit import RowAudit
+from tasks.table.chunks import has_chunks
 
 # A chunk may be in use during a run or two, and the database's jobs run once or twice a day.
 _PATIENCE = timedelta(days=2)
@@ -32,12 +29,14 @@ NEEDS_COMMUNITY = (
 class CheckFacts:
     """What a check reads from the server, before anything is concluded from it.
 
-    `chunks`: the oldest first; rows are exact for those that the row audit counted. `desired`: what the settings want,
-    whatever the edition; `policies.compress` is None on an edition that cannot compress. `slowest_load`: in seconds.
+    `edition`: of TimescaleDB, None if it is not installed. `chunks`: the oldest first; rows are exact for those that
+    the row audit counted. `desired`: what the options want, whatever the edition; `policies.compress` is None on an
+    edition that cannot compress. `slowest_load`: in seconds. `bytes`: of the table with its indexes and chunks.
     """
 
     now: datetime
-    community: bool
+    table: MaintainedTable
+    edition: Edition | None
     chunks: tuple[ChunkState, ...]
     current: CurrentPolicy
     desired: DesiredPolicy | None
@@ -45,6 +44,7 @@ class CheckFacts:
     oldest: datetime | None
     row_audit: RowAudit
     slowest_load: float | None
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class CheckResult:
     """
 
     now: datetime
-    community: bool
+    table: MaintainedTable
+    edition: Edition | None
     chunks: tuple[ChunkState, ...]
     next: tuple[str, ...]
     compression: CurrentPolicy
@@ -80,6 +81,14 @@ class CheckResult:
     slowest_load: float | None
     violations: tuple[str, ...]
     warnings: tuple[str, ...]
+    bytes: int = 0
+
+    @property
+    def rows(self) -> int | None:
+        """The rows in the table, estimated for chunks that were not counted; None if they are not known."""
+        if has_chunks(self.table.table):
+            return sum(state.rows for state in self.chunks)
+        return self.row_audit.rows if self.row_audit.checked and self.row_audit.since is None else None
 
     @property
     def ratio(self) -> float | None:
@@ -90,19 +99,20 @@ class CheckResult:
 
 
 def judge(facts: CheckFacts, dry_run: bool) -> CheckResult:
-    """Conclude from the facts. In a dry run, chunks that the run would have dropped are no problem."""
+    """Conclude from the facts about one table. In a dry run, chunks that the run would have dropped are no problem."""
     policies, now = facts.policies, facts.now
     overdue = overdue_chunks(facts.chunks, policies, now, dry_run)
     problems = [one for one in overdue if one.severe or not dry_run]
     problems += uncompressed_chunks(facts.chunks, policies, now)
-    problems += _edition_problems(facts)
+    problems += _edition_problems(facts) + _option_problems(facts)
     if not overdue:
         problems += [_failed_in_vain("retention", job) for job in policies.retention_jobs if job.failed]
     problems += _audit_problems(facts)
     retention_job = next(iter(policies.retention_jobs), None)
     return CheckResult(
         now=now,
-        community=facts.community,
+        table=facts.table,
+        edition=facts.edition,
         chunks=facts.chunks,
         next=tuple(what_next(state, policies, now) for state in facts.chunks),
         compression=facts.current,
@@ -117,6 +127,7 @@ def judge(facts: CheckFacts, dry_run: bool) -> CheckResult:
         slowest_load=facts.slowest_load,
         violations=tuple(one.text for one in problems if one.severe),
         warnings=tuple(one.text for one in problems if not one.severe),
+        bytes=facts.bytes,
     )
 
 
@@ -203,21 +214,55 @@ def _failed_in_vain(kind: str, job: Job) -> Problem:
 
 
 def _edition_problems(facts: CheckFacts) -> list[Problem]:
-    return [] if facts.desired is None or facts.community else [Problem(NEEDS_COMMUNITY, severe=False)]
+    if facts.desired is None or facts.edition == "Community":
+        return []
+    return [Problem(NEEDS_COMMUNITY, severe=False)]
+
+
+# The options that only chunks can have.
+_CHUNK_OPTIONS = ("keep", "compress_after", "segmentby", "orderby")
+
+
+def _option_problems(facts: CheckFacts) -> list[Problem]:
+    """Options that are set for a table that they cannot apply to."""
+    options, table = facts.table.options, facts.table.table
+    if not has_chunks(table):
+        wanted = [option for option in _CHUNK_OPTIONS if option in options.written]
+        wanted += ["keep"] * (facts.table.is_events and not wanted and options.keep is not None)
+        if not wanted:
+            return []
+        named = ", ".join(options.source(option) for option in wanted)
+        text = f"{named}: expected a hypertable with a time, found {_kind(facts)}; the rest of maintenance works"
+        return [Problem(text, severe=False)]
+    if not facts.table.owned:
+        text = (
+            "the role of SPILLWAY_DATABASE_URL does not own the table, so no chunk of it is compressed, archived or"
+            " dropped; its owner can do that, or grant the role"
+        )
+        return [Problem(text, severe=False)]
+    return []
+
+
+def _kind(facts: CheckFacts) -> str:
+    table = facts.table.table
+    if facts.edition is None:
+        return f"a {table.kind.value} on a server without TimescaleDB"
+    return f"a {table.kind.value}" + " without a time" * (table.kind is TableKind.HYPERTABLE)
 
 
 def _audit_problems(facts: CheckFacts) -> list[Problem]:
     audit = facts.row_audit
     if audit.missing:
         since = f"from {audit.since:%Y-%m-%d %H:%M} on" if audit.since else "in all"
-        are = "events are" if audit.missing > 1 else "event is"
+        what = "event" if facts.table.is_events else "row"
+        are = f"{what}s are" if audit.missing > 1 else f"{what} is"
         text = (
             f"{audit.missing:,} {are} gone: the ledger says {audit.inserted:,} were inserted {since}, found"
             f" {audit.rows:,} rows and {audit.dropped:,} dropped by retention; find out who deleted them"
             " (docs/operations.md), then put them back: spillway reconcile --deep --repair"
         )
         return [Problem(text, severe=True)]
-    if audit.checked or not facts.chunks:
+    if audit.checked or (has_chunks(facts.table.table) and not facts.chunks):
         return []
     return [Problem("the rows could not be counted in time: whether any are missing was not checked", severe=False)]
 

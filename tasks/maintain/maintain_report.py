@@ -1,9 +1,9 @@
-"""The report of a maintain run: as JSON, as text, and as a Prefect artifact."""
+"""The report of a maintain run about all tables: as JSON, as text, and as a Prefect artifact."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from prefect.events import emit_event
@@ -11,217 +11,90 @@ from prefect.events import emit_event
 from infra.display import markdown
 from tasks.base.artifacts import publish
 from tasks.base.step import step
-from tasks.maintain.chunk_states import ChunkState, format_chunk_count
-from tasks.maintain.jobs import format_age
-from tasks.maintain.judge import CheckResult
-from tasks.maintain.retention import DroppedChunk
-from tasks.table.chunks import Chunk
+from tasks.maintain.table_report import TableReport, chunk_row, table_result, table_row
 
 VIOLATION_EVENT = "spillway.maintain.violation"
 _MOST_ROWS = 100  # of the table of chunks: the oldest and the newest, half each
 
 
 @dataclass(frozen=True)
-class MaintainOutcome:
-    """What a run changed, or in a dry run would change.
-
-    `changes`: of the server's settings, in words. `deferred`: errors that the next run may not meet, such as a chunk in
-    use. `failed`: errors of all other steps.
-    """
+class MaintainReport:
+    """What a run did and found. `failed`, `deferred`: errors and warnings that are not about one of `tables`."""
 
     dry_run: bool
-    changes: tuple[str, ...] = ()
-    compressed_again: tuple[Chunk, ...] = ()
-    archived: tuple[Chunk, ...] = ()
-    dropped: tuple[DroppedChunk, ...] = ()
-    deferred: tuple[str, ...] = ()
+    tables: tuple[TableReport, ...]
     failed: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()
+
+    @property
+    def violations(self) -> list[str]:
+        """The errors and violations that make the run fail."""
+        return list(dict.fromkeys([*self.failed, *(text for one in self.tables for text in one.violations)]))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What does not make the run fail."""
+        return list(dict.fromkeys([*self.deferred, *(text for one in self.tables for text in one.warnings)]))
+
+    @property
+    def summary(self) -> list[str]:
+        """The summaries of all tables, one item a line, with the name of the table unless it is `events`."""
+        return [f"{one.table.prefix}{line}" for one in self.tables for line in one.summary]
 
 
-def violations(done: MaintainOutcome, found: CheckResult) -> list[str]:
-    """The errors and violations that make the run fail."""
-    return [*done.failed, *found.violations]
+def result(report: MaintainReport) -> dict[str, Any]:
+    """The report as the flow returns it and `--json` prints it.
 
-
-def result(done: MaintainOutcome, found: CheckResult) -> dict[str, Any]:
-    """The report as the flow returns it and `--json` prints it."""
+    `tables` has each table, `events` first. The keys of the first one are also those of the whole report, as before
+    there were several; `changes`, `summary`, `warnings` and `violations` are about all tables.
+    """
+    tables = [table_result(one) for one in report.tables]
+    first = tables[0] if tables else {}
+    editions = [one.found.edition for one in report.tables if one.found is not None]
     return {
-        "ok": not violations(done, found),
-        "dry_run": done.dry_run,
-        "edition": "Community" if found.community else "Apache",
-        "changes": list(done.changes),
-        "compressed_again": [chunk.table for chunk in done.compressed_again],
-        "archived": [chunk.table for chunk in done.archived],
-        "dropped": [
-            {"chunk": one.chunk.table, "start": one.chunk.range_start, "end": one.chunk.range_end}
-            | {"rows": one.rows, "bytes": one.bytes}
-            for one in _dropped(done, found)
-        ],
-        "compression": _compression(found),
-        "retention": {
-            "keep_seconds": found.keep.total_seconds() if found.keep else None,
-            "horizon": found.horizon,
-            "dropping_after_seconds": found.dropping_after.total_seconds() if found.dropping_after else None,
-            "oldest": found.oldest,
-            "overdue": list(found.overdue),
-            "job": str(found.retention_job) if found.retention_job else None,
-            "next_run": asdict(found.next_drop) if found.next_drop else None,
-        },
-        "row_audit": asdict(found.row_audit) | {"missing": found.row_audit.missing},
-        "slowest_load_seconds": found.slowest_load,
-        "summary": summary_lines(done, found),
-        "chunks": [_chunk(state, after, found) for state, after in zip(found.chunks, found.next, strict=True)],
-        "warnings": [*done.deferred, *found.warnings],
-        "violations": violations(done, found),
+        "ok": not report.violations,
+        "dry_run": report.dry_run,
+        "edition": next(iter(editions), None),
+        **{key: value for key, value in first.items() if key not in ("table", "kind")},
+        "changes": [f"{one.table.prefix}{change}" for one in report.tables for change in one.done.changes],
+        "summary": report.summary,
+        "warnings": report.warnings,
+        "violations": report.violations,
+        "tables": tables,
     }
-
-
-def _dropped(done: MaintainOutcome, found: CheckResult) -> tuple[DroppedChunk, ...]:
-    """The dropped chunks. In a dry run they still exist, and the check has counted their rows."""
-    if not done.dry_run:
-        return done.dropped
-    rows = {state.chunk: state.rows for state in found.chunks}
-    return tuple(replace(one, rows=rows.get(one.chunk, one.rows)) for one in done.dropped)
-
-
-def _compression(found: CheckResult) -> dict[str, Any]:
-    compressed = [state for state in found.chunks if state.bytes_as_rows]
-    return {
-        "layout": str(found.compression.layout) if found.compression.layout else None,
-        "jobs": [str(job) for job in found.compression.jobs],
-        "chunks": len(found.chunks),
-        "compressed": sum(state.state == "compressed" for state in found.chunks),
-        "partial": sum(state.state == "partial" for state in found.chunks),
-        "bytes_as_rows": sum(state.bytes_as_rows or 0 for state in compressed),
-        "bytes": sum(state.bytes for state in compressed),
-        "ratio": _rounded(found.ratio),
-    }
-
-
-def _chunk(state: ChunkState, after: str, found: CheckResult) -> dict[str, Any]:
-    chunk = state.chunk
-    return {
-        "chunk": chunk.table,
-        "start": chunk.range_start,
-        "end": chunk.range_end,
-        "age_days": round((found.now - chunk.range_end).total_seconds() / 86400, 1),
-        "rows": state.rows,
-        "exact": state.exact,
-        "bytes": state.bytes,
-        "bytes_as_rows": state.bytes_as_rows,
-        "ratio": _rounded(state.ratio),
-        "state": state.state,
-        "next": after,
-    }
-
-
-def chunk_row(chunk: dict[str, Any]) -> dict[str, str]:
-    """One of the `chunks` of `result` as a row of text."""
-    return {
-        "chunk": chunk["chunk"].strip("_"),
-        "from": f"{chunk['start']:%Y-%m-%d}",
-        "to": f"{chunk['end']:%Y-%m-%d}",
-        "age": f"{chunk['age_days']:,.0f} days" if chunk["age_days"] >= 0 else "current",
-        "rows": f"{'' if chunk['exact'] else '~'}{chunk['rows']:,}",
-        "size": size(chunk["bytes"]),
-        "state": chunk["state"] + (f", {chunk['ratio']:.1f} × smaller" if chunk["ratio"] else ""),
-        "next": chunk["next"],
-    }
-
-
-def size(count: int) -> str:
-    """A size in bytes as text: `8 kB`, `1.2 MB`."""
-    found = float(count)
-    for unit, digits in (("B", 0), ("kB", 0), ("MB", 1), ("GB", 1)):
-        if found < 1000:
-            return f"{found:.{digits}f} {unit}"
-        found /= 1000
-    return f"{found:,.1f} TB"
-
-
-def outcome_lines(done: MaintainOutcome) -> list[str]:
-    """What was changed, or in a dry run would be, one item a line."""
-    would = "would be " if done.dry_run else ""
-    lines = [f"{'to do: ' if done.dry_run else ''}{change}" for change in done.changes]
-    if done.dropped:
-        rows, gone = sum(one.rows for one in done.dropped), sum(one.bytes for one in done.dropped)
-        span = f"{done.dropped[0].chunk.range_start:%Y-%m-%d} to {done.dropped[-1].chunk.range_end:%Y-%m-%d}"
-        lines.append(f"{format_chunk_count(len(done.dropped))} {would}dropped: {rows:,} rows, {size(gone)}, {span}")
-    lines += [f"{format_chunk_count(len(done.archived))} {would}archived"] * bool(done.archived)
-    lines += [f"{format_chunk_count(len(done.compressed_again))} {would}compressed again"] * bool(done.compressed_again)
-    return lines
-
-
-def summary_lines(done: MaintainOutcome, found: CheckResult) -> list[str]:
-    """The summary above the table of chunks, one item a line."""
-    lines = outcome_lines(replace(done, dropped=_dropped(done, found)))
-    compression = _compression(found)
-    if found.ratio:
-        compressed = compression["compressed"] + compression["partial"]
-        before, after = size(compression["bytes_as_rows"]), size(compression["bytes"])
-        lines.append(
-            f"{compressed} of {format_chunk_count(len(found.chunks))} are compressed: {before} became {after},"
-            f" {found.ratio:.1f} × smaller"
-        )
-    lines += [
-        f"compression after {format_age(job.after) if job.after else '?'}: {job}" for job in found.compression.jobs
-    ]
-    if found.slowest_load is not None:
-        lines.append(f"slowest load during this run or the last compression job: {found.slowest_load:.2f} s")
-    lines.append(_retention(found))
-    if found.retention_job is not None and found.dropping_after is not None:
-        lines.append(f"the database drops chunks after {format_age(found.dropping_after)}: {found.retention_job}")
-    if found.row_audit.checked:
-        lines.append(
-            f"ledger: {found.row_audit.inserted:,} inserted {_since(found)}, {found.row_audit.rows:,} rows there,"
-            f" {found.row_audit.dropped:,} dropped, {found.row_audit.missing:,} missing"
-        )
-    return lines
-
-
-def _retention(found: CheckResult) -> str:
-    oldest = f"the oldest event is of {found.oldest:%Y-%m-%d %H:%M}" if found.oldest else "there are no events"
-    if found.horizon is None or found.next_drop is None:
-        return f"nothing is ever dropped (SPILLWAY_KEEP is empty); {oldest}"
-    coming = found.next_drop
-    what = "nothing"
-    if coming.chunks:
-        what = f"{format_chunk_count(coming.chunks)}, {coming.rows:,} rows, {size(coming.bytes)}"
-        what += f", {coming.start:%Y-%m-%d} to {coming.end:%Y-%m-%d}"
-    return (
-        f"kept since {found.horizon:%Y-%m-%d %H:%M}; {oldest}; the run of {coming.at:%Y-%m-%d %H:%M} will drop {what}"
-    )
-
-
-def _since(found: CheckResult) -> str:
-    return f"from {found.row_audit.since:%Y-%m-%d %H:%M} on" if found.row_audit.since else "in all"
-
-
-def _rounded(ratio: float | None) -> float | None:
-    return None if ratio is None else round(ratio, 2)
 
 
 @step("report")
-def report_maintenance(done: MaintainOutcome, found: CheckResult) -> None:
+def report_maintenance(report: MaintainReport) -> None:
     """Publish the table artifact `maintain`, and every violation as a Prefect event."""
-    lines = [f"- **error: {markdown(text)}**" for text in violations(done, found)]
-    lines += [f"- warning: {markdown(text)}" for text in (*done.deferred, *found.warnings)]
-    lines += [f"- {markdown(line)}" for line in summary_lines(done, found)]
-    rows = [chunk_row(chunk) for chunk in result(done, found)["chunks"]]
+    problems, warnings = report.violations, report.warnings
+    lines = [f"- **error: {markdown(text)}**" for text in problems]
+    lines += [f"- warning: {markdown(text)}" for text in warnings]
+    lines += [f"- {markdown(line)}" for line in report.summary]
+    tables = result(report)["tables"]
+    rows = artifact_rows(tables)
     if len(rows) > _MOST_ROWS:
         lines.append(f"- of {len(rows)} chunks the oldest and the newest {_MOST_ROWS // 2} are shown")
         rows = [*rows[: _MOST_ROWS // 2], *rows[-_MOST_ROWS // 2 :]]
-    errors, warnings = len(violations(done, found)), len(done.deferred) + len(found.warnings)
-    verdict = f"**errors: {errors}**, warnings: {warnings}" if errors or warnings else "all is well"
-    heading = f"a dry run, nothing was changed; {verdict}" if done.dry_run else verdict
+    verdict = f"**errors: {len(problems)}**, warnings: {len(warnings)}" if problems or warnings else "all is well"
+    heading = f"a dry run, nothing was changed; {verdict}" if report.dry_run else verdict
     publish("maintain", rows, f"{heading}\n\n" + "\n".join(lines))
-    _emit(violations(done, found))
+    for one in report.tables:
+        _emit("events" if one.table.is_events else one.table.table.display_name, one.violations)
+    _emit("events", report.failed)
 
 
-def _emit(problems: Sequence[str]) -> None:
+def artifact_rows(tables: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """The chunks if there is one table; otherwise the tables."""
+    if len(tables) == 1:
+        return [chunk_row(chunk) for chunk in tables[0].get("chunks", [])]
+    return [table_row(table) for table in tables]
+
+
+def _emit(table: str, problems: Sequence[str]) -> None:
     for problem in problems:
         emit_event(
             event=VIOLATION_EVENT,
-            resource={"prefect.resource.id": "spillway.table.events", "prefect.resource.name": "events"},
+            resource={"prefect.resource.id": f"spillway.table.{table}", "prefect.resource.name": table},
             payload={"violation": problem},
         )

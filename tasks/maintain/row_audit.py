@@ -2,29 +2,33 @@
 
 For any time T: a ledger range whose first event is not before T inserted only rows from T on. So the rows from T on,
 plus those of dropped chunks that reached beyond T, are at least the rows inserted by all such ranges. The two numbers
-are equal if no range spans T, only drains write to `events`, and nothing was redriven. If every drop was counted, the
+are equal if no range spans T, only drains write to the table, and nothing was redriven. If every drop was counted, the
 same holds for all rows together, whatever the ranges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
 
-from tasks.base.clock import server_now
+from infra.tables.read_table import is_default
+from infra.tables.table import Table
+from tasks.maintain.audited_chunks import EARLIEST, audited_chunks, may_be_dropped_until
 from tasks.maintain.chunk_states import count_rows
-from tasks.maintain.drops import DropRecords, policy_reached, read_drops
-from tasks.maintain.jobs import read_jobs
-from tasks.table.chunks import Chunk, chunks, count
+from tasks.maintain.drops import DropRecords, read_drops
+from tasks.table.chunks import Chunk, count
 
 _COUNT_SECONDS = 120.0  # for all chunks together; the rows of further chunks are estimated
+# The streams of a table. A stream that has no table yet goes to `events`.
+STREAMS_OF_TABLE = """
+    SELECT id FROM spillway.streams WHERE "table" = %(table)s OR ("table" IS NULL AND %(is_events)s)"""
 # The rows inserted by ledger ranges, by how many of the given times are not after the first event of the range.
-_INSERTED = """
-    SELECT coalesce(width_bucket(min_time, %s::timestamptz[]), 0), sum(inserted)::bigint FROM spillway.ledger
-     GROUP BY 1"""
+_INSERTED = f"""
+    SELECT coalesce(width_bucket(min_time, %(times)s::timestamptz[]), 0), sum(inserted)::bigint FROM spillway.ledger
+     WHERE stream IN ({STREAMS_OF_TABLE}) GROUP BY 1"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -69,28 +73,45 @@ class AuditFacts:
     uncounted_until: datetime | None
 
 
-def audit_rows(connection: psycopg.Connection, horizon: datetime | None) -> tuple[RowAudit, Mapping[Chunk, int]]:
-    """Compare the ledger with the table. Returns the comparison, and the rows of each chunk that was counted.
+def inserted_rows(connection: psycopg.Connection, table_name: str, is_events: bool) -> int:
+    """The rows that the ledger counts as inserted into a table, by its name in the ledger. Raises `psycopg.Error`."""
+    return sum(_inserted(connection, table_name, is_events, []).values())
+
+
+def _inserted(
+    connection: psycopg.Connection, table_name: str, is_events: bool, times: Sequence[datetime]
+) -> dict[int, int]:
+    values = {"table": table_name, "is_events": is_events, "times": list(times)}
+    return dict(connection.execute(_INSERTED, values).fetchall())
+
+
+def audit_rows(
+    connection: psycopg.Connection, table: Table, horizon: datetime | None
+) -> tuple[RowAudit, Mapping[Chunk, int]]:
+    """Compare the ledger's ranges of the streams of a table with that table.
+
+    Returns the comparison, and the rows of each chunk that was counted.
 
     `horizon`: the time before which retention drops. See `judge_rows` for the comparison. Raises `psycopg.Error`.
     """
-    facts = gather_audit_facts(connection, horizon)
+    facts = gather_audit_facts(connection, table, horizon)
     return judge_rows(facts), facts.counted
 
 
-def gather_audit_facts(connection: psycopg.Connection, horizon: datetime | None) -> AuditFacts:
+def gather_audit_facts(connection: psycopg.Connection, table: Table, horizon: datetime | None) -> AuditFacts:
     """Read the facts of an audit. Raises `psycopg.Error`.
 
     Drains and drops may run meanwhile: the ledger is read first, then the table, then the record of drops.
     """
-    reached = _uncounted_until(connection)
+    reached = _uncounted_until(connection, table)
     earliest = max((time for time in (horizon, reached) if time), default=None)
     # Chunks are dropped as a whole: all of a chunk that `earliest` cuts is still there.
-    starts = {chunk.range_start for chunk in chunks(connection) if earliest is None or chunk.range_end > earliest}
-    times = sorted(starts | ({earliest} if earliest else set()))
-    inserted: dict[int, int] = dict(connection.execute(_INSERTED, [times]).fetchall())
-    newest_first = tuple(reversed(list(chunks(connection))))
-    counted = dict(count_rows(connection, newest_first, _COUNT_SECONDS))
+    before = audited_chunks(connection, table)
+    starts = {chunk.range_start for chunk in before if earliest is None or chunk.range_end > earliest}
+    times = sorted((starts | ({earliest} if earliest else set())) - {EARLIEST})
+    inserted = _inserted(connection, table.regclass, is_default(table), times)
+    newest_first = audited_chunks(connection, table)[::-1]
+    counted = dict(count_rows(connection, table, newest_first, _COUNT_SECONDS))
     is_complete = len(counted) == len(newest_first)
     return AuditFacts(
         earliest=earliest,
@@ -98,10 +119,10 @@ def gather_audit_facts(connection: psycopg.Connection, horizon: datetime | None)
         inserted=inserted,
         chunks=newest_first,
         counted=counted,
-        rows_after_cut=_count_after(connection, newest_first, earliest) if earliest and is_complete else None,
-        drops=read_drops(connection),
+        rows_after_cut=_count_after(connection, table, newest_first, earliest) if earliest and is_complete else None,
+        drops=read_drops(connection, table.regclass),
         # Again: the database's own job may have dropped chunks meanwhile.
-        uncounted_until=_uncounted_until(connection),
+        uncounted_until=_uncounted_until(connection, table),
     )
 
 
@@ -146,16 +167,17 @@ def _rows_since(facts: AuditFacts, since: datetime | None) -> int | None:
     return None if after_cut is None else rows + after_cut
 
 
-def _uncounted_until(connection: psycopg.Connection) -> datetime | None:
+def _uncounted_until(connection: psycopg.Connection, table: Table) -> datetime | None:
     """The time up to which chunks may have been dropped without being counted; None if there were no such drops."""
-    reached = policy_reached(read_jobs(connection, "retention"), server_now(connection))
-    return max((time for time in (reached, read_drops(connection).uncounted_until) if time), default=None)
+    reached = may_be_dropped_until(connection, table)
+    recorded = read_drops(connection, table.regclass).uncounted_until
+    return max((time for time in (reached, recorded) if time), default=None)
 
 
-def _count_after(connection: psycopg.Connection, there: tuple[Chunk, ...], since: datetime) -> int | None:
+def _count_after(connection: psycopg.Connection, table: Table, there: tuple[Chunk, ...], since: datetime) -> int | None:
     """The rows from `since` on in the chunk that `since` cuts; None if counting takes longer than a statement may."""
     try:
-        return sum(count(connection, chunk, since) for chunk in there if chunk.range_start < since < chunk.range_end)
+        return sum(count(connection, table, part, since) for part in there if part.range_start < since < part.range_end)
     except psycopg.errors.QueryCanceled:
         return None
     except psycopg.errors.UndefinedTable:  # dropped meanwhile

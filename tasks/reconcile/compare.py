@@ -178,7 +178,8 @@ def _dropped(connection: psycopg.Connection, batch: Batch, suspects: Mapping[int
     """The missing entries whose rows went with a chunk that retention dropped."""
     missing = {e: one.time_us for e, one in suspects.items() if one.kind == "missing" and one.time_us is not None}
     ids = [batch.raw(entry)[0] for entry in missing]
-    dropped = dropped_rows(connection, batch.stream, batch.ids, [(parse_id(i), i) for i in ids], list(missing.values()))
+    entries = [(parse_id(i), i) for i in ids]
+    dropped = dropped_rows(connection, batch.layout.table, batch.stream, batch.ids, entries, list(missing.values()))
     return set(compress(missing, dropped))
 
 

@@ -11,12 +11,14 @@ import psycopg
 from psycopg import sql
 
 from infra.epoch import timestamptz_sql
-from infra.tables.events import events_name, on_events
+from infra.tables.statements import parameter_safe
+from infra.tables.table import Table, TableKind
+from infra.tables.time_sql import time_bound, time_column
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk of `events`: its table, which holds the rows with times from `range_start` to before `range_end`."""
+    """A chunk of a hypertable: its own table, with the rows of times from `range_start` to before `range_end`."""
 
     schema: str
     table: str
@@ -32,55 +34,101 @@ _CHUNKS = """
      ORDER BY c.range_start, c.chunk_name"""
 
 
-def chunks(connection: psycopg.Connection) -> dict[Chunk, datetime]:
-    """The chunks of `events`, the oldest times first, and when each was created (by the first row for it).
+def chunks(connection: psycopg.Connection, table: Table) -> dict[Chunk, datetime]:
+    """The chunks of a table, the oldest times first, and when each was created (by the first row for it).
 
-    Raises `psycopg.Error`.
+    Empty unless it is a hypertable with times. Raises `psycopg.Error`.
     """
-    return {Chunk(*row[:4]): row[4] for row in connection.execute(_CHUNKS, {"table": events_name()})}
+    if not has_chunks(table):
+        return {}
+    return {Chunk(*row[:4]): row[4] for row in connection.execute(_CHUNKS, {"table": table.regclass})}
+
+
+def has_chunks(table: Table) -> bool:
+    """Whether a table is a hypertable whose chunks have ranges of time."""
+    return table.kind is TableKind.HYPERTABLE and table.time is not None
 
 
 def count(
-    connection: psycopg.Connection, chunk: Chunk, since: datetime | None = None, until: datetime | None = None
+    connection: psycopg.Connection,
+    table: Table,
+    chunk: Chunk,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> int:
-    """The number of rows of a chunk, from the time `since` to before `until`. Raises `psycopg.Error`."""
-    table = sql.Identifier(chunk.schema, chunk.table)
+    """The number of rows of a chunk of `table`, from the time `since` to before `until`. Raises `psycopg.Error`."""
     # No condition unless it is needed: without one the columnstore counts rows without decompressing them.
-    conditions = [sql.SQL("time >= {}").format(since)] * (since is not None)
-    conditions += [sql.SQL("time < {}").format(until)] * (until is not None)
-    where = sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
-    row = connection.execute(sql.SQL("SELECT count(*) FROM {} {}").format(table, where)).fetchone()
+    bounds = {"since": (">=", since), "until": ("<", until)}
+    conditions = [
+        sql.SQL("{} {} {}").format(time_column(table), sql.SQL(sign), time_bound(table, f"%({name})s"))
+        for name, (sign, moment) in bounds.items()
+        if moment is not None
+    ]
+    where = sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
+    name = parameter_safe(sql.Identifier(chunk.schema, chunk.table))
+    statement = sql.SQL("SELECT count(*) FROM {}{}").format(name, where)
+    row = connection.execute(statement, {"since": since, "until": until}).fetchone()
     assert row is not None  # an aggregate has one row
     found: int = row[0]
     return found
 
 
+# A value for each type that a row for a moment may need, because its column has neither a default nor null.
+_VALUES: dict[str, LiteralString] = {
+    **dict.fromkeys(("int2", "int4", "int8", "float4", "float8", "numeric"), "0"),
+    **dict.fromkeys(("text", "varchar", "bpchar"), "''"),
+    **dict.fromkeys(("timestamptz", "timestamp", "date"), "'2000-01-01'"),
+    **dict.fromkeys(("json", "jsonb"), "'{}'"),
+    "bool": "false",
+    "bytea": "''",
+    "cidr": "'0.0.0.0/0'",
+    "inet": "'0.0.0.0'",
+    "interval": "'0'",
+    "macaddr": "'00:00:00:00:00:00'",
+    "time": "'00:00'",
+    "uuid": "pg_catalog.gen_random_uuid()",
+}
 _OPEN: LiteralString = """
-    INSERT INTO {events} (event_id, time, event_type, user_id)
-    SELECT gen_random_uuid(), {time}, '', ''
-      FROM unnest(%s::bigint[]) AS us
+    INSERT INTO {table} ({columns}) SELECT {values} FROM unnest(%(times)s::bigint[]) AS us
      WHERE NOT EXISTS (SELECT FROM pg_trigger
-                        WHERE tgrelid = {name}::regclass AND NOT tgisinternal AND tgname NOT LIKE 'ts\\_%%')
-    RETURNING tableoid::regclass::text, event_id"""
+                        WHERE tgrelid = %(name)s::regclass AND NOT tgisinternal AND tgname NOT LIKE 'ts\\_%%')
+    RETURNING tableoid::regclass::text, ctid::text"""
 
 
-def open_chunks(connection: psycopg.Connection, times: Sequence[int]) -> None:
-    """Create the chunks for events of these times (microseconds since 1970), unless they exist.
+def open_chunks(connection: psycopg.Connection, table: Table, times: Sequence[int]) -> None:
+    """Create the chunks for rows of these times (microseconds since 1970), unless they exist.
 
     Creating a chunk locks the hypertable until the end of the transaction, so a load that did it would block all other
     loads that create one. Not all editions have a function for it. So this inserts a row and deletes it again
-    before another session can see it. If a user's trigger would see it, nothing is done. Raises `psycopg.Error`, with
-    nothing done.
+    before another session can see it. Nothing is done if a user's trigger would see it, or if a column needs a value
+    that only the user knows. Raises `psycopg.Error`, with nothing done.
     """
-    if not times:
+    if not times or not has_chunks(table):
         return
-    opening = on_events(_OPEN, name=sql.Literal(events_name()), time=sql.SQL(timestamptz_sql("us")))
+    needed = [column for column in table.columns if column.required and column.name != table.time]
+    values = [_VALUES.get(column.base) for column in needed]
+    if not all(values):
+        return
+    names = [table.time or "", *(column.name for column in needed)]
+    opening = sql.SQL(_OPEN).format(
+        table=parameter_safe(table.identifier),
+        columns=sql.SQL(", ").join(parameter_safe(sql.Identifier(name)) for name in names),
+        values=sql.SQL(", ").join([_time_of_us(table), *(sql.SQL(value) for value in values if value)]),
+    )
     with connection.transaction():
-        for chunk, event_id in connection.execute(opening, [list(times)]).fetchall():
+        opened = connection.execute(opening, {"times": list(times), "name": table.regclass})
+        for chunk, row in opened.fetchall():
             # From the chunk: a DELETE from the hypertable would wait for every chunk that is being compressed.
-            deleted = connection.execute(f"DELETE FROM {chunk} WHERE event_id = %s", [event_id]).rowcount  # noqa: S608
+            deleted = connection.execute(f"DELETE FROM {chunk} WHERE ctid = '{row}'").rowcount  # noqa: S608
             if deleted != 1:  # a user's trigger kept it: the row must not stay, and the chunk is not worth an error
                 raise psycopg.Rollback
+
+
+def _time_of_us(table: Table) -> sql.SQL:
+    """The value of the time column for `us`, microseconds since 1970."""
+    moment = timestamptz_sql("us")
+    base = table.by_name[table.time or ""].base
+    return sql.SQL(moment if base == "timestamptz" else f"({moment} AT TIME ZONE 'UTC')")
 
 
 def days_of(chunk: Chunk) -> Iterator[tuple[datetime, datetime]]:

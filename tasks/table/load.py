@@ -181,7 +181,7 @@ def load(
     """
     with clients.translate_errors(f"load {batch.stream} {batch.ids}"), clients.postgres() as connection:
         with suppress(psycopg.Error):  # it only saves others a wait; the load itself reports any error
-            open_chunks(connection, new_chunk_times)
+            open_chunks(connection, batch.layout.table, new_chunk_times)
         if new_chunks is not None:
             batch = new_chunks.admit(connection, batch)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
 
 import numpy as np
@@ -9,10 +10,12 @@ import psycopg
 from numpy.typing import NDArray
 
 from infra.epoch import micros_sql
-from infra.tables.events import events_name
+from infra.tables.read_table import is_default
+from infra.tables.table import Table
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import RefusedTimes
+from tasks.table.chunks import has_chunks
 
 # In microseconds since 1970: a chunk may begin or end at a time that no Python datetime can represent.
 _LAYOUT = fill_in(
@@ -40,49 +43,50 @@ _HOUR_US = 3_600_000_000  # `Batch.moments` has one time of each hour
 class NewChunkLimit:
     """The chunks that one run may create, those nearest to the present first. All loads of the run share one.
 
-    The server is queried only for a batch with times outside the known chunks, and once for such a batch.
+    The limit is for all tables together. The server is queried only for a batch with times outside the known chunks of
+    its table, and once for such a batch.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = Lock()
-        self._interval = _HOUR_US
-        self._lows = self._highs = np.zeros(0, np.int64)
-        self._admitted: set[int] = set()
-        self._refused: set[int] = set()
+        self._tables: dict[str, _KnownChunks] = {}
         self._counted = 0
 
     def admit(self, connection: psycopg.Connection, batch: Batch) -> Batch:
-        """The batch, or a copy of it that refuses the events whose chunks would exceed the limit.
+        """The batch, or a copy of it that refuses the rows whose chunks would exceed the limit.
 
         The same batch always gets the same answer. Raises `psycopg.Error` with nothing changed.
         """
-        if not len(batch.encoded.hourly_times):
+        table = batch.layout.table
+        if not has_chunks(table) or not len(batch.encoded.hourly_times):
             return batch
         with self._lock:
-            if not self._outside(self._times(batch)).any():
+            known = self._tables.setdefault(table.regclass, _KnownChunks(table))
+            if not known.outside(known.times_of(batch)).any():
                 return batch
-            now = self._read_chunks(connection)
-            times = self._times(batch)
-            wanted = {int(n) for n in np.unique(times[self._outside(times)] // self._interval)}
-            for number in sorted(wanted - self._refused, key=lambda n: abs(n - now)):
+            now = known.read(connection)
+            times = known.times_of(batch)
+            wanted = {int(n) for n in np.unique(times[known.outside(times)] // known.interval)}
+            for number in sorted(wanted - known.refused, key=lambda n: abs(n - now)):
                 recent = now - _RECENT <= number <= now + 1
                 if not recent and self._counted >= self._most:
-                    self._refused.add(number)
+                    known.refused.add(number)
                     continue
-                self._admitted.add(number)
+                known.admitted.add(number)
                 self._counted += not recent
-            refused = bool(wanted & self._refused)
-        return batch.refusing(RefusedTimes(self._is_refused, self._reason)) if refused else batch
+            refused = bool(wanted & known.refused)
+        return batch.refusing(RefusedTimes(self._refuses(known), self._reason)) if refused else batch
 
     def warnings(self) -> list[str]:
         """Warnings for the end of the run."""
-        if not self._refused:
-            return []
         return [
-            f"entries with times in {len(self._refused)} new chunks wait in quarantine: one run creates at most"
-            f" {self._most} (SPILLWAY_MAX_NEW_CHUNKS), those nearest to the present first; check their times: spillway"
-            " quarantine list --field time; if they are right: spillway quarantine redrive --field time --yes"
+            f"entries with times in {len(known.refused)} new chunks{_of(known.table)} wait in quarantine: one run"
+            f" creates at most {self._most} (SPILLWAY_MAX_NEW_CHUNKS), those nearest to the present first; check their"
+            f" times: spillway quarantine list --field {known.table.time}; if they are right: spillway quarantine"
+            f" redrive --field {known.table.time} --yes"
+            for known in self._tables.values()
+            if known.refused
         ]
 
     @property
@@ -92,32 +96,55 @@ class NewChunkLimit:
             " one more; if it is right: spillway quarantine redrive --yes"
         )
 
-    def _read_chunks(self, connection: psycopg.Connection) -> int:
+    def _refuses(self, known: _KnownChunks) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]]:
+        def refuses(times: NDArray[np.int64]) -> NDArray[np.bool_]:
+            """Which times have no chunk, and need one that this run may not create."""
+            with self._lock:
+                return known.absent(times) & np.isin(times // known.interval, list(known.refused))
+
+        return refuses
+
+
+class _KnownChunks:
+    """The chunks of one table as far as they are known; `NewChunkLimit` holds its lock around every use.
+
+    `interval`: of new chunks in microseconds. `admitted`, `refused`: the numbers of chunks, counted in intervals from
+    1970, that the run may create, and those that it may not.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.interval = _HOUR_US
+        self.admitted: set[int] = set()
+        self.refused: set[int] = set()
+        self._lows = self._highs = np.zeros(0, np.int64)
+
+    def read(self, connection: psycopg.Connection) -> int:
         """Read the existing chunks. Returns the number of the current one."""
-        row = connection.execute(_LAYOUT, [events_name()]).fetchone()
+        row = connection.execute(_LAYOUT, [self.table.regclass]).fetchone()
         assert row is not None  # preflight has seen the hypertable
         interval, now, lows, highs = row
         existing = [n for n, low in enumerate(lows) if low is not None]
-        self._interval = max(1, interval)
+        self.interval = max(1, interval)
         self._lows = np.array([lows[n] for n in existing], np.int64)
         self._highs = np.array([highs[n] for n in existing], np.int64)
-        return int(now) // self._interval
+        return int(now) // self.interval
 
-    def _times(self, batch: Batch) -> NDArray[np.int64]:
+    def times_of(self, batch: Batch) -> NDArray[np.int64]:
         """Times that reveal every chunk that the batch needs. Few, unless a chunk may begin within an hour."""
-        return batch.encoded.times if self._interval % _HOUR_US else batch.encoded.hourly_times
+        return batch.encoded.times if self.interval % _HOUR_US else batch.encoded.hourly_times
 
-    def _no_chunk(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def absent(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which times have no existing chunk."""
         if not len(self._lows):
             return np.ones(len(times), bool)
         at = np.searchsorted(self._lows, times, "right") - 1
         return (at < 0) | (times >= self._highs[at])
 
-    def _outside(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def outside(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which times have no chunk, neither an existing one nor one that this run may create."""
-        return self._no_chunk(times) & ~np.isin(times // self._interval, list(self._admitted))
+        return self.absent(times) & ~np.isin(times // self.interval, list(self.admitted))
 
-    def _is_refused(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which times have no chunk, and need one that this run may not create."""
-        with self._lock:
-            return self._no_chunk(times) & np.isin(times // self._interval, list(self._refused))
+
+def _of(table: Table) -> str:
+    return "" if is_default(table) else f" of {table.display_name}"

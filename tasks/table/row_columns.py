@@ -161,10 +161,13 @@ class RowColumns:
         names = [name for name in self.names if name not in self.defaulted]
         return sql.SQL(", ").join(_of(row, self.numbered[name] if staged else name) for name in names)
 
-    def first_difference(self, row: LiteralString, other: LiteralString, staged: bool = True) -> sql.Composed:
+    def first_difference(
+        self, row: LiteralString, other: LiteralString, staged: LiteralString | None = None
+    ) -> sql.Composed:
         """An expression: the first column in which `row` differs from the row `other` of the table; null if none does.
 
-        The key is not compared, nor a value that comes from the column's default.
+        The key is not compared, nor a value that comes from the column's default. `staged`: the staged row that `row`
+        was made from, if it is not one itself.
         """
         branches = [self._branch(name, row, other, staged) for name in self.names if name not in self.key]
         if not branches:
@@ -179,10 +182,13 @@ class RowColumns:
         sequence = sql.SQL("nextval(pg_catalog.pg_get_serial_sequence({}, {}))")
         return sequence.format(sql.Literal(self.table.regclass), sql.Literal(name))
 
-    def _branch(self, name: str, row: LiteralString, other: LiteralString, staged: bool) -> sql.Composed:
-        mine: sql.Composable = _of(row, self.numbered[name] if staged else name)
+    def _branch(
+        self, name: str, row: LiteralString, other: LiteralString, staged: LiteralString | None
+    ) -> sql.Composed:
+        mine: sql.Composable = _of(row, name if staged else self.numbered[name])
         theirs: sql.Composable = _of(other, name)
-        present = sql.SQL("{} IS NOT NULL AND ").format(mine) if name in self.defaulted else sql.SQL("")
+        sent = _of(staged or row, self.numbered[name])
+        present = sql.SQL("{} IS NOT NULL AND ").format(sent) if name in self.defaulted else sql.SQL("")
         if self.table.by_name[name].base not in _COMPARABLE and self.table.by_name[name].kind != "e":
             mine, theirs = as_written(mine), as_written(theirs)
         condition = sql.SQL("{}{} IS DISTINCT FROM {}").format(present, mine, theirs)

@@ -17,6 +17,7 @@ from infra.tables.table import Table
 from infra.timescaledb import TRIGGER_SCHEMAS
 from tasks.table.isolate import InsertTarget, insert_each_into
 from tasks.table.row_columns import RowColumns
+from tasks.table.stage import STAGING_TABLE
 
 # The user's triggers that run BEFORE INSERT FOR EACH ROW: they may change the row, including its key, or skip it.
 _TRIGGERS = f"""
@@ -34,7 +35,7 @@ _MAKE: LiteralString = """
 _TIMES: LiteralString = "SELECT {first}, {last} FROM {made}"
 _COMPARE: LiteralString = """
     SELECT s.{number}, {difference}, count(*)
-      FROM {made} AS s JOIN {table} AS e ON {same_key}
+      FROM {made} AS s JOIN {table} AS e ON {same_key} JOIN {stage} AS staged ON staged.number = s.{number}
      GROUP BY 1, 2"""
 
 
@@ -77,7 +78,8 @@ def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequen
                 made=_MADE,
                 number=number,
                 table=table.parameter_safe,
-                difference=columns.first_difference("s", "e", staged=False),
+                stage=STAGING_TABLE,
+                difference=columns.first_difference("s", "e", staged="staged"),
                 same_key=columns.same_key(staged=False),
             )
             span = _span(connection, table)

@@ -37,6 +37,18 @@ class Raw:
             return value
         raise Refused("neither a text, a number nor a boolean")
 
+    def elements(self) -> list[str]:
+        """The JSON texts of the elements of an array."""
+        found = []
+        at = _skip(self.text, 1)
+        while self.text[at] != "]":
+            if self.text[at] == ",":
+                at = _skip(self.text, at + 1)
+            _value, end = _DECODER.raw_decode(self.text, at)
+            found.append(self.text[at:end])
+            at = _skip(self.text, end)
+        return found
+
 
 def members(document: bytes) -> dict[str, Raw]:
     """The members of a JSON object, without spaces around their texts; the last of a repeated key counts.

@@ -20,12 +20,14 @@ _INFINITE = ("infinity", "-infinity")
 
 def json_text(raw: Raw, base: str) -> Text:
     """The text of a value for a column of this type; None for null. Raises `Refused`."""
+    if base.startswith("_") and (array := _json_array(raw)) is not None:
+        if base[1:] in _JSON:
+            return _storable(_literal([None if one == "null" else one for one in array.elements()]))
+        return _storable(_literal(_texts(array.value)))
     if not raw.is_json:
         return _storable(raw.text)
     if base in _JSON:
         return None if raw.text == "null" else _storable(raw.text)
-    if base.startswith("_") and isinstance(value := raw.value, list) and not isinstance(value, Members):
-        return _storable(_array(value, base))
     text = raw.plain()
     return None if text is None else _storable(text)
 
@@ -36,16 +38,35 @@ def _storable(text: str) -> str:
     return text
 
 
-def _array(value: Any, base: str) -> str:
-    """The server's literal of an array in JSON."""
+def _json_array(raw: Raw) -> Raw | None:
+    """The value as an array in JSON: also of a text that begins like one. None if it is not one."""
+    if not raw.text.lstrip().startswith("["):
+        return None
+    array = Raw(raw.text.strip(" \t\r\n"), True)
+    try:
+        return array if isinstance(array.value, list) else None
+    except Refused:
+        return None
+
+
+def _texts(value: Any) -> Any:
+    """The elements of an array in JSON as texts."""
     if isinstance(value, Members):
         raise Refused("an object in an array")
     if isinstance(value, list):
-        return "{" + ",".join(_array(one, base) for one in value) + "}"
+        return [_texts(one) for one in value]
+    if value is None or isinstance(value, str):
+        return value
+    return "true" if value else "false"
+
+
+def _literal(value: Any) -> str:
+    """The server's literal of an array of texts."""
+    if isinstance(value, list):
+        return "{" + ",".join(_literal(one) for one in value) + "}"
     if value is None:
         return "NULL"
-    text = str(value) if isinstance(value, str) else ("true" if value else "false")
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class Literals:
@@ -56,6 +77,8 @@ class Literals:
 
     def judged(self, text: str, base: str, window: tuple[int, int] | None) -> str:
         """The text for the server. Raises `Refused`."""
+        if base.startswith("_") and base[1:] in (*_TIMES, "uuid"):
+            return _literal(self._judged_elements(self._elements(text), base[1:]))
         if base == "uuid":
             return str(parse_uuid(text, False))
         if base not in _TIMES:
@@ -72,6 +95,19 @@ class Literals:
         if window is not None and not window[0] <= micros <= window[1]:
             raise Refused("outside the window")
         return self._written(micros, base)
+
+    def _elements(self, literal: str) -> Any:
+        """The elements of an array's literal, read by the server. Raises `Refused`."""
+        try:
+            row: Any = self._connection.execute("SELECT %s::text[]", [literal]).fetchone()
+        except psycopg.errors.DataError:
+            raise Refused("not an array") from None
+        return row[0]
+
+    def _judged_elements(self, value: Any, base: str) -> Any:
+        if isinstance(value, list):
+            return [self._judged_elements(one, base) for one in value]
+        return None if value is None else self.judged(value, base, None)
 
     def _written(self, micros: int, base: str) -> str:
         """The time as the server writes it. Raises `Refused` if its type cannot hold it."""

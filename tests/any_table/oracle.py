@@ -44,6 +44,8 @@ _COLUMNS: LiteralString = """
      WHERE a.attrelid = %(table)s::regclass
      ORDER BY a.attnum"""
 
+# As in a session of Spillway, whatever the server's configuration says.
+_SESSION = "SET DateStyle = 'ISO, YMD'; SET TimeZone = 'UTC'; SET IntervalStyle = 'postgres'"
 _FAILS = """
     CREATE OR REPLACE FUNCTION pg_temp.fails(statement text) RETURNS boolean LANGUAGE plpgsql AS $$
     BEGIN
@@ -83,7 +85,7 @@ def catalog_columns(connection: psycopg.Connection, table: str) -> list[CatalogC
 
 @dataclass(frozen=True)
 class Prediction:
-    """What becomes of an entry. `columns`: of a refused entry, those whose value alone is refused."""
+    """What becomes of an entry. `columns`: of a refused entry, those whose value alone is refused, and their keys."""
 
     fate: Fate
     columns: frozenset[str] = frozenset()
@@ -121,6 +123,7 @@ class TableOracle:
         found = catalog_columns(self.connection, self.tables.twin)
         self._columns = {column.name: column for column in found if not column.computed}
         self._literals = Literals(self.connection)
+        self.connection.execute(_SESSION)
         self.connection.execute(_FAILS)
         self._alone = {name: f"alone_{id(self)}_{n}" for n, name in enumerate(self._columns)}
         for name, table in self._alone.items():
@@ -134,6 +137,9 @@ class TableOracle:
     def predict(self, fields: Sequence[bytes]) -> Prediction:
         """What becomes of the next entry. If it becomes a row, the oracle's table has that row."""
         prediction = self._predict(fields)
+        sources = [self.sources[name] for name in prediction.columns if name in self.sources]
+        keys = [key for source in sources for key in source.keys]
+        prediction = Prediction(prediction.fate, prediction.columns.union(keys))
         self.counts[prediction.fate] += 1
         return prediction
 

@@ -19,16 +19,18 @@ from tasks.archive.write_chunk import archive_chunk
 from tasks.base.progress import ProgressEvent, StepReached, subscribe
 from tasks.table.chunks import Chunk
 from tests.support.archives import chunks
+from tests.support.default_table import default_table
 
 WAIT_SECONDS = 30  # for the backend of a killed process
 
 
 def archive_and_drop(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoot) -> None:
     """Archive a chunk and drop it, as the flow does: again if rows arrive or another run works on it."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline, table = time.monotonic() + WAIT_SECONDS, default_table(connection)
     while True:
         try:
-            if drop_archived(connection, chunk, archive_chunk(connection, chunk, root), root) != "changed":
+            manifest = archive_chunk(connection, table, chunk, root)
+            if drop_archived(connection, table, chunk, manifest, root) != "changed":
                 return
         except Transient:
             if time.monotonic() > deadline:

@@ -22,6 +22,7 @@ from tasks.archive.verify import verify
 from tasks.archive.write_chunk import archive_chunk
 from tests.faults.archiving import archive_and_drop
 from tests.support.archives import THURSDAY, as_rows, chunks, rows_by_pandas
+from tests.support.default_table import default_table
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.programs import BIN
 
@@ -70,7 +71,7 @@ def test_drains_of_late_rows_continue_while_the_chunks_of_these_rows_are_archive
     seed = random.randrange(1 << 32)
     produced = produce(random.Random(seed))
     send(redis_client, stream, produced)
-    root = open_root(str(tmp_path))
+    root, table = open_root(str(tmp_path)), default_table(database)
     # One drain with several loads at a time: two drains can deadlock on keys, which is not tested here.
     running = drain(stream, env)
     outcomes: Counter[str] = Counter()
@@ -78,7 +79,8 @@ def test_drains_of_late_rows_continue_while_the_chunks_of_these_rows_are_archive
         for chunk in chunks(database):
             if chunk.range_end <= THURSDAY:
                 try:
-                    outcomes[drop_archived(database, chunk, archive_chunk(database, chunk, root), root)] += 1
+                    manifest = archive_chunk(database, table, chunk, root)
+                    outcomes[drop_archived(database, table, chunk, manifest, root)] += 1
                 except Transient:
                     outcomes["busy"] += 1
         time.sleep(0.05)

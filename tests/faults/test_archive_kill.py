@@ -37,6 +37,7 @@ from tests.support.archives import (
     rows_by_pandas,
     rows_in_order,
 )
+from tests.support.default_table import default_table
 from tests.support.oracle import Key, Row, table_rows
 from tests.support.servers import Servers
 
@@ -66,7 +67,7 @@ class Round:
 
     def archive_and_go_on(self) -> None:
         """Leave the state of a run that ended between archiving and dropping, and add rows."""
-        archive_chunk(self._database, chunks(self._database)[0], self.root)
+        archive_chunk(self._database, default_table(self._database), chunks(self._database)[0], self.root)
         self.late()
 
     def archived(self) -> list[Manifest]:

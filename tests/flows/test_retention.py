@@ -23,6 +23,7 @@ from infra.settings import Settings
 from tasks.maintain.check import slowest_load
 from tasks.maintain.maintain_report import VIOLATION_EVENT
 from tests.support.chunk_states import only_job, run_job
+from tests.support.default_table import default_table
 from tests.support.old_events import chunk_ends, old_events, recorded_drops, rows_within
 from tests.support.oracle import Key, Row, flat_rows, ledger_sums, table_rows
 from tests.support.processes import Drain
@@ -246,8 +247,8 @@ def test_the_slowest_load_is_the_longest_that_ran_during_the_run(database: psyco
             " SELECT id, numrange(%s, %s), 'test', %s, %s FROM spillway.streams",
             [place, place + 1, now - timedelta(seconds=before), seconds],
         )
-    assert slowest_load(database, now - timedelta(seconds=5), now, []) == 3.0
-    assert slowest_load(database, now - timedelta(seconds=2), now, []) is None
+    assert slowest_load(database, default_table(database), now - timedelta(seconds=5), now, []) == 3.0
+    assert slowest_load(database, default_table(database), now - timedelta(seconds=2), now, []) is None
 
 
 def test_a_check_that_fails_reports_what_was_done_before(

@@ -12,6 +12,7 @@ from infra.schema.migrate import apply_schema
 from infra.settings import Settings
 from infra.tables.events import events_name, events_table
 from tasks.table.chunks import chunks
+from tests.support.default_table import default_table
 
 
 def test_the_name_is_quoted_with_its_schema(configure: Callable[..., Settings]) -> None:
@@ -32,7 +33,7 @@ def test_the_events_table_is_created_in_the_configured_schema(
         for _ in range(2):
             apply_schema(config.database)
         database.execute(sql.SQL("INSERT INTO {} VALUES (now(), gen_random_uuid(), 't', 'u')").format(events_table()))
-        assert len(chunks(database)) == 1
+        assert len(chunks(database, default_table(database))) == 1
         assert database.execute("SELECT count(*) FROM public.events").fetchone() == (0,)
     finally:
         database.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(config.events_schema)))

@@ -41,7 +41,9 @@ class Array(ColumnType):
         """The arrays. `bad` marks an array with an element that `element` refuses, if it judges elements itself."""
         if texts.null_count == len(texts):
             return Parsed(pa.nulls(len(texts), self.arrow))
-        arrays = [self._nested(value) for value in _documents(texts)]
+        documents = _documents(texts)
+        broken = _not_utf8(documents)
+        arrays = [self._nested(value) for value in documents]
         elements = [list(_leaves(array)) if isinstance(array, list) else [] for array in arrays]
         counts = np.array([len(found) for found in elements], np.int64)
         flat = _column([leaf for found in elements for leaf in found])
@@ -50,6 +52,8 @@ class Array(ColumnType):
         if self.judged:
             unread = np.array([isinstance(array, str) for array in arrays], bool)
             bad = unread | _any_of(parsed.bad, counts)
+        if broken is not None:
+            bad = broken if bad is None else bad | broken
         understood = parsed.values.type == self.element.arrow
         if understood and self.oid is not None and all(_is_flat(array) for array in arrays):
             values = _lists(parsed.values, counts, texts)
@@ -71,7 +75,7 @@ class Array(ColumnType):
             found = parse_json_array(value, self.of_json) if start == b"[" else None
             if found is not None:
                 return found
-            text = value.decode(errors="surrogateescape")
+            text = value.decode()
         found = parse_literal(text)
         return text if found is None else found
 
@@ -117,6 +121,25 @@ def _elements(values: pa.Array) -> tuple[NDArray[np.int32], pa.Array]:
 def _documents(values: pa.Array) -> list[bytes | None]:
     found: list[bytes | None] = (as_binary(values) if is_text(values) else as_binary(as_string(values))).to_pylist()
     return found
+
+
+def _not_utf8(values: list[bytes | None]) -> NDArray[np.bool_] | None:
+    """Replace what is not UTF-8 by null. Returns which values these are: bool, n; None if there are none."""
+    broken = [at for at, value in enumerate(values) if value is not None and not _is_utf8(value)]
+    if not broken:
+        return None
+    marks = np.zeros(len(values), bool)
+    for at in broken:
+        values[at], marks[at] = None, True
+    return marks
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _column(leaves: list[str | int | None]) -> pa.Array:

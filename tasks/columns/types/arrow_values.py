@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.columns.wire import data_of
+
 
 def is_text(values: pa.Array) -> bool:
     """Whether the values are texts: a string or binary array."""
@@ -34,6 +36,17 @@ def all_match(texts: pa.Array, pattern: str) -> bool:
         return bool(pc.all(pc.match_substring_regex(as_string(texts), pattern), min_count=0).as_py())
     except pa.ArrowInvalid:  # not UTF-8
         return False
+
+
+def as_integers(texts: pa.Array, arrow: pa.DataType) -> pa.Array | None:
+    """Decimal digits after an optional minus, as integers of a type. None if any text is something else."""
+    data = data_of(texts).tobytes()
+    if b"x" in data or b"X" in data:  # Arrow also reads hexadecimal digits, and wraps them
+        return None
+    try:
+        return as_string(texts).cast(arrow)
+    except pa.ArrowInvalid:
+        return None
 
 
 def numbers_of(values: pa.Array) -> NDArray[Any]:

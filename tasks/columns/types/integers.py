@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.mapping.column_source import ColumnSource
-from tasks.columns.types.arrow_values import as_string, is_text, numbers_of
+from tasks.columns.types.arrow_values import as_integers, as_string, is_text, numbers_of
 from tasks.columns.types.column_type import ColumnType, Parsed
-from tasks.columns.wire import big_endian, data_of
+from tasks.columns.wire import big_endian
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,9 @@ class Integer(ColumnType):
     def parse(self, texts: pa.Array, source: ColumnSource) -> Parsed:
         """The integers, if each is in range."""
         if is_text(texts):
-            # Arrow also takes hexadecimal digits, which PostgreSQL 15 does not, and wraps them.
-            data = data_of(texts).tobytes()
-            if b"x" in data or b"X" in data:
-                return Parsed(as_string(texts))
-            texts = as_string(texts)
-        elif not pa.types.is_integer(texts.type):
+            values = as_integers(texts, self.arrow)
+            return Parsed(as_string(texts) if values is None else values)
+        if not pa.types.is_integer(texts.type):
             return Parsed(as_string(texts))
         try:
             return Parsed(texts.cast(self.arrow))

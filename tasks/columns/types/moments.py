@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Context, Decimal
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from infra.epoch import EPOCH, from_micros, to_micros
 from infra.mapping.column_source import ColumnSource
 from tasks.columns.times import NUMBER, from_numbers, parse_times
-from tasks.columns.types.arrow_values import as_string
+from tasks.columns.types.arrow_values import as_integers, as_string
+from tasks.columns.types.time_formats import parse_format
 
 # A unit as a power of ten of microseconds.
 _POWERS = {"s": 6, "ms": 3, "us": 0, "ns": -3}
@@ -28,7 +28,6 @@ _YEAR_1 = -62_135_596_800_000_000
 _OFFSET_LIMIT = 86_400_000_000
 _CLOCK = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}(?::[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?)?)?$"
 _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]{5,18}(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
-_DIRECTIVE = re.compile(r"%[^YmdHMS]")  # what C and Python may not read alike
 _ENDS = {"infinity": 1, "-infinity": -1}
 
 
@@ -74,7 +73,7 @@ def _read_present(values: pa.Array, source: ColumnSource) -> Moments:
     elif source.unit is not None:
         micros, good = _from_unit(values, source.unit)
     elif source.format is not None:
-        micros, good, local = _from_format(values, source.format)
+        micros, good, local = parse_format(values, source.format)
     elif source.timezone is not None:
         micros, good, local = _from_clocks(values)
     else:
@@ -94,22 +93,20 @@ def _read_present(values: pa.Array, source: ColumnSource) -> Moments:
 
 
 def _from_integers(numbers: NDArray[np.int64], unit: str | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    limit = _NUMBER_LIMIT if unit is None else 10 ** (18 - _POWERS[unit]) if _POWERS[unit] >= 0 else 2**63 - 1
+    power = 0 if unit is None else _POWERS[unit]
+    if power < 0:
+        whole, rest = np.divmod(numbers, 10**-power)
+        return whole + ((numbers < 0) & (rest != 0)), np.ones(len(numbers), bool)
+    limit = _NUMBER_LIMIT // 10**power
     good = (numbers > -limit) & (numbers < limit)
     numbers = np.where(good, numbers, 0)
-    if unit is None:
-        return from_numbers(numbers), good
-    power = _POWERS[unit]
-    if power >= 0:
-        return numbers * 10**power, good
-    return np.where(numbers < 0, -(-numbers // 10**-power), numbers // 10**-power), good
+    return from_numbers(numbers) if unit is None else numbers * 10**power, good
 
 
 def _from_unit(texts: pa.Array, unit: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    try:
-        return _from_integers(np.asarray(texts.cast(pa.int64())), unit)
-    except pa.ArrowInvalid:
-        pass
+    integers = as_integers(texts, pa.int64())
+    if integers is not None:
+        return _from_integers(np.asarray(integers), unit)
     found = [_one_number(text.strip(), _POWERS[unit]) for text in texts.to_pylist()]
     return np.array([micros or 0 for micros in found], np.int64), np.array([micros is not None for micros in found])
 
@@ -121,26 +118,6 @@ def _one_number(text: str, power: int) -> int | None:
     if number.copy_abs() >= Decimal(10) ** (18 - power):
         return None
     return int(_CUT.scaleb(_CUT.create_decimal(number), power))
-
-
-def _from_format(texts: pa.Array, form: str) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Times of a format, good, and local. A text that Arrow writes in the same way has been read correctly."""
-    n = len(texts)
-    micros, good, local = np.zeros(n, np.int64), np.zeros(n, bool), np.ones(n, bool)
-    if not _DIRECTIVE.search(form):
-        times = pc.strptime(texts, form, "s", error_is_null=True)
-        same = np.asarray(pc.equal(pc.strftime(times, form), texts).fill_null(False))
-        micros = np.where(same, np.asarray(times.view(pa.int64()).fill_null(0)) * 1_000_000, 0)
-        good = same.copy()
-    for row in map(int, np.flatnonzero(~good)):
-        try:
-            moment = datetime.strptime(texts[row].as_py(), form)
-        except (ValueError, OverflowError):
-            continue
-        local[row] = moment.tzinfo is None
-        micros[row] = to_micros(moment.replace(tzinfo=UTC) if local[row] else moment)
-        good[row] = True
-    return micros, good, local
 
 
 def _from_clocks(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:

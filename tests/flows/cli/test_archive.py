@@ -15,6 +15,7 @@ from tasks.archive.manifest import Manifest, manifest_path
 from tasks.archive.write_chunk import archive_chunk
 from tests.support.archives import THURSDAY, chunks, event, insert_events, plain_events
 from tests.support.command_line import RunSpillway
+from tests.support.default_table import default_table
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def archives(database: psycopg.Connection, tmp_path: Path, configure: Callable[.
     """Two archives, 1,200 rows and one row, below `tmp_path`, which is the archive of the settings."""
     configure(archive_url=tmp_path)
     insert_events(database, [*plain_events(1_200), event(1, THURSDAY.replace(month=3))])
-    return [archive_chunk(database, chunk, open_root(str(tmp_path))) for chunk in chunks(database)]
+    table, root = default_table(database), open_root(str(tmp_path))
+    return [archive_chunk(database, table, chunk, root) for chunk in chunks(database)]
 
 
 def test_list_shows_times_rows_and_sizes(spillway: RunSpillway, archives: list[Manifest]) -> None:
@@ -78,7 +80,7 @@ def test_a_damaged_archive_is_named_with_its_file_and_the_others_are_verified(
 def test_a_manifest_that_cannot_be_read_is_named(
     spillway: RunSpillway, archives: list[Manifest], tmp_path: Path
 ) -> None:
-    path = manifest_path(archives[1].name)
+    path = manifest_path("events", archives[1].name)
     (tmp_path / path).write_text("{")
     for command in ("list", "verify"):
         code, out, err = spillway("archive", command)

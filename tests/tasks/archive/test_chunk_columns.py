@@ -23,6 +23,7 @@ from tasks.archive.supersede import supersede
 from tasks.archive.verify import verify
 from tasks.archive.write_chunk import archive_chunk
 from tests.support.archives import content_hash, insert_events, only_chunk, plain_events, rows_in_order
+from tests.support.default_table import default_table
 
 Alter = Callable[[str], None]
 ADD_TENANT = "ALTER TABLE events ADD COLUMN tenant text NOT NULL DEFAULT 'acme'"
@@ -42,8 +43,8 @@ def tenants(folder: Path, manifest: Manifest) -> set[str]:
 def test_without_other_columns_an_archive_is_as_it_always_was(
     rows: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
-    manifest = archive_chunk(rows, only_chunk(rows), root)
-    plain = json.loads((folder / manifest_path(manifest.name)).read_text())
+    manifest = archive_chunk(rows, default_table(rows), only_chunk(rows), root)
+    plain = json.loads((folder / manifest_path("events", manifest.name)).read_text())
     assert plain["format"] == 1
     assert plain.keys() == {
         "archived_at", "chunk", "content_hash", "files", "format", "hypertable", "max_time", "min_time", "rows",
@@ -67,8 +68,8 @@ def test_a_manifest_names_each_column_with_its_type(
              ALTER TABLE events DROP COLUMN gone, ADD COLUMN "Mood %s" users.mood, ADD COLUMN price numeric(12,3),
                 ADD COLUMN doubled numeric(14,3) GENERATED ALWAYS AS (price * 2) STORED""")
     insert_events(database, plain_events(10))
-    manifest = archive_chunk(database, only_chunk(database), root)
-    plain = json.loads((folder / manifest_path(manifest.name)).read_text())
+    manifest = archive_chunk(database, default_table(database), only_chunk(database), root)
+    plain = json.loads((folder / manifest_path("events", manifest.name)).read_text())
     assert (plain["format"], load_manifest(root, manifest.name)) == (2, manifest)
     assert [(one["name"], one["type"], one["generated"]) for one in plain["columns"][5:]] == [
         ('Mood %s', "users.mood", False), ("price", "numeric(12,3)", False), ("doubled", "numeric(14,3)", True),
@@ -88,13 +89,13 @@ def test_the_session_of_the_caller_changes_no_text(
     insert_events(database, plain_events(10))
     alter("UPDATE events SET at = '2024-02-01 12:00+00' WHERE user_id <> 'user-1'")
     chunk = only_chunk(database)
-    first = archive_chunk(database, chunk, root)
+    first = archive_chunk(database, default_table(database), chunk, root)
     for setting in ("TimeZone = 'Pacific/Kiritimati'", "client_encoding = 'LATIN1'", "DateStyle = 'German'",
                     "IntervalStyle = 'iso_8601'", "bytea_output = 'escape'", "extra_float_digits = -5",
                     "lc_monetary = 'C'", "search_path = users, public"):  # fmt: skip
         database.execute(f"SET {setting}")
-    assert archive_chunk(database, chunk, root) == first
-    assert drop_archived(database, chunk, first, root) == "dropped"
+    assert archive_chunk(database, default_table(database), chunk, root) == first
+    assert drop_archived(database, default_table(database), chunk, first, root) == "dropped"
     database.execute("RESET ALL")
 
 
@@ -102,14 +103,14 @@ def test_a_column_added_between_archive_and_drop_keeps_the_chunk(
     rows: psycopg.Connection, root: ArchiveRoot, folder: Path
 ) -> None:
     chunk = only_chunk(rows)
-    manifest = archive_chunk(rows, chunk, root)
+    manifest = archive_chunk(rows, default_table(rows), chunk, root)
     rows.execute(ADD_TENANT)
     before = rows_in_order(rows)
-    assert drop_archived(rows, chunk, manifest, root) == "changed"
+    assert drop_archived(rows, default_table(rows), chunk, manifest, root) == "changed"
     assert (only_chunk(rows), rows_in_order(rows)) == (chunk, before)
-    second = archive_chunk(rows, chunk, root)
+    second = archive_chunk(rows, default_table(rows), chunk, root)
     assert (second.rows, tenants(folder, second)) == (100, {"acme"})
-    assert drop_archived(rows, chunk, second, root) == "dropped"
+    assert drop_archived(rows, default_table(rows), chunk, second, root) == "dropped"
     assert archive_names(root) == [second.name]  # the first is superfluous: all of its rows are in the second
     assert rows_in_order(rows) == []
 
@@ -117,26 +118,26 @@ def test_a_column_added_between_archive_and_drop_keeps_the_chunk(
 def test_a_renamed_or_retyped_column_is_another_one(rows: psycopg.Connection, root: ArchiveRoot) -> None:
     chunk = only_chunk(rows)
     rows.execute(ADD_TENANT)
-    first = archive_chunk(rows, chunk, root)
+    first = archive_chunk(rows, default_table(rows), chunk, root)
     rows.execute("ALTER TABLE events RENAME COLUMN tenant TO org")
-    assert drop_archived(rows, chunk, first, root) == "changed"
-    second = archive_chunk(rows, chunk, root)
+    assert drop_archived(rows, default_table(rows), chunk, first, root) == "changed"
+    second = archive_chunk(rows, default_table(rows), chunk, root)
     assert first.content_hash == second.content_hash
     assert first.name != second.name
-    supersede(rows, chunk, second, root)
+    supersede(rows, default_table(rows), chunk, second, root)
     assert set(archive_names(root)) == {first.name, second.name}
     rows.execute("ALTER TABLE events ALTER COLUMN org TYPE varchar(8)")
-    assert drop_archived(rows, chunk, second, root) == "changed"
+    assert drop_archived(rows, default_table(rows), chunk, second, root) == "changed"
 
 
 def test_a_chunk_that_stays_is_archived_again_with_its_new_column(rows: psycopg.Connection, root: ArchiveRoot) -> None:
     chunk = only_chunk(rows)
-    archive_chunk(rows, chunk, root)
-    assert to_archive(rows, root, timedelta(days=1)) == []
+    archive_chunk(rows, default_table(rows), chunk, root)
+    assert to_archive(rows, default_table(rows), root, timedelta(days=1)) == []
     rows.execute(ADD_TENANT)
-    assert to_archive(rows, root, timedelta(days=1)) == [chunk]
-    supersede(rows, chunk, archive_chunk(rows, chunk, root), root)
-    assert to_archive(rows, root, timedelta(days=1)) == []
+    assert to_archive(rows, default_table(rows), root, timedelta(days=1)) == [chunk]
+    supersede(rows, default_table(rows), chunk, archive_chunk(rows, default_table(rows), chunk, root), root)
+    assert to_archive(rows, default_table(rows), root, timedelta(days=1)) == []
     assert len(archive_names(root)) == 1
 
 
@@ -145,9 +146,9 @@ def test_a_changed_value_of_an_extra_column_is_detected_in_the_table_and_in_the_
 ) -> None:
     chunk = only_chunk(rows)
     rows.execute(ADD_TENANT)
-    manifest = archive_chunk(rows, chunk, root)
+    manifest = archive_chunk(rows, default_table(rows), chunk, root)
     rows.execute("UPDATE events SET tenant = 'acmé' WHERE event_id = (SELECT event_id FROM events LIMIT 1)")
-    assert drop_archived(rows, chunk, manifest, root) == "changed"
+    assert drop_archived(rows, default_table(rows), chunk, manifest, root) == "changed"
     file = manifest.files[0]
     table = pq.read_table(folder / file.path)
     values = ["acme"] * (table.num_rows - 1) + ["acne"]
@@ -155,7 +156,7 @@ def test_a_changed_value_of_an_extra_column_is_detected_in_the_table_and_in_the_
     pq.write_table(table.set_column(5, field, pa.array(values)), folder / file.path)
     size, sha256 = root.fingerprint(file.path)
     changed = replace(manifest, files=(replace(file, bytes=size, sha256=sha256), *manifest.files[1:]))
-    (folder / manifest_path(manifest.name)).write_bytes(changed.to_json())
+    (folder / manifest_path("events", manifest.name)).write_bytes(changed.to_json())
     with pytest.raises(BadArchive, match="expected content hash"):
         verify(root, changed)
 
@@ -163,8 +164,9 @@ def test_a_changed_value_of_an_extra_column_is_detected_in_the_table_and_in_the_
 def test_a_column_that_was_added_and_dropped_again_is_no_obstacle(rows: psycopg.Connection, root: ArchiveRoot) -> None:
     rows.execute(ADD_TENANT)
     rows.execute("ALTER TABLE events DROP COLUMN tenant")
-    chunk = only_chunk(rows)
-    assert drop_archived(rows, chunk, archive_chunk(rows, chunk, root), root) == "dropped"
+    chunk, table = only_chunk(rows), default_table(rows)
+    manifest = archive_chunk(rows, table, chunk, root)
+    assert drop_archived(rows, table, chunk, manifest, root) == "dropped"
     assert rows_in_order(rows) == []
 
 
@@ -185,5 +187,5 @@ def test_a_table_without_one_of_our_columns_keeps_its_chunks(
     insert_events(database, plain_events(100))
     alter(f"DROP INDEX events_properties_idx; {change}")
     with pytest.raises(Terminal, match=f"{said}; the chunk stays with all its rows"):
-        archive_chunk(database, only_chunk(database), root)
+        archive_chunk(database, default_table(database), only_chunk(database), root)
     assert archive_names(root) == []

@@ -35,6 +35,7 @@ from tests.support.archives import (
     rows_by_pandas,
     rows_in_order,
 )
+from tests.support.default_table import default_table
 from tests.support.servers import Servers
 
 WEEK = timedelta(days=7)
@@ -50,8 +51,8 @@ def test_only_the_archived_chunk_goes(database: psycopg.Connection, root: Archiv
     neighbours = [event(1, THURSDAY - MICROSECOND), event(2, THURSDAY + WEEK)]
     insert_events(database, [*neighbours, *awkward_events()])
     before, chunk, rows = chunks(database)[0], chunks(database)[1], rows_in_order(database)
-    manifest = archive_chunk(database, chunk, root)
-    assert drop_archived(database, chunk, manifest, root) == "dropped"
+    manifest = archive_chunk(database, default_table(database), chunk, root)
+    assert drop_archived(database, default_table(database), chunk, manifest, root) == "dropped"
     assert rows_in_order(database) == [rows[0], rows[-1]]
     assert before in chunks(database)
     assert chunk not in chunks(database)
@@ -67,8 +68,8 @@ def test_a_compressed_chunk_goes_too_with_all_that_belongs_to_it(
         insert_events(database, plain_events(500))
         compress(database, only_chunk(database))
         insert_events(database, plain_events(10, first=1_000))
-        manifest = archive_chunk(database, only_chunk(database), root)
-        assert drop_archived(database, only_chunk(database), manifest, root) == "dropped"
+        manifest = archive_chunk(database, default_table(database), only_chunk(database), root)
+        assert drop_archived(database, default_table(database), only_chunk(database), manifest, root) == "dropped"
         assert rows_in_order(database) == []
         left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'compress\\_hyper\\_%\\_chunk'"
         assert database.execute(left).fetchone() == (0,)
@@ -90,14 +91,14 @@ def test_a_chunk_that_changed_since_its_archive_is_kept_until_it_is_archived_aga
     # None on the last two days, so that a late row can have a day of its own.
     insert_events(database, plain_events(400, span=timedelta(days=5)))
     chunk = only_chunk(database)
-    manifest = archive_chunk(database, chunk, root)
+    manifest = archive_chunk(database, default_table(database), chunk, root)
     database.execute(change)
     rows = rows_in_order(database)
-    assert drop_archived(database, chunk, manifest, root) == "changed"
+    assert drop_archived(database, default_table(database), chunk, manifest, root) == "changed"
     assert rows_in_order(database) == rows
-    again = archive_chunk(database, chunk, root)
+    again = archive_chunk(database, default_table(database), chunk, root)
     assert again.name != manifest.name
-    assert drop_archived(database, chunk, again, root) == "dropped"
+    assert drop_archived(database, default_table(database), chunk, again, root) == "dropped"
     assert chunks(database) == []
     assert rows_by_pandas(folder, [again]) == rows
 
@@ -106,22 +107,28 @@ def test_a_chunk_that_no_longer_exists_is_reported_as_gone(database: psycopg.Con
     """So that a run which lost the answer to its commit can ask again."""
     insert_events(database, plain_events(50))
     chunk = only_chunk(database)
-    manifest = archive_chunk(database, chunk, root)
-    assert drop_archived(database, chunk, manifest, root) == "dropped"
-    assert drop_archived(database, chunk, manifest, root) == "gone"
+    manifest = archive_chunk(database, default_table(database), chunk, root)
+    assert drop_archived(database, default_table(database), chunk, manifest, root) == "dropped"
+    assert drop_archived(database, default_table(database), chunk, manifest, root) == "gone"
     insert_events(database, plain_events(5))  # of the same range, in a new chunk
-    assert drop_archived(database, chunk, manifest, root) == "gone"
+    assert drop_archived(database, default_table(database), chunk, manifest, root) == "gone"
     assert len(rows_in_order(database)) == 5
 
 
 def test_the_archive_of_another_range_drops_nothing(database: psycopg.Connection, root: ArchiveRoot) -> None:
     insert_events(database, [event(1, THURSDAY), event(2, THURSDAY + WEEK)])
     one, other = chunks(database)
-    manifest = archive_chunk(database, one, root)
+    manifest = archive_chunk(database, default_table(database), one, root)
     with pytest.raises(Terminal, match="expected an archive of this chunk's range, found 2"):
-        drop_archived(database, other, manifest, root)
+        drop_archived(database, default_table(database), other, manifest, root)
     with pytest.raises(Terminal, match="only this chunk"):  # a range that is not that of the table
-        drop_archived(database, Chunk(other.schema, other.table, one.range_start, one.range_end), manifest, root)
+        drop_archived(
+            database,
+            default_table(database),
+            Chunk(other.schema, other.table, one.range_start, one.range_end),
+            manifest,
+            root,
+        )
     assert len(rows_in_order(database)) == 2
 
 
@@ -130,17 +137,17 @@ def test_who_reads_the_chunk_is_waited_for_and_at_last_left_alone(
 ) -> None:
     insert_events(database, plain_events(50))
     chunk = only_chunk(database)
-    manifest = archive_chunk(database, chunk, root)
+    manifest = archive_chunk(database, default_table(database), chunk, root)
     monkeypatch.setattr(contention, "_ATTEMPTS", 2)
     monkeypatch.setattr(contention, "_ALONE_SECONDS", 0.3)
     with session(servers) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM events")
         with pytest.raises(Transient, match="it was in use at each of several attempts"):
-            drop_archived(database, chunk, manifest, root)
+            drop_archived(database, default_table(database), chunk, manifest, root)
         monkeypatch.setattr(contention, "_ALONE_SECONDS", 20)
         threading.Timer(0.5, reader.execute, ["COMMIT"]).start()
-        assert drop_archived(database, chunk, manifest, root) == "dropped"
+        assert drop_archived(database, default_table(database), chunk, manifest, root) == "dropped"
         time.sleep(0.1)
 
 
@@ -151,7 +158,7 @@ def test_whoever_wants_to_write_meanwhile_can_do_so_and_loses_nothing(
     """At each step of the drop: it lets the writer go first, or the row goes into a chunk of its own afterwards."""
     insert_events(database, plain_events(400))
     chunk, rows = only_chunk(database), rows_in_order(database)
-    manifest = archive_chunk(database, chunk, root)
+    manifest = archive_chunk(database, default_table(database), chunk, root)
     writers: list[threading.Thread] = []
     failed: list[Exception] = []
 
@@ -169,7 +176,7 @@ def test_whoever_wants_to_write_meanwhile_can_do_so_and_loses_nothing(
             _wait_for_lock(servers, writers[0])
 
     with subscribe(begin):
-        outcome = drop_archived(database, chunk, manifest, root)
+        outcome = drop_archived(database, default_table(database), chunk, manifest, root)
     writers[0].join()
     assert failed == []
     late = [row for row in rows_in_order(database) if row[1].endswith(("5f90", "5f91"))]
@@ -196,15 +203,15 @@ def test_a_second_drop_at_the_same_time_does_not_disturb_the_first(
 ) -> None:
     insert_events(database, plain_events(50))
     chunk = only_chunk(database)
-    manifest = archive_chunk(database, chunk, root)
+    manifest = archive_chunk(database, default_table(database), chunk, root)
 
     def again(news: ProgressEvent) -> None:
         if isinstance(news, StepReached) and news.step == "compared":
             with session(servers) as other, pytest.raises(Transient, match="another run is working on its archives"):
-                drop_archived(other, chunk, manifest, root)
+                drop_archived(other, default_table(other), chunk, manifest, root)
 
     with subscribe(again):
-        assert drop_archived(database, chunk, manifest, root) == "dropped"
+        assert drop_archived(database, default_table(database), chunk, manifest, root) == "dropped"
 
 
 def test_an_archive_whose_rows_are_all_in_the_later_one_is_removed(
@@ -213,12 +220,12 @@ def test_an_archive_whose_rows_are_all_in_the_later_one_is_removed(
     """Rows came between archiving and dropping, on old days and on a new one; nothing was dropped in between."""
     insert_events(database, plain_events(300, span=timedelta(days=3)))
     chunk = only_chunk(database)
-    stale = archive_chunk(database, chunk, root)
+    stale = archive_chunk(database, default_table(database), chunk, root)
     insert_events(database, plain_events(300, THURSDAY + MICROSECOND, first=5_000, span=timedelta(days=6)))
     rows = rows_in_order(database)
-    manifest = archive_chunk(database, chunk, root)
+    manifest = archive_chunk(database, default_table(database), chunk, root)
     assert archive_names(root) == sorted([stale.name, manifest.name])
-    assert drop_archived(database, chunk, manifest, root) == "dropped"
+    assert drop_archived(database, default_table(database), chunk, manifest, root) == "dropped"
     assert archive_names(root) == [manifest.name]
     assert unlisted_files(root, [manifest]) == []
     assert rows_by_pandas(folder, [manifest]) == rows
@@ -232,12 +239,12 @@ def test_an_archive_with_a_row_that_the_later_one_has_not_stays(
 ) -> None:
     insert_events(database, plain_events(300))
     chunk, rows = only_chunk(database), rows_in_order(database)
-    older = archive_chunk(database, chunk, root)
+    older = archive_chunk(database, default_table(database), chunk, root)
     database.execute(lacking, [rows[-1][1]])
     later = rows_in_order(database)
     insert_events(database, plain_events(10, first=5_000))
-    manifest = archive_chunk(database, chunk, root)
-    assert drop_archived(database, chunk, manifest, root) == "dropped"
+    manifest = archive_chunk(database, default_table(database), chunk, root)
+    assert drop_archived(database, default_table(database), chunk, manifest, root) == "dropped"
     assert archive_names(root) == sorted([older.name, manifest.name])
     verify(root, older)
     assert rows_by_pandas(folder, [older]) == rows

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.tables.read_table import default_table_name, read_table
 from tasks.archive.archive_root import ArchiveRoot, open_root
 from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import Manifest
@@ -30,7 +29,8 @@ from tasks.files.scan import scan
 from tasks.files.spool import Spool
 from tasks.table.insert import InsertRoute, insert
 from tests.support.archives import THURSDAY, only_chunk
-from tests.support.events_layouts import EVENTS, FLAT
+from tests.support.default_table import default_table
+from tests.support.events_layouts import FLAT
 from tests.support.strategies import TEXT
 from tests.support.user_columns import dump
 from tests.support.user_table import ANY_TIME
@@ -69,9 +69,9 @@ def table(alter: Alter, database: psycopg.Connection) -> psycopg.Connection:
 
 def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifest, route: InsertRoute) -> None:
     """As the flow does it, without Prefect: each file through the spool, in batches of a few rows."""
-    (own,) = restored_columns(connection, root, [manifest], ()).own
-    table = read_table(connection, default_table_name())
-    layout = bind(FLAT.mapping, table, (*(column.name for column in EVENTS.columns), *own))
+    table = default_table(connection)
+    (columns,) = restored_columns(connection, table, root, [manifest], ()).columns
+    layout = bind(FLAT.mapping, table, columns)
     for file in manifest.files:
         source = SourceFile(root.files, root.path(file.path), file.path, "parquet", None)
         spool = Spool()
@@ -99,8 +99,8 @@ def test_any_values_come_back_as_they_were(
     with tempfile.TemporaryDirectory() as folder:
         root = open_root(str(Path(folder) / "archive"))
         chunk = only_chunk(table)
-        manifest = archive_chunk(table, chunk, root)
-        assert drop_archived(table, chunk, manifest, root) == "dropped"
+        manifest = archive_chunk(table, default_table(table), chunk, root)
+        assert drop_archived(table, default_table(table), chunk, manifest, root) == "dropped"
         assert dump(table) == []
         restore(table, root, manifest, route)
     assert dump(table) == before

@@ -25,6 +25,7 @@ from tests.support.archives import (
     rows_by_pandas,
     rows_in_order,
 )
+from tests.support.default_table import default_table
 from tests.support.strategies import DOCUMENT, TEXT
 
 WEEK = timedelta(days=7)
@@ -51,10 +52,10 @@ def test_any_rows_are_archived_read_back_and_dropped_as_they_were(
     chunk = only_chunk(database)
     with tempfile.TemporaryDirectory() as folder:
         root = open_root(folder)
-        manifest = archive_chunk(database, chunk, root)
+        manifest = archive_chunk(database, default_table(database), chunk, root)
         assert rows_by_pandas(root.base, [manifest]) == rows
         found = [row for batch in read_archive(root, manifest) for row in batch.to_pylist()]
         assert [(r["time"], str(r["event_id"]), r["event_type"], r["user_id"], r["properties"]) for r in found] == rows
         assert (manifest.rows, manifest.content_hash) == (len(events), content_hash(rows))
-        assert drop_archived(database, chunk, manifest, root) == "dropped"
+        assert drop_archived(database, default_table(database), chunk, manifest, root) == "dropped"
     assert chunks(database) == []

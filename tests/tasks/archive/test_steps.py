@@ -26,6 +26,7 @@ from tests.support.archives import (
     rows_by_pandas,
     rows_in_order,
 )
+from tests.support.default_table import default_maintained
 from tests.support.servers import Servers
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -35,9 +36,9 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 def retire() -> None:
     with Clients(settings()) as clients:
         with clients.postgres() as connection:
-            found = chunks(connection)
+            found, one = chunks(connection), default_maintained(connection)
         for chunk in found:
-            archive_and_drop(clients, chunk)
+            archive_and_drop(clients, one, chunk)
 
 
 def late_rows(servers: Servers, times: int) -> Callable[[ProgressEvent], None]:
@@ -101,9 +102,14 @@ def test_a_chunk_that_another_run_has_dropped_meanwhile_is_no_failure(
     @flow(persist_result=False)
     def twice() -> list[bool]:
         with Clients(settings()) as clients:
-            first = archive_and_drop(clients, chunk, 8192)
+            first = archive_and_drop(clients, default_maintained(database), chunk, 8192)
             return [
-                one is not None for one in (first, archive_and_drop(clients, chunk), archive_and_keep(clients, chunk))
+                one is not None
+                for one in (
+                    first,
+                    archive_and_drop(clients, default_maintained(database), chunk),
+                    archive_and_keep(clients, default_maintained(database), chunk),
+                )
             ]
 
     assert twice() == [True, False, False]

@@ -23,6 +23,7 @@ from tasks.archive.write_chunk import archive_chunk
 from tasks.columns.column_forms import STANDARD_COLUMNS, schema_of
 from tasks.table.chunks import Chunk
 from tests.support.archives import event, insert_events, only_chunk, plain_events
+from tests.support.default_table import default_table
 from tests.support.oracle import table_digest
 
 
@@ -50,7 +51,7 @@ class Archived:
 
     def listed(self, manifest: Manifest) -> Manifest:
         """Put another manifest in place of the one that is there."""
-        (self.folder / manifest_path(manifest.name)).write_bytes(manifest.to_json())
+        (self.folder / manifest_path("events", manifest.name)).write_bytes(manifest.to_json())
         return manifest
 
 
@@ -58,7 +59,7 @@ class Archived:
 def archived(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> Archived:
     insert_events(database, plain_events(700))
     chunk = only_chunk(database)
-    return Archived(chunk, archive_chunk(database, chunk, root), root, folder)
+    return Archived(chunk, archive_chunk(database, default_table(database), chunk, root), root, folder)
 
 
 def refused(database: psycopg.Connection, archived: Archived, manifest: Manifest, *said: str) -> None:
@@ -70,7 +71,7 @@ def refused(database: psycopg.Connection, archived: Archived, manifest: Manifest
         assert part in str(error.value)
     assert "\n" not in str(error.value)
     with pytest.raises(BadArchive):
-        drop_archived(database, archived.chunk, manifest, archived.root)
+        drop_archived(database, default_table(database), archived.chunk, manifest, archived.root)
     assert table_digest(database) == before
     assert only_chunk(database) == archived.chunk
 
@@ -80,7 +81,7 @@ def test_a_flipped_byte_is_refused_at_any_offset(database: psycopg.Connection, a
     print(f"seed {seed}")
     chance = random.Random(seed)
     files = [archived.folder / file.path for file in archived.manifest.files]
-    for path in [*files, archived.folder / manifest_path(archived.manifest.name)]:
+    for path in [*files, archived.folder / manifest_path("events", archived.manifest.name)]:
         whole = path.read_bytes()
         for place in {0, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(10))}:
             flipped = bytearray(whole)
@@ -185,20 +186,20 @@ def test_a_manifest_whose_sums_are_not_those_of_its_files_is_refused(
 def test_a_time_that_is_written_in_another_way_is_a_changed_byte_too(
     database: psycopg.Connection, archived: Archived
 ) -> None:
-    path = archived.folder / manifest_path(archived.manifest.name)
+    path = archived.folder / manifest_path("events", archived.manifest.name)
     path.write_bytes(path.read_bytes().replace(b'"range_start": "2024-01-04T', b'"range_start": "2024-01-04t'))
     refused(database, archived, archived.manifest, "expected sha256")
 
 
 def test_files_without_a_manifest_are_no_archive(database: psycopg.Connection, archived: Archived) -> None:
-    (archived.folder / manifest_path(archived.manifest.name)).unlink()
+    (archived.folder / manifest_path("events", archived.manifest.name)).unlink()
     refused(database, archived, archived.manifest, "expected a manifest, found no file")
 
 
 def test_a_manifest_of_a_later_format_is_not_guessed_at(archived: Archived) -> None:
-    path = archived.folder / manifest_path(archived.manifest.name)
-    path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 3'))
-    with pytest.raises(BadArchive, match="expected format 1 or 2, found 3"):
+    path = archived.folder / manifest_path("events", archived.manifest.name)
+    path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 4'))
+    with pytest.raises(BadArchive, match="expected format 1 to 3, found 4"):
         load_manifest(archived.root, archived.manifest.name)
 
 

@@ -30,6 +30,7 @@ from tests.support.archives import (
     rows_by_pandas,
     rows_in_order,
 )
+from tests.support.default_table import default_table
 from tests.support.oracle import table_rows
 from tests.support.restored_rows import assert_holds_table
 from tests.support.servers import Servers
@@ -38,7 +39,7 @@ from tests.support.servers import Servers
 def test_pandas_reads_what_the_table_holds(database: psycopg.Connection, root: ArchiveRoot) -> None:
     events = awkward_events()
     insert_events(database, events)
-    manifest = archive_chunk(database, only_chunk(database), root)
+    manifest = archive_chunk(database, default_table(database), only_chunk(database), root)
     assert_holds_table(database, root, manifest)
     assert as_rows(rows_by_pandas(Path(root.base), [manifest])) == table_rows(database)
     assert len(rows_in_order(database)) == len(events)
@@ -54,7 +55,7 @@ def test_a_compressed_chunk_with_late_rows_is_archived_like_any_other(
         insert_events(database, events[5:])
         compress(database, only_chunk(database))
         insert_events(database, events[:5])
-        manifest = archive_chunk(database, only_chunk(database), root)
+        manifest = archive_chunk(database, default_table(database), only_chunk(database), root)
         assert_holds_table(database, root, manifest)
         assert manifest.rows == len(events)
 
@@ -63,7 +64,7 @@ def test_an_archive_holds_only_the_rows_of_its_chunk(database: psycopg.Connectio
     neighbours = [event(1, THURSDAY - MICROSECOND), event(2, THURSDAY + timedelta(days=7))]
     mine = [event(3, THURSDAY), event(4, THURSDAY + timedelta(days=7) - MICROSECOND)]
     insert_events(database, [*neighbours, *mine])
-    manifest = archive_chunk(database, chunks(database)[1], root)
+    manifest = archive_chunk(database, default_table(database), chunks(database)[1], root)
     assert rows_by_pandas(Path(root.base), [manifest]) == mine
 
 
@@ -78,7 +79,7 @@ def test_an_archive_holds_only_the_rows_of_its_chunk(database: psycopg.Connectio
 )
 def test_a_chunk_of_any_year_is_archived(moment: datetime, database: psycopg.Connection, root: ArchiveRoot) -> None:
     insert_events(database, [event(1, moment)])
-    manifest = archive_chunk(database, only_chunk(database), root)
+    manifest = archive_chunk(database, default_table(database), only_chunk(database), root)
     assert [file.day for file in manifest.files] == [moment.date()]
     assert_holds_table(database, root, manifest)
     assert load_manifest(root, manifest.name) == manifest
@@ -91,7 +92,7 @@ def test_the_settings_of_the_callers_session_do_not_matter(database: psycopg.Con
     for setting in ("TimeZone = 'Pacific/Kiritimati'", "client_encoding = 'LATIN1'", "DateStyle = 'German'",
                     "bytea_output = 'escape'", "extra_float_digits = -5"):  # fmt: skip
         database.execute(f"SET {setting}")
-    manifest = archive_chunk(database, chunk, root)
+    manifest = archive_chunk(database, default_table(database), chunk, root)
     database.execute("RESET ALL")
     assert_holds_table(database, root, manifest)
 
@@ -104,7 +105,7 @@ def test_a_file_holds_one_day_sorted_by_time_in_row_groups_that_readers_can_skip
         " FROM generate_series(0, 119999) i",
         [THURSDAY],
     )
-    manifest = archive_chunk(database, only_chunk(database), root)
+    manifest = archive_chunk(database, default_table(database), only_chunk(database), root)
     assert [(file.day, file.rows) for file in manifest.files] == [
         (date(2024, 1, 4), 86_400),
         (date(2024, 1, 5), 33_600),
@@ -125,7 +126,7 @@ def test_a_file_holds_one_day_sorted_by_time_in_row_groups_that_readers_can_skip
 def test_an_empty_chunk_is_a_manifest_without_files(database: psycopg.Connection, root: ArchiveRoot) -> None:
     insert_events(database, plain_events(10))
     database.execute("DELETE FROM events")
-    manifest = archive_chunk(database, only_chunk(database), root)
+    manifest = archive_chunk(database, default_table(database), only_chunk(database), root)
     assert (manifest.rows, manifest.files, manifest.min_time) == (0, (), None)
     verify(root, manifest)
     assert list(read_archive(root, manifest)) == []
@@ -134,7 +135,7 @@ def test_an_empty_chunk_is_a_manifest_without_files(database: psycopg.Connection
 def test_the_manifest_is_plain_json(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> None:
     insert_events(database, plain_events(30))
     chunk = only_chunk(database)
-    manifest = archive_chunk(database, chunk, root)
+    manifest = archive_chunk(database, default_table(database), chunk, root)
     found = json.loads((folder / "events/_manifests" / f"{manifest.name}.json").read_text())
     assert (found["format"], found["hypertable"], found["rows"]) == (1, "events", 30)
     assert found["chunk"] == {

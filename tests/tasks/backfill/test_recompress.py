@@ -21,6 +21,7 @@ from tasks.backfill.throttle import LoadThrottle
 from tasks.maintain.chunk_states import chunk_states
 from tests.support.archives import compressible
 from tests.support.chunk_states import MONDAY, chunk_statuses, fill_weeks
+from tests.support.default_table import default_table
 from tests.support.oracle import table_rows
 
 pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community", "prefect_server")]
@@ -56,15 +57,18 @@ def source() -> BackfillSource:
 def test_complete_chunks_are_compressed_during_the_loads_and_the_rest_at_the_end(
     chunks: int, database: psycopg.Connection
 ) -> None:
-    rows = table_rows(database)
+    rows, table = table_rows(database), default_table(database)
     day = days_of_source()[17]
     moment = datetime.fromtimestamp(day / 1000, UTC)
-    complete = sum(state.chunk.range_end <= moment for state in chunk_states(database))
+    complete = sum(state.chunk.range_end <= moment for state in chunk_states(database, default_table(database)))
     assert 0 < complete < chunks
 
     @flow
     def loading() -> tuple[int, int]:
-        with Clients(settings()) as clients, closing(Compressor(clients, [source()])) as compressor:
+        with (
+            Clients(settings()) as clients,
+            closing(Compressor(clients, table, [source()])) as compressor,
+        ):
             for _ in range(3):
                 compressor.passed(day)
             assert chunk_statuses(database) == [0] * chunks  # it looks for complete chunks after every fourth load
@@ -83,14 +87,18 @@ def test_a_stopped_flow_waits_for_the_chunk_in_progress_and_starts_no_other(
     chunks: int, database: psycopg.Connection
 ) -> None:
     """The third chunk stays in progress, since the test reads it, until the flow has been stopped."""
-    third = chunk_states(database)[2].chunk
+    table = default_table(database)
+    third = chunk_states(database, table)[2].chunk
     reader = psycopg.connect(database.info.dsn, password=database.info.password)
     reader.execute(f"SELECT count(*) FROM {third.schema}.{third.table}")
     let_go = threading.Timer(1.0, reader.close)
 
     @flow
     def stopped() -> None:
-        with Clients(settings()) as clients, closing(Compressor(clients, [source()])) as compressor:
+        with (
+            Clients(settings()) as clients,
+            closing(Compressor(clients, table, [source()])) as compressor,
+        ):
             for _ in range(4):
                 compressor.passed(days_of_source()[-1] + 14 * DAY_MS)
             wait_for(lambda: chunk_statuses(database)[:2] == [1, 1])

@@ -56,7 +56,7 @@ def test_an_ambiguous_path_is_refused(path: str, message: str) -> None:
 def test_folders_of_our_archive_are_not_columns() -> None:
     for start in (datetime(2024, 1, 4, tzinfo=UTC), datetime(2024, 1, 4, 1, 2, 3, 45, tzinfo=UTC)):
         chunk = Chunk("_timescaledb_internal", "c", start, datetime(2024, 1, 5, tzinfo=UTC))
-        path = data_path(date(2024, 1, 4), archive_name(chunk, f"{1 << 100:032x}"))
+        path = data_path("events", date(2024, 1, 4), archive_name(chunk, f"{1 << 100:032x}"))
         assert parse_path_columns(path, "x") == parse_path_columns(f"/archive/{path}", "x") == ()
     assert parse_path_columns("/archive/events/day=2024-01-04/part-0.parquet", "x") == (("day", "2024-01-04"),)
 

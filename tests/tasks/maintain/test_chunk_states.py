@@ -12,6 +12,7 @@ import psycopg
 from tasks.backfill.chunk_map import read_chunk_map
 from tasks.table.chunks import chunks
 from tests.support.chunk_states import MONDAY, fill_weeks
+from tests.support.default_table import default_table
 from tests.support.servers import Servers
 
 
@@ -32,10 +33,10 @@ def test_reading_chunks_is_retried_while_other_sessions_drop_them(
     with ThreadPoolExecutor() as pool:
         dropped = pool.submit(drop_all)
         dropping.wait()
-        found = [len(read_chunk_map(database).states)]
+        found = [len(read_chunk_map(database, default_table(database)).states)]
         while not dropped.done():
-            found.append(len(read_chunk_map(database).states))
+            found.append(len(read_chunk_map(database, default_table(database)).states))
         dropped.result()
-    found.append(len(read_chunk_map(database).states))
+    found.append(len(read_chunk_map(database, default_table(database)).states))
     assert found == sorted(found, reverse=True)
-    assert found[-1] == len(chunks(database)) < 10
+    assert found[-1] == len(chunks(database, default_table(database))) < 10

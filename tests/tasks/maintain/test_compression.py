@@ -13,16 +13,15 @@ from tasks.maintain.compression import (
     COMPRESSION_NAMES,
     ColumnstoreSql,
     DesiredPolicy,
-    Recompression,
-    chunks_to_recompress,
     columnstore_sql,
     compression_changes,
     read_current_policy,
-    recompress_chunk,
 )
 from tasks.maintain.compression_layout import CompressionLayout
 from tasks.maintain.jobs import apply_changes
+from tasks.maintain.recompression import Recompression, chunks_to_recompress, recompress_chunk
 from tests.support.chunk_states import chunk_statuses, fill_weeks, only_job
+from tests.support.default_table import default_maintained, default_table
 from tests.support.oracle import table_digest
 
 pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community")]
@@ -37,7 +36,8 @@ def words(request: pytest.FixtureRequest) -> ColumnstoreSql:
 
 
 def agree(connection: psycopg.Connection, wanted: DesiredPolicy | None, words: ColumnstoreSql) -> list[str]:
-    todo = compression_changes(read_current_policy(connection), wanted, words)
+    one = default_maintained(connection)
+    todo = compression_changes(read_current_policy(connection, one.table), wanted, words, one)
     apply_changes(connection, todo)
     return [change.what for change in todo]
 
@@ -111,7 +111,9 @@ def test_the_server_returns_the_order_that_was_set(database: psycopg.Connection,
 
 def set_layout(connection: psycopg.Connection, wanted: DesiredPolicy, words: ColumnstoreSql) -> None:
     """Without a policy, whose job would compress by itself."""
-    apply_changes(connection, compression_changes(read_current_policy(connection), wanted, words)[:1])
+    one = default_maintained(connection)
+    todo = compression_changes(read_current_policy(connection, one.table), wanted, words, one)
+    apply_changes(connection, todo[:1])
 
 
 def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row_changes(
@@ -130,7 +132,7 @@ def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row
     now = database.execute("SELECT now()").fetchone()[0]  # type: ignore[index]
 
     def again(wanted: DesiredPolicy) -> list[Recompression]:
-        todo = chunks_to_recompress(chunk_states(database), wanted, now)
+        todo = chunks_to_recompress(chunk_states(database, default_table(database)), wanted, now)
         for one in todo:
             recompress_chunk(database, one, words)
         return todo
@@ -142,7 +144,7 @@ def test_chunks_with_late_rows_or_another_layout_are_compressed_again_and_no_row
     other = DesiredPolicy(WEEK.after, CompressionLayout.parse("event_type", ""))
     set_layout(database, other, words)
     assert [one.why for one in again(other)] == ["it had segmentby –, orderby time DESC"] * 3
-    assert [state.layout for state in chunk_states(database)] == [other.layout] * 3 + [None]
+    assert [state.layout for state in chunk_states(database, default_table(database))] == [other.layout] * 3 + [None]
     assert again(other) == []
     assert chunk_statuses(database) == [1, 1, 1, 0]
     assert table_digest(database) == before

@@ -7,11 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from infra.mapping.table_options import table_options
+from infra.settings import Settings
+from infra.tables.table import Table, TableColumn, TableKind
 from tasks.maintain.chunk_states import ChunkState
 from tasks.maintain.compression import CurrentPolicy, DesiredPolicy
 from tasks.maintain.compression_layout import CompressionLayout
 from tasks.maintain.forecast import Policies, what_next
-from tasks.maintain.jobs import Job
+from tasks.maintain.jobs import Edition, Job
 from tasks.maintain.judge import (
     NEEDS_COMMUNITY,
     CheckFacts,
@@ -21,6 +24,7 @@ from tasks.maintain.judge import (
     overdue_chunks,
     uncompressed_chunks,
 )
+from tasks.maintain.maintained_table import MaintainedTable
 from tasks.maintain.row_audit import RowAudit
 from tasks.table.chunks import Chunk
 
@@ -28,6 +32,11 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 WANTED = DesiredPolicy(WEEK, CompressionLayout.parse("", ""))
 KEEP = timedelta(days=30)
+_TIME = TableColumn("time", "timestamp with time zone", "timestamptz", nullable=False)
+EVENTS = MaintainedTable(
+    Table("public", "events", TableKind.HYPERTABLE, (_TIME,), time="time"),
+    table_options(Settings(_env_file=None), True),
+)
 
 
 def chunk(age: timedelta, made: timedelta | None = None, state: str = "rows") -> ChunkState:
@@ -170,7 +179,8 @@ def judged(
     flow = Policies(compress, (WELL,), keep, "flow", ())
     states = (chunk(40 * DAY, state="compressed"), chunk(-DAY))
     current = CurrentPolicy(WANTED.layout, (WELL,))
-    facts = CheckFacts(NOW, community, states, current, WANTED, flow, NOW - 47 * DAY, audit, None)
+    edition: Edition = "Community" if community else "Apache"
+    facts = CheckFacts(NOW, EVENTS, edition, states, current, WANTED, flow, NOW - 47 * DAY, audit, None)
     return judge(facts, dry_run)
 
 

@@ -14,6 +14,7 @@ from tasks.maintain.drops import record_drop, record_uncounted
 from tasks.maintain.retention import drop_chunk
 from tasks.maintain.row_audit import audit_rows
 from tests.support.chunk_states import MONDAY, fill_weeks
+from tests.support.default_table import default_table
 
 WEEK = timedelta(days=7)
 ROWS = 100  # a week, in `weeks` of them
@@ -51,14 +52,14 @@ def count_events(connection: psycopg.Connection, since: datetime) -> int:
 
 
 def missing(connection: psycopg.Connection, horizon: datetime | None = None) -> tuple[int, datetime | None]:
-    found, _ = audit_rows(connection, horizon)
+    found, _ = audit_rows(connection, default_table(connection), horizon)
     assert found.checked
     return found.missing, found.since
 
 
 def test_nothing_is_missing_from_a_complete_table_with_or_without_a_horizon(six_weeks: psycopg.Connection) -> None:
     book(six_weeks, weekly(6))
-    found, counted = audit_rows(six_weeks, None)
+    found, counted = audit_rows(six_weeks, default_table(six_weeks), None)
     assert (found.missing, found.inserted, found.rows, found.since) == (0, 600, 600, None)
     assert sum(counted.values()) == 600
     assert missing(six_weeks, MONDAY + 2 * WEEK) == (0, None)
@@ -79,8 +80,8 @@ def test_after_uncounted_drops_only_rows_past_their_reach_are_missing(
     thursday = horizon - timedelta(days=4)  # chunks begin on Thursdays
     assert count_events(six_weeks, MONDAY) == count_events(six_weeks, thursday) == 357  # the test dropped 243
     assert missing(six_weeks, horizon) == (243, None)
-    record_uncounted(six_weeks, horizon, "policy")
-    record_uncounted(six_weeks, horizon - WEEK, "policy")  # the recorded reach never shrinks
+    record_uncounted(six_weeks, default_table(six_weeks), horizon, "policy")
+    record_uncounted(six_weeks, default_table(six_weeks), horizon - WEEK, "policy")  # the recorded reach never shrinks
     # A chunk is dropped as a whole: the one that the horizon cuts must still be there.
     assert missing(six_weeks, horizon) == (0, thursday)
     assert missing(six_weeks, None)[0] == 0
@@ -102,7 +103,7 @@ def test_every_deleted_row_of_the_chunk_that_the_reach_of_uncounted_drops_cuts_i
     horizon = MONDAY + 3 * WEEK + day
     thursday = MONDAY + 3 * WEEK - 4 * day  # the start of the chunk that the horizon cuts
     six_weeks.execute("SELECT drop_chunks('events', older_than => %s::timestamptz)", [horizon])
-    record_uncounted(six_weeks, horizon + timedelta(seconds=1), "policy")
+    record_uncounted(six_weeks, default_table(six_weeks), horizon + timedelta(seconds=1), "policy")
     assert missing(six_weeks, horizon)[0] == 0
     deleted = six_weeks.execute("DELETE FROM events WHERE time >= %s AND time < %s", [horizon + day, horizon + 2 * day])
     assert deleted.rowcount == 14
@@ -111,26 +112,26 @@ def test_every_deleted_row_of_the_chunk_that_the_reach_of_uncounted_drops_cuts_i
 
 def test_a_schema_without_the_record_of_drops_is_an_error_and_nothing_is_dropped(six_weeks: psycopg.Connection) -> None:
     """The error must not be taken for a chunk that was dropped."""
-    state = chunk_states(six_weeks)[0]
+    state = chunk_states(six_weeks, default_table(six_weeks))[0]
     six_weeks.execute("ALTER TABLE spillway.drops RENAME TO other")
     try:
         with pytest.raises(psycopg.errors.UndefinedTable):
-            drop_chunk(six_weeks, state)
+            drop_chunk(six_weeks, default_table(six_weeks), state)
     finally:
         six_weeks.execute("ALTER TABLE spillway.other RENAME TO drops")
-    assert drop_chunk(six_weeks, state) is not None
-    assert drop_chunk(six_weeks, state) is None
+    assert drop_chunk(six_weeks, default_table(six_weeks), state) is not None
+    assert drop_chunk(six_weeks, default_table(six_weeks), state) is None
 
 
 def test_rows_are_counted_no_longer_than_a_statement_may_take(six_weeks: psycopg.Connection) -> None:
     """The client gives up on a server that is silent for longer; rows that are not counted in time are not checked."""
     book(six_weeks, weekly(6))
     with psycopg.connect(six_weeks.info.dsn, password=six_weeks.info.password) as other:
-        newest = chunk_states(six_weeks)[-1].chunk
+        newest = chunk_states(six_weeks, default_table(six_weeks))[-1].chunk
         other.execute(f"LOCK TABLE {newest.schema}.{newest.table} IN ACCESS EXCLUSIVE MODE")
         six_weeks.execute("SET statement_timeout = '300ms'")
         began = time.monotonic()
-        assert list(count_rows(six_weeks, [newest], 60)) == []
+        assert list(count_rows(six_weeks, default_table(six_weeks), [newest], 60)) == []
         assert time.monotonic() - began < 10
 
 
@@ -139,9 +140,9 @@ def test_rows_of_counted_drops_are_not_missing_even_if_the_time_to_keep_grows(
 ) -> None:
     book(six_weeks, weekly(6))
     with six_weeks.transaction():
-        for chunk in audit_rows(six_weeks, None)[1].items():
+        for chunk in audit_rows(six_weeks, default_table(six_weeks), None)[1].items():
             if chunk[0].range_end <= MONDAY + 3 * WEEK:
-                record_drop(six_weeks, chunk[0], chunk[1], None, "test")
+                record_drop(six_weeks, default_table(six_weeks), chunk[0], chunk[1], None, "test")
         six_weeks.execute("SELECT drop_chunks('events', older_than => %s::timestamptz)", [MONDAY + 3 * WEEK])
     assert missing(six_weeks, MONDAY + 3 * WEEK) == (0, None)
     assert missing(six_weeks, MONDAY + WEEK) == (0, None)

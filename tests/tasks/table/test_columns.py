@@ -13,6 +13,7 @@ from tasks.table.chunks import chunks, open_chunks
 from tasks.table.insert import InsertRoute
 from tasks.table.quarantine import Selection
 from tasks.table.redrive import replay, replay_batches
+from tests.support.default_table import default_table
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.stream_entries import event
 from tests.support.user_table import ANY_TIME, STREAM, TABLE_CHANGES, batch_of, load, quarantined
@@ -66,11 +67,11 @@ def test_opening_chunks_leaves_no_row(database: psycopg.Connection, changed: str
     open_it = [1_600_000_000_000_000]
     if changed in ("an enum", "properties not null"):  # no row can stand for one there: the load makes the chunk
         with pytest.raises(psycopg.Error):
-            open_chunks(database, open_it)
-        assert len(chunks(database)) == 0
+            open_chunks(database, default_table(database), open_it)
+        assert len(chunks(database, default_table(database))) == 0
     else:
-        open_chunks(database, open_it)
-        assert len(chunks(database)) == 1
+        open_chunks(database, default_table(database), open_it)
+        assert len(chunks(database, default_table(database))) == 1
     assert table_rows(database) == {}
 
 
