@@ -141,8 +141,8 @@ def test_each_file_of_a_glob_is_listed_once(folder: Path) -> None:
 
 
 KNOWN = (
-    r"a name that ends with .ndjson, .jsonl, .json, .geojson, .csv, .tsv, .parquet, .pq, or with .gz, .gzip, .zst, .zstd"
-    r" after"
+    r"a name that ends with .ndjson, .jsonl, .json, .geojson, .csv, .tsv, .parquet, .pq, or with .gz, .gzip, .zst,"
+    r" .zstd after"
 )
 
 
