@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -72,7 +73,9 @@ def _changed(values: pa.Array, source: ColumnSource, nulls: tuple[str, ...]) -> 
         for change in source.changes:
             values = _CHANGES[change](values)
     elif nulls and pa.types.is_binary(values.type):
-        found = pc.is_in(values, value_set=pa.array([text.encode() for text in nulls], pa.binary()))
+        spelled = [text.encode() for text in nulls]
+        spelled += [msgspec.json.encode(text) for text in nulls]  # in a document, quoted
+        found = pc.is_in(values, value_set=pa.array(spelled, pa.binary()))
         values = pc.if_else(found, pa.scalar(None, pa.binary()), values)
     if source.default is not None and values.null_count:
         values = values.fill_null(source.default if pa.types.is_string(values.type) else source.default.encode())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tasks.columns.decode import DecodedRows, Fault, TimeWindow, decode
 from tasks.columns.encode_rows import encode_binary, encode_text, needs_text
 from tasks.columns.parts import Parts
-from tasks.columns.repeats import find_repeats
+from tasks.columns.repeats import find_repeats, is_exact
 from tasks.columns.row_layout import RowLayout
 
 _HOUR_US = 3_600_000_000
@@ -28,6 +28,8 @@ class EncodedRows:
     of the COPY, binary or text.
     `unique`: the keys of the first `unique` rows differ, byte by byte. Each later row repeats one of them with other
     content; these are in stream order. Without a key, all rows are unique.
+    `exact`: keys that differ byte by byte differ for the server, too. If not, all rows are in stream order and count as
+    unique: only the server knows which of them repeat a key.
     `row_entry`: int64, n, the index in the batch of each row's part.
     `repeats`: (row, part) for each part that repeats a row byte for byte and has no row of its own.
     `faults`: the parts that cannot become a row.
@@ -45,6 +47,7 @@ class EncodedRows:
     columns: tuple[str, ...] = ()
     binary: bool = True
     defaulted: tuple[str, ...] = ()
+    exact: bool = True
 
     @property
     def min_time(self) -> int | None:
@@ -95,7 +98,12 @@ def encode_parts(parts: Parts, layout: RowLayout, window: TimeWindow) -> Encoded
     )
     if not layout.key:
         return encoded
-    found = find_repeats(decoded.rows.select(list(layout.key)), decoded.stream_order)
+    keys = decoded.rows.select(list(layout.key))
+    if not is_exact(keys, [layout.types[layout.names.index(name)] for name in layout.key]):
+        order = np.argsort(decoded.stream_order)
+        rows = encoded.rows.take(pa.array(order))
+        return replace(encoded, rows=rows, row_entry=encoded.row_entry[order], exact=False)
+    found = find_repeats(keys, decoded.stream_order)
     return encoded if found is None else _set_repeats_apart(encoded, *found)
 
 

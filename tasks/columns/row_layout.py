@@ -115,11 +115,6 @@ class RowLayout:
         mapping = replace(self.mapping, each=None, encodings=(), layout="json")
         return replace(self, mapping=mapping, routes=changed)
 
-    @cached_property
-    def exact_key(self) -> bool:
-        """Whether two keys are equal for the server only if their encoded bytes are equal."""
-        return all(column.type.exact for column in self.columns if column.name in self.key)
-
     @property
     def is_events(self) -> bool:
         """Whether the rows go to the `events` table because no mapping names another one."""

@@ -97,7 +97,7 @@ class Merger:
     def _insert_staged(self, repeated: bool) -> RowOutcomes:
         """All rows in one statement, or span by span if the server rejects one. `repeated`: rows may share a key."""
         columns = self.stage.columns
-        shares = repeated or not self._table_rows.layout.exact_key or bool(columns.key_defaults)
+        shares = repeated or not self._table_rows.encoded.exact or bool(columns.key_defaults)
         repeated = bool(columns.key) and shares
         parts = {"table": columns.table.identifier, "listed": columns.listed, "values": columns.values}
         parts |= {"stage": STAGING_TABLE, "order": columns.order}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, LiteralString
 
 import psycopg
@@ -34,11 +34,12 @@ _COLUMNS: LiteralString = """
                SELECT FROM pg_type own WHERE own.oid = a.atttypid AND own.typdefault IS NOT NULL),
            a.attgenerated <> '' OR a.attidentity = 'a',
            EXISTS (SELECT FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod
-                    WHERE m.amname IN ('btree', 'hash') AND o.opcdefault
-                      AND o.opcintype IN (t.oid, t.typelem, CASE t.typtype WHEN 'e' THEN 'anyenum'::regtype
-                                                            WHEN 'r' THEN 'anyrange'::regtype END,
-                                          CASE t.typname WHEN 'varchar' THEN 'text'::regtype
-                                          WHEN '_varchar' THEN 'text'::regtype WHEN 'cidr' THEN 'inet'::regtype END)),
+                    WHERE m.amname IN ('btree', 'hash') AND o.opcdefault AND o.opcintype IN (
+                        t.oid,
+                        CASE t.typcategory WHEN 'A' THEN t.typelem END,
+                        CASE t.typtype WHEN 'e' THEN 'anyenum'::regtype WHEN 'r' THEN 'anyrange'::regtype END,
+                        CASE WHEN t.typname IN ('varchar', '_varchar') THEN 'text'::regtype
+                             WHEN t.typname = 'cidr' THEN 'inet'::regtype END)),
            t.typtype = 'd'
       FROM pg_attribute a JOIN chain ON chain.attnum = a.attnum JOIN pg_type t ON t.oid = chain.oid
      WHERE a.attrelid = %(table)s::regclass
@@ -85,10 +86,15 @@ def catalog_columns(connection: psycopg.Connection, table: str) -> list[CatalogC
 
 @dataclass(frozen=True)
 class Prediction:
-    """What becomes of an entry. `columns`: of a refused entry, those whose value alone is refused, and their keys."""
+    """What becomes of an entry. `columns`: of a refused entry, those whose value alone is refused, and their keys.
+
+    `broken_rule`: a constraint, a trigger or a missing partition refuses the row. If a row with its key is in the table
+    when the batch is done, the quarantine may call it a conflict.
+    """
 
     fate: Fate
     columns: frozenset[str] = frozenset()
+    broken_rule: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ class TableOracle:
         prediction = self._predict(fields)
         sources = [self.sources[name] for name in prediction.columns if name in self.sources]
         keys = [key for source in sources for key in source.keys]
-        prediction = Prediction(prediction.fate, prediction.columns.union(keys))
+        prediction = replace(prediction, columns=prediction.columns.union(keys))
         self.counts[prediction.fate] += 1
         return prediction
 
@@ -186,7 +192,8 @@ class TableOracle:
         except psycopg.Error as error:
             if not (error.sqlstate or "").startswith(_ABOUT_THE_ROW):
                 raise
-            return Prediction(Fate.REFUSED, self._refused_alone(texts))
+            alone = self._refused_alone(texts)
+            return Prediction(Fate.REFUSED, alone, bool(self.key) and not alone)
         return Prediction(Fate.ROW)
 
     def _statement(self, table: str, texts: Mapping[str, Text]) -> str:
