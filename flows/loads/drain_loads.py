@@ -57,7 +57,16 @@ class DrainedStream:
         """What this run has committed of the stream."""
         names = ("read", "inserted", "duplicates", "quarantined", "bytes")
         counts = {name: sum(getattr(loaded, name) for loaded in self.loaded) for name in names}
-        result = DrainResult(self.name, **counts, seconds=self.ended - self.began, error=self.error)
+        rows = [loaded.rows for loaded in self.loaded if loaded.rows is not None]
+        result = DrainResult(
+            self.name,
+            **counts,
+            seconds=self.ended - self.began,
+            error=self.error,
+            table=self.layout.table.display_name,
+            rows=sum(rows) if rows else None,
+            compressed=sum(loaded.compressed for loaded in self.loaded),
+        )
         if (settled := self.settled) is None:
             return result
         lost_ids = None if settled.lost_ids is None else str(settled.lost_ids)

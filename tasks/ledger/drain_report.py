@@ -18,7 +18,10 @@ _SUMMED = ("read", "inserted", "duplicates", "quarantined", "lost", "bytes", "la
 
 @dataclass(frozen=True)
 class DrainResult:
-    """What one drain did with one stream. read = inserted + duplicates + quarantined; `lost` entries were never read.
+    """What one drain did with one stream. rows = inserted + duplicates + quarantined; `lost` entries were never read.
+
+    `table`: that the rows went to. `rows`: those that the entries read became; differs only with `each`. `compressed`:
+    inserted rows that the server compressed while they were copied.
 
     `lost_ids`: the range in which these were. `bytes`: of the fields read. `lag`: entries not drained when it ended.
     `trimmed`: drained entries removed from Redis. `error`: why it stopped early, None if it did not.
@@ -36,6 +39,9 @@ class DrainResult:
     trimmed: int = 0
     lost_ids: str | None = None
     error: str | None = None
+    table: str = ""
+    rows: int | None = None
+    compressed: int = 0
 
     @property
     def events_per_second(self) -> int:
@@ -69,6 +75,8 @@ def table(results: Sequence[DrainResult]) -> list[dict[str, Any]]:
     for one in results:
         row = {"stream": one.stream} | {name: getattr(one, name) for name in _SUMMED if name != "lag"}
         row |= {"seconds": round(one.seconds, 2), "events/s": one.events_per_second, "lag": one.lag}
+        if any(other.compressed for other in results):
+            row |= {"compressed": one.compressed}
         rows.append(row | ({"error": one.error or ""} if any(other.error for other in results) else {}))
     return rows
 
@@ -77,6 +85,11 @@ def table(results: Sequence[DrainResult]) -> list[dict[str, Any]]:
 def report(results: list[DrainResult], warnings: list[str]) -> None:
     """Publish the results as the Prefect table artifact `drain`, and each loss as a Prefect event."""
     notes = [f"- warning: {markdown(warning)}" for warning in warnings]
+    notes += [
+        f"- {one.compressed} rows of {markdown(one.stream)} were compressed while they were copied (direct compression)"
+        for one in results
+        if one.compressed
+    ]
     notes += [f"- **error: {markdown(one.loss)}**" for one in results if one.loss]
     notes += [f"- **{markdown(one.error)}**" for one in results if one.error]
     description = "read = inserted + duplicates + quarantined\n\n" + "\n".join(notes)

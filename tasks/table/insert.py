@@ -41,6 +41,7 @@ class InsertResult:
     Every event is counted when its outcome is decided, not by subtraction, so that the ledger's CHECK can fail.
     `faults`: the conflicts and the rows that the server rejected. `next_route`: the best route for the batch that
     follows: MERGE as long as batches contain keys that the table has. `by_table`: how many rows each table got.
+    `compressed`: how many of the inserted rows the server compressed while they were copied.
     """
 
     inserted: int
@@ -48,6 +49,7 @@ class InsertResult:
     faults: tuple[Fault, ...]
     next_route: InsertRoute
     by_table: Mapping[str, int] = field(default_factory=dict)
+    compressed: int = 0
 
 
 def insert(connection: psycopg.Connection, table_rows: TableRows, route: InsertRoute) -> InsertResult:
@@ -76,6 +78,7 @@ def insert(connection: psycopg.Connection, table_rows: TableRows, route: InsertR
         duplicates=merger.duplicates + sum(fault is None for fault, _ in repeated),
         faults=(*rejected.values(), *conflicts.values(), *of_repeats),
         next_route=next_route,
+        compressed=straight if compresses_directly(table_rows) else 0,
     )
 
 
@@ -89,6 +92,7 @@ def insert_all(connection: psycopg.Connection, tables: Sequence[TableRows], rout
         faults=tuple(fault for result in results for fault in result.faults),
         next_route=InsertRoute.MERGE if merges else InsertRoute.STRAIGHT,
         by_table={rows.layout.table.regclass: result.inserted for rows, result in zip(tables, results, strict=True)},
+        compressed=sum(result.compressed for result in results),
     )
 
 

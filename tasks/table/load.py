@@ -54,9 +54,10 @@ _PARTS = fill_in("""
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What happened to the entries of one range: read = inserted + duplicates + quarantined.
+    """What happened to the entries of one range: rows = inserted + duplicates + quarantined.
 
-    `causes`: the quarantined entries, counted by cause; see `count_causes`. `next_route`: see `InsertResult`.
+    `rows`: how many rows the entries became; None means one each. `compressed`: see `InsertResult`. `causes`: the
+    quarantined entries, counted by cause; see `count_causes`. `next_route`: see `InsertResult`.
     """
 
     read: int
@@ -66,6 +67,8 @@ class LoadResult:
     bytes: int
     causes: Mapping[str, int] = field(default_factory=dict, compare=False)
     next_route: InsertRoute = field(default=InsertRoute.STRAIGHT, compare=False)
+    rows: int | None = None
+    compressed: int = 0
 
 
 _COUNTS = ("read", "inserted", "duplicates", "quarantined", "bytes")
@@ -93,7 +96,8 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
             quarantine_entries(connection, batch, faults)
             loaded = LoadResult(
                 batch.read, outcome.inserted, outcome.duplicates, len(faults), batch.bytes,
-                count_causes(faults), outcome.next_route,
+                count_causes(faults), outcome.next_route, batch.count if batch.layout.mapping.each else None,
+                outcome.compressed,
             )  # fmt: skip
             counts = {name: getattr(loaded, name) for name in _COUNTS} | {"rows": batch.count}
             counts |= {"by_table": Jsonb(outcome.by_table) if batch.layout.routes else None}
@@ -162,7 +166,14 @@ def sum_results(parts: Sequence[LoadResult]) -> LoadResult:
     """The totals of the parts (at least one) of a batch, with the `next_route` of the last part."""
     counts = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
     causes = sum((Counter(part.causes) for part in parts), Counter[str]())
-    return LoadResult(**counts, causes=causes, next_route=parts[-1].next_route)
+    rows = sum(part.read if part.rows is None else part.rows for part in parts)
+    return LoadResult(
+        **counts,
+        causes=causes,
+        next_route=parts[-1].next_route,
+        rows=None if parts[0].rows is None else rows,
+        compressed=sum(part.compressed for part in parts),
+    )
 
 
 @step("load")
