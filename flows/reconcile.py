@@ -21,8 +21,8 @@ from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit
 from tasks.files.file_reader import FileReader
 from tasks.files.reread import reread
-from tasks.files.scan import is_file_ledger
 from tasks.files.spool import Spool
+from tasks.ledger.names import is_file_ledger
 from tasks.preflight.layouts import read_stream_layout
 from tasks.preflight.preflight import preflight_rights
 from tasks.reconcile.balance import Finding, LedgerTotals, find_known, reconcile_stream

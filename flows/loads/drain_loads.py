@@ -125,22 +125,23 @@ class DrainLoads:
 
     def _reader(self, stream: DrainedStream) -> Reader:
         """Plan a stream, and return a reader of its gaps."""
+        table = stream.layout.table.regclass
         if stream.planned is None:
             stream.began = time.monotonic()
-            stream.planned = plan(self._clients, stream.name, self._until, register=False, absence=self._absence)
+            stream.planned = plan(
+                self._clients, stream.name, self._until, register=False, absence=self._absence, table=table
+            )
             lag = stream.planned.lag
             emit(Started(stream.name, min(lag, self._max_events or lag)))
         else:  # another run has drained a part of it: plan what remains up to the same frozen tail
             before = stream.planned
-            again = plan(self._clients, stream.name, before.upto, absence=self._absence)
+            again = plan(self._clients, stream.name, before.upto, absence=self._absence, table=table)
             stream.planned = replace(again, tail=before.tail, upto=before.upto)
         reader = self._reader_of(stream, stream.planned)
         if stream.planned.fresh and stream.planned.gaps:
             self.warnings += check_sample(self._clients, reader, stream.layout, stream.planned.upto)
         if not stream.planned.known:  # only after the checks: nothing is written about a refused stream
-            stream.planned = plan(
-                self._clients, stream.name, self._until, absence=self._absence, table=stream.layout.table.regclass
-            )
+            stream.planned = plan(self._clients, stream.name, self._until, absence=self._absence, table=table)
             reader = self._reader_of(stream, stream.planned)
         return reader
 

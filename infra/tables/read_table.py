@@ -142,6 +142,11 @@ def is_default(table: Table) -> bool:
     return _is_default(table.schema, table.name)
 
 
+def quoted_name(name: str) -> str:
+    """The name of a table as `Table.regclass` has it. Raises as `parse_table_name`."""
+    return sql.Identifier(*parse_table_name(name)).as_string(None)
+
+
 def _is_default(schema: str, name: str) -> bool:
     return (schema, name) == (settings().events_schema, EVENTS)
 

@@ -161,6 +161,7 @@ def file_source(
     return BackfillSource(
         ledger_name,
         file.display_name,
+        layout.table.regclass,
         scanned.rows,
         left.rows,
         left.gaps,
@@ -195,7 +196,8 @@ def stream_source(
     config = clients.settings
     first = parse_since(since) if since else 0
     last = parse_until(until) if until else None
-    planned = plan(clients, stream, last, register=False)
+    table = layout.table.regclass
+    planned = plan(clients, stream, last, register=False, table=None if again else table)
     ledger_name = ledger_name_again(stream) if again else stream
     gaps = (IdRange(first, planned.upto + 1),) if again else clip_ranges(planned.gaps, first, planned.upto + 1)
     gaps = tuple(gap for gap in gaps if gap.start < gap.stop)
@@ -207,10 +209,10 @@ def stream_source(
     limits = BatchLimits(config.batch_rows, config.batch_bytes)
     warnings = check_sample(clients, reader(gaps, limits), layout, planned.upto) if planned.fresh else []
     if not planned.known and not dry_run:  # only now, so that nothing is recorded for a stream that is refused
-        plan(clients, stream, last, table=layout.table.regclass)
+        plan(clients, stream, last, table=table)
     whole = None if again or first > planned.upto else IdRange(first, planned.upto + 1)
     days, loaded_days = look_at_stream(clients, reader(gaps, limits), layout, whole)
     rows = sum(days.values())
     return BackfillSource(
-        ledger_name, stream, rows, rows, gaps, days, reader, loaded_days=loaded_days, warnings=warnings
+        ledger_name, stream, table, rows, rows, gaps, days, reader, loaded_days=loaded_days, warnings=warnings
     )

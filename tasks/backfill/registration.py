@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import psycopg
 
 from infra.connections.clients import Clients
-from infra.tables.read_table import default_table_name
 from tasks.backfill.source import BackfillSource
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
-from tasks.base.stream_sql import fill_in, register_stream
+from tasks.base.stream_sql import fill_in
 from tasks.files.file_ledger import register, settle
 from tasks.files.file_reader import clip_ranges, count_rows
 from tasks.files.scan import ScannedFile
+from tasks.ledger.register_stream import register_stream
 from tasks.ledger.undrained import undrained
 
 _IS_REGISTERED = "SELECT FROM spillway.streams WHERE name = %s"
@@ -31,7 +31,7 @@ def register_sources(clients: Clients, sources: Sequence[BackfillSource]) -> Non
             if source.file is not None:
                 register(connection, source.file, source.ledger_name, source.skipped_ids)
             else:
-                register_stream(connection, source.ledger_name, default_table_name())
+                register_stream(connection, source.ledger_name, source.table)
 
 
 @step("find remaining rows")

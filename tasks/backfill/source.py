@@ -16,7 +16,8 @@ from tasks.table.load import LoadResult
 class BackfillSource:
     """A file or a range of a stream, as the plan found it.
 
-    `ledger_name`: its name in `spillway.streams`. `display_name`: its name in messages. `rows`: all rows in it, of
+    `ledger_name`: its name in `spillway.streams`. `display_name`: its name in messages. `table`: the quoted
+    name of the table that its rows go to. `rows`: all rows in it, of
     which `remaining` are to be loaded. `gaps`: the addresses of the remaining rows. `days`: the start of each day in ms
     since 1970, with its number of remaining rows. `expired`: how many of these rows are past the retention horizon.
     `skipped_ids`: the addresses of expired rows that are not loaded. `file`: the scanned file; None for a stream.
@@ -25,6 +26,7 @@ class BackfillSource:
 
     ledger_name: str
     display_name: str
+    table: str
     rows: int
     remaining: int
     gaps: tuple[IdRange, ...]

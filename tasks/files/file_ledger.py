@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
 from infra.errors.exceptions import Terminal
-from infra.mapping.stream_mapping import BUILT_IN, StreamMappings
-from infra.tables.read_table import default_table_name, read_table
+from infra.mapping.stream_mapping import BUILT_IN, StreamMapping, StreamMappings
+from infra.tables.read_table import EVENTS, default_table_name, quoted_name, read_table
 from tasks.base.addresses import IdRange
-from tasks.base.stream_sql import register_stream
 from tasks.columns.column_forms import STANDARD_COLUMNS
 from tasks.columns.row_layout import RowLayout, bind
 from tasks.files.file_reader import count_rows
-from tasks.files.scan import FILE, ScannedFile, fit_layout, is_file_ledger
-from tasks.ledger.names import original_name
+from tasks.files.scan import ScannedFile, fit_layout
+from tasks.ledger.names import FILE, is_file_ledger, original_name
+from tasks.ledger.register_stream import check_table_of_stream, register_stream, table_of_stream
 from tasks.ledger.undrained import undrained
 from tasks.preflight.layouts import read_layout
 from tasks.table.row_columns import existing_columns
@@ -64,7 +64,8 @@ class Remaining:
 def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remaining:
     """The part of a file that is not loaded yet: all of it if the file is new.
 
-    Raises `Terminal` if the path had other content before, or if the content was loaded with other times.
+    Raises `Terminal` if the path had other content before, or if the content was loaded with other times or into
+    another table.
     """
     found = connection.execute(_FIND, {"name": scanned.ledger_name, "path": scanned.file.display_name}).fetchall()
     if found and found[0][0] != scanned.ledger_name:
@@ -81,6 +82,7 @@ def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remain
             " nothing was loaded; restore the old file, or rename the new one (its existing rows are counted as"
             " duplicates)"
         )
+    check_table_of_stream(connection, scanned.ledger_name, scanned.layout.table.regclass)
     known = undrained(connection, scanned.ledger_name, scanned.end)
     gaps = known.gaps if known else (IdRange(0, scanned.end),)
     if gaps and found and found[0][1] != scanned.reading and found[0][4]:
@@ -124,11 +126,10 @@ def _own_columns(layout: RowLayout) -> list[str] | None:
 def find_layout(connection: psycopg.Connection, stream: str, mappings: StreamMappings) -> RowLayout:
     """How the entries of a stream or the rows of a loaded file become rows. Raises `Terminal` and `psycopg.Error`."""
     row = connection.execute(_MAPPING, [stream]).fetchone() if is_file_ledger(stream) else None
+    name, reading, own = row or (original_name(stream), "", None)
+    mapping = _with_table(mappings.for_stream(name) if name else BUILT_IN, table_of_stream(connection, stream))
     if row is None:
-        mapping = mappings.for_stream(original_name(stream))
         return read_layout(connection, mapping)
-    name, reading, own = row
-    mapping = mappings.for_stream(name) if name else BUILT_IN
     if own:
         table = read_table(connection, mapping.table or default_table_name())
         present = existing_columns(table, own)  # a dropped column cannot be compared
@@ -136,6 +137,13 @@ def find_layout(connection: psycopg.Connection, stream: str, mappings: StreamMap
     keys = (BUILT_IN.document_field,) if reading.startswith("json|") else (b"event_id",)
     layout = read_layout(connection, mapping)
     return layout if mapping.layout == "json" and reading.startswith("json|") else fit_layout(layout, keys)
+
+
+def _with_table(mapping: StreamMapping, fixed: str | None) -> StreamMapping:
+    """The mapping with the table that the rows of the stream went to: that of the mapping may have changed since."""
+    if fixed is None or mapping.routes or quoted_name(mapping.table or EVENTS) == fixed:
+        return mapping
+    return replace(mapping, table=None if fixed == default_table_name() else fixed)
 
 
 def find_path(connection: psycopg.Connection, stream: str) -> str | None:

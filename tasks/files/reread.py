@@ -14,9 +14,9 @@ from tasks.columns.decode import EVERY_TIME
 from tasks.files.file_ledger import find_layout, find_path
 from tasks.files.file_reader import FileReader
 from tasks.files.find import find_files
-from tasks.files.scan import FILE, scan
+from tasks.files.scan import scan
 from tasks.files.spool import Spool
-from tasks.ledger.names import original_name
+from tasks.ledger.names import FILE, original_name
 
 
 @step("read the file again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +25,7 @@ from tasks.files.formats.text_shape import check_utf8
 from tasks.files.partition import add_path_columns, content_name
 from tasks.files.spool import Spool, SpoolSection
 from tasks.files.verified_read import VerifiedRead
+from tasks.ledger.names import FILE
 from tasks.preflight.mapping_fit import check_mapping
 from tasks.preflight.propose_mapping import proposal
 
@@ -68,15 +68,6 @@ class ScannedFile:
         source = self.layout.time.source
         alternative = source.alternatives[0] if source.alternatives else ""
         return "|".join((shape, "".join(source.pieces), source.default or "", alternative))
-
-
-FILE = "file:"
-_LEDGER_NAME = re.compile(rf"{FILE}[0-9a-f]{{64}}(@.*)?", re.DOTALL)
-
-
-def is_file_ledger(stream: str) -> bool:
-    """Whether a ledger name belongs to a file. A stream in Redis may be called `file:uploads`; that is not a file."""
-    return _LEDGER_NAME.fullmatch(stream) is not None
 
 
 def fit_layout(layout: RowLayout, keys: tuple[bytes, ...]) -> RowLayout:

@@ -13,6 +13,8 @@ import psycopg
 
 from infra.errors.exceptions import Terminal
 
+FILE = "file:"
+_FILE_LEDGER = re.compile(rf"{FILE}[0-9a-f]{{64}}(@.*)?", re.DOTALL)
 _UNTIL = "@until-"
 _AGAIN = "@again-"
 _SUFFIX = re.compile(rf"(?:{_UNTIL}|{_AGAIN}).*", re.DOTALL)
@@ -38,6 +40,11 @@ def accept_rewind(connection: psycopg.Connection, stream: str) -> str:
         )
     name: str = row[0]
     return name
+
+
+def is_file_ledger(name: str) -> bool:
+    """Whether a ledger name belongs to a file. A stream in Redis may be called `file:uploads`; that is not a file."""
+    return _FILE_LEDGER.fullmatch(name) is not None
 
 
 def original_name(name: str) -> str:

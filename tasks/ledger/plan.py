@@ -15,7 +15,7 @@ from infra.errors.exceptions import Terminal
 from infra.tables.read_table import default_table_name
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
-from tasks.base.stream_sql import register_stream
+from tasks.ledger.register_stream import other_table, register_stream
 from tasks.ledger.undrained import undrained
 from tasks.streams.consumer_group import reserve
 from tasks.streams.continuity import Checkpoint, rewind_message, why_rewound
@@ -28,8 +28,8 @@ class DrainPlan:
     """What a drain has to read of a stream: the id ranges `gaps`, up to the id `upto`, that the ledger does not have.
 
     `tail`: the tail of the stream when it was planned. `lag`: entries up to that tail that are neither drained nor
-    known to be lost. `fresh`: no event of the stream was ever inserted. `known`: the ledger has the stream. `group`:
-    the name of this database's consumer group.
+    known to be lost. `fresh`: no event of the stream was ever inserted. `known`: the ledger has the stream, with
+    its table. `group`: the name of this database's consumer group.
     """
 
     stream: str
@@ -50,7 +50,7 @@ class DrainPlan:
 # `furthest` is null if nothing was ever drained. There is no row if the stream is new.
 CHECKPOINT = """
     SELECT done.furthest::text, (s.baseline + s.lost + coalesce(done.read, 0))::bigint,
-           s.settled_id::text, s.settled_entries_added, s.settled_hash
+           s.settled_id::text, s.settled_entries_added, s.settled_hash, s."table"
       FROM spillway.streams AS s,
            LATERAL (SELECT max(upper(ids)) AS furthest, sum(read) AS read
                       FROM spillway.ledger WHERE stream = s.id) AS done
@@ -62,13 +62,14 @@ def read_checkpoint(connection: psycopg.Connection, stream: str) -> Checkpoint |
     row = connection.execute(CHECKPOINT, [stream]).fetchone()
     if row is None:
         return None
-    furthest, passed, settled_id, settled_added, settled_hash = row
+    furthest, passed, settled_id, settled_added, settled_hash, table = row
     return Checkpoint(
         -1 if furthest is None else int(furthest) - 1,
         passed,
         None if settled_id is None else int(settled_id),
         settled_added,
         settled_hash,
+        table,
     )
 
 
@@ -126,10 +127,10 @@ def make_plan(
     """Freeze the tail of `stream` and find what is not drained up to it, or up to the id `until` if that comes first.
 
     `register`: add a new stream to the ledger. `absence`: records whether the stream was away. `group`: the name of
-    this database's consumer group, queried if None. `table`: the table of a new stream, as a `regclass`;
-    None means `events`. Raises `StreamAway` if a known stream does not exist, and
-    `Terminal` if there never was one, or if it went back: its ids are assigned a second time, so a new entry could be
-    taken for a drained one. Raises `psycopg.Error` and `redis.RedisError`.
+    this database's consumer group, queried if None. `table`: the table that its rows go to, as a `regclass`;
+    None: that of the ledger, or `events` for a new stream. Raises `StreamAway` if a known stream does not exist, and
+    `Terminal` if there never was one, if its rows went to another table, or if it went back: its ids are assigned a
+    second time, so a new entry could be taken for a drained one. Raises `psycopg.Error` and `redis.RedisError`.
     """
     group = group or group_name(connection)
     check = check_stream(client, connection, stream, absence)
@@ -140,12 +141,13 @@ def make_plan(
         raise stream_away(stream, "plan", str(check.reason))
     if check.reason is not None:
         raise Terminal(rewind_message(stream, check.reason))
-    if checkpoint is None and register:
+    new = _is_new(stream, checkpoint, table)
+    if new and register:
         with suppress(redis.exceptions.ResponseError):  # no permission: the settlement warns about it
             reserve(client, stream, group)
         register_stream(connection, stream, table or default_table_name(), tail.added - tail.length)
     upto = tail.last if until is None else min(until, tail.last)
-    if checkpoint is None and not register:
+    if new and not register:
         return DrainPlan(stream, tail, upto, (IdRange(0, upto + 1),), tail.length, True, group, known=False)
     remaining = undrained(connection, stream, upto + 1)
     if remaining is None:
@@ -153,6 +155,20 @@ def make_plan(
             f"plan: stream {stream} is no longer in spillway.streams; nothing was read; run the command again"
         )
     return DrainPlan(stream, tail, upto, remaining.gaps, max(0, tail.added - remaining.passed), remaining.fresh, group)
+
+
+def _is_new(stream: str, checkpoint: Checkpoint | None, table: str | None) -> bool:
+    """Whether the stream is to be registered: it is unknown, or nothing was drained and it now has another table.
+
+    Raises `Terminal` if something was drained into another table.
+    """
+    if checkpoint is None:
+        return True
+    if table is None or (reason := other_table(stream, checkpoint.table, table)) is None:
+        return False
+    if checkpoint.furthest >= 0:
+        raise Terminal(f"plan: {reason}")
+    return True
 
 
 @step("plan")

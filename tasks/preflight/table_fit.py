@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 import psycopg
@@ -11,7 +11,7 @@ from psycopg import sql
 from infra.errors.exceptions import Terminal
 from infra.mapping.column_source import ColumnSource
 from infra.mapping.toml_stream import OPTIONS
-from infra.tables.table import TableColumn, TableKind
+from infra.tables.table import Table, TableColumn, TableKind
 from tasks.columns.row_layout import RowLayout
 
 _TIMES = ("timestamptz", "timestamp", "date")
@@ -34,19 +34,21 @@ def check_tables(connection: psycopg.Connection, layouts: Iterable[RowLayout]) -
     with_timescaledb = row is not None and bool(row[0])
     found: dict[str, list[str]] = {}
     for layout in layouts:
-        problems = found.setdefault(layout.table.regclass, [])
-        problems += [one for one in table_problems(layout, with_timescaledb) if one not in problems]
+        for one in (layout, *layout.routes.values()):
+            problems = found.setdefault(one.table.regclass, [])
+            problems += [text for text in table_problems(one, with_timescaledb, layout.tables) if text not in problems]
     if lines := [f"{table}: {'; '.join(problems)}" for table, problems in found.items() if problems]:
         raise Terminal(f"preflight: {'; '.join(lines)}; nothing was read or written; fix it, then retry")
 
 
-def table_problems(layout: RowLayout, with_timescaledb: bool = True) -> list[str]:
+def table_problems(layout: RowLayout, with_timescaledb: bool = True, tables: Sequence[Table] = ()) -> list[str]:
     """Why the rows do not fit into the table, each reason with its fix.
 
     `with_timescaledb`: the database has TimescaleDB, so that `events` must be a hypertable or a partitioned table.
+    `tables`: all tables that the mapping chooses from; a column that it names must be in one of them.
     """
     problems = list(_events_problems(layout, with_timescaledb)) if layout.is_events else []
-    return [*problems, *_mapped_problems(layout), *_required_problems(layout)]
+    return [*problems, *_mapped_problems(layout, tables), *_required_problems(layout)]
 
 
 def identity_notes(layout: RowLayout) -> list[str]:
@@ -95,12 +97,14 @@ def _events_problems(layout: RowLayout, with_timescaledb: bool) -> Iterator[str]
         )
 
 
-def _mapped_problems(layout: RowLayout) -> Iterator[str]:
+def _mapped_problems(layout: RowLayout, tables: Sequence[Table]) -> Iterator[str]:
     """The columns that the mapping names and rows cannot fill."""
     table = layout.table
     for name in layout.mapping.columns:
         where = f'spillway.toml: streams."{layout.mapping.name}" names the column "{name}"'
         if (column := table.by_name.get(name)) is None:
+            if any(name in other.by_name for other in tables):
+                continue
             near = get_close_matches(name, table.by_name, 1, 0.6)
             meant = f'did you mean "{near[0]}"?' if near else f"it has {_listed(table.by_name)}"
             if not near and name in OPTIONS:

@@ -16,8 +16,7 @@ from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.files.file_ledger import find_path
-from tasks.files.scan import is_file_ledger
-from tasks.ledger.names import original_name
+from tasks.ledger.names import is_file_ledger, original_name
 from tasks.ledger.plan import check_stream
 from tasks.streams.tail import is_pattern, literal
 

@@ -25,6 +25,7 @@ class Checkpoint:
     settled_id: int | None = None
     settled_added: int | None = None
     settled_hash: bytes | None = None
+    table: str | None = None
 
 
 def why_rewound(tail: Tail, checkpoint: Checkpoint, hash_now: bytes | None) -> str | None:

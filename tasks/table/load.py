@@ -27,9 +27,10 @@ from tasks.table.quarantine import quarantine_entries
 # anything, so a waiting load holds no lock that others need.
 _INSERT_LEDGER = """
     INSERT INTO spillway.ledger (stream, ids, loaded_by)
-    SELECT id, numrange(%(start)s, %(stop)s), %(run)s FROM spillway.streams WHERE name = %(stream)s
+    SELECT id, numrange(%(start)s, %(stop)s), %(run)s FROM spillway.streams
+     WHERE name = %(stream)s AND coalesce("table", %(table)s) = %(table)s
         ON CONFLICT ON CONSTRAINT ledger_no_overlap DO NOTHING"""
-_KNOWN = "SELECT FROM spillway.streams WHERE name = %(stream)s"
+_TABLE = 'SELECT coalesce("table", %(table)s) FROM spillway.streams WHERE name = %(stream)s'
 _FILL_LEDGER = fill_in(
     """
     UPDATE spillway.ledger
@@ -83,9 +84,10 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
 
     Raises `AlreadyDrained` if the ledger has any of its ids, unless this run has committed exactly this range before
     (the reply to its COMMIT was lost): then the counts of that load are returned. Raises `Terminal` if the stream is
-    not registered, `psycopg.Error` with nothing done.
+    not registered with the table of the batch, `psycopg.Error` with nothing done.
     """
-    key = {"stream": batch.stream, "start": batch.ids.start, "stop": batch.ids.stop, "run": run}
+    table = batch.layout.table.regclass
+    key = {"stream": batch.stream, "start": batch.ids.start, "stop": batch.ids.stop, "run": run, "table": table}
     try:
         with connection.transaction():
             # First, so that the second of two loads of one range waits here, before it does the work.
@@ -106,9 +108,11 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
             )
             return loaded
     except _RangeTaken:
-        if connection.execute(_KNOWN, key).fetchone() is None:
+        known = connection.execute(_TABLE, key).fetchone()
+        if known != (table,):
+            found = "not in spillway.streams any more" if known is None else f"now a stream of {known[0]}"
             raise Terminal(
-                f"load: stream {batch.stream} is no longer in spillway.streams; nothing was loaded; run the"
+                f"load: stream {batch.stream}: expected a stream of {table}, it is {found}; nothing was loaded; run the"
                 " command again"
             ) from None
         row = connection.execute(_FIND_LEDGER, key).fetchone()

@@ -20,7 +20,7 @@ from tasks.columns.decode import TimeWindow
 from tasks.files.file_reader import DAY_MS, row_address
 from tasks.files.scan import ScannedFile
 from tasks.files.spool import Spool, SpoolSection
-from tests.support.events_layouts import JSON
+from tests.support.events_layouts import EVENTS, JSON
 from tests.support.spooled import spooled_section
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,7 +39,15 @@ def source(days: list[int], section: SpoolSection | None, ledger_name: str = "fi
     end = max((row_address(day, row) for row, day in enumerate(days, 1)), default=0) + 1
     scanned: Any = section and ScannedFile(None, "", len(days), JSON, counted, section)  # type: ignore[arg-type]
     return BackfillSource(
-        ledger_name, ledger_name, len(days), len(days), (IdRange(0, end),), counted, no_reader, file=scanned
+        ledger_name,
+        ledger_name,
+        EVENTS.regclass,
+        len(days),
+        len(days),
+        (IdRange(0, end),),
+        counted,
+        no_reader,
+        file=scanned,
     )
 
 

@@ -15,6 +15,7 @@ from prefect import flow
 
 from infra.connections.clients import Clients
 from infra.settings import settings
+from infra.tables.read_table import default_table_name
 from tasks.backfill.recompress import Compressor
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.throttle import LoadThrottle
@@ -51,7 +52,7 @@ def unread(gaps: Any, limits: Any) -> Any:
 
 def source() -> BackfillSource:
     """A file with rows on every day of the table."""
-    return BackfillSource("file:x", "x", 1, 1, (), dict.fromkeys(days_of_source(), 1), unread)
+    return BackfillSource("file:x", "x", default_table_name(), 1, 1, (), dict.fromkeys(days_of_source(), 1), unread)
 
 
 def test_complete_chunks_are_compressed_during_the_loads_and_the_rest_at_the_end(

@@ -107,6 +107,13 @@ def test_a_table_that_the_mapping_names_needs_none_of_the_columns_of_events() ->
     assert table_problems(bind(StreamMapping("x", "shop.events"), table)) == []
 
 
+def test_a_column_that_a_mapping_with_routes_names_is_in_one_of_the_tables() -> None:
+    """Rows of the other tables do not fill it."""
+    layout = bind(mapped(tenant=key_source("x")), WEATHER)
+    assert len(table_problems(layout, tables=(WEATHER, EVENTS))) == 1
+    assert table_problems(layout, tables=(WEATHER, with_column(EVENTS, TENANT))) == []
+
+
 NOTES = {
     "no key": ((), "it has no unique key that ON CONFLICT can use"),
     "a key that is not filled": ((("n",), ("origin", "n")), "its unique keys (n) and (origin, n) have columns that"),

@@ -1,0 +1,202 @@
+"""The table of a stream is fixed by its first drain. An altered table is checked before anything is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from flows.backfill import backfill
+from flows.drain import drain
+from infra.errors.exceptions import Terminal, Unsuccessful
+from infra.settings import Settings
+from tests.support.command_line import RunSpillway
+from tests.support.stream_entries import event
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+Alter = Callable[[str], None]
+NameTable = Callable[..., None]
+
+_COPY = "CREATE TABLE users.copy (LIKE public.events INCLUDING ALL)"
+_STATE = """
+    SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM users.copy),
+           (SELECT array_agg("table") FROM spillway.streams AS s
+             WHERE EXISTS (SELECT FROM spillway.ledger WHERE stream = s.id))"""
+
+
+@pytest.fixture
+def name_table(configure: Callable[..., Settings], tmp_path: Path, stream: str) -> NameTable:
+    """Write the table of the stream into spillway.toml."""
+
+    def write(table: str, columns: str = "") -> None:
+        path = tmp_path / "spillway.toml"
+        path.write_text(f'[streams."{stream}"]\ntable = {json.dumps(table)}\n{columns}')
+        configure(mappings=path)
+
+    return write
+
+
+def add(client: redis.Redis, stream: str, *numbers: int) -> None:
+    for number in numbers:
+        client.xadd(stream, event(number))  # type: ignore[arg-type]
+
+
+def state(database: psycopg.Connection) -> tuple[int, int, list[str]]:
+    """Rows of events and of the copy, and the tables of the drained streams."""
+    row = database.execute(_STATE).fetchone()
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+EVENTS, COPY = '"public"."events"', '"users"."copy"'
+
+
+def test_another_table_after_the_first_drain_is_refused_and_each_option_works(
+    database: psycopg.Connection,
+    redis_client: redis.Redis,
+    stream: str,
+    alter: Alter,
+    name_table: NameTable,
+    spillway: RunSpillway,
+) -> None:
+    """Nothing is read. The old table can be named again, or the stream drained from its start into the new one."""
+    alter(_COPY)
+    add(redis_client, stream, 1, 2)
+    drain(stream)
+    add(redis_client, stream, 3)
+    name_table("users.copy")
+    for run in (lambda: drain(stream), lambda: backfill(stream=stream)):
+        with pytest.raises((Terminal, Unsuccessful)) as refused:
+            run()
+        assert f"plan: {stream}: expected the table {EVENTS}, to which its rows went so far, found {COPY}; " in str(
+            refused.value
+        )
+    assert state(database) == (2, 0, [EVENTS])
+    name_table("events")
+    assert drain(stream)["inserted"] == 1
+    assert state(database) == (3, 0, [EVENTS])
+    name_table("users.copy")
+    assert spillway("stream", "accept-rewind", stream)[0] == 0
+    assert drain(stream)["inserted"] == 3
+    assert state(database) == (3, 3, [EVENTS, COPY])
+
+
+def test_a_renamed_table_is_accepted_once_the_ledger_knows_its_name(
+    database: psycopg.Connection,
+    redis_client: redis.Redis,
+    stream: str,
+    alter: Alter,
+    name_table: NameTable,
+) -> None:
+    """The statement in the message is one that can be run."""
+    alter(_COPY)
+    name_table("users.copy")
+    add(redis_client, stream, 1, 2)
+    drain(stream)
+    alter('ALTER TABLE users.copy RENAME TO "it\'s 5%"')
+    add(redis_client, stream, 3)
+    with pytest.raises(Terminal, match="expected a table in this database, found none"):
+        drain(stream)
+    name_table("""users."it's 5%" """)
+    with pytest.raises(Unsuccessful) as refused:
+        drain(stream)
+    statement = str(refused.value).split("renamed: ")[1].split("; or ")[0]
+    database.execute(statement.encode())
+    assert drain(stream)["inserted"] == 1
+
+
+def test_the_table_of_a_stream_can_change_until_something_is_drained(
+    database: psycopg.Connection,
+    redis_client: redis.Redis,
+    stream: str,
+    alter: Alter,
+    name_table: NameTable,
+) -> None:
+    """A stream may be registered before its first drain fails."""
+    alter(_COPY)
+    database.execute('INSERT INTO spillway.streams (name, baseline, "table") VALUES (%s, 0, %s)', [stream, EVENTS])
+    add(redis_client, stream, 1)
+    name_table("users.copy")
+    drain(stream)
+    assert state(database) == (0, 1, [COPY])
+
+
+def test_a_file_stays_with_its_table(
+    database: psycopg.Connection, tmp_path: Path, alter: Alter, configure: Callable[..., Settings]
+) -> None:
+    """Loading it into another table is a load of its own."""
+    alter(_COPY)
+    path = tmp_path / "some.csv"
+    path.write_text("time,event_id,event_type,user_id\n2024-01-02,00000000-0000-0000-0000-000000000001,t,u\n")
+    backfill(str(path))
+    mappings = tmp_path / "spillway.toml"
+    mappings.write_text('[streams."some.csv"]\ntable = "users.copy"\n')
+    configure(mappings=mappings)
+    with pytest.raises(
+        Terminal, match=f"expected the table {EVENTS}, .* load the file into the new table with --again"
+    ):
+        backfill(str(path))
+    assert state(database)[:2] == (1, 0)
+    backfill(str(path), again=True)
+    assert state(database) == (1, 1, [EVENTS, COPY])
+
+
+FITTING = {
+    "a new column": "ALTER TABLE users.copy ADD COLUMN note text",
+    "a dropped column": "ALTER TABLE users.copy DROP COLUMN properties",
+    "another type": "ALTER TABLE users.copy ALTER COLUMN user_id TYPE varchar(50)",
+    "no key": "ALTER TABLE users.copy DROP CONSTRAINT copy_pkey",
+}
+
+
+@pytest.mark.parametrize("change", FITTING.values(), ids=FITTING)
+def test_a_drain_continues_after_a_change_of_the_table_that_rows_still_fit(
+    database: psycopg.Connection,
+    redis_client: redis.Redis,
+    stream: str,
+    alter: Alter,
+    name_table: NameTable,
+    change: str,
+) -> None:
+    """The catalog is read again at each run."""
+    alter(_COPY)
+    name_table("users.copy")
+    add(redis_client, stream, 1)
+    drain(stream)
+    alter(change)
+    add(redis_client, stream, 2, 3)
+    assert drain(stream)["inserted"] == 2
+    assert state(database) == (0, 3, [COPY])
+
+
+def test_a_change_that_keeps_rows_out_is_refused_before_anything_is_read(
+    database: psycopg.Connection,
+    redis_client: redis.Redis,
+    stream: str,
+    alter: Alter,
+    name_table: NameTable,
+) -> None:
+    """All reasons are listed at once, and undoing the change is enough."""
+    alter(_COPY)
+    name_table("users.copy", 'columns.user_id = "user_id"\ncolumns.event_type = "event_type"\n')
+    add(redis_client, stream, 1)
+    drain(stream)
+    alter(
+        "ALTER TABLE users.copy RENAME COLUMN user_id TO userid;"
+        "ALTER TABLE users.copy DROP COLUMN event_type, ADD COLUMN event_type text GENERATED ALWAYS AS ('x') STORED"
+    )
+    add(redis_client, stream, 2)
+    with pytest.raises(Terminal) as refused:
+        drain(stream)
+    assert 'names the column "user_id", which the table does not have; did you mean "userid"?' in str(refused.value)
+    assert 'names the column "event_type", which the server generates' in str(refused.value)
+    assert database.execute("SELECT sum(read) FROM spillway.ledger").fetchone() == (1,)
+    alter(
+        "ALTER TABLE users.copy RENAME COLUMN userid TO user_id;"
+        "ALTER TABLE users.copy DROP COLUMN event_type, ADD COLUMN event_type text"
+    )
+    assert drain(stream)["inserted"] == 1
