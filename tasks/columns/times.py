@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from decimal import ROUND_DOWN, Context, Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -12,17 +10,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.epoch import to_micros
+from tasks.columns.epoch_numbers import NUMBER, parse_epoch_number, parse_epoch_numbers
 
-# The size of a number decides its unit: seconds below 1e11 (the year 5138), milliseconds below 1e14, else microseconds.
-_SECONDS_BELOW, _MILLISECONDS_BELOW = 10**11, 10**14
-_CUT = Context(rounding=ROUND_DOWN)  # the default context rounds at the 28th digit
 _FEW = 32  # texts: fewer are parsed one by one
-_INTEGER = r"^-?[0-9]{1,18}(?:\.0*)?$"  # what Arrow can cast once the fraction is removed
-_FRACTION_OF_ZEROS = r"\.0*$"
 _BEYOND = "<"  # the first character of what Arrow writes for a time that it cannot format
+_NUMBER = r"^-?[0-9]{1,18}(?:\.[0-9]*)?$"  # what is parsed as a column; `NUMBER` is the rest
 _THOUSANDTHS_OF_ZERO = r"\.?(?:000)+$"
-# Decimal alone accepts 1_000 and the digits of other alphabets, and never returns for an exponent of a million.
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 
 
 def parse_times(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -30,16 +23,16 @@ def parse_times(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
     `texts`: string, n, no nulls. A time without an offset is UTC. Digits after the microsecond are dropped.
     """
-    try:
-        return _cast(texts), np.ones(len(texts), bool)
-    except pa.ArrowInvalid:
-        pass
-    out = np.zeros(len(texts), np.int64)
-    good = np.ones(len(texts), bool)
-    number = np.asarray(pc.match_substring_regex(texts, _INTEGER))
-    if number.any():
-        whole = pc.replace_substring_regex(texts.filter(pa.array(number)), _FRACTION_OF_ZEROS, "")
-        out[number] = from_numbers(np.asarray(pc.cast(whole, pa.int64())))
+    if not len(texts) or not NUMBER.fullmatch(texts[0].as_py()):
+        try:
+            return _cast(texts), np.ones(len(texts), bool)
+        except pa.ArrowInvalid:
+            pass
+    number = np.asarray(pc.match_substring_regex(texts, _NUMBER))
+    if number.all():
+        return parse_epoch_numbers(texts, None)
+    out, good = np.zeros(len(texts), np.int64), np.ones(len(texts), bool)
+    out[number], good[number] = parse_epoch_numbers(texts.filter(pa.array(number)), None)
     out[~number], good[~number] = _from_texts(texts.filter(pa.array(~number)))
     return out, good
 
@@ -93,25 +86,24 @@ def _from_texts(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _cast(texts: pa.Array) -> NDArray[np.int64]:
+    """Microseconds since 1970, int64, n. Raises `ArrowInvalid` unless all texts have an offset, or all have none."""
+    kinds = [pa.timestamp("us", tz="UTC"), pa.timestamp("us")]
     try:
-        times = pc.cast(texts, pa.timestamp("us", tz="UTC"))
+        pc.cast(texts[:1], kinds[0])
+    except pa.ArrowInvalid:  # a cast that fails takes 30 times as long, so the first text decides
+        kinds.reverse()
+    try:
+        times = pc.cast(texts, kinds[0])
     except pa.ArrowInvalid:
-        times = pc.cast(texts, pa.timestamp("us"))  # if no text has an offset
+        times = pc.cast(texts, kinds[1])
     return np.asarray(times.view(pa.int64()), np.int64)
-
-
-def from_numbers(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Microseconds since 1970 of numbers whose size decides their unit: int64, n, below 10**18."""
-    size = np.abs(numbers)
-    scale = np.where(size < _SECONDS_BELOW, 1_000_000, np.where(size < _MILLISECONDS_BELOW, 1_000, 1))
-    return np.asarray(numbers * scale, np.int64)
 
 
 def _parse_one(text: str) -> int | None:
     """Microseconds since 1970. None if `text` is not a time."""
     text = text.strip()
     if NUMBER.fullmatch(text):
-        return _from_decimal(Decimal(text))
+        return parse_epoch_number(text, None)
     if "\0" in text:  # `fromisoformat` takes one at the end of an offset
         return None
     try:
@@ -121,11 +113,3 @@ def _parse_one(text: str) -> int | None:
         return to_micros(moment)
     except (ValueError, OverflowError):
         return None
-
-
-def _from_decimal(number: Decimal) -> int | None:
-    size = number.copy_abs()
-    if size >= 10**18:
-        return None
-    scale = 1_000_000 if size < _SECONDS_BELOW else 1_000 if size < _MILLISECONDS_BELOW else 1
-    return int(_CUT.multiply(number, Decimal(scale)))

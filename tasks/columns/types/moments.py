@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import ROUND_DOWN, Context, Decimal
-from zoneinfo import ZoneInfo
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from infra.epoch import EPOCH, from_micros, to_micros
 from infra.mapping.column_source import ColumnSource
-from tasks.columns.times import NUMBER, from_numbers, parse_times
-from tasks.columns.types.arrow_values import as_integers, as_string
+from tasks.columns.epoch_numbers import NUMBER, parse_epoch_numbers, scale_integers
+from tasks.columns.times import parse_times
+from tasks.columns.types.arrow_values import as_string
 from tasks.columns.types.time_formats import parse_format
 
-# A unit as a power of ten of microseconds.
-_POWERS = {"s": 6, "ms": 3, "us": 0, "ns": -3}
-_CUT = Context(rounding=ROUND_DOWN)  # the default context rounds at the 28th digit
-_NUMBER_LIMIT = 10**18  # as for texts: a larger number is not a time
 # The first microsecond of PostgreSQL's timestamps, 4714-11-24 BC.
 _EARLIEST = -210_866_803_200_000_000
 _YEAR_1 = -62_135_596_800_000_000
@@ -69,9 +63,9 @@ def _read_present(values: pa.Array, source: ColumnSource) -> Moments:
     if pa.types.is_integer(values.type):
         if source.format is not None:
             return _read_present(as_string(values), source)
-        micros, good = _from_integers(np.asarray(values.cast(pa.int64())), source.unit)
+        micros, good = scale_integers(np.asarray(values.cast(pa.int64())), source.unit)
     elif source.unit is not None:
-        micros, good = _from_unit(values, source.unit)
+        micros, good = parse_epoch_numbers(values, source.unit)
     elif source.format is not None:
         micros, good, local = parse_format(values, source.format)
     elif source.timezone is not None:
@@ -90,34 +84,6 @@ def _read_present(values: pa.Array, source: ColumnSource) -> Moments:
         infinite[row] = _ENDS.get(values[row].as_py().strip().lower(), 0)
     bad &= infinite == 0
     return Moments(np.where(good, micros, 0), local, None, bad, infinite if infinite.any() else None)
-
-
-def _from_integers(numbers: NDArray[np.int64], unit: str | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    power = 0 if unit is None else _POWERS[unit]
-    if power < 0:
-        whole, rest = np.divmod(numbers, 10**-power)
-        return whole + ((numbers < 0) & (rest != 0)), np.ones(len(numbers), bool)
-    limit = _NUMBER_LIMIT // 10**power
-    good = (numbers > -limit) & (numbers < limit)
-    numbers = np.where(good, numbers, 0)
-    return from_numbers(numbers) if unit is None else numbers * 10**power, good
-
-
-def _from_unit(texts: pa.Array, unit: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    integers = as_integers(texts, pa.int64())
-    if integers is not None:
-        return _from_integers(np.asarray(integers), unit)
-    found = [_one_number(text.strip(), _POWERS[unit]) for text in texts.to_pylist()]
-    return np.array([micros or 0 for micros in found], np.int64), np.array([micros is not None for micros in found])
-
-
-def _one_number(text: str, power: int) -> int | None:
-    if not NUMBER.fullmatch(text):
-        return None
-    number = Decimal(text)
-    if number.copy_abs() >= Decimal(10) ** (18 - power):
-        return None
-    return int(_CUT.scaleb(_CUT.create_decimal(number), power))
 
 
 def _from_clocks(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
@@ -140,29 +106,3 @@ def _has_no_offset(text: str) -> bool:
         return datetime.fromisoformat(text.strip()).tzinfo is None
     except ValueError:  # only Arrow can read it
         return False
-
-
-def in_zone(clocks: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
-    """The times, int64, n, at which clocks in a zone show `clocks`: int64, n, microseconds.
-
-    A clock that is set back shows some times twice; the later one counts. A clock that is set forward skips some times;
-    they count as if it had not been set. PostgreSQL does the same.
-    """
-    known = ZoneInfo(zone)
-    unique, where = np.unique(clocks, return_inverse=True)
-    return np.array([_in_zone(int(clock), known) for clock in unique], np.int64)[where]
-
-
-def _in_zone(clock: int, zone: ZoneInfo) -> int:
-    naive = from_micros(clock).replace(tzinfo=None)
-    first, second = (naive.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
-    skipped = first.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != naive
-    return to_micros(first if skipped else second)
-
-
-def wall_clock(times: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
-    """What clocks in a zone show, int64, n, microseconds, at these times, int64, n, microseconds since 1970."""
-    known = ZoneInfo(zone)
-    unique, where = np.unique(times, return_inverse=True)
-    shown = [(from_micros(int(t)).astimezone(known).replace(tzinfo=UTC) - EPOCH) for t in unique]
-    return np.array([s // (EPOCH.resolution) for s in shown], np.int64)[where]

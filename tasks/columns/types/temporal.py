@@ -15,7 +15,8 @@ from infra.mapping.column_source import ColumnSource
 from tasks.columns.times import fill_far_years, format_times
 from tasks.columns.types.arrow_values import numbers_of
 from tasks.columns.types.column_type import ColumnType, Parsed
-from tasks.columns.types.moments import Moments, in_zone, read_moments, wall_clock
+from tasks.columns.types.moments import Moments, read_moments
+from tasks.columns.types.zones import in_zone, wall_clock
 from tasks.columns.wire import big_endian
 
 DAY_US = 86_400_000_000
@@ -33,10 +34,10 @@ class Timestamp(ColumnType):
     def parse(self, texts: pa.Array, source: ColumnSource) -> Parsed:
         """The times. `bad` marks every text that is not a time."""
         found = read_moments(texts, source)
-        micros = found.micros
+        micros, bad = found.micros, found.bad
         if source.timezone is not None and found.local.any():
-            micros = np.where(found.local, in_zone(micros, source.timezone), micros)
-        return _parsed(self.arrow, found, _ends(micros, found, _ENDS_64), found.bad, source)
+            micros, bad = _in_part(found, found.local, in_zone(micros, source.timezone))
+        return _parsed(self.arrow, found, _ends(micros, found, _ENDS_64), bad, source)
 
     def encode(self, values: pa.Array) -> NDArray[np.uint8]:
         """Microseconds since 2000, big-endian."""
@@ -56,11 +57,14 @@ class Date(ColumnType):
     def parse(self, texts: pa.Array, source: ColumnSource) -> Parsed:
         """The dates. `bad` marks every text that is not a date. A time counts in UTC, or in the source's time zone."""
         found = read_moments(texts, source)
-        micros = found.micros
+        micros, bad = found.micros, found.bad
         if source.timezone is not None and not found.local.all():
-            micros = np.where(found.local, micros, wall_clock(micros, source.timezone))
+            micros, bad = _in_part(found, ~found.local, wall_clock(micros, source.timezone))
         days, rest = np.divmod(micros, DAY_US)
-        bad = found.bad | (rest != 0)
+        bad = bad | (rest != 0)
+        for exempt in (found.infinite, found.absent):
+            if exempt is not None:
+                bad &= exempt == 0
         return _parsed(self.arrow, found, _ends(days.astype(np.int32), found, _ENDS_32), bad, source)
 
     def encode(self, values: pa.Array) -> NDArray[np.uint8]:
@@ -71,6 +75,13 @@ class Date(ColumnType):
         """ISO 8601."""
         texts = fill_far_years(values.cast(pa.int32()).cast(pa.int64()), values.cast(pa.string()), "D")
         return _server_texts(texts, numbers_of(values), values, _ENDS_32)
+
+
+def _in_part(
+    found: Moments, part: NDArray[np.bool_], other: tuple[NDArray[np.int64], NDArray[np.bool_]]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The times, and which are bad: of a part of the rows, those of `other`, with whether they exist."""
+    return np.where(part, other[0], found.micros), found.bad | (part & ~other[1])
 
 
 def _parsed(

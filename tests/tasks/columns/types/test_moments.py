@@ -243,3 +243,20 @@ def test_iso_8601_is_read_like_python_reads_it(texts: list[str]) -> None:
         moment = datetime.fromisoformat(text)
         expected.append(to_micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC)))
     assert micros(TIMESTAMPTZ.parse(pa.array(texts), PLAIN)) == expected
+
+
+def test_infinity_is_a_date_in_every_time_zone() -> None:
+    parsed = DATE.parse(pa.array(["infinity", "-infinity", None]), ColumnSource(timezone=NEW_YORK))
+    assert parsed.bad is None
+    assert micros(parsed) == [2**31 - 1, -(2**31), None]
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01", "9999-12-31T23:59:59.999999", "99999999999999999", "999999999999999999"]
+)
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", NEW_YORK])
+def test_a_time_at_the_end_of_the_calendar_is_read_or_refused_in_every_time_zone(text: str, zone: str) -> None:
+    for kind in (TIMESTAMPTZ, DATE):
+        together = micros(kind.parse(pa.array([text, "2024-01-01"]), ColumnSource(timezone=zone)))
+        assert together[1] is not None
+        assert together[0] == micros(kind.parse(pa.array([text]), ColumnSource(timezone=zone)))[0]
