@@ -17,6 +17,7 @@ from tasks.columns.extract import ExtractedValues, extract, split_by_shape
 from tasks.columns.parts import take_apart
 from tasks.columns.row_layout import FilledColumn, RowLayout, Shape
 from tasks.columns.times import format_times
+from tasks.columns.types.arrow_values import as_string
 from tasks.columns.types.column_type import Parsed
 
 _DAY_US = 86_400_000_000
@@ -181,6 +182,8 @@ def _decode_group(
             _canonicalise_time(layout, extracted, times)
     for column in layout.time_first:
         found = parsed.get(column.name) or column.type.parse(texts[column.name], column.source)
+        if found.bad is not None and layout.restored is not None and column is not layout.time:
+            found = Parsed(as_string(texts[column.name]))  # the server wrote these texts, such as a date BC
         parsed[column.name] = found
         if found.bad is not None:
             _add_faults(faults, column.name, found.bad, texts[column.name], f"expected {column.type.expected}")

@@ -110,8 +110,10 @@ def encode_parts(parts: Parts, layout: RowLayout, window: TimeWindow) -> Encoded
 def _defaults(decoded: DecodedRows, layout: RowLayout) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns to send, and those of them in which a null stands for a default.
 
-    A column with a default that is null in every row is not sent: the server fills it.
+    A column with a default that is null in every row is not sent: the server fills it. A null of an archive is a null.
     """
+    if layout.restored is not None:
+        return layout.names, ()
     nulls = {
         column.name: values.null_count
         for column, values in zip(layout.columns, decoded.rows.columns, strict=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 from psycopg import sql
 
 from infra.connections.clients import Clients
@@ -16,7 +17,7 @@ from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault, TimeWindow
-from tasks.columns.entries import page_to_columns
+from tasks.columns.entries import EntryColumns, page_to_columns
 from tasks.columns.row_layout import RowLayout
 from tasks.table.insert import InsertResult, InsertRoute, insert_all
 from tasks.table.new_chunks import NewChunkLimit
@@ -176,34 +177,39 @@ class _Replayer:
         """Insert entries that become one row each."""
         if not taken:
             return
-        batch, outcome = self._insert(taken, layout)
+        # The id of an entry may occur with several parts, so the groups are made from the positions in `taken`.
+        groups = page_to_columns([(b"%d" % position, list(one.replayed)) for position, one in enumerate(taken)])
+        positions = [int(position) for group in groups for position in group.ids.to_pylist()]
+        groups = [replace(group, ids=_entry_ids(taken, group)) for group in groups]
+        batch, outcome = self._insert(taken, groups, layout)
         self.inserted += outcome.inserted
         self.duplicates += outcome.duplicates
         for fault in (*batch.encoded.faults, *outcome.faults):
-            self.faults[taken[_position(batch, fault)]] = fault
+            self.faults[taken[positions[fault.entry]]] = fault
 
     def replay_whole(self, one: _Taken, layout: RowLayout) -> None:
         """Insert all rows of an entry, or none if one of them has a fault."""
         with self._connection.transaction():
-            batch, outcome = self._insert([one], layout)
+            groups = page_to_columns([(one.entry.encode(), list(one.replayed))])
+            batch, outcome = self._insert([one], groups, layout)
             if faults := (*batch.encoded.faults, *outcome.faults):
                 self.faults[one] = faults[0]
                 raise psycopg.Rollback
             self.inserted += outcome.inserted > 0
             self.duplicates += outcome.inserted == 0
 
-    def _insert(self, taken: Sequence[_Taken], layout: RowLayout) -> tuple[Batch, InsertResult]:
-        # The id of an entry may occur with several parts, so the batch has the positions in `taken` as ids.
-        page = [(b"0-%d" % position, list(one.replayed)) for position, one in enumerate(taken)]
+    def _insert(
+        self, taken: Sequence[_Taken], groups: Sequence[EntryColumns], layout: RowLayout
+    ) -> tuple[Batch, InsertResult]:
         ids = IdRange(parse_id(taken[0].entry), parse_id(taken[-1].entry) + 1)
-        batch = Batch(self._stream, ids, page_to_columns(page), layout, self._window)
+        batch = Batch(self._stream, ids, groups, layout, self._window)
         if self._new_chunks is not None:
             batch = self._new_chunks.admit(self._connection, batch)
         return batch, insert_all(self._connection, batch.tables, InsertRoute.MERGE)
 
 
-def _position(batch: Batch, fault: Fault) -> int:
-    return parse_id(batch.raw(fault.entry)[0])
+def _entry_ids(taken: Sequence[_Taken], group: EntryColumns) -> pa.Array:
+    return pa.array([taken[int(position)].entry.encode() for position in group.ids.to_pylist()], pa.binary())
 
 
 @step("select")

@@ -82,7 +82,8 @@ def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifes
         while (batch := reader.read()) is not None:
             with connection.transaction():
                 outcome = insert(connection, batch, route)
-            assert (outcome.inserted, outcome.faults) == (len(batch.encoded.rows), ())
+            assert (list(batch.encoded.faults), outcome.faults) == ([], ())
+            assert outcome.inserted == len(batch.encoded.rows) == batch.read
         spool.close()
 
 
@@ -91,6 +92,7 @@ def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifes
 def test_any_values_come_back_as_they_were(
     table: psycopg.Connection, rows: list[tuple[Any, ...]], route: InsertRoute
 ) -> None:
+    table.execute("TRUNCATE events")
     names = ", ".join(f'"{name}"' for name in COLUMNS)
     with table.cursor().copy(f"COPY events (time, event_id, event_type, user_id, {names}) FROM STDIN") as copy:
         for number, (second, *values) in enumerate(rows):
@@ -104,7 +106,6 @@ def test_any_values_come_back_as_they_were(
         assert dump(table) == []
         restore(table, root, manifest, route)
     assert dump(table) == before
-    table.execute("TRUNCATE events")
 
 
 def plain(value: Any) -> Any:

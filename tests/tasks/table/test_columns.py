@@ -16,7 +16,7 @@ from tasks.table.redrive import replay, replay_batches
 from tests.support.default_table import default_table
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.stream_entries import event
-from tests.support.user_table import ANY_TIME, STREAM, TABLE_CHANGES, batch_of, load, quarantined
+from tests.support.user_table import ANY_TIME, STREAM, TABLE_CHANGES, batch_of, layout_of, load, quarantined
 
 Alter = Callable[[str], None]
 
@@ -58,7 +58,7 @@ def test_an_entry_is_redriven(database: psycopg.Connection) -> None:
     assert load(database, entries) == (2, 0, 1)
     (waiting,) = replay_batches(database, Selection())
     when = event(2)[b"time"].decode()
-    done = replay(database, waiting, None, ANY_TIME, {"time": when}, "test")
+    done = replay(database, waiting, layout_of(database), ANY_TIME, {"time": when}, "test")
     assert (done.tried, done.inserted, done.still_bad) == (1, 1, 0)
     assert table_rows(database) == flat_rows([event(1), event(2), event(3)])
 

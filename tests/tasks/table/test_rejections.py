@@ -20,7 +20,7 @@ from tests.support.oracle import flat_rows, table_rows
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 from tests.support.triggers import raising, trigger_sql
-from tests.support.user_table import ANY_TIME, batch_of, load, quarantined
+from tests.support.user_table import ANY_TIME, batch_of, layout_of, load, quarantined
 
 Alter = Callable[[str], None]
 BAD = 4  # the number of the event that every rule here rejects, by its user
@@ -134,7 +134,7 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_dropped_and_reconcile_doe
     entries = [event(1), event(2, user_id=SECRET), event(3)]
     load(database, entries)
     (waiting,) = replay_batches(database, Selection())
-    still = replay(database, waiting, None, ANY_TIME, {}, "test")
+    still = replay(database, waiting, layout_of(database), ANY_TIME, {}, "test")
     assert (still.tried, still.inserted, still.still_bad) == (1, 0, 1)
     database.execute("DELETE FROM spillway.quarantine")
     found = compare(database, batch_of(database, entries), repair=True)
@@ -144,7 +144,7 @@ def test_a_rejected_entry_is_redriven_once_the_rule_is_dropped_and_reconcile_doe
     load(database, [entries[1]], first=30)
     alter("DROP TRIGGER IF EXISTS on_events ON events; ALTER TABLE events DROP CONSTRAINT IF EXISTS no_secret")
     (waiting,) = replay_batches(database, Selection())
-    done = replay(database, waiting, None, ANY_TIME, {}, "test")
+    done = replay(database, waiting, layout_of(database), ANY_TIME, {}, "test")
     assert (done.tried, done.inserted, done.still_bad) == (1, 1, 0)
     assert table_rows(database) == flat_rows(entries)
 
