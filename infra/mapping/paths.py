@@ -38,6 +38,19 @@ def parse_path(key: str) -> Path:
     return tuple(steps)
 
 
+def first_name(key: str) -> str:
+    """The name with which a path begins. A key that is not a valid path is a name."""
+    try:
+        return str(parse_path(key)[0])
+    except InvalidKey:
+        return key
+
+
+def field_name(key: str) -> str:
+    """The name that a key means if it is not taken for a path: without quotes if it is a single name in quotes."""
+    return first_name(key) if key.startswith('"') and key.find('"', 1) == len(key) - 1 else key
+
+
 def path_text(path: Path) -> str:
     """The key of a path: `parse_path` of it is the path again. Names are in quotes if they need it.
 

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from infra.display import printable
 from infra.errors.exceptions import WrongUse
 from infra.mapping.stream_mapping import StreamMappings
 from infra.mapping.table_options import TableSections
@@ -58,7 +59,7 @@ def _load(path: Path) -> tuple[StreamMappings, TableSections]:
         elif found is not None:
             sections[found] = (name, options)
     if faults:
-        raise WrongUse(f"{path}: {'; '.join(faults)}; nothing was read; correct the file")
+        raise WrongUse(f"{path}: {printable('; '.join(faults))}; nothing was read; correct the file")
     return mappings, TableSections(sections)
 
 

@@ -96,7 +96,7 @@ def _paths(key: str) -> list[Path]:
         path = parse_path(key)
     except ValueError:  # of the first release, whose keys were never paths
         path = (key,)
-    return [(key,)] if path == (key,) else [(key,), path]
+    return [path] if path == (key,) or '"' in key else [(key,), path]
 
 
 def _add(root: _Node, path: Path, form: Form) -> None:

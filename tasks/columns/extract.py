@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from infra.mapping.paths import field_name, first_name
 from tasks.columns.documents import DocumentReader, Form, Wanted, document_reader, exact_text, no_text
 from tasks.columns.entries import EntryColumns
 from tasks.columns.row_layout import FilledColumn, RowLayout, Shape
@@ -97,19 +98,16 @@ def _form(column: FilledColumn) -> Form:
 
 def _top_keys(layout: RowLayout) -> frozenset[str]:
     """The keys of the first level that any column reads, also as the beginning of a path."""
-    keys = {one.key for one in _wanted(layout.columns)}
-    return frozenset(keys | {str(path[0]) for key in keys for path in [_first(key)]})
-
-
-def _first(key: str) -> tuple[str, ...]:
-    return (key.partition(".")[0].partition("[")[0],)
+    keys = [one.key for one in _wanted(layout.columns)]
+    return frozenset([*map(field_name, keys), *map(first_name, keys)])
 
 
 def _from_flat(group: EntryColumns, wanted: Sequence[Wanted]) -> ExtractedValues:
     found = ExtractedValues()
     for one in wanted:
-        values = group.column(one.key.encode())
-        if values.null_count == len(values) and (head := _first(one.key)[0]) != one.key:
+        name, head = field_name(one.key), first_name(one.key)
+        values = group.column(name.encode())
+        if values.null_count == len(values) and head != name:
             values = _below_field(group.column(head.encode()), head, one)
         if one.form == "text":
             found.texts[one.key] = _utf8(values, one.key, found.faults)
@@ -120,7 +118,7 @@ def _from_flat(group: EntryColumns, wanted: Sequence[Wanted]) -> ExtractedValues
 
 def _below_field(values: pa.Array, head: str, one: Wanted) -> pa.Array:
     """The values at a path that begins in a flat field which holds JSON. A field without JSON has none."""
-    reader = document_reader((Wanted(f"{head}{one.key[len(head) :]}", one.form),))
+    reader = document_reader((one,))
     texts: list[bytes | None] = []
     for value in values.to_pylist():
         try:

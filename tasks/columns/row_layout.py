@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from infra.mapping.column_source import ColumnSource, key_source
+from infra.mapping.paths import field_name
 from infra.mapping.stream_mapping import BUILT_IN, StreamMapping
 from infra.tables.table import Table, TableColumn
 from tasks.columns.types.column_type import ColumnType
@@ -97,7 +98,7 @@ class RowLayout:
         if self.is_events:
             return frozenset([b"event_id"])
         marking = [c for c in self.columns if c.name in self.key] or self.columns
-        keys = {key.encode() for column in marking for key in column.source.keys}
+        keys = {field_name(key).encode() for column in marking for key in column.source.keys}
         return frozenset(keys - {self.mapping.document_field}) or frozenset(keys)
 
     @property

@@ -39,12 +39,13 @@ class Digits(str):
 class SampledDocuments:
     """The documents of a sample: objects of texts, `Digits`, booleans, None, and lists and objects of these.
 
-    `layout`: `flat` if they are the fields of the entries themselves. `field` and `encodings`: of a JSON document.
-    `unreadable`: entries of the sample without such a document.
+    `layout`: `flat` if they are the fields of the entries themselves. `fields`: of the entries. `field` and
+    `encodings`: of a JSON document. `unreadable`: entries of the sample without such a document.
     """
 
     layout: str
     documents: Sequence[Document]
+    fields: Sequence[str]
     field: str = "data"
     encodings: tuple[Encoding, ...] = ()
     unreadable: int = 0
@@ -58,15 +59,15 @@ def read_documents(groups: Sequence[EntryColumns], field: str | None = None, *, 
     rows = [row for group in groups for row in _rows(group)]
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not flat and (field is not None or len(names) <= _ENVELOPE_FIELDS):
-        for name in [field] if field is not None else names:
+        for name in [field] if field is not None else [name for name in names if name and "\ufffd" not in name]:
             values = [row.get(name) for row in rows]
             encodings = _common_encodings(values)
             if encodings is None:
                 continue
             found = [_document(value, encodings) for value in values]
             good = [document for document in found if document is not None]
-            return SampledDocuments("json", good, name, encodings, len(found) - len(good))
-    return SampledDocuments("flat", [{name: _plain(value) for name, value in row.items()} for row in rows])
+            return SampledDocuments("json", good, names, name, encodings, len(found) - len(good))
+    return SampledDocuments("flat", [{name: _plain(value) for name, value in row.items()} for row in rows], names)
 
 
 def _rows(group: EntryColumns) -> list[dict[str, Any]]:

@@ -21,13 +21,15 @@ from tasks.mapping.propose_table import ProposedTable, propose_table
 class ProposedMapping:
     """A section of spillway.toml. `table`: the table to create; None if it exists.
 
-    `notes`: what its reader should check, such as columns that nothing fills.
+    `notes`: what its reader should check, such as columns that nothing fills. `sampled`: documents that it was made
+    from. `unreadable`: entries without one.
     """
 
     toml: str
     table: ProposedTable | None
     notes: Sequence[str]
     sampled: int
+    unreadable: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def suggest(
         matches, missing = match_table(table, leaves, sample.layout, stream)
         filled = [_Filled(match.column.name, match.leaf, match.type, match.options) for match in matches]
     notes += [_missing(column) for column in missing]
-    return ProposedMapping(_toml(name, target, sample, each, filled), proposed, notes, len(documents))
+    return ProposedMapping(
+        _toml(name, target, sample, each, filled), proposed, notes, len(documents), sample.unreadable
+    )
 
 
 def _rows(sample: SampledDocuments) -> tuple[Sequence[Document], str | None]:
@@ -90,13 +94,16 @@ def _toml(name: str, table: str, sample: SampledDocuments, each: str | None, col
     section = f"streams.{toml_value(name)}"
     lines = [f"[{section}]", f"table = {toml_value(table)}"]
     if sample.layout == "json":
+        keys = {column.leaf.key for column in columns if column.leaf}
+        if sample.field != "data" or not keys.isdisjoint(sample.fields):  # else the fields of an entry are enough
+            lines.append('layout = "json"')
         if sample.field != "data":
-            lines += ['layout = "json"', f"field = {toml_value(sample.field)}"]
+            lines.append(f"field = {toml_value(sample.field)}")
         if sample.encodings:
             lines.append(f"encoding = {toml_value(sample.encodings)}")
         if each is not None:
             lines.append(f"each = {toml_value(each)}")
-    elif any("data" in document for document in sample.documents):  # else the fields of an entry are enough
+    elif "data" in sample.fields:
         lines.append('layout = "flat"')
     shared = _shared_nulls(columns)
     if shared:
