@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -143,12 +144,24 @@ def _struct(node: _Node) -> Any:
 
 
 def _values(rows: Sequence[Any], place: _Value) -> list[Any]:
-    first, *others = place.attributes
-    found = [getattr(row, first) for row in rows]
-    for attribute in others:
-        found = [None if part is None else getattr(part, attribute) for part in found]
-    if place.raw:
-        return [None if raw is None else _form(below(bytes(raw), place.below), place.form) for raw in found]
+    found = _attributes(rows, place.attributes)
+    if not place.raw:
+        return found
+    if not place.below and place.form == "json":
+        return [None if raw is None or raw == _NULL else bytes(raw) for raw in found]
+    return [None if raw is None else _form(below(bytes(raw), place.below), place.form) for raw in found]
+
+
+def _attributes(rows: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """The attribute of each row that is reached by these names in turn; None where a part of the way is None."""
+    try:
+        return list(map(attrgetter(".".join(names)), rows))
+    except AttributeError:
+        first, *others = names
+    found = list(map(attrgetter(first), rows))
+    for name in others:
+        get = attrgetter(name)
+        found = [None if part is None else get(part) for part in found]
     return found
 
 
