@@ -46,7 +46,7 @@ class Float(ColumnType):
 
     def _from_numbers(self, values: pa.Array) -> pa.Array:
         """Numbers as their texts would be read, if that takes no text: rounded once."""
-        if values.type == self.arrow or values.type == pa.float64() and _round_like_their_texts(values):
+        if values.type == self.arrow or (values.type == pa.float64() and _round_like_their_texts(values)):
             numbers = numbers_of(values)
             return _with_nulls(np.where(np.isnan(numbers), np.nan, numbers).astype(f"f{self.width}"), values)
         if pa.types.is_integer(values.type):
