@@ -28,15 +28,13 @@ from infra.errors.exceptions import SpillwayError, Terminal
 from infra.errors.redact import one_line
 from infra.mapping.toml import configured_mappings
 from infra.settings import settings
-from infra.tables.table import Table
 from tasks.backfill.backfill_plan import BackfillPlan, apply_retention, make_plan
 from tasks.backfill.backfill_report import report_backfill, result, too_many_bad
-from tasks.backfill.chunk_map import ChunkMap, compressed_borders, map_chunks
 from tasks.backfill.find_sources import FILES, find_archived, find_source_files, mapping_for, read_files, stream_source
 from tasks.backfill.recompress import Compressor
 from tasks.backfill.registration import settle_sources
 from tasks.backfill.source import BackfillSource, leave_out_copies
-from tasks.backfill.target_table import find_table
+from tasks.backfill.target_table import TargetTables, find_table, map_chunks, read_at, shortest_keep
 from tasks.backfill.throttle import LoadThrottle
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Started, StepReached, ask, emit
@@ -66,6 +64,7 @@ def backfill(
     rate: float | None = None,
     parallel: int | None = None,
     without: list[str] | None = None,
+    table: str | None = None,
 ) -> dict[str, Any]:
     """Load files, the archive, or a past range of a stream. Rows that the ledger already covers are skipped; rows that
     are already in the table are counted as duplicates.
@@ -86,6 +85,7 @@ def backfill(
         rate: Load at most this many events per second.
         parallel: How many loads run at the same time. Without it: `SPILLWAY_PARALLEL_LOADS`.
         without: Columns of the archive to leave out.
+        table: The table whose archive is loaded. Without it: `events`.
 
     Returns:
         The totals of `tasks.backfill.backfill_report.result`.
@@ -98,24 +98,38 @@ def backfill(
     config = settings()
     files = [source] if isinstance(source, str) else source or []
     request = BackfillRequest(
-        files, stream, archive, since, until, mapping, again, expired, yes, dry_run, rate, parallel, without or []
+        files,
+        stream,
+        archive,
+        since,
+        until,
+        mapping,
+        again,
+        expired,
+        yes,
+        dry_run,
+        rate,
+        parallel,
+        without or [],
+        table,
     )
     check_request(request)
     failed: list[str] = []
     with Clients(config, "backfill") as clients, closing(Spool()) as spool:
         _, warnings = preflight(clients, [], needs_redis=stream is not None, command="backfill")
-        table = find_table(clients, None)
-        layout = map_chunks(clients, table)
-        sources, notes = _find_sources(clients, request, table, layout, spool)
+        sources, targets, notes = _find_sources(clients, request, spool)
         warnings += [*notes, *(warning for found in sources for warning in found.warnings)]
-        sources = [apply_retention(one, config.keep, layout, expired) for one in leave_out_copies(sources)]
+        sources = [
+            apply_retention(one, shortest_keep(one.tables, targets), read_at(targets), expired)
+            for one in leave_out_copies(sources)
+        ]
         progress = [SourceProgress(one) for one in sources]
-        planned = make_plan(clients, sources, layout, sample=dry_run)
+        planned = make_plan(clients, sources, targets, sample=dry_run)
         if not dry_run:
             check_expired(planned, expired)
             if question := too_many_chunks(planned, config, yes):
                 _ask_to_continue(question)
-            planned, failed = _load(clients, request, planned, progress, table, layout)
+            planned, failed = _load(clients, request, planned, progress, targets)
         totals = result(planned, [one.result() for one in progress], warnings, dry_run, time.monotonic() - began)
         report_backfill(totals)
     for warning in warnings:
@@ -126,29 +140,32 @@ def backfill(
 
 
 def _find_sources(
-    clients: Clients, request: BackfillRequest, table: Table, chunks: ChunkMap, spool: Spool
-) -> tuple[list[BackfillSource], list[str]]:
-    """Read the sources that the request names and compare them with the ledger. Returns them, and warnings."""
+    clients: Clients, request: BackfillRequest, spool: Spool
+) -> tuple[list[BackfillSource], TargetTables, list[str]]:
+    """Read the sources that the request names and compare them with the ledger. Returns them, their tables, and
+    warnings."""
     mappings = configured_mappings(clients.settings)
     if request.stream:
         named = {request.stream: mappings.for_stream(request.stream)}
         layout = read_stream_layouts(clients, named)[request.stream]
         since, until, again, dry_run = request.since, request.until, request.again, request.dry_run
-        return [stream_source(clients, request.stream, layout, since, until, again, dry_run)], []
+        targets = map_chunks(clients, [layout])
+        return [stream_source(clients, request.stream, layout, since, until, again, dry_run)], targets, []
     mapped: Sequence[tuple[SourceFile, RowLayout]]
     if request.archive:
+        table = find_table(clients, request.table)
         mapped, notes = find_archived(clients, table, request.since, request.until, request.without)
     else:
         files, notes = find_source_files(request.source)
         named = {file.display_name: mapping_for(file, mappings, request.mapping) for file in files}
         layouts = read_stream_layouts(clients, named)
         mapped = [(file, layouts[file.display_name]) for file in files]
+    targets = map_chunks(clients, [layout for _, layout in mapped])
     emit(Started(FILES, len(mapped)))
-    edges = compressed_borders(chunks)
     sources: list[BackfillSource] = []
     for at in range(0, len(mapped), _FILES_A_STEP):
-        sources += read_files(clients, mapped[at : at + _FILES_A_STEP], spool, request.again, edges)
-    return sources, notes
+        sources += read_files(clients, mapped[at : at + _FILES_A_STEP], spool, request.again, targets)
+    return sources, targets, notes
 
 
 def _load(
@@ -156,8 +173,7 @@ def _load(
     request: BackfillRequest,
     planned: BackfillPlan,
     progress: list[SourceProgress],
-    table: Table,
-    layout: ChunkMap,
+    targets: TargetTables,
 ) -> tuple[BackfillPlan, list[str]]:
     """Load what remains of the sources and compress their chunks. Returns the plan with these chunks, and errors."""
     failed: list[str] = []
@@ -166,8 +182,8 @@ def _load(
     run = f"{flow_run.name or 'backfill'} {uuid4()}"
     parallel = min(request.parallel or clients.settings.parallel_loads, _MAX_PARALLEL)
     throttle = LoadThrottle(clients, parallel)
-    with closing(Compressor(clients, table, sources)) as compressor:
-        loads = BackfillLoads(clients, layout, run, request.rate, throttle, compressor)
+    with closing(Compressor(clients, [target.table for target in targets.values()], sources)) as compressor:
+        loads = BackfillLoads(clients, targets, run, request.rate, throttle, compressor)
         try:
             loads.run([one for one in progress if one.source.remaining])
         finally:

@@ -44,6 +44,9 @@ def backfill_command(
         list[str] | None,
         typer.Option(help="A column of the archive to leave out; may be repeated.", show_default=False),
     ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", help="The table whose archive is loaded.", show_default="events")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -73,6 +76,7 @@ def backfill_command(
                 rate=rate,
                 parallel=parallel,
                 without=without,
+                table=table,
             )
         )
     except KeyboardInterrupt:

@@ -16,15 +16,18 @@ from flows.loads.collect_load import collect_load
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
-from tasks.backfill.chunk_map import ChunkMap, NewChunks, reaches_compressed
+from infra.tables.table import Table
+from tasks.backfill.chunk_map import NewChunks, reaches_compressed
 from tasks.backfill.progress_artifact import ProgressArtifact
 from tasks.backfill.recompress import Compressor
 from tasks.backfill.registration import register_sources, remaining_now
 from tasks.backfill.source import BackfillSource, SourceResult
+from tasks.backfill.target_table import TargetTables
 from tasks.backfill.throttle import LoadThrottle
 from tasks.base.addresses import IdRange
 from tasks.base.progress import Started, emit
 from tasks.columns.batch import Batch, BatchLimits, BatchReader
+from tasks.columns.routing import TableRows
 from tasks.streams.reader import read
 from tasks.table.causes import exceeds_bad_share
 from tasks.table.insert import InsertRoute
@@ -70,20 +73,20 @@ class BackfillLoads:
     def __init__(
         self,
         clients: Clients,
-        layout: ChunkMap,
+        targets: TargetTables,
         run: str,
         rate: float | None,
         throttle: LoadThrottle,
         compressor: Compressor,
     ) -> None:
         self._clients = clients
-        self._layout = layout
+        self._targets = targets
         self._run = run
         self._rate = rate
         config = clients.settings
         most = config.batch_rows if rate is None else round(rate * _SLICE_SECONDS)
         self._limits = BatchLimits(max(1, min(config.batch_rows, most)), config.batch_bytes)
-        self._new_chunks = NewChunks(layout)
+        self._new_chunks = {name: NewChunks(target.chunks) for name, target in targets.items()}
         self._route = InsertRoute.STRAIGHT  # of the next slice without rows for compressed chunks
         self._compressor = compressor
         self._ahead = _NO_DAY  # the first day of the sources that come after
@@ -139,14 +142,22 @@ class BackfillLoads:
             and (batch := self._read(reader, progress.source)) is not None
         ):
             self._pace(batch.read)
-            merges = reaches_compressed(self._layout, batch.encoded.min_time, batch.encoded.max_time)
+            merges = any(self._reaches_compressed(rows) for rows in batch.tables)
             while len(self._loading) >= self._throttle.loads():
                 self._finish_oldest()
             self._throttle.give_way(self._took)
-            opened = self._new_chunks.of(batch.encoded.hourly_times)
+            opened = [self._unopened(rows) for rows in batch.tables]
             route = InsertRoute.MERGE if merges else self._route
             future = load.submit(self._clients, batch, self._run, route, opened)
             self._loading.append(_Load(future, batch, progress, merges, time.monotonic()))
+
+    def _reaches_compressed(self, rows: TableRows) -> bool:
+        chunks = self._targets[rows.layout.table.regclass].chunks
+        return reaches_compressed(chunks, rows.encoded.min_time, rows.encoded.max_time)
+
+    def _unopened(self, rows: TableRows) -> tuple[Table, Sequence[int]]:
+        table = rows.layout.table
+        return table, self._new_chunks[table.regclass].of(rows.encoded.hourly_times)
 
     def _read(self, reader: BatchReader, source: BackfillSource) -> Batch | None:
         """Read a stream as a step, which is retried if Redis is away; read a file, which is local, directly."""

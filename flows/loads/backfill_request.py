@@ -30,6 +30,7 @@ class BackfillRequest:
     rate: float | None = None
     parallel: int | None = None
     without: Sequence[str] = ()
+    table: str | None = None
 
 
 def check_request(request: BackfillRequest) -> None:
@@ -48,6 +49,10 @@ def check_request(request: BackfillRequest) -> None:
         raise WrongUse(f"backfill: parallel: expected 1 or more, found {request.parallel}")
     if request.without and not request.archive:
         raise WrongUse("backfill: without applies only to columns of the archive; nothing was loaded; leave it out")
+    if request.table and not request.archive:
+        raise WrongUse(
+            "backfill: table applies only to the archive; nothing was loaded; leave it out: the mapping names the table"
+        )
 
 
 def check_expired(planned: BackfillPlan, expired: ExpiredRows) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, LiteralString
@@ -18,6 +18,7 @@ from infra.errors.exceptions import Terminal
 from infra.errors.sqlstates import ErrorScope
 from tasks.backfill.chunk_map import ChunkCounts, ChunkMap, count_chunks
 from tasks.backfill.source import BackfillSource
+from tasks.backfill.target_table import TargetTables, read_at, shortest_keep
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.columns.batch import Batch, BatchLimits
@@ -26,7 +27,7 @@ from tasks.files.file_reader import DAY_MS, clip_ranges, count_rows
 from tasks.table.stage import copy_rows
 
 _SAMPLE = BatchLimits(rows=5_000, bytes=4 << 20)
-# A copy with the same indexes that is dropped at the end: nothing is written to `events`.
+# A copy with the same indexes that is dropped at the end: nothing is written to the table.
 _TABLE = sql.Identifier("pg_temp", "spillway_sample")
 _MAKE: LiteralString = "CREATE TEMP TABLE spillway_sample (LIKE {table} INCLUDING ALL) ON COMMIT DROP"
 
@@ -57,13 +58,13 @@ def horizon_day(keep: timedelta | None, now: datetime) -> int | None:
 
 
 def apply_retention(
-    source: BackfillSource, keep: timedelta | None, layout: ChunkMap, way: Literal["fail", "skip", "load"]
+    source: BackfillSource, keep: timedelta | None, now: datetime, way: Literal["fail", "skip", "load"]
 ) -> BackfillSource:
     """The source with its rows past the retention horizon counted, and left out if `way` is skip.
 
     Raises `Terminal` if such rows of a stream are to be skipped: a range of a stream has no gaps.
     """
-    if (horizon := horizon_day(keep, layout.now)) is None:
+    if (horizon := horizon_day(keep, now)) is None:
         return source
     past = {day: rows for day, rows in source.days.items() if 0 < day < horizon}
     if source.file is None:
@@ -94,18 +95,28 @@ def apply_retention(
 
 
 def planned(
-    sources: Sequence[BackfillSource], layout: ChunkMap, keep: timedelta | None, window: TimeWindow
+    sources: Sequence[BackfillSource], chunks: Mapping[str, ChunkMap], horizon: int | None, window: TimeWindow
 ) -> BackfillPlan:
-    """The plan for all sources together. Times outside `window` go to quarantine: they have no day and no chunk."""
-    days = sorted({day for source in sources for day in source.days})
-    dated = [day for day in days if day and window.earliest < (day + DAY_MS) * 1000 and day * 1000 <= window.latest]
-    horizon = horizon_day(keep, layout.now)
+    """The plan for all sources together. Times outside `window` go to quarantine: they have no day and no chunk.
+
+    `chunks`: of each table, by name. `horizon`: see `horizon_day`; of several tables the latest.
+    """
+
+    def dated_days(of: Iterable[BackfillSource]) -> list[int]:
+        days = sorted({day for source in of for day in source.days})
+        return [day for day in days if day and window.earliest < (day + DAY_MS) * 1000 and day * 1000 <= window.latest]
+
+    dated = dated_days(sources)
+    counts = [
+        count_chunks(dated_days(source for source in sources if name in source.tables), there)
+        for name, there in chunks.items()
+    ]
     return BackfillPlan(
         rows=sum(source.rows for source in sources),
         remaining=sum(source.remaining for source in sources),
         expired=sum(source.expired for source in sources),
         horizon=None if horizon is None else _moment(horizon),
-        chunk_counts=count_chunks(dated, layout),
+        chunk_counts=sum(counts, ChunkCounts(0, 0, 0)),
         first_day=_moment(dated[0]) if dated else None,
         last_day=_moment(dated[-1]) if dated else None,
     )
@@ -116,7 +127,7 @@ def _moment(day: int) -> datetime:
 
 
 def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
-    """Rows/s that one connection loads into a copy of `events` with its indexes; None if no row can be loaded."""
+    """Rows/s that one connection loads into a copy of their table with its indexes; None if no row can be loaded."""
     if not len(batch.encoded.rows):
         return None
     try:
@@ -132,10 +143,12 @@ def sample_rate(connection: psycopg.Connection, batch: Batch) -> float | None:
 
 
 @step("plan")
-def make_plan(clients: Clients, sources: Sequence[BackfillSource], layout: ChunkMap, sample: bool) -> BackfillPlan:
+def make_plan(clients: Clients, sources: Sequence[BackfillSource], targets: TargetTables, sample: bool) -> BackfillPlan:
     """`planned`, with an estimated duration if `sample` is set. Raises `SpillwayError`."""
     config = clients.settings
-    plan = planned(sources, layout, config.keep, TimeWindow.around_now(config.max_age_days, config.max_ahead_days))
+    horizon = horizon_day(shortest_keep(targets, targets), read_at(targets))
+    window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
+    plan = planned(sources, {name: target.chunks for name, target in targets.items()}, horizon, window)
     largest = max(sources, key=lambda source: source.remaining, default=None)
     if not sample or largest is None or not largest.remaining:
         return plan

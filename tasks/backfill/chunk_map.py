@@ -14,7 +14,6 @@ from infra.connections.clients import Clients
 from infra.epoch import to_millis
 from infra.tables.table import Table
 from tasks.base.clock import server_now
-from tasks.base.step import step
 from tasks.files.file_reader import DAY_MS
 from tasks.maintain.chunk_states import ChunkState, chunk_states
 from tasks.maintain.compression import desired_policy, read_current_policy
@@ -48,6 +47,9 @@ class ChunkCounts:
     rows: int
     compressed: int
     new: int
+
+    def __add__(self, other: ChunkCounts) -> ChunkCounts:
+        return ChunkCounts(self.rows + other.rows, self.compressed + other.compressed, self.new + other.new)
 
 
 def is_compressed(state: ChunkState) -> bool:
@@ -155,13 +157,6 @@ def read_chunk_map(connection: psycopg.Connection, table: Table) -> ChunkMap:
     return ChunkMap(tuple(chunk_states(connection, table)), interval, server_now(connection))
 
 
-@step("read the chunks")
-def map_chunks(clients: Clients, table: Table) -> ChunkMap:
-    """`read_chunk_map`, as a task."""
-    with clients.translate_errors("read the chunks"), clients.postgres() as connection:
-        return read_chunk_map(connection, table)
-
-
 def chunks_due(clients: Clients, table: Table, days: Sequence[int], before: int | None = None) -> list[Recompression]:
     """`to_compress` with the options and the chunks of a table. Raises `SpillwayError`.
 
@@ -177,9 +172,3 @@ def chunks_due(clients: Clients, table: Table, days: Sequence[int], before: int 
         if wanted is None or not current.enabled:
             return []
         return to_compress(read_chunk_map(connection, table), days, wanted.after, before)
-
-
-@step("chunks to compress")
-def find_to_compress(clients: Clients, table: Table, days: Sequence[int]) -> list[Recompression]:
-    """`chunks_due`, as a task."""
-    return chunks_due(clients, table, days)

@@ -24,6 +24,7 @@ from tasks.archive.table_root import table_root
 from tasks.archive.verify import verify
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.stream_range import look_at_stream
+from tasks.backfill.target_table import TargetTables, borders_of, tables_of
 from tasks.base.addresses import IdRange, parse_since, parse_until
 from tasks.base.progress import Advanced, emit
 from tasks.base.step import step
@@ -126,12 +127,13 @@ def read_files(
     files: Sequence[tuple[SourceFile, RowLayout]],
     spool: Spool,
     again: bool,
-    borders: Sequence[int],
+    targets: TargetTables,
 ) -> list[BackfillSource]:
     """`file_source` for several files with their layouts, since a step costs more than reading a small file."""
     with clients.translate_errors("read files"), clients.postgres() as connection:
         found = []
         for file, layout in files:
+            borders = borders_of(layout, targets)
             found.append(file_source(connection, clients.settings, file, layout, spool, again, borders))
             emit(Advanced(FILES, 1))
         return found
@@ -169,6 +171,7 @@ def file_source(
         reader,
         file=scanned,
         warnings=scanned.warnings,
+        tables=tuple(table.regclass for table in tables_of(scanned.layout)),
     )  # fmt: skip
 
 
@@ -214,5 +217,15 @@ def stream_source(
     days, loaded_days = look_at_stream(clients, reader(gaps, limits), layout, whole)
     rows = sum(days.values())
     return BackfillSource(
-        ledger_name, stream, table, rows, rows, gaps, days, reader, loaded_days=loaded_days, warnings=warnings
+        ledger_name,
+        stream,
+        table,
+        rows,
+        rows,
+        gaps,
+        days,
+        reader,
+        loaded_days=loaded_days,
+        warnings=warnings,
+        tables=tuple(table.regclass for table in tables_of(layout)),
     )

@@ -12,13 +12,15 @@ from prefect.futures import PrefectFuture
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
 from infra.tables.table import Table
-from tasks.backfill.chunk_map import chunks_due, find_to_compress
+from tasks.backfill.chunk_map import chunks_due
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.throttle import LoadThrottle
 from tasks.base.step import step
 from tasks.maintain.compression import columnstore_sql
 from tasks.maintain.contention import ChunkBusy, ChunkGone
 from tasks.maintain.recompression import Recompression, recompress_chunk
+
+DaysOfTables = Sequence[tuple[Table, Sequence[int]]]  # days that rows are loaded for, by table
 
 _PORTIONS = 2  # for each connection, so that all of them finish at about the same time
 _LOADS_BETWEEN = 4  # loads between two looks for complete chunks
@@ -48,23 +50,36 @@ def compress_portion(clients: Clients, portion: Sequence[Recompression], stoppin
 
 
 @step("compress complete chunks", retries=1)
-def compress_complete(clients: Clients, table: Table, days: Sequence[int], before: int, stopping: Event) -> int:
-    """Compress the chunks of `days` in `table` that end by the day `before`; see `compress_chunks`."""
-    return compress_chunks(clients, chunks_due(clients, table, days, before), stopping)
+def compress_complete(clients: Clients, days: DaysOfTables, before: int, stopping: Event) -> int:
+    """Compress the chunks of `days` that end by the day `before`; see `compress_chunks`."""
+    return compress_chunks(clients, _due(clients, days, before), stopping)
+
+
+@step("chunks to compress")
+def find_to_compress(clients: Clients, days: DaysOfTables) -> list[Recompression]:
+    """`chunks_due` of all tables, as a task."""
+    return _due(clients, days)
+
+
+def _due(clients: Clients, days: DaysOfTables, before: int | None = None) -> list[Recompression]:
+    return [one for table, its_days in days for one in chunks_due(clients, table, its_days, before)]
+
+
+def _days_of(table: Table, sources: Sequence[BackfillSource]) -> set[int]:
+    return {day for source in sources if table.regclass in source.tables for day in source.all_days if day}
 
 
 class Compressor:
-    """Compresses chunks of a table during a backfill.
+    """Compresses chunks during a backfill.
 
     Loading waits for the disk and compressing for the processor. So a chunk is compressed as soon as all its rows are
     loaded, while other rows are loaded; the rest is compressed at the end, by several connections. `done`: the number
     of chunks compressed.
     """
 
-    def __init__(self, clients: Clients, table: Table, sources: Sequence[BackfillSource]) -> None:
+    def __init__(self, clients: Clients, tables: Sequence[Table], sources: Sequence[BackfillSource]) -> None:
         self._clients = clients
-        self._table = table
-        self._days = sorted({day for source in sources for day in source.all_days if day})
+        self._days = [(table, sorted(_days_of(table, sources))) for table in tables]
         self._during_loads: PrefectFuture[int] | None = None
         self._running: list[tuple[PrefectFuture[int], float]] = []
         self._stopping = Event()
@@ -79,15 +94,15 @@ class Compressor:
             return
         self._loads = 0
         self._collect()
-        days = [d for d in self._days if d < day]
-        self._during_loads = compress_complete.submit(self._clients, self._table, days, day, self._stopping)
+        days = [(table, [d for d in its_days if d < day]) for table, its_days in self._days]
+        self._during_loads = compress_complete.submit(self._clients, days, day, self._stopping)
 
     def finish(self, throttle: LoadThrottle) -> None:
         """Compress all remaining chunks, as fast as the throttle allows. Raises `SpillwayError`."""
         self._collect()
-        if not self._days:
+        if not any(days for _, days in self._days):
             return
-        due = find_to_compress(self._clients, self._table, self._days)
+        due = find_to_compress(self._clients, self._days)
         count = throttle.parallel * _PORTIONS
         portions = [due[start::count] for start in range(count)]
         waiting = [portion for portion in portions if portion]

@@ -21,7 +21,8 @@ class BackfillSource:
     which `remaining` are to be loaded. `gaps`: the addresses of the remaining rows. `days`: the start of each day in ms
     since 1970, with its number of remaining rows. `expired`: how many of these rows are past the retention horizon.
     `skipped_ids`: the addresses of expired rows that are not loaded. `file`: the scanned file; None for a stream.
-    `loaded_days`: days of a stream that the ledger already has. `warnings`: about its mapping.
+    `loaded_days`: days of a stream that the ledger already has. `warnings`: about its mapping. `tables`: those that its
+    rows may go to, by name as `Table.regclass`.
     """
 
     ledger_name: str
@@ -37,6 +38,7 @@ class BackfillSource:
     file: ScannedFile | None = None
     loaded_days: AbstractSet[int] = frozenset()
     warnings: Sequence[str] = ()
+    tables: tuple[str, ...] = ()
 
     @property
     def all_days(self) -> AbstractSet[int]:

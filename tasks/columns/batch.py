@@ -13,7 +13,7 @@ Inside a module that handles one `EntryColumns` or `Events` at a time, `row` is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -61,8 +61,11 @@ class Batch:
         self.encoded: EncodedRows
         self.tables, self.encoded = rows_by_table(self._parts, layout, window)
 
-    def refusing(self, times: RefusedTimes) -> Batch:
-        """The same entries, with a fault for each event at one of these times. Its halves refuse the same times."""
+    def refusing(self, times: Mapping[str, RefusedTimes]) -> Batch:
+        """The same entries, with a fault for each row at a time that its table refuses. Its halves refuse the same.
+
+        `times`: by table, as `Table.regclass`.
+        """
         return Batch(self.stream, self.ids, self._groups, self.layout, replace(self._window, refused=times))
 
     def raw(self, part: int) -> tuple[str, list[bytes]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ class TimeWindow:
 
     earliest: int
     latest: int
-    refused: RefusedTimes | None = None
+    refused: Mapping[str, RefusedTimes] = field(default_factory=dict)  # by table, as `Table.regclass`
 
     @classmethod
     def around_now(cls, max_age_days: float, max_ahead_days: float) -> TimeWindow:
@@ -188,7 +188,7 @@ def _decode_group(
         if found.bad is not None:
             _add_faults(faults, column.name, found.bad, texts[column.name], f"expected {column.type.expected}")
     if layout.time is not None:
-        _check_window(layout.time, times, parsed[layout.time.name], texts[layout.time.name], window, faults)
+        _check_window(layout, times, parsed[layout.time.name], texts[layout.time.name], window, faults)
     rows = pa.RecordBatch.from_arrays([parsed[name].values for name in layout.names], names=list(layout.names))
     decoded = DecodedRows(
         rows,
@@ -221,27 +221,30 @@ def _micros(found: Parsed) -> NDArray[np.int64]:
 
 
 def _check_window(
-    column: FilledColumn,
+    layout: RowLayout,
     times: NDArray[np.int64],
     parsed: Parsed,
     texts: pa.Array,
     window: TimeWindow,
     faults: dict[int, tuple[str, str]],
 ) -> None:
+    assert layout.time is not None  # the caller has its times
+    name = layout.time.name
     good = np.asarray(texts.is_valid())
     if parsed.bad is not None:
         good = good & ~parsed.bad
     outside = good & ((times < window.earliest) | (times > window.latest))
     _add_faults(
         faults,
-        column.name,
+        name,
         outside,
         texts,
         "expected a time within SPILLWAY_MAX_AGE_DAYS and SPILLWAY_MAX_AHEAD_DAYS of now",
     )
-    if window.refused is not None:
-        for entry in map(int, np.flatnonzero(good & window.refused.contains(times))):
-            faults.setdefault(entry, (column.name, window.refused.reason))
+    refused = window.refused.get(layout.table.regclass) if window.refused else None
+    if refused is not None:
+        for entry in map(int, np.flatnonzero(good & refused.contains(times))):
+            faults.setdefault(entry, (name, refused.reason))
 
 
 def _canonicalise_time(layout: RowLayout, extracted: ExtractedValues, times: NDArray[np.int64]) -> None:

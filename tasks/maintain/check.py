@@ -22,12 +22,12 @@ from tasks.maintain.forecast import Policies
 from tasks.maintain.jobs import Job, read_edition, read_jobs
 from tasks.maintain.judge import CheckFacts, CheckResult, judge
 from tasks.maintain.maintained_table import MaintainedTable
-from tasks.maintain.row_audit import STREAMS_OF_TABLE, audit_rows
+from tasks.maintain.row_audit import OF_TABLE, audit_rows
 from tasks.table.chunks import has_chunks
 
 _SLOWEST = f"""
     SELECT max(seconds)::float8 FROM spillway.ledger
-     WHERE stream IN ({STREAMS_OF_TABLE}) AND ranges = 1
+     WHERE {OF_TABLE} AND ranges = 1
        AND loaded_at < %(stop)s AND loaded_at + seconds * interval '1 second' > %(start)s"""  # noqa: S608
 
 _SIZE = """

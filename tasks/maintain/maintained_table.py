@@ -20,7 +20,9 @@ from tasks.base.step import step
 from tasks.maintain.drops import read_drops
 from tasks.maintain.row_audit import inserted_rows
 
-_NAMES = """SELECT DISTINCT "table" FROM spillway.streams WHERE "table" IS NOT NULL ORDER BY 1"""
+_NAMES = """
+    SELECT "table" FROM spillway.streams WHERE "table" IS NOT NULL
+    UNION SELECT jsonb_object_keys(by_table) FROM spillway.ledger WHERE by_table IS NOT NULL"""
 _EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 # A superuser owns everything.
 _OWNED = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = %s::regclass"

@@ -22,13 +22,17 @@ from tasks.maintain.drops import DropRecords, read_drops
 from tasks.table.chunks import Chunk, count
 
 _COUNT_SECONDS = 120.0  # for all chunks together; the rows of further chunks are estimated
-# The streams of a table. A stream that has no table yet goes to `events`.
-STREAMS_OF_TABLE = """
-    SELECT id FROM spillway.streams WHERE "table" = %(table)s OR ("table" IS NULL AND %(is_events)s)"""
+# The ledger's ranges with rows of a table. A stream that has no table yet goes to `events`; with a route, each range
+# says to which tables its rows went.
+OF_TABLE = """
+    CASE WHEN by_table IS NOT NULL THEN by_table ? %(table)s
+         ELSE stream IN (SELECT id FROM spillway.streams
+                          WHERE "table" = %(table)s OR ("table" IS NULL AND %(is_events)s)) END"""
 # The rows inserted by ledger ranges, by how many of the given times are not after the first event of the range.
 _INSERTED = f"""
-    SELECT coalesce(width_bucket(min_time, %(times)s::timestamptz[]), 0), sum(inserted)::bigint FROM spillway.ledger
-     WHERE stream IN ({STREAMS_OF_TABLE}) GROUP BY 1"""  # noqa: S608
+    SELECT coalesce(width_bucket(min_time, %(times)s::timestamptz[]), 0),
+           sum(CASE WHEN by_table IS NULL THEN inserted ELSE (by_table->>%(table)s)::bigint END)::bigint
+      FROM spillway.ledger WHERE {OF_TABLE} GROUP BY 1"""  # noqa: S608
 
 
 @dataclass(frozen=True)

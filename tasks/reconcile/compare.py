@@ -11,6 +11,7 @@ from psycopg import sql
 
 from infra.connections.clients import Clients
 from infra.tables.statements import micros_of
+from infra.tables.table import Table
 from tasks.base.addresses import IdRange, parse_id
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
@@ -97,7 +98,7 @@ def _compare_table(connection: psycopg.Connection, batch: Batch, rows: TableRows
     entries_of_rows = ((int(rows.encoded.row_entry[row]), entry) for row, entry in rows.encoded.repeats)
     suspects = with_repeats(suspects, entries_of_rows)
     suspects = unexplained(suspects, _on_record(connection, batch, suspects))
-    dropped = _dropped(connection, batch, suspects)
+    dropped = _dropped(connection, batch, rows.layout.table, suspects)
     suspects = {entry: one for entry, one in suspects.items() if entry not in dropped}
     refused = _put_back(connection, stage, missing_rows(suspects)) if repair else None
     return judge(0, len(dropped), suspects, _entry_ids(batch, suspects), refused)
@@ -174,12 +175,12 @@ def _on_record(connection: psycopg.Connection, batch: Batch, suspects: Mapping[i
     return {entries[record] for record in records if record in entries}
 
 
-def _dropped(connection: psycopg.Connection, batch: Batch, suspects: Mapping[int, Suspect]) -> set[int]:
+def _dropped(connection: psycopg.Connection, batch: Batch, table: Table, suspects: Mapping[int, Suspect]) -> set[int]:
     """The missing entries whose rows went with a chunk that retention dropped."""
     missing = {e: one.time_us for e, one in suspects.items() if one.kind == "missing" and one.time_us is not None}
     ids = [batch.raw(entry)[0] for entry in missing]
     entries = [(parse_id(i), i) for i in ids]
-    dropped = dropped_rows(connection, batch.layout.table, batch.stream, batch.ids, entries, list(missing.values()))
+    dropped = dropped_rows(connection, table, batch.stream, batch.ids, entries, list(missing.values()))
     return set(compress(missing, dropped))
 
 

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from infra.connections.clients import Clients
 from infra.epoch import timestamptz_sql
 from infra.errors.exceptions import AlreadyDrained, Terminal
+from infra.tables.table import Table
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
@@ -186,17 +187,19 @@ def load(
     batch: Batch,
     run: str,
     route: InsertRoute,
-    new_chunk_times: Sequence[int] = (),
+    new_chunk_times: Sequence[tuple[Table, Sequence[int]]] = (),
     new_chunks: NewChunkLimit | None = None,
 ) -> LoadResult | None:
     """`load_in_parts`, as a task. Returns None if another run has drained part of the range.
 
-    `new_chunk_times`: times (microseconds since 1970) whose chunks probably do not exist yet; they are created first.
+    `new_chunk_times`: for each table, times (microseconds since 1970) whose chunks probably do not exist yet; they are
+    created first.
     `new_chunks`: limits the chunks that the run may create. None means no limit: the user has agreed to all.
     """
     with clients.translate_errors(f"load {batch.stream} {batch.ids}"), clients.postgres() as connection:
         with suppress(psycopg.Error):  # it only saves others a wait; the load itself reports any error
-            open_chunks(connection, batch.layout.table, new_chunk_times)
+            for table, times in new_chunk_times:
+                open_chunks(connection, table, times)
         if new_chunks is not None:
             batch = new_chunks.admit(connection, batch)
         try:

@@ -15,6 +15,7 @@ from infra.tables.table import Table
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import RefusedTimes
+from tasks.columns.encoded_rows import EncodedRows
 from tasks.table.chunks import has_chunks
 
 # In microseconds since 1970: a chunk may begin or end at a time that no Python datetime can represent.
@@ -37,7 +38,7 @@ _LAYOUT = fill_in(
 
 # Chunks around the present are always allowed and not counted: the current one, this many before it, and the next one.
 _RECENT = 4
-_HOUR_US = 3_600_000_000  # `Batch.moments` has one time of each hour
+_HOUR_US = 3_600_000_000  # `EncodedRows.hourly_times` has one time of each hour
 
 
 class NewChunkLimit:
@@ -58,25 +59,31 @@ class NewChunkLimit:
 
         The same batch always gets the same answer. Raises `psycopg.Error` with nothing changed.
         """
-        table = batch.layout.table
-        if not has_chunks(table) or not len(batch.encoded.hourly_times):
-            return batch
-        with self._lock:
-            known = self._tables.setdefault(table.regclass, _KnownChunks(table))
-            if not known.outside(known.times_of(batch)).any():
-                return batch
-            now = known.read(connection)
-            times = known.times_of(batch)
-            wanted = {int(n) for n in np.unique(times[known.outside(times)] // known.interval)}
-            for number in sorted(wanted - known.refused, key=lambda n: abs(n - now)):
-                recent = now - _RECENT <= number <= now + 1
-                if not recent and self._counted >= self._most:
-                    known.refused.add(number)
-                    continue
-                known.admitted.add(number)
-                self._counted += not recent
-            refused = bool(wanted & known.refused)
-        return batch.refusing(RefusedTimes(self._refuses(known), self._reason)) if refused else batch
+        refused = {}
+        for rows in batch.tables:
+            table = rows.layout.table
+            if has_chunks(table) and len(rows.encoded.hourly_times):
+                with self._lock:
+                    known = self._tables.setdefault(table.regclass, _KnownChunks(table))
+                    if self._exceeds(connection, rows.encoded, known):
+                        refused[table.regclass] = RefusedTimes(self._refuses(known), self._reason)
+        return batch.refusing(refused) if refused else batch
+
+    def _exceeds(self, connection: psycopg.Connection, rows: EncodedRows, known: _KnownChunks) -> bool:
+        """Whether some rows of a table need chunks that the run may not create."""
+        if not known.outside(known.times_of(rows)).any():
+            return False
+        now = known.read(connection)
+        times = known.times_of(rows)
+        wanted = {int(n) for n in np.unique(times[known.outside(times)] // known.interval)}
+        for number in sorted(wanted - known.refused, key=lambda n: abs(n - now)):
+            recent = now - _RECENT <= number <= now + 1
+            if not recent and self._counted >= self._most:
+                known.refused.add(number)
+                continue
+            known.admitted.add(number)
+            self._counted += not recent
+        return bool(wanted & known.refused)
 
     def warnings(self) -> list[str]:
         """Warnings for the end of the run."""
@@ -130,9 +137,9 @@ class _KnownChunks:
         self._highs = np.array([highs[n] for n in existing], np.int64)
         return int(now) // self.interval
 
-    def times_of(self, batch: Batch) -> NDArray[np.int64]:
-        """Times that reveal every chunk that the batch needs. Few, unless a chunk may begin within an hour."""
-        return batch.encoded.times if self.interval % _HOUR_US else batch.encoded.hourly_times
+    def times_of(self, rows: EncodedRows) -> NDArray[np.int64]:
+        """Times that reveal every chunk that the rows need. Few, unless a chunk may begin within an hour."""
+        return rows.times if self.interval % _HOUR_US else rows.hourly_times
 
     def absent(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which times have no existing chunk."""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.mapping.column_source import ColumnSource
-from tasks.columns.types.arrow_values import all_match, as_binary, as_string, is_text
+from tasks.columns.types.arrow_values import all_match, as_binary, as_string
 from tasks.columns.types.column_type import ColumnType, Parsed
 from tasks.columns.wire import big_endian, offsets_of
 
@@ -38,8 +38,6 @@ class Numeric(ColumnType):
     def parse(self, texts: pa.Array, source: ColumnSource) -> Parsed:
         """The texts, if each has few digits and no exponent."""
         strings = as_string(texts)
-        if not is_text(texts) and not pa.types.is_integer(texts.type):
-            return Parsed(strings)
         if np.diff(offsets_of(strings)).max(initial=0) > _MOST_DIGITS or not all_match(strings, _UNDERSTOOD):
             return Parsed(strings)
         return Parsed(as_binary(strings))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.mapping.column_source import ColumnSource
@@ -18,7 +17,7 @@ _SPECIAL = r"^(?i:nan|[+-]?inf(?:inity)?)$"
 _ZERO = r"^[+-]?[0.]+(?:[eE].*)?$"
 # The bits of a double that a float drops, and their value halfway between two floats.
 _DROPPED, _HALFWAY = np.uint64(0x1FFF_FFFF), np.uint64(0x1000_0000)
-_SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
+_SMALLEST_NORMAL, _LARGEST = float(np.finfo(np.float32).smallest_normal), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -46,20 +45,13 @@ class Float(ColumnType):
         return Parsed(values)
 
     def _from_numbers(self, values: pa.Array) -> pa.Array:
-        if values.type == self.arrow or pa.types.is_integer(values.type):
-            numbers = numbers_of(values) if values.type == self.arrow else np.asarray(values.fill_null(0))
-            return _with_nulls(numbers.astype(f"f{self.width}"), values)
-        if values.type == pa.float32():  # float8 reads the shortest digits of a float, not its exact value
-            return self.parse(as_string(values), ColumnSource()).values
-        if values.type != pa.float64():
-            return as_string(values)
-        doubles = np.asarray(numbers_of(values), np.float64)
-        size = np.abs(doubles)
-        normal = (size >= _SMALLEST_NORMAL) & (size < np.finfo(np.float32).max) | (size == 0) | ~np.isfinite(size)
-        halfway = (doubles.view(np.uint64) & _DROPPED) == _HALFWAY
-        if (halfway | ~normal)[np.asarray(values.is_valid())].any():
-            return as_string(values)
-        return _with_nulls(doubles.astype(np.float32), values)
+        """Numbers as their texts would be read, if that takes no text: rounded once."""
+        if values.type == self.arrow or (values.type == pa.float64() and _round_like_their_texts(values)):
+            numbers = numbers_of(values)
+            return _with_nulls(np.where(np.isnan(numbers), np.nan, numbers).astype(f"f{self.width}"), values)
+        if pa.types.is_integer(values.type):
+            return _with_nulls(np.asarray(values.fill_null(0)).astype(f"f{self.width}"), values)
+        return self.parse(as_string(values), ColumnSource()).values
 
     def encode(self, values: pa.Array) -> NDArray[np.uint8]:
         """IEEE 754, big-endian."""
@@ -70,9 +62,17 @@ class Float(ColumnType):
         return values.cast(pa.string())
 
 
+def _round_like_their_texts(values: pa.Array) -> bool:
+    """Whether each double gives the float that its shortest digits give. Halfway between two floats it may not."""
+    doubles = numbers_of(values)
+    size = np.abs(doubles)
+    usual = (size >= _SMALLEST_NORMAL) & (size < _LARGEST) | (size == 0) | ~np.isfinite(size)
+    halfway = (doubles.view(np.uint64) & _DROPPED) == _HALFWAY
+    return not (halfway | ~usual)[np.asarray(values.is_valid())].any()
+
+
 def _with_nulls(numbers: NDArray[np.floating], values: pa.Array) -> pa.Array:
-    absent = np.asarray(values.is_null()) if values.null_count else None
-    return pc.if_else(pa.array(absent), None, pa.array(numbers)) if absent is not None else pa.array(numbers)
+    return pa.array(numbers, mask=np.asarray(values.is_null()) if values.null_count else None)
 
 
 FLOAT4 = Float(pa.float32(), "a number of float4 (real)", 4)

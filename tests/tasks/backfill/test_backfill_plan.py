@@ -25,7 +25,7 @@ from tests.support.spooled import spooled_section
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOW = EPOCH + timedelta(days=100, hours=13)
-LAYOUT = ChunkMap((), timedelta(days=7), NOW)
+CHUNKS = {EVENTS.regclass: ChunkMap((), timedelta(days=7), NOW)}
 EVER = TimeWindow(-(2**62), 2**62)
 
 
@@ -48,6 +48,7 @@ def source(days: list[int], section: SpoolSection | None, ledger_name: str = "fi
         counted,
         no_reader,
         file=scanned,
+        tables=(EVENTS.regclass,),
     )
 
 
@@ -73,7 +74,7 @@ def test_only_rows_past_the_horizon_are_left_out(numbers: list[int], keep: int) 
     with closing(Spool()) as spool:
         for way in ("fail", "skip", "load"):
             whole = source(days, spooled_section(spool, days))
-            found = apply_retention(whole, timedelta(days=keep), LAYOUT, way)  # type: ignore[arg-type]
+            found = apply_retention(whole, timedelta(days=keep), NOW, way)  # type: ignore[arg-type]
             assert found.expired == len(past)
             left = kept if way == "skip" else days
             assert sorted(inside(found.gaps, days)) == sorted(left)
@@ -87,23 +88,22 @@ def test_only_rows_past_the_horizon_are_left_out(numbers: list[int], keep: int) 
 
 
 def test_nothing_expires_if_everything_is_kept() -> None:
-    found = apply_retention(source([DAY_MS], None), None, LAYOUT, "skip")
+    found = apply_retention(source([DAY_MS], None), None, NOW, "skip")
     assert (found.expired, found.remaining) == (0, 1)
 
 
 def test_expired_entries_of_a_stream_cannot_be_skipped() -> None:
     stream = source([DAY_MS, DAY_MS, 99 * DAY_MS], None, "events")
-    found = apply_retention(stream, timedelta(days=30), LAYOUT, "load")
+    found = apply_retention(stream, timedelta(days=30), NOW, "load")
     assert (found.expired, found.remaining) == (2, 3)
     with pytest.raises(Terminal, match="2 entries of events are older than the retention horizon"):
-        apply_retention(stream, timedelta(days=30), LAYOUT, "skip")
+        apply_retention(stream, timedelta(days=30), NOW, "skip")
 
 
 def test_a_plan_adds_up_all_sources() -> None:
     both = source([0, DAY_MS, 20 * DAY_MS], None, "a"), source([DAY_MS, 8 * DAY_MS], None, "b")
-    plan = planned(
-        [apply_retention(one, timedelta(days=90), LAYOUT, "load") for one in both], LAYOUT, timedelta(days=90), EVER
-    )
+    keep = timedelta(days=90)
+    plan = planned([apply_retention(one, keep, NOW, "load") for one in both], CHUNKS, horizon_day(keep, NOW), EVER)
     assert (plan.rows, plan.remaining, plan.expired, plan.chunk_counts.new) == (5, 5, 3, 3)
     assert plan.horizon == EPOCH + timedelta(days=10)
     assert (plan.first_day, plan.last_day) == (EPOCH + timedelta(days=1), EPOCH + timedelta(days=20))
@@ -112,13 +112,13 @@ def test_a_plan_adds_up_all_sources() -> None:
 def test_times_outside_the_window_have_no_day_and_no_chunk() -> None:
     days = [0, 9 * DAY_MS, 10 * DAY_MS, 20 * DAY_MS, 21 * DAY_MS, 10**12 * DAY_MS]
     window = TimeWindow(10 * DAY_MS * 1000 + 1, 20 * DAY_MS * 1000)
-    plan = planned([source(days, None)], LAYOUT, None, window)
+    plan = planned([source(days, None)], CHUNKS, None, window)
     assert (plan.rows, plan.chunk_counts.new) == (6, 2)
     assert (plan.first_day, plan.last_day) == (EPOCH + timedelta(days=10), EPOCH + timedelta(days=20))
 
 
 def test_a_plan_without_sources_is_empty() -> None:
-    plan = planned([], LAYOUT, None, EVER)
+    plan = planned([], CHUNKS, None, EVER)
     assert (plan.rows, plan.remaining, plan.first_day, plan.horizon, plan.chunk_counts.new) == (0, 0, None, None, 0)
 
 

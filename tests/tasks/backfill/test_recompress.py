@@ -15,7 +15,6 @@ from prefect import flow
 
 from infra.connections.clients import Clients
 from infra.settings import settings
-from infra.tables.read_table import default_table_name
 from tasks.backfill.recompress import Compressor
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.throttle import LoadThrottle
@@ -29,6 +28,7 @@ pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community", "prefe
 
 WEEKS = 6
 DAY_MS = 86_400_000
+TABLE = '"public"."events"'
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def unread(gaps: Any, limits: Any) -> Any:
 
 def source() -> BackfillSource:
     """A file with rows on every day of the table."""
-    return BackfillSource("file:x", "x", default_table_name(), 1, 1, (), dict.fromkeys(days_of_source(), 1), unread)
+    return BackfillSource("file:x", "x", TABLE, 1, 1, (), dict.fromkeys(days_of_source(), 1), unread, tables=(TABLE,))
 
 
 def test_complete_chunks_are_compressed_during_the_loads_and_the_rest_at_the_end(
@@ -68,7 +68,7 @@ def test_complete_chunks_are_compressed_during_the_loads_and_the_rest_at_the_end
     def loading() -> tuple[int, int]:
         with (
             Clients(settings()) as clients,
-            closing(Compressor(clients, table, [source()])) as compressor,
+            closing(Compressor(clients, [table], [source()])) as compressor,
         ):
             for _ in range(3):
                 compressor.passed(day)
@@ -98,7 +98,7 @@ def test_a_stopped_flow_waits_for_the_chunk_in_progress_and_starts_no_other(
     def stopped() -> None:
         with (
             Clients(settings()) as clients,
-            closing(Compressor(clients, table, [source()])) as compressor,
+            closing(Compressor(clients, [table], [source()])) as compressor,
         ):
             for _ in range(4):
                 compressor.passed(days_of_source()[-1] + 14 * DAY_MS)
