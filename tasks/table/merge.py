@@ -24,7 +24,8 @@ _MERGE: LiteralString = """
                  SELECT {values} FROM {stage} ORDER BY {order}
                  ON CONFLICT ({key}) DO NOTHING RETURNING {key}, true AS "spillway put")
     SELECT (SELECT count(*) FROM put), coalesce(array_agg(s.number), '{{}}')
-      FROM {numbered} AS s LEFT JOIN put ON {key_equals} WHERE put."spillway put" IS NULL AND {complete} {or_repeated}"""
+      FROM {numbered} AS s LEFT JOIN put ON {key_equals}
+     WHERE put."spillway put" IS NULL AND {complete} {or_repeated}"""
 _NUMBERED_KEYS: LiteralString = """
     (SELECT number, {key}, row_number() OVER (PARTITION BY {key} ORDER BY number) > 1 AS repeated FROM {stage})"""
 # Without a key. A trigger may skip rows; which ones is unknown.
