@@ -182,6 +182,7 @@ def read_table(connection: psycopg.Connection[Any], name: str) -> Table:
         time.name if time is not None and time.base in _TIMES else None,
         found.columnstore,
         found.direct_compression,
+        _in_order([key for key in keys if key[1]], by_number),
     )
 
 

@@ -56,6 +56,7 @@ class Table:
     `time`: the column of its first dimension or range partition if that is a timestamptz, timestamp or date, else
     None. `columnstore`: it has columnstore (compression) enabled.
     `direct_compression`: the server can compress rows while they are copied, and its version does so safely.
+    `nulls_equal`: those of the keys that are NULLS NOT DISTINCT.
     """
 
     schema: str
@@ -66,6 +67,7 @@ class Table:
     time: str | None = None
     columnstore: bool = False
     direct_compression: bool = False
+    nulls_equal: tuple[tuple[str, ...], ...] = ()
 
     @property
     def identifier(self) -> sql.Identifier:

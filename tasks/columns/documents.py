@@ -194,10 +194,10 @@ def below(raw: bytes | None, path: Path) -> bytes | None:
 
 def _inner(raw: bytes) -> bytes | None:
     """The JSON object or array that a JSON string holds. None if it holds none."""
-    text = msgspec.json.decode(raw, type=str).strip().encode()
     try:
+        text = msgspec.json.decode(raw, type=str).strip().encode()
         msgspec.json.decode(text, type=msgspec.Raw)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return text if text[:1] in b"{[" else None
 

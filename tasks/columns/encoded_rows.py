@@ -99,7 +99,10 @@ def encode_parts(parts: Parts, layout: RowLayout, window: TimeWindow) -> Encoded
     if not layout.key:
         return encoded
     keys = decoded.rows.select(list(layout.key))
-    if not is_exact(keys, [layout.types[layout.names.index(name)] for name in layout.key]):
+    if not is_exact(keys, [layout.types[layout.names.index(name)] for name in layout.key]) or (
+        any(column.null_count for column in keys.columns)
+        and (layout.key in layout.table.nulls_equal or not set(defaulted).isdisjoint(layout.key))
+    ):
         order = np.argsort(decoded.stream_order)
         rows = encoded.rows.take(pa.array(order))
         return replace(encoded, rows=rows, row_entry=encoded.row_entry[order], exact=False)

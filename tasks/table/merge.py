@@ -22,9 +22,10 @@ from tasks.table.triggers import dry_run, has_row_triggers
 _MERGE: LiteralString = """
     WITH put AS (INSERT INTO {table} ({listed}) OVERRIDING SYSTEM VALUE
                  SELECT {values} FROM {stage} ORDER BY {order}
-                 ON CONFLICT ({key}) DO NOTHING RETURNING {key})
+                 ON CONFLICT ({key}) DO NOTHING RETURNING {key}, true AS "spillway put")
     SELECT (SELECT count(*) FROM put), coalesce(array_agg(s.number), '{{}}')
-      FROM {numbered} AS s LEFT JOIN put ON {key_equals} WHERE put.{first_key} IS NULL AND {complete} {or_repeated}"""
+      FROM {numbered} AS s LEFT JOIN put ON {key_equals}
+     WHERE put."spillway put" IS NULL AND {complete} {or_repeated}"""
 _NUMBERED_KEYS: LiteralString = """
     (SELECT number, {key}, row_number() OVER (PARTITION BY {key} ORDER BY number) > 1 AS repeated FROM {stage})"""
 # Without a key. A trigger may skip rows; which ones is unknown.
@@ -119,7 +120,6 @@ class Merger:
         merge = sql.SQL(_MERGE).format(
             **parts,
             key=columns.key_listed,
-            first_key=sql.Identifier(columns.key[0]),
             key_equals=columns.staged_equals_put,
             complete=columns.key_is_complete,
             numbered=numbered if repeated else STAGING_TABLE,

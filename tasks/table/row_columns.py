@@ -118,11 +118,18 @@ class RowColumns:
     def staged_equals_put(self) -> sql.Composed:
         """Whether the staged row `s` and the row `put` of the table have one key."""
         pairs = ((sql.Identifier("s", self.numbered[name]), sql.Identifier("put", name)) for name in self.key)
-        return sql.SQL(" AND ").join(sql.SQL("{} = {}").format(mine, theirs) for mine, theirs in pairs)
+        return sql.SQL(" AND ").join(sql.SQL(self._equals).format(mine, theirs) for mine, theirs in pairs)
+
+    @property
+    def _equals(self) -> LiteralString:
+        """The comparison of a column of the key. Only with NULLS NOT DISTINCT is a null equal to another one."""
+        return "{} IS NOT DISTINCT FROM {}" if self.key in self.table.nulls_equal else "{} = {}"
 
     @property
     def key_is_complete(self) -> sql.Composed:
-        """Whether no column of the key is null in the staged row `s`: a null is never equal to another."""
+        """Whether no column of the key is null in the staged row `s`: a null is not equal to another."""
+        if self.key in self.table.nulls_equal:
+            return sql.Composed([sql.SQL("true")])
         nullable = [sql.Identifier("s", self.numbered[n]) for n in self.key if self.table.by_name[n].nullable]
         parts = [sql.SQL("{} IS NOT NULL").format(name) for name in nullable]
         return sql.SQL(" AND ").join(parts) if parts else sql.Composed([sql.SQL("true")])
@@ -134,7 +141,7 @@ class RowColumns:
     def key_equals(self, row: LiteralString, other: LiteralString, staged: bool = True) -> sql.Composed:
         """Whether `row` and the row `other` of the table have one key. `staged`: `row` is in the staging table."""
         return sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(_of(row, self.numbered[name] if staged else name), _of(other, name))
+            sql.SQL(self._equals).format(_of(row, self.numbered[name] if staged else name), _of(other, name))
             for name in self.key
         )
 
