@@ -65,13 +65,9 @@ def test_an_entry_is_redriven(database: psycopg.Connection) -> None:
 
 def test_opening_chunks_leaves_no_row(database: psycopg.Connection, changed: str) -> None:
     open_it = [1_600_000_000_000_000]
-    if changed in ("an enum", "properties not null"):  # no row can stand for one there: the load makes the chunk
-        with pytest.raises(psycopg.Error):
-            open_chunks(database, default_table(database), open_it)
-        assert len(chunks(database, default_table(database))) == 0
-    else:
-        open_chunks(database, default_table(database), open_it)
-        assert len(chunks(database, default_table(database))) == 1
+    open_chunks(database, default_table(database), open_it)
+    opened = 0 if changed == "an enum" else 1  # only the user knows a value of it: the load makes the chunk
+    assert len(chunks(database, default_table(database))) == opened
     assert table_rows(database) == {}
 
 
