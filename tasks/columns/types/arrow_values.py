@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.columns.wire import data_of
+from tasks.columns.wire import data_of, validity
 
 
 def is_text(values: pa.Array) -> bool:
@@ -57,3 +58,21 @@ def numbers_of(values: pa.Array) -> NDArray[Any]:
     if buffer is None or not len(values):
         return np.zeros(len(values), kind)
     return np.frombuffer(buffer, kind)[values.offset : values.offset + len(values)]
+
+
+def fixed_bytes(values: pa.Array) -> NDArray[np.uint8]:
+    """The bytes of a fixed-size binary array: uint8, (n, width). What a null has is unspecified."""
+    n, width = len(values), values.type.byte_width
+    data = values.buffers()[1]
+    if data is None or not n:
+        return np.zeros((n, width), np.uint8)
+    return np.frombuffer(data, np.uint8)[values.offset * width : (values.offset + n) * width].reshape(n, width)
+
+
+def hex_texts(values: pa.Array) -> pa.Array:
+    """The bytes of a fixed-size binary array as hexadecimal digits: string, n, same nulls."""
+    width = 2 * values.type.byte_width
+    digits = binascii.hexlify(fixed_bytes(values).tobytes())
+    offsets = np.arange(0, (len(values) + 1) * width, width, dtype=np.int32)
+    buffers = [validity(values), pa.py_buffer(offsets), pa.py_buffer(digits)]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)

@@ -15,6 +15,7 @@ from tasks.columns.types.column_type import ColumnType
 from tasks.columns.types.decimals import NUMERIC
 from tasks.columns.types.floats import FLOAT4, FLOAT8
 from tasks.columns.types.integers import BOOL, INT2, INT4, INT8
+from tasks.columns.types.network_types import CIDR, INET, MACADDR
 from tasks.columns.types.temporal import DATE, TIMESTAMP, TIMESTAMPTZ
 from tasks.columns.types.text_types import BPCHAR, JSON, JSONB, TEXT, TextLane, text_type
 from tasks.columns.types.time_of_day import TIME
@@ -39,6 +40,9 @@ _TYPES: Mapping[str, ColumnType] = {
     "timestamp": TIMESTAMP,
     "date": DATE,
     "time": TIME,
+    "inet": INET,
+    "cidr": CIDR,
+    "macaddr": MACADDR,
 }
 
 # Of element types in pg_type:
@@ -51,8 +55,11 @@ _OIDS = {
     "int4": 23,
     "text": 25,
     "json": 114,
+    "cidr": 650,
     "float4": 700,
     "float8": 701,
+    "macaddr": 829,
+    "inet": 869,
     "bpchar": 1042,
     "varchar": 1043,
     "date": 1082,

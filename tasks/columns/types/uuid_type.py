@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.mapping.column_source import ColumnSource
-from tasks.columns.types.arrow_values import as_string
+from tasks.columns.types.arrow_values import as_string, fixed_bytes, hex_texts
 from tasks.columns.types.column_type import ColumnType, Parsed
 from tasks.columns.types.ulids import parse_ulids
 from tasks.columns.uuids import parse_uuids
@@ -41,19 +40,11 @@ class Uuid(ColumnType):
 
     def encode(self, values: pa.Array) -> NDArray[np.uint8]:
         """The 16 bytes."""
-        data = values.buffers()[1]
-        if data is None or not len(values):
-            return np.zeros((len(values), _WIDTH), np.uint8)
-        start = values.offset * _WIDTH
-        return np.frombuffer(data, np.uint8)[start : start + len(values) * _WIDTH].reshape(-1, _WIDTH)
+        return fixed_bytes(values)
 
     def to_text(self, values: pa.Array) -> pa.Array:
         """32 hexadecimal digits."""
-        digits = binascii.hexlify(self.encode(values).tobytes())
-        width = 2 * _WIDTH
-        offsets = np.arange(0, (len(values) + 1) * width, width, dtype=np.int32)
-        buffers = [validity(values), pa.py_buffer(offsets), pa.py_buffer(digits)]
-        return pa.Array.from_buffers(pa.string(), len(values), buffers)
+        return hex_texts(values)
 
 
 def _uuids(table: NDArray[np.uint8], mask: pa.Buffer | None) -> pa.Array:

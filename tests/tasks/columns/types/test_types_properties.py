@@ -59,6 +59,13 @@ BOOLEANS = st.tuples(
 TIMES = st.from_regex(r"[0-9]{1,2}:[0-9]{1,2}(:[0-9]{1,2}(\.[0-9]{0,8})?)?", fullmatch=True) | st.text(
     "0123456789:. TZ+-apmAPM", max_size=12
 )
+ADDRESSES = (
+    st.ip_addresses().map(str)
+    | st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){1,4}(/[0-9]{0,3})?", fullmatch=True)
+    | st.from_regex(r"[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,5}){2,8}(/[0-9]{0,3})?", fullmatch=True)
+    | st.builds(lambda network, bits: f"{network}/{bits}", st.ip_addresses(), st.integers(0, 130))
+    | from_cases("inet", "cidr")
+)
 LITERALS = st.text("{},\" \\NUL1a2.-'\t", max_size=16)
 ARRAYS = (
     st.lists(
@@ -90,7 +97,9 @@ TEXTS: dict[str, st.SearchStrategy[str]] = {
     "json": DOCUMENT | TEXT,
     "jsonb": DOCUMENT | TEXT,
     "mood": from_cases("mood"),
-    "inet": from_cases("inet", "cidr"),
+    "inet": ADDRESSES,
+    "cidr": ADDRESSES,
+    "macaddr": st.from_regex(r"([0-9a-fA-F]{1,2}[:-]?){4,6}", fullmatch=True) | from_cases("macaddr"),
     "interval": from_cases("interval", "time without time zone"),
     "integer[]": ARRAYS,
     "double precision[]": ARRAYS,
