@@ -31,7 +31,7 @@ _EARLIEST, _LATEST = 631_152_000, 4_102_444_800  # 1990 and 2100, in seconds sin
 # How much larger than seconds a number since 1970 is in each unit. The first three need no unit in a mapping.
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
-_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|NaN")
 _FRACTION = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -113,8 +113,7 @@ def _of_numbers(words: str, values: Sequence[str]) -> Iterator[InferredType]:
     if _all(_INTEGER, values):
         if _TIME_WORDS.search(words) and (unit := _unit(values)):
             yield InferredType("timestamptz", options={"unit": unit} if unit == "ns" else {}, note=f"{unit} since 1970")
-        yield InferredType("int8")
-        yield InferredType("numeric")
+        yield InferredType("int8" if all(-(2**63) <= int(value) < 2**63 for value in values) else "numeric")
     elif _all(_NUMBER, values):
         if _MONEY_WORDS.search(words) or not all(map(_is_float, values)):
             yield InferredType("numeric")

@@ -1,0 +1,144 @@
+"""The table for a sample: names, time and key, and the array whose elements are the rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.version import Version
+
+from tasks.mapping.create_table import create_table
+from tasks.mapping.documents import read_documents
+from tasks.mapping.leaves import Leaf, find_leaves
+from tasks.mapping.propose_table import ProposedTable, column_names, propose_table, table_name
+from tests.support.real_data import sample_events, weather
+from tests.support.shop import orders
+from tests.support.suggested import drained, flat_entries, json_entries, layout_of, suggested
+
+
+def proposed(documents: list[Any], layout: str = "json", stream: bool = True) -> ProposedTable:
+    read = read_documents(json_entries(documents)).documents
+    return propose_table("orders", find_leaves(read), read, layout, stream)
+
+
+def test_real_weather_has_its_natural_key_and_time(tmp_path: Path) -> None:
+    found = suggested(flat_entries(weather(2_000)), name="w")
+    assert found.table is not None
+    assert (found.table.time, found.table.key) == ("time_hour", ("origin", "time_hour"))
+    types = {column.name: column.type.sql for column in found.table.columns}
+    assert types["origin"] == "text"
+    assert {types[name] for name in ("temp", "dewp", "humid", "wind_speed")} == {"float8"}
+    assert {types[name] for name in ("year", "month", "day", "hour")} == {"int8"}
+    assert [column.name for column in found.table.columns if column.required] == ["origin", "time_hour"]
+    assert found.toml == '[streams."w"]\ntable = "found"\nnull = ["NA"]'
+
+
+def test_real_events_keep_their_nested_objects_whole_and_their_own_time(tmp_path: Path) -> None:
+    documents = [json.loads(line) for line in sample_events().splitlines()]
+    groups = json_entries(documents)
+    found = suggested(groups)
+    assert found.table is not None
+    assert (found.table.time, found.table.key) == ("occurred_at", ("id", "occurred_at"))
+    types = {column.name: column.type.sql for column in found.table.columns}
+    assert (types["id"], types["subj"], types["obj"], types["subj_id"]) == ("uuid", "jsonb", "jsonb", "text")
+    rows = drained(groups, layout_of(found, tmp_path))
+    assert (len(rows), rows.faults) == (len(documents), [])
+
+
+def test_an_order_is_one_row_with_its_items_and_a_name_for_its_customer() -> None:
+    found = proposed(orders(200))
+    assert [column.name for column in found.columns] == [
+        "order_id", "tenant", "placed_at", "customer_id", "email", "total", "items", "note",
+    ]  # fmt: skip
+    assert (found.time, found.key) == ("placed_at", ("order_id", "placed_at"))
+
+
+def test_elements_with_a_time_are_the_rows_if_the_document_has_none(tmp_path: Path) -> None:
+    elements = [{"id": f"ci{n}", "properties": {"time": 1_517_966_773_840 + n}} for n in range(5)]
+    groups = json_entries([{"type": "FeatureCollection", "metadata": {"count": 5}, "features": elements}])
+    found = suggested(groups)
+    assert 'each = "features"' in found.toml.splitlines()
+    assert found.table is not None
+    assert (found.table.time, found.sampled) == ("time", 5)
+    assert len(drained(groups, layout_of(found, tmp_path))) == 5
+    nested = suggested(json_entries([{"result": {"rows": elements}}]))
+    assert 'each = "result.rows"' in nested.toml.splitlines()
+    with_time = suggested(json_entries([{"at": "2024-01-02T03:04:05Z", "features": elements}]))
+    assert "each" not in with_time.toml
+
+
+def test_without_a_time_a_stream_has_that_of_its_ids_and_a_file_has_none() -> None:
+    documents = [{"n": 1}, {"n": 2}]
+    found = proposed(documents)
+    assert (found.time, [column.name for column in found.columns]) == ("time", ["time", "n"])
+    found = proposed(documents, stream=False)
+    assert (found.time, [column.name for column in found.columns]) == (None, ["n"])
+
+
+def rows(count: int, **columns: Any) -> list[dict[str, Any]]:
+    return [{name: value(n) if callable(value) else value for name, value in columns.items()} for n in range(count)]
+
+
+TIMES = {"at": lambda n: f"2024-01-02T03:{n // 60:02}:{n % 60:02}Z"}
+KEYS: list[tuple[list[dict[str, Any]], tuple[str, ...]]] = [
+    (rows(3, id=str, **TIMES), ("id", "at")),
+    (rows(3, order_id=str, **TIMES), ("order_id", "at")),
+    (rows(3, customer_id=str, **TIMES), ()),  # three customers differ by chance
+    (rows(200, trip_id=str, **TIMES), ("trip_id", "at")),
+    (rows(200, id=lambda n: str(n // 2), **TIMES), ("id", "at")),  # not unique alone, but with the time
+    (rows(200, id=lambda n: str(n // 2) if n else None, **TIMES), ()),
+    (rows(200, sensor="a", **TIMES), ("sensor", "at")),
+    (rows(200, sensor=lambda n: "x" * 100, **TIMES), ()),
+    (rows(200, n=int, **TIMES), ()),
+    ([{"id": "1", "at": "2024-01-02T03:04:05Z", "n": n} for n in (1, 1)], ("id", "at")),  # the same entry twice
+    ([{"id": "1", "at": "2024-01-02T03:04:05Z", "n": n} for n in (1, 2)], ()),
+]
+
+
+@pytest.mark.parametrize(("documents", "key"), KEYS, ids=lambda value: str(value)[:50])
+def test_a_key_is_an_id_or_some_texts_with_the_time(documents: list[dict[str, Any]], key: tuple[str, ...]) -> None:
+    assert proposed(documents).key == key
+
+
+def test_every_column_has_a_name_of_its_own() -> None:
+    paths = [("a", "type"), ("properties", "type"), ("b", "name"), ("name",), ("x", "y"), ("y",), ("A b", "é!"), ("1",)]
+    paths += [("geometry", "coordinates", 0), ("geometry", "coordinates", 1), ("p", 0), ("Type",), ("type",)]  # type: ignore[list-item]
+    names = column_names([Leaf(path, [None]) for path in paths])
+    assert names == [
+        "a_type", "properties_type", "b_name", "name", "x_y", "y", "é", "_1", "longitude", "latitude", "p_0",
+        "type", "type_2",
+    ]  # fmt: skip
+    long = column_names([Leaf(("x" * 70 + tail,), []) for tail in "abc"])
+    assert len(set(long)) == 3
+    assert max(len(name.encode()) for name in long) == 63
+
+
+def test_the_name_of_a_table_is_that_of_its_source() -> None:
+    names = {
+        "weather.csv.gz": "weather",
+        "Shop:Orders-EU": "shop_orders_eu",
+        "x.parquet": "x",
+        "1": "_1",
+        "*": "column",
+    }
+    assert {source: table_name(source) for source in names} == names
+
+
+def test_the_sql_fits_the_version_of_the_server() -> None:
+    table = proposed([{"id": "a", "at": "2024-01-02T03:04:05", "user": "x"}])
+    quote = '"{}"'.format
+    columns = (
+        'CREATE TABLE "s"."orders" (\n'
+        '    "id" text NOT NULL,\n'
+        '    "at" timestamptz NOT NULL,  -- without an offset: UTC, unless a timezone is named\n'
+        '    "user" text,\n'
+        '    PRIMARY KEY ("id", "at")\n'
+        ")"
+    )
+    newest = create_table(table, "s", Version("2.28.3"), quote)
+    assert newest == f"{columns} WITH (tsdb.hypertable, tsdb.partition_column = 'at');"
+    older = create_table(table, "s", Version("2.18.1"), quote)
+    assert older == f"""{columns};\nSELECT create_hypertable('"s"."orders"', by_range('at'));"""
+    assert create_table(table, "s", None, quote) == f"{columns};"
