@@ -74,7 +74,10 @@ _COLUMNS: LiteralString = f"""
                 THEN format('%%I.%%I', base.typnamespace::regnamespace, base.typname) ELSE base.typname END,
            base.typtype,
            NOT (a.attnotnull OR EXISTS (SELECT FROM chain AS c WHERE c.attnum = a.attnum AND c.typnotnull)),
-           a.atttypmod <> -1 OR own.typtype = 'd',
+           a.atttypmod <> -1 OR own.typtype = 'd' OR EXISTS (
+                SELECT FROM pg_collation AS k WHERE NOT k.collisdeterministic AND (k.oid = a.attcollation OR EXISTS (
+                    SELECT FROM pg_index AS i
+                     WHERE i.indrelid = a.attrelid AND a.attnum = ANY (i.indkey) AND k.oid = ANY (i.indcollation)))),
            CASE WHEN a.attgenerated <> '' OR a.attidentity = 'a' THEN NULL
                 WHEN a.attidentity = 'd' THEN ''
                 WHEN d.adbin IS NOT NULL THEN pg_get_expr(d.adbin, d.adrelid)

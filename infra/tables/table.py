@@ -26,7 +26,8 @@ class TableColumn:
 
     `base`: the name in `pg_type` of its type, below all domains: `int4`, `timestamptz`, `_text` (an array), `mood`.
     `kind`: the `typtype` of that type: `b` base, `e` enum, `r` range, `c` composite, `m` multirange.
-    `constrained`: it has a modifier or a domain, so the server may change or reject a value that fits `base`.
+    `constrained`: it has a modifier or a domain, so the server may change or reject a value that fits `base`; or a
+    collation in which different texts can be equal.
     `default`: the expression of its default, of its own or of its domain; `""` for an identity column that accepts
     values; None without one. `generated`: the server computes it always, so no value can be inserted.
     `set_by_trigger`: a trigger of the user runs before each row is inserted, and may set it. Never a column of a key

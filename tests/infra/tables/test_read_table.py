@@ -116,6 +116,16 @@ def test_types_and_defaults_can_be_used_in_any_session(shop: psycopg.Connection)
             shop.execute(f"SELECT CAST({column.default} AS {column.type})".encode())
 
 
+def test_a_collation_in_which_different_texts_are_equal_constrains_its_column(shop: psycopg.Connection) -> None:
+    """Of the column, or of a unique index: equal keys cannot be found by their bytes."""
+    shop.execute("""
+        CREATE COLLATION shop.loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        CREATE TABLE shop.loose (a text COLLATE shop.loose, b text, c text UNIQUE, d text COLLATE "C");
+        CREATE UNIQUE INDEX ON shop.loose (b COLLATE shop.loose)""")
+    constrained = {column.name: column.constrained for column in read_table(shop, "shop.loose").columns}
+    assert constrained == {"a": True, "b": True, "c": False, "d": False}
+
+
 def test_a_column_that_the_server_always_numbers_is_generated(shop: psycopg.Connection) -> None:
     """An identity that is GENERATED ALWAYS takes no value; a serial column has a default."""
     shop.execute("CREATE TABLE shop.numbered (n int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, s serial)")
