@@ -18,8 +18,8 @@ _ODD = np.uint64(0x9E37_79B9_7F4A_7C15)  # 2**64 divided by the golden ratio: sp
 def is_exact(keys: pa.RecordBatch, types: Sequence[ColumnType]) -> bool:
     """Whether two keys are equal for the server if and only if they are equal here.
 
-    A text that only the server can parse may be another spelling of the same value. A text with a nondeterministic
-    collation is not covered: its column is not in `Table.keys`.
+    A text that only the server can parse may be another spelling of the same value. `TableColumn.constrained` covers a
+    collation in which different texts are equal.
     """
     return all(kind.exact and kind.arrow == column.type for kind, column in zip(types, keys.columns, strict=True))
 
