@@ -9,21 +9,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from infra.connections.clients import Clients
 from infra.mapping.column_source import ColumnSource
 from infra.mapping.paths import template_text
 from infra.mapping.stream_mapping import StreamMapping, StreamMappings
-from infra.tables.read_table import default_table_name, read_table
+from infra.tables.read_table import read_table
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch
 from tasks.columns.decode import DecodedRows, Fault, TimeWindow, decode
 from tasks.columns.entries import EntryColumns
 from tasks.columns.parts import take_apart
-from tasks.columns.row_layout import FilledColumn, RowLayout, bind
+from tasks.columns.row_layout import FilledColumn, RowLayout
 from tasks.files.scan import fit_layout
 from tasks.mapping.documents import Document, read_documents
 from tasks.mapping.read_sample import find_file, is_file, sample_file, sample_stream
 from tasks.mapping.sample_keys import count_keys, near_keys, unmapped_keys
+from tasks.preflight.layouts import read_layout
 from tasks.preflight.table_fit import table_problems
 from tasks.table.insert import InsertRoute, insert_all
 
@@ -97,8 +101,9 @@ def check_source(clients: Clients, mappings: StreamMappings, source: str, wanted
     with clients.translate_errors(f"read {source}"):
         groups = sample_stream(clients.redis, source, SAMPLE) if file is None else sample_file(file, SAMPLE)
     with clients.translate_errors("mapping check"), clients.postgres() as connection:
-        table = read_table(connection, wanted or mapping.table or default_table_name())
-        layout = bind(_for_table(mapping, wanted, table.by_name), table)
+        if wanted is not None:
+            mapping = _for_table(mapping, wanted, read_table(connection, wanted).by_name)
+        layout = read_layout(connection, mapping)
         if file is not None:
             layout = fit_layout(layout, groups[0].keys or ())
         window = TimeWindow.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
@@ -108,13 +113,11 @@ def check_source(clients: Clients, mappings: StreamMappings, source: str, wanted
     return describe(batch, groups, window, outcome.inserted, outcome.duplicates, outcome.faults)
 
 
-def _for_table(mapping: StreamMapping, wanted: str | None, columns: Mapping[str, Any]) -> StreamMapping:
-    """The mapping for another table. Columns of `events` that it implies are left out if the table has none of them."""
-    if wanted is None:
-        return mapping
+def _for_table(mapping: StreamMapping, wanted: str, columns: Mapping[str, Any]) -> StreamMapping:
+    """The mapping for another table. The column of `events` that it implies is left out if the table has none such."""
     implied = mapping.table is None and "properties" not in columns
     kept = {name: source for name, source in mapping.columns.items() if not (implied and name == "properties")}
-    return replace(mapping, table=wanted, columns=kept)
+    return replace(mapping, table=wanted, columns=kept, route_key=None, routes={})
 
 
 def describe(
@@ -131,13 +134,16 @@ def describe(
     documents = _documents(parts.groups, layout)
     keys = count_keys(documents)
     things = f"{len(documents):,} {'entries' if layout.mapping.each is None else 'elements'}"
-    columns, found = [], [*batch.encoded.faults, *faults]
-    for column in layout.columns:
-        decoded = _decode_alone(column, parts.groups, layout, window)
-        columns.append(_checked(column, decoded))
-        found += decoded.faults
+    columns: list[CheckedColumn] = []
+    found = [*batch.encoded.faults, *faults]
+    routed = _entries_by_table(batch, parts.groups)
+    for one, groups_of_table, entries in routed:
+        for column in one.columns:
+            decoded = _decode_alone(column, groups_of_table, one, window)
+            columns.append(_checked(column, decoded, f"{one.table.name}." if layout.routes else ""))
+            found += [replace(fault, entry=int(entries[fault.entry])) for fault in decoded.faults]
     return MappingCheck(
-        layout.table.display_name,
+        ", ".join(dict.fromkeys(one.table.display_name for one, _, _ in routed)),
         batch.read,
         batch.count,
         inserted,
@@ -145,10 +151,35 @@ def describe(
         len({fault.entry for fault in found}),
         columns,
         _rejections(batch, found),
-        unmapped_keys(layout, documents, keys),
-        [hint for column in layout.columns for hint in near_keys(column, keys, things)],
-        table_problems(layout),
+        unmapped_keys([one for one, _, _ in routed], layout.mapping.route_key, keys),
+        list(dict.fromkeys(hint for one, _, _ in routed for c in one.columns for hint in near_keys(c, keys, things))),
+        [problem for one, _, _ in routed for problem in table_problems(one, tables=layout.tables)],
     )
+
+
+def _entries_by_table(
+    batch: Batch, groups: Sequence[EntryColumns]
+) -> list[tuple[RowLayout, Sequence[EntryColumns], NDArray[np.int64]]]:
+    """For each table: its layout, the parts of the batch that go to it, and their indexes in the batch."""
+    if not batch.layout.routes:
+        return [(batch.layout, groups, np.arange(batch.count))]
+    found: list[tuple[RowLayout, Sequence[EntryColumns], NDArray[np.int64]]] = []
+    for rows in batch.tables:
+        encoded = rows.encoded
+        others = [*(fault.entry for fault in encoded.faults), *(part for _, part in encoded.repeats)]
+        entries = np.unique(np.concatenate([encoded.row_entry, np.array(others, np.int64)]))
+        found.append((rows.layout, _take(groups, entries), entries))
+    return found
+
+
+def _take(groups: Sequence[EntryColumns], entries: NDArray[np.int64]) -> list[EntryColumns]:
+    """The entries at some ascending indexes, counted group after group."""
+    taken, first = [], 0
+    for group in groups:
+        inside = entries[(entries >= first) & (entries < first + len(group))] - first
+        taken.append(group.take(inside))
+        first += len(group)
+    return taken
 
 
 def _decode_alone(
@@ -161,14 +192,15 @@ def _decode_alone(
     return decode(groups, alone, window)
 
 
-def _checked(column: FilledColumn, decoded: DecodedRows) -> CheckedColumn:
+def _checked(column: FilledColumn, decoded: DecodedRows, prefix: str) -> CheckedColumn:
     values = decoded.rows.column(column.name)
     some = values.drop_null()
     if some.type == column.type.arrow and len(some):
         some = column.type.to_text(some)
     distinct = list(dict.fromkeys(_text(value) for value in some.to_pylist()))
     kind = column.column.type if column.column.constrained else column.column.base.replace("_", "", 1)
-    return CheckedColumn(column.name, kind, source_text(column), tuple(distinct[:_VALUES]), values.null_count)
+    name = prefix + column.name
+    return CheckedColumn(name, kind, source_text(column), tuple(distinct[:_VALUES]), values.null_count)
 
 
 def _text(value: Any) -> str:

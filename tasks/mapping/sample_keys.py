@@ -37,13 +37,16 @@ def _paths(path: Path, value: Any) -> list[Path]:
     return found
 
 
-def unmapped_keys(layout: RowLayout, documents: Sequence[Document], keys: Counter[Path]) -> dict[str, int]:
-    """The keys that no column reads, the shortest that say so. None if a column has the whole document or the rest."""
-    if any(column.source.whole in ("document", "unmapped") for column in layout.columns):
+def unmapped_keys(layouts: Sequence[RowLayout], route_key: str | None, keys: Counter[Path]) -> dict[str, int]:
+    """The keys that no column reads, without those inside of them. None if a column has the document or the rest.
+
+    `layouts`: of each table that the rows go to. `route_key`: the key that chooses the table.
+    """
+    columns = [column for layout in layouts for column in layout.columns]
+    if any(column.source.whole in ("document", "unmapped") for column in columns):
         return {}
-    read = {path for column in layout.columns for key in column.source.keys for path in _both(key)}
-    if layout.mapping.route_key is not None:
-        read |= set(_both(layout.mapping.route_key))
+    read = {path for column in columns for key in column.source.keys for path in _both(key)}
+    read |= set(_both(route_key)) if route_key is not None else set()
     inner = {path[:size] for path in read for size in range(1, len(path))}
     found: dict[str, int] = {}
     for path, count in keys.items():

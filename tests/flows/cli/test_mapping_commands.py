@@ -163,6 +163,26 @@ def test_check_names_a_column_that_the_table_does_not_have(
     assert_one_error(err, 'names the column "totl", which the table does not have; did you mean "total"?')
 
 
+def test_check_of_a_route_shows_the_columns_of_each_table(
+    toml: Path, command_line: RunSpillway, redis_client: redis.Redis, database_of_user: psycopg.Connection
+) -> None:
+    database_of_user.execute("CREATE TABLE shop_orders (n int2); CREATE TABLE wrong (n text, who text)")
+    for n in range(30):
+        redis_client.xadd("mixed", {"n": str(n), "kind": "ab"[n % 2], "who": f"w{n}"})
+    redis_client.xadd("mixed", {"n": "40000", "kind": "a"})
+    redis_client.xadd("mixed", {"n": "7", "kind": "c"})
+    toml.write_text('[streams.mixed]\nroute = { key = "kind", tables = { a = "shop_orders", b = "wrong" } }\n')
+    code, out, err = command_line("mapping", "check", "-s", "mixed")
+    assert code == 1
+    assert_one_error(err, "mixed: 2 of 32 rows would be rejected")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "shop_orders.n int2 n 0 · 2 · 4 0" in lines
+    assert "wrong.n text n 1 · 3 · 5 0" in lines
+    assert "wrong.who text who w1 · w3 · w5 0" in lines
+    assert any("expected a value with a table ('a', 'b'), found 'c'" in line for line in lines)
+    assert any(line.startswith("32 entries give 32 rows of public.shop_orders, public.wrong: 30 new") for line in lines)
+
+
 def test_check_as_json_has_everything_and_another_table_can_be_checked(
     shop: str, toml: Path, command_line: RunSpillway, database_of_user: psycopg.Connection
 ) -> None:

@@ -23,7 +23,7 @@ def layout(**columns: ColumnSource) -> RowLayout:
 
 
 def unmapped(**columns: ColumnSource) -> dict[str, int]:
-    return unmapped_keys(layout(**columns), DOCUMENTS, count_keys(DOCUMENTS))
+    return unmapped_keys([layout(**columns)], None, count_keys(DOCUMENTS))
 
 
 def near(key: str, named: bool = True) -> list[str]:
