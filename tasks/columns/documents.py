@@ -39,12 +39,16 @@ class _Node:
 
 @dataclass(frozen=True)
 class _Value:
-    """Where the quick decoder puts a value: `attributes` lead to it. `raw`: as raw JSON, `below` the path in it."""
+    """Where the quick decoder puts a value: `attributes` lead to it. `raw`: as raw JSON, `below` the path in it.
+
+    `key`: for messages.
+    """
 
     attributes: tuple[str, ...]
     raw: bool
     below: Path
     form: Form
+    key: str
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,13 @@ def _is_raw(node: _Node) -> bool:
 def _place(root: _Node, path: Path, form: Form) -> _Value:
     attributes: list[str] = []
     node = root
+    key = ".".join(map(str, path))
     for depth, step in enumerate(path):
         if isinstance(step, int) or (node is not root and _is_raw(node)):
-            return _Value(tuple(attributes), True, path[depth:], form)
+            return _Value(tuple(attributes), True, path[depth:], form, key)
         attributes.append(f"f{list(node.children).index(step)}")
         node = node.children[step]
-    return _Value(tuple(attributes), _is_raw(node), (), form)
+    return _Value(tuple(attributes), _is_raw(node), (), form, key)
 
 
 def _struct(node: _Node) -> Any:
@@ -149,7 +154,7 @@ def _values(rows: Sequence[Any], place: _Value) -> list[Any]:
         return found
     if not place.below and place.form == "json":
         return [None if raw is None or raw == _NULL else bytes(raw) for raw in found]
-    return [None if raw is None else _form(below(bytes(raw), place.below), place.form) for raw in found]
+    return [None if raw is None else _form(below(bytes(raw), place.below), place.form, place.key) for raw in found]
 
 
 def _attributes(rows: Sequence[Any], names: Sequence[str]) -> list[Any]:
@@ -207,16 +212,18 @@ def _exact(whole: dict[str, msgspec.Raw], one: Wanted) -> Any:
         found = whole.get(str(path[0]))
         raw = None if found is None else below(bytes(found), path[1:])
         if raw is not None:
-            return exact_text(raw, one.key) if one.form == "text" else _form(raw, one.form)
+            return exact_text(raw, one.key) if one.form == "text" else _form(raw, one.form, one.key)
     return None
 
 
-def _form(raw: bytes | None, form: Form) -> Any:
-    """A raw value in the form that is wanted, as `quick` would give it."""
+def _form(raw: bytes | None, form: Form, key: str) -> Any:
+    """A raw value in the form that is wanted, as `quick` would give it. Raises `msgspec.ValidationError`."""
     if raw is None or raw == b"null":
         return None
     if form == "text":
         return exact_or_nested(raw)
+    if form == "either" and raw[:1] == b"{":  # `{}` is also the literal of an empty array
+        raise msgspec.ValidationError(f"Expected an array or a text, got `object` - at `$.{key}`")
     return msgspec.json.decode(raw, type=str).encode() if form == "either" and raw[:1] == b'"' else raw
 
 
