@@ -115,7 +115,7 @@ def _chunk_state(
         state=_state(status),
         created=created,
         bytes_as_rows=bytes_as_rows,
-        layout=None if bytes_as_rows is None else CompressionLayout.parse(segmentby or "", orderby or "", time_column),
+        layout=None if bytes_as_rows is None else CompressionLayout.of_server(segmentby, orderby, time_column),
     )
 
 

@@ -81,7 +81,7 @@ def read_current_policy(connection: psycopg.Connection, table: Table) -> Current
         return CurrentPolicy(None, (), enabled=False)
     row = connection.execute(_FOUND, {"table": table.regclass}).fetchone()
     enabled, segmentby, orderby = row or (False, None, None)
-    layout = CompressionLayout.parse(segmentby or "", orderby, table.time or "") if enabled and orderby else None
+    layout = CompressionLayout.of_server(segmentby, orderby, table.time or "") if enabled and orderby else None
     return CurrentPolicy(layout, tuple(read_jobs(connection, table, "compression")), bool(enabled))
 
 

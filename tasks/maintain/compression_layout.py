@@ -44,6 +44,14 @@ class CompressionLayout:
             orders += ((time, _DESCENDING),)
         return cls(segments, orders)
 
+    @classmethod
+    def of_server(cls, segmentby: str | None, orderby: str | None, time: str) -> CompressionLayout:
+        """The lists as the server shows them: it quotes names in `orderby` that need it, and none in `segmentby`."""
+        segments = tuple((segmentby or "").split(",")) if segmentby else ()
+        rest = cls.parse("", orderby or "", time)
+        orders = rest.orderby if time not in segments else tuple(o for o in rest.orderby if o[0] != time)
+        return cls(segments, orders)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns of both lists."""
