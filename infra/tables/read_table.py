@@ -84,7 +84,7 @@ _COLUMNS: LiteralString = f"""
                 WHEN own.typdefaultbin IS NOT NULL THEN pg_get_expr(own.typdefaultbin, 0)
                 ELSE quote_literal(own.typdefault) END,
            a.attgenerated <> '' OR a.attidentity = 'a',
-           a.attgenerated = '' AND EXISTS (SELECT FROM triggered)
+           a.attgenerated = '' AND EXISTS (SELECT FROM triggered), a.attidentity = 'a'
       FROM pg_attribute AS a
       JOIN pg_type AS own ON own.oid = a.atttypid
       JOIN chain ON chain.attnum = a.attnum AND chain.typtype <> 'd'

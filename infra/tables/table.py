@@ -30,6 +30,7 @@ class TableColumn:
     collation in which different texts can be equal.
     `default`: the expression of its default, of its own or of its domain; `""` for an identity column that accepts
     values; None without one. `generated`: the server computes it always, so no value can be inserted.
+    `numbered`: it is generated as an identity, so only an archive that is restored brings its values.
     `set_by_trigger`: a trigger of the user runs before each row is inserted, and may set it. Never a column of a key
     or the time.
     """
@@ -43,6 +44,7 @@ class TableColumn:
     default: str | None = None
     generated: bool = False
     set_by_trigger: bool = False
+    numbered: bool = False
 
     @property
     def required(self) -> bool:

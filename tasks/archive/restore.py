@@ -19,6 +19,7 @@ from tasks.archive.manifest import Manifest
 from tasks.archive.verify import read_archive
 from tasks.columns.column_forms import STANDARD_COLUMNS, Column
 from tasks.files.formats.parquet import text_of
+from tasks.table.chunks import chunks
 
 _TABLE = """
     SELECT attname, format_type(atttypid, atttypmod), attgenerated <> '' FROM pg_attribute
@@ -71,6 +72,35 @@ def restored_columns(
         columns.append(tuple(column.name for column in archived))
     own = {name: column for name, column in now.items() if name not in fixed}
     return RestoredColumns(columns, list(_warnings(manifests, own, left_out)))
+
+
+def rows_in_table(connection: psycopg.Connection, table: Table, manifests: Sequence[Manifest]) -> list[Manifest]:
+    """The archives whose rows are still in the table, if the table has no key that would make them duplicates.
+
+    Their chunk exists, and is older than the archive. Rows that come after a drop make a new chunk. Raises
+    `psycopg.Error`.
+    """
+    if any(not any(table.by_name[name].nullable for name in key) for key in table.keys):
+        return []
+    there = chunks(connection, table).items()
+    return [
+        manifest
+        for manifest in manifests
+        if any(
+            chunk.range_start < manifest.chunk.range_end
+            and manifest.chunk.range_start < chunk.range_end
+            and created < manifest.archived_at
+            for chunk, created in there
+        )
+    ]
+
+
+def explain_kept(manifest: Manifest) -> str:
+    """A warning that an archive is left out because of `rows_in_table`."""
+    return (
+        f"restore {manifest.name}: its {manifest.rows} rows are still in the table, which has no unique key by which"
+        " they would be duplicates: left out"
+    )
 
 
 def _needed(table: Table) -> frozenset[str]:

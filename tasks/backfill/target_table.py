@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from infra.connections.clients import Clients
+from infra.epoch import EPOCH
 from infra.tables.read_table import default_table_name, read_table
 from infra.tables.table import Table
 from tasks.backfill.chunk_map import ChunkMap, compressed_borders, read_chunk_map
@@ -55,8 +56,8 @@ def shortest_keep(names: Iterable[str], targets: TargetTables) -> timedelta | No
 
 
 def read_at(targets: TargetTables) -> datetime:
-    """The server's time when the chunks were read. There is at least one table."""
-    return max(target.chunks.now for target in targets.values())
+    """The server's time when the chunks were read; without tables, nothing depends on it."""
+    return max((target.chunks.now for target in targets.values()), default=EPOCH)
 
 
 @step("read the table")

@@ -130,7 +130,7 @@ def bind(mapping: StreamMapping | None, table: Table, only: Sequence[str] | None
     mapping = mapping or BUILT_IN
     columns = []
     for column in table.columns:
-        if column.generated:
+        if column.generated and not (column.numbered and only is not None):
             continue
         source = key_source(column.name) if only is not None else _source(mapping, column.name)
         if source is None or (only is not None and column.name not in only):
