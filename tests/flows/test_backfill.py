@@ -71,6 +71,8 @@ def test_the_same_events_in_any_form_and_order_are_loaded_once(
     assert drain(STREAM)["read"] == 0
 
 
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
 def test_a_folder_and_a_glob_are_their_files_each_once_in_the_order_of_their_times(
     database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:
@@ -91,6 +93,8 @@ def test_a_folder_and_a_glob_are_their_files_each_once_in_the_order_of_their_tim
     assert (result["first_day"], result["last_day"]) == ("2026-10-01", "2026-11-20")
 
 
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
 def test_slices_are_in_the_order_of_time_whatever_the_order_in_the_file(
     database: psycopg.Connection, tmp_path: Path, configure: Configure
 ) -> None:

@@ -194,8 +194,10 @@ def rows_of(rows: dict[Key, Row], number: int) -> dict[Key, Row]:
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_entry_is_kept_as_it_came_with_its_reason_and_all_others_are_loaded(
-    case: str, drained: psycopg.Connection, rows: dict[Key, Row]
+    servers: Servers, case: str, drained: psycopg.Connection, rows: dict[Key, Row]
 ) -> None:
+    if case.startswith("absurd") and not servers.edition:
+        pytest.skip("only the times of hypertables and partitioned tables have limits")
     number, bad = list(BAD).index(case), BAD[case]
     stream = f"case-{number}"
     assert ledger_sums(drained, stream) == (21, 20, 0, 1)

@@ -24,7 +24,7 @@ NameTable = Callable[..., None]
 _COPY = "CREATE TABLE users.copy (LIKE public.events INCLUDING ALL)"
 _STATE = """
     SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM users.copy),
-           (SELECT array_agg("table") FROM spillway.streams AS s
+           (SELECT array_agg("table" ORDER BY id) FROM spillway.streams AS s
              WHERE EXISTS (SELECT FROM spillway.ledger WHERE stream = s.id))"""
 
 

@@ -67,12 +67,19 @@ def table_event_ids(connection: psycopg.Connection) -> list[str]:
     return [key for (key,) in connection.execute("SELECT event_id::text FROM events ORDER BY 1")]
 
 
-_REORDERED = """
+# As the schema does: only if the server has TimescaleDB.
+HYPERTABLE = """
+    DO $$ BEGIN
+        IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
+            PERFORM create_hypertable('events', 'time');
+        END IF;
+    END $$"""
+_REORDERED = f"""
     DROP TABLE events;
     CREATE TABLE events (extra int DEFAULT 1, properties jsonb, user_id text NOT NULL, gone text,
                          event_id uuid NOT NULL, event_type text NOT NULL, time timestamptz NOT NULL,
                          UNIQUE (time, event_id));
-    SELECT create_hypertable('events', 'time');
+    {HYPERTABLE};
     ALTER TABLE events DROP COLUMN gone"""
 
 
