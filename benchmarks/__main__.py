@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import chart, claims, idle, latency, memory, planning, throughput
+from benchmarks import chart, claims, idle, latency, memory, planning, tables, throughput
 from flows.environment import set_prefect_defaults
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings
@@ -38,15 +38,17 @@ def main(
         machine = f"{_machine()}; {used.name}: {_servers(settings)}"
         console.print(machine)
         found = throughput.measure(settings, events, rounds, console.print)
+        own = tables.measure(settings, events, rounds, console.print)
     rest: dict[str, Any] = {
         "memory": memory.measure_apart(used.name, large),
         "planning": planning.measure(used.name),
         "idle": idle.measure(used.name),
         "latency": latency.measure(used.name),
     }
-    claimed = [*claims.of_throughput(found), *claims.of_the_rest(**rest)]
+    claimed = [*claims.of_throughput(found), *claims.of_tables(own), *claims.of_the_rest(**rest)]
     for kind, runs in found.items():
         console.print(throughput.table(kind, runs))
+    console.print(tables.table(own))
     console.print(_table(claimed))
     result = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -54,6 +56,7 @@ def main(
         "events": events,
         "rounds": rounds,
         "claims": [{"what": c.what, **asdict(c.found), "bar": c.bar, "at_most": c.at_most} for c in claimed],
+        "tables": {name: asdict(runs) for name, runs in own.items()},
         "runs": {kind: {name: [asdict(run) for run in r] for name, r in runs.items()} for kind, runs in found.items()},
         **rest,
     }

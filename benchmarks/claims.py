@@ -12,6 +12,7 @@ from benchmarks.idle import CONNECTIONS, SECONDS
 from benchmarks.latency import HOLD_SECONDS
 from benchmarks.measure import Run, Spread, ratio
 from benchmarks.planning import LIMIT_MS
+from benchmarks.tables import DIRECT, KEYED, TableRuns
 
 EXECUTEMANY = "consumer group + executemany"
 
@@ -57,6 +58,17 @@ def of_throughput(found: Mapping[str, t.Runs]) -> Iterator[Claim]:
 
 def _best(runs: tuple[Run, ...]) -> Run:
     return max(runs, key=lambda run: run.rate)
+
+
+def of_tables(found: Mapping[str, TableRuns]) -> Iterator[Claim]:
+    """The claims about tables of the user's own."""
+    for name, runs in found.items():
+        yield Claim(f"drain ÷ prepared COPY, 1 connection; {name}", ratio(runs.drain, runs.copy), 0.95)
+    if DIRECT in found and KEYED in found:
+        direct, keyed = found[DIRECT], found[KEYED]
+        yield Claim("direct compression ÷ the same rows with a key", ratio(direct.drain, keyed.drain), 3)
+        share = direct.size / keyed.size
+        yield Claim("size with direct compression ÷ with a key", Spread(share, share, share), 0.15, at_most=True)
 
 
 def of_the_rest(memory: Mapping[str, Any], planning: Mapping[str, Any], idle: Mapping[str, Any],

@@ -84,6 +84,7 @@ _COLUMNSTORE: LiteralString = """
                              timescaledb.compress_orderby = 'time')"""
 _INDEXED: LiteralString = "CREATE INDEX ON {table} (device, time)"
 NUMBERS, MIXED, DIRECT = "a time and 3 numbers", "20 mixed columns", "no key, direct compression"
+KEYED = NUMBERS  # the table with a key that the one without is compared with
 SUBJECTS = {
     NUMBERS: Subject("bench_numbers", f"{_MEASUREMENT}, PRIMARY KEY (device, time)", _measurement, 4,
                      (_HYPERTABLE, _INDEXED)),
@@ -201,14 +202,14 @@ def table(found: Mapping[str, TableRuns]) -> Table:
 
 def main(events: int = 300_000, rounds: int = 3, engine: str | None = None) -> None:
     """Measure tables of the user's own only."""
+    from benchmarks import claims  # which imports this module
+
     console = Console(width=110, highlight=False)
     with throwaway_servers("bench", engine) as (settings, _):
         found = measure(settings, events, rounds, console.print)
     console.print(table(found))
-    if DIRECT in found:
-        keyed, direct = found[NUMBERS], found[DIRECT]
-        console.print(f"direct compression ÷ with a key: {ratio(direct.drain, keyed.drain).median:.2f} in rows/s,"
-                      f" {direct.size / keyed.size:.3f} in size")  # fmt: skip
+    for claim in claims.of_tables(found):
+        console.print(f"{claim.what}: {claim.found.median:.2f} (bar {claim.bar:g})")
 
 
 if __name__ == "__main__":
