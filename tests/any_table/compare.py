@@ -116,10 +116,11 @@ def _wrong_entries(
 
 def _names_one(columns: frozenset[str], field: str, reason: str) -> bool:
     """Whether a quarantined entry names one of these columns or keys: as its field, or for a value without a text in
-    the reason, as a path. Of bytes that no database of this encoding can hold, the server reports no column."""
+    the reason, as a path. For bytes that no database of this encoding can hold, the server reports no column, and a
+    trigger may reject a row before a missing value does."""
     if field == "data":
         return "codec can't decode" in reason or any(f"`$.{name}`" in reason for name in columns)
-    return field in columns or (not field and reason.endswith("[22021]"))
+    return field in columns or (not field and reason.endswith(("[22021]", "[P0001]")))
 
 
 def _as_text(fields: Sequence[bytes]) -> str:

@@ -76,7 +76,7 @@ class Rows:
         if self._earlier and way < mix.same + mix.other:
             earlier = random.choice(self._earlier)
             row |= {name: earlier[name] for name in self._table.key if name in earlier}
-            if random.random() < 0.6:  # only one column differs
+            if row and random.random() < 0.6:  # only one column differs
                 name = random.choice(list(row))
                 row = {**earlier, name: row[name]}
         elif way < mix.same + mix.other + mix.broken + mix.extreme:
