@@ -20,6 +20,7 @@ from tests.faults.campaign.kinds import KINDS
 from tests.faults.campaign.run_fault import Result, run_fault
 from tests.faults.campaign.summary import summary
 from tests.faults.campaign.testbed import FaultTestbed, running_testbed
+from tests.faults.campaign.user_tables import SERIES, kinds_for
 from tests.support.prefect_server import running_prefect, running_worker
 
 _SERIES_LENGTH = 8  # faults on the same streams
@@ -33,11 +34,15 @@ def main(
     seed: Annotated[int | None, typer.Option(help="Seed of the whole campaign. Random by default.")] = None,
     engine: Annotated[list[str] | None, typer.Option(help="May be repeated; every one that can run, if not.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only faults of this kind; may be repeated.")] = None,
+    tables: Annotated[str, typer.Option(help=f"What the streams go to: {', '.join(SERIES)}.")] = "events",
     replay: Annotated[list[str] | None, typer.Option(help="KIND:SEED as printed; only these, in this order.")] = None,
 ) -> None:
     """Inject faults one after the other, and compare all tables with what was produced. Exit code 1 if anything
     differs."""
+    if tables not in SERIES:
+        raise typer.BadParameter(f"expected one of {', '.join(SERIES)}, found {tables!r}")
     seed = random.randrange(1 << 32) if seed is None else seed
+    only = kind or kinds_for(SERIES[tables])
     results: list[Result] = []
     with running_prefect() as api:
         for name in engine or _engines():
@@ -47,9 +52,11 @@ def main(
                 testbed = stack.enter_context(running_testbed(settings, used, api, worker))
                 console.print(f"{name}: {_version(testbed)}; seed {seed}")
                 wanted = (
-                    _replayed(replay) if replay else _random_kinds(testbed, random.Random(seed), faults, kind or [])
+                    _replayed(replay)
+                    if replay
+                    else _random_kinds(testbed, random.Random(seed), faults, only, bool(kind))
                 )
-                finished = _campaign(testbed, f"chaos-{name}", seed, wanted)
+                finished = _campaign(testbed, f"chaos-{name}", seed, wanted, SERIES[tables])
                 results += finished
                 Console(width=120).print(summary(f"{name}: {_version(testbed)}", finished))
     raise typer.Exit(0 if all(result.good for result in results) else 1)
@@ -84,19 +91,21 @@ def _replayed(wanted: list[str]) -> Iterator[tuple[str, int]]:
         yield kind, int(seed)
 
 
-def _random_kinds(testbed: FaultTestbed, rng: random.Random, faults: int, only: list[str]) -> Iterator[tuple[str, int]]:
-    """All kinds in random order, again and again; slow ones less often."""
+def _random_kinds(
+    testbed: FaultTestbed, rng: random.Random, faults: int, only: list[str], chosen: bool
+) -> Iterator[tuple[str, int]]:
+    """The kinds `only` in random order, again and again; slow ones less often, unless the user has `chosen` them."""
     if unknown := set(only) - KINDS.keys():
         raise typer.BadParameter(f"no such kind: {', '.join(unknown)}; there are {', '.join(KINDS)}")
     possible = []
-    for kind in only or KINDS:
+    for kind in only:
         if reason := KINDS[kind].impossible(testbed):
             console.print(f"without {kind}: {reason}")
         else:
             possible.append(kind)
     left, turn = faults, 0
     while left:
-        kinds = [kind for kind in possible if only or not KINDS[kind].slow or turn % _SLOW_EVERY == 0]
+        kinds = [kind for kind in possible if chosen or not KINDS[kind].slow or turn % _SLOW_EVERY == 0]
         rng.shuffle(kinds)
         for kind in kinds[:left]:
             yield kind, rng.randrange(1 << 32)
@@ -104,7 +113,9 @@ def _random_kinds(testbed: FaultTestbed, rng: random.Random, faults: int, only: 
         turn += 1
 
 
-def _campaign(testbed: FaultTestbed, name: str, seed: int, wanted: Iterator[tuple[str, int]]) -> list[Result]:
+def _campaign(
+    testbed: FaultTestbed, name: str, seed: int, wanted: Iterator[tuple[str, int]], kind_of_series: type[FaultSeries]
+) -> list[Result]:
     results: list[Result] = []
     series: FaultSeries | None = None
     for number, (kind, kind_seed) in enumerate(wanted):
@@ -116,7 +127,7 @@ def _campaign(testbed: FaultTestbed, name: str, seed: int, wanted: Iterator[tupl
             or KINDS[results[-1].kind].ends_series
         ):
             testbed.empty()
-            series = FaultSeries(f"{name}-{number}", seed + number)
+            series = kind_of_series(f"{name}-{number}", seed + number)
         results.append(run_fault(testbed, series, kind, kind_seed))
         mark = "[green]ok[/green]" if results[-1].good else "[red]BAD[/red]"
         console.print(f"{number + 1:4} {mark} ", end="")

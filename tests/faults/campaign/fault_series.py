@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
+
+import psycopg
 
 from infra.producers.broken import Entry
 from tests.faults.campaign.produce import Produced, endless
 from tests.faults.campaign.testbed import FaultTestbed
+from tests.faults.campaign.verdict import Verdict, judge
 from tests.support.processes import Drain, Harness
 
 EVENTS = 2_000  # of one fault
@@ -18,7 +21,9 @@ _SECOND_STREAM = 0.3  # of the events
 @dataclass
 class FaultSeries:
     """Two streams and everything that was produced into them. `closed`: former streams of the same names, before they
-    started over."""
+    started over. `batch_rows`: the range of sizes of the batches of drains that a fault disturbs."""
+
+    batch_rows: ClassVar[tuple[int, int]] = (100, 400)
 
     name: str
     seed: int
@@ -50,3 +55,7 @@ class FaultSeries:
     def start(self, testbed: FaultTestbed, harness: Harness, batch_rows: int = 50_000, **parameters: Any) -> Drain:
         """Start a drain of both streams."""
         return Drain(self.streams, testbed.env | {"SPILLWAY_BATCH_ROWS": str(batch_rows)}, harness, **parameters)
+
+    def judge(self, connection: psycopg.Connection) -> Verdict:
+        """Compare everything with what was produced."""
+        return judge(connection, self.everything_produced)

@@ -124,8 +124,8 @@ def expected_rows(produced: Iterable[Produced]) -> dict[Key, Row]:
     return flat_rows(entry for one in produced for entry in one.good())
 
 
-def endless(seed: int, size: int) -> Iterator[list[tuple[Entry, bool]]]:
+def endless(seed: int, size: int, bad: float = BAD) -> Iterator[list[tuple[Entry, bool]]]:
     """Endless batches of `size` generated entries, each with whether it is bad. Later batches repeat entries of earlier
     ones."""
-    source = batches(10_000_000, seed=seed, duplicates=DUPLICATES, bad=BAD, late=LATE, size=size)
+    source = batches(10_000_000, seed=seed, duplicates=DUPLICATES, bad=bad, late=LATE, size=size)
     return (list(zip(batch.entries, batch.bad, strict=True)) for batch in source)

@@ -13,11 +13,10 @@ from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.kinds import KINDS
 from tests.faults.campaign.testbed import DELAYS, FaultTestbed
 from tests.faults.campaign.texts import SECRETS, wrong_retry, wrong_text
-from tests.faults.campaign.verdict import Verdict, judge
+from tests.faults.campaign.verdict import Verdict
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness, Outcome
 
-_BATCH_ROWS = (100, 400)
 _POINT_SECONDS = 20  # a drain reaches its point within this time, or not at all
 _HEALTHY_SECONDS = 60
 
@@ -80,7 +79,7 @@ def run_fault(testbed: FaultTestbed, series: FaultSeries, kind: str, seed: int) 
     if any(secret in log for secret in SECRETS):
         complaints.append("what the processes printed shows a password")
     with testbed.sql() as connection:
-        verdict = judge(connection, series.everything_produced)
+        verdict = series.judge(connection)
     return Result(
         kind,
         seed,
@@ -108,7 +107,7 @@ def _disturb(
             harness = Harness(
                 point, DELAYS, testbed.prefect_url, name, testbed.log, prefect_retries=fault.prefect_retries
             )
-            drains.append(series.start(testbed, harness, rng.randint(*_BATCH_ROWS)))
+            drains.append(series.start(testbed, harness, rng.randint(*series.batch_rows)))
         if isinstance(moment, Point):
             where = str(moment) if drains[0].reached(_POINT_SECONDS) else f"never came {moment}"
         else:
