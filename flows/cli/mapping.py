@@ -37,7 +37,7 @@ def suggest_command(
 
     with Clients(settings(), "mapping suggest") as clients:
         found = suggest_mapping(clients, source, table)
-    progress(f"{source}: {found.sampled:,} entries or rows were read; check the proposal")
+    progress(f"{source}: proposed from {found.sampled:,} {'document' if found.sampled == 1 else 'documents'}")
     if not only_sql:
         for line in document_lines(found):
             result(line)
@@ -92,8 +92,9 @@ def _print(found: MappingCheck) -> None:
         result(f"keys that no column reads: {keys}")
     for hint in found.hints:
         warn(hint)
-    outcome = f"{found.inserted:,} new, {found.duplicates:,} duplicates, {found.rejected:,} rejected"
-    result(f"{found.entries:,} entries give {found.rows:,} rows of {found.table}: {outcome}")
+    outcome = f"new {found.inserted:,}, duplicates {found.duplicates:,}, rejected {found.rejected:,}"
+    entries = "1 entry gives" if found.entries == 1 else f"{found.entries:,} entries give"
+    result(f"{entries} {found.rows:,} {'row' if found.rows == 1 else 'rows'} of {found.table}: {outcome}")
 
 
 def _short(value: str) -> str:

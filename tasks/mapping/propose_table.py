@@ -177,14 +177,15 @@ def _long(leaf: Leaf) -> bool:
 
 
 def _is_id(table: str, column: ProposedColumn, distinct: int) -> bool:
-    words = column.leaf.words if column.leaf else ""
-    own = {f"{table}_id", f"{table.removesuffix('s')}_id"}
+    words = words_of(column.name)  # `customer_id` of a nested object, which is no id of the row
+    singular = table.removesuffix("s")
+    own = {f"{table}_id", f"{singular}_id", f"{singular.rpartition('_')[2]}_id"}
     return words in own or words in _ID_NAMES or (distinct >= _MANY and words.endswith(("_id", "_uuid", "_key")))
 
 
 def _id_rank(column: ProposedColumn) -> tuple[int, bool]:
     assert column.leaf is not None
-    return len(column.leaf.path), column.leaf.words not in _ID_NAMES
+    return len(column.leaf.path), words_of(column.name) not in _ID_NAMES
 
 
 def _unique(columns: Sequence[ProposedColumn], rows: Sequence[int]) -> bool:

@@ -39,11 +39,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def reader(folder: Path, prefect_server: str, env: dict[str, str], database: psycopg.Connection) -> Iterator[Terminal]:
-    """A terminal in the folder. Roles and users that a page creates are gone afterwards."""
+    """A terminal in the folder. Roles, users and tables that a page creates are gone afterwards."""
     environment = {**os.environ, **env, "PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(folder)}
     environment |= {"SPILLWAY_MAPPINGS": str(folder / "spillway.toml"), "VIRTUAL_ENV_DISABLE_PROMPT": "1"}
     with closing(Terminal(folder, environment)) as terminal:
         yield terminal
+    database.execute("SET client_min_messages = error; DROP TABLE IF EXISTS shop_orders")
     if database.execute("SELECT FROM pg_roles WHERE rolname = 'etl'").fetchone():
         database.execute("DROP OWNED BY etl; DROP ROLE etl")
 

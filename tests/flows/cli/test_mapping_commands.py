@@ -70,7 +70,7 @@ def test_what_is_printed_is_toml_with_the_sql_as_a_comment(
     shop: str, toml: Path, spillway: RunSpillway, database_of_user: psycopg.Connection
 ) -> None:
     _, proposal, err = spillway("mapping", "suggest", "-s", shop)
-    assert "300 entries or rows were read" in err
+    assert "proposed from 300 documents" in err
     toml.write_text(proposal)
     mapping = load_mappings(toml).for_stream(shop)
     assert (mapping.table, mapping.columns["order_id"].ulid) == ("shop_orders", True)
@@ -129,7 +129,7 @@ def test_check_shows_each_column_with_its_source_and_values_and_writes_nothing(
     assert f"total numeric(5,2) total {totals} 0" in lines
     assert "who varchar(5) who 300" in [line.replace("character varying", "varchar") for line in lines]
     assert any("tenant (in 300)" in line and "customer (in 300)" in line for line in lines)
-    assert "300 entries give 300 rows of public.shop_orders: 300 new, 0 duplicates, 0 rejected" in lines
+    assert "300 entries give 300 rows of public.shop_orders: new 300, duplicates 0, rejected 0" in lines
     for table in ("shop_orders", "spillway.ledger", "spillway.quarantine", "spillway.streams"):
         assert database_of_user.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (0,)
 
@@ -180,7 +180,9 @@ def test_check_of_a_route_shows_the_columns_of_each_table(
     assert "wrong.n text n 1 · 3 · 5 0" in lines
     assert "wrong.who text who w1 · w3 · w5 0" in lines
     assert any("expected a value with a table ('a', 'b'), found 'c'" in line for line in lines)
-    assert any(line.startswith("32 entries give 32 rows of public.shop_orders, public.wrong: 30 new") for line in lines)
+    assert any(
+        line.startswith("32 entries give 32 rows of public.shop_orders, public.wrong: new 30, ") for line in lines
+    )
 
 
 def test_check_as_json_has_everything_and_another_table_can_be_checked(

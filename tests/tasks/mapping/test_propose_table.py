@@ -85,6 +85,7 @@ TIMES = {"at": lambda n: f"2024-01-02T03:{n // 60:02}:{n % 60:02}Z"}
 KEYS: list[tuple[list[dict[str, Any]], tuple[str, ...]]] = [
     (rows(3, id=str, **TIMES), ("id", "at")),
     (rows(3, order_id=str, **TIMES), ("order_id", "at")),
+    (rows(3, customer=lambda n: {"id": n}, **TIMES), ()),
     (rows(3, customer_id=str, **TIMES), ()),  # three customers differ by chance
     (rows(200, trip_id=str, **TIMES), ("trip_id", "at")),
     (rows(200, id=lambda n: str(n // 2), **TIMES), ("id", "at")),  # not unique alone, but with the time
