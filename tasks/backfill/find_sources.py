@@ -158,6 +158,8 @@ def file_source(
         left = Remaining((IdRange(0, scanned.end),), scanned.rows)
     else:
         left = remaining_of(connection, scanned)
+        if left.rows and left.as_texts:
+            scanned = scan(file, layout, spool, as_texts=True)
     ledger_name = ledger_name_again(scanned.ledger_name) if again else scanned.ledger_name
     window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
     days = {day: n for day, n in scanned.days.items() if clip_ranges(left.gaps, day << 64, (day + 1) << 64)}

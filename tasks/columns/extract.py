@@ -8,16 +8,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.mapping.paths import field_name, first_name
 from tasks.columns.documents import DocumentReader, Form, Wanted, document_reader, exact_text, no_text
 from tasks.columns.entries import EntryColumns
+from tasks.columns.flat_documents import as_documents, not_utf8
 from tasks.columns.row_layout import FilledColumn, RowLayout, Shape
 
-_QUOTED = 60  # bytes of a field name that a fault quotes
 _INTEGERS = frozenset({"int2", "int4", "int8"})
 
 
@@ -81,9 +80,9 @@ def extract(group: EntryColumns, layout: RowLayout, shape: Shape) -> ExtractedVa
     else:
         found = _from_flat(group, wanted)
         if "document" in whole:
-            found.documents = _as_documents(group, frozenset(), found.faults)
+            found.documents = as_documents(group, frozenset(), layout.json_keys, found.faults)
         if needs_unmapped:
-            found.unmapped = _as_documents(group, _top_keys(layout), found.faults)
+            found.unmapped = as_documents(group, _top_keys(layout), layout.json_keys, found.faults)
     return found
 
 
@@ -130,24 +129,6 @@ def _below_field(values: pa.Array, head: str, one: Wanted) -> pa.Array:
     return pa.array(texts, pa.binary())
 
 
-def _as_documents(group: EntryColumns, without: frozenset[str], faults: dict[int, tuple[str, str]]) -> pa.Array:
-    """The fields of each entry, except some, as one JSON object of strings."""
-    documents: list[bytes | None] = []
-    for i, fields in enumerate(group.documents()):
-        try:
-            texts = {key.decode(): value.decode() for key, value in fields.items() if value is not None}
-            documents.append(orjson.dumps({key: text for key, text in texts.items() if key not in without}))
-        except UnicodeDecodeError as error:
-            documents.append(None)
-            name = next(key for key, value in fields.items() if error.object in (key, value))
-            faults.setdefault(i, (name[:_QUOTED].decode(errors="replace"), _not_utf8(error)))
-    return pa.array(documents, pa.binary())
-
-
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"expected UTF-8, found byte 0x{error.object[error.start]:02x} at {error.start}"
-
-
 def _utf8(values: pa.Array, key: str, faults: dict[int, tuple[str, str]]) -> pa.Array:
     try:
         return values.cast(pa.string())
@@ -158,7 +139,7 @@ def _utf8(values: pa.Array, key: str, faults: dict[int, tuple[str, str]]) -> pa.
                 texts.append(None if value is None else value.decode())
             except UnicodeDecodeError as error:
                 texts.append(None)
-                faults.setdefault(i, (key, _not_utf8(error)))
+                faults.setdefault(i, (key, not_utf8(error)))
         return pa.array(texts, pa.string())
 
 

@@ -48,6 +48,8 @@ class RowLayout:
     unique key of the table has a source for each of its columns, so that the ledger alone prevents loading twice.
     `restored`: the columns of an archive that is restored; None for everything else.
     `routes`: the value of the route's key → the layout of its table. Without one, all rows go to `table`.
+    `json_keys`: the fields of a flat entry whose values are JSON. In the object of all fields they stay as they are;
+    all other fields are strings there.
     """
 
     table: Table
@@ -56,6 +58,7 @@ class RowLayout:
     key: tuple[str, ...]
     restored: tuple[str, ...] | None = None
     routes: Mapping[str, RowLayout] = field(default_factory=dict)
+    json_keys: frozenset[bytes] = frozenset()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -115,6 +118,11 @@ class RowLayout:
         changed = {value: layout.of_elements() for value, layout in self.routes.items()}
         mapping = replace(self.mapping, each=None, encodings=(), layout="json")
         return replace(self, mapping=mapping, routes=changed)
+
+    def with_json_keys(self, keys: frozenset[bytes]) -> RowLayout:
+        """The same layout for rows with these `json_keys`."""
+        routes = {value: layout.with_json_keys(keys) for value, layout in self.routes.items()}
+        return replace(self, json_keys=keys, routes=routes)
 
     @property
     def is_events(self) -> bool:

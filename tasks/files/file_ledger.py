@@ -13,6 +13,7 @@ from tasks.base.addresses import IdRange
 from tasks.columns.column_forms import STANDARD_COLUMNS
 from tasks.columns.row_layout import RowLayout, bind
 from tasks.files.file_reader import count_rows
+from tasks.files.reading import is_document, is_of_texts, json_keys_of, times_of
 from tasks.files.scan import ScannedFile, fit_layout
 from tasks.ledger.names import FILE, is_file_ledger, original_name
 from tasks.ledger.register_stream import check_table_of_stream, register_stream, table_of_stream
@@ -55,10 +56,14 @@ _SETTLE = """
 
 @dataclass(frozen=True)
 class Remaining:
-    """The part of a file that is not loaded: the address ranges missing in the ledger, and their number of rows."""
+    """The part of a file that is not loaded: the address ranges missing in the ledger, and their number of rows.
+
+    `as_texts`: the other part was read by the first release, so this part must be scanned again, `as_texts`.
+    """
 
     gaps: tuple[IdRange, ...]
     rows: int
+    as_texts: bool = False
 
 
 def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remaining:
@@ -85,13 +90,15 @@ def remaining_of(connection: psycopg.Connection, scanned: ScannedFile) -> Remain
     check_table_of_stream(connection, scanned.ledger_name, scanned.layout.table.regclass)
     known = undrained(connection, scanned.ledger_name, scanned.end)
     gaps = known.gaps if known else (IdRange(0, scanned.end),)
-    if gaps and found and found[0][1] != scanned.reading and found[0][4]:
+    recorded, read = (found[0][1], found[0][4]) if found else (scanned.reading, 0)
+    before, now = times_of(recorded), times_of(scanned.reading)
+    if gaps and read and before != now:
         raise Terminal(
-            f"{scanned.file.display_name}: {found[0][4]} of its {scanned.rows} rows were loaded with times from"
-            f" {found[0][1]!r}, expected the same for the rest, found {scanned.reading!r}; nothing was loaded; restore"
+            f"{scanned.file.display_name}: {read} of its {scanned.rows} rows were loaded with times from"
+            f" {before!r}, expected the same for the rest, found {now!r}; nothing was loaded; restore"
             " the old mapping, or load the whole file again (--again)"
         )
-    return Remaining(gaps, count_rows(scanned.section, gaps))
+    return Remaining(gaps, count_rows(scanned.section, gaps), bool(read) and is_of_texts(scanned.layout, recorded))
 
 
 def register(connection: psycopg.Connection, scanned: ScannedFile, name: str, skipped: IdRange | None) -> None:
@@ -134,9 +141,9 @@ def find_layout(connection: psycopg.Connection, stream: str, mappings: StreamMap
         table = read_table(connection, mapping.table or default_table_name())
         present = existing_columns(table, own)  # a dropped column cannot be compared
         return fit_layout(bind(BUILT_IN, table, (*_STANDARD, *present)), tuple(c.encode() for c in _STANDARD))
-    keys = (BUILT_IN.document_field,) if reading.startswith("json|") else (b"event_id",)
-    layout = read_layout(connection, mapping)
-    return layout if mapping.layout == "json" and reading.startswith("json|") else fit_layout(layout, keys)
+    keys = (BUILT_IN.document_field,) if is_document(reading) else (b"event_id",)
+    layout = read_layout(connection, mapping).with_json_keys(json_keys_of(reading))
+    return layout if mapping.layout == "json" and is_document(reading) else fit_layout(layout, keys)
 
 
 def _with_table(mapping: StreamMapping, fixed: str | None) -> StreamMapping:

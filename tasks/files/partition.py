@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import unquote
 
 import msgspec
@@ -79,7 +80,8 @@ def add_path_columns(rows: RowBlock, pairs: PathColumns, document: bytes | None,
         None if text is None else _with_members(text, added, f"{display_name}, row {row}")
         for row, text in zip(rows.row.tolist(), rows.values[at].to_pylist(), strict=True)
     ]
-    return RowBlock(rows.row, rows.keys, (*rows.values[:at], pa.array(documents, pa.binary()), *rows.values[at + 1 :]))
+    values = (*rows.values[:at], pa.array(documents, pa.binary()), *rows.values[at + 1 :])
+    return replace(rows, values=values)
 
 
 def _with_columns(rows: RowBlock, pairs: PathColumns, display_name: str) -> RowBlock:
@@ -97,7 +99,8 @@ def _with_columns(rows: RowBlock, pairs: PathColumns, display_name: str) -> RowB
             column = pc.if_else(existing[MALFORMED].is_valid(), pa.scalar(None, pa.binary()), column)
         columns[key] = column
     columns |= {key: column for key, column in existing.items() if key not in columns}
-    return RowBlock(rows.row, tuple(columns), tuple(columns.values()))
+    texts = {name.encode() for name, value in pairs if value is not None}
+    return RowBlock(rows.row, tuple(columns), tuple(columns.values()), rows.json_keys - texts)
 
 
 def _check_column(rows: RowBlock, column: pa.Array, name: str, value: str, display_name: str) -> None:

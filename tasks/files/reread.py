@@ -31,7 +31,7 @@ def reread(
         return f"{stream} is not compared: expected its path in spillway.files, found none; only its totals are checked"
     try:
         (file,) = find_files(path)
-        scanned = scan(file, layout, spool)
+        scanned = scan(file, layout, spool, as_texts=not layout.json_keys)
     except SpillwayError as error:
         return _note(path, stream, error.fault)
     except ValueError:

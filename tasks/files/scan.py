@@ -21,8 +21,10 @@ from tasks.files.bad_source import bad_source
 from tasks.files.file_reader import DAY_MS, row_address
 from tasks.files.find import SourceFile
 from tasks.files.formats.blocks import RowBlock
+from tasks.files.formats.spelling import spellings_of
 from tasks.files.formats.text_shape import check_utf8
 from tasks.files.partition import add_path_columns, content_name
+from tasks.files.reading import describe_reading
 from tasks.files.spool import Spool, SpoolSection
 from tasks.files.verified_read import VerifiedRead
 from tasks.ledger.names import FILE
@@ -61,13 +63,8 @@ class ScannedFile:
 
     @property
     def reading(self) -> str:
-        """The source of the times, on which the addresses of the rows depend."""
-        shape = self.layout.mapping.layout or ""
-        if self.layout.time is None:
-            return shape
-        source = self.layout.time.source
-        alternative = source.alternatives[0] if source.alternatives else ""
-        return "|".join((shape, "".join(source.pieces), source.default or "", alternative))
+        """What the ledger records about how it was read."""
+        return describe_reading(self.layout)
 
 
 def fit_layout(layout: RowLayout, keys: tuple[bytes, ...]) -> RowLayout:
@@ -84,15 +81,15 @@ def fit_layout(layout: RowLayout, keys: tuple[bytes, ...]) -> RowLayout:
     return replace(layout, mapping=replace(mapping, layout=shape, document_field=field))
 
 
-def scan(file: SourceFile, layout: RowLayout, spool: Spool) -> ScannedFile:
-    """Read all of `file` into the spool.
+def scan(file: SourceFile, layout: RowLayout, spool: Spool, as_texts: bool = False) -> ScannedFile:
+    """Read all of `file` into the spool. `as_texts`: as the first release did, which read no value of Parquet as JSON.
 
     Raises `Terminal`, with nothing loaded, if the file is corrupt, changes during the read, lacks a column that the
     mapping needs, or contradicts the columns in its path."""
     section = SpoolSection(spool)
     mapping = layout.mapping
     field = mapping.document_field if mapping.layout == "json" else BUILT_IN.document_field
-    reading = VerifiedRead(file, field)
+    reading = VerifiedRead(file, field, spellings_of(layout, nan_as_null=as_texts))
     days: dict[int, int] = {}
     count = 0
     warnings: list[str] = []
@@ -107,6 +104,7 @@ def scan(file: SourceFile, layout: RowLayout, spool: Spool) -> ScannedFile:
         )
         group = rows_to_entries(rows)
         if not count:
+            used = used if as_texts else used.with_json_keys(rows.json_keys)
             _check_columns(file, used, rows.keys, group)
             warnings = check_mapping(file.display_name, used, [_first(group)])
             if layout.restored is None:

@@ -10,6 +10,7 @@ from tasks.files.bad_source import bad_source
 from tasks.files.find import SourceFile
 from tasks.files.formats.blocks import RowBlock
 from tasks.files.formats.read_rows import open_rows
+from tasks.files.formats.spelling import PLAIN, Spellings
 from tasks.files.stored_bytes import StoredBytes, file_state
 
 
@@ -24,18 +25,19 @@ class VerifiedRead:
     size: int = 0
     sha256: str = ""
 
-    def __init__(self, file: SourceFile, field: bytes = b"data") -> None:
+    def __init__(self, file: SourceFile, field: bytes = b"data", spellings: Spellings = PLAIN) -> None:
         self._file = file
         self._field = field
+        self._spellings = spellings
         self._before = file_state(file)
         with _unchanged(file, self._before), closing(StoredBytes(file, hashed=False)) as stored:
-            self.keys, _ = open_rows(file, field, stored)
+            self.keys, _ = open_rows(file, field, stored, spellings)
 
     def __iter__(self) -> Iterator[RowBlock]:
         with _unchanged(self._file, self._before), closing(StoredBytes(self._file)) as stored:
             if self._file.format == "parquet":
                 stored.drain()
-            yield from open_rows(self._file, self._field, stored)[1]
+            yield from open_rows(self._file, self._field, stored, self._spellings)[1]
             _check_size(self._file, self._before, stored)
         self.size, self.sha256 = stored.size, stored.sha256
 

@@ -23,6 +23,7 @@ from tasks.columns.decode import DecodedRows, Fault, TimeWindow, decode
 from tasks.columns.entries import EntryColumns
 from tasks.columns.parts import take_apart
 from tasks.columns.row_layout import FilledColumn, RowLayout
+from tasks.files.formats.spelling import spellings_of
 from tasks.files.scan import fit_layout
 from tasks.mapping.documents import Document, read_documents
 from tasks.mapping.read_sample import find_file, is_file, sample_file, sample_stream
@@ -98,14 +99,18 @@ def check_source(clients: Clients, mappings: StreamMappings, source: str, wanted
     """
     file = find_file(source) if is_file(source) else None
     mapping = mappings.for_stream(source if file is None else file.path.rpartition("/")[2])
-    with clients.translate_errors(f"read {source}"):
-        groups = sample_stream(clients.redis, source, SAMPLE) if file is None else sample_file(file, SAMPLE)
     with clients.translate_errors("mapping check"), clients.postgres() as connection:
         if wanted is not None:
             mapping = _for_table(mapping, wanted, read_table(connection, wanted).by_name)
         layout = read_layout(connection, mapping)
-        if file is not None:
-            layout = fit_layout(layout, groups[0].keys or ())
+    with clients.translate_errors(f"read {source}"):
+        if file is None:
+            groups = sample_stream(clients.redis, source, SAMPLE)
+        else:
+            sample = sample_file(file, SAMPLE, spellings_of(layout))
+            groups = sample.groups
+            layout = fit_layout(layout, groups[0].keys or ()).with_json_keys(sample.json_keys)
+    with clients.translate_errors("mapping check"), clients.postgres() as connection:
         window = TimeWindow.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
         batch = Batch(source, _EVERY_ID, groups, layout, window)
         with connection.transaction(force_rollback=True):

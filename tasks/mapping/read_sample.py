@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tasks.base.addresses import id_text, parse_id
 from tasks.columns.entries import EntryColumns, RawEntry, concat_entries, page_to_columns
 from tasks.files.find import SourceFile, find_files
 from tasks.files.formats.read_rows import read_rows
+from tasks.files.formats.spelling import PLAIN, Spellings
 from tasks.files.scan import rows_to_entries
 from tasks.streams.tail import Tail, read_tail
 
@@ -34,12 +36,22 @@ def find_file(source: str) -> SourceFile:
     return find_files(source)[0]
 
 
-def sample_file(file: SourceFile, most: int) -> list[EntryColumns]:
+@dataclass(frozen=True)
+class FileSample:
+    """Rows of a file. `json_keys`: as in `RowBlock`."""
+
+    groups: list[EntryColumns]
+    json_keys: frozenset[bytes]
+
+
+def sample_file(file: SourceFile, most: int, spellings: Spellings = PLAIN) -> FileSample:
     """About `most` rows of a file, evenly spaced. Raises as `read_rows`, and `Terminal` if it has no rows."""
+    json_keys: frozenset[bytes] = frozenset()
     kept: list[EntryColumns] = []
     numbers: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     stride, seen, size = 1, 0, 0
-    for block in read_rows(file):
+    for block in read_rows(file, spellings=spellings):
+        json_keys = block.json_keys
         group = rows_to_entries(block)
         ordinal = np.arange(seen, seen + len(group))
         rows = np.flatnonzero(ordinal % stride == 0)
@@ -60,7 +72,7 @@ def sample_file(file: SourceFile, most: int) -> list[EntryColumns]:
             break
     if not seen:
         raise Terminal(f"{file.display_name}: expected rows, found none; nothing was written; name another file")
-    return concat_entries([[group] for group in kept if len(group)])
+    return FileSample(concat_entries([[group] for group in kept if len(group)]), json_keys)
 
 
 def sample_stream(client: redis.Redis, stream: str, most: int) -> list[EntryColumns]:

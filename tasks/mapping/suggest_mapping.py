@@ -45,7 +45,7 @@ def suggest_mapping(clients: Clients, source: str, wanted: str | None) -> Sugges
     file = find_file(source) if is_file(source) else None
     name = source if file is None else file.path.rpartition("/")[2]
     with clients.translate_errors(f"read {source}"):
-        groups = sample_stream(clients.redis, source, SAMPLE) if file is None else sample_file(file, SAMPLE)
+        groups = sample_stream(clients.redis, source, SAMPLE) if file is None else sample_file(file, SAMPLE).groups
     schema, plain = parse_table_name(wanted) if wanted else (clients.settings.events_schema, table_name(name))
     with clients.translate_errors("mapping suggest"), clients.postgres() as connection:
         table = read_table(connection, _quoted(schema, plain)) if wanted or _exists(connection, schema, plain) else None

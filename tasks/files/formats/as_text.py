@@ -11,7 +11,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.columns.flat_documents import NOT_FINITE
 from tasks.columns.times import fill_far_years, format_times, trim_zeros
+from tasks.files.formats.spelling import Spelling
 
 _UUID_BYTES = 16
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)  # the two hex digits of each byte
@@ -20,25 +22,45 @@ _DIGITS_ALONE = r"^-?[0-9]+$"
 _EXPONENT_BELOW = 1e-4  # Python writes smaller numbers with an exponent, Arrow does not
 _DAY_MS = 86_400_000
 _ZEROS_TO_MICROSECONDS = {"s": "000000", "ms": "000"}
+_MICROSECONDS = " microseconds"
 _JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
-def as_text(array: pa.Array) -> pa.Array:
+def is_json(kind: pa.DataType) -> bool:
+    """Whether the values of a type are JSON: numbers, booleans, lists, structs, maps, and documents."""
+    if isinstance(kind, pa.JsonType):
+        return True
+    if isinstance(kind, pa.BaseExtensionType):
+        return is_json(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return is_json(kind.value_type)
+    tests = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_nested)
+    return any(test(kind) for test in tests)
+
+
+def as_text(array: pa.Array, spelling: Spelling = "plain", nan_as_null: bool = False) -> pa.Array:
     """Convert a column of n values to binary of length n with the same nulls.
 
     The text of a value does not depend on the width, unit or encoding of its column; docs/reference/mapping.md lists
     the rules. Times are written by `format_times`. Fixed-width values of 16 bytes are written as UUIDs. Text and bytes
-    stay unchanged. Lists, structs and maps become JSON. Raises `TypeError` for a value that JSON cannot hold.
+    stay unchanged. Lists, structs and maps become JSON; `nan_as_null`: NaN and infinity are null there, not strings.
+    `spelling`: how the column of the table needs it. Raises `TypeError` for a value that JSON cannot hold.
     """
     kind = array.type
+    if spelling == "json":
+        return _as_json(array, nan_as_null)
     if isinstance(kind, pa.BaseExtensionType):
-        return as_text(array.storage)
+        return as_text(array.storage, spelling, nan_as_null)
     if pa.types.is_dictionary(kind):
-        return as_text(array.dictionary_decode())
+        return as_text(array.dictionary_decode(), spelling, nan_as_null)
     if pa.types.is_null(kind):
         return pa.nulls(len(array), pa.binary())
     if pa.types.is_nested(kind):
-        return _json(array)
+        return _json(array, spelling, nan_as_null)
+    if spelling == "bytea" and _is_bytes(kind):
+        return _hexadecimal(array)
+    if spelling == "interval" and pa.types.is_duration(kind):
+        return pc.binary_join_element_wise(_durations(array), _MICROSECONDS, "").cast(pa.binary())
     if pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES:
         return _uuids(array)
     if pa.types.is_fixed_size_binary(kind) or _is_text(kind):
@@ -62,6 +84,11 @@ def _scalar_texts(array: pa.Array) -> pa.Array:
     if pa.types.is_date(kind):
         return _dates(array)
     return array.cast(pa.string())
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    return any(test(kind) for test in tests)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -131,14 +158,71 @@ def _validity(array: pa.Array) -> pa.Buffer | None:
     return pc.if_else(array.is_valid(), True, None).buffers()[0] if array.null_count else None
 
 
-def _json(array: pa.Array) -> pa.Array:
-    return pa.array(
-        [
-            None if value is None else orjson.dumps(value, _plain, _JSON)
-            for value in array.to_pylist(maps_as_pydicts="lossy")
-        ],
-        pa.binary(),
-    )
+def _hexadecimal(array: pa.Array) -> pa.Array:
+    return pa.array([value if value is None else _hex(value).encode() for value in array.to_pylist()], pa.binary())
+
+
+def _hex(value: bytes) -> str:
+    return f"\\x{value.hex()}"
+
+
+def _as_json(array: pa.Array, nan_as_null: bool) -> pa.Array:
+    """Every value as JSON. Text and bytes stay unchanged: they are JSON already."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _as_json(array.dictionary_decode(), nan_as_null)
+    texts = as_text(array, "plain", nan_as_null)
+    if pa.types.is_floating(kind):
+        for text, name in NOT_FINITE.items():
+            found = pc.equal(texts, pa.scalar(text.encode(), pa.binary()))
+            texts = pc.if_else(found, pa.scalar(f'"{name}"'.encode(), pa.binary()), texts)
+        return texts
+    is_uuid = isinstance(kind, pa.UuidType) or (pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES)
+    if is_uuid or (pa.types.is_temporal(kind) and not pa.types.is_duration(kind)):
+        quote = pa.scalar(b'"', pa.binary())
+        return pc.binary_join_element_wise(quote, texts, quote, pa.scalar(b"", pa.binary()))
+    return texts
+
+
+def _json(array: pa.Array, spelling: Spelling, nan_as_null: bool) -> pa.Array:
+    values = array.to_pylist(maps_as_pydicts="lossy")
+    if not nan_as_null and _has_not_finite(array):
+        values = [_with_names(value) for value in values]
+    default = {"bytea": _with_hex, "interval": _with_intervals}.get(spelling, _plain)
+    return pa.array([None if value is None else orjson.dumps(value, default, _JSON) for value in values], pa.binary())
+
+
+def _has_not_finite(array: pa.Array) -> bool:
+    """Whether there may be NaN or infinity anywhere in an array. They may be outside a slice of a map."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _has_not_finite(array.storage)
+    if pa.types.is_dictionary(kind):
+        return _has_not_finite(array.dictionary)
+    if pa.types.is_map(kind):
+        return _has_not_finite(array.keys) or _has_not_finite(array.items)
+    if pa.types.is_struct(kind):
+        return any(map(_has_not_finite, array.flatten()))
+    if pa.types.is_nested(kind):
+        return _has_not_finite(array.flatten())
+    return pa.types.is_floating(kind) and not pc.all(pc.is_finite(array), min_count=0).as_py()
+
+
+def _with_names(value: Any) -> Any:
+    """The same value with strings in place of NaN and infinity, which orjson would write as null."""
+    if isinstance(value, dict):
+        return {key: _with_names(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_names(one) for one in value]
+    return NOT_FINITE.get(str(value), value) if isinstance(value, float) else value
+
+
+def _with_hex(value: Any) -> Any:
+    return _hex(value) if isinstance(value, bytes) else _plain(value)
+
+
+def _with_intervals(value: Any) -> Any:
+    return f"{_microseconds(value)}{_MICROSECONDS}" if isinstance(value, timedelta) else _plain(value)
 
 
 def _plain(value: Any) -> Any:

@@ -19,12 +19,15 @@ class RowBlock:
     `row`: int64, n, the increasing row numbers, from 1. They count lines in NDJSON (blank lines are counted but have no
     row), documents in a JSON array or pretty-printed JSON, records after the header in CSV, and rows in Parquet.
     `keys`: k field names. `values`: k binary arrays of length n; null if the row lacks the field.
+    `json_keys`: the keys whose values are JSON: numbers, booleans, lists, structs and maps of Parquet. All other values
+    are texts, also those of CSV, which has no types.
     All blocks of a file have the same keys. The last key of a CSV file is `entries.MALFORMED`.
     """
 
     row: NDArray[np.int64]
     keys: tuple[bytes, ...]
     values: tuple[pa.Array, ...]
+    json_keys: frozenset[bytes] = frozenset()
 
     def __len__(self) -> int:
         return len(self.row)

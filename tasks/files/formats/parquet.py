@@ -16,8 +16,9 @@ from tasks.columns.column_forms import PG_TYPE
 from tasks.files.bad_source import bad_source
 from tasks.files.find import SourceFile
 from tasks.files.formats import parquet_int96
-from tasks.files.formats.as_text import as_text
+from tasks.files.formats.as_text import as_text, is_json
 from tasks.files.formats.blocks import MOST_ROWS, RowBlock
+from tasks.files.formats.spelling import PLAIN, Spellings
 from tasks.files.stored_bytes import translate_content_errors, translate_location_errors
 
 _BLOCK_BYTES = 4 * 1024 * 1024
@@ -27,8 +28,8 @@ _READ_BYTES = 1024 * 1024  # read per column at once, instead of the whole colum
 _BATCH_ROWS = 4096
 
 
-def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[RowBlock]]:
-    """Read the column names and the rows.
+def read_parquet(file: SourceFile, spellings: Spellings = PLAIN) -> tuple[tuple[bytes, ...], Iterator[RowBlock]]:
+    """Read the column names and the rows, with their values as texts in the given spellings.
 
     Raises `Terminal` if the file is not Parquet, has no columns, or has two columns of one name. While rows are read,
     raises it if the file is corrupt, if a column cannot be converted to text, or if `check_int96` rejects a time.
@@ -42,7 +43,7 @@ def read_parquet(file: SourceFile) -> tuple[tuple[bytes, ...], Iterator[RowBlock
             "write the file with unique names",
         )
     keys = tuple(name.encode() for name in names)
-    return keys, _rows(file, parquet, keys)
+    return keys, _rows(file, parquet, keys, spellings)
 
 
 def _open(file: SourceFile, int96_unit: str = parquet_int96.UNIT) -> Any:
@@ -56,7 +57,8 @@ def _open(file: SourceFile, int96_unit: str = parquet_int96.UNIT) -> Any:
         return parquet
 
 
-def _rows(file: SourceFile, parquet: Any, keys: tuple[bytes, ...]) -> Iterator[RowBlock]:
+def _rows(file: SourceFile, parquet: Any, keys: tuple[bytes, ...], spellings: Spellings) -> Iterator[RowBlock]:
+    json_keys = frozenset(key for key, kind in zip(keys, parquet.schema_arrow.types, strict=True) if is_json(kind))
     parquet_int96.check_int96(file, parquet, partial(_open, file))
     count = held = size = 0
     columns: list[list[pa.Array]] = [[] for _ in keys]
@@ -64,11 +66,11 @@ def _rows(file: SourceFile, parquet: Any, keys: tuple[bytes, ...]) -> Iterator[R
         for batch in chain(_batches(file, parquet), (None,)):
             if held and (batch is None or size >= _BLOCK_BYTES or held + len(batch) > MOST_ROWS):
                 row = np.arange(count + 1, count + 1 + held)
-                yield RowBlock(row, keys, tuple(pa.concat_arrays(parts) for parts in columns))
+                yield RowBlock(row, keys, tuple(pa.concat_arrays(parts) for parts in columns), json_keys)
                 count, held, size = count + held, 0, 0
                 columns = [[] for _ in keys]
             if batch is not None:
-                texts = [_text(file, batch, number) for number in range(len(keys))]
+                texts = [_text(file, batch, number, spellings) for number in range(len(keys))]
                 for parts, text in zip(columns, texts, strict=True):
                     parts.append(text)
                 held += len(batch)
@@ -83,19 +85,16 @@ def _batches(file: SourceFile, parquet: Any) -> Iterator[Any]:
         yield from parquet.iter_batches(rows)
 
 
-def text_of(field: pa.Field, column: pa.Array) -> pa.Array:
+def text_of(field: pa.Field, column: pa.Array, spellings: Spellings = PLAIN) -> pa.Array:
     """Convert a column to binary with the same nulls. Columns of an archive get PostgreSQL's input syntax."""
-    texts = as_text(column)
-    if PG_TYPE in (field.metadata or {}) and pa.types.is_binary(field.type):
-        return pa.array(
-            [None if value is None else b"\\x" + value.hex().encode() for value in texts.to_pylist()], pa.binary()
-        )
-    return texts
+    is_archived_bytea = PG_TYPE in (field.metadata or {}) and pa.types.is_binary(field.type)
+    spelling = "bytea" if is_archived_bytea else spellings.of(field.name.encode())
+    return as_text(column, spelling, spellings.nan_as_null)
 
 
-def _text(file: SourceFile, batch: Any, number: int) -> pa.Array:
+def _text(file: SourceFile, batch: Any, number: int, spellings: Spellings) -> pa.Array:
     try:
-        return text_of(batch.schema.field(number), batch.column(number))
+        return text_of(batch.schema.field(number), batch.column(number), spellings)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         field = batch.schema.field(number)
         raise bad_source(
