@@ -16,7 +16,7 @@ from tasks.columns.row_pieces import RowPieces
 from tasks.columns.types.array_literals import Nested, format_literal, parse_literal
 from tasks.columns.types.arrow_values import as_binary, as_string, is_text
 from tasks.columns.types.column_type import ColumnType, Parsed
-from tasks.columns.types.json_arrays import parse_json_array, parse_json_string
+from tasks.columns.types.json_arrays import parse_flat_arrays, parse_json_array, parse_json_string
 from tasks.columns.types.text_types import TextLane
 from tasks.columns.wire import big_endian, byte_rows, offsets_of
 
@@ -42,6 +42,21 @@ class Array(ColumnType):
         if texts.null_count == len(texts):
             return Parsed(pa.nulls(len(texts), self.arrow))
         documents = _documents(texts)
+        return self._parse_flat(documents, texts, source) or self._parse_any(documents, texts, source)
+
+    def _parse_flat(self, documents: list[bytes | None], texts: pa.Array, source: ColumnSource) -> Parsed | None:
+        """JSON arrays of one dimension of strings and numbers. None if there is anything else."""
+        found = None if self.of_json or self.oid is None else parse_flat_arrays(documents)
+        if found is None:
+            return None
+        elements, counts = found[0], np.array(found[1], np.int64)
+        parsed = self.element.parse(_column(elements), source)
+        if parsed.values.type != self.element.arrow:
+            return None
+        bad = None if parsed.bad is None else _any_of(parsed.bad, counts)
+        return Parsed(_lists(parsed.values, counts, texts), bad, parsed.expected)
+
+    def _parse_any(self, documents: list[bytes | None], texts: pa.Array, source: ColumnSource) -> Parsed:
         broken = _not_utf8(documents)
         arrays = [self._nested(value) for value in documents]
         elements = [list(_leaves(array)) if isinstance(array, list) else [] for array in arrays]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -12,8 +14,25 @@ from tasks.columns.types.array_literals import Nested
 _QUICK = msgspec.json.Decoder(list[Any], float_hook=str)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
-_SCALARS = (str, int, type(None))
+_SCALARS = {str, int, type(None)}
 _BLANK = b" \t\n\r"
+
+
+def parse_flat_arrays(documents: Sequence[bytes | None]) -> tuple[list[Any], list[int]] | None:
+    """The elements of JSON arrays of one dimension, and how many each has; a null has none.
+
+    Elements are strings, integers and None; fractions are texts. None if a document is anything else.
+    """
+    try:
+        arrays = [[] if document is None else _QUICK.decode(document) for document in documents]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return None
+    elements = list(chain.from_iterable(arrays))
+    if not set(map(type, elements)) <= _SCALARS:
+        return None
+    if b"-0" in b" ".join(filter(None, documents)):  # Python does not distinguish 0 from -0
+        return None
+    return elements, list(map(len, arrays))
 
 
 def parse_json_array(document: bytes, keep_json: bool) -> Nested | None:
@@ -22,10 +41,6 @@ def parse_json_array(document: bytes, keep_json: bool) -> Nested | None:
     `keep_json`: the elements are JSON themselves. Otherwise an array in the array is another dimension.
     """
     try:
-        if not keep_json and b"-0" not in document:  # Python does not distinguish 0 from -0
-            found = _QUICK.decode(document)
-            if all(element.__class__ in _SCALARS for element in found):
-                return found
         return _elements(document, keep_json)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
