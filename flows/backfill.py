@@ -43,6 +43,7 @@ from tasks.files.find import SourceFile
 from tasks.files.spool import Spool
 from tasks.preflight.layouts import read_stream_layouts
 from tasks.preflight.preflight import preflight
+from tasks.preflight.table_fit import identity_notes
 
 _FILES_A_STEP = 32
 _MAX_PARALLEL = 32  # the parameter `parallel` sets how many are used
@@ -160,6 +161,7 @@ def _find_sources(
         named = {file.display_name: mapping_for(file, mappings, request.mapping) for file in files}
         layouts = read_stream_layouts(clients, named)
         mapped = [(file, layouts[file.display_name]) for file in files]
+        notes += identity_notes(layouts.values())
     targets = map_chunks(clients, [layout for _, layout in mapped])
     emit(Started(FILES, len(mapped)))
     sources: list[BackfillSource] = []

@@ -10,6 +10,7 @@ from tasks.base.addresses import id_text
 from tasks.columns.entries import EntryColumns, page_to_columns
 from tasks.columns.row_layout import RowLayout
 from tasks.preflight.mapping_fit import check_mapping
+from tasks.preflight.table_fit import identity_notes
 from tasks.streams.reader import Reader
 
 _OLDEST = 1_000  # entries
@@ -19,7 +20,7 @@ _NEWEST = 100  # entries; enough to see whether the stream changed, and read onl
 def check_sample(clients: Clients, reader: Reader, layout: RowLayout, upto: int) -> list[str]:
     """`check_mapping` of the entries that `reader` reads next, and if they do not fit, of the newest ones up to `upto`.
 
-    Returns warnings. Raises `Terminal` if the mapping does not fit, `Transient` for a fault of Redis.
+    Returns warnings and notes. Raises `Terminal` if the mapping does not fit, `Transient` for a fault of Redis.
     """
 
     def newest() -> Sequence[EntryColumns]:
@@ -27,4 +28,4 @@ def check_sample(clients: Clients, reader: Reader, layout: RowLayout, upto: int)
         return page_to_columns(page) if page else []
 
     with clients.translate_errors(f"read {reader.stream}"):
-        return check_mapping(reader.stream, layout, reader.sample(_OLDEST), newest)
+        return [*check_mapping(reader.stream, layout, reader.sample(_OLDEST), newest), *identity_notes([layout])]

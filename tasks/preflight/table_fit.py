@@ -34,7 +34,7 @@ def check_tables(connection: psycopg.Connection, layouts: Iterable[RowLayout]) -
     with_timescaledb = row is not None and bool(row[0])
     found: dict[str, list[str]] = {}
     for layout in layouts:
-        for one in (layout, *layout.routes.values()):
+        for one in _each(layout):
             problems = found.setdefault(one.table.regclass, [])
             problems += [text for text in table_problems(one, with_timescaledb, layout.tables) if text not in problems]
     if lines := [f"{table}: {'; '.join(problems)}" for table, problems in found.items() if problems]:
@@ -51,8 +51,18 @@ def table_problems(layout: RowLayout, with_timescaledb: bool = True, tables: Seq
     return [*problems, *_mapped_problems(layout, tables), *_required_problems(layout)]
 
 
-def identity_notes(layout: RowLayout) -> list[str]:
-    """What the reader of a report should know about duplicates in the table."""
+def identity_notes(layouts: Iterable[RowLayout]) -> list[str]:
+    """What the reader of a report should know about duplicates in the tables, each once."""
+    return list(dict.fromkeys(note for layout in layouts for one in _each(layout) for note in _identity_notes(one)))
+
+
+def _each(layout: RowLayout) -> list[RowLayout]:
+    """The layout of each table of a mapping."""
+    others = [layout.without_routes()] if layout.mapping.table is not None or not layout.routes else []
+    return [*others, *layout.routes.values()]
+
+
+def _identity_notes(layout: RowLayout) -> list[str]:
     table = layout.table
     if not layout.key:
         unfilled = [f"({', '.join(key)})" for key in table.keys]

@@ -169,7 +169,8 @@ def test_a_drain_continues_after_a_change_of_the_table_that_rows_still_fit(
     drain(stream)
     alter(change)
     add(redis_client, stream, 2, 3)
-    assert drain(stream)["inserted"] == 2
+    totals = drain(stream)
+    assert (totals["inserted"], totals["warnings"]) == (2, [])
     assert state(database) == (0, 3, [COPY])
 
 
@@ -200,3 +201,21 @@ def test_a_change_that_keeps_rows_out_is_refused_before_anything_is_read(
         "ALTER TABLE users.copy DROP COLUMN event_type, ADD COLUMN event_type text"
     )
     assert drain(stream)["inserted"] == 1
+
+
+def test_the_first_drain_into_a_table_without_a_key_says_what_that_means(
+    database: psycopg.Connection, redis_client: redis.Redis, stream: str, alter: Alter, name_table: NameTable
+) -> None:
+    """Equal entries become two rows, and none of them is loaded twice."""
+    alter("CREATE TABLE users.copy (LIKE public.events)")
+    name_table("users.copy")
+    add(redis_client, stream, 1, 1)
+    totals = drain(stream)
+    assert totals["inserted"] == 2
+    (note,) = totals["warnings"]
+    assert note == (
+        f"{COPY}: it has no unique key that ON CONFLICT can use: each entry is loaded once, but two entries with equal"
+        " content become two rows"
+    )
+    assert drain(stream)["warnings"] == []
+    assert state(database) == (0, 2, [COPY])

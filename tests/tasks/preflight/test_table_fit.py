@@ -43,7 +43,7 @@ def test_a_table_needs_no_mapping() -> None:
     """Each column is read from the key of its name; generated columns are not filled."""
     layout = bind(mapped(), WEATHER)
     assert table_problems(layout) == []
-    assert identity_notes(layout) == []
+    assert identity_notes([layout]) == []
     assert layout.names == ("origin", "at", "temp")
 
 
@@ -126,5 +126,5 @@ def test_a_table_without_a_usable_key_is_no_problem_but_noted(keys: tuple[tuple[
     """The ledger alone guarantees that each entry is loaded once."""
     layout = bind(mapped(), replace(WEATHER, keys=keys))
     assert table_problems(layout) == []
-    (found,) = identity_notes(layout)
+    (found,) = identity_notes([layout, layout])
     assert found.startswith(f'"shop"."Weather": {note}')
