@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,10 +103,12 @@ def _refusal(
     if layout.mapping.name:
         return (
             f"{what}: spillway.toml: {_column(layout, name)} names {keys}, which none of the first {readable}"
-            f" readable entries has; they have: {found}; nothing was written; correct the mapping, or choose another"
+            f" readable entries has; they have: {found}; nothing was written; correct the mapping (spillway mapping"
+            f" check -s {quote(what)} shows what it makes of each column)"
         )
     return (
         f"{what}: {explain_no_mapping(settings().mappings)}, and without a mapping {name} is {keys}, which none of the"
-        f" first {readable} readable entries has; they have: {found}; nothing was written."
-        f" Check this proposal and put it as the first line into spillway.toml: {proposal(what, sample)}"
+        f" first {readable} readable entries has; they have: {found}; nothing was written. For a table of its own, type"
+        f" spillway mapping suggest -s {quote(what)}; for events, check this proposal and put it as the first line into"
+        f" spillway.toml: {proposal(what, sample)}"
     )
