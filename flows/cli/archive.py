@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -27,14 +28,14 @@ _Url = Annotated[str, typer.Option(help="The archive's folder or URL.", show_def
 
 @app.command("list")
 def list_command(url: _Url = "", as_json: JsonLines = False) -> None:
-    """List the archives, the oldest first. Exit code 1 if a manifest cannot be read."""
-    root = _root(url)
-    found, faults = _manifests(root, ())
+    """List the archives of all tables, the oldest of each first. Exit code 1 if a manifest cannot be read."""
+    roots = _roots(url)
+    found, faults = _manifests(roots, ())
     if as_json:
-        for manifest in found:
+        for _, manifest in found:
             print_json(_as_json(manifest))
     else:
-        _print(root, found)
+        _print(roots, [manifest for _, manifest in found])
     _report(faults)
 
 
@@ -48,23 +49,26 @@ def verify_command(
     from tasks.archive.archive_root import translate_errors
     from tasks.archive.verify import unlisted_files, verify
 
-    root = _root(url)
-    found, faults = _manifests(root, names or ())
+    roots = _roots(url)
+    found, faults = _manifests(roots, names or ())
     if as_json:
         for name in faults:
             print_json({"name": name, "whole": False})
-    for manifest in found:
+    whole = []
+    for root, manifest in found:
         try:
             verify(root, manifest)
+            whole.append(manifest)
         except SpillwayError as error:
             faults[manifest.name] = one_line(error)
         if as_json:
-            print_json(_as_json(manifest) | {"whole": manifest.name not in faults})
-    whole = [manifest for manifest in found if manifest.name not in faults]
+            print_json(_as_json(manifest) | {"whole": manifest in whole})
     if not as_json:
         result(f"{len(whole):,} complete, {sum(manifest.rows for manifest in whole):,} rows; {len(faults):,} failed")
-    with translate_errors("archive", root):
-        strays = [] if names or faults else unlisted_files(root, found)
+    strays = []
+    for root in roots if not (names or faults) else ():
+        with translate_errors("archive", root):
+            strays += unlisted_files(root, [manifest for its_root, manifest in found if its_root == root])
     if strays:
         warn(
             f"no manifest lists {len(strays):,} files, such as {strays[0]}: a run is writing them, or a run was killed"
@@ -73,24 +77,43 @@ def verify_command(
     _report(faults)
 
 
-def _root(url: str) -> ArchiveRoot:
-    from tasks.archive.archive_root import open_root
+def _roots(url: str) -> list[ArchiveRoot]:
+    """The folder of each table at the URL; without a URL, at every location that is configured."""
+    from infra.mapping.toml import load_table_sections
+    from tasks.archive.archive_root import open_root, translate_errors
+    from tasks.archive.manifest import archived_folders
 
-    return open_root(url or settings().archive_url)
+    config = settings()
+    options = [options for _, options in load_table_sections(config.mappings).sections.values()]
+    urls = [url] if url else [config.archive_url, *(one["archive_url"] for one in options if "archive_url" in one)]
+    roots = []
+    for one in dict.fromkeys(filter(None, urls)) or [""]:
+        root = open_root(one)
+        with translate_errors("archive", root):
+            roots += [replace(root, folder=folder) for folder in archived_folders(root) or [root.folder]]
+    return roots
 
 
-def _manifests(root: ArchiveRoot, wanted: Iterable[str]) -> tuple[list[Manifest], dict[str, str]]:
-    """The manifests with the wanted names, or all; and the errors of unreadable ones, by name."""
+def _manifests(
+    roots: Iterable[ArchiveRoot], wanted: Sequence[str]
+) -> tuple[list[tuple[ArchiveRoot, Manifest]], dict[str, str]]:
+    """The manifests with the wanted names, or all, with their roots; and the errors of unreadable ones, by name."""
     from tasks.archive.archive_root import translate_errors
     from tasks.archive.manifest import archive_names, load_manifest
 
-    found, faults = [], {}
-    with translate_errors("archive", root):
-        for name in wanted or archive_names(root):
-            try:
-                found.append(load_manifest(root, name))
-            except SpillwayError as error:
-                faults[name] = one_line(error)
+    found, faults, missing = [], {}, set(wanted)
+    for root in roots:
+        with translate_errors("archive", root):
+            for name in archive_names(root):
+                if wanted and name not in wanted:
+                    continue
+                missing.discard(name)
+                try:
+                    found.append((root, load_manifest(root, name)))
+                except SpillwayError as error:
+                    faults[name] = one_line(error)
+    for name in (one for one in wanted if one in missing):
+        faults[name] = f"archive {name}: expected a manifest of this name, found no file; see spillway archive list"
     return found, faults
 
 
@@ -99,12 +122,14 @@ def _as_json(manifest: Manifest) -> dict[str, Any]:
     return {"name": manifest.name, "bytes": manifest.size} | content
 
 
-def _print(root: ArchiveRoot, found: list[Manifest]) -> None:
+def _print(roots: Sequence[ArchiveRoot], found: Sequence[Manifest]) -> None:
+    several = len({root.folder for root in roots}) > 1
     if found:
-        columns = ["from", "to", "rows", "first", "last", "files", "MB", "archived", "name"]
-        print_table(columns, [_row(manifest) for manifest in found], right=["MB"])
+        columns = ["table"] * several + ["from", "to", "rows", "first", "last", "files", "MB", "archived", "name"]
+        print_table(columns, [[m.hypertable] * several + _row(m) for m in found], right=["MB"])
     rows, size = sum(manifest.rows for manifest in found), sum(manifest.size for manifest in found)
-    result(f"{len(found):,} archives in {root.display_name}, {rows:,} rows, {size / 1e6:,.1f} MB")
+    places = ", ".join(dict.fromkeys(root.display_name for root in roots))
+    result(f"{len(found):,} archives in {places}, {rows:,} rows, {size / 1e6:,.1f} MB")
 
 
 def _row(manifest: Manifest) -> list[object]:

@@ -9,13 +9,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import tasks.table.chunks
 from infra.settings import Settings
 from tasks.archive.archive_root import open_root
 from tasks.archive.manifest import Manifest, manifest_path
 from tasks.archive.write_chunk import archive_chunk
+from tasks.files.archive_paths import archive_folder
 from tests.support.archives import THURSDAY, chunks, event, insert_events, plain_events
 from tests.support.command_line import RunSpillway
 from tests.support.default_table import default_table
+from tests.support.other_tables import fill, make_table
 
 
 @pytest.fixture
@@ -111,3 +114,30 @@ def test_a_location_without_archives_is_an_empty_list(spillway: RunSpillway, tmp
     code, out, _ = spillway("archive", "list", "--url", str(tmp_path / "nothing"))
     assert code == 0
     assert "0 archives" in out
+
+
+def test_archives_of_several_tables_at_several_locations_are_listed_and_verified(
+    spillway: RunSpillway,
+    alter: Callable[[str], None],
+    archives: list[Manifest],
+    database: psycopg.Connection,
+    configure: Callable[..., Settings],
+    tmp_path: Path,
+) -> None:
+    table = make_table(database, "date", name="users.other")
+    fill(database, table, range(20))
+    (chunk,) = tasks.table.chunks.chunks(database, table)
+    root = open_root(str(tmp_path / "elsewhere"), archive_folder(table))
+    other = archive_chunk(database, table, chunk, root)
+    file = tmp_path / "spillway.toml"
+    file.write_text(f'[tables."users.other"]\narchive_url = "{tmp_path / "elsewhere"}"\n')
+    configure(mappings=file)
+    code, out, _ = spillway("archive", "list")
+    assert (code, [name in out for name in ("users.other", other.name, archives[0].name)]) == (0, [True] * 3)
+    assert "3 archives in" in out
+    assert spillway("archive", "verify") == (0, "3 complete, 1,221 rows; 0 failed\n", "")
+    assert spillway("archive", "verify", other.name)[1] == "1 complete, 20 rows; 0 failed\n"
+    (tmp_path / "elsewhere" / other.files[1].path).unlink()
+    code, out, err = spillway("archive", "verify")
+    assert (code, out) == (1, "2 complete, 1,201 rows; 1 failed\n")
+    assert f"users.other/day=2024-01-05/{other.name}.parquet: expected a file" in err
