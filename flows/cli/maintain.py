@@ -41,14 +41,15 @@ def _print(report: dict[str, Any]) -> None:
         print_table(columns, cells, right=["rows", "size", "chunks", "compressed", "missing"], whole=["table"])
     for table in report["tables"]:
         if several:
-            result(f"\n{table['table']}")
+            result("")
+            result(table["table"])
         _print_chunks(table)
         if report["dry_run"] and not several:
             result("a dry run: nothing was changed")
         for line in table["summary"]:
             result(line)
     if report["dry_run"] and several:
-        result("\na dry run: nothing was changed")
+        result("a dry run: nothing was changed")
     for warning in report["warnings"]:
         labelled("warning", warning, "yellow", RESULTS)
     for violation in report["violations"]:

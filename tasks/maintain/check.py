@@ -44,7 +44,8 @@ def gather_facts(connection: psycopg.Connection, one: MaintainedTable, began: da
     edition, now = read_edition(connection), server_now(connection)
     current = read_current_policy(connection, table)
     desired = desired_policy(one, current) if one.owned else None
-    row_audit, counted = audit_rows(connection, table, None if options.keep is None else now - options.keep)
+    keep = options.keep if has_chunks(table) and one.owned else None
+    row_audit, counted = audit_rows(connection, table, None if keep is None else now - keep)
     states = tuple(
         replace(state, rows=counted[state.chunk], exact=True) if state.chunk in counted else state
         for state in chunk_states(connection, table)
@@ -59,7 +60,7 @@ def gather_facts(connection: psycopg.Connection, one: MaintainedTable, began: da
         policies=Policies(
             compress=desired if edition == "Community" else None,
             compression_jobs=current.jobs,
-            keep=options.keep if has_chunks(table) and one.owned else None,
+            keep=keep,
             way=options.retention,
             retention_jobs=tuple(read_jobs(connection, table, "retention")),
             archive_after=one.archive_after,
@@ -68,6 +69,7 @@ def gather_facts(connection: psycopg.Connection, one: MaintainedTable, began: da
         row_audit=row_audit,
         slowest_load=slowest_load(connection, table, began, now, current.jobs),
         bytes=sum(state.bytes for state in states) if has_chunks(table) else _size(connection, table),
+        rows=sum(state.rows for state in states) if has_chunks(table) else sum(counted.values()) if counted else None,
     )
 
 

@@ -32,6 +32,7 @@ class CheckFacts:
     `edition`: of TimescaleDB, None if it is not installed. `chunks`: the oldest first; rows are exact for those that
     the row audit counted. `desired`: what the options want, whatever the edition; `policies.compress` is None on an
     edition that cannot compress. `slowest_load`: in seconds. `bytes`: of the table with its indexes and chunks.
+    `rows`: in the table, estimated for chunks that were not counted; None if they are not known.
     """
 
     now: datetime
@@ -45,6 +46,7 @@ class CheckFacts:
     row_audit: RowAudit
     slowest_load: float | None
     bytes: int = 0
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,7 @@ class CheckResult:
     violations: tuple[str, ...]
     warnings: tuple[str, ...]
     bytes: int = 0
-
-    @property
-    def rows(self) -> int | None:
-        """The rows in the table, estimated for chunks that were not counted; None if they are not known."""
-        if has_chunks(self.table.table):
-            return sum(state.rows for state in self.chunks)
-        return self.row_audit.rows if self.row_audit.checked and self.row_audit.since is None else None
+    rows: int | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -128,6 +124,7 @@ def judge(facts: CheckFacts, dry_run: bool) -> CheckResult:
         violations=tuple(one.text for one in problems if one.severe),
         warnings=tuple(one.text for one in problems if not one.severe),
         bytes=facts.bytes,
+        rows=facts.rows,
     )
 
 
