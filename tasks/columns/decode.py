@@ -186,7 +186,8 @@ def _decode_group(
             found = Parsed(as_string(texts[column.name]))  # the server wrote these texts, such as a date BC
         parsed[column.name] = found
         if found.bad is not None:
-            _add_faults(faults, column.name, found.bad, texts[column.name], f"expected {column.type.expected}")
+            expected = f"expected {found.expected or column.type.expected}"
+            _add_faults(faults, column.name, found.bad, texts[column.name], expected)
     if layout.time is not None:
         _check_window(layout, times, parsed[layout.time.name], texts[layout.time.name], window, faults)
     rows = pa.RecordBatch.from_arrays([parsed[name].values for name in layout.names], names=list(layout.names))
