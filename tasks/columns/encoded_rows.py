@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tasks.columns.decode import DecodedRows, Fault, TimeWindow, decode
 from tasks.columns.encode_rows import encode_binary, encode_text, needs_text
 from tasks.columns.parts import Parts
-from tasks.columns.repeats import find_repeats, is_exact
+from tasks.columns.repeated_keys import find_repeats, is_exact
 from tasks.columns.row_layout import RowLayout
 
 _HOUR_US = 3_600_000_000

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from infra.tables.table import TableColumn
 from tasks.columns.decode import DecodedRows
 from tasks.columns.encode_rows import encode_rows
-from tasks.columns.repeats import find_repeats
+from tasks.columns.repeated_keys import find_repeats
 from tasks.columns.types.column_type import ColumnType
 from tasks.columns.types.registry import type_of
 from tests.support.events_layouts import ANY

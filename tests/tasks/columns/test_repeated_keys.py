@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.tables.table import TableColumn
-from tasks.columns.repeats import find_repeats, is_exact
+from tasks.columns.repeated_keys import find_repeats, is_exact
 from tasks.columns.types.registry import type_of
 from tests.support.type_cases import column_of
 
