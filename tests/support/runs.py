@@ -13,7 +13,7 @@ from infra.errors.exit_codes import ExitCode
 from tests.support.results import redrive_counts
 
 
-def drain_with_loss(stream: str) -> dict[str, Any]:
+def drain_with_loss(stream: str | list[str]) -> dict[str, Any]:
     """Drain a stream with lost entries. The run commits everything and then fails; returns its result."""
     with pytest.raises(Unsuccessful, match="were trimmed or deleted in Redis before they were drained") as failed:
         drain(stream)
