@@ -28,7 +28,7 @@ from tests.support.stream_entries import event
 from tests.support.triggers import trigger_sql
 from tests.support.user_columns import COLUMNS, add_columns, dump, insert_weather
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("prefect_server", "hypertables")]
 
 ROWS = 2_000
 FORMAT_1 = Path(__file__).parents[1] / "tasks" / "archive" / "format_1"

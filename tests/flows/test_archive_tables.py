@@ -21,7 +21,7 @@ from tests.support.other_tables import START, TIMES, dump
 from tests.support.results import backfill_counts
 from tests.support.user_columns import COLUMNS, TYPES, has_xml
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("prefect_server", "hypertables")]
 
 Alter = Callable[[str], None]
 Configure = Callable[..., Settings]

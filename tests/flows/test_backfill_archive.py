@@ -24,7 +24,7 @@ from tests.support.old_events import old_events
 from tests.support.oracle import crossref_rows, flat_rows, table_digest, table_rows
 from tests.support.results import backfill_counts
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("prefect_server", "hypertables")]
 
 Configure = Callable[..., Settings]
 

@@ -25,7 +25,7 @@ from tests.support.oracle import crossref_rows, table_digest, table_rows
 from tests.support.real_data import large_file
 from tests.support.servers import Servers
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("prefect_server", "hypertables")]
 
 ARRIVAL = "bench_arrival_2019-08_2019-12.ndjson.gz"
 

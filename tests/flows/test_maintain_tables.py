@@ -15,7 +15,7 @@ from infra.settings import Settings
 from tests.support.command_line import RunSpillway
 from tests.support.other_tables import START, fill, make_table
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("prefect_server", "hypertables")]
 
 Alter = Callable[[str], None]
 Configure = Callable[..., Settings]

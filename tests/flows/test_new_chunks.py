@@ -26,6 +26,8 @@ from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
 from tests.support.results import drain_counts
 from tests.support.stream_entries import event
 
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("hypertables")]
+
 Configure = Callable[..., Settings]
 
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -24,7 +24,7 @@ from tests.support.old_events import old_events
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.stream_entries import event
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("prefect_server", "hypertables")]
 
 LATE = 900_000  # the number of the first late event
 

@@ -29,7 +29,7 @@ from tests.support.oracle import Key, Row, flat_rows, ledger_sums, table_rows
 from tests.support.processes import Drain
 from tests.support.servers import Servers
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("prefect_server", "hypertables")]
 
 
 def retention_jobs(connection: psycopg.Connection) -> list[tuple[str, bool]]:

@@ -22,7 +22,7 @@ from tests.support.old_events import chunk_ends, recorded_drops
 from tests.support.oracle import Key, Row, table_digest, table_rows
 from tests.support.stream_entries import event
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("prefect_server", "hypertables")]
 
 
 def test_the_way_back_from_archive_to_flow_keeps_what_is_on_record(

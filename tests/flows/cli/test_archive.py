@@ -20,6 +20,8 @@ from tests.support.command_line import RunSpillway
 from tests.support.default_table import default_table
 from tests.support.other_tables import fill, make_table
 
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("hypertables")]
+
 
 @pytest.fixture
 def spillway(command_line: RunSpillway) -> RunSpillway:

@@ -17,3 +17,10 @@ def root(tmp_path: Path) -> ArchiveRoot:
 def folder(root: ArchiveRoot) -> Path:
     """The same place."""
     return Path(root.base)
+
+
+@pytest.fixture(autouse=True)
+def _hypertables(request: pytest.FixtureRequest) -> None:
+    """Only chunks are archived."""
+    if "servers" in request.fixturenames:
+        request.getfixturevalue("hypertables")

@@ -8,12 +8,15 @@ from datetime import timedelta
 from threading import Event
 
 import psycopg
+import pytest
 
 from tasks.backfill.chunk_map import read_chunk_map
 from tasks.table.chunks import chunks
 from tests.support.chunk_states import MONDAY, fill_weeks
 from tests.support.default_table import default_table
 from tests.support.servers import Servers
+
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("hypertables")]
 
 
 def test_reading_chunks_is_retried_while_other_sessions_drop_them(

@@ -29,7 +29,7 @@ WEEK = timedelta(weeks=1)
 
 
 @pytest.fixture(params=TIMES)
-def table(request: pytest.FixtureRequest, alter: Alter, database: psycopg.Connection) -> Table:
+def table(request: pytest.FixtureRequest, hypertables: None, alter: Alter, database: psycopg.Connection) -> Table:
     """Three chunks of 28 rows each."""
     database.execute("SET TimeZone = 'UTC'")
     made = make_table(database, request.param)
@@ -70,7 +70,7 @@ def test_an_opened_chunk_is_empty(table: Table, database: psycopg.Connection) ->
 
 
 def test_no_chunk_is_opened_if_a_column_needs_a_value_that_only_the_user_knows(
-    alter: Alter, database: psycopg.Connection
+    hypertables: None, alter: Alter, database: psycopg.Connection
 ) -> None:
     alter("CREATE TYPE users.mood AS ENUM ('sad')")
     made = make_table(database, "timestamptz")

@@ -16,6 +16,8 @@ from tasks.maintain.row_audit import audit_rows
 from tests.support.chunk_states import MONDAY, fill_weeks
 from tests.support.default_table import default_table
 
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("hypertables")]
+
 WEEK = timedelta(days=7)
 ROWS = 100  # a week, in `weeks` of them
 

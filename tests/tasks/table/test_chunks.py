@@ -12,6 +12,8 @@ from tests.support.default_table import default_table
 from tests.support.servers import Servers
 from tests.support.triggers import trigger
 
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("hypertables")]
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
