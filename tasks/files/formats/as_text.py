@@ -26,14 +26,14 @@ _MICROSECONDS = " microseconds"
 _JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
-def is_json(kind: pa.DataType) -> bool:
-    """Whether the values of a type are JSON: numbers, booleans, lists, structs, maps, and documents."""
-    if isinstance(kind, pa.JsonType):
+def is_json(kind: pa.DataType, spelling: Spelling = "plain") -> bool:
+    """Whether the texts of a type are JSON: of numbers, booleans, lists, structs, maps and documents, and in quotes."""
+    if isinstance(kind, pa.JsonType) or (spelling == "json" and _is_quoted(kind)):
         return True
     if isinstance(kind, pa.BaseExtensionType):
-        return is_json(kind.storage_type)
+        return is_json(kind.storage_type, spelling)
     if pa.types.is_dictionary(kind):
-        return is_json(kind.value_type)
+        return is_json(kind.value_type, spelling)
     tests = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_nested)
     return any(test(kind) for test in tests)
 
@@ -177,11 +177,16 @@ def _as_json(array: pa.Array, nan_as_null: bool) -> pa.Array:
             found = pc.equal(texts, pa.scalar(text.encode(), pa.binary()))
             texts = pc.if_else(found, pa.scalar(f'"{name}"'.encode(), pa.binary()), texts)
         return texts
-    is_uuid = isinstance(kind, pa.UuidType) or (pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES)
-    if is_uuid or (pa.types.is_temporal(kind) and not pa.types.is_duration(kind)):
+    if _is_quoted(kind):
         quote = pa.scalar(b'"', pa.binary())
         return pc.binary_join_element_wise(quote, texts, quote, pa.scalar(b"", pa.binary()))
     return texts
+
+
+def _is_quoted(kind: pa.DataType) -> bool:
+    """Whether values need quotes to be JSON: times and UUIDs."""
+    is_uuid = isinstance(kind, pa.UuidType) or (pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES)
+    return bool(is_uuid or (pa.types.is_temporal(kind) and not pa.types.is_duration(kind)))
 
 
 def _json(array: pa.Array, spelling: Spelling, nan_as_null: bool) -> pa.Array:

@@ -58,7 +58,8 @@ def _open(file: SourceFile, int96_unit: str = parquet_int96.UNIT) -> Any:
 
 
 def _rows(file: SourceFile, parquet: Any, keys: tuple[bytes, ...], spellings: Spellings) -> Iterator[RowBlock]:
-    json_keys = frozenset(key for key, kind in zip(keys, parquet.schema_arrow.types, strict=True) if is_json(kind))
+    types = zip(keys, parquet.schema_arrow.types, strict=True)
+    json_keys = frozenset(key for key, kind in types if is_json(kind, spellings.of(key)))
     parquet_int96.check_int96(file, parquet, partial(_open, file))
     count = held = size = 0
     columns: list[list[pa.Array]] = [[] for _ in keys]

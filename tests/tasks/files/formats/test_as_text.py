@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from tasks.columns.times import parse_times
 from tasks.columns.uuids import parse_uuids
-from tasks.files.formats.as_text import as_text
+from tasks.files.formats.as_text import as_text, is_json
+from tasks.files.formats.spelling import Spelling
 
 EPOCH = datetime(1970, 1, 1)
 
@@ -217,3 +218,79 @@ def test_uuids_in_a_list_are_written_as_uuids() -> None:
 def test_a_number_in_a_struct_keeps_its_digits() -> None:
     kind = pa.struct({"n": pa.decimal128(30, 10)})
     assert texts([{"n": Decimal("12345678901234567890.0123456789")}], kind) == ['{"n":12345678901234567890.0123456789}']
+
+
+@pytest.mark.parametrize("values", [[[1.5, float("nan")]], [[float("-inf"), None]], [None, [2.0]]])
+def test_nan_and_infinity_in_a_list_are_strings_and_were_null_in_the_first_release(values: list[Any]) -> None:
+    array = pa.array(values, pa.list_(pa.float64()))
+    names = {"nan": "NaN", "-inf": "-Infinity"}
+    named = [value and [names.get(str(number), number) for number in value] for value in values]
+    assert [text and json.loads(text) for text in as_text(array).to_pylist()] == named
+    null = [value and [None if str(number) in names else number for number in value] for value in values]
+    assert [text and json.loads(text) for text in as_text(array, nan_as_null=True).to_pylist()] == null
+
+
+def test_nan_is_found_at_any_depth_and_in_any_slice() -> None:
+    kind = pa.map_(pa.string(), pa.struct({"x": pa.list_(pa.float32())}))
+    array = pa.array([[("a", {"x": [1.0]})], [("b", {"x": [None, float("inf")]})], None], kind)
+    expected = [{"a": {"x": [1.0]}}, {"b": {"x": [None, "Infinity"]}}, None]
+    for start in range(3):
+        assert [text and json.loads(text) for text in as_text(array.slice(start)).to_pylist()] == expected[start:]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "spelling", "expected"),
+    [
+        ([b"\x00\xff", b"", None], pa.binary(), "bytea", ["\\x00ff", "\\x", None]),
+        (["\\x41", None], pa.string(), "bytea", ["\\x41", None]),
+        ([UUID(int=1).bytes], pa.uuid(), "bytea", ["\\x" + "00" * 15 + "01"]),
+        ([-(2**63)], pa.duration("s"), "interval", [f"-{2**63}000000 microseconds"]),
+        ([1_999, None], pa.duration("ns"), "interval", ["1 microseconds", None]),
+        (["PT1S"], pa.string(), "interval", ["PT1S"]),
+        ([0, None], pa.date32(), "json", ['"1970-01-01"', None]),
+        ([0], pa.timestamp("ns", "Asia/Tokyo"), "json", ['"1970-01-01T00:00:00Z"']),
+        ([UUID(int=1).bytes, None], pa.uuid(), "json", [f'"{UUID(int=1)}"', None]),
+        ([float("nan"), 0.5, None], pa.float64(), "json", ['"NaN"', "0.5", None]),
+        ([1_500], pa.duration("ms"), "json", ["1500000"]),
+        (["{}", "x"], pa.string(), "json", ["{}", "x"]),
+        ([True, None], pa.bool_(), "json", ["true", None]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_columns_that_need_another_text_get_it(
+    values: list[Any], kind: pa.DataType, spelling: Spelling, expected: list[str | None]
+) -> None:
+    array = pa.array(values, kind)
+    assert [value and value.decode() for value in as_text(array, spelling).to_pylist()] == expected
+    assert [value and value.decode() for value in as_text(array.slice(1), spelling).to_pylist()] == expected[1:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (pa.int8(), True),
+        (pa.bool_(), True),
+        (pa.float16(), True),
+        (pa.decimal256(50, 2), True),
+        (pa.list_(pa.string()), True),
+        (pa.struct({"a": pa.date32()}), True),
+        (pa.map_(pa.string(), pa.string()), True),
+        (pa.dictionary(pa.int8(), pa.int64()), True),
+        (pa.json_(), True),
+        (pa.string(), False),
+        (pa.dictionary(pa.int8(), pa.string()), False),
+        (pa.binary(), False),
+        (pa.binary(16), False),
+        (pa.uuid(), False),
+        (pa.timestamp("us", "UTC"), False),
+        (pa.date32(), False),
+        (pa.time32("s"), False),
+        (pa.duration("s"), False),
+        (pa.null(), False),
+    ],
+    ids=str,
+)
+def test_numbers_booleans_and_nested_values_are_json_and_all_others_are_texts(
+    kind: pa.DataType, expected: bool
+) -> None:
+    assert is_json(kind) == expected
