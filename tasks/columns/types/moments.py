@@ -1,4 +1,4 @@
-"""Read texts as points in time: ISO 8601, numbers since 1970, or a format of strptime; and clocks in a time zone."""
+"""Read texts as points in time: ISO 8601, numbers since 1970, or a format of strptime."""
 
 from __future__ import annotations
 

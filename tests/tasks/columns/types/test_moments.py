@@ -227,7 +227,7 @@ ODD = (
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(st.lists(ISO | ODD, min_size=1, max_size=40), st.sampled_from([PLAIN, ColumnSource(timezone=NEW_YORK)]))
 def test_what_a_text_means_does_not_depend_on_its_neighbours(texts: list[str], source: ColumnSource) -> None:
     for kind in (TIMESTAMPTZ, DATE):
