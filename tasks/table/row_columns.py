@@ -214,8 +214,9 @@ def _cast(moment: LiteralString, column: TableColumn) -> sql.Composed:
 
 
 def existing_columns(table: Table, names: Sequence[str]) -> tuple[str, ...]:
-    """The columns among `names` that the table still has and that the server does not generate."""
-    return tuple(name for name in names if name in table.by_name and not table.by_name[name].generated)
+    """The columns among `names` that the table still has and whose values an archive brings."""
+    found = [column for name in names if (column := table.by_name.get(name)) is not None]
+    return tuple(column.name for column in found if column.numbered or not column.generated)
 
 
 def _of(row: LiteralString, name: str) -> sql.Composed:
