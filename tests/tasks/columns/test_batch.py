@@ -124,7 +124,7 @@ def test_the_halves_of_a_split_have_all_entries_once_and_adjoining_ranges(count:
 
 def test_refused_times_are_faults_of_a_new_batch_and_of_its_halves() -> None:
     batch = batch_of([numbered(n, time=str(TIME_US + n)) for n in range(4)])
-    refusing = batch.refusing(RefusedTimes(lambda times: np.asarray(times % 2 == 1), "the reason"))
+    refusing = batch.refusing({EVENTS.regclass: RefusedTimes(lambda times: np.asarray(times % 2 == 1), "the reason")})
     assert len(batch.encoded.faults) == 0
     assert [(fault.entry, fault.field, fault.reason) for fault in refusing.encoded.faults] == [
         (1, "time", "the reason"),
@@ -139,7 +139,7 @@ def test_the_mapping_applies_to_the_halves_and_names_the_extra_columns() -> None
     layout = bind(replace(FLAT.mapping, columns={"mood": key_source("mood")}), extra)
     entries = [[*numbered(n), b"mood", b"good"] for n in range(2)]
     batch = Batch("s", IdRange(1 << 64, 3 << 64), groups_of(entries), layout, ANY_TIME)
-    for half in (batch, *batch.split(), batch.refusing(RefusedTimes(lambda times: times < 0, ""))):
+    for half in (batch, *batch.split(), batch.refusing({EVENTS.regclass: RefusedTimes(lambda times: times < 0, "")})):
         assert all(row.endswith(b"\tgood\n") for row in half.encoded.rows.to_pylist())
         assert half.encoded.columns == (*ANY.names, "mood")
         assert not half.encoded.binary

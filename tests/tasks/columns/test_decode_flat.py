@@ -108,7 +108,7 @@ def test_a_time_outside_the_window_is_a_fault_and_its_edges_are_inside() -> None
 def test_the_window_around_now_has_its_days_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: TIME_US * 1_000 + 999)
     window = TimeWindow.around_now(10, 0.5)
-    assert window == TimeWindow(TIME_US - 10 * 86_400_000_000, TIME_US + 43_200_000_000, refused=None)
+    assert window == TimeWindow(TIME_US - 10 * 86_400_000_000, TIME_US + 43_200_000_000, refused={})
     sevenths = TimeWindow.around_now(2 / 7, 1 / 7)  # rounded to a whole microsecond
     assert sevenths == TimeWindow(TIME_US - 24_685_714_286, TIME_US + 12_342_857_143)
 
