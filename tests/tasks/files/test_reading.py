@@ -14,7 +14,9 @@ LAYOUT = FLAT
 
 
 @pytest.mark.parametrize(
-    "keys", [{"n"}, {"n", "a b"}, {'|json=["x"]'}, {"Zoë", '"', "\\", "|", "]", "\n"}, {"json=[1]"}], ids=str
+    "keys",
+    [{"n"}, {"n", "a b"}, {'|json=["x"]'}, {"Zoë", '"', "\\", "|", "]", "\n"}, {"json=[1]"}],
+    ids=["one", "two", "like the record", "signs", "like a list"],
 )
 def test_the_keys_that_are_json_are_read_back_whatever_their_names(keys: set[str]) -> None:
     encoded = frozenset(key.encode() for key in keys)
