@@ -148,7 +148,7 @@ def _find_sources(
     mappings = configured_mappings(clients.settings)
     if request.stream:
         named = {request.stream: mappings.for_stream(request.stream)}
-        layout = read_stream_layouts(clients, named)[request.stream]
+        layout = read_stream_layouts(clients, named, "backfill")[request.stream]
         since, until, again, dry_run = request.since, request.until, request.again, request.dry_run
         targets = map_chunks(clients, [layout])
         return [stream_source(clients, request.stream, layout, since, until, again, dry_run)], targets, []
@@ -159,7 +159,7 @@ def _find_sources(
     else:
         files, notes = find_source_files(request.source)
         named = {file.display_name: mapping_for(file, mappings, request.mapping) for file in files}
-        layouts = read_stream_layouts(clients, named)
+        layouts = read_stream_layouts(clients, named, "backfill")
         mapped = [(file, layouts[file.display_name]) for file in files]
         notes += identity_notes(layouts.values())
     targets = map_chunks(clients, [layout for _, layout in mapped])

@@ -49,7 +49,7 @@ def drain(
     last = parse_until(until) if until else None
     wanted = [stream] if isinstance(stream, str) else stream or list(config.scheduled_streams)
     with Clients(config, DRAIN) as clients:
-        streams, warnings = preflight(clients, wanted)
+        streams, warnings = preflight(clients, wanted, mappings=mappings)
         layouts = read_stream_layouts(clients, {name: mappings.for_stream(name) for name in streams})
         loads = DrainLoads(clients, max_events, last)
         results = loads.run([DrainedStream(name, layouts[name]) for name in streams])

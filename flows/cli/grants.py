@@ -18,6 +18,9 @@ app = typer.Typer()
 def grants_command(
     role: Annotated[str, typer.Argument(help="The role that runs the command.")],
     command: Annotated[str, typer.Option("--for", help="One of: " + ", ".join(NEEDS) + ".")] = "drain",
+    table: Annotated[
+        list[str] | None, typer.Option(help="A table that rows go to; may be repeated. Without it: events.")
+    ] = None,
 ) -> None:
     """Print the SQL that gives a role the rights to run a command, and no others. Connects to no server.
 
@@ -28,6 +31,6 @@ def grants_command(
     parts: dict[str, Any] = conninfo_to_dict(settings().database)
     database = parts.get("dbname") or parts.get("user") or DATABASE
     if NEEDS[command].owner:
-        print(f"-- {command} must also be run by the owner of the events table, or by a member of that role")
-    for statement in statements([right for right in rights(command) if right.kind != "OWNER"], role, database):
+        print(f"-- {command} must also be run by the owner of the table, or by a member of that role")
+    for statement in statements([right for right in rights(command, table) if right.kind != "OWNER"], role, database):
         print(f"{statement};")

@@ -39,6 +39,7 @@ from tasks.files.spool import Spool
 from tasks.ledger.names import ledger_name_again
 from tasks.ledger.plan import plan
 from tasks.maintain.maintained_table import maintained_table
+from tasks.preflight.rights import check_rights
 from tasks.preflight.stream_sample import check_sample
 from tasks.preflight.table_fit import check_tables
 from tasks.streams.reader import Reader
@@ -108,6 +109,7 @@ def find_archived(
         manifests = [manifest for manifest in manifests if manifest not in kept]
         found = restored_columns(connection, table, root, manifests, without)
         layouts = [_restoring(table, columns) for columns in found.columns]
+        check_rights(connection, "backfill", [table.regclass])
         check_tables(connection, layouts)
     files = [
         (SourceFile(root.files, root.path(file.path), f"{root.display_name}/{file.path}", "parquet", None), layout)

@@ -12,6 +12,7 @@ from infra.mapping.stream_mapping import StreamMapping
 from infra.tables.read_table import default_table_name, read_table
 from infra.tables.table import Table
 from tasks.columns.row_layout import RowLayout, bind
+from tasks.preflight.rights import check_rights
 from tasks.preflight.table_fit import check_tables
 
 
@@ -22,19 +23,19 @@ def read_layout(connection: psycopg.Connection, mapping: StreamMapping) -> RowLa
 
 def read_layouts(connection: psycopg.Connection, mappings: Mapping[str, StreamMapping]) -> dict[str, RowLayout]:
     """The layout of each stream, by its name. Each table is read once. Raises as `read_layout`."""
-    names = {name for mapping in mappings.values() for name in _tables(mapping)}
+    names = {name for mapping in mappings.values() for name in tables_of(mapping)}
     tables = {name: read_table(connection, name) for name in sorted(names)}
     return {stream: _bound(mapping, tables) for stream, mapping in mappings.items()}
 
 
-def _tables(mapping: StreamMapping) -> list[str]:
+def tables_of(mapping: StreamMapping) -> list[str]:
     """The names of the tables of a mapping, the one of its stream first."""
     names = [mapping.table] if mapping.table is not None else []
     return [*names, *mapping.routes.values()] or [default_table_name()]
 
 
 def _bound(mapping: StreamMapping, tables: Mapping[str, Table]) -> RowLayout:
-    layout = bind(mapping, tables[_tables(mapping)[0]])
+    layout = bind(mapping, tables[tables_of(mapping)[0]])
     routes = {
         value: bind(replace(mapping, table=name, route_key=None, routes={}), tables[name])
         for value, name in mapping.routes.items()
@@ -42,12 +43,17 @@ def _bound(mapping: StreamMapping, tables: Mapping[str, Table]) -> RowLayout:
     return replace(layout, routes=routes)
 
 
-def read_stream_layouts(clients: Clients, mappings: Mapping[str, StreamMapping]) -> dict[str, RowLayout]:
+def read_stream_layouts(
+    clients: Clients, mappings: Mapping[str, StreamMapping], command: str | None = None
+) -> dict[str, RowLayout]:
     """`read_layouts` of streams or files that are loaded, with a connection of its own.
 
-    Raises `SpillwayError`, also if rows do not fit into a table as it is now.
+    `command`: check the rights that it needs on the tables. Raises `SpillwayError`, also if rows do not fit into a
+    table as it is now.
     """
     with clients.translate_errors("preflight"), clients.postgres() as connection:
+        if command is not None:
+            check_rights(connection, command, (name for mapping in mappings.values() for name in tables_of(mapping)))
         layouts = read_layouts(connection, mappings)
         check_tables(connection, layouts.values())
         return layouts

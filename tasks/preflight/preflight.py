@@ -4,32 +4,48 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import psycopg
+
 from infra.connections.clients import Clients
+from infra.mapping.stream_mapping import StreamMappings
 from infra.schema.schema_version import check_schema
 from tasks.base.step import step
 from tasks.preflight.clocks import compare_clocks, database_clock
+from tasks.preflight.layouts import tables_of
 from tasks.preflight.rights import check_rights
 from tasks.preflight.server_versions import check_servers
 from tasks.streams.tail import find_streams
 
 # Most sites make backups once a day. With WAL archiving less can be lost; the warning is then only a reminder.
 _LEAST_TRIM_KEEP = timedelta(days=1)
+_CAN_READ = """
+    SELECT bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'table'
+     WHERE n.nspname = 'spillway' AND c.relname = 'streams'"""
+_TABLES = 'SELECT DISTINCT "table" FROM spillway.streams WHERE "table" IS NOT NULL'
 
 
 @step("preflight", retries=2)
 def preflight(
-    clients: Clients, wanted: list[str], needs_redis: bool = True, command: str = "drain"
+    clients: Clients,
+    wanted: list[str],
+    needs_redis: bool = True,
+    command: str = "drain",
+    mappings: StreamMappings | None = None,
 ) -> tuple[list[str], list[str]]:
     """The streams that match `wanted`, and warnings about the servers. Retried only twice, since no work has begun.
 
     `needs_redis`: whether the run uses Redis; if not, it is not contacted. `command`: the command whose rights are
-    checked, a key of `tasks.preflight.rights.NEEDS`. Raises `Terminal` and `Transient`.
+    checked, a key of `tasks.preflight.rights.NEEDS`. `mappings`: name the tables of the streams, on which it
+    needs rights too. Raises `Terminal` and `Transient`.
     """
     with clients.translate_errors("preflight"):
         client = clients.redis if needs_redis else None
         streams, warnings = find_streams(client, wanted) if client is not None else ([], [])
         with clients.postgres() as connection:
-            check_rights(connection, command)  # first, since the other checks read the schemas
+            tables = [name for stream in streams for name in tables_of(mappings.for_stream(stream))] if mappings else []
+            check_rights(connection, command, tables)  # first, since the other checks read the schemas
             warnings += check_servers(client, connection)
             warnings += _trim_warnings(clients.settings.trim_keep) if needs_redis else []
             return streams, warnings
@@ -49,8 +65,16 @@ def preflight_clocks(clients: Clients) -> list[str]:
 def preflight_rights(clients: Clients, command: str) -> None:
     """Check the role's rights and the schema's version, for the flows that have no other preflight."""
     with clients.translate_errors("preflight"), clients.postgres() as connection:
-        check_rights(connection, command)
+        tables = None if command == "maintain" else _tables_of_streams(connection)
+        check_rights(connection, command, tables)
         check_schema(connection)
+
+
+def _tables_of_streams(connection: psycopg.Connection) -> list[str] | None:
+    """The tables of the streams in the ledger. None if there are none, or the role may not read them."""
+    if connection.execute(_CAN_READ).fetchone() != (True,):
+        return None
+    return [name for (name,) in connection.execute(_TABLES).fetchall()] or None
 
 
 def _trim_warnings(keep: timedelta | None) -> list[str]:

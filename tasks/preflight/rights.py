@@ -14,17 +14,17 @@ import psycopg
 from psycopg import sql
 
 from infra.errors.exceptions import Terminal
-from infra.settings import settings
-from infra.tables.events import EVENTS
+from infra.tables.read_table import EVENTS, parse_table_name
 
 OURS = "spillway"  # the schema of our own tables
 
 
 @dataclass(frozen=True)
 class RequiredPrivileges:
-    """What a command needs. `tables`: privileges on `events` and on tables of Spillway's schema.
+    """What a command needs. `tables`: privileges on tables of Spillway's schema, and on each table that rows are loaded
+    into, as `EVENTS`.
 
-    `temporary`: the right to create temporary tables. `owner`: membership in the role that owns `events`.
+    `temporary`: the right to create temporary tables. `owner`: membership in the role that owns these tables.
     """
 
     tables: Mapping[str, str]
@@ -68,16 +68,21 @@ class Privilege:
     privilege: str = ""
 
 
-def rights(command: str) -> list[Privilege]:
-    """All rights that `command`, a key of `NEEDS`, needs."""
+def rights(command: str, tables: Iterable[str] | None = None) -> list[Privilege]:
+    """All rights that `command`, a key of `NEEDS`, needs. `tables`: the names of the tables that rows are loaded into,
+    as `parse_table_name` reads them; only `events` if None."""
     needs = NEEDS[command]
-    tables = {(_schema_of(name), name): privileges.split(", ") for name, privileges in needs.tables.items()}
+    loaded = list(dict.fromkeys(parse_table_name(name) for name in ([EVENTS] if tables is None else tables)))
+    privileges_of = {
+        table: privileges.split(", ")
+        for name, privileges in needs.tables.items()
+        for table in (loaded if name == EVENTS else [(OURS, name)])
+    }
     found = [Privilege("DATABASE", privilege="TEMPORARY")] if needs.temporary else []
-    found += [
-        Privilege("SCHEMA", schema, privilege="USAGE") for schema in dict.fromkeys(schema for schema, _ in tables)
-    ]
-    found += [Privilege("TABLE", *table, privilege) for table, privileges in tables.items() for privilege in privileges]
-    return found + ([Privilege("OWNER", _schema_of(EVENTS), EVENTS)] if needs.owner else [])
+    schemas = dict.fromkeys(schema for schema, _ in privileges_of)
+    found += [Privilege("SCHEMA", schema, privilege="USAGE") for schema in schemas]
+    found += [Privilege("TABLE", *table, right) for table, rights in privileges_of.items() for right in rights]
+    return found + [Privilege("OWNER", *table) for table in loaded if needs.owner]
 
 
 def statements(wanted: Iterable[Privilege], role: str, database: str) -> list[str]:
@@ -111,9 +116,12 @@ _MISSING = """
      ORDER BY w.number"""
 
 
-def check_rights(connection: psycopg.Connection, command: str) -> None:
-    """Raise `Terminal` with all rights that the role of `connection` lacks for `command`. Raises `psycopg.Error`."""
-    wanted = rights(command)
+def check_rights(connection: psycopg.Connection, command: str, tables: Iterable[str] | None = None) -> None:
+    """Raise `Terminal` with all rights that the role of `connection` lacks for `command`; `tables` as for `rights`.
+
+    Raises `psycopg.Error`.
+    """
+    wanted = rights(command, tables)
     lists = {
         "kinds": [right.kind for right in wanted],
         "schemas": [right.schema for right in wanted],
@@ -133,10 +141,6 @@ def check_rights(connection: psycopg.Connection, command: str) -> None:
         f"preflight: the role {role} lacks rights that `spillway {command}` needs; nothing was read or written; as the"
         f" owner of the tables run: {'; '.join(statements(missing, role, database))}; then try again"
     )
-
-
-def _schema_of(table: str) -> str:
-    return settings().events_schema if table == EVENTS else OURS
 
 
 def _quoted(*names: str) -> str:

@@ -27,8 +27,8 @@ from infra.producers.send import send
 from infra.schema.migrate import apply_schema
 from infra.settings import Settings
 from tasks.preflight.rights import NEEDS, Privilege, check_rights, rights, statements
-from tests.support.command_line import RunSpillway
 from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, table_rows
+from tests.support.results import drain_counts
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 from tests.support.tables import empty_tables
@@ -86,9 +86,11 @@ def as_least(
     return lambda **values: configure(database_url=url, retries=0, **values)
 
 
-def grant(owner: psycopg.Connection, command: str, without: Privilege | None = None) -> None:
+def grant(
+    owner: psycopg.Connection, command: str, without: Privilege | None = None, tables: list[str] | None = None
+) -> None:
     """Give the role what `command` needs, as `spillway grants` prints it, but for one right. It owns nothing."""
-    granted = [right for right in rights(command) if right != without and right.kind != "OWNER"]
+    granted = [right for right in rights(command, tables) if right != without and right.kind != "OWNER"]
     for statement in statements(granted, ROLE, DATABASE):
         owner.execute(statement.encode())
 
@@ -128,12 +130,7 @@ def test_a_role_with_no_other_right_drains_duplicates_bad_entries_and_trims(
     grant(owner, "drain")
     send_all(redis_client, "crossref-least", lines)
     first = drain("crossref-least")
-    assert [first[name] for name in ("read", "inserted", "duplicates", "quarantined")] == [
-        len(lines) + 3,
-        len(expected),
-        repeated,
-        3,
-    ]
+    assert drain_counts(first) == (len(lines) + 3, len(expected), repeated, 3)
     assert repeated
     assert table_rows(owner) == expected
     kinds = "SELECT kind, count(*) FROM spillway.quarantine GROUP BY kind ORDER BY kind"
@@ -257,6 +254,32 @@ def test_with_what_it_needs_each_other_command_does_its_work(
     assert len(table_rows(owner)) == 22
 
 
+def test_a_role_needs_rights_on_the_tables_of_its_streams_and_on_no_others(
+    owner: psycopg.Connection, as_least: Callable[..., Settings], redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """Also for a redrive and a comparison, and in a schema of the user's own."""
+    owner.execute("DROP SCHEMA IF EXISTS shop CASCADE; CREATE SCHEMA shop; CREATE TABLE shop.copy (LIKE public.events)")
+    mappings = tmp_path / "spillway.toml"
+    mappings.write_text('[streams.least]\ntable = "shop.copy"\n')
+    as_least(mappings=mappings)
+    send(redis_client, "least", [event(1), event(2, time="soon")])
+    runs = {
+        "drain": lambda: drain("least"),
+        "quarantine redrive": lambda: redrive("least", set={"time": "2026-01-03T00:00:00Z"}),
+        "reconcile --deep": lambda: reconcile("least", deep=True),
+    }
+    for command, run in runs.items():
+        owner.execute("DROP OWNED BY spillway_least")
+        grant(owner, command, tables=[])
+        with pytest.raises(Terminal, match=r'GRANT USAGE ON SCHEMA "shop" .* ON "shop"."copy" TO') as refused:
+            run()
+        assert "events" not in str(refused.value)
+        grant(owner, command, tables=["shop.copy"])
+        run()
+    assert owner.execute("SELECT count(*) FROM shop.copy").fetchone() == (2,)
+    owner.execute("DROP SCHEMA shop CASCADE")
+
+
 def test_maintain_needs_the_owner_of_the_table(
     owner: psycopg.Connection, as_least: Callable[..., Settings], redis_client: redis.Redis
 ) -> None:
@@ -275,13 +298,3 @@ def test_maintain_needs_the_owner_of_the_table(
         owner.execute(sql.SQL("REVOKE {} FROM spillway_least").format(sql.Identifier(owner.info.user)))
     assert owner.execute("SELECT sum(rows) FROM spillway.drops").fetchone() == (20,)
     assert table_rows(owner) == {}
-
-
-def test_the_command_prints_the_same_statements(command_line: RunSpillway, as_least: Callable[..., Settings]) -> None:
-    as_least()
-    code, out, _ = command_line("grants", ROLE)
-    assert code == 0
-    assert out.splitlines() == [f"{statement};" for statement in statements(rights("drain"), ROLE, DATABASE)]
-    code, _, err = command_line("grants", ROLE, "--for", "dance")
-    assert code == 1
-    assert "expected one of: drain, backfill" in err
