@@ -130,7 +130,7 @@ def test_a_role_with_no_other_right_drains_duplicates_bad_entries_and_trims(
     grant(owner, "drain")
     send_all(redis_client, "crossref-least", lines)
     first = drain("crossref-least")
-    assert drain_counts(first) == (len(lines) + 3, len(expected), repeated, 3)
+    assert drain_counts(first) == (len(lines) + 3, len(expected), repeated, 3, 0)
     assert repeated
     assert table_rows(owner) == expected
     kinds = "SELECT kind, count(*) FROM spillway.quarantine GROUP BY kind ORDER BY kind"
