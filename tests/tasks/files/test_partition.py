@@ -6,6 +6,7 @@ import hashlib
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -18,6 +19,7 @@ from tasks.archive.manifest import archive_name
 from tasks.columns.entries import MALFORMED
 from tasks.files.archive_paths import data_path
 from tasks.files.find import find_files
+from tasks.files.formats.blocks import RowBlock
 from tasks.files.partition import add_path_columns, content_name, parse_path_columns
 from tasks.files.verified_read import VerifiedRead
 from tasks.table.chunks import Chunk
@@ -174,3 +176,13 @@ def test_files_partitioned_by_arrow_read_back_unchanged(
     assert sorted(found, key=repr) == sorted(
         [{name: fields[name] for name in (b"kind", b"month", b"n") if name in fields} for fields in expected], key=repr
     )
+
+
+def test_a_value_of_the_path_is_a_text_also_if_the_column_of_its_name_is_json() -> None:
+    rows = RowBlock(
+        np.array([1]), (b"month", b"n"), (pa.array([b"1"]), pa.array([b"2"])), json_keys=frozenset([b"month", b"n"])
+    )
+    found = add_path_columns(rows, (("month", "01"),), None, "x")
+    assert dict(zip(found.keys, [v.to_pylist() for v in found.values], strict=True))[b"month"] == [b"01"]
+    assert found.json_keys == {b"n"}
+    assert add_path_columns(rows, (("month", None),), None, "x").json_keys == {b"month", b"n"}
