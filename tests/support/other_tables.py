@@ -35,6 +35,17 @@ def fill(connection: psycopg.Connection[Any], table: Table, numbers: Sequence[in
             copy.write_row((f"ort {n} é", n, (START + timedelta(hours=6 * n)).replace(tzinfo=None), n / 7))
 
 
+def add_row(connection: psycopg.Connection[Any], table: Table, n: int, moment: datetime = START) -> None:
+    """A row that no other has the key of."""
+    with connection.cursor().copy(f"COPY {table.regclass} FROM STDIN") as copy:
+        copy.write_row((f"late {n}", n, moment.replace(tzinfo=None), None))
+
+
+def delete_row(connection: psycopg.Connection[Any], table: Table, n: int) -> None:
+    """Delete the rows of a number."""
+    assert connection.execute(f"DELETE FROM {table.regclass} WHERE n = {n}".encode()).rowcount
+
+
 def maintained(connection: psycopg.Connection[Any], name: str = NAME) -> MaintainedTable:
     return maintained_table(settings(), read_table(connection, name))
 

@@ -22,7 +22,7 @@ from tasks.maintain.recompression import chunks_to_recompress, recompress_chunk
 from tasks.maintain.retention import drop_chunk, retention_changes
 from tasks.maintain.row_audit import audit_rows
 from tasks.table.chunks import chunks, count, open_chunks
-from tests.support.other_tables import NAME, START, TIMES, dump, fill, maintained, make_table
+from tests.support.other_tables import NAME, START, TIMES, delete_row, dump, fill, maintained, make_table
 
 Alter = Callable[[str], None]
 WEEK = timedelta(weeks=1)
@@ -103,7 +103,7 @@ def test_a_deleted_row_is_missing_from_its_table_only(table: Table, database: ps
     fill(database, other, range(84))
     record(database, table.regclass, "a", 28)
     record(database, other.regclass, "b", 28)
-    database.execute(f"DELETE FROM {table.regclass} WHERE n = 30".replace("%", "%%"), [])
+    delete_row(database, table, 30)
     found, _ = audit_rows(database, table, None)
     assert (found.missing, found.since) == (1, START + WEEK)
     assert audit_rows(database, other, None)[0].missing == 0
@@ -155,7 +155,7 @@ def test_a_table_is_compressed_by_its_time_and_the_layout_of_the_user_stays(
     states = chunk_states(database, table)
     database.execute("SELECT compress_chunk(%s::regclass)", [f"{states[0].chunk.schema}.{states[0].chunk.table}"])
     fill(database, table, range(1000, 1001))
-    database.execute(f"UPDATE {table.regclass} SET temp = 3 WHERE n = 1".replace("%", "%%"), [])
+    database.execute(f"UPDATE {table.regclass} SET temp = 3 WHERE n = 1".encode())
     changed = dump(database, table)
     assert changed != before
     todo = chunks_to_recompress(chunk_states(database, table), wanted, server_now(database))
