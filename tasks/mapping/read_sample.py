@@ -76,7 +76,7 @@ def sample_file(file: SourceFile, most: int, spellings: Spellings = PLAIN) -> Fi
 
 
 def sample_stream(client: redis.Redis, stream: str, most: int) -> list[EntryColumns]:
-    """At most `most` entries of a stream: all, or those from evenly spaced moments on, and the newest.
+    """At most `most` entries of a stream: all, or some from each of eight evenly spaced moments on.
 
     Raises `Terminal` if it does not exist or is empty, and `redis.RedisError`.
     """

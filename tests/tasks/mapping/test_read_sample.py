@@ -27,18 +27,18 @@ def sample_of(stream: str, most: int) -> list[EntryColumns]:
 def test_rows_of_a_file_are_evenly_spaced(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("n\n" + "".join(f"{n}\n" for n in range(10_000)))
-    found = values(sample_file(find_file(str(path)), 100))
+    found = values(sample_file(find_file(str(path)), 100).groups)
     assert 50 <= len(found) <= 100
     assert (found[0], found[-1] > 9_800) == (0, True)
     assert len({later - earlier for earlier, later in pairwise(found)}) == 1
-    assert values(sample_file(find_file(str(path)), 10_000)) == list(range(10_000))
+    assert values(sample_file(find_file(str(path)), 10_000).groups) == list(range(10_000))
 
 
 def test_one_large_row_is_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.mapping.read_sample._MOST_BYTES", 10)
     path = tmp_path / "x.csv"
     path.write_text("n\n" + "1" * 1_000 + "\n")
-    assert len(values(sample_file(find_file(str(path)), 100))) == 1
+    assert len(values(sample_file(find_file(str(path)), 100).groups)) == 1
 
 
 def test_entries_of_a_stream_are_spread_over_its_ids(redis_client: redis.Redis) -> None:
