@@ -43,6 +43,7 @@ def written(case: TableCase, path: Path) -> list[list[bytes]]:
     if path.suffix == ".ndjson":
         return write_ndjson(path, rows, _ROWS)
     keys = [key for column in case.table.filled for key in naming.of(column.name)]
+    keys.sort(key=lambda key: key.startswith("{"))  # a file that begins with a brace passes for JSON
     if path.suffix == ".csv":
         return write_csv(path, rows, keys, _ROWS)
     return write_parquet(path, Random(f"{case.seed} {case.number} parquet"), case.table, rows, _ROWS)
@@ -57,7 +58,13 @@ def test_every_row_of_a_file_becomes_what_the_server_says(
     layout = "json" if suffix == ".ndjson" else "flat"
     case.mapping = case.mapping.for_file(f"*{suffix}", layout, renamed=suffix != ".parquet")
     (tmp_path / "spillway.toml").write_text(case.mapping.toml)
-    configure(mappings=tmp_path / "spillway.toml", batch_rows=40, max_bad_share=1, **settings_of_the_window())
+    configure(
+        mappings=tmp_path / "spillway.toml",
+        batch_rows=40,
+        parallel_loads=1,
+        max_bad_share=1,
+        **settings_of_the_window(),
+    )
     path = tmp_path / f"rows{suffix}"
     with prepared(database):
         case.create(database)
