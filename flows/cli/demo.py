@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
+from psycopg import sql
 from rich.console import Console
 
 from flows.cli.main import fail
@@ -22,7 +23,7 @@ from infra.errors.exceptions import SpillwayError, Terminal
 from infra.output import print_table
 from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT, settings
-from infra.tables.events import on_events
+from infra.tables.read_table import parse_table_name
 
 if TYPE_CHECKING:
     from prefect.client.schemas.filters import DeploymentFilter
@@ -153,9 +154,10 @@ def _show_results() -> None:
     with closing(postgres_connection(settings())) as connection:
         console.print("\n[bold]The totals[/bold] (read = inserted + duplicates + quarantined; added = read + lost)")
         names = ["stream", "read", "inserted", "duplicates", "quarantined", "lost", "ok"]
-        print_table(names, connection.execute(on_events(_TOTALS)))
+        print_table(names, connection.execute(_TOTALS))
         console.print("\n[bold]A query[/bold]: events per hour, the last five hours")
-        print_table(["hour", "events", "users", "most frequent type"], connection.execute(on_events(_SAMPLE)))
+        sample = sql.SQL(_SAMPLE).format(events=sql.Identifier(*parse_table_name("events")))
+        print_table(["hour", "events", "users", "most frequent type"], connection.execute(sample))
 
 
 def _print_next_steps(seconds: float) -> None:

@@ -15,7 +15,7 @@ from infra.errors.next_steps import next_step, repeat
 from infra.errors.redact import one_line
 from infra.schema.scripts import Script, scripts
 from infra.settings import host_of, settings
-from infra.tables.events import events_table
+from infra.tables.read_table import EVENTS
 from infra.timescaledb import check_catalog
 
 CONNECT_TIMEOUT = 10  # seconds
@@ -30,7 +30,7 @@ def apply_schema(url: str, wanted: Sequence[Script] | None = None) -> None:
     Raises `Terminal` with the server's message and hint for a database that is newer than this program, or if
     TimescaleDB's catalog is not as expected; `Transient` if the server does not answer or a lock is not available.
     """
-    preamble, *others = scripts(events_table()) if wanted is None else wanted
+    preamble, *others = scripts(sql.Identifier(settings().events_schema, EVENTS)) if wanted is None else wanted
     try:
         with closing(open_session(url, connect_timeout=CONNECT_TIMEOUT, lock_timeout=LOCK_TIMEOUT)) as connection:
             _apply(connection, preamble, url)

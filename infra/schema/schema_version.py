@@ -11,7 +11,7 @@ import psycopg
 from infra.errors.exceptions import Terminal
 from infra.schema.scripts import newest_version
 from infra.settings import settings
-from infra.tables.events import EVENTS, events_name
+from infra.tables.read_table import EVENTS, default_table_name
 
 # By the catalog and not by `to_regclass`, which raises for a role without USAGE on the schema.
 _TABLES = """
@@ -48,7 +48,7 @@ def schema_fault(found: InstalledSchema, needed: int) -> str | None:
     """Why a program that needs the version `needed` cannot work with the schema, with the next step; else None."""
     unchanged = "nothing was read or written"
     if not found.tables or not found.events:
-        missing = f"no table {events_name()}" if found.tables else "no Spillway tables"
+        missing = f"no table {default_table_name()}" if found.tables else "no Spillway tables"
         return f"the database has {missing}; {unchanged}; run `spillway schema`"
     version = f"version {found.version}" if found.version else "none, as in earlier releases"
     if found.version < needed:

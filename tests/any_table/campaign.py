@@ -8,7 +8,7 @@ from __future__ import annotations
 import random as random_module
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,7 @@ from tests.support.tables import delete_ledger_rows
 # Where the oracle has its tables.
 _TWIN, _PROBE = "twin", "probe"
 # Batches and entries of the rounds of a table: small batches go different ways, large ones see several defects.
-_ROUNDS = ((1, 20), (7, 60), (40, 60), (500, 160))
+ROUNDS = ((1, 20), (7, 60), (40, 60), (500, 160))
 
 
 @dataclass
@@ -69,6 +69,7 @@ class TableCase:
 
     number: int
     seed: str
+    rounds: Sequence[tuple[int, int]] = ROUNDS
     with_timescaledb: bool = True
     table: RandomTable = field(init=False)
     mapping: RandomMapping = field(init=False)
@@ -115,7 +116,7 @@ class TableCase:
         found: list[str] = []
         # Of two entries of a batch that collide in a second unique index, any may become the row.
         alone = any(column.name == "second" for column in self.table.columns)
-        for batch_rows, count in ((1, 100),) if alone else _ROUNDS:
+        for batch_rows, count in ((1, 100),) if alone else self.rounds:
             entries = []
             for fields in rows.entries(count, self.mapping.layout):
                 entry_id = next(numbers)
@@ -138,13 +139,19 @@ class TableCase:
 
 
 def run_campaign(
-    clients: Clients, connection: psycopg.Connection, seed: str, cases: int, first: int = 0, verbose: bool = False
+    clients: Clients,
+    connection: psycopg.Connection,
+    seed: str,
+    cases: int,
+    first: int = 0,
+    rounds: Sequence[tuple[int, int]] = ROUNDS,
+    verbose: bool = False,
 ) -> Report:
-    """Random tables until there were this many cases: an entry and a table."""
+    """Random tables until there were this many cases: an entry and a table. `rounds`: sizes of batches, and entries."""
     report, number = Report(), first
     with prepared(connection), TemporaryDirectory() as folder:
         while report.cases < cases:
-            case = TableCase(number, seed)
+            case = TableCase(number, seed, rounds)
             found = _run_one(case, clients, connection, Path(folder), report)
             if found:
                 report.failures[number] = found

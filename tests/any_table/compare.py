@@ -69,14 +69,15 @@ def differences(
     """The differences between the tested table (the first one) and the oracle's; empty if there are none."""
     found = [
         *_of_quarantine(connection, stream, predicted),
-        *_of_rows(connection, tables, of),
+        *of_rows(connection, tables, of),
     ]
     if (sums := ledger_sums(connection, stream)) != predicted.sums:
         found.append(f"the ledger says {sums}, expected {predicted.sums}")
     return found
 
 
-def _of_rows(connection: psycopg.Connection, tables: tuple[str, str], of: RandomTable) -> Iterator[str]:
+def of_rows(connection: psycopg.Connection, tables: tuple[str, str], of: RandomTable) -> Iterator[str]:
+    """The differences between the rows of the tested table and the oracle's."""
     found, expected = (contents(connection, table, of) for table in tables)
     for row, count in islice((found - expected).items(), _MAX_DIFFERENCES):
         yield f"{count} times too often: {row:.{_LENGTH}}"

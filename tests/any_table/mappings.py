@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from psycopg import sql
@@ -27,6 +27,10 @@ class RandomMapping:
     @property
     def naming(self) -> Naming:
         return Naming({name: source.keys for name, source in self.sources.items()}, self.nulls)
+
+    def for_file(self, name: str, layout: str, renamed: bool = True) -> RandomMapping:
+        """The same mapping for files of this name. `renamed`: columns may be read from other keys."""
+        return replace(self, stream=name, layout=layout, sources=self.sources if renamed else {})
 
     @property
     def toml(self) -> str:
