@@ -176,10 +176,11 @@ def _decode_group(
         texts[column.name] = values = column_values(column, extracted, group, layout)
         if column.column.required and values.null_count:
             _add_missing(faults, column, values, extracted)
-        if column is layout.time:
+        if column is layout.moment:
             parsed[column.name] = column.type.parse(values, column.source)
-            times = _micros(parsed[column.name])
-            _canonicalise_time(layout, extracted, times)
+            moments = _micros(parsed[column.name])
+            _canonicalise_time(layout, extracted, moments)
+            times = moments if column is layout.time else times
     for column in layout.time_first:
         found = parsed.get(column.name) or column.type.parse(texts[column.name], column.source)
         if found.bad is not None and layout.restored is not None and column is not layout.time:
@@ -254,7 +255,7 @@ def _canonicalise_time(layout: RowLayout, extracted: ExtractedValues, times: NDA
     The spelling of a time depends on the file format and its unit. Without this, the same rows would get different ids
     from CSV and from Parquet.
     """
-    if layout.time is None or (key := layout.time.source.single_key) is None or key not in layout.time_readers:
+    if layout.moment is None or (key := layout.moment.source.single_key) is None or key not in layout.time_readers:
         return
     absent = np.asarray(extracted.texts[key].is_null())
     extracted.texts[key] = format_times(pa.array(times, pa.int64(), mask=absent).view(pa.timestamp("us")))

@@ -15,6 +15,8 @@ from tasks.columns.types.column_type import ColumnType
 from tasks.columns.types.registry import type_of
 
 Shape = Literal["json", "flat"]
+_MOMENTS = frozenset({"timestamptz", "timestamp", "date"})
+_EVENTS_KEY = ("event_id", "time")
 # The sources of the columns of `events` that a mapping does not name.
 EVENTS_SOURCES = {
     "time": key_source("time", "timestamp"),
@@ -71,14 +73,19 @@ class RowLayout:
         return next((column for column in self.columns if column.name == self.table.time), None)
 
     @cached_property
+    def moment(self) -> FilledColumn | None:
+        """The column with the time of a row: the time dimension, else the first one with a time."""
+        return self.time or next((column for column in self.columns if column.column.base in _MOMENTS), None)
+
+    @cached_property
     def time_first(self) -> tuple[FilledColumn, ...]:
         """The columns in the order in which faults are looked for: an entry keeps its first one."""
-        return tuple(sorted(self.columns, key=lambda column: column is not self.time))
+        return tuple(sorted(self.columns, key=lambda column: column is not self.moment))
 
     @cached_property
     def time_readers(self) -> frozenset[str]:
-        """The keys that templates and columns other than the time read as text."""
-        return frozenset(key for c in self.columns if c is not self.time for key in c.source.keys)
+        """The keys that templates and columns other than `moment` read as text."""
+        return frozenset(key for c in self.columns if c is not self.moment for key in c.source.keys)
 
     def with_columns(self, columns: tuple[FilledColumn, ...]) -> RowLayout:
         """The same layout, filling only some columns."""
@@ -146,6 +153,8 @@ def bind(mapping: StreamMapping | None, table: Table, only: Sequence[str] | None
         columns.append(FilledColumn(column, source, type_of(column), column.name in mapping.columns))
     filled = {column.name for column in columns}
     key = next((key for key in table.keys if filled.issuperset(key)), ())
+    if not key and mapping.table is None and not mapping.routes and filled.issuperset(_EVENTS_KEY):
+        key = _EVENTS_KEY  # also if somebody dropped its index: `reconcile` must still find rows that exist twice
     return RowLayout(table, mapping, tuple(columns), key, None if only is None else tuple(only))
 
 
