@@ -17,6 +17,7 @@ from infra.tables.table import Table
 from tasks.archive.archive_root import ArchiveRoot
 from tasks.archive.manifest import Manifest
 from tasks.archive.verify import read_archive
+from tasks.archive.write_chunk import exact_key
 from tasks.columns.column_forms import STANDARD_COLUMNS, Column
 from tasks.files.formats.parquet import text_of
 from tasks.table.chunks import chunks
@@ -74,32 +75,33 @@ def restored_columns(
     return RestoredColumns(columns, list(_warnings(manifests, own, left_out)))
 
 
-def rows_in_table(connection: psycopg.Connection, table: Table, manifests: Sequence[Manifest]) -> list[Manifest]:
-    """The archives whose rows are still in the table, if the table has no key that would make them duplicates.
+def doubled_archives(
+    connection: psycopg.Connection, table: Table, manifests: Sequence[Manifest]
+) -> dict[Manifest, str]:
+    """The archives whose rows would be doubled, with the reason, if the table has no key that would find duplicates.
 
-    Their chunk exists, and is older than the archive. Rows that come after a drop make a new chunk. Raises
-    `psycopg.Error`.
+    Their chunk exists and is older than the archive, so their rows are still in the table; or a later archive is of the
+    same chunk. Rows that come after a drop make a new chunk, with another name. Raises `psycopg.Error`.
     """
-    if any(not any(table.by_name[name].nullable for name in key) for key in table.keys):
-        return []
-    there = chunks(connection, table).items()
-    return [
-        manifest
-        for manifest in manifests
-        if any(
-            chunk.range_start < manifest.chunk.range_end
-            and manifest.chunk.range_start < chunk.range_end
-            and created < manifest.archived_at
-            for chunk, created in there
-        )
-    ]
+    if exact_key(table):
+        return {}
+    there = chunks(connection, table)
+    latest = {(m.chunk.schema, m.chunk.table): m for m in sorted(manifests, key=lambda m: m.archived_at)}
+    found = {}
+    for manifest in manifests:
+        name = (manifest.chunk.schema, manifest.chunk.table)
+        if any((chunk.schema, chunk.table) == name for chunk in there):
+            found[manifest] = f"its {manifest.rows} rows are still in the table"
+        elif latest[name] is not manifest:
+            found[manifest] = f"{latest[name].name} is a later archive of the same chunk"
+    return found
 
 
-def explain_kept(manifest: Manifest) -> str:
-    """A warning that an archive is left out because of `rows_in_table`."""
+def explain_doubled(table: Table, manifest: Manifest, reason: str) -> str:
+    """A warning that an archive is left out because of `doubled_archives`."""
     return (
-        f"restore {manifest.name}: its {manifest.rows} rows are still in the table, which has no unique key by which"
-        " they would be duplicates: left out"
+        f"restore {manifest.name}: {reason}, and {table.display_name} has no unique key without nulls by which its rows"
+        " would be duplicates: left out"
     )
 
 

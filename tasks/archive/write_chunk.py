@@ -102,7 +102,13 @@ def row_order(table: Table) -> tuple[str, ...]:
     if is_default(table):
         return EVENTS_ORDER
     time = table.time or ""
-    return (time, *(name for name in next(iter(table.keys), ()) if name != time))
+    return (time, *(name for name in exact_key(table) if name != time))
+
+
+def exact_key(table: Table) -> tuple[str, ...]:
+    """The columns of a unique key without nulls, which would let rows repeat; empty if there is none."""
+    keys = (key for key in table.keys if not any(table.by_name[name].nullable for name in key))
+    return next(keys, ())
 
 
 def _whole(root: ArchiveRoot, name: str) -> Manifest | None:

@@ -19,7 +19,7 @@ from infra.tables.table import Table
 from tasks.archive.archive_root import translate_errors
 from tasks.archive.manifest import archive_names
 from tasks.archive.manifest import load_manifest as load_manifest
-from tasks.archive.restore import explain_kept, restored_columns, rows_in_table
+from tasks.archive.restore import doubled_archives, explain_doubled, restored_columns
 from tasks.archive.table_root import table_root
 from tasks.archive.verify import verify
 from tasks.backfill.source import BackfillSource
@@ -105,8 +105,8 @@ def find_archived(
     # If two archives have the same row, the later one may have more of its columns.
     manifests.sort(key=lambda manifest: manifest.archived_at, reverse=True)
     with translate_errors("restore", root), clients.translate_errors("restore"), clients.postgres() as connection:
-        kept = rows_in_table(connection, table, manifests)
-        manifests = [manifest for manifest in manifests if manifest not in kept]
+        doubled = doubled_archives(connection, table, manifests)
+        manifests = [manifest for manifest in manifests if manifest not in doubled]
         found = restored_columns(connection, table, root, manifests, without)
         layouts = [_restoring(table, columns) for columns in found.columns]
         check_rights(connection, "backfill", [table.regclass])
@@ -116,7 +116,8 @@ def find_archived(
         for manifest, layout in zip(manifests, layouts, strict=True)
         for file in manifest.files
     ]
-    return files, [*map(explain_kept, kept), *found.warnings]
+    left_out = [explain_doubled(table, manifest, reason) for manifest, reason in doubled.items()]
+    return files, [*left_out, *found.warnings]
 
 
 def _restoring(table: Table, columns: Sequence[str]) -> RowLayout:

@@ -110,7 +110,7 @@ def test_a_table_of_every_type_comes_back_to_the_byte(
 def test_rows_that_are_still_in_a_table_without_a_key_are_not_restored_twice(
     make: MakeTable, database: psycopg.Connection, configure: Configure, tmp_path: Path
 ) -> None:
-    """Without a key, nothing but the archive's age and that of the chunk can tell."""
+    """Nothing but the name of the chunk can tell. Of two archives of one chunk, the later is restored."""
     configure(archive_after="1d", archive_url=tmp_path / "archive")
     table = make("timestamp", False)
     before = dump(database, table)
@@ -128,6 +128,13 @@ def test_rows_that_are_still_in_a_table_without_a_key_are_not_restored_twice(
     result = backfill(archive=True, table=NAME)
     assert backfill_counts(result) == (28, 28, 0, 0)
     assert len(dump(database, table)) == ROWS + 1
+    database.execute(f"DELETE FROM {NAME} WHERE n = 30")  # so that the next archive does not contain the last one
+    maintain(fail=False)
+    assert len(list((tmp_path / "archive" / "users.Alle%20Typen" / "_manifests").iterdir())) == 5
+    database.execute("SELECT drop_chunks(%s::regclass, older_than => '2024-01-18'::timestamp)", [table.regclass])
+    result = backfill(archive=True, table=NAME, again=True)  # some were restored before
+    assert (result["inserted"], len(dump(database, table))) == (29 + 27, ROWS)
+    assert any("is a later archive of the same chunk" in warning for warning in result["warnings"])
 
 
 def test_columns_added_and_dropped_between_archive_and_restore_are_reported(
