@@ -32,6 +32,7 @@ from tests.any_table.tables import SCHEMA, TYPES, RandomTable, random_table
 from tests.fuzz.jsonb import Undecided
 from tests.fuzz.prediction import Fate
 from tests.fuzz.streams import add, ids
+from tests.support.plain_postgres import PlainEngine
 from tests.support.tables import delete_ledger_rows
 
 # Where the oracle has its tables.
@@ -149,9 +150,11 @@ def run_campaign(
 ) -> Report:
     """Random tables until there were this many cases: an entry and a table. `rounds`: sizes of batches, and entries."""
     report, number = Report(), first
+    query = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
+    with_timescaledb = connection.execute(query).fetchone() == (True,)
     with prepared(connection), TemporaryDirectory() as folder:
         while report.cases < cases:
-            case = TableCase(number, seed, rounds)
+            case = TableCase(number, seed, rounds, with_timescaledb)
             found = _run_one(case, clients, connection, Path(folder), report)
             if found:
                 report.failures[number] = found
@@ -182,13 +185,15 @@ def main(
     seed: Annotated[str | None, typer.Option(help="Random by default.")] = None,
     cases: Annotated[int, typer.Option(min=1, help="Entries, over all tables.")] = 20_000,
     first: Annotated[int, typer.Option(help="Number of the first table, to repeat one.")] = 0,
-    engine: Annotated[str | None, typer.Option(help="The first that can run, if not given.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="The first that can run, if not given; plain: no TimescaleDB.")
+    ] = None,
 ) -> None:
     """Drain random entries into random tables. Exit code 1 if anything differs from the oracle."""
     chosen = seed or str(random_module.randrange(1 << 32))
     began = time.monotonic()
     with (
-        throwaway_servers("any-table", engine) as (config, _),
+        throwaway_servers("any-table", engine, PlainEngine if engine == "plain" else None) as (config, _),
         Clients(config) as clients,
         psycopg.connect(config.database, autocommit=True) as connection,
     ):

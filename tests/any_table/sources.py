@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.any_table.documents import Raw, members
-from tests.fuzz.jsonb import Refused
+from tests.fuzz.jsonb import Refused, has_surrogates
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Entry:
         self._values = values
 
     def value(self, source: Source, nulls: tuple[str, ...]) -> Raw | None:
-        """The first value that is there and not null; else the default; else None. Raises `Refused` if it is not
-        UTF-8."""
-        for key in source.keys:
-            found = self._values.get(key)
-            if found is None:
-                continue
-            raw = Raw(_utf8(found), False) if isinstance(found, bytes) else found
+        """The first value that is there and not null; else the default; else None. Raises `Refused` if any of the keys
+        has bytes that are not UTF-8."""
+        found = [self._values[key] for key in source.keys if key in self._values]
+        values = [Raw(_utf8(one), False) if isinstance(one, bytes) else one for one in found]
+        if any(has_surrogates(raw.text) for raw in values):
+            raise Refused("not UTF-8")
+        for raw in values:
             if not _is_null(raw, nulls):
                 return raw
         return None if source.default is None else Raw(source.default, False)

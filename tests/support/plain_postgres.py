@@ -54,7 +54,12 @@ class PlainEngine(SystemEngine):
 
 def copy_programs(bin_dir: Path, root: Path) -> None:
     """Copy a PostgreSQL below `root`, each folder to its own path, without the files of TimescaleDB."""
-    for option, pattern in (("--bindir", "*"), ("--pkglibdir", "*.so"), ("--sharedir", "**/*")):
+    for option, pattern in (
+        ("--bindir", "*"),
+        ("--pkglibdir", "*.so"),
+        ("--pkglibdir", "*.bc"),
+        ("--sharedir", "**/*"),
+    ):
         for file in _folder(bin_dir, option).glob(pattern):
             if file.is_file() and not file.name.startswith("timescaledb"):
                 copy = root / file.relative_to("/")
