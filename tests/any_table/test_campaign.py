@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from random import Random
+
 import psycopg
 import pytest
+import redis
 
+from flows.drain import drain
 from infra.connections.clients import Clients
-from tests.any_table.campaign import run_campaign
+from infra.settings import Settings
+from tests.any_table.campaign import TableCase, prepared, run_campaign
+from tests.any_table.compare import PredictedEntries, differences
+from tests.any_table.entries import Rows
+from tests.any_table.tables import SCHEMA
 from tests.fuzz.prediction import Fate
 from tests.fuzz.seed import SEED
+from tests.fuzz.streams import add, ids, settings_of_the_window
 from tests.support.servers import Servers
 
 _CASES = 700
@@ -24,3 +36,39 @@ def test_every_entry_becomes_what_the_server_says_in_tables_of_every_shape(
     assert report.failures == {}, f"SPILLWAY_TEST_FUZZ_SEED={SEED}"
     assert report.cases >= _CASES
     assert all(report.fates[fate] for fate in Fate), report.fates
+
+
+_TABLES = 6
+_ENTRIES = 80
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_one_drain_of_several_streams_fills_tables_of_different_shape(
+    redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
+) -> None:
+    mappings = tmp_path / "spillway.toml"
+    configure(mappings=mappings, batch_rows=30, parallel_loads=1, max_bad_share=1, **settings_of_the_window())
+    cases = []
+    for number in count():
+        case = TableCase(number, f"flow {SEED}")
+        if all(column.name != "second" for column in case.table.columns):  # see `TableCase.run`
+            cases.append(case)
+        if len(cases) == _TABLES:
+            break
+    mappings.write_text("\n".join(case.mapping.toml for case in cases))
+    with prepared(database):
+        predicted: dict[str, PredictedEntries] = {}
+        for case in cases:
+            case.create(database)
+            predicted[case.stream] = one = PredictedEntries(case.oracle(database))
+            rows = Rows(Random(f"flow {SEED} {case.number}"), case.table, case.mapping.naming)
+            entries = list(zip(ids(Random(SEED)), rows.entries(_ENTRIES, case.mapping.layout), strict=False))
+            for entry_id, fields in entries:
+                one.predict(entry_id, fields)
+            add(redis_client, case.stream, entries)
+        drain("any-table-*")
+        for case in cases:
+            tables = case.name_in(SCHEMA), case.name_in("twin")
+            assert differences(database, case.stream, predicted[case.stream], tables, case.table) == [], (
+                case.mapping.toml
+            )
