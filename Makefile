@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
-.PHONY: demo quick test lint types bench chaos soak mutants env schema lock clean
+.PHONY: demo quick test lint types bench chaos any-table soak mutants env schema lock clean
 
 demo: env
 	$(BIN)/python -m flows.cli.demo
@@ -28,6 +28,9 @@ bench: .venv/.bench
 
 chaos: env ## hundreds of faults on every TimescaleDB that can run here; 10 to 15 minutes each
 	$(BIN)/python -m tests.faults.chaos $(CHAOS_ARGS)
+
+any-table: env ## 20,000 random entries into random tables, compared with an oracle; about 10 minutes
+	$(BIN)/python -m tests.any_table.campaign $(ANY_TABLE_ARGS)
 
 soak: env ## an hour at a steady rate, with faults
 	$(BIN)/python -m tests.faults.soak $(SOAK_ARGS)

@@ -23,12 +23,13 @@ from psycopg import sql
 import tests.environment  # noqa: F401
 from infra.connections.clients import Clients
 from infra.servers.throwaway import throwaway_servers
+from tests.any_table.columns import SCHEMA, TYPES
 from tests.any_table.compare import PredictedEntries, differences
 from tests.any_table.draining import EARLIEST, LATEST, drain
 from tests.any_table.entries import Rows
 from tests.any_table.mappings import RandomMapping, random_mapping
 from tests.any_table.oracle import TableOracle, TwinTables
-from tests.any_table.tables import SCHEMA, TYPES, RandomTable, random_table
+from tests.any_table.tables import RandomTable, random_table
 from tests.fuzz.jsonb import Undecided
 from tests.fuzz.prediction import Fate
 from tests.fuzz.streams import add, ids

@@ -10,8 +10,9 @@ from itertools import islice
 import psycopg
 from psycopg import sql
 
+from tests.any_table.columns import Column
 from tests.any_table.oracle import Prediction, TableOracle
-from tests.any_table.tables import Column, RandomTable
+from tests.any_table.tables import RandomTable
 from tests.fuzz.prediction import Fate
 from tests.support.oracle import ledger_sums
 

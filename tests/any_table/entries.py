@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.any_table.tables import Column, RandomTable
+from tests.any_table.columns import Column
+from tests.any_table.tables import RandomTable
 from tests.any_table.values import POOLS, TextPool
 from tests.fuzz.spelling import spell_text
 from tests.fuzz.spoiling import LONE_SURROGATES, NOT_UTF8

@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.any_table.columns import Column
 from tests.any_table.entries import Row, Rows, array_literal
-from tests.any_table.tables import Column, RandomTable
+from tests.any_table.tables import RandomTable
 from tests.any_table.values import DAYS, FIRST_DAY
 
 Fields = list[bytes]

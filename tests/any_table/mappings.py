@@ -8,9 +8,10 @@ from random import Random
 
 from psycopg import sql
 
+from tests.any_table.columns import SCHEMA
 from tests.any_table.entries import Naming
 from tests.any_table.sources import Source
-from tests.any_table.tables import SCHEMA, RandomTable
+from tests.any_table.tables import RandomTable
 from tests.any_table.values import POOLS
 
 

@@ -1,4 +1,4 @@
-"""Random tables: columns of every type, keys, defaults, constraints, of every kind, and with difficult names."""
+"""Random tables: keys, constraints and triggers, of every kind."""
 
 from __future__ import annotations
 
@@ -6,136 +6,17 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from random import Random
 
-from psycopg import sql
-
-# Everything is created in this schema; the oracle's own tables are in schemas of their own.
-SCHEMA = "any_table"
-TYPES = f"""
-    CREATE SCHEMA {SCHEMA};
-    CREATE TYPE {SCHEMA}."Mood" AS ENUM ('sad', 'ok', 'happy day', 'né', 'quo"te', 'comma, brace}}');
-    CREATE DOMAIN {SCHEMA}.positive AS int4 CHECK (VALUE > 0);
-    CREATE DOMAIN {SCHEMA}."Tiny one" AS {SCHEMA}.positive CHECK (VALUE < 100);
-    CREATE DOMAIN {SCHEMA}.mail AS varchar(50) CHECK (VALUE ~ '@');
-    CREATE DOMAIN {SCHEMA}.price AS numeric(5,2) DEFAULT 9.99;
-    CREATE DOMAIN {SCHEMA}.must AS text NOT NULL;
-    CREATE DOMAIN {SCHEMA}.seen AS timestamptz CHECK (VALUE > '2000-01-01Z');
-    CREATE DOMAIN {SCHEMA}.tags AS text[] CHECK (cardinality(VALUE) < 5);
-    CREATE DOMAIN {SCHEMA}.document AS jsonb CHECK (jsonb_typeof(VALUE) <> 'string');
-    CREATE DOMAIN {SCHEMA}.ident AS uuid;
-    CREATE TABLE {SCHEMA}.parents (id int4 PRIMARY KEY);
-    INSERT INTO {SCHEMA}.parents SELECT generate_series(1, 30);
-    CREATE FUNCTION {SCHEMA}.reject() RETURNS trigger LANGUAGE plpgsql AS $$
-    DECLARE value text;
-    BEGIN
-        EXECUTE format('SELECT ($1).%I::text', TG_ARGV[0]) INTO value USING new;
-        IF hashtext(value) % 7 = 3 THEN RAISE EXCEPTION 'rejected by a trigger'; END IF;
-        RETURN new;
-    END $$"""
-
-# Declared type → the pool of its texts.
-_TYPES = {
-    **{name: name for name in ("bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "bytea", "uuid")},
-    **{
-        name: name for name in ("timestamptz", "timestamp", "date", "time", "interval", "json", "jsonb", "inet", "cidr")
-    },
-    "macaddr": "macaddr",
-    "numeric(5,2)": "decimal",
-    "numeric(3,-2)": "float8",
-    "varchar(3)": "short",
-    "char(3)": "short",
-    "varchar": "text",
-    "timestamptz(0)": "timestamptz",
-    "timestamp(3)": "timestamp",
-    "time(1)": "time",
-    "interval day to second(2)": "interval",
-    f'{SCHEMA}."Mood"': "mood",
-    f"{SCHEMA}.positive": "positive",
-    f'{SCHEMA}."Tiny one"': "tiny",
-    f"{SCHEMA}.mail": "mail",
-    f"{SCHEMA}.price": "decimal",
-    f"{SCHEMA}.must": "text",
-    f"{SCHEMA}.ident": "uuid",
-    f"{SCHEMA}.seen": "timestamptz",
-    f"{SCHEMA}.tags": "text[]",
-    f"{SCHEMA}.document": "jsonb",
-    **{f"{name}[]": f"{name}[]" for name in ("bool", "int4", "int8", "float8", "numeric", "text", "uuid", "jsonb")},
-    **{f"{name}[]": f"{name}[]" for name in ("timestamptz", "date", "bytea", "inet")},
-    "varchar(3)[]": "short[]",
-    "numeric(5,2)[]": "decimal[]",
-    f'{SCHEMA}."Mood"[]': "mood[]",
-    f"{SCHEMA}.positive[]": "positive[]",
-}
-# Types that Spillway does not know: the server parses their texts.
-_OTHER_TYPES = {name: name for name in ("point", "int4range", "tsvector", "money", "xml", "timetz")}
-_OTHER_TYPES |= {"bit(3)": "bit", "name": "text", '"char"': "short"}
-_KEY_TYPES = ("int4", "int8", "text", "uuid", "date", "timestamptz", "numeric", "float8", "char(3)", "inet", "bool")
-_KEY_TYPES += (f'{SCHEMA}."Mood"', f"{SCHEMA}.positive", "varchar(3)", "int2", "timestamp")
-_TIME_TYPES = ("timestamptz", "timestamptz", "timestamp", "date")
-
-_NAMES = ("Größe", "UPPER", "a b", "per%cent", "%s", 'quo"te', "semi;colon", "select", "a.b", "x[0]", "back\\slash")
-_NAMES += (
-    "it's",
-    " lead",
-    "trail ",
-    "n" * 63,
-    "entry",
-    "position",
-    "id",
-    "stream",
-    "part",
-    "row",
-    "time",
-    "value",
-    "$1",
+from tests.any_table.columns import (
+    KEY_TYPES,
+    NAMES,
+    POOL_OF_TYPE,
+    SCHEMA,
+    TIME_TYPES,
+    Column,
+    literal,
+    quoted,
+    random_column,
 )
-_NAMES += (
-    "order",
-    "user",
-    "count",
-    "ordinal",
-    "{brace}",
-    "c",
-    "n",
-    "k",
-    "a,b",
-    "(p)",
-    "na/me",
-    "tab\there",
-    "😀",
-    "event_id",
-)
-_NAMES += ("fields", "ids", "line", "rows", "new", "old", "excluded", "staged", "existing", "t", "s", "number", "place")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column. `pool`: of its texts; with `[]`, of the elements of an array. `default`: an expression.
-
-    `masked`: a predicate about `{c}` that only a value of a default can fulfil, if that differs each time.
-    `computed`: `AS (…) STORED` or `AS IDENTITY`, after GENERATED ALWAYS: no value can be inserted.
-    `key`: few different values, and seldom absent. `dropped`: after the table is made.
-    """
-
-    name: str
-    type: str
-    pool: str
-    required: bool = False
-    default: str | None = None
-    masked: str | None = None
-    computed: str | None = None
-    key: bool = False
-    dropped: bool = False
-
-    @property
-    def sql(self) -> str:
-        parts = [_quoted(self.name), self.type]
-        if self.computed:
-            parts.append(f"GENERATED ALWAYS {self.computed}")
-        elif self.default == "identity":
-            parts.append("GENERATED BY DEFAULT AS IDENTITY")
-        elif self.default:
-            parts.append(f"DEFAULT {self.default}")
-        return " ".join([*parts, *(["NOT NULL"] if self.required else [])])
 
 
 @dataclass(frozen=True)
@@ -160,7 +41,7 @@ class RandomTable:
 
     def statements(self, schema: str) -> list[str]:
         """The statements that create it, and its partitions, in a schema."""
-        table = f"{_quoted(schema)}.{_quoted(self.name)}"
+        table = f"{quoted(schema)}.{quoted(self.name)}"
         inner = ", ".join([*(column.sql for column in self.columns), *self.constraints])
         suffix = f" PARTITION BY {self.kind}" if self.kind.startswith(("RANGE", "LIST", "HASH")) else ""
         made = [f"CREATE TABLE {table} ({inner}){suffix}"]
@@ -169,9 +50,9 @@ class RandomTable:
             by = next(column for column in self.columns if column.name == self.dimension)
             width = "10::bigint" if by.type == "int8" else "interval '7 days'"
             made.append(
-                f"SELECT create_hypertable({_literal(table)}, {_literal(by.name)}, chunk_time_interval => {width})"
+                f"SELECT create_hypertable({literal(table)}, {literal(by.name)}, chunk_time_interval => {width})"
             )
-        dropped = [f"ALTER TABLE {table} DROP COLUMN {_quoted(c.name)}" for c in self.columns if c.dropped]
+        dropped = [f"ALTER TABLE {table} DROP COLUMN {quoted(c.name)}" for c in self.columns if c.dropped]
         return made + dropped + [statement.replace("{table}", table) for statement in self.after]
 
     def _partitions(self, schema: str, table: str) -> list[str]:
@@ -185,26 +66,18 @@ class RandomTable:
             bounds = ["IN ('sad', 'ok')", "DEFAULT"]
         else:
             return []
-        quoted, name = _quoted(schema), self.name[:40]
+        inside, name = quoted(schema), self.name[:40]
         return [
-            f"CREATE TABLE {quoted}.{_quoted(f'{name} p{n}')} PARTITION OF {table} "
+            f"CREATE TABLE {inside}.{quoted(f'{name} p{n}')} PARTITION OF {table} "
             + (bound if bound.startswith("DEFAULT") else f"FOR VALUES {bound}")
             for n, bound in enumerate(bounds)
         ]
 
 
-def _quoted(name: str) -> str:
-    return sql.Identifier(name).as_string(None)
-
-
-def _literal(text: str) -> str:
-    return sql.Literal(text).as_string(None)
-
-
 def random_table(random: Random, number: int, with_timescaledb: bool = True) -> RandomTable:
     """The table of this number."""
-    names = random.sample(_NAMES, 12) + [f"c{n}" for n in range(13)]
-    columns = [_column(random, name) for name in names[: random.randint(1, random.choice((3, 10, 24)))]]
+    names = random.sample(NAMES, 12) + [f"c{n}" for n in range(13)]
+    columns = [random_column(random, name) for name in names[: random.randint(1, random.choice((3, 10, 24)))]]
     name = random.choice(("plain name", "Upper", "per%cent", 'quo"te', "select", "lower")) + f" {number}"
     table = RandomTable(name.replace(" ", random.choice((" ", "_"))), "plain", tuple(columns))
     way = random.random()
@@ -215,60 +88,13 @@ def random_table(random: Random, number: int, with_timescaledb: bool = True) -> 
     return _with_constraints(random, _with_key(random, table))
 
 
-def _column(random: Random, name: str) -> Column:
-    types = _OTHER_TYPES if random.random() < 0.1 else _TYPES
-    type_ = random.choice(tuple(types))
-    column = Column(name, type_, types[type_], required=random.random() < 0.25)
-    way = random.random()
-    if way < 0.15:
-        return _with_default(random, column)
-    if way < 0.19:
-        return replace(column, type="int8", pool="int8", required=True, computed="AS IDENTITY")
-    return column
-
-
-# Defaults of which every use gives another value, which no pool contains.
-_VOLATILE = (
-    ("text", "text", "'default ' || gen_random_uuid()", "{c} LIKE 'default %'"),
-    ("timestamptz", "timestamptz", "clock_timestamp()", "{c} BETWEEN '2026-06-01Z' AND clock_timestamp()"),
-    ("uuid", "uuid", "('d0000000' || substr(gen_random_uuid()::text, 9))::uuid", "{c}::text LIKE 'd0000000%'"),
-    ("float8", "float8", "7000000 + random()", "{c} >= 7000000 AND {c} < 7000001"),
-    ("int8", "identity", "identity", "{c} BETWEEN 1 AND 999999"),
-)
-_CONSTANTS = {
-    "int4": "42",
-    "int8": "0",
-    "numeric(5,2)": "1.005",
-    "text": "'it''s {} %s'",
-    "bool": "false",
-    "jsonb": "'{\"a\": 1}'",
-    "text[]": "'{a,NULL}'",
-    "timestamptz": "'2026-01-03 10:00+02'",
-    "char(3)": "'x'",
-    "date": "'2026-01-04'",
-    f'{SCHEMA}."Mood"': "'né'",
-    "float8": "'NaN'",
-    "bytea": "'\\x00ff'",
-    "interval": "'1 day'",
-    "varchar(3)": "lower('ABC')",
-}
-
-
-def _with_default(random: Random, column: Column) -> Column:
-    if random.random() < 0.4:
-        type_, pool, default, masked = random.choice(_VOLATILE)
-        return replace(column, type=type_, pool=pool, default=default, masked=masked)
-    type_ = random.choice(tuple(_CONSTANTS))
-    return replace(column, type=type_, pool=_TYPES[type_], default=_CONSTANTS[type_])
-
-
 def _hypertable(random: Random, table: RandomTable) -> RandomTable:
     """A hypertable by time, seldom by an integer."""
     if random.random() < 0.1:
         number = Column("seq", "int8", "small", required=True, key=True)
         return replace(table, kind="hypertable", columns=(*table.columns, number), dimension="seq")
     name = random.choice(("ts", "When", "the time", "t%s"))
-    column = Column(name, random.choice(_TIME_TYPES), "", required=True, key=True)
+    column = Column(name, random.choice(TIME_TYPES), "", required=True, key=True)
     column = replace(column, pool=column.type)
     return replace(table, kind="hypertable", columns=_mixed(random, table, column), dimension=name, time=name)
 
@@ -281,13 +107,13 @@ def _mixed(random: Random, table: RandomTable, *more: Column) -> tuple[Column, .
 
 def _partitioned(random: Random, table: RandomTable) -> RandomTable:
     way = random.choice(("RANGE", "LIST", "HASH"))
-    type_ = {"RANGE": random.choice(_TIME_TYPES), "LIST": f'{SCHEMA}."Mood"', "HASH": "int4"}[way]
+    type_ = {"RANGE": random.choice(TIME_TYPES), "LIST": f'{SCHEMA}."Mood"', "HASH": "int4"}[way]
     name = random.choice(("day", "Part of", "it's"))
     if any(column.name == name for column in table.columns):
         name = "day"
-    column = Column(name, type_, _TYPES[type_], required=way != "LIST", key=True)
+    column = Column(name, type_, POOL_OF_TYPE[type_], required=way != "LIST", key=True)
     time = name if way == "RANGE" else None
-    kind = f"{way} ({_quoted(name)})"
+    kind = f"{way} ({quoted(name)})"
     return replace(table, kind=kind, columns=_mixed(random, table, column), dimension=name, time=time)
 
 
@@ -296,7 +122,7 @@ def _with_key(random: Random, table: RandomTable) -> RandomTable:
     if random.random() < 0.33:
         return table
     own = [
-        Column(f"Key {n}", type_ := random.choice(_KEY_TYPES), _TYPES[type_], key=True)
+        Column(f"Key {n}", type_ := random.choice(KEY_TYPES), POOL_OF_TYPE[type_], key=True)
         for n in range(random.randint(1, 2))
     ]
     if random.random() < 0.15:
@@ -310,7 +136,7 @@ def _with_key(random: Random, table: RandomTable) -> RandomTable:
     columns = _mixed(random, table, *own)
     if primary and table.dimension:
         columns = tuple(replace(c, required=True) if c.name == table.dimension else c for c in columns)
-    listed = ", ".join(map(_quoted, random.sample(names, len(names))))
+    listed = ", ".join(map(quoted, random.sample(names, len(names))))
     word = "PRIMARY KEY" if primary else random.choice(("UNIQUE", "UNIQUE", "UNIQUE NULLS NOT DISTINCT"))
     return replace(table, columns=columns, key=names, constraints=(f"{word} ({listed})",))
 
@@ -318,7 +144,7 @@ def _with_key(random: Random, table: RandomTable) -> RandomTable:
 def _with_constraints(random: Random, table: RandomTable) -> RandomTable:
     """CHECK constraints, a second unique index, a foreign key, a generated column, a trigger that rejects rows."""
     constraints, after, columns = list(table.constraints), list(table.after), list(table.columns)
-    by_type = {column.type: _quoted(column.name) for column in table.filled if not column.key}
+    by_type = {column.type: quoted(column.name) for column in table.filled if not column.key}
     if "int4" in by_type and random.random() < 0.5:
         constraints.append(f"CHECK ({by_type['int4']} % 5 <> 0)")
     if "text" in by_type and random.random() < 0.5:
@@ -328,13 +154,13 @@ def _with_constraints(random: Random, table: RandomTable) -> RandomTable:
         columns.append(Column("twice", "numeric", "numeric", computed=f"AS ({by_type['numeric']} * 2) STORED"))
     if table.key and random.random() < 0.15:
         columns.append(Column("second", "int4", "small"))
-        with_dimension = ", ".join(['"second"', *([_quoted(table.dimension)] if table.dimension else [])])
+        with_dimension = ", ".join(['"second"', *([quoted(table.dimension)] if table.dimension else [])])
         after.append(f"CREATE UNIQUE INDEX ON {{table}} ({with_dimension})")
     if random.random() < 0.1:
         columns.append(Column("parent", f"int4 REFERENCES {SCHEMA}.parents", "small"))
     sent = [c.name for c in table.filled if c.type in ("text", "int4", "int8", "bool") and not (c.key or c.default)]
     if random.random() < 0.15 and sent:
-        call = f"{SCHEMA}.reject({_literal(sent[0])})"
+        call = f"{SCHEMA}.reject({literal(sent[0])})"
         after.append(f"CREATE TRIGGER reject BEFORE INSERT ON {{table}} FOR EACH ROW EXECUTE FUNCTION {call}")
     if random.random() < 0.2:  # leaves a gap in the numbers of the columns
         columns.insert(random.randrange(len(columns)), Column("gone", "int4", "int4", dropped=True))

@@ -15,9 +15,9 @@ from flows.drain import drain
 from infra.connections.clients import Clients
 from infra.settings import Settings
 from tests.any_table.campaign import TableCase, prepared, run_campaign
+from tests.any_table.columns import SCHEMA
 from tests.any_table.compare import PredictedEntries, differences
 from tests.any_table.entries import Rows
-from tests.any_table.tables import SCHEMA
 from tests.fuzz.prediction import Fate
 from tests.fuzz.seed import SEED
 from tests.fuzz.streams import add, ids, settings_of_the_window

@@ -14,10 +14,10 @@ from flows.backfill import backfill
 from infra.errors.exceptions import Unsuccessful
 from infra.settings import Settings
 from tests.any_table.campaign import TableCase, prepared
+from tests.any_table.columns import SCHEMA
 from tests.any_table.compare import PredictedEntries, of_rows
 from tests.any_table.entries import Rows
 from tests.any_table.files import write_csv, write_ndjson, write_parquet
-from tests.any_table.tables import SCHEMA
 from tests.fuzz.prediction import Fate
 from tests.fuzz.seed import SEED
 from tests.fuzz.streams import settings_of_the_window

@@ -10,10 +10,11 @@ import pytest
 
 from infra.connections.clients import Clients
 from tests.any_table.campaign import prepared
+from tests.any_table.columns import Column
 from tests.any_table.compare import PredictedEntries, differences
 from tests.any_table.draining import drain
 from tests.any_table.oracle import Prediction, TableOracle, TwinTables
-from tests.any_table.tables import Column, RandomTable
+from tests.any_table.tables import RandomTable
 from tests.fuzz.prediction import Fate
 from tests.fuzz.streams import add
 from tests.support.servers import Servers
