@@ -70,7 +70,12 @@ VISITS = UserTable(
         "Time" TIMESTAMPTZ NOT NULL, event_id UUID NOT NULL, event_type TEXT NOT NULL, user_id TEXT NOT NULL,
         properties JSONB NOT NULL);
     SELECT create_hypertable('users.visits', 'Time', chunk_time_interval => INTERVAL '7 days');
-    ALTER TABLE users.visits SET (timescaledb.compress, timescaledb.compress_orderby = '"Time"')""",
+    -- The Apache edition has no columnstore.
+    DO $$ BEGIN
+        IF current_setting('timescaledb.license') = 'timescale' THEN
+            ALTER TABLE users.visits SET (timescaledb.compress, timescaledb.compress_orderby = '"Time"');
+        END IF;
+    END $$""",
     """
     Time = "time"
     """,
