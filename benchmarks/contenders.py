@@ -62,9 +62,10 @@ class Workload:
 
     def reader(self, client: redis.Redis, connection: psycopg.Connection) -> Reader:
         """A reader of everything that is not drained."""
-        planned = make_plan(client, connection, self.stream)
+        layout = self.layout(connection)
+        planned = make_plan(client, connection, self.stream, table=layout.table.regclass)
         limits = BatchLimits(self.settings.batch_rows, self.settings.batch_bytes)
-        return Reader(client, self.stream, planned.gaps, planned.tail, limits, self.layout(connection), _WINDOW)
+        return Reader(client, self.stream, planned.gaps, planned.tail, limits, layout, _WINDOW)
 
     def forget(self) -> None:
         """Empty the ledger only, so that everything is drained again onto existing rows."""
@@ -124,7 +125,8 @@ def plain_drain(workload: Workload, connections: int) -> Callable[[], None]:
     def run() -> None:
         with Clients(workload.settings) as clients:
             with clients.postgres() as connection:
-                planned = make_plan(clients.redis, connection, workload.stream)
+                table = workload.layout(connection).table.regclass
+                planned = make_plan(clients.redis, connection, workload.stream, table=table)
                 reader = workload.reader(clients.redis, connection)
             straight = InsertRoute.STRAIGHT  # the table is empty
             _pump(clients, reader, connections, lambda c, batch: load_batch(c, batch, "benchmark", straight))

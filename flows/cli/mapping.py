@@ -37,7 +37,7 @@ def suggest_command(
 
     with Clients(settings(), "mapping suggest") as clients:
         found = suggest_mapping(clients, source, table)
-    progress(f"{source}: proposed from {found.sampled:,} {'document' if found.sampled == 1 else 'documents'}")
+    progress(f"{source}: proposed from {found.sampled:,} {'entry' if found.sampled == 1 else 'entries'}")
     if not only_sql:
         for line in document_lines(found):
             result(line)
