@@ -72,7 +72,7 @@ def test_what_is_printed_is_toml_with_the_sql_as_a_comment(
     shop: str, toml: Path, spillway: RunSpillway, database_of_user: psycopg.Connection
 ) -> None:
     _, proposal, err = spillway("mapping", "suggest", "-s", shop)
-    assert "proposed from 300 documents" in err
+    assert "proposed from 300 entries" in err
     toml.write_text(proposal)
     mapping = load_mappings(toml).for_stream(shop)
     assert (mapping.table, mapping.columns["order_id"].ulid) == ("shop_orders", True)
