@@ -34,7 +34,7 @@ from infra.settings import Settings, settings
 from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch, BatchLimits
-from tasks.columns.decode import TimeWindow
+from tasks.columns.decode import EVERY_TIME
 from tasks.columns.encode_rows import HEADER, TRAILER, payload
 from tasks.columns.row_layout import bind
 from tasks.files.file_reader import FileReader
@@ -48,7 +48,6 @@ EVENTS = 5_000_000
 DAYS = 100
 ORDERS = ("order of time", "no order")
 _START = datetime(2024, 1, 4, tzinfo=UTC)
-_EVER = TimeWindow(-(2**62), 2**62)
 _ROWS = 100_000  # generated at a time
 # The number of rows committed up to each commit time.
 _PROGRESS = """
@@ -190,7 +189,7 @@ def _prepared(config: Settings, path: Path) -> list[tuple[int, bytes]]:
             scanned = scan(file, bind(BUILT_IN, read_table(connection, default_table_name())), spool)
         limits = BatchLimits(config.batch_rows, config.batch_bytes)
         gaps = [IdRange(0, scanned.end)]
-        reader = FileReader(scanned.ledger_name, scanned.section, gaps, limits, scanned.layout, _EVER)
+        reader = FileReader(scanned.ledger_name, scanned.section, gaps, limits, scanned.layout, EVERY_TIME)
         batches: Iterable[Batch] = iter(reader.read, None)
         return [(len(batch.encoded.rows), bytes(payload(batch.encoded.rows))) for batch in batches]
 

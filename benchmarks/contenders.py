@@ -22,7 +22,7 @@ from infra.settings import PROJECT_ROOT, Settings, settings
 from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import Batch, BatchLimits
-from tasks.columns.decode import TimeWindow
+from tasks.columns.decode import EVERY_TIME
 from tasks.columns.encode_rows import HEADER, TRAILER, payload
 from tasks.columns.row_layout import RowLayout, bind
 from tasks.ledger.plan import make_plan
@@ -34,8 +34,6 @@ from tasks.table.load import load_batch
 from tests.support.tables import empty_tables
 
 COPY_EVENTS: LiteralString = "COPY events (time, event_id, event_type, user_id, properties) FROM STDIN (FORMAT BINARY)"
-# All events of the data sets, however old.
-_WINDOW = TimeWindow(-(2**62), 2**62)
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Workload:
         layout = self.layout(connection)
         planned = make_plan(client, connection, self.stream, table=layout.table.regclass)
         limits = BatchLimits(self.settings.batch_rows, self.settings.batch_bytes)
-        return Reader(client, self.stream, planned.gaps, planned.tail, limits, layout, _WINDOW)
+        return Reader(client, self.stream, planned.gaps, planned.tail, limits, layout, EVERY_TIME)
 
     def forget(self) -> None:
         """Empty the ledger only, so that everything is drained again onto existing rows."""
@@ -147,7 +145,7 @@ def unguarded_drain(workload: Workload, connections: int) -> Callable[[], None]:
             tail = read_tail(clients.redis, workload.stream)
             with clients.postgres() as connection:
                 layout = workload.layout(connection)
-            reader = Reader(clients.redis, workload.stream, everything, tail, limits, layout, _WINDOW)
+            reader = Reader(clients.redis, workload.stream, everything, tail, limits, layout, EVERY_TIME)
             _pump(
                 clients,
                 reader,

@@ -90,7 +90,7 @@ NEVER_NULL = ("time", "event_id", "event_type", "user_id")
 
 
 def schema_of(columns: Sequence[Column], never_null: Sequence[str] = NEVER_NULL) -> pa.Schema:
-    """The Arrow schema of the files of an archive with these columns, some of which are never null."""
+    """The Arrow schema of the files of an archive with these columns. `never_null`: their columns without nulls."""
     plain = tuple(columns) == STANDARD_COLUMNS
     return pa.schema(
         pa.field(

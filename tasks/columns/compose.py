@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from infra.mapping.column_source import ColumnSource
 from tasks.columns.entries import EntryColumns
-from tasks.columns.extract import ExtractedValues, form_of
+from tasks.columns.extract import ExtractedValues, form_of, read_form
 from tasks.columns.row_layout import FilledColumn, RowLayout
 
 
@@ -31,7 +31,7 @@ def column_values(column: FilledColumn, extracted: ExtractedValues, group: Entry
 
 def absent_keys(column: FilledColumn, extracted: ExtractedValues, entry: int) -> list[str]:
     """The keys of a column that an entry lacks."""
-    form = form_of(column) if column.source.single_key is not None else "text"
+    form = read_form(column)
     return [key for key in column.source.pieces[1::2] if not extracted.of(key, form)[entry].is_valid]
 
 

@@ -87,11 +87,11 @@ def extract(group: EntryColumns, layout: RowLayout, shape: Shape) -> ExtractedVa
 
 
 def _wanted(columns: Sequence[FilledColumn]) -> tuple[Wanted, ...]:
-    return tuple(dict.fromkeys(Wanted(key, _form(column)) for column in columns for key in column.source.keys))
+    return tuple(dict.fromkeys(Wanted(key, read_form(column)) for column in columns for key in column.source.keys))
 
 
-def _form(column: FilledColumn) -> Form:
-    """A template joins texts, whatever the column is."""
+def read_form(column: FilledColumn) -> Form:
+    """How the keys of a column are read: a template joins texts, whatever the column is."""
     return form_of(column) if column.source.single_key is not None else "text"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from infra.mapping.paths import field_name, first_name
 from infra.mapping.stream_mapping import BUILT_IN
 from infra.mapping.toml import explain_no_mapping
 from infra.settings import settings
@@ -173,8 +174,4 @@ def _has_columns(column: FilledColumn, keys: tuple[bytes, ...]) -> bool:
     """Whether the file has a column for each key of a template, or for one of the alternatives."""
     source = column.source
     ways = [source.pieces[1::2], *((key,) for key in source.alternatives)]
-    return any(all(_head(key) in keys or key.encode() in keys for key in way) for way in ways)
-
-
-def _head(key: str) -> bytes:
-    return key.partition(".")[0].partition("[")[0].encode()
+    return any(all(first_name(key).encode() in keys or field_name(key).encode() in keys for key in way) for way in ways)

@@ -25,8 +25,8 @@ from tasks.columns.parts import take_apart
 from tasks.columns.row_layout import FilledColumn, RowLayout
 from tasks.files.formats.spelling import spellings_of
 from tasks.files.scan import fit_layout
-from tasks.mapping.documents import Document, read_documents
 from tasks.mapping.read_sample import find_file, is_file, sample_file, sample_stream
+from tasks.mapping.sample_documents import Document, read_documents
 from tasks.mapping.sample_keys import count_keys, near_keys, unmapped_keys
 from tasks.preflight.layouts import read_layout
 from tasks.preflight.table_fit import table_problems

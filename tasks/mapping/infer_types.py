@@ -15,8 +15,8 @@ import pyarrow as pa
 from infra.mapping.column_source import ColumnSource
 from infra.tables.table import TableColumn
 from tasks.columns.types.registry import type_of
-from tasks.mapping.documents import Digits
 from tasks.mapping.leaves import Leaf
+from tasks.mapping.sample_documents import Digits
 
 # Texts that programs write for a missing value. They are nulls only if all other values have a stricter type than text.
 NULL_TEXTS = frozenset({"", "NA", "N/A", "n/a", "null", "NULL", "Null", "None", "none", "nil", "-", "\\N", "<NA>"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.mapping.paths import InvalidKey, Path, parse_path, path_text
-from tasks.mapping.documents import Digits, Document
+from tasks.mapping.sample_documents import Digits, Document
 
 _MOST_LEAVES = 100  # columns of a table that a person can still check
 _DEEPEST = 4  # names of a path

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import orjson
 
-from tasks.mapping.documents import Document
 from tasks.mapping.infer_types import InferredType, infer_type
 from tasks.mapping.leaves import Leaf, words_of
+from tasks.mapping.sample_documents import Document
 
 _LONGEST = 63  # bytes of a name in PostgreSQL
 # In order of preference: words of a name that is the time of a row.

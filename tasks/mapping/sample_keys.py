@@ -9,7 +9,7 @@ from typing import Any
 
 from infra.mapping.paths import Path, parse_path, path_text
 from tasks.columns.row_layout import FilledColumn, RowLayout
-from tasks.mapping.documents import Document
+from tasks.mapping.sample_documents import Document
 
 _DEEPEST = 6  # names of a path that is searched for keys
 _ELEMENTS = 10  # of an array that count as keys

@@ -10,11 +10,11 @@ from typing import Any
 from infra.mapping.toml_write import toml_name, toml_value
 from infra.tables.table import Table, TableColumn
 from tasks.columns.entries import EntryColumns
-from tasks.mapping.documents import Document, SampledDocuments, read_documents
 from tasks.mapping.infer_types import InferredType, infer_type
 from tasks.mapping.leaves import Leaf, elements_of, find_each, find_leaves
 from tasks.mapping.match_table import match_table
 from tasks.mapping.propose_table import ProposedTable, propose_table
+from tasks.mapping.sample_documents import Document, SampledDocuments, read_documents
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from infra.mapping.column_source import ColumnSource
 from infra.mapping.toml import explain_no_mapping
 from infra.settings import settings
 from tasks.columns.entries import EntryColumns
-from tasks.columns.extract import ExtractedValues, extract, form_of, split_by_shape
+from tasks.columns.extract import ExtractedValues, extract, read_form, split_by_shape
 from tasks.columns.parts import take_apart
 from tasks.columns.row_layout import FilledColumn, RowLayout
 from tasks.preflight.propose_mapping import field_names, proposal
@@ -78,7 +78,7 @@ def _lacking(layout: RowLayout, sample: Sequence[EntryColumns]) -> tuple[int, di
 
 def _has(column: FilledColumn, values: ExtractedValues, count: int) -> NDArray[np.bool_]:
     """Which entries have all keys of a template, or one of the alternatives."""
-    form = form_of(column) if column.source.single_key is not None else "text"
+    form = read_form(column)
     valid = [np.asarray(values.of(key, form).is_valid()) for key in column.source.pieces[1::2]]
     found = np.logical_and.reduce([np.ones(count, bool), *valid])
     for key in column.source.alternatives:

@@ -19,7 +19,9 @@ _DEEPEST = 6  # dimensions that the server supports
 
 
 def parse_literal(text: str) -> Nested | None:
-    """The elements of a literal. None if it is none, or one with bounds or unusual escapes: the server reads those."""
+    """The elements of a literal. None for other texts, and for bounds and unusual escapes: the server
+    reads those.
+    """
     text = text.strip(_BLANK)
     if not text.startswith("{"):
         return None

@@ -36,7 +36,7 @@ def parse_flat_arrays(documents: Sequence[bytes | None]) -> tuple[list[Any], lis
 
 
 def parse_json_array(document: bytes, keep_json: bool) -> Nested | None:
-    """The elements of a JSON array. None if it is none, or if an element is an object.
+    """The elements of a JSON array. None if the text is not a JSON array, or if an element is an object.
 
     `keep_json`: the elements are JSON themselves. Otherwise an array in the array is another dimension.
     """
@@ -47,7 +47,7 @@ def parse_json_array(document: bytes, keep_json: bool) -> Nested | None:
 
 
 def parse_json_string(document: bytes) -> str | None:
-    """The text of a JSON string. None if it is none."""
+    """The text of a JSON string. None if it is not a JSON string."""
     try:
         return _STRING.decode(document)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tasks.mapping.documents import Digits
 from tasks.mapping.infer_types import InferredType, infer_type
 from tasks.mapping.leaves import Leaf
+from tasks.mapping.sample_documents import Digits
 
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 UUID = "0123ABCD-4567-89ab-cdef-0123456789ab"

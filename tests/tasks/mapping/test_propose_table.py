@@ -10,9 +10,9 @@ import pytest
 from packaging.version import Version
 
 from tasks.mapping.create_table import create_table
-from tasks.mapping.documents import read_documents
 from tasks.mapping.leaves import Leaf, find_leaves
 from tasks.mapping.propose_table import ProposedTable, column_names, propose_table, table_name
+from tasks.mapping.sample_documents import read_documents
 from tests.support.real_data import sample_events, weather
 from tests.support.shop import orders
 from tests.support.suggested import drained, flat_entries, json_entries, layout_of, suggested

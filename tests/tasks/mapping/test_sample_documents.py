@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.columns.entries import page_to_columns
-from tasks.mapping.documents import Digits, SampledDocuments, read_documents
+from tasks.mapping.sample_documents import Digits, SampledDocuments, read_documents
 
 DOCUMENT = {"id": 7, "x": 1.50, "tags": ["a"], "no": None, "yes": True}
 TEXT = b'{"id": 7, "x": 1.50, "tags": ["a"], "no": null, "yes": true}'
