@@ -24,6 +24,7 @@ from tests.support.redis_server import await_answer
 from tests.support.stream_entries import event
 
 _LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+_SLEEP = str(Path(__file__).parents[1] / "support" / "shifted_clock")
 _REDIS = shutil.which("redis-server")
 pytestmark = [
     pytest.mark.usefixtures("prefect_server"),
@@ -58,7 +59,8 @@ def running_redis(folder: Path, seconds: float) -> Iterator[redis.Redis]:
 def run(env: dict[str, str], seconds: float, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `spillway` in a process whose clock is `seconds` ahead."""
     command = [BIN / "spillway", *arguments]
-    return subprocess.run(command, env=env | shifted(seconds), capture_output=True, text=True, timeout=120, check=False)
+    env = env | shifted(seconds) | {"PYTHONPATH": _SLEEP}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def entries(count: int) -> list[dict[bytes, bytes]]:

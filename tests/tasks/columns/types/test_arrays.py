@@ -68,8 +68,9 @@ def canonical(name: str, literal: object) -> object:
 def canonical_element(name: str, element: Any) -> Any:
     if name == "boolean[]":
         return {"1": "true", "0": "false"}.get(element, element) if isinstance(element, str) else element
+    number = {"double precision[]": float, "integer[]": int}.get(name)  # -0 of an integer is 0
     try:
-        return float(element) if name == "double precision[]" else element
+        return element if number is None else number(element)
     except (TypeError, ValueError):
         return element
 
