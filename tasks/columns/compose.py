@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from infra.mapping.column_source import ColumnSource
 from tasks.columns.entries import EntryColumns
-from tasks.columns.extract import ExtractedValues, form_of, read_form
+from tasks.columns.extracted_values import ExtractedValues, form_of, read_form
 from tasks.columns.row_layout import FilledColumn, RowLayout
 
 
@@ -63,7 +63,9 @@ def _joined(source: ColumnSource, extracted: ExtractedValues) -> pa.Array:
 
 def _changed(values: pa.Array, source: ColumnSource, nulls: tuple[str, ...]) -> pa.Array:
     """Texts that mean null become null; then changes, and the default for nulls. JSON only gets a default."""
-    if pa.types.is_integer(values.type) and (nulls or source.changes or source.default is not None):
+    if (pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)) and (
+        nulls or source.changes or source.default is not None
+    ):
         values = values.cast(pa.string())
     if pa.types.is_string(values.type):
         if nulls:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from tasks.base.addresses import parse_id
 from tasks.columns.compose import absent_keys, column_values
 from tasks.columns.entries import MALFORMED, EntryColumns
-from tasks.columns.extract import ExtractedValues, extract, split_by_shape
+from tasks.columns.extract import extract, split_by_shape
+from tasks.columns.extracted_values import ExtractedValues
 from tasks.columns.parts import take_apart
 from tasks.columns.row_layout import FilledColumn, RowLayout, Shape
 from tasks.columns.times import format_times
@@ -293,6 +295,7 @@ def _add_faults(
         return
     for entry in map(int, np.flatnonzero(bad)):
         found = texts[entry].as_py()
+        found = msgspec.json.encode(found) if isinstance(found, list) else found
         text = found.decode(errors="replace") if isinstance(found, bytes) else str(found)
         quoted = text if len(text) <= _QUOTED else text[:_QUOTED] + "…"
         faults.setdefault(entry, (name, f"{expected}, found {quoted!r}"))

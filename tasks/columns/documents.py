@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -14,9 +15,10 @@ import msgspec
 from infra.mapping.paths import Path, parse_path
 
 # How a value is read. `text`: a string, number or boolean as text. `json`: any value as JSON. `either`: a string as
-# text, any other value as JSON.
-Form = Literal["text", "json", "either"]
+# text, any other value as JSON. `list`: any value as Python has it, but a fraction as its text.
+Form = Literal["text", "json", "either", "list"]
 _NULL = msgspec.Raw(b"null")
+_ANY = msgspec.json.Decoder(float_hook=str)  # a float would lose digits: 5.10, 1e400
 _NAMEABLE = re.compile(r'[^"\\\x00-\x1f]*')  # a name that msgspec can give to a field of a struct
 
 
@@ -39,11 +41,12 @@ class _Node:
 
 @dataclass(frozen=True)
 class _Value:
-    """Where the quick decoder puts a value: `attributes` lead to it. `raw`: as raw JSON, `below` the path in it.
+    """Where the quick decoder puts a value: in the field number `top` of the row, and there `attributes` lead to it.
 
-    `key`: for messages.
+    `raw`: as raw JSON, `below` the path in it. `key`: for messages.
     """
 
+    top: int
     attributes: tuple[str, ...]
     raw: bool
     below: Path
@@ -65,8 +68,11 @@ class DocumentReader:
 
     def columns(self, rows: Sequence[Any]) -> list[list[Any]]:
         """For each wanted value, what it is in each row that `quick` returned: str, int, bool, None, or a list or dict
-        where a text was wanted; bytes of JSON for the other forms."""
-        return [_first_present([_values(rows, place) for place in places]) for places in self.places]
+        where a text or a list was wanted; bytes of JSON for the other forms."""
+        width = len(self.empty.__struct_fields__)
+        flat = list(chain.from_iterable(map(msgspec.structs.astuple, rows)))
+        tops = [flat[number::width] for number in range(width)]
+        return [_first_present([_values(tops[place.top], place) for place in places]) for places in self.places]
 
     def exact(self, document: bytes) -> list[Any]:
         """The wanted values of one document, read without the quick decoder: texts, and bytes of JSON.
@@ -85,7 +91,7 @@ def document_reader(wanted: tuple[Wanted, ...]) -> DocumentReader:
     for path, form in (pair for pairs in paths for pair in pairs):
         _add(root, path, form)
     places = tuple(tuple(_place(root, path, form) for path, form in pairs) for pairs in paths)
-    quick = msgspec.json.Decoder(_struct(root), float_hook=str)  # a float would lose digits: 5.10, 1e400
+    quick = msgspec.json.Decoder(_struct(root), float_hook=str)
     is_nameable = all(_NAMEABLE.fullmatch(str(step)) for pairs in paths for path, _ in pairs for step in path)
     return DocumentReader(wanted, quick.decode if is_nameable else _refuse, quick.decode(b"{}"), places)
 
@@ -117,19 +123,21 @@ def _add(root: _Node, path: Path, form: Form) -> None:
 
 
 def _is_raw(node: _Node) -> bool:
-    return node.cut or (node.wanted is not None and (bool(node.children) or node.wanted != "text"))
+    return node.cut or (node.wanted is not None and (bool(node.children) or node.wanted in ("json", "either")))
 
 
 def _place(root: _Node, path: Path, form: Form) -> _Value:
-    attributes: list[str] = []
+    numbers: list[int] = []
     node = root
-    key = ".".join(map(str, path))
+    rest: Path = ()
     for depth, step in enumerate(path):
         if isinstance(step, int) or (node is not root and _is_raw(node)):
-            return _Value(tuple(attributes), True, path[depth:], form, key)
-        attributes.append(f"f{list(node.children).index(step)}")
+            rest = path[depth:]
+            break
+        numbers.append(list(node.children).index(step))
         node = node.children[step]
-    return _Value(tuple(attributes), _is_raw(node), (), form, key)
+    attributes = tuple(f"f{number}" for number in numbers[1:])
+    return _Value(numbers[0], attributes, bool(rest) or _is_raw(node), rest, form, ".".join(map(str, path)))
 
 
 def _struct(node: _Node) -> Any:
@@ -148,8 +156,8 @@ def _struct(node: _Node) -> Any:
     return msgspec.defstruct("Document", fields, rename=names, gc=False)
 
 
-def _values(rows: Sequence[Any], place: _Value) -> list[Any]:
-    found = _attributes(rows, place.attributes)
+def _values(tops: list[Any], place: _Value) -> list[Any]:
+    found = _attributes(tops, place.attributes) if place.attributes else tops
     if not place.raw:
         return found
     if not place.below and place.form == "json":
@@ -157,17 +165,16 @@ def _values(rows: Sequence[Any], place: _Value) -> list[Any]:
     return [None if raw is None else _form(below(bytes(raw), place.below), place.form, place.key) for raw in found]
 
 
-def _attributes(rows: Sequence[Any], names: Sequence[str]) -> list[Any]:
-    """The attribute of each row that is reached by these names in turn; None where a part of the way is None."""
+def _attributes(parts: list[Any], names: Sequence[str]) -> list[Any]:
+    """What is reached from each part by these names in turn; None where a part of the way is None."""
     try:
-        return list(map(attrgetter(".".join(names)), rows))
+        return list(map(attrgetter(".".join(names)), parts))
     except AttributeError:
-        first, *others = names
-    found = list(map(attrgetter(first), rows))
-    for name in others:
+        pass
+    for name in names:
         get = attrgetter(name)
-        found = [None if part is None else get(part) for part in found]
-    return found
+        parts = [None if part is None else get(part) for part in parts]
+    return parts
 
 
 def _first_present(columns: list[list[Any]]) -> list[Any]:
@@ -222,6 +229,8 @@ def _form(raw: bytes | None, form: Form, key: str) -> Any:
         return None
     if form == "text":
         return exact_or_nested(raw)
+    if form == "list":
+        return _ANY.decode(raw)
     if form == "either" and raw[:1] == b"{":  # `{}` is also the literal of an empty array
         raise msgspec.ValidationError(f"Expected an array or a text, got `object` - at `$.{key}`")
     return msgspec.json.decode(raw, type=str).encode() if form == "either" and raw[:1] == b'"' else raw

@@ -13,7 +13,8 @@ from infra.mapping.column_source import ColumnSource
 from infra.mapping.toml import explain_no_mapping
 from infra.settings import settings
 from tasks.columns.entries import EntryColumns
-from tasks.columns.extract import ExtractedValues, extract, read_form, split_by_shape
+from tasks.columns.extract import extract, split_by_shape
+from tasks.columns.extracted_values import ExtractedValues, read_form
 from tasks.columns.parts import take_apart
 from tasks.columns.row_layout import FilledColumn, RowLayout
 from tasks.preflight.propose_mapping import field_names, proposal

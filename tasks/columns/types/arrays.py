@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -41,8 +42,21 @@ class Array(ColumnType):
         """The arrays. `bad` marks an array with an element that `element` refuses, if it judges elements itself."""
         if texts.null_count == len(texts):
             return Parsed(pa.nulls(len(texts), self.arrow))
+        if pa.types.is_list(texts.type):
+            return self._parse_lists(texts, source)
         documents = _documents(texts)
         return self._parse_flat(documents, texts, source) or self._parse_any(documents, texts, source)
+
+    def _parse_lists(self, lists: pa.Array, source: ColumnSource) -> Parsed:
+        """Lists of strings or integers."""
+        offsets, flat = _elements(lists)
+        parsed = self.element.parse(flat, source)
+        if parsed.values.type != self.element.arrow or self.oid is None:
+            documents = [None if one is None else msgspec.json.encode(one) for one in lists.to_pylist()]
+            return self._parse_any(documents, lists, source)
+        counts = np.diff(offsets).astype(np.int64)
+        bad = None if parsed.bad is None else _any_of(parsed.bad, counts)
+        return Parsed(_lists(parsed.values, counts, lists), bad, parsed.expected)
 
     def _parse_flat(self, documents: list[bytes | None], texts: pa.Array, source: ColumnSource) -> Parsed | None:
         """JSON arrays of one dimension of strings and numbers. None if there is anything else."""
