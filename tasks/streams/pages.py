@@ -93,18 +93,24 @@ class PageLimits:
     """The size of pages. `first_entries`: of the first page, when the size of the entries is not known yet.
 
     `entries`, `bytes`: the targets for later pages. XRANGE limits entries, not bytes, so the number requested follows
-    the size of the last entries. `max_bytes`: a larger page is requested again with fewer entries.
+    the size of the last entries. `small_entries`, `small_bytes`: the same for entries so small that more of them are
+    requested. `max_bytes`: a larger page is requested again with fewer entries.
     """
 
     first_entries: int
     entries: int
     bytes: int
+    small_entries: int
+    small_bytes: int
     max_bytes: int
 
 
 # While Redis answers an XRANGE it serves no other client. A reply consists of Python objects until it becomes columns.
-# Both call for small pages. An Arrow column holds at most 2 GiB.
-PAGE_LIMITS = PageLimits(first_entries=10, entries=250, bytes=1 << 20, max_bytes=256 << 20)
+# Both call for small pages. So does a jump in size: the page on which it happens has as many entries as before. Only
+# small entries, whose page costs more than they do, come in larger pages. An Arrow column holds at most 2 GiB.
+PAGE_LIMITS = PageLimits(
+    first_entries=10, entries=250, bytes=1 << 20, small_entries=1_000, small_bytes=128 << 10, max_bytes=256 << 20
+)
 
 
 class Pages:

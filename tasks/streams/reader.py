@@ -106,8 +106,9 @@ class Reader:
 
 def next_page(limits: PageLimits, page: int, entries: int, nbytes: int) -> int:
     """How many entries to request next, after a request for `page` returned `entries` with `nbytes` in total."""
-    fitting = entries * limits.bytes // max(1, nbytes)
-    return max(1, min(limits.entries, fitting, page * _PAGE_GROWTH))
+    targets = ((limits.entries, limits.bytes), (limits.small_entries, limits.small_bytes))
+    fitting = max(min(most, entries * size // max(1, nbytes)) for most, size in targets)
+    return max(1, min(fitting, page * _PAGE_GROWTH))
 
 
 @step("read")

@@ -24,7 +24,7 @@ from tests.support.stream_entries import FIRST_MS, add_entries
 
 ALWAYS = TimeWindow(-(2**62), 2**62)
 ENTRIES = 45
-SMALL_PAGES = replace(PAGE_LIMITS, first_entries=5, entries=7)
+SMALL_PAGES = replace(PAGE_LIMITS, first_entries=5, entries=7, small_entries=7)
 Harm = Callable[[redis.Redis, str], None]
 Read = dict[bytes, list[bytes]]  # fields by id
 

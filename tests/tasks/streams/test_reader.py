@@ -45,7 +45,10 @@ def test_a_page_that_is_too_large_is_requested_again_with_fewer_entries_and_noth
     ("page", "entries", "nbytes", "expected"),
     [
         (10, 10, 100, 80),  # small entries: eight times as many
-        (100, 100, 1_000, 250),  # never more than 250
+        (100, 100, 1_000, 800),
+        (200, 200, 2_000, 1_000),  # never more than 1,000
+        (250, 250, 250 * 256, 512),  # as many as fit into 128 KiB
+        (250, 250, 250 * 1_024, 250),  # 250 anyway
         (250, 250, 250 * 4_096, 250),
         (250, 250, 2 << 20, 125),  # as many as fit into 1 MiB
         (250, 250, 250 << 20, 1),
