@@ -33,7 +33,8 @@ def read_stream(table: TomlTable, name: str) -> StreamMapping:
         check_key(table, "each", each)
     mapping = StreamMapping(
         name=name,
-        table=None if is_events(target) else target,
+        # With a route, None means that other values have no table.
+        table=None if is_events(target) and "route" not in table.values else target,
         columns=_columns(table, target),
         layout=layout,
         document_field=(table.text("field") or "data").encode(),

@@ -5,6 +5,8 @@ The table is fixed by the first range in the ledger: its counts are about rows o
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import psycopg
 from psycopg import sql
 
@@ -12,6 +14,10 @@ from infra.errors.exceptions import Terminal
 from tasks.base.stream_sql import fill_in
 from tasks.ledger.names import is_file_ledger
 
+# The quoted names of all tables that rows of streams and files went to, also those that routes chose.
+TABLES_OF_STREAMS = """
+    SELECT "table" FROM spillway.streams WHERE "table" IS NOT NULL
+    UNION SELECT jsonb_object_keys(by_table) FROM spillway.ledger WHERE by_table IS NOT NULL"""
 _REGISTER = """
     INSERT INTO spillway.streams (name, baseline, "table") VALUES (%(stream)s, %(baseline)s, %(table)s)
         ON CONFLICT (name) DO NOTHING"""
@@ -26,6 +32,13 @@ _TABLE = 'SELECT "table" FROM spillway.streams WHERE name = %s'
 _FIXED = fill_in("""
     SELECT "table" FROM spillway.streams
      WHERE name = %(stream)s AND EXISTS (SELECT FROM spillway.ledger WHERE stream = {stream_id})""")
+
+
+_BY_ROUTE = """
+    SELECT DISTINCT s.name, t.name FROM spillway.streams AS s
+      JOIN spillway.ledger AS l ON l.stream = s.id AND l.by_table IS NOT NULL,
+           jsonb_each_text(l.by_table) AS t (name, rows)
+     WHERE s.name = ANY(%s) AND t.rows <> '0' ORDER BY 1, 2"""
 
 
 def register_stream(connection: psycopg.Connection, ledger_name: str, table: str, baseline: int = 0) -> None:
@@ -51,6 +64,30 @@ def check_table_of_stream(connection: psycopg.Connection, ledger_name: str, tabl
     row = connection.execute(_FIXED, {"stream": ledger_name}).fetchone()
     if row is not None and (reason := other_table(ledger_name, row[0], table)):
         raise Terminal(reason)
+
+
+def check_routed_tables(connection: psycopg.Connection, tables: Mapping[str, Collection[str]]) -> None:
+    """Raise `Terminal` if a route gave rows of a stream to a table to which none go now.
+
+    `tables`: by stream, the quoted names of all tables that its rows go to. Raises `psycopg.Error`.
+    """
+    for stream, table in connection.execute(_BY_ROUTE, [list(tables)]):
+        if table not in tables[stream]:
+            raise Terminal(_without_route(stream, table))
+
+
+def _without_route(stream: str, table: str) -> str:
+    old, name = (sql.Literal(text).as_string(None) for text in (table, stream))
+    rename = (
+        f"UPDATE spillway.ledger SET by_table = by_table - {old} || jsonb_build_object('…', by_table->{old})"  # noqa: S608
+        f" WHERE by_table ? {old} AND stream = (SELECT id FROM spillway.streams WHERE name = {name})"
+    )
+    return (
+        f"preflight: {stream}: expected a route to the table {table}, to which rows of it went so far, found none;"
+        f" nothing was read or written; name the table in the route in spillway.toml again; or, if it was renamed:"
+        f" {rename} with its new quoted name for «…»; or drain the stream from its start into the new tables:"
+        f" spillway stream accept-rewind {stream}"
+    )
 
 
 def table_of_stream(connection: psycopg.Connection, ledger_name: str) -> str | None:

@@ -17,12 +17,10 @@ from infra.settings import Settings
 from infra.tables.read_table import default_table_name, is_default, read_table
 from infra.tables.table import Table
 from tasks.base.step import step
+from tasks.ledger.register_stream import TABLES_OF_STREAMS
 from tasks.maintain.drops import read_drops
 from tasks.maintain.row_audit import inserted_rows
 
-_NAMES = """
-    SELECT "table" FROM spillway.streams WHERE "table" IS NOT NULL
-    UNION SELECT jsonb_object_keys(by_table) FROM spillway.ledger WHERE by_table IS NOT NULL"""
 _EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 # A superuser owns everything.
 _OWNED = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = %s::regclass"
@@ -73,7 +71,7 @@ def read_maintained(connection: psycopg.Connection, config: Settings) -> FoundTa
     events = default_table_name()
     sections = load_table_sections(config.mappings)
     configured = [sql.Identifier(*name).as_string(None) for name in sections.sections]
-    drained = [name for (name,) in connection.execute(_NAMES)]
+    drained = [name for (name,) in connection.execute(TABLES_OF_STREAMS)]
     names = dict.fromkeys([events, *sorted({*drained, *configured})])
     tables, failed, lost = [], [], []
     for name in names:

@@ -12,6 +12,7 @@ from infra.mapping.stream_mapping import StreamMapping
 from infra.tables.read_table import default_table_name, read_table
 from infra.tables.table import Table
 from tasks.columns.row_layout import RowLayout, bind
+from tasks.ledger.register_stream import check_routed_tables
 from tasks.preflight.rights import check_rights
 from tasks.preflight.table_fit import check_tables
 
@@ -56,6 +57,8 @@ def read_stream_layouts(
             check_rights(connection, command, (name for mapping in mappings.values() for name in tables_of(mapping)))
         layouts = read_layouts(connection, mappings)
         check_tables(connection, layouts.values())
+        used = {name: {table.regclass for table in layout.tables} for name, layout in layouts.items()}
+        check_routed_tables(connection, used)
         return layouts
 
 

@@ -10,6 +10,7 @@ from infra.connections.clients import Clients
 from infra.mapping.stream_mapping import StreamMappings
 from infra.schema.schema_version import check_schema
 from tasks.base.step import step
+from tasks.ledger.register_stream import TABLES_OF_STREAMS
 from tasks.preflight.clocks import compare_clocks, database_clock
 from tasks.preflight.layouts import tables_of
 from tasks.preflight.rights import check_rights
@@ -18,12 +19,12 @@ from tasks.streams.tail import find_streams
 
 # Most sites make backups once a day. With WAL archiving less can be lost; the warning is then only a reminder.
 _LEAST_TRIM_KEEP = timedelta(days=1)
+# Without its columns, the schema is of an earlier release, which another check reports.
 _CAN_READ = """
-    SELECT bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
+    SELECT count(*) = 2 AND bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'table'
-     WHERE n.nspname = 'spillway' AND c.relname = 'streams'"""
-_TABLES = 'SELECT DISTINCT "table" FROM spillway.streams WHERE "table" IS NOT NULL'
+      JOIN pg_attribute AS a ON a.attrelid = c.oid
+     WHERE n.nspname = 'spillway' AND (c.relname, a.attname) IN (('streams', 'table'), ('ledger', 'by_table'))"""
 
 
 @step("preflight", retries=2)
@@ -74,7 +75,7 @@ def _tables_of_streams(connection: psycopg.Connection) -> list[str] | None:
     """The tables of the streams in the ledger. None if there are none, or the role may not read them."""
     if connection.execute(_CAN_READ).fetchone() != (True,):
         return None
-    return [name for (name,) in connection.execute(_TABLES).fetchall()] or None
+    return [name for (name,) in connection.execute(TABLES_OF_STREAMS).fetchall()] or None
 
 
 def _trim_warnings(keep: timedelta | None) -> list[str]:

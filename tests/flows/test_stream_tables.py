@@ -125,6 +125,42 @@ def test_the_table_of_a_stream_can_change_until_something_is_drained(
     assert state(database) == (0, 1, [COPY])
 
 
+def test_a_table_that_a_route_chose_stays_one_of_its_tables(
+    database: psycopg.Connection,
+    redis_client: redis.Redis,
+    stream: str,
+    alter: Alter,
+    name_table: NameTable,
+    spillway: RunSpillway,
+) -> None:
+    """A route can be added. One that rows went to cannot be left out or changed, but its table can be renamed."""
+    alter(f"{_COPY}; CREATE TABLE users.third (LIKE public.events INCLUDING ALL)")
+    route = 'route = {{ key = "event_type", tables = {{ {} }} }}\n'.format
+    name_table("events", route('"event 1" = "users.copy"'))
+    for number in (1, 2):
+        redis_client.xadd(stream, event(number, event_type=f"event {number}"))  # type: ignore[arg-type]
+    assert drain(stream)["inserted"] == 2
+    redis_client.xadd(stream, event(3, event_type="event 1"))  # type: ignore[arg-type]
+    for other in ("", route('"event 1" = "users.third"')):
+        name_table("events", other)
+        with pytest.raises(Terminal, match=f"{stream}: expected a route to the table {COPY}") as refused:
+            drain(stream)
+        assert state(database) == (1, 1, [EVENTS])
+    name_table("events", route('"event 1" = "users.copy", "event 2" = "users.third"'))
+    assert drain(stream)["inserted"] == 1
+    assert state(database) == (1, 2, [EVENTS])
+    alter("ALTER TABLE users.copy RENAME TO renamed")
+    name_table("events", route('"event 1" = "users.renamed"'))
+    redis_client.xadd(stream, event(4, event_type="event 1"))  # type: ignore[arg-type]
+    with pytest.raises(Terminal, match="expected a route"):
+        drain(stream)
+    statement = str(refused.value).split("renamed: ")[1].split(" with its new")[0].replace("…", '"users"."renamed"')
+    database.execute(statement.encode())
+    assert drain(stream)["inserted"] == 1
+    assert database.execute("SELECT count(*) FROM users.renamed").fetchone() == (3,)
+    assert spillway("reconcile", "--stream", stream, "--deep")[0] == 0
+
+
 def test_a_file_stays_with_its_table(
     database: psycopg.Connection, tmp_path: Path, alter: Alter, configure: Callable[..., Settings]
 ) -> None:

@@ -24,6 +24,7 @@ END $$;
 -- `streams.table`.
 ALTER TABLE spillway.ledger ADD COLUMN IF NOT EXISTS rows BIGINT NOT NULL DEFAULT 0,
                             ADD COLUMN IF NOT EXISTS by_table JSONB;
+CREATE INDEX IF NOT EXISTS ledger_by_table ON spillway.ledger (stream) WHERE by_table IS NOT NULL;
 DO $$
 DECLARE
     counts text;
