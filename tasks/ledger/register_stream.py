@@ -14,10 +14,9 @@ from infra.errors.exceptions import Terminal
 from tasks.base.stream_sql import fill_in
 from tasks.ledger.names import is_file_ledger
 
-# The quoted names of all tables that rows of streams and files went to, also those that routes chose.
-TABLES_OF_STREAMS = """
-    SELECT "table" FROM spillway.streams WHERE "table" IS NOT NULL
-    UNION SELECT jsonb_object_keys(by_table) FROM spillway.ledger WHERE by_table IS NOT NULL"""
+# The quoted names of the tables that rows of streams and files went to, and of those that routes chose.
+TABLES_OF_STREAMS = 'SELECT "table" FROM spillway.streams WHERE "table" IS NOT NULL'
+TABLES_OF_ROUTES = "SELECT jsonb_object_keys(by_table) FROM spillway.ledger WHERE by_table IS NOT NULL"
 _REGISTER = """
     INSERT INTO spillway.streams (name, baseline, "table") VALUES (%(stream)s, %(baseline)s, %(table)s)
         ON CONFLICT (name) DO NOTHING"""

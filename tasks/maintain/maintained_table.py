@@ -17,7 +17,7 @@ from infra.settings import Settings
 from infra.tables.read_table import default_table_name, is_default, read_table
 from infra.tables.table import Table
 from tasks.base.step import step
-from tasks.ledger.register_stream import TABLES_OF_STREAMS
+from tasks.ledger.register_stream import TABLES_OF_ROUTES, TABLES_OF_STREAMS
 from tasks.maintain.drops import read_drops
 from tasks.maintain.row_audit import inserted_rows
 
@@ -71,7 +71,7 @@ def read_maintained(connection: psycopg.Connection, config: Settings) -> FoundTa
     events = default_table_name()
     sections = load_table_sections(config.mappings)
     configured = [sql.Identifier(*name).as_string(None) for name in sections.sections]
-    drained = [name for (name,) in connection.execute(TABLES_OF_STREAMS)]
+    drained = [name for (name,) in connection.execute(f"{TABLES_OF_STREAMS} UNION {TABLES_OF_ROUTES}")]
     names = dict.fromkeys([events, *sorted({*drained, *configured})])
     tables, failed, lost = [], [], []
     for name in names:

@@ -10,7 +10,7 @@ from infra.connections.clients import Clients
 from infra.mapping.stream_mapping import StreamMappings
 from infra.schema.schema_version import check_schema
 from tasks.base.step import step
-from tasks.ledger.register_stream import TABLES_OF_STREAMS
+from tasks.ledger.register_stream import TABLES_OF_ROUTES, TABLES_OF_STREAMS
 from tasks.preflight.clocks import compare_clocks, database_clock
 from tasks.preflight.layouts import tables_of
 from tasks.preflight.rights import check_rights
@@ -21,10 +21,10 @@ from tasks.streams.tail import find_streams
 _LEAST_TRIM_KEEP = timedelta(days=1)
 # Without its columns, the schema is of an earlier release, which another check reports.
 _CAN_READ = """
-    SELECT count(*) = 2 AND bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
+    SELECT bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
       JOIN pg_attribute AS a ON a.attrelid = c.oid
-     WHERE n.nspname = 'spillway' AND (c.relname, a.attname) IN (('streams', 'table'), ('ledger', 'by_table'))"""
+     WHERE n.nspname = 'spillway' AND c.relname = %s AND a.attname = %s"""
 
 
 @step("preflight", retries=2)
@@ -72,10 +72,12 @@ def preflight_rights(clients: Clients, command: str) -> None:
 
 
 def _tables_of_streams(connection: psycopg.Connection) -> list[str] | None:
-    """The tables of the streams in the ledger. None if there are none, or the role may not read them."""
-    if connection.execute(_CAN_READ).fetchone() != (True,):
-        return None
-    return [name for (name,) in connection.execute(TABLES_OF_STREAMS).fetchall()] or None
+    """The tables of the streams in the ledger, as far as the role may read them. None if there are none."""
+    found: list[str] = []
+    for table, column, query in (("streams", "table", TABLES_OF_STREAMS), ("ledger", "by_table", TABLES_OF_ROUTES)):
+        if connection.execute(_CAN_READ, [table, column]).fetchone() == (True,):
+            found += [name for (name,) in connection.execute(query)]
+    return list(dict.fromkeys(found)) or None
 
 
 def _trim_warnings(keep: timedelta | None) -> list[str]:

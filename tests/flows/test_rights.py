@@ -280,6 +280,8 @@ def test_a_role_needs_rights_on_the_tables_of_its_streams_and_on_no_others(
     owner.execute("DROP SCHEMA shop CASCADE")
 
 
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
 def test_maintain_needs_the_owner_of_the_table(
     owner: psycopg.Connection, as_least: Callable[..., Settings], redis_client: redis.Redis
 ) -> None:
