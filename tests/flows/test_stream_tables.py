@@ -12,6 +12,7 @@ import redis
 
 from flows.backfill import backfill
 from flows.drain import drain
+from flows.redrive import redrive
 from infra.errors.exceptions import Terminal, Unsuccessful
 from infra.settings import Settings
 from tests.support.command_line import RunSpillway
@@ -237,6 +238,26 @@ def test_a_change_that_keeps_rows_out_is_refused_before_anything_is_read(
         "ALTER TABLE users.copy DROP COLUMN event_type, ADD COLUMN event_type text"
     )
     assert drain(stream)["inserted"] == 1
+
+
+def test_a_row_without_a_partition_waits_in_quarantine_until_there_is_one(
+    database: psycopg.Connection, redis_client: redis.Redis, stream: str, alter: Alter, name_table: NameTable
+) -> None:
+    alter(
+        "CREATE TABLE users.copy (LIKE public.events, PRIMARY KEY (event_id, time)) PARTITION BY RANGE (time);"
+        "CREATE TABLE users.copy_2025 PARTITION OF users.copy FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')"
+    )
+    name_table("users.copy")
+    for number, year in enumerate((2025, 2026, 2025)):
+        redis_client.xadd(stream, event(number, time=f"{year}-06-01T00:00:00Z"))  # type: ignore[arg-type]
+    totals = drain(stream)
+    assert (totals["inserted"], totals["quarantined"]) == (2, 1)
+    assert database.execute("SELECT extract(year FROM time) FROM users.copy").fetchall() == [(2025,), (2025,)]
+    (reason,) = database.execute("SELECT reason FROM spillway.quarantine").fetchone() or ()
+    assert 'no partition of relation "copy" found for row' in reason
+    alter("CREATE TABLE users.copy_2026 PARTITION OF users.copy FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')")
+    assert redrive(stream)["inserted"] == 1
+    assert state(database) == (0, 3, [COPY])
 
 
 def test_the_first_drain_into_a_table_without_a_key_says_what_that_means(
