@@ -16,6 +16,8 @@ _PART = re.compile(rf"(?P<brace>\{{\{{|\}}\}})|\{{(?P<key>(?:{_QUOTED}|[^{{}}\":
 
 Path = tuple[str | int, ...]
 
+WHOLE_DOCUMENT = "$."  # with `each`, a key that begins so is read from the whole document, not from the element
+
 
 class InvalidKey(ValueError):
     """A key or template that cannot be parsed. The message says what was expected."""

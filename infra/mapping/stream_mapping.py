@@ -23,7 +23,8 @@ class StreamMapping:
     key with its name, or else is null or its default.
     `layout`: `json`: one field holds a document; `flat`: each field is a key; None: the fields of each entry decide.
     `document_field`: the field that holds the document. `encodings`: of that field, the outermost first.
-    `each`: the path of an array in the document whose elements become one row each. Paths then begin at the element.
+    `each`: the path of an array in the document whose elements become one row each. Keys then begin at the element, or
+    with `$.` at the document.
     `unknown`: whether an entry with a key that no column reads is refused.
     `null`: texts that mean null, for every column without texts of its own.
     `route_key`, `routes`: the key whose value chooses the table, and value → table; other values go to `table`, or to

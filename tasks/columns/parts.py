@@ -6,7 +6,7 @@ import base64
 import binascii
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +61,7 @@ def take_apart(groups: Sequence[EntryColumns], layout: RowLayout) -> Parts:
             zip(group.ids.to_pylist(), group.column(name).to_pylist(), strict=True)
         ):
             try:
-                items = _items(document, mapping.encodings, path)
+                items = _items(document, mapping.encodings, path, layout.shared_keys)
             except ValueError as error:
                 faults[len(entries)] = (name.decode(errors="replace"), str(error))
                 items = [(0, None)]
@@ -75,8 +75,13 @@ def take_apart(groups: Sequence[EntryColumns], layout: RowLayout) -> Parts:
     return Parts(found, np.array(entries, np.int64), np.array(numbers, np.int64), faults)
 
 
-def _items(document: bytes | None, encodings: Sequence[Encoding], path: Path | None) -> list[tuple[int, bytes | None]]:
-    """The parts of one document with their numbers. Raises `ValueError` with the reason if it cannot be taken apart."""
+def _items(
+    document: bytes | None, encodings: Sequence[Encoding], path: Path | None, shared: Collection[str]
+) -> list[tuple[int, bytes | None]]:
+    """The parts of one document with their numbers. Raises `ValueError` with the reason if it cannot be taken apart.
+
+    `shared`: see `RowLayout.shared_keys`.
+    """
     if document is None:
         return [(0, None)]
     for encoding in encodings:
@@ -92,10 +97,22 @@ def _items(document: bytes | None, encodings: Sequence[Encoding], path: Path | N
             raise ValueError(
                 f"expected an array at {_spelled(path)}, found {'nothing' if array is None else 'no array'}"
             )
-        items = msgspec.json.decode(array, type=list[msgspec.Raw])
+        items = list(map(bytes, msgspec.json.decode(array, type=list[msgspec.Raw])))
+        if shared:
+            whole = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+            kept = msgspec.json.encode({key: value for key, value in whole.items() if key in shared})
+            items = [_with_shared(item.strip(), kept) for item in items]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
-    return [(number, bytes(item)) for number, item in enumerate(items, 1)]
+    return list(enumerate(items, 1))
+
+
+def _with_shared(item: bytes, shared: bytes) -> bytes:
+    """An element with keys of the whole document below `$`. One that is no object has no keys to read."""
+    if item[:1] != b"{":
+        return item
+    comma = b"" if item[1:-1].strip() == b"" else b","
+    return b'%b%b"$":%b}' % (item[:-1], comma, shared)
 
 
 def _spelled(path: Path) -> str:

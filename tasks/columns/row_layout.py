@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from infra.mapping.column_source import ColumnSource, key_source
-from infra.mapping.paths import field_name
+from infra.mapping.paths import WHOLE_DOCUMENT, field_name, parse_path
 from infra.mapping.stream_mapping import BUILT_IN, StreamMapping
 from infra.tables.table import Table, TableColumn
 from tasks.columns.types.column_type import ColumnType
@@ -90,6 +90,15 @@ class RowLayout:
     def with_columns(self, columns: tuple[FilledColumn, ...]) -> RowLayout:
         """The same layout, filling only some columns."""
         return replace(self, columns=columns)
+
+    @cached_property
+    def shared_keys(self) -> frozenset[str]:
+        """With `each`, the keys of the whole document that columns read: `order` of `$.order.id`."""
+        layouts = (self, *self.routes.values()) if self.mapping.each is not None else ()
+        keys = {key for layout in layouts for column in layout.columns for key in column.source.keys}
+        keys |= {self.mapping.route_key} if self.mapping.route_key else set()
+        paths = (parse_path(key) for key in keys if key.startswith(WHOLE_DOCUMENT))
+        return frozenset(str(path[1]) for path in paths) if layouts else frozenset()
 
     @cached_property
     def types(self) -> tuple[ColumnType, ...]:
