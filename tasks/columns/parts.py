@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -120,13 +119,17 @@ def _spelled(path: Path) -> str:
 
 
 def _gunzip(data: bytes) -> bytes:
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib
-    found = inflater.decompress(data, _MAX_DOCUMENT)
-    if inflater.unconsumed_tail:
-        raise ValueError(f"more than {_MAX_DOCUMENT >> 20} MB")
-    if not inflater.eof:
-        raise ValueError("it is truncated")
-    return found + (gzip.decompress(inflater.unused_data) if inflater.unused_data else b"")
+    found = b""
+    while True:  # one gzip or zlib stream after the other
+        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+        found += inflater.decompress(data, _MAX_DOCUMENT + 1 - len(found))
+        if len(found) > _MAX_DOCUMENT:
+            raise ValueError(f"more than {_MAX_DOCUMENT >> 20} MB")
+        if not inflater.eof:
+            raise ValueError("it is truncated")
+        if not inflater.unused_data:
+            return found
+        data = inflater.unused_data
 
 
 def _unzstd(data: bytes) -> bytes:
