@@ -92,8 +92,13 @@ def test_times_are_microseconds_since_2000(kind: str, text: str, micros: int) ->
 
 @pytest.mark.parametrize(
     ("text", "days"),
-    [("infinity", 2**31 - 1), ("-infinity", -(2**31)), ("2000-01-02", 1), ("1999-12-31", -1)]
-    + [("-99999964800000", -1_157_407 - POSTGRES_EPOCH_US // DAY_US)],
+    [
+        ("infinity", 2**31 - 1),
+        ("-infinity", -(2**31)),
+        ("2000-01-02", 1),
+        ("1999-12-31", -1),
+        ("-99999964800000", -1_157_407 - POSTGRES_EPOCH_US // DAY_US),
+    ],
 )
 def test_dates_are_days_since_2000(text: str, days: int) -> None:
     for texts in ([text], ["2024-01-01", text], [None, text], [text, "2024-01-01", "infinity", "-infinity"]):
@@ -206,11 +211,29 @@ def test_a_message_says_what_a_type_expects(kind: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "width", "exact"),
-    [("boolean", 1, True), ("smallint", 2, True), ("integer", 4, True), ("bigint", 8, True), ("real", 4, False)]
-    + [("double precision", 8, False), ("numeric", None, False), ("text", None, True), ("character(3)", None, False)]
-    + [("jsonb", None, False), ("bytea", None, True), ("uuid", 16, True), ("date", 4, True), ("inet", None, False)]
-    + [("timestamp with time zone", 8, True), ("timestamp without time zone", 8, True), ("macaddr", 6, True)]
-    + [("time without time zone", 8, True), ("mood", None, True), ("positive", 4, False), ("text[]", None, False)],
+    [
+        ("boolean", 1, True),
+        ("smallint", 2, True),
+        ("integer", 4, True),
+        ("bigint", 8, True),
+        ("real", 4, False),
+        ("double precision", 8, False),
+        ("numeric", None, False),
+        ("text", None, True),
+        ("character(3)", None, False),
+        ("jsonb", None, False),
+        ("bytea", None, True),
+        ("uuid", 16, True),
+        ("date", 4, True),
+        ("inet", None, False),
+        ("timestamp with time zone", 8, True),
+        ("timestamp without time zone", 8, True),
+        ("macaddr", 6, True),
+        ("time without time zone", 8, True),
+        ("mood", None, True),
+        ("positive", 4, False),
+        ("text[]", None, False),
+    ],
 )
 def test_a_key_is_compared_here_only_if_equal_bytes_are_equal_values(kind: str, width: int | None, exact: bool) -> None:
     assert (type_of(column_of(kind)).width, type_of(column_of(kind)).exact) == (width, exact)
