@@ -238,13 +238,8 @@ def _check_window(
     if parsed.bad is not None:
         good = good & ~parsed.bad
     outside = good & ((times < window.earliest) | (times > window.latest))
-    _add_faults(
-        faults,
-        name,
-        outside,
-        texts,
-        "expected a time within SPILLWAY_MAX_AGE_DAYS and SPILLWAY_MAX_AHEAD_DAYS of now",
-    )
+    expected = "expected a time within SPILLWAY_MAX_AGE_DAYS and SPILLWAY_MAX_AHEAD_DAYS of now"
+    _add_faults(faults, name, outside, texts, expected)
     refused = window.refused.get(layout.table.regclass) if window.refused else None
     if refused is not None:
         for entry in map(int, np.flatnonzero(good & refused.contains(times))):
