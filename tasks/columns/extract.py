@@ -53,8 +53,10 @@ def extract(group: EntryColumns, layout: RowLayout, shape: Shape) -> ExtractedVa
 
 
 def _top_keys(layout: RowLayout) -> frozenset[str]:
-    """The keys of the first level that any column reads, also as the beginning of a path."""
+    """The keys of the first level that any column reads, also as the beginning of a path; or that are not unknown."""
     keys = [one.key for one in wanted_values(layout.columns)]
+    if layout.mapping.unknown == "refuse":
+        keys += layout.also_read
     return frozenset([*map(field_name, keys), *map(first_name, keys)])
 
 

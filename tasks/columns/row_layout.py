@@ -52,6 +52,7 @@ class RowLayout:
     `routes`: the value of the route's key → the layout of its table. Without one, all rows go to `table`.
     `json_keys`: the fields of a flat entry whose values are JSON. In the object of all fields they stay as they are;
     all other fields are strings there.
+    `also_read`: the key of the route, which is not unknown although no column reads it.
     """
 
     table: Table
@@ -61,6 +62,7 @@ class RowLayout:
     restored: tuple[str, ...] | None = None
     routes: Mapping[str, RowLayout] = field(default_factory=dict)
     json_keys: frozenset[bytes] = frozenset()
+    also_read: tuple[str, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -164,7 +166,8 @@ def bind(mapping: StreamMapping | None, table: Table, only: Sequence[str] | None
     key = next((key for key in table.keys if filled.issuperset(key)), ())
     if not key and mapping.table is None and not mapping.routes and filled.issuperset(_EVENTS_KEY):
         key = _EVENTS_KEY  # also if somebody dropped its index: `reconcile` must still find rows that exist twice
-    return RowLayout(table, mapping, tuple(columns), key, None if only is None else tuple(only))
+    also_read = (mapping.route_key,) if mapping.route_key is not None else ()
+    return RowLayout(table, mapping, tuple(columns), key, None if only is None else tuple(only), also_read=also_read)
 
 
 def _source(mapping: StreamMapping, name: str) -> ColumnSource | None:

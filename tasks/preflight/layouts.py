@@ -38,7 +38,9 @@ def tables_of(mapping: StreamMapping) -> list[str]:
 def _bound(mapping: StreamMapping, tables: Mapping[str, Table]) -> RowLayout:
     layout = bind(mapping, tables[tables_of(mapping)[0]])
     routes = {
-        value: bind(replace(mapping, table=name, route_key=None, routes={}), tables[name])
+        value: replace(
+            bind(replace(mapping, table=name, route_key=None, routes={}), tables[name]), also_read=layout.also_read
+        )
         for value, name in mapping.routes.items()
     }
     return replace(layout, routes=routes)
