@@ -101,18 +101,16 @@ def test_any_keys_of_any_documents_have_the_values_that_python_finds(
             assert same(found, expected(document, one.key), one.form), one
     for document, text in zip(documents, texts, strict=True):
         values = [expected(document, one.key) for one in wanted]
-        try:
-            exact = reader.exact(text)
-        except msgspec.ValidationError as error:
-            refused = [
-                one.key
-                for one, value in zip(wanted, values, strict=True)
-                if (one.form == "text" and isinstance(value, (dict, list)))
-                or (one.form == "either" and isinstance(value, dict))
-            ]
-            assert refused, error
+        refused = any(
+            (one.form == "text" and isinstance(value, (dict, list)))
+            or (one.form == "either" and isinstance(value, dict))
+            for one, value in zip(wanted, values, strict=True)
+        )
+        if refused:
+            with pytest.raises(msgspec.ValidationError):
+                reader.exact(text)
             continue
-        for one, found, value in zip(wanted, exact, values, strict=True):
+        for one, found, value in zip(wanted, reader.exact(text), values, strict=True):
             assert same(found, value, one.form), one
 
 

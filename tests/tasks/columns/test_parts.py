@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.mapping.column_source import key_source
 from infra.mapping.stream_mapping import Encoding
 from tasks.columns import parts as parts_module
 from tasks.columns.parts import Parts, take_apart
 from tasks.columns.row_layout import RowLayout
 from tests.support.decoded_entries import groups_of
 from tests.support.events_layouts import JSON
+from tests.support.small_layouts import layout_of as small_layout
 
 TEXT = b'{"n": [1, 2], "text": "n\xc3\xa9"}'
 
@@ -195,3 +197,41 @@ def test_the_fault_is_of_the_field_that_holds_the_document() -> None:
     layout = replace(layout, mapping=replace(layout.mapping, document_field=b"n\xff"))
     parts = take_apart(groups_of([[b"n\xff", b"x"]]), layout)
     assert parts.faults[0][0] == "n\ufffd"
+
+
+def test_a_decoded_document_is_a_whole_entry() -> None:
+    documents = [gzip.compress(b"%d" % n) for n in range(5)]
+    groups = groups_of(
+        [*([b"data", text] for text in documents[:3]), *([b"data", t, b"x", b""] for t in documents[3:])]
+    )
+    parts = take_apart(groups, layout_of("gzip"))
+    assert parts.entry is not None
+    assert parts.number is not None
+    assert (parts.entry.tolist(), parts.number.tolist()) == ([0, 1, 2, 3, 4], [0, 0, 0, 0, 0])
+    assert [len(group) for group in parts.groups] == [3, 2]
+
+
+def test_each_element_has_the_keys_of_the_whole_document_that_columns_read() -> None:
+    sources = {"a": key_source("$.order.id"), "b": key_source("$.at"), "c": key_source("n"), "d": key_source("order")}
+    layout = small_layout(dict.fromkeys(sources, "text"), sources, each="items")
+    assert layout.shared_keys == {"order", "at"}
+    document = b'{"order": {"id": 7.0}, "x": 1, "at": "now", "items": [{"n": 1}, {}, { }, [5], "x", {"n": {"m": []} }]}'
+    shared = b'"$":{"order":{"id": 7.0},"at":"now"}}'
+    assert documents_of(parts_of(layout, document)) == [
+        b'{"n": 1,' + shared,
+        b"{" + shared,
+        b"{ " + shared,
+        b"[5]",
+        b'"x"',
+        b'{"n": {"m": []} ,' + shared,
+    ]
+    nothing = documents_of(parts_of(layout, b'{"items": [{"n": 1}]}'))
+    assert nothing == [b'{"n": 1,"$":{}}']
+
+
+def test_the_keys_that_elements_share_are_those_of_every_table_and_of_the_route() -> None:
+    other = small_layout({"a": "text"}, {"a": key_source("$.y[0]")})
+    layout = small_layout({"a": "text"}, {"a": key_source("$.x")}, each="items", route_key="$.kind.name")
+    assert replace(layout, routes={"o": other}).shared_keys == {"x", "y", "kind"}
+    assert small_layout({"a": "text"}, {"a": key_source("x")}, each="items").shared_keys == frozenset()
+    assert small_layout({"a": "text"}, {"a": key_source("$.x")}, route_key="$.k").shared_keys == frozenset()
