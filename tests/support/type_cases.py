@@ -83,3 +83,15 @@ def _cases() -> Sequence[TypeCase]:
 
 CASES = _cases()
 TYPES = tuple(dict.fromkeys(case.kind for case in CASES))
+
+
+def _binary_texts() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for case in CASES:
+        if case.binary and case.value is not None and (case.kind != "bytea" or case.text.startswith("\\x")):
+            found.setdefault(case.kind, []).append(case.text)
+    return {name: found[name] for name in TYPES if name in found}
+
+
+# Type → texts that travel together in a binary COPY. bytea reads hexadecimal and plain texts only apart.
+BINARY_TEXTS = _binary_texts()

@@ -1,41 +1,33 @@
-"""Rows of any columns as a COPY: read back by a reader of the format, and by a server."""
+"""Rows of any columns as a COPY, read back by a reader of the format."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
 
 import numpy as np
-import psycopg
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.columns.encode_rows import HEADER, TRAILER, encode_binary, encode_rows, encode_text, needs_text, payload
+from tasks.columns.encode_rows import encode_binary, encode_rows, needs_text, payload
 from tasks.columns.types.column_type import ColumnType
 from tasks.columns.types.registry import type_of
-from tests.support.servers import Servers
-from tests.support.type_cases import CASES, TYPES, column_of
-from tests.support.type_server import SOURCE, prepare
-
-GOOD = [case for case in CASES if case.binary and case.value is not None]
-BINARY_TYPES = [name for name in TYPES if any(case.kind == name for case in GOOD)]
-TEXTS = {name: [case.text for case in GOOD if case.kind == name] for name in BINARY_TYPES}
-# bytea reads hexadecimal and plain texts only apart.
-TEXTS["bytea"] = [text for text in TEXTS["bytea"] if text.startswith("\\x")]
+from tests.support.type_cases import BINARY_TEXTS, column_of
+from tests.support.type_server import SOURCE
 
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[pa.RecordBatch, list[ColumnType]]:
     """Some columns of any types, with nulls, in a batch that may be a slice."""
-    names = draw(st.lists(st.sampled_from(BINARY_TYPES), min_size=1, max_size=7))
+    names = draw(st.lists(st.sampled_from(list(BINARY_TEXTS)), min_size=1, max_size=7))
     n = draw(st.integers(0, 6))
     types, columns = [], []
     for name in names:
         kind = type_of(column_of(name))
         nulls = draw(st.sampled_from([0, 0.3, 1]))
-        value = st.none() if nulls == 1 else st.sampled_from(TEXTS[name]) | (st.none() if nulls else st.nothing())
+        value = (
+            st.none() if nulls == 1 else st.sampled_from(BINARY_TEXTS[name]) | (st.none() if nulls else st.nothing())
+        )
         texts = draw(st.lists(value, min_size=n, max_size=n))
         parsed = kind.parse(pa.array(texts, pa.string()), SOURCE)
         types.append(kind)
@@ -77,49 +69,6 @@ def test_each_field_has_its_length_and_the_bytes_of_its_value(batch: tuple[pa.Re
     assert payload(encoded).tobytes() == b"".join(encoded.to_pylist())
     expected = [values_of(column, kind) for column, kind in zip(rows.columns, types, strict=True)]
     assert [fields_of(row) for row in encoded.to_pylist()] == [list(row) for row in zip(*expected, strict=True)]
-
-
-@pytest.fixture(scope="module")
-def session(servers: Servers) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(servers.settings.database, autocommit=True) as connection:
-        prepare(connection)
-        columns = ", ".join(f"c{number} {name}" for number, name in enumerate(BINARY_TYPES))
-        for table in ("binary_rows", "text_rows"):
-            connection.execute(f"CREATE TEMP TABLE {table} (n serial, {columns})".encode())
-        yield connection
-
-
-@pytest.mark.parametrize("shift", range(3))
-def test_a_table_of_all_types_holds_the_same_rows_from_both_formats(session: psycopg.Connection, shift: int) -> None:
-    n = max(map(len, TEXTS.values()))
-    types = [type_of(column_of(name)) for name in BINARY_TYPES]
-    columns = []
-    for number, (name, kind) in enumerate(zip(BINARY_TYPES, types, strict=True)):
-        texts = [TEXTS[name][(row + number) % len(TEXTS[name])] for row in range(n)]
-        nulls = [shift and (row + number) % (shift + 1) == 0 for row in range(n)]
-        values = [None if null else text for null, text in zip(nulls, texts, strict=True)]
-        columns.append(kind.parse(pa.array(values, pa.string()), SOURCE).values)
-    rows = pa.RecordBatch.from_arrays(columns, names=[f"c{number}" for number in range(len(types))])
-    assert not needs_text(rows, types)
-    copy(session, "binary_rows", rows.schema.names, HEADER, payload(encode_binary(rows, types)), TRAILER)
-    copy(session, "text_rows", rows.schema.names, payload(encode_text(rows, types)))
-    shown = ", ".join(f"format('%s', c{number})" for number in range(len(types)))
-    held = [session.execute(f"SELECT {shown} FROM {table} ORDER BY n".encode()).fetchall() for table in TABLES]
-    assert len(held[0]) == n
-    assert held[0] == held[1]
-    for table in TABLES:
-        session.execute(f"TRUNCATE {table}".encode())
-
-
-TABLES = ("binary_rows", "text_rows")
-
-
-def copy(connection: psycopg.Connection, table: str, columns: Sequence[str], *parts: bytes | memoryview) -> None:
-    form = "BINARY" if len(parts) > 1 else "TEXT"
-    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT {form})"
-    with connection.cursor() as cursor, cursor.copy(statement.encode()) as out:
-        for part in parts:
-            out.write(part)
 
 
 def test_one_column_for_the_server_makes_the_rows_text() -> None:
