@@ -9,8 +9,10 @@ from pathlib import Path
 
 from infra.servers.choose import ENGINES
 from infra.settings import PROJECT_ROOT
+from tests.mutants.unit_tests import listed_modules, unit_tests_of
 
 MOST_LINES = 300
+_WITHOUT_CODE = ("__init__.py", "extracted_values.py", "wire.py", "column_type.py")  # or tested with others only
 
 
 def python_files() -> list[Path]:
@@ -59,3 +61,13 @@ def test_the_gate_asks_engines_what_they_can_answer() -> None:
     asked = re.findall(r"ENGINES\['\$1'\]\(settings\(\)\)\.(\w+)\(\)", (PROJECT_ROOT / ".ci/run").read_text())
     assert asked
     assert all(callable(getattr(engine, name, None)) for engine in ENGINES.values() for name in asked)
+
+
+def test_every_module_that_can_have_mutants_has_unit_tests() -> None:
+    """`make mutants` names them: every module that is listed, and all others of the pure folders."""
+    folders = ("tasks/columns", "tasks/columns/types", "infra/mapping")
+    modules = {f"{folder}/{path.name}" for folder in folders for path in (PROJECT_ROOT / folder).glob("*.py")}
+    modules = {module for module in modules if not module.endswith(_WITHOUT_CODE)} | set(listed_modules())
+    assert len(modules) > 40
+    named = {name for module in modules for name in (module, *unit_tests_of(module))}
+    assert not [name for name in sorted(named) if not (PROJECT_ROOT / name).is_file()]

@@ -14,21 +14,10 @@ import tempfile
 from pathlib import Path
 
 from infra.settings import PROJECT_ROOT
+from tests.mutants.unit_tests import unit_tests_of
 
 _MINUTES = 15  # for all mutants of the module; a report of those that were run follows
 _TEST_SECONDS = 60  # for one mutant; a longer run is an endless loop, and counts as killed
-_COLUMNS = "tests/tasks/columns"
-# Modules with tests in other files than the one of the same name. No test here needs a server.
-_TESTS = {
-    "tasks/columns/decode.py": [
-        f"{_COLUMNS}/test_{name}.py" for name in ("decode_flat", "decode_json", "decode_rows_of_files", "batch")
-    ],
-    "tasks/columns/encode.py": [f"{_COLUMNS}/test_encode_bytes.py", f"{_COLUMNS}/test_batch.py"],
-    "tasks/columns/encoded_rows.py": [f"{_COLUMNS}/test_batch.py", f"{_COLUMNS}/test_encode_bytes.py"],
-    "tasks/columns/entries.py": [f"{_COLUMNS}/test_entries.py", f"{_COLUMNS}/test_batch.py"],
-    "tasks/columns/extract.py": [f"{_COLUMNS}/test_decode_flat.py", f"{_COLUMNS}/test_decode_json.py"],
-    "infra/mapping.py": ["tests/infra/test_mapping.py", f"{_COLUMNS}/test_decode_flat.py"],
-}
 _CONFIG = """
 [cosmic-ray]
 module-path = {module}
@@ -43,8 +32,7 @@ exclude-operators = ["core/ReplaceBinaryOperator_BitOr_.*"]  # nearly all of the
 
 
 def main(module: str) -> None:
-    path = Path(module)
-    tests = _TESTS.get(module, [str(Path("tests", path.parent, f"test_{path.name}"))])
+    tests = unit_tests_of(module)
     absent = [name for name in (module, *tests) if not (PROJECT_ROOT / name).is_file()]
     if absent:
         sys.exit(
