@@ -162,6 +162,18 @@ def test_a_table_that_a_route_chose_stays_one_of_its_tables(
     assert spillway("reconcile", "--stream", stream, "--deep")[0] == 0
 
 
+def test_the_key_of_a_route_is_not_unknown_although_no_column_reads_it(
+    database: psycopg.Connection, redis_client: redis.Redis, stream: str, alter: Alter, name_table: NameTable
+) -> None:
+    alter(_COPY)
+    name_table("events", 'unknown = "refuse"\nroute = { key = "kind", tables = { copy = "users.copy" } }\n')
+    for number, more in enumerate([{b"kind": b"copy"}, {b"kind": b"other"}, {b"kind": b"copy", b"more": b""}]):
+        redis_client.xadd(stream, event(number) | more)  # type: ignore[arg-type]
+    result = drain(stream)
+    assert (result["inserted"], result["quarantined"]) == (2, 1)
+    assert state(database) == (1, 1, [EVENTS])
+
+
 def test_a_file_stays_with_its_table(
     database: psycopg.Connection, tmp_path: Path, alter: Alter, configure: Callable[..., Settings]
 ) -> None:

@@ -152,3 +152,15 @@ def test_the_key_of_the_route_is_no_unknown_key() -> None:
 def test_no_entries_have_no_tables() -> None:
     tables, whole = rows_by_table(Parts([]), routed("a", "b"), ANY_TIME)
     assert (tables, list(whole.faults), whole.times.tolist()) == ((), [], [])
+
+
+def test_rows_of_a_later_group_keep_their_index() -> None:
+    kinds = "abbabaab"
+    entries = [[*flat(str(n), kind), *([b"more", b""] if n >= 3 else [])] for n, kind in enumerate(kinds)]
+    assert [len(group) for group in groups_of(entries)] == [3, 5]
+    tables, whole = of(routed("a", "b"), entries)
+    for rows in tables:
+        numbers = [n for n, kind in enumerate(kinds) if kind == rows.layout.table.name]
+        assert rows.encoded.row_entry.tolist() == numbers
+        assert [int.from_bytes(row[6:10], "big") for row in rows.encoded.rows.to_pylist()] == numbers
+    assert list(whole.faults) == []
