@@ -292,11 +292,11 @@ def test_maintain_needs_the_owner_of_the_table(
     drain("least")
     with pytest.raises(Terminal, match=r"maintain.* needs; nothing was read or written; .* run: GRANT"):
         maintain()
-    member = sql.SQL("{} TO spillway_least").format(sql.Identifier(owner.info.user))
-    owner.execute(sql.SQL("GRANT {}").format(member))
+    name = sql.Identifier(owner.info.user)
+    owner.execute(sql.SQL("GRANT {} TO spillway_least").format(name))
     try:
         maintain()
     finally:
-        owner.execute(sql.SQL("REVOKE {} FROM spillway_least").format(sql.Identifier(owner.info.user)))
+        owner.execute(sql.SQL("REVOKE {} FROM spillway_least").format(name))
     assert owner.execute("SELECT sum(rows) FROM spillway.drops").fetchone() == (20,)
     assert table_rows(owner) == {}
