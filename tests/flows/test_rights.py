@@ -116,12 +116,9 @@ def send_all(client: redis.Redis, stream: str, lines: list[bytes]) -> None:
 
 
 def test_a_role_with_no_other_right_drains_duplicates_bad_entries_and_trims(
-    owner: psycopg.Connection,
-    as_least: Callable[..., Settings],
-    sample: Path,
-    redis_client: redis.Redis,
+    owner: psycopg.Connection, as_least: Callable[..., Settings], sample: Path, redis_client: redis.Redis,
     servers: Servers,
-) -> None:
+) -> None:  # fmt: skip
     lines = [line for line in sample.read_bytes().splitlines() if json.loads(line)["occurred_at"][:6] == "2019-0"]
     expected = crossref_rows(lines)
     repeated = len(lines) - len(expected)
