@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from flows.maintain import maintain
 from infra.settings import Settings
+from tests.support.chunk_states import chunk_statuses
 from tests.support.command_line import RunSpillway
 from tests.support.other_tables import START, fill, make_table
 
@@ -125,6 +127,31 @@ def test_a_table_that_is_gone_is_a_violation_until_its_drop_is_on_record(tables:
         " VALUES ('\"users\".\"plain\"', 'table', now(), 5, 'anna')"
     )
     assert maintain()["violations"] == []
+
+
+@pytest.mark.community
+@pytest.mark.usefixtures("community")
+def test_the_server_itself_compresses_and_then_drops_the_chunks_of_a_table_by_its_policies(
+    tables: psycopg.Connection, configure: Configure, tmp_path: Path
+) -> None:
+    """Nobody calls the jobs: the test waits for the server's scheduler."""
+    configured(configure, tmp_path, '[tables."users.hyper"]\ncompress_after = "7d"\n')
+    maintain()
+    await_state(lambda: set(chunk_statuses(tables, "hyper")) == {1})
+    assert tables.execute("SELECT count(*) FROM users.hyper").fetchone() == (84,)
+    configured(configure, tmp_path, '[tables."users.hyper"]\nkeep = "30d"\nretention = "policy"\n')
+    maintain()
+    await_state(lambda: chunk_statuses(tables, "hyper") == [])
+    assert tables.execute("SELECT count(*) FROM users.hyper").fetchone() == (0,)
+    found = maintain()
+    assert (found["ok"], by_name(found)["users.hyper"]["row_audit"]["missing"]) == (True, 0)
+
+
+def await_state(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert time.monotonic() < deadline, "the server's scheduler did not get there"
+        time.sleep(0.5)
 
 
 @pytest.mark.community

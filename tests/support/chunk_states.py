@@ -23,12 +23,12 @@ def fill_weeks(connection: psycopg.Connection, weeks: int = 3, rows: int = 2_000
     )
 
 
-def chunk_statuses(connection: psycopg.Connection) -> list[int]:
+def chunk_statuses(connection: psycopg.Connection, table: str = "events") -> list[int]:
     """The status bits of the chunks, ordered by time: 0 is uncompressed, 1 compressed, 9 compressed and partial."""
     query = f"""
-        SELECT {CHUNK_STATUS}(format('%I.%I', chunk_schema, chunk_name)::regclass)
-          FROM timescaledb_information.chunks WHERE hypertable_name = 'events' ORDER BY range_start"""
-    return [status for (status,) in connection.execute(query)]
+        SELECT {CHUNK_STATUS}(format('%%I.%%I', chunk_schema, chunk_name)::regclass)
+          FROM timescaledb_information.chunks WHERE hypertable_name = %s ORDER BY range_start"""
+    return [status for (status,) in connection.execute(query, [table])]
 
 
 def only_job(connection: psycopg.Connection, procedure: str) -> int:
