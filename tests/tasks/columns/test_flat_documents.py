@@ -114,6 +114,18 @@ def test_nothing_more_is_made_than_the_columns_read() -> None:
         assert found.unmapped.to_pylist() == [b"{}" if layout == "json" else b'{"data":"{\\"a\\": 1}"}']
 
 
+@pytest.mark.parametrize("layout", ["flat", "json"])
+def test_the_key_of_a_route_is_kept_among_the_unmapped_ones_but_is_not_unknown(layout: str) -> None:
+    """It is data that no column has; only a mapping that refuses unknown keys must not refuse it."""
+    entry = [b"kind", b"k", b"a", b"1"] if layout == "flat" else [b"data", b'{"kind":"k","a":1}']
+    options: dict[str, Any] = {"layout": layout, "route_key": "kind"}
+    kept = extracted([entry], {"a": "text", "u": "jsonb"}, sources={"u": UNMAPPED}, **options)
+    refused = extracted([entry], {"a": "text"}, unknown="refuse", **options)
+    assert kept.unmapped is not None
+    assert refused.unmapped is not None
+    assert (kept.unmapped.to_pylist(), refused.unmapped.to_pylist()) == ([b'{"kind":"k"}'], [b"{}"])
+
+
 @pytest.mark.parametrize(
     ("value", "found"),
     [

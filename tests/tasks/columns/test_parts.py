@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -138,6 +139,18 @@ def test_a_document_may_not_fill_the_memory(
     assert documents_of(parts_of(layout_of(encoding), encode(largest))) == [largest]
     reason = reason_of(layout_of(encoding), encode(largest + b"\0"))
     assert reason == f"expected {encoding}, found something else (more than 2 MB)"
+
+
+def test_no_more_than_the_largest_document_is_ever_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts_module, "_MAX_DOCUMENT", 1 << 20)
+    bomb = gzip.compress(bytes(64 << 20))
+    for document in (bomb, gzip.compress(b"a") + bomb):
+        tracemalloc.start()
+        try:
+            assert "more than 1 MB" in reason_of(layout_of("gzip"), document)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
 
 
 def test_each_element_is_a_part_with_its_entry_and_its_number_from_one_on() -> None:
