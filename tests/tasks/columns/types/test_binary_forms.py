@@ -105,6 +105,33 @@ def test_dates_are_days_since_2000(text: str, days: int) -> None:
         assert struct.unpack("!i", sent("date", texts)[texts.index(text)]) == (days,)
 
 
+@pytest.mark.parametrize(
+    ("text", "head", "digits"),
+    [
+        ("0", (1, 0, 0, 0), [0]),
+        ("9999", (1, 0, 0, 0), [9999]),
+        ("10000", (2, 1, 0, 0), [1, 0]),
+        ("-1.5", (2, 0, 0x4000, 1), [1, 5000]),
+        ("-0.0001", (2, 0, 0x4000, 4), [0, 1]),
+        ("0.00001", (3, 0, 0, 5), [0, 0, 1000]),
+        ("123456789.25", (4, 2, 0, 2), [1, 2345, 6789, 2500]),
+        ("123456789012345678", (5, 4, 0, 0), [12, 3456, 7890, 1234, 5678]),
+    ],
+)
+def test_a_numeric_has_no_more_digits_to_the_base_10000_than_it_needs(
+    text: str, head: tuple[int, ...], digits: list[int]
+) -> None:
+    assert sent("numeric", [text]) == [struct.pack(f"!hhHh{len(digits)}h", *head, *digits)]
+    assert sent("numeric", [text, None])[0] == sent("numeric", [text])[0]
+
+
+def test_a_number_of_19_characters_may_be_too_large_and_is_left_to_the_server() -> None:
+    kind = type_of(column_of("numeric"))
+    for text, understood in (("9" * 18, True), ("9" * 19, False), ("1" * 19, False), ("0." + "1" * 16, True)):
+        assert (kind.parse(pa.array([text]), SOURCE).values.type == kind.arrow) == understood
+    assert sent("numeric", []) == []
+
+
 def test_addresses_have_family_bits_kind_length_and_bytes() -> None:
     assert sent("inet", ["10.0.0.1/8", "::1"]) == [
         bytes([2, 8, 0, 4, 10, 0, 0, 1]),

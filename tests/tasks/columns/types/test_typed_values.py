@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.columns.types.column_type import ColumnType
+from tasks.columns.types.floats import _round_like_their_texts
 from tasks.columns.types.registry import type_of
 from tests.support.type_cases import column_of
 from tests.support.type_server import SOURCE
@@ -79,3 +82,24 @@ def test_decimals_are_read_like_their_digits(numbers: list[object]) -> None:
     kind = type_of(column_of("numeric"))
     values = pa.array(numbers, pa.decimal128(20, 4))
     assert results(kind, values) == results(kind, values.cast(pa.string()))
+
+
+_FLOAT = np.finfo(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("number", "quickly"),
+    [(number, True) for number in (0.0, -0.0, 1.5, -0.1, 1e30, -1e-30, float(_FLOAT.smallest_normal), 2**24 + 1.5)]
+    + [
+        (number, True)
+        for number in (math.nan, math.inf, -math.inf, float(np.nextafter(_FLOAT.max, 0)), 1 + 3 * 2.0**-25)
+    ]
+    + [(number, False) for number in (1 + 2.0**-24, -1 - 2.0**-24, 1e39, -1e300, float(_FLOAT.max), 1e-45, -1e-320)],
+)
+def test_a_double_becomes_a_float_without_its_text_unless_that_may_be_rounded_otherwise(
+    number: float, quickly: bool
+) -> None:
+    """The text would give the same number, but takes longer."""
+    assert _round_like_their_texts(pa.array([number])) == quickly
+    assert _round_like_their_texts(pa.array([1.0, number, None])) == quickly
+    assert _round_like_their_texts(pa.array([1.0, number, None, 2.0])[2:])
