@@ -260,3 +260,26 @@ def test_a_time_at_the_end_of_the_calendar_is_read_or_refused_in_every_time_zone
         together = micros(kind.parse(pa.array([text, "2024-01-01"]), ColumnSource(timezone=zone)))
         assert together[1] is not None
         assert together[0] == micros(kind.parse(pa.array([text]), ColumnSource(timezone=zone)))[0]
+
+
+def test_a_clock_that_its_zone_cannot_show_is_bad_and_changes_no_neighbour() -> None:
+    """Its time lies after the year 9999, or before the year 1."""
+    late, early = "9999-12-31T23:30:00", "0001-01-01T00:30:00"
+    texts = ["2024-01-01T00:00:00", late, "soon", "2024-01-01T00:00:00Z", early, "infinity"]
+    noon = utc("2024-01-01T00:00:00")
+    found = parse(texts, timezone=NEW_YORK)
+    assert found[:5] == [noon + 5 * 3_600_000_000, None, None, noon, utc(early) + 17_762_000_000]
+    assert parse(texts, timezone="Asia/Tokyo")[:5] == [
+        noon - 9 * 3_600_000_000,
+        utc(late) - 32_400_000_000,
+        None,
+        noon,
+        None,
+    ]
+    assert found[5] == 2**63 - 1
+    dates = DATE.parse(
+        pa.array([late + "Z", early + "Z", "soon", "2024-01-01T05:00:00Z"]), ColumnSource(timezone=NEW_YORK)
+    )
+    assert micros(dates) == [None, None, None, 19_723]
+    dates = DATE.parse(pa.array([late + "Z", "2024-01-01T15:00:00Z", "soon"]), ColumnSource(timezone="Asia/Tokyo"))
+    assert micros(dates) == [None, 19_724, None]
