@@ -68,16 +68,17 @@ class DocumentReader:
 
     def columns(self, rows: Sequence[Any]) -> list[list[Any]]:
         """For each wanted value, what it is in each row that `quick` returned: str, int, bool, None, or a list or dict
-        where a text or a list was wanted; bytes of JSON for the other forms."""
+        where a text or a list was wanted; bytes of JSON for the other forms, and an empty dict for an object where it
+        was not."""
         width = len(self.empty.__struct_fields__)
         flat = list(chain.from_iterable(map(msgspec.structs.astuple, rows)))
         tops = [flat[number::width] for number in range(width)]
         return [_first_present([_values(tops[place.top], place) for place in places]) for places in self.places]
 
     def exact(self, document: bytes) -> list[Any]:
-        """The wanted values of one document, read without the quick decoder: texts, and bytes of JSON.
+        """The wanted values of one document, as in `columns`, but without the quick decoder.
 
-        Raises `msgspec.MsgspecError` for invalid JSON, and for an object or an array where a text was wanted.
+        Raises `msgspec.MsgspecError` for invalid JSON.
         """
         whole = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
         return [_exact(whole, one) for one in self.wanted]
@@ -219,7 +220,7 @@ def _exact(whole: dict[str, msgspec.Raw], one: Wanted) -> Any:
         found = whole.get(str(path[0]))
         raw = None if found is None else below(bytes(found), path[1:])
         if raw is not None:
-            return exact_text(raw, one.key) if one.form == "text" else _form(raw, one.form, one.key)
+            return _form(raw, one.form, one.key)
     return None
 
 
@@ -232,7 +233,7 @@ def _form(raw: bytes | None, form: Form, key: str) -> Any:
     if form == "list":
         return _ANY.decode(raw)
     if form == "either" and raw[:1] == b"{":  # `{}` is also the literal of an empty array
-        raise msgspec.ValidationError(f"Expected an array or a text, got `object` - at `$.{key}`")
+        return {}
     return msgspec.json.decode(raw, type=str).encode() if form == "either" and raw[:1] == b'"' else raw
 
 
@@ -250,6 +251,11 @@ def exact_text(raw: bytes, key: str) -> str | None:
     if raw[:1] in b"{[":
         raise msgspec.ValidationError(no_text(raw[:1] == b"{", key))
     return None if raw == b"null" else raw.decode()
+
+
+def no_array(key: str) -> str:
+    """Why an object is not the value of a column of arrays."""
+    return f"Expected an array or a text, got `object` - at `$.{key}`"
 
 
 def no_text(is_object: bool, key: str) -> str:

@@ -84,6 +84,7 @@ def _below_field(values: pa.Array, head: str, one: Wanted) -> pa.Array:
             (found,) = reader.exact(wrapped)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             found = None
+        found = None if isinstance(found, list | dict) else found
         texts.append(found.encode() if isinstance(found, str) else found)
     return pa.array(texts, pa.binary())
 

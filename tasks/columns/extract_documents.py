@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from tasks.columns.documents import DocumentReader, Wanted, document_reader, exact_text, no_text
+from tasks.columns.documents import DocumentReader, Wanted, document_reader, exact_text, no_array, no_text
 from tasks.columns.entries import EntryColumns
-from tasks.columns.extracted_values import ExtractedValues, wanted_values
+from tasks.columns.extracted_values import ExtractedValues, form_of, wanted_values
 from tasks.columns.row_layout import FilledColumn, RowLayout
 
 # Documents: so few that their Python objects stay in the processor's cache, which halves the time.
@@ -32,9 +32,13 @@ def extract_documents(group: EntryColumns, layout: RowLayout) -> ExtractedValues
     kinds = _native_kinds(layout)
     try:
         lists = [replace(one, form="list") if kinds[one.key] == "list" else one for one in wanted]
-        return _extract(documents, tuple(lists), kinds, name)
+        found, unusable = _extract(documents, tuple(lists), kinds, name)
     except _NotFlat:
-        return _extract(documents, wanted, kinds, name)
+        found, unusable = _extract(documents, wanted, kinds, name)
+    if unusable:
+        for column in layout.columns:
+            _refuse_unusable(found, unusable, column, name)
+    return found
 
 
 class _NotFlat(Exception):
@@ -61,9 +65,25 @@ def _native_kind(column: FilledColumn, layout: RowLayout) -> str:
     return _FAMILIES.get(base, "text")
 
 
-def _extract(documents: pa.Array, wanted: tuple[Wanted, ...], kinds: Mapping[str, str], name: str) -> ExtractedValues:
-    """Read the documents, block by block."""
+def _refuse_unusable(
+    found: ExtractedValues, unusable: Mapping[str, Mapping[int, str]], column: FilledColumn, name: str
+) -> None:
+    """Add a fault for each entry in which the column needs an unusable value: one before it does not replace it."""
+    before: list[pa.Array] = []
+    for key in column.source.keys:
+        for entry, reason in unusable.get(key, {}).items():
+            if not any(values[entry].is_valid for values in before):
+                found.faults.setdefault(entry, (name, reason))
+        if column.source.alternatives:
+            before.append(found.of(key, form_of(column)))
+
+
+def _extract(
+    documents: pa.Array, wanted: tuple[Wanted, ...], kinds: Mapping[str, str], name: str
+) -> tuple[ExtractedValues, dict[str, dict[int, str]]]:
+    """Read the documents, block by block. Also returns, by key, the reasons why values of entries are unusable."""
     found = ExtractedValues()
+    unusable: dict[str, dict[int, str]] = {}
     reader = document_reader(wanted)
     columns: list[list[pa.Array]] = [[] for _ in wanted]
     for first in range(0, max(len(documents), 1), _BLOCK):
@@ -71,27 +91,27 @@ def _extract(documents: pa.Array, wanted: tuple[Wanted, ...], kinds: Mapping[str
         faults: dict[int, tuple[str, str]] = {}
         values = _read_documents(reader, block, name, faults)
         for number, one in enumerate(wanted):
-            columns[number].append(_array(one, kinds[one.key], values[number], block, name, faults))
+            array, reasons = _array(one, kinds[one.key], values[number], block)
+            columns[number].append(array)
+            if reasons:
+                unusable.setdefault(one.key, {}).update({first + i: reason for i, reason in reasons.items()})
         found.faults |= {first + i: fault for i, fault in faults.items()}
     for one, arrays in zip(wanted, columns, strict=True):
         (found.texts if one.form == "text" else found.json)[one.key] = _concat(arrays)
-    return found
+    return found, unusable
 
 
-def _array(
-    one: Wanted, kind: str, values: list[Any], block: list[bytes | None], name: str, faults: dict[int, tuple[str, str]]
-) -> pa.Array:
+def _array(one: Wanted, kind: str, values: list[Any], block: list[bytes | None]) -> tuple[pa.Array, dict[int, str]]:
+    """The values of a block, and a reason for each value that is unusable, which is null then."""
     if one.form == "list":
-        return _lists(values, block)
-    if one.form != "text":
-        return pa.array(values, pa.binary())
+        return _lists(values, block), {}
     try:
-        return pa.array(values, _NATIVE.get(kind, pa.string()))
+        return pa.array(values, _NATIVE.get(kind, pa.string()) if one.form == "text" else pa.binary()), {}
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        texts, reasons = _texts(values, one.key, block)
-        for i, reason in reasons.items():
-            faults.setdefault(i, (name, reason))
-        return texts
+        if one.form == "text":
+            return _texts(values, one.key, block)
+    objects = {i: no_array(one.key) for i, value in enumerate(values) if isinstance(value, dict)}
+    return pa.array([None if i in objects else value for i, value in enumerate(values)], pa.binary()), objects
 
 
 def _lists(values: list[Any], block: list[bytes | None]) -> pa.Array:

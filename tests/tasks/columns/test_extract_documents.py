@@ -249,3 +249,16 @@ def test_any_arrays_of_texts_and_numbers_are_lists_of_the_same(values: list[Any]
     assert arrow in (INTS, TEXTS)
     expected = [None if value is None else [as_text(element) for element in value] for value in values]
     assert [None if value is None else [as_text(element) for element in value] for value in found] == expected
+
+
+@pytest.mark.parametrize("kind", ["text", "integer", "text[]"])
+def test_a_value_that_cannot_be_used_is_a_fault_only_where_none_before_it_is_used(kind: str) -> None:
+    """In a template every key is needed."""
+    bad = "{}" if kind == "text[]" else "[[1]]"
+    documents = [f'{{"a": "5", "b": {bad}}}', f'{{"b": {bad}}}', f'{{"a": {bad}, "b": "6"}}', '{"b": "7"}', "{}"]
+    found = extracted(documents, {"c": kind}, {"c": ColumnSource(("", "a", ""), alternatives=("b",))})
+    assert sorted(found.faults) == [1, 2]
+    assert [found.faults[entry][1].endswith(f"at `$.{key}`") for entry, key in ((1, "b"), (2, "a"))] == [True, True]
+    if kind == "text":
+        template = extracted(documents, {"c": kind}, {"c": ColumnSource(("", "a", "/", "b", ""))})
+        assert sorted(template.faults) == [0, 1, 2]
