@@ -15,7 +15,7 @@ _NAMES = {
             "encode_rows": ("encode_rows", "encode_bytes"),
             "encoded_rows": ("encoded_rows", "batch"),
             "entries": ("entries", "batch"),
-            "extract": ("flat_documents", "compose", "decode_flat"),
+            "extract": ("flat_documents", "compose", "decode_flat", "routing"),
             "repeated_keys": ("repeated_keys", "batch"),
             "row_layout": ("row_layout", "parts"),
             "row_pieces": ("encode_rows", "encode_bytes"),
@@ -44,6 +44,7 @@ _NAMES = {
     "tasks/columns/types/time_formats.py": ("moments",),
     "tasks/columns/types/ulids.py": ("uuid_type",),
     "tasks/columns/types/zones.py": ("moments",),
+    "infra/mapping/column_source.py": ("column_source",),
     **dict.fromkeys(("infra/tables/statements.py", "infra/tables/time_sql.py"), ("table",)),
 }
 # Folder → the names of the tests of each of its modules.
