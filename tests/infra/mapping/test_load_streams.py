@@ -54,6 +54,20 @@ def test_two_lines_map_a_stream_into_a_table(tmp_path: Path) -> None:
     assert mapped(tmp_path, text) == StreamMapping(name="s", table="weather", null=("NA",))
 
 
+def test_keys_that_no_column_reads_may_be_kept_or_refused(tmp_path: Path) -> None:
+    kept = mapped(tmp_path, '[streams.s]\ntable = "t"\ncolumns = { rest = { unmapped = true } }\n')
+    assert (kept.unknown, kept.columns["rest"].whole) == ("ignore", "unmapped")
+    refused = mapped(tmp_path, '[streams.s]\ntable = "t"\nunknown = "refuse"\ncolumns = { a = { document = true } }\n')
+    assert (refused.unknown, refused.columns["a"].whole) == ("refuse", "document")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "found"), [('"msgpack"', ("msgpack",)), ('["zstd", "msgpack"]', ("zstd", "msgpack"))]
+)
+def test_the_innermost_encoding_may_be_messagepack(tmp_path: Path, encoding: str, found: tuple[str, ...]) -> None:
+    assert mapped(tmp_path, f"[streams.s]\nencoding = {encoding}\n").encodings == found
+
+
 def test_every_option_of_a_stream_has_its_effect(tmp_path: Path) -> None:
     found = mapped(
         tmp_path,

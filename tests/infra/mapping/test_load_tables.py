@@ -46,6 +46,9 @@ def test_what_a_section_leaves_out_is_a_setting(tmp_path: Path) -> None:
     assert (found.keep, found.archive_url, found.segmentby, found.orderby) == (timedelta(days=5), "s3://b", "", None)
     assert found.source("keep") == "SPILLWAY_KEEP"
     assert found.written == {"segmentby"}
+    assert found.configured == {"segmentby", "keep", "archive_url"}
+    again = options(tmp_path, '[tables.weather]\nkeep = "90d"\n', keep="5d")
+    assert (again.written, again.configured) == ({"keep"}, {"keep"})
 
 
 def test_an_empty_duration_is_never(tmp_path: Path) -> None:

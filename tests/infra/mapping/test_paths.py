@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.mapping.paths import InvalidKey, Path, literal_key, parse_path, parse_template, path_text, template_text
+from infra.mapping.paths import (
+    InvalidKey,
+    Path,
+    field_name,
+    first_name,
+    literal_key,
+    parse_path,
+    parse_template,
+    path_text,
+    template_text,
+)
 
 NAME = st.text(st.characters(exclude_characters='"\\', exclude_categories=("Cs", "Cc")), min_size=1, max_size=8)
 ODD_NAME = st.text(".[]{}:!0a ", min_size=1, max_size=6)
@@ -117,3 +127,41 @@ def test_a_template_is_read_as_python_reads_it(parts: list[tuple[str, str]], sta
     texts = "".join(literal for literal, *_ in found)
     assert [name for _, name, *_ in found if name is not None] == list(parse_template(text)[1::2])
     assert texts == "".join(parse_template(text)[::2])
+
+
+@pytest.mark.parametrize(
+    ("key", "first", "field"),
+    [
+        ("a", "a", "a"),
+        ("a.b[0]", "a", "a.b[0]"),
+        ("a[0][1]", "a", "a[0][1]"),
+        ('"a.b"', "a.b", "a.b"),
+        ('"a"', "a", "a"),
+        ('"a.b".c', "a.b", '"a.b".c'),
+        ('"a"."b"', "a", '"a"."b"'),
+        ('a."b"', "a", 'a."b"'),
+        ('"', '"', '"'),
+        ('""', '""', '""'),
+        ("a..b", "a..b", "a..b"),
+        ('x"', 'x"', 'x"'),
+        ("", "", ""),
+    ],
+)
+def test_the_first_name_of_a_key_and_the_field_that_it_means(key: str, first: str, field: str) -> None:
+    assert (first_name(key), field_name(key)) == (first, field)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (("", "a.b", ""), "a.b"),
+        (("", '"a}"', ""), '{"a}"}'),
+        (("", '"{"', ""), '{"{"}'),
+        (("x", "a", ""), "x{a}"),
+        (("", "a", "y"), "{a}y"),
+        (("", "a", "", "b", ""), "{a}{b}"),
+        (("{", "a", "}"), "{{{a}}}"),
+    ],
+)
+def test_a_template_is_written_with_braces_only_if_it_needs_them(pieces: tuple[str, ...], text: str) -> None:
+    assert template_text(pieces) == text
