@@ -179,3 +179,16 @@ def test_a_file_that_cannot_be_read_is_one_line_that_says_why(tmp_path: Path) ->
         path.write_bytes(text)
         with pytest.raises(WrongUse, match=f"is not valid TOML: {cause}"):
             load_mappings(path)
+
+
+@pytest.mark.parametrize(("length", "end"), [(57, "x'"), (58, "x'"), (59, "x…"), (300, "x…")])
+def test_a_message_quotes_sixty_characters_of_a_value(tmp_path: Path, length: int, end: str) -> None:
+    (fault,) = faults(tmp_path, f'[streams.s]\nlayout = "{"x" * length}"\n')
+    quoted = fault.rpartition("found ")[2]
+    assert (len(quoted), quoted[-2:]) == (min(length + 2, 60), end)
+
+
+def test_unknown_keys_come_before_other_faults_that_they_may_explain(tmp_path: Path) -> None:
+    text = '[streams.s]\nlayout = "xml"\ncolumns = { a = { kee = "x", first_of = [] } }\nfielt = "d"\n'
+    found = faults(tmp_path, text)
+    assert ["unknown key" in fault for fault in found] == [True, True, False, False]
