@@ -45,6 +45,7 @@ _NAMES = {
     "tasks/columns/types/ulids.py": ("uuid_type",),
     "tasks/columns/types/zones.py": ("moments",),
     "infra/mapping/column_source.py": ("column_source",),
+    "infra/mapping/toml_write.py": ("toml_write",),
     **dict.fromkeys(("infra/tables/statements.py", "infra/tables/time_sql.py"), ("table",)),
 }
 # Folder → the names of the tests of each of its modules.
