@@ -21,6 +21,7 @@ def test_the_default_namespace_never_changes() -> None:
         (key_source("a", "b", "c"), ("a", "b", "c"), "a", None),
         (ColumnSource(("", "a", ".", "b", "")), ("a", "b"), None, None),
         (ColumnSource(("", "a", ".", "b", ""), alternatives=("c",)), ("a", "b", "c"), None, None),
+        (ColumnSource(("", "a", "", "b", "")), ("a", "b"), None, None),
         (ColumnSource(("x", "a", "")), ("a",), None, None),
         (ColumnSource(("", "a", "x")), ("a",), None, None),
         (ColumnSource(("x", "a", "y")), ("a",), None, None),

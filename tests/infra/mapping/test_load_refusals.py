@@ -118,6 +118,7 @@ COLUMNS = {
     '{ unmapped = true, default = "{}" }': ".unmapped: cannot be combined with default",
     '{ document = "yes" }': ".document: expected true or false, found 'yes'",
     '{ key = "{a}{b}", unit = "ms" }': ".unit: expected a single key, found a template",
+    '{ change = ["trim", "upper", "lower"] }': ".change: expected either lower or upper",
     '{ key = "x{a}", unit = "ms" }': ".unit: expected a single key, found a template",
     '{ key = "{a}x", json = true }': ".json: expected a single key, found a template",
     '{ key = "{a}{b}", json = true }': ".json: expected a single key, found a template",
@@ -192,3 +193,8 @@ def test_unknown_keys_come_before_other_faults_that_they_may_explain(tmp_path: P
     text = '[streams.s]\nlayout = "xml"\ncolumns = { a = { kee = "x", first_of = [] } }\nfielt = "d"\n'
     found = faults(tmp_path, text)
     assert ["unknown key" in fault for fault in found] == [True, True, False, False]
+
+
+def test_a_route_whose_key_is_no_text_is_one_fault(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, '[streams.s]\ntable = "t"\nroute = { key = 5, tables = { a = "a" } }\n')
+    assert fault.startswith('streams."s".route.key: expected the key whose value chooses the table, found 5')
