@@ -155,6 +155,12 @@ def test_json_below_a_flat_field_is_the_very_text_that_came() -> None:
     assert extracted(both, {"c": "jsonb"}, sources=source, layout="flat").json["a.b"].to_pylist() == [b"2"]
 
 
+def test_a_path_may_begin_in_a_field_whose_name_is_in_quotes() -> None:
+    entry = [b"a.b", b'{"c": "deep"}']
+    result = extracted([entry], {"c": "text"}, sources={"c": key_source('"a.b".c')}, layout="flat")
+    assert result.texts['"a.b".c'].to_pylist() == ["deep"]
+
+
 def test_texts_that_are_not_utf8_are_null_with_a_fault_and_the_first_fault_stays() -> None:
     entries = [[b"a", b"x", b"b", b"y"], [b"a", b"\xff", b"b", b"\xfe"], [b"a", b"z", b"b", b"1\xfe"]]
     result = extracted(entries, {"a": "text", "b": "text"}, layout="flat")
