@@ -58,7 +58,8 @@ def both(
     path.write_text(
         f'[streams."{stream}-readings"]\ntable = "users.readings"\n[tables."users.readings"]\nkeep = "30d"\n'
     )
-    configure(mappings=path)
+    # Without the server's own jobs: on PostgreSQL 15 they report a failure after each run, and maintain passes it on.
+    configure(mappings=path, compress_after="")
     send(redis_client, f"{stream}-readings", map(reading, range(DAYS)))
     send(redis_client, stream, (event(n, time=(FIRST + timedelta(days=n)).isoformat()) for n in range(DAYS)))
     assert [one["inserted"] for one in (drain(stream), drain(f"{stream}-readings"))] == [DAYS, DAYS]
