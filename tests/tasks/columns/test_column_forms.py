@@ -115,3 +115,9 @@ def test_the_select_list_casts_each_column_of_the_table_to_its_form() -> None:
         """CASE pg_catalog.num_nulls("chunk"."ip") WHEN 0 THEN pg_catalog.format('%%s', "chunk"."ip") END"""
     )
     assert select_list((), "chunk").as_string(None) == ""
+
+
+def test_only_the_columns_of_events_have_no_metadata() -> None:
+    for columns in (STANDARD_COLUMNS[:3], STANDARD_COLUMNS[::-1], (*STANDARD_COLUMNS, Column("n", "integer", "int4"))):
+        assert all(field.metadata for field in schema_of(columns))
+    assert not any(field.metadata for field in schema_of(list(STANDARD_COLUMNS)))

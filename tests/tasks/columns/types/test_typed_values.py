@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.columns.types.arrow_values import all_match, as_string
 from tasks.columns.types.column_type import ColumnType
 from tasks.columns.types.floats import _round_like_their_texts
 from tasks.columns.types.registry import type_of
@@ -103,3 +104,20 @@ def test_a_double_becomes_a_float_without_its_text_unless_that_may_be_rounded_ot
     assert _round_like_their_texts(pa.array([number])) == quickly
     assert _round_like_their_texts(pa.array([1.0, number, None])) == quickly
     assert _round_like_their_texts(pa.array([1.0, number, None, 2.0])[2:])
+
+
+def test_bytes_that_are_not_utf8_stay_for_the_server_to_refuse() -> None:
+    values = pa.array([b"1", b"\xff", None], pa.binary())
+    assert as_string(values).cast(pa.binary()).to_pylist() == [b"1", b"\xff", None]
+    assert as_string(values).type == pa.string()
+    assert not all_match(values, "^[0-9]*$")
+    assert all_match(values[2:], "x")
+    for name in (*NUMBERS, "bytea", "time without time zone"):
+        if name != "text":
+            assert type_of(column_of(name)).parse(values, SOURCE).values.type == pa.string()
+
+
+@pytest.mark.parametrize("text", ["12", "1:2", "12:34Z", "12:34:56.1234567", "", " 12:34"])
+def test_only_canonical_times_of_a_day_are_read_here(text: str) -> None:
+    found = type_of(column_of("time without time zone")).parse(pa.array(["12:34", text]), SOURCE).values
+    assert (found.type, found.to_pylist()) == (pa.string(), ["12:34", text])
