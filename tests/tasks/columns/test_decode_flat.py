@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from infra.mapping.column_source import ColumnSource
-from tasks.columns.decode import Fault, TimeWindow, decode
+from infra.mapping.stream_mapping import StreamMapping
+from tasks.columns.decode import Fault, RefusedTimes, TimeWindow, decode
 from tasks.columns.entries import concat_entries
+from tasks.columns.row_layout import bind
 from tasks.columns.uuids import NAMESPACE
 from tests.support.decoded_entries import ANY_TIME, ID, TIME, TIME_US, decoded, document, flat, groups_of
 from tests.support.events_layouts import ANY, FLAT, WHOLE_DOCUMENT, with_sources
+from tests.support.small_layouts import column, layout_of, table
 
 WHOLE = with_sources(FLAT, properties=WHOLE_DOCUMENT)
 
@@ -204,3 +209,60 @@ def test_a_default_replaces_a_whole_template() -> None:
     layout = with_sources(FLAT, event_type=ColumnSource(("", "a", ".", "b", ""), default="none"))
     events = decoded([flat(a="1", b="2"), flat(a="1")], layout)
     assert sorted(events.event_type.to_pylist()) == [b"1.2", b"none"]
+
+
+def test_an_unknown_key_is_refused_if_the_mapping_says_so_and_the_first_fault_of_an_entry_stays() -> None:
+    layout = layout_of({"a": "integer", "at": "date"}, unknown="refuse")
+    entries = [[b"a", b"1"], [b"a", b"1", b"b", b"x" * 99], [b"at", b"soon", b"b", b"2"], [b"a", b"2"]]
+    rows = decode(groups_of(entries), layout, ANY_TIME)
+    expected = 'expected no key that no column reads (unknown = "refuse"), found '
+    reasons = {fault.reason for fault in rows.faults}
+    assert reasons == {expected + f'{{"b":"{"x" * 54}', expected + '{"b":"2"}'}
+    assert {fault.field for fault in rows.faults} == {""}
+    assert sorted(rows.rows.column("a").to_pylist()) == [1, 2]
+
+
+def test_a_column_that_one_group_leaves_to_the_server_is_text_in_all_of_them() -> None:
+    layout = layout_of({"a": "integer", "b": "text"})
+    for one, other in ((b"0x10", b"7"), (b"7", b"0x10")):
+        entries = [*[[b"a", one]] * 60, *[[b"a", other, b"b", b"\xc3\xa9"]] * 60]
+        groups = groups_of(entries)
+        assert len(groups) == 2
+        rows = decode(groups, layout, ANY_TIME).rows
+        assert rows.column("a").to_pylist() == [one.decode()] * 60 + [other.decode()] * 60
+        assert rows.column("b").to_pylist() == [None] * 60 + ["é".encode()] * 60
+
+
+def test_a_day_as_the_time_of_a_table_is_its_midnight_in_utc() -> None:
+    columns = (column("day", "date"), column("a", "text"))
+    window = TimeWindow(-86_400_000_000, 2 * 86_400_000_000)
+    layout = bind(StreamMapping(name="s", table="small"), table(*columns, time="day"))
+    days = ["1969-12-30", "1969-12-31", "1970-01-03", "1970-01-04"]
+    rows = decode(groups_of([[b"day", day.encode(), b"a", b"x"] for day in days]), layout, window)
+    assert rows.times.tolist() == [-86_400_000_000, 2 * 86_400_000_000]
+    assert [(fault.entry, fault.field) for fault in rows.faults] == [(0, "day"), (3, "day")]
+
+
+def test_what_the_server_wrote_into_an_archive_is_for_the_server_to_read_except_the_time() -> None:
+    entries = groups_of([[b"at", b"0044-03-15 00:00:00 BC"], [b"at", b"2024-01-02 03:04:05"]])
+    small = layout_of({"at": "timestamp without time zone"})
+    (fault,) = decode(entries, small, ANY_TIME).faults
+    assert (fault.entry, fault.field) == (0, "at")
+    restored = decode(entries, replace(small, restored=("at",)), ANY_TIME)
+    assert not restored.faults
+    assert restored.rows.column("at").to_pylist() == ["0044-03-15 00:00:00 BC", "2024-01-02 03:04:05"]
+    timed = replace(small, restored=("at",), table=replace(small.table, time="at"))
+    assert [fault.entry for fault in decode(entries, timed, ANY_TIME).faults] == [0]
+
+
+def test_a_refused_time_has_its_reason_only_if_it_is_a_time_of_this_table_within_the_window() -> None:
+    every = RefusedTimes(lambda times: np.ones(len(times), bool), "the reason")
+    window = replace(ANY_TIME, refused={FLAT.table.regclass: every})
+    events = decoded([flat(), flat(time="soon"), flat(time=None), flat(event_id="17")], FLAT, window)
+    assert [fault.reason[:20] for fault in events.faults] == [
+        "the reason",
+        "expected ISO 8601 or",
+        "missing field time",
+        "expected a UUID, fou",
+    ]
+    assert len(decoded([flat()], FLAT, replace(ANY_TIME, refused={"public.other": every}))) == 1

@@ -233,3 +233,17 @@ def test_one_key_in_several_forms_has_each_of_them() -> None:
     (text, raw, either, listed, inner) = reader.columns([reader.quick(b'{"a": "x"}'), reader.quick(b'{"a": [1]}')])
     assert (text, raw) == (["x", []], [b'"x"', b"[1]"])
     assert (either, listed, inner) == ([b"x", b"[1]"], ["x", [1]], [None, None])
+
+
+def test_a_key_in_two_forms_is_read_from_its_json_whichever_form_comes_last() -> None:
+    documents = [b'{"a": "x"}', b'{"a": 1.50}', b'{"a": [1]}']
+    cases: tuple[tuple[Form, list[bytes]], ...] = (
+        ("json", [b'"x"', b"1.50", b"[1]"]),
+        ("either", [b"x", b"1.50", b"[1]"]),
+    )
+    for first, values in cases:
+        wanted = (Wanted("a", first), Wanted("a", "text"))
+        for order in (wanted, wanted[::-1]):
+            reader = document_reader(order)
+            found = dict(zip(order, reader.columns([reader.quick(one) for one in documents]), strict=True))
+            assert found == {wanted[0]: values, wanted[1]: ["x", "1.50", []]}

@@ -71,6 +71,15 @@ def test_each_field_has_its_length_and_the_bytes_of_its_value(batch: tuple[pa.Re
     assert [fields_of(row) for row in encoded.to_pylist()] == [list(row) for row in zip(*expected, strict=True)]
 
 
+def test_a_prefix_counts_in_the_length_of_a_value_and_a_null_has_neither() -> None:
+    kind = type_of(column_of("jsonb"))
+    rows = pa.RecordBatch.from_arrays(
+        [kind.parse(pa.array(["5", None, "[1]", "{}"]), SOURCE).values] * 2, names=["a", "b"]
+    )
+    values = [b"\x015", None, b"\x01[1]", b"\x01{}"]
+    assert [fields_of(row) for row in encode_binary(rows, [kind] * 2).to_pylist()] == [[value] * 2 for value in values]
+
+
 def test_one_column_for_the_server_makes_the_rows_text() -> None:
     types = [type_of(column_of(name)) for name in ("integer", "interval", "timestamp with time zone")]
     texts = [["1", None], ["1 day", None], ["2024-02-29T12:00:00Z", "infinity"]]

@@ -55,6 +55,20 @@ def test_a_column_of_nulls_needs_no_server(name: str, nulls: int) -> None:
 
 
 @pytest.mark.parametrize("name", TYPES)
+def test_a_width_that_a_type_states_is_that_of_its_values(name: str) -> None:
+    kind = type_of(column_of(name))
+    encoded = kind.encode(pa.nulls(1, kind.arrow))
+    if kind.width is not None:
+        assert isinstance(encoded, np.ndarray)
+        assert encoded.shape == (1, kind.width)
+
+
+@pytest.mark.parametrize("name", ["smallint", "integer", "bigint", "boolean", "uuid", "date", "text", "bytea"])
+def test_values_of_these_types_are_equal_if_and_only_if_their_bytes_are(name: str) -> None:
+    assert type_of(column_of(name)).exact
+
+
+@pytest.mark.parametrize("name", TYPES)
 def test_a_slice_is_encoded_like_its_values_alone(name: str) -> None:
     kind = type_of(column_of(name))
     texts = [case.text for case in CASES if case.kind == name and not case.judged and case.binary]
