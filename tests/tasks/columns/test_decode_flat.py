@@ -219,6 +219,7 @@ def test_an_unknown_key_is_refused_if_the_mapping_says_so_and_the_first_fault_of
     reasons = {fault.reason for fault in rows.faults}
     assert reasons == {expected + f'{{"b":"{"x" * 54}', expected + '{"b":"2"}'}
     assert {fault.field for fault in rows.faults} == {""}
+    assert len(rows.times) == 0, "the table has no time"
     assert sorted(rows.rows.column("a").to_pylist()) == [1, 2]
 
 
@@ -233,26 +234,34 @@ def test_a_column_that_one_group_leaves_to_the_server_is_text_in_all_of_them() -
         assert rows.column("b").to_pylist() == [None] * 60 + ["é".encode()] * 60
 
 
-def test_a_day_as_the_time_of_a_table_is_its_midnight_in_utc() -> None:
-    columns = (column("day", "date"), column("a", "text"))
+@pytest.mark.parametrize("kind", ["date", "timestamp without time zone", "timestamp with time zone"])
+def test_a_day_as_the_time_of_a_table_is_its_midnight_in_utc(kind: str) -> None:
+    columns = (column("day", kind), column("a", "text"))
     window = TimeWindow(-86_400_000_000, 2 * 86_400_000_000)
     layout = bind(StreamMapping(name="s", table="small"), table(*columns, time="day"))
     days = ["1969-12-30", "1969-12-31", "1970-01-03", "1970-01-04"]
-    rows = decode(groups_of([[b"day", day.encode(), b"a", b"x"] for day in days]), layout, window)
+    entries = [[b"day", day.encode(), b"a", b"x"] for day in days]
+    rows = decode(groups_of(entries), layout, window)
     assert rows.times.tolist() == [-86_400_000_000, 2 * 86_400_000_000]
     assert [(fault.entry, fault.field) for fault in rows.faults] == [(0, "day"), (3, "day")]
+    (group,) = groups_of([[b"a", b"x"]])
+    assert decode([group], layout, window).times.tolist() == [0], "null"
 
 
 def test_what_the_server_wrote_into_an_archive_is_for_the_server_to_read_except_the_time() -> None:
-    entries = groups_of([[b"at", b"0044-03-15 00:00:00 BC"], [b"at", b"2024-01-02 03:04:05"]])
-    small = layout_of({"at": "timestamp without time zone"})
-    (fault,) = decode(entries, small, ANY_TIME).faults
-    assert (fault.entry, fault.field) == (0, "at")
-    restored = decode(entries, replace(small, restored=("at",)), ANY_TIME)
+    old, new = "0044-03-15 00:00:00 BC", "2024-01-02 03:04:05"
+    entries = groups_of([[b"at", new.encode(), b"z", old.encode()], [b"at", old.encode(), b"z", new.encode()]])
+    kind = "timestamp without time zone"
+    small = layout_of({"at": kind, "z": kind})
+    assert [(fault.entry, fault.field) for fault in decode(entries, small, ANY_TIME).faults] == [(0, "z"), (1, "at")]
+    restored = decode(entries, replace(small, restored=("at", "z")), ANY_TIME)
     assert not restored.faults
-    assert restored.rows.column("at").to_pylist() == ["0044-03-15 00:00:00 BC", "2024-01-02 03:04:05"]
-    timed = replace(small, restored=("at",), table=replace(small.table, time="at"))
-    assert [fault.entry for fault in decode(entries, timed, ANY_TIME).faults] == [0]
+    assert [texts.to_pylist() for texts in restored.rows.columns] == [[new, old], [old, new]]
+    timed = decode(entries, replace(small, restored=("at", "z"), table=replace(small.table, time="at")), ANY_TIME)
+    assert [(fault.entry, fault.field) for fault in timed.faults] == [(1, "at")]
+    assert timed.rows.column("z").to_pylist() == [old]
+    understood = decode(groups_of([[b"at", new.encode()]]), replace(small, restored=("at",)), ANY_TIME)
+    assert understood.rows.column("at").type == small.types[0].arrow
 
 
 def test_a_refused_time_has_its_reason_only_if_it_is_a_time_of_this_table_within_the_window() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -54,6 +55,12 @@ def test_a_malformed_record_that_is_not_utf8_is_quoted_with_replacements() -> No
     assert fault.reason == "expected as many values as the header has names, found 'a,\ufffd'"
 
 
+@pytest.mark.parametrize("other", [b"!", b"(", b"a"])
+def test_a_record_with_any_other_field_has_been_corrected(other: bytes) -> None:
+    (group,) = groups_of([[MALFORMED, b"a,b", other, b"1"]])
+    assert list(decode([group], FLAT, ANY_TIME).faults) == [Fault(0, "time", "missing field time")]
+
+
 def test_the_stream_order_of_events_is_that_of_their_ids_in_whatever_group_they_are() -> None:
     groups = groups_of([flat(), [b"data", document()], flat(), [b"data", document()]])
     events = decode(groups, ANY, ANY_TIME)
@@ -98,6 +105,14 @@ def test_event_times_of_documents_are_zero_if_they_cannot_be_read() -> None:
     (group,) = groups_of([[b"data", text] for text in (document(), b"{", b"{}", document(time="soon"))])
     times, good = event_times(group, JSON, "json")
     assert (times.tolist(), good.tolist()) == ([TIME_US, 0, 0, 0], [True, False, False, False])
+
+
+def test_entries_have_no_event_times_if_the_table_has_none_or_if_they_become_several_rows() -> None:
+    (group,) = groups_of([flat(), flat()])
+    without = replace(FLAT, table=replace(FLAT.table, time=None))
+    several = replace(FLAT, mapping=replace(FLAT.mapping, each="items"))
+    for layout in (without, several):
+        assert [column.tolist() for column in event_times(group, layout, "flat")] == [[0, 0], [False, False]]
 
 
 def test_an_event_time_does_not_depend_on_the_other_fields() -> None:

@@ -76,6 +76,20 @@ def test_many_different_keys_repeat_nothing() -> None:
     assert find_repeats(rows, np.arange(n)) is None
 
 
+def test_the_uuids_of_a_slice_are_compared_with_each_other_only() -> None:
+    ids = [1, 2, 1, 3, 2, 3, 1, 4]
+    halves = [number.to_bytes(8, "big") for number in ids]
+    column = pa.array([half + half for half in halves], pa.binary(16))
+    whole = pa.RecordBatch.from_arrays([column], names=["id"])
+    for start in range(len(ids)):
+        for stop in range(start, len(ids) + 1):
+            part = ids[start:stop]
+            expected = [(row, part.index(one)) for row, one in enumerate(part) if one in part[:row]]
+            found = find_repeats(whole.slice(start, stop - start), np.arange(len(part)))
+            pairs = [] if found is None else list(zip(found[0].tolist(), found[1].tolist(), strict=True))
+            assert pairs == expected
+
+
 @pytest.mark.parametrize(
     ("name", "exact"),
     [
