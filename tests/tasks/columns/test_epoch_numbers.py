@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.columns.epoch_numbers import parse_epoch_numbers
+from tasks.columns.epoch_numbers import parse_epoch_number, parse_epoch_numbers, scale_integers
 
 PER_UNIT = {"s": Fraction(10**6), "ms": Fraction(1000), "us": Fraction(1), "ns": Fraction(1, 1000)}
 NUMBERS = st.from_regex(r"-?[0-9]{1,19}(\.[0-9]{0,12})?", fullmatch=True) | st.from_regex(
@@ -52,3 +53,42 @@ def test_a_text_that_is_no_number_is_refused_and_changes_no_other(texts: list[st
 def test_an_empty_column_has_no_times(unit: str | None) -> None:
     micros, good = parse_epoch_numbers(pa.array([], pa.string()), unit)
     assert (len(micros), len(good)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "micros"),
+    [
+        (10**11 - 1, None, (10**11 - 1) * 10**6),
+        (10**11, None, 10**14),
+        (10**14 - 1, None, 10**17 - 1000),
+        (10**14, None, 10**14),
+        (10**18 - 1, None, 10**18 - 1),
+        (10**18, None, None),
+        (10**12 - 1, "s", 10**18 - 10**6),
+        (10**12, "s", None),
+        (10**15 - 1, "ms", 10**18 - 1000),
+        (10**15, "ms", None),
+        (10**18 - 1, "us", 10**18 - 1),
+        (10**18, "us", None),
+        (0, None, 0),
+        (999, "ns", 0),
+        (1000, "ns", 1),
+        (1001, "ns", 1),
+        (2**63 - 1, "ns", 9_223_372_036_854_775),
+    ],
+)
+def test_the_size_of_a_number_decides_without_a_unit_and_limits_it_with_one(
+    number: int, unit: str | None, micros: int | None
+) -> None:
+    for sign in (1, -1):
+        value = None if micros is None else sign * micros
+        assert parse_epoch_number(str(sign * number), unit) == value
+        for found, good in (
+            scale_integers(np.array([sign * number, 7000]), unit),
+            parse_epoch_numbers(pa.array([f"{sign * number}", "7000"]), unit),
+            parse_epoch_numbers(pa.array([f"{sign * number}.0", "7000"]), unit),
+            parse_epoch_numbers(pa.array([f"{sign * number}e0", "7000"]), unit),
+        ):
+            assert good.tolist() == [micros is not None, True]
+            assert found[0] == (value or 0)
+            assert found[1] == {None: 7 * 10**9, "s": 7 * 10**9, "ms": 7 * 10**6, "us": 7000, "ns": 7}[unit]
