@@ -71,6 +71,7 @@ def test_an_empty_column_has_no_times(unit: str | None) -> None:
         (10**18 - 1, "us", 10**18 - 1),
         (10**18, "us", None),
         (0, None, 0),
+        (1, "ns", 0),
         (999, "ns", 0),
         (1000, "ns", 1),
         (1001, "ns", 1),
@@ -92,3 +93,24 @@ def test_the_size_of_a_number_decides_without_a_unit_and_limits_it_with_one(
             assert good.tolist() == [micros is not None, True]
             assert found[0] == (value or 0)
             assert found[1] == {None: 7 * 10**9, "s": 7 * 10**9, "ms": 7 * 10**6, "us": 7000, "ns": 7}[unit]
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "micros"),
+    [
+        ("9999999999999999999", "ns", 9_999_999_999_999_999),  # 19 digits that no int64 holds
+        ("-9999999999999999999", "ns", -9_999_999_999_999_999),
+        ("9999999999999999999", "s", None),
+        ("9999999999999999999", None, None),
+        ("1.999999", "s", 1_999_999),
+        ("-1.999999", "s", -1_999_999),
+        ("1.9999999", None, 1_999_999),
+        ("1.999999", "ms", 1_999),
+        ("1.999999", "us", 1),
+        ("1999.999999", "ns", 1),
+    ],
+)
+def test_every_digit_of_a_long_number_counts(text: str, unit: str | None, micros: int | None) -> None:
+    for texts in ([text], [text, "5"]):
+        found, good = parse_epoch_numbers(pa.array(texts), unit)
+        assert (good[0], found[0]) == (micros is not None, micros or 0)
