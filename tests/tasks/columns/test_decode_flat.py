@@ -11,7 +11,7 @@ import pytest
 
 from infra.mapping.column_source import ColumnSource
 from infra.mapping.stream_mapping import StreamMapping
-from tasks.columns.decode import Fault, RefusedTimes, TimeWindow, decode
+from tasks.columns.decode import EVERY_TIME, Fault, RefusedTimes, TimeWindow, decode
 from tasks.columns.entries import concat_entries
 from tasks.columns.row_layout import bind
 from tasks.columns.uuids import NAMESPACE
@@ -221,6 +221,17 @@ def test_an_unknown_key_is_refused_if_the_mapping_says_so_and_the_first_fault_of
     assert {fault.field for fault in rows.faults} == {""}
     assert len(rows.times) == 0, "the table has no time"
     assert sorted(rows.rows.column("a").to_pylist()) == [1, 2]
+
+
+def test_unknown_keys_that_a_column_stores_are_refused_only_if_the_mapping_says_so() -> None:
+    layout = layout_of({"a": "text", "rest": "jsonb"}, {"rest": ColumnSource(whole="unmapped")})
+    rows = decode(groups_of([[b"a", b"1", b"b", b"2"]]), layout, ANY_TIME)
+    assert (rows.rows.column("rest").to_pylist(), len(rows.faults)) == ([b'{"b":"2"}'], 0)
+
+
+def test_every_time_that_can_be_read_is_within_the_window_of_every_time() -> None:
+    edges = [-210_866_803_200_000_000, 10**18 - 1]
+    assert decoded([flat(time=str(edge)) for edge in edges], window=EVERY_TIME).time.tolist() == edges
 
 
 def test_a_column_that_one_group_leaves_to_the_server_is_text_in_all_of_them() -> None:
