@@ -121,3 +121,10 @@ def test_bytes_that_are_not_utf8_stay_for_the_server_to_refuse() -> None:
 def test_only_canonical_times_of_a_day_are_read_here(text: str) -> None:
     found = type_of(column_of("time without time zone")).parse(pa.array(["12:34", text]), SOURCE).values
     assert (found.type, found.to_pylist()) == (pa.string(), ["12:34", text])
+
+
+def test_floats_of_four_bytes_have_their_shortest_digits_also_in_a_wider_column() -> None:
+    values = pa.array([0.1, None, 2.5, 16_777_216.0, math.inf], pa.float32())
+    for kind in (type_of(column_of("real")), type_of(column_of("double precision"))):
+        parsed = kind.parse(values, SOURCE)
+        assert parsed.values.equals(pa.array([0.1, None, 2.5, 16_777_216.0, math.inf], kind.arrow))
