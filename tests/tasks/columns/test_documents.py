@@ -209,8 +209,16 @@ def test_an_object_is_neither_an_array_nor_a_text() -> None:
 
 def test_nested_values_below_a_cut_have_empty_containers_as_texts() -> None:
     reader = document_reader((Wanted("a[0]", "text"),))
-    rows = [reader.quick(b'{"a": [%s]}' % value) for value in (b'{"b": 1}', b"[1]", b"5", b'"x"', b"null")]
-    assert reader.columns(rows) == [[{}, [], "5", "x", None]]
+    rows = [reader.quick(b'{"a": [%s]}' % value) for value in (b'{"b": 1}', b"[1]", b"5", b'"x"', b"null", b"true")]
+    assert reader.columns(rows) == [[{}, [], "5", "x", None, "true"]]
+
+
+def test_json_below_a_cut_is_the_very_text() -> None:
+    reader = document_reader((Wanted("a[0]", "json"),))
+    for value in (b'{"b":  1}', b"[1, 2]", b"1.50", b'"x"', b"false"):
+        document = b'{"a": [%s]}' % value
+        assert reader.columns([reader.quick(document)]) == [[value]]
+        assert reader.exact(document) == [value]
 
 
 def test_a_path_of_the_first_release_that_is_none_is_a_name() -> None:
