@@ -134,3 +134,37 @@ def test_arrays_of_one_dimension_are_read_at_once(
     documents: list[bytes | None], found: tuple[list[Any], list[int]] | None
 ) -> None:
     assert parse_flat_arrays(documents) == found
+
+
+def test_arrays_that_are_not_utf8_are_bad_beside_those_with_a_bad_element() -> None:
+    kind = type_of(column_of("date[]"))
+    parsed = kind.parse(pa.array([b'["\xff"]', b'["x"]', b'["2024-02-29"]', None], pa.binary()), SOURCE)
+    assert parsed.bad is not None
+    assert parsed.bad.tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "lists", "literals"),
+    [
+        ("integer[]", [[1, 2], None, [], [None, 3]], ["{1,2}", None, "{}", "{NULL,3}"]),
+        ("integer[]", [["1", "0x2"], None, ["3"]], ['{"1","0x2"}', None, '{"3"}']),
+        ("text[]", [["a", None], None, []], ['{"a",NULL}', None, "{}"]),
+        ("mood[]", [["sad"], None, []], ['{"sad"}', None, "{}"]),
+    ],
+)
+def test_lists_are_read_like_their_json(name: str, lists: list[Any], literals: list[str | None]) -> None:
+    kind = type_of(column_of(name))
+    found = kind.parse(pa.array(lists), SOURCE)
+    as_json = kind.parse(pa.array([None if one is None else json.dumps(one) for one in lists]), SOURCE)
+    assert found.bad is None
+    assert found.values.equals(as_json.values)
+    texts = as_string(kind.to_text(found.values) if found.values.type == kind.arrow else found.values).to_pylist()
+    assert [None if text is None else parse_literal(text) for text in texts] == [
+        None if text is None else parse_literal(text) for text in literals
+    ]
+
+
+def test_a_list_with_a_bad_element_is_bad_and_its_neighbours_are_not() -> None:
+    parsed = type_of(column_of("date[]")).parse(pa.array([["2024-02-29"], ["2024-02-29", "x"], None, []]), SOURCE)
+    assert parsed.bad is not None
+    assert parsed.bad.tolist() == [False, True, False, False]
