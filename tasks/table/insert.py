@@ -15,12 +15,9 @@ from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
 from tasks.columns.decode import Fault
 from tasks.columns.routing import TableRows
+from tasks.table.direct_compression import switch_on
 from tasks.table.merge import CHECK_CONSTRAINTS_NOW, Merger
 from tasks.table.stage import copy_rows
-
-_COMPRESS_DIRECTLY = "SET LOCAL timescaledb.enable_direct_compress_copy = on"
-# Rows. Each COPY makes compressed batches of its own, and those of a few rows take more space than the rows.
-_MIN_COMPRESSED = 1_000
 
 
 class InsertRoute(Enum):
@@ -60,10 +57,11 @@ def insert(connection: psycopg.Connection, table_rows: TableRows, route: InsertR
     different content are conflicts.
     """
     merger = Merger(connection, table_rows)
-    straight = 0
+    straight = compressed = 0
     next_route = InsertRoute.STRAIGHT
     if route is InsertRoute.STRAIGHT and not table_rows.encoded.defaulted:
-        straight = _insert_straight(connection, table_rows)
+        straight, compresses = _insert_straight(connection, table_rows)
+        compressed = straight if compresses else 0
     if not straight:
         merger.merge(0, table_rows.encoded.unique)
         if merger.existing:
@@ -78,7 +76,7 @@ def insert(connection: psycopg.Connection, table_rows: TableRows, route: InsertR
         duplicates=merger.duplicates + sum(fault is None for fault, _ in repeated),
         faults=(*rejected.values(), *conflicts.values(), *of_repeats),
         next_route=next_route,
-        compressed=straight if compresses_directly(table_rows) else 0,
+        compressed=compressed,
     )
 
 
@@ -96,14 +94,16 @@ def insert_all(connection: psycopg.Connection, tables: Sequence[TableRows], rout
     )
 
 
-def _insert_straight(connection: psycopg.Connection, table_rows: TableRows) -> int:
-    """COPY the rows with distinct keys into the table, all or none. Returns how many; 0 if one is known or rejected."""
+def _insert_straight(connection: psycopg.Connection, table_rows: TableRows) -> tuple[int, bool]:
+    """COPY the rows with distinct keys into the table, all or none.
+
+    Returns how many, 0 if one is known or rejected; and whether the server compressed them.
+    """
     if not table_rows.encoded.unique:
-        return 0
+        return 0, False
     try:
         with connection.transaction():
-            if compresses_directly(table_rows):
-                connection.execute(_COMPRESS_DIRECTLY)
+            compresses = switch_on(connection, table_rows)
             inserted = copy_rows(connection, table_rows, table_rows.encoded.rows[: table_rows.encoded.unique])
             if inserted != table_rows.encoded.unique:  # a trigger skipped some
                 raise psycopg.Rollback
@@ -111,10 +111,5 @@ def _insert_straight(connection: psycopg.Connection, table_rows: TableRows) -> i
     except psycopg.Error as error:
         if error_scope(error) is ErrorScope.SERVER:
             raise
-        return 0
-    return inserted if inserted == table_rows.encoded.unique else 0
-
-
-def compresses_directly(table_rows: TableRows) -> bool:
-    """Whether the server compresses the rows of a batch while they are copied straight."""
-    return table_rows.layout.table.direct_compression and table_rows.encoded.unique >= _MIN_COMPRESSED
+        return 0, False
+    return (inserted, compresses) if inserted == table_rows.encoded.unique else (0, False)

@@ -19,6 +19,7 @@ from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.table.causes import UNKNOWN_CAUSE, count_causes, exceeds_bad_share, format_causes
 from tasks.table.chunks import open_chunks
+from tasks.table.direct_compression import create_chunks
 from tasks.table.insert import InsertRoute, insert_all
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import quarantine_entries
@@ -87,6 +88,8 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
     (the reply to its COMMIT was lost): then the counts of that load are returned. Raises `Terminal` if the stream is
     not registered with the table of the batch, `psycopg.Error` with nothing done.
     """
+    for rows in batch.tables:
+        create_chunks(connection, rows)
     table = batch.layout.table.regclass
     key = {"stream": batch.stream, "start": batch.ids.start, "stop": batch.ids.stop, "run": run, "table": table}
     try:
