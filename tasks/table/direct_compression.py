@@ -4,8 +4,8 @@ A COPY that compresses must not create a chunk. The server takes a chunk that it
 another session inserts rows into it at the same moment without compression, no query returns them: they lie in a chunk
 whose status does not say so. With TimescaleDB 2.28.3 and 2.29.2 this happens in half of the attempts if a COPY without
 compression waits for a session that had created the chunk and rolls back, and then meets one that compresses. So the
-chunks of a batch are created before, in a transaction of their own, and a batch whose chunks are not all there is copied
-as rows.
+chunks of a batch are created before, in a transaction of their own, and a batch without all of its chunks is copied as
+rows.
 """
 
 from __future__ import annotations
