@@ -16,12 +16,13 @@ from tests.support.programs import BIN
 
 @contextmanager
 def running_prefect() -> Iterator[str]:
-    """A Prefect server, for pytest and for programs without pytest."""
+    """A Prefect server, for pytest and for programs without pytest. It plans no runs of the deployments' schedules."""
     url = os.environ["PREFECT_API_URL"]
     log = PREFECT_HOME / "server.log"
     with log.open("wb") as output:
         command = [str(BIN / "prefect"), "server", "start", "--port", str(PREFECT_PORT)]
-        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        environment = os.environ | {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"}
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 120
         while True:
@@ -39,18 +40,11 @@ def running_prefect() -> Iterator[str]:
 
 
 def deploy_all(environment: Mapping[str, str]) -> None:
-    """Register the deployments with a work pool, and pause their schedules: tests decide when something runs."""
-    for command in ("spillway deploy", "prefect deployment schedule pause --all"):
-        program, *arguments = command.split()
-        done = subprocess.run(
-            [BIN / program, *arguments],
-            env=environment,
-            cwd=PROJECT_ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    """Register the deployments with a work pool. Tests decide when something runs: the server schedules nothing."""
+    done = subprocess.run(
+        [BIN / "spillway", "deploy"], env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @contextmanager
