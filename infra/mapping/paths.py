@@ -16,7 +16,8 @@ _PART = re.compile(rf"(?P<brace>\{{\{{|\}}\}})|\{{(?P<key>(?:{_QUOTED}|[^{{}}\":
 
 Path = tuple[str | int, ...]
 
-WHOLE_DOCUMENT = "$."  # with `each`, a key that begins so is read from the whole document, not from the element
+CARRIED = "$"  # with `each`, the key of an element that holds what is read of the whole document
+WHOLE_DOCUMENT = f"{CARRIED}."  # a key that begins so is read from the whole document, not from the element
 
 
 class InvalidKey(ValueError):

@@ -200,7 +200,7 @@ def below(raw: bytes | None, path: Path) -> bytes | None:
             if raw is None or raw[:1] != b"[":
                 return None
             items = msgspec.json.decode(raw, type=list[msgspec.Raw])
-            found = items[step] if -len(items) <= step < len(items) else None
+            found = items[step] if step < len(items) else None  # an index is never negative
         raw = None if found is None else bytes(found)
     return None if raw == b"null" else raw
 

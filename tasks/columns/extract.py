@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.mapping.paths import field_name, first_name
+from infra.mapping.paths import CARRIED, field_name, first_name
 from tasks.columns.documents import Wanted, document_reader
 from tasks.columns.entries import EntryColumns
 from tasks.columns.extract_documents import extract_documents
@@ -57,6 +57,8 @@ def _top_keys(layout: RowLayout) -> frozenset[str]:
     keys = [one.key for one in wanted_values(layout.columns)]
     if layout.mapping.unknown == "refuse":
         keys += layout.also_read
+    if layout.carries:
+        keys.append(CARRIED)
     return frozenset([*map(field_name, keys), *map(first_name, keys)])
 
 

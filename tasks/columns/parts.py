@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.mapping.paths import Path, parse_path
+from infra.mapping.paths import CARRIED, Path, parse_path
 from infra.mapping.stream_mapping import Encoding
 from tasks.columns.documents import below
 from tasks.columns.entries import EntryColumns
@@ -111,7 +111,7 @@ def _with_shared(item: bytes, shared: bytes) -> bytes:
     if item[:1] != b"{":
         return item
     comma = b"" if item[1:-1].strip() == b"" else b","
-    return b'%b%b"$":%b}' % (item[:-1], comma, shared)
+    return b'%b%b"%b":%b}' % (item[:-1], comma, CARRIED.encode(), shared)
 
 
 def _spelled(path: Path) -> str:
@@ -119,7 +119,7 @@ def _spelled(path: Path) -> str:
 
 
 def _gunzip(data: bytes) -> bytes:
-    found = b""
+    found = bytearray()
     while True:  # one gzip or zlib stream after the other
         inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
         found += inflater.decompress(data, _MAX_DOCUMENT + 1 - len(found))
@@ -128,7 +128,7 @@ def _gunzip(data: bytes) -> bytes:
         if not inflater.eof:
             raise ValueError("it is truncated")
         if not inflater.unused_data:
-            return found
+            return bytes(found)
         data = inflater.unused_data
 
 

@@ -53,6 +53,8 @@ class RowLayout:
     `json_keys`: the fields of a flat entry whose values are JSON. In the object of all fields they stay as they are;
     all other fields are strings there.
     `also_read`: the key of the route, which is not unknown although no column reads it.
+    `carries`: whether elements of `each` carry keys of their document below `$`, which is neither unknown nor unmapped,
+    even if only the column of another table of the route reads one.
     """
 
     table: Table
@@ -63,6 +65,7 @@ class RowLayout:
     routes: Mapping[str, RowLayout] = field(default_factory=dict)
     json_keys: frozenset[bytes] = frozenset()
     also_read: tuple[str, ...] = ()
+    carries: bool = False
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -137,6 +140,15 @@ class RowLayout:
         mapping = replace(self.mapping, each=None, encodings=(), layout="json")
         return replace(self, mapping=mapping, routes=changed)
 
+    def routed(self, routes: Mapping[str, RowLayout]) -> RowLayout:
+        """The same layout with `routes`. What elements carry and what chooses the table is known to all of them."""
+        whole = replace(self, routes=routes)
+        whole = replace(whole, carries=bool(whole.shared_keys))
+        known = {
+            value: replace(layout, also_read=whole.also_read, carries=whole.carries) for value, layout in routes.items()
+        }
+        return replace(whole, routes=known)
+
     def with_json_keys(self, keys: frozenset[bytes]) -> RowLayout:
         """The same layout for rows with these `json_keys`."""
         routes = {value: layout.with_json_keys(keys) for value, layout in self.routes.items()}
@@ -167,7 +179,8 @@ def bind(mapping: StreamMapping | None, table: Table, only: Sequence[str] | None
     if not key and mapping.table is None and not mapping.routes and filled.issuperset(_EVENTS_KEY):
         key = _EVENTS_KEY  # also if somebody dropped its index: `reconcile` must still find rows that exist twice
     also_read = (mapping.route_key,) if mapping.route_key is not None else ()
-    return RowLayout(table, mapping, tuple(columns), key, None if only is None else tuple(only), also_read=also_read)
+    layout = RowLayout(table, mapping, tuple(columns), key, None if only is None else tuple(only), also_read=also_read)
+    return replace(layout, carries=bool(layout.shared_keys))
 
 
 def _source(mapping: StreamMapping, name: str) -> ColumnSource | None:

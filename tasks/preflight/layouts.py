@@ -36,14 +36,9 @@ def tables_of(mapping: StreamMapping) -> list[str]:
 
 
 def _bound(mapping: StreamMapping, tables: Mapping[str, Table]) -> RowLayout:
-    layout = bind(mapping, tables[tables_of(mapping)[0]])
-    routes = {
-        value: replace(
-            bind(replace(mapping, table=name, route_key=None, routes={}), tables[name]), also_read=layout.also_read
-        )
-        for value, name in mapping.routes.items()
-    }
-    return replace(layout, routes=routes)
+    one = replace(mapping, route_key=None, routes={})
+    routes = {value: bind(replace(one, table=name), tables[name]) for value, name in mapping.routes.items()}
+    return bind(mapping, tables[tables_of(mapping)[0]]).routed(routes)
 
 
 def read_stream_layouts(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+import pytest
 
-from infra.mapping.column_source import key_source
+from infra.mapping.column_source import ColumnSource, key_source
 from infra.mapping.stream_mapping import StreamMapping
 from tasks.columns.decode import Fault, TimeWindow
 from tasks.columns.encoded_rows import encode_parts
 from tasks.columns.entries import EntryColumns
-from tasks.columns.parts import Parts
+from tasks.columns.parts import Parts, take_apart
 from tasks.columns.routing import rows_by_table
 from tasks.columns.row_layout import RowLayout, bind
 from tests.support.decoded_entries import ANY_TIME, TIME_US, groups_of
@@ -36,12 +37,8 @@ def routed(*values: str, default: bool = False, **options: Any) -> RowLayout:
         **options,
     )
     layout = bind(mapping, named("rest" if default else values[0]))
-    return replace(layout, routes={value: _bound_to(value, mapping, layout) for value in values})
-
-
-def _bound_to(value: str, mapping: StreamMapping, layout: RowLayout) -> RowLayout:
-    bound = bind(replace(mapping, table=value, route_key=None, routes={}), named(value))
-    return replace(bound, also_read=layout.also_read)
+    one = replace(mapping, route_key=None, routes={})
+    return layout.routed({value: bind(replace(one, table=value), named(value)) for value in values})
 
 
 def flat(n: str, kind: str | None, at: int | None = None) -> list[bytes]:
@@ -164,3 +161,33 @@ def test_rows_of_a_later_group_keep_their_index() -> None:
         assert rows.encoded.row_entry.tolist() == numbers
         assert [int.from_bytes(row[6:10], "big") for row in rows.encoded.rows.to_pylist()] == numbers
     assert list(whole.faults) == []
+
+
+@pytest.mark.parametrize("elements", [False, True], ids=["entries", "stored elements"])
+@pytest.mark.parametrize("unknown", ["ignore", "refuse"])
+def test_what_another_table_reads_of_the_whole_document_is_neither_unmapped_nor_unknown(
+    unknown: Literal["ignore", "refuse"], elements: bool
+) -> None:
+    """Elements carry the keys that columns of any table read of their document, here `tenant`, which only `a` has."""
+    rest = {"rest": ColumnSource(whole="unmapped")} if unknown == "ignore" else {}
+    mapping = StreamMapping(name="s", route_key="kind", routes={"a": "a", "b": "b"}, each="items", unknown=unknown)
+    one = replace(mapping, route_key=None, routes={})
+    with_tenant = table(*COLUMNS[:1], column("tenant", "text"), name="a", keys=(("n",),))
+    without = table(*COLUMNS[:1], *([column("rest", "jsonb")] if rest else []), name="b", keys=(("n",),))
+    layout = bind(mapping, with_tenant).routed(
+        {
+            "a": bind(replace(one, table="a", columns={"tenant": key_source("$.tenant")}), with_tenant),
+            "b": bind(replace(one, table="b", columns=rest), without),
+        }
+    )
+    document = b'{"tenant":"t","items":[{"kind":"a","n":1},{"kind":"b","n":2}]}'
+    parts = take_apart(groups_of([[b"data", document]]), layout)
+    if elements:  # as a redrive reads them from the quarantine
+        stored = [[b"data", one] for group in parts.groups for one in group.column(b"data").to_pylist()]
+        layout, parts = layout.of_elements(), Parts(groups_of(stored))
+    tables, whole = rows_by_table(parts, layout, ANY_TIME)
+    assert whole.faults == []
+    rows = {rows.layout.table.name: rows.encoded.rows.to_pylist() for rows in tables}
+    assert set(rows) == {"a", "b"}
+    if rest:
+        assert rows["b"][0].endswith(b'{"kind":"b"}')
