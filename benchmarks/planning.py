@@ -14,6 +14,7 @@ import typer
 from infra.servers.throwaway import throwaway_servers
 from tasks.ledger.merge_ranges import merge_ranges
 from tasks.ledger.plan import CHECKPOINT
+from tasks.ledger.stream_progress import refresh_progress
 from tasks.ledger.undrained import UNDRAINED
 
 RANGES = 100_000
@@ -30,6 +31,7 @@ def measure(engine: str | None = None, repeats: int = 5) -> dict[str, Any]:
         with psycopg.connect(settings.database, autocommit=True) as connection:
             connection.execute("INSERT INTO spillway.streams (name, baseline) VALUES ('long', 0)")
             connection.execute(_FILL, [RANGES - 1])
+            refresh_progress(connection, 1)
             connection.execute("ANALYZE spillway.ledger")
             plain = _plan(connection, repeats)
             merge_ranges(connection, 1)

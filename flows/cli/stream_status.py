@@ -30,11 +30,9 @@ class StreamStatus:
 
 # Files have no tail to lag behind, and neither does the old ledger of a rewound stream.
 _STREAMS = """
-    SELECT s.name, (s.baseline + s.lost + coalesce(l.read, 0))::bigint AS passed,
-           greatest(s.settled_at, l.loaded_at) AS last_drained, coalesce(q.waiting, 0) AS waiting, s.lost
+    SELECT s.name, s.baseline + s.lost + s.read AS passed, greatest(s.settled_at, s.loaded_at) AS last_drained,
+           coalesce(q.waiting, 0) AS waiting, s.lost
       FROM spillway.streams AS s
-      LEFT JOIN (SELECT stream, sum(read) AS read, max(loaded_at) AS loaded_at FROM spillway.ledger GROUP BY stream)
-             AS l ON l.stream = s.id
       LEFT JOIN (SELECT stream, count(*) AS waiting FROM spillway.quarantine WHERE outcome IS NULL GROUP BY stream)
              AS q ON q.stream = s.id
      WHERE s.id NOT IN (SELECT stream FROM spillway.files)

@@ -10,7 +10,6 @@ from infra.connections.clients import Clients
 from tasks.backfill.source import BackfillSource
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
-from tasks.base.stream_sql import fill_in
 from tasks.files.file_ledger import register, settle
 from tasks.files.file_reader import clip_ranges, count_rows
 from tasks.files.scan import ScannedFile
@@ -18,9 +17,7 @@ from tasks.ledger.register_stream import register_stream
 from tasks.ledger.undrained import undrained
 
 _IS_REGISTERED = "SELECT FROM spillway.streams WHERE name = %s"
-_READ = fill_in("""
-    SELECT coalesce(sum(read), 0)::bigint FROM spillway.ledger
-     WHERE stream = {stream_id}""")
+_READ = "SELECT read FROM spillway.streams WHERE name = %s"
 
 
 @step("register sources")
@@ -64,8 +61,8 @@ def _settle_file(connection: psycopg.Connection, source: BackfillSource, file: S
         settle(connection, file, source.ledger_name, count_rows(file.section, free))
     if free:
         return None
-    row = connection.execute(_READ, {"stream": source.ledger_name}).fetchone()
-    assert row is not None  # an aggregate has one row
+    row = connection.execute(_READ, [source.ledger_name]).fetchone()
+    assert row is not None  # it is registered
     return why_incomplete(source, file.rows, row[0])
 
 

@@ -26,8 +26,7 @@ _STANDARD = tuple(column.name for column in STANDARD_COLUMNS)
 
 # The ledgers of this content or this path, except those of a repeated load (--again).
 _FIND = """
-    SELECT s.name, f.reading, f.rows, f.path,
-           (SELECT coalesce(sum(l.read), 0) FROM spillway.ledger AS l WHERE l.stream = s.id)::bigint AS read
+    SELECT s.name, f.reading, f.rows, f.path, s.read
       FROM spillway.files AS f JOIN spillway.streams AS s ON s.id = f.stream
      WHERE (s.name = %(name)s OR f.path = %(path)s) AND s.name NOT LIKE '%%@again-%%'
      ORDER BY s.name = %(name)s DESC, s.id DESC"""

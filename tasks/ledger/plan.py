@@ -47,14 +47,10 @@ class DrainPlan:
         return self.upto == self.tail.last
 
 
-# `furthest` is null if nothing was ever drained. There is no row if the stream is new.
+# The first column is null if nothing was ever drained. There is no row if the stream is new.
 CHECKPOINT = """
-    SELECT done.furthest::text, (s.baseline + s.lost + coalesce(done.read, 0))::bigint,
-           s.settled_id::text, s.settled_entries_added, s.settled_hash, s."table"
-      FROM spillway.streams AS s,
-           LATERAL (SELECT max(upper(ids)) AS furthest, sum(read) AS read
-                      FROM spillway.ledger WHERE stream = s.id) AS done
-     WHERE s.name = %s"""
+    SELECT upper(drained)::text, baseline + lost + read, settled_id::text, settled_entries_added, settled_hash, "table"
+      FROM spillway.streams WHERE name = %s"""
 
 
 def read_checkpoint(connection: psycopg.Connection, stream: str) -> Checkpoint | None:

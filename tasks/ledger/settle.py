@@ -12,7 +12,6 @@ from infra.connections.clients import Clients
 from infra.errors.redact import one_line
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
-from tasks.base.stream_sql import fill_in
 from tasks.ledger.loss import LedgerFacts, Loss, find_loss
 from tasks.ledger.merge_ranges import merge_ranges
 from tasks.ledger.plan import DrainPlan
@@ -22,16 +21,13 @@ from tasks.streams.pages import AbsenceRecord, StreamAway, stream_away
 from tasks.streams.tail import Tail, inspect_stream
 from tasks.streams.trim import trim
 
-# Locks the stream's row: if two runs settle at the same time, the second one sees what the first has written.
+# Locks the stream's row: if two runs settle at the same time, the second one sees what the first has written. The last
+# two columns: the end of the first range without a gap, the watermark; the end of the last range.
 _STREAM = """
-    SELECT s.id, s.baseline, s.lost, coalesce(s.settled_id, -1)::text
+    SELECT s.id, s.baseline, s.lost, coalesce(s.settled_id, -1)::text, s.read,
+           coalesce((SELECT upper(r) FROM unnest(s.drained) AS r ORDER BY r LIMIT 1), 0)::text,
+           coalesce(upper(s.drained), 0)::text
       FROM spillway.streams s WHERE name = %s FOR NO KEY UPDATE"""
-# The entries read; the end of the first range without a gap, the watermark; the end of the last range.
-_DRAINED = fill_in("""
-    SELECT coalesce(sum(read), 0)::bigint,
-           coalesce((SELECT upper(r) FROM unnest(range_agg(ids)) AS r ORDER BY r LIMIT 1), 0)::text,
-           coalesce(max(upper(ids)), 0)::text
-      FROM spillway.ledger WHERE stream = {stream_id}""")
 _SETTLE = """
     UPDATE spillway.streams
        SET lost = lost + %(lost)s, settled_id = %(last)s, settled_entries_added = %(added)s, settled_hash = %(hash)s,
@@ -102,11 +98,8 @@ def settle(
 def _read_facts(connection: psycopg.Connection, stream: str) -> tuple[int, LedgerFacts]:
     """The id of the stream, and what the ledger has of it. Locks the stream's row."""
     row = connection.execute(_STREAM, [stream]).fetchone()
-    totals = connection.execute(_DRAINED, {"stream": stream}).fetchone()
     assert row is not None  # the plan has registered the stream
-    assert totals is not None  # an aggregate has one row
-    stream_id, baseline, lost, settled_id = row
-    read, watermark, drained_to = totals
+    stream_id, baseline, lost, settled_id, read, watermark, drained_to = row
     return stream_id, LedgerFacts(baseline, read, lost, int(settled_id), int(watermark), int(drained_to))
 
 

@@ -9,14 +9,10 @@ import psycopg
 from tasks.base.addresses import IdRange
 
 UNDRAINED = """
-    WITH stream AS (SELECT id, baseline, lost FROM spillway.streams WHERE name = %(stream)s),
-         done AS (SELECT coalesce(range_agg(ids), '{}') AS ids, coalesce(sum(inserted), 0) = 0 AS fresh,
-                         coalesce(sum(read), 0)::bigint AS read
-                    FROM spillway.ledger WHERE stream = (SELECT id FROM stream))
-    SELECT stream.baseline + stream.lost + done.read AS passed, fresh, lower(gap)::text, upper(gap)::text
-      FROM stream, done
-      LEFT JOIN LATERAL unnest(nummultirange(numrange(0, %(stop)s)) - done.ids) AS gap ON true
-     ORDER BY gap"""
+    SELECT s.baseline + s.lost + s.read AS passed, s.inserted = 0 AS fresh, lower(gap)::text, upper(gap)::text
+      FROM spillway.streams AS s
+      LEFT JOIN LATERAL unnest(nummultirange(numrange(0, %(stop)s)) - s.drained) AS gap ON true
+     WHERE s.name = %(stream)s ORDER BY gap"""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tasks.base.stream_sql import fill_in
 from tasks.files.file_ledger import find_path
 from tasks.ledger.names import is_file_ledger, original_name
 from tasks.ledger.plan import check_stream
+from tasks.ledger.stream_progress import BY_LEDGER, progress_fault
 from tasks.streams.tail import is_pattern, literal
 
 
@@ -133,6 +134,15 @@ _SETTLED = """
            (SELECT coalesce(sum(l.lost), 0) FROM spillway.ledger AS l WHERE l.stream = s.id)::bigint AS lost_in_ledger
       FROM spillway.streams AS s WHERE s.name = %s"""
 
+# The progress in the stream's row, and what it is by the ledger. `start`, `stop`: the span of the ids that only one of
+# them has.
+_PROGRESS = f"""
+    SELECT s.read, s.inserted, s.loaded_at::text, l.read AS expected_read, l.inserted AS expected_inserted,
+           l.loaded_at::text AS expected_loaded_at, lower(differing)::text AS start, upper(differing)::text AS stop
+      FROM spillway.streams AS s, LATERAL ({BY_LEDGER}) AS l,
+           LATERAL (SELECT (s.drained - l.drained) + (l.drained - s.drained) AS differing) AS ids
+     WHERE s.name = %s"""  # noqa: S608
+
 _BY_HAND = "find out who edited the ledger: see «the books do not balance» in docs/operations.md"
 
 
@@ -150,7 +160,7 @@ def check_balance(
         if row is None:
             nothing = Finding(stream, "unknown", "", 0, "it was never drained", f"spillway drain --stream {stream}")
             return LedgerTotals(stream, 0, 0, 0, 0, 0, 0, 0), [nothing]
-        findings = [*_ranges(cursor, stream), *_laws(cursor, stream)]
+        findings = [*_progress(cursor, stream), *_ranges(cursor, stream), *_laws(cursor, stream)]
     if is_file_ledger(stream):
         return LedgerTotals(**row), findings
     accept = f"spillway stream accept-rewind {stream}"
@@ -188,6 +198,22 @@ def _ranges(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding
         detail = "ids that are in an earlier range too: the constraint ledger_no_overlap is missing"
         findings.append(Finding(stream, "overlap", _ids(row), 1, detail, _BY_HAND))
     return findings
+
+
+def _progress(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding]:
+    """What the progress in the stream's row says other than its ledger."""
+    row = cursor.execute(_PROGRESS, [stream]).fetchone()
+    assert row is not None  # the caller has read the stream's row
+    wrong = [f"{name} is {row[name]}, expected {row['expected_' + name]}" for name in ("read", "inserted", "loaded_at")
+             if row[name] != row["expected_" + name]]  # fmt: skip
+    ids = ""
+    if row["start"] is not None:
+        ids = _ids(row)
+        wrong.insert(0, "drained has other ids than the ledger")
+    if not wrong:
+        return []
+    detail = f"{progress_fault(stream)}: in spillway.streams, {'; '.join(wrong)}: the next drain would believe it"
+    return [Finding(stream, "progress does not balance", ids, 1, detail, "spillway schema")]
 
 
 def _laws(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding]:

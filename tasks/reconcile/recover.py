@@ -22,6 +22,7 @@ from tasks.columns.batch import BatchLimits
 from tasks.columns.decode import EVERY_TIME
 from tasks.columns.row_layout import RowLayout
 from tasks.ledger.plan import check_stream
+from tasks.ledger.stream_progress import refresh_progress
 from tasks.preflight.layouts import read_layout
 from tasks.reconcile.compare import compare
 from tasks.streams.pages import Pages, stream_away
@@ -126,6 +127,7 @@ def recover(
         back = unread(later, 0)
         freed += _take_back(connection, stream_id, back)
         entries += sum(count for _, count in back)
+        refresh_progress(connection, stream_id)
     return Recovered(entries, tuple(sorted(freed, key=lambda part: part.start)), lost)
 
 

@@ -17,6 +17,7 @@ from infra.tables.table import Table
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
+from tasks.ledger.stream_progress import progress_fault
 from tasks.table.causes import UNKNOWN_CAUSE, count_causes, exceeds_bad_share, format_causes
 from tasks.table.chunks import open_chunks
 from tasks.table.direct_compression import create_chunks
@@ -33,14 +34,22 @@ _INSERT_LEDGER = """
      WHERE name = %(stream)s AND coalesce("table", %(table)s) = %(table)s
         ON CONFLICT ON CONSTRAINT ledger_no_overlap DO NOTHING"""
 _TABLE = 'SELECT coalesce("table", %(table)s) FROM spillway.streams WHERE name = %(stream)s'
+# The last statement before the COMMIT, since it locks the stream's row: loads of one stream run at the same time, and
+# wait for each other only here.
 _FILL_LEDGER = fill_in(
     """
+    WITH range AS (
     UPDATE spillway.ledger
        SET read = %(read)s, rows = %(rows)s, inserted = %(inserted)s, by_table = %(by_table)s,
            duplicates = %(duplicates)s, quarantined = %(quarantined)s, bytes = %(bytes)s,
            min_time = {min_time}, max_time = {max_time},
            seconds = extract(epoch FROM clock_timestamp() - loaded_at)
-     WHERE stream = {stream_id} AND ids = numrange(%(start)s, %(stop)s)""",
+     WHERE stream = {stream_id} AND ids = numrange(%(start)s, %(stop)s)
+ RETURNING stream, ids, read, inserted, loaded_at)
+    UPDATE spillway.streams AS s
+       SET drained = s.drained + nummultirange(range.ids), read = s.read + range.read,
+           inserted = s.inserted + range.inserted, loaded_at = greatest(s.loaded_at, range.loaded_at)
+      FROM range WHERE s.id = range.stream""",
     min_time=timestamptz_sql("%(min_time)s"),
     max_time=timestamptz_sql("%(max_time)s"),
 )
@@ -49,6 +58,10 @@ _FIND_LEDGER = fill_in("""
      WHERE stream = {stream_id}
        AND ids = numrange(%(start)s, %(stop)s) AND loaded_by = %(run)s""")
 
+# Ranges of the ledger that the progress of the stream lacks: the next plan would find the same gap again, without end.
+_NOT_IN_PROGRESS = """
+    SELECT FROM spillway.streams AS s JOIN spillway.ledger AS l ON l.stream = s.id
+     WHERE s.name = %(stream)s AND l.ids && numrange(%(start)s, %(stop)s) AND NOT l.ids <@ s.drained LIMIT 1"""
 _PARTS = fill_in("""
     SELECT FROM spillway.ledger
      WHERE stream = {stream_id}
@@ -121,10 +134,23 @@ def load_batch(connection: psycopg.Connection, batch: Batch, run: str, route: In
             ) from None
         row = connection.execute(_FIND_LEDGER, key).fetchone()
         if row is None:
+            _check_progress(connection, batch)
             raise AlreadyDrained(f"{batch.stream} {batch.ids}: drained by another run") from None
         inserted, duplicates, quarantined = row
         causes = count_causes(batch.encoded.faults) + Counter({UNKNOWN_CAUSE: quarantined - len(batch.encoded.faults)})
         return LoadResult(batch.read, inserted, duplicates, quarantined, batch.bytes, causes, route)
+
+
+def _check_progress(connection: psycopg.Connection, batch: Batch) -> None:
+    """Raise `Terminal` if the ledger has ids of the batch and the progress in the stream's row does not."""
+    key = {"stream": batch.stream, "start": batch.ids.start, "stop": batch.ids.stop}
+    if connection.execute(_NOT_IN_PROGRESS, key).fetchone() is not None:
+        raise Terminal(
+            f"load {batch.stream} {batch.ids}: {progress_fault(batch.stream)}: expected these ids to be drained, as in"
+            " spillway.ledger, found them missing in spillway.streams; somebody edited one of them, or a drain of an"
+            " earlier release ran during the upgrade; nothing was loaded twice; run as the owner of the tables:"
+            " spillway schema"
+        )
 
 
 def check_bad_share(batch: Batch, loaded: LoadResult, max_bad_share: float) -> None:

@@ -22,6 +22,7 @@ from flows.reconcile import reconcile
 from flows.redrive import redrive
 from infra.settings import Settings
 from tests.support.arrow_types import arrow_cases, read_json
+from tests.support.ledger_edits import edit_ledger
 from tests.support.results import backfill_counts, findings_of, ledger_of_file
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -176,7 +177,7 @@ def test_a_file_that_the_first_release_loaded_in_part_continues_as_it_began(
     backfill(path)
     as_the_first_release(database)
     last = "SELECT ids FROM spillway.ledger ORDER BY ids DESC LIMIT 2"
-    gone = database.execute(f"DELETE FROM spillway.ledger WHERE ids IN ({last}) RETURNING read").fetchall()
+    gone = edit_ledger(database, f"DELETE FROM spillway.ledger WHERE ids IN ({last}) RETURNING read").fetchall()
     assert [read for (read,) in gone] == [8, 8]
     database.execute("DELETE FROM events WHERE event_id >= %s", [UUID(int=ROWS - 16)])
     database.execute("UPDATE spillway.streams SET settled_id = NULL, settled_entries_added = NULL")

@@ -18,6 +18,7 @@ from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.backfill_sources import as_document, csv_text, flat_columns, ndjson, parquet, written
 from tests.support.command_line import RunSpillway
+from tests.support.ledger_edits import edit_ledger
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.results import findings_of, ledger_of_file
 from tests.support.stream_entries import event
@@ -85,9 +86,9 @@ def test_an_edited_ledger_of_a_file_does_not_balance(
 ) -> None:
     path = written(tmp_path, "x.csv", FORMS["x.csv"])
     ledger_name = ledger_of_file(backfill(path))
-    database.execute("UPDATE spillway.ledger SET read = 50, rows = 50, inserted = 50")
+    edit_ledger(database, "UPDATE spillway.ledger SET read = 50, rows = 50, inserted = 50")
     assert findings_of(reconcile(ledger_name, fail=False)) == [("stream does not balance", 1)]
-    database.execute("DELETE FROM spillway.ledger")
+    edit_ledger(database, "DELETE FROM spillway.ledger")
     assert findings_of(reconcile(ledger_name, fail=False)) != []
     assert backfill(path)["duplicates"] == 60
     assert reconcile(ledger_name, deep=True)["balanced"]
@@ -99,7 +100,7 @@ def test_a_ledger_that_covers_a_file_but_not_all_of_its_rows_is_reported(
 ) -> None:
     path = written(tmp_path, "x.csv", FORMS["x.csv"])
     backfill(path)
-    database.execute("UPDATE spillway.ledger SET read = read - 1, rows = rows - 1, inserted = inserted - 1")
+    edit_ledger(database, "UPDATE spillway.ledger SET read = read - 1, rows = rows - 1, inserted = inserted - 1")
     with pytest.raises(Terminal, match=r"x\.csv: expected 60 rows in the ledger of file:\w+, found 59: the books do"):
         backfill(path)
 

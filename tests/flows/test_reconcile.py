@@ -17,7 +17,8 @@ from flows.redrive import redrive
 from infra.errors.exceptions import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
-from infra.settings import Settings
+from infra.schema.migrate import apply_schema
+from infra.settings import Settings, settings
 from tests.support.command_line import RunSpillway
 from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, table_rows
 from tests.support.results import drain_counts, findings_of, redrive_counts
@@ -133,17 +134,25 @@ def test_a_row_that_exists_twice_is_found(redis_client: redis.Redis, database: p
 
 # An edit of the ledger by hand, and the findings that it leads to.
 EDITS = {
-    "gap": ("DELETE FROM spillway.ledger WHERE ids @> {middle}", ["gap"]),
+    "gap": ("DELETE FROM spillway.ledger WHERE ids @> {middle}", ["progress does not balance", "gap"]),
+    "the progress": (
+        "UPDATE spillway.streams SET drained = drained - nummultirange(numrange(0, 9)), loaded_at = NULL",
+        ["progress does not balance"],
+    ),
+    "the sums": (
+        "UPDATE spillway.streams SET read = read - 1, inserted = inserted + 1",
+        ["progress does not balance"],
+    ),
     "overlap": (
         "ALTER TABLE spillway.ledger DROP CONSTRAINT ledger_no_overlap;"
         " INSERT INTO spillway.ledger (stream, ids, loaded_by)"
         " SELECT stream, ids, 'x' FROM spillway.ledger ORDER BY ids DESC LIMIT 1",
-        ["overlap"],
+        ["progress does not balance", "overlap"],
     ),
     "a range": (
         "ALTER TABLE spillway.ledger DROP CONSTRAINT ledger_balances;"
         " UPDATE spillway.ledger SET inserted = inserted - 1 WHERE ids @> {middle}",
-        ["range does not balance"],
+        ["progress does not balance", "range does not balance"],
     ),
     "the quarantine": ("DELETE FROM spillway.quarantine", ["quarantine does not balance"]),
     "a stray": ("UPDATE spillway.quarantine SET entry_id = '99999999999999-0'", ["quarantine does not balance"] * 2),
@@ -174,23 +183,24 @@ def test_an_edited_ledger_does_not_balance(
     finally:
         empty_tables(database)
         database.execute("DROP TABLE spillway.ledger CASCADE")
-        from infra.schema.migrate import apply_schema
-        from infra.settings import settings
-
         apply_schema(settings().database)
 
 
-def test_the_command_in_the_finding_fills_a_gap(
+def test_the_commands_in_the_findings_fill_a_gap(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
 ) -> None:
+    """An edit of the ledger by hand does not reach the progress, which drains believe, until `spillway schema`."""
     configure(batch_rows=10)
     for n in range(30):
         redis_client.xadd(stream, event(n), id=f"{1_700_000_000_000 + n}-0")  # type: ignore[arg-type]
     drain(stream)
     database.execute("DELETE FROM spillway.ledger WHERE ids @> 1700000000015 * 18446744073709551616")
-    (finding, *_) = reconcile(stream, fail=False)["findings"]
-    assert finding["what"] == "gap"
-    assert finding["repair"] == f"spillway drain --stream {stream}"
+    edited, gap, *_ = reconcile(stream, fail=False)["findings"]
+    assert edited["detail"].startswith(f"the progress of stream {stream} does not balance with its ledger: ")
+    assert (edited["ids"], edited["repair"]) == (gap["ids"], "spillway schema")
+    apply_schema(settings().database)
+    assert gap["what"] == "gap"
+    assert gap["repair"] == f"spillway drain --stream {stream}"
     assert drain_counts(drain(stream)) == (10, 0, 10, 0, 0)
     assert ledger_is_whole(database, stream)
     assert table_rows(database) == flat_rows(event(n) for n in range(30))

@@ -20,6 +20,7 @@ from infra.settings import Settings
 from tasks.ledger.merge_ranges import merge_ranges
 from tests.support.chunk_states import run_job
 from tests.support.command_line import RunSpillway
+from tests.support.ledger_edits import edit_ledger
 from tests.support.old_events import old_events
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.stream_entries import event
@@ -107,7 +108,7 @@ def test_an_entry_of_a_merged_range_is_not_missing_if_it_may_have_been_dropped(
     configure(batch_rows=50_000)
     maintain()
     assert compare(stream) == (dropped + 120, 0, [])
-    database.execute("UPDATE spillway.ledger SET loaded_at = loaded_at - interval '3 days'")
+    edit_ledger(database, "UPDATE spillway.ledger SET loaded_at = loaded_at - interval '3 days'")
     database.execute("UPDATE spillway.drops SET dropped_at = dropped_at - interval '3 days'")
     ((stream_id,),) = database.execute("SELECT id FROM spillway.streams").fetchall()
     merge_ranges(database, stream_id)

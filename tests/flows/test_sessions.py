@@ -209,7 +209,7 @@ def run_all(owner: psycopg.Connection, client: redis.Redis, lines: list[bytes], 
 _STORED = (
     "SELECT * FROM public.events ORDER BY event_id, time",
     "SELECT name, baseline, lost, settled_id, settled_entries_added, settled_hash FROM spillway.streams ORDER BY name",
-    """SELECT name, ids, ranges, read, inserted, duplicates, quarantined, bytes, min_time, max_time, l.lost
+    """SELECT name, ids, ranges, l.read, l.inserted, duplicates, quarantined, bytes, min_time, max_time, l.lost
          FROM spillway.ledger AS l JOIN spillway.streams AS s ON s.id = l.stream ORDER BY name, ids""",
     r"""SELECT name, entry_id, fields, field, kind, outcome, replayed, regexp_replace(reason, '^.*(\[\w{5}\])$', '\1')
          FROM spillway.quarantine AS q JOIN spillway.streams AS s ON s.id = q.stream ORDER BY name, entry_id""",

@@ -8,12 +8,14 @@ import redis
 from flows.drain import drain
 from tasks.base.addresses import parse_id
 from tasks.ledger.plan import DrainPlan
+from tests.support.ledger_edits import edit_ledger
 from tests.support.stream_entries import FIRST_MS
 
 
 def record_as_settled(database: psycopg.Connection, plan: DrainPlan, read: int) -> None:
     """Record a plan as the first release did: one ledger row for all gaps, of which `read` entries were read."""
-    database.execute(
+    edit_ledger(
+        database,
         "INSERT INTO spillway.ledger (stream, ids, read, rows, inserted, loaded_by)"
         " SELECT id, numrange(%s, %s), %s, %s, %s, 'x' FROM spillway.streams WHERE name = %s",
         [plan.gaps[0].start, plan.gaps[-1].stop, read, read, read, plan.stream],
@@ -39,14 +41,18 @@ def record_as_lost(
         "lost": upto - read,
     }
     if how == "a row of its own":
-        database.execute(
+        edit_ledger(
+            database,
             "INSERT INTO spillway.ledger (stream, ids, loaded_by) SELECT id, numrange(%(read)s, %(stop)s), 'x'"
             " FROM spillway.streams WHERE name = %(stream)s",
             name,
         )
     else:
-        database.execute("UPDATE spillway.ledger SET ids = numrange(lower(ids), %(stop)s) WHERE upper(ids) = %(read)s",
-                         name)  # fmt: skip
+        edit_ledger(
+            database,
+            "UPDATE spillway.ledger SET ids = numrange(lower(ids), %(stop)s) WHERE upper(ids) = %(read)s",
+            name,
+        )
     if how == "not settled":
         return
     database.execute("UPDATE spillway.ledger SET lost = %(lost)s, lost_ids = numrange(0, %(stop)s)"

@@ -60,16 +60,22 @@ def table_digest(connection: psycopg.Connection) -> str:
 
 
 def ledger_is_whole(connection: psycopg.Connection, stream: str) -> bool:
-    """Whether the ranges of `stream` in the ledger join without a gap from 0 on, checked one by one."""
+    """Whether the ranges of `stream` in the ledger join without a gap from 0 on, checked one by one, and its row in
+    `spillway.streams` has the same progress."""
     query = """
-        SELECT lower(ids), upper(ids) FROM spillway.ledger
+        SELECT lower(ids), upper(ids), read, inserted, loaded_at FROM spillway.ledger
          WHERE stream = (SELECT id FROM spillway.streams WHERE name = %s) ORDER BY ids"""
-    reached = 0
-    for lower, upper in connection.execute(query, [stream]):
+    reached = read = inserted = 0
+    latest = None
+    for lower, upper, *counts, loaded_at in connection.execute(query, [stream]):
         if lower != reached:
             return False
         reached = upper
-    return reached > 0
+        read, inserted = read + counts[0], inserted + counts[1]
+        latest = loaded_at if latest is None else max(latest, loaded_at)
+    progress = "SELECT drained::text, read, inserted, loaded_at FROM spillway.streams WHERE name = %s"
+    expected = (f"{{[0,{reached})}}", read, inserted, latest)
+    return reached > 0 and connection.execute(progress, [stream]).fetchone() == expected
 
 
 def ledger_sums(connection: psycopg.Connection, stream: str) -> tuple[int, int, int, int]:

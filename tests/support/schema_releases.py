@@ -34,4 +34,7 @@ ROWS = (
     .replace("', 2, 1,", "', 2, 2, 1,")
     .replace("drops (chunk", """drops ("table", chunk""")
     .replace("('c', '2023", """('"public"."events"', 'c', '2023""")
+    + """
+    UPDATE spillway.streams SET drained = '{[10,41)}', read = 4, inserted = 2,
+                                loaded_at = (SELECT max(loaded_at) FROM spillway.ledger) WHERE id = 1;"""
 )

@@ -16,6 +16,7 @@ from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings, settings
 from tasks.streams.trim import GroupPosition, first_to_keep
+from tests.support.ledger_edits import edit_ledger
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.results import drain_counts
 from tests.support.stream_entries import event
@@ -103,7 +104,8 @@ def test_entries_after_an_undrained_gap_are_not_trimmed(
     for n in range(4):
         exact.xadd(stream, event(n), id=f"{1_000 + n}-0")  # type: ignore[arg-type]
     drain(stream, max_events=1)
-    database.execute(
+    edit_ledger(
+        database,
         "INSERT INTO spillway.ledger (stream, ids, loaded_by) SELECT id, numrange(1002 * 18446744073709551616,"
         " 1003 * 18446744073709551616), 'somebody' FROM spillway.streams WHERE name = %s", [stream]
     )  # fmt: skip

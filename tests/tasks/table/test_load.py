@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from tasks.columns.entries import page_to_columns
 from tasks.table.insert import InsertRoute
 from tasks.table.load import LoadResult, load_batch, load_in_parts
 from tests.support.events_layouts import ANY
-from tests.support.oracle import table_rows
+from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 from tests.support.triggers import row_limit, trigger
@@ -142,3 +143,71 @@ def test_a_second_attempt_counts_the_parts_that_the_first_has_committed(
     assert len(table_rows(database)) == 8
     parts = database.execute("SELECT read, loaded_by FROM spillway.ledger ORDER BY ids").fetchall()
     assert parts == [(4, "mine"), (4, "mine")]
+
+
+def progress(connection: psycopg.Connection) -> object:
+    """The progress in the row of the stream."""
+    return connection.execute("SELECT drained::text, read, inserted FROM spillway.streams").fetchone()
+
+
+def test_simultaneous_loads_of_one_stream_add_up_in_its_row(servers: Servers, database: psycopg.Connection) -> None:
+    """Each range is loaded by two of the workers, and twice by one of them."""
+    workers, ranges = 4, 60
+    before = deadlocks(database)
+
+    def run(worker: int) -> None:
+        with psycopg.connect(servers.settings.database, autocommit=True) as connection:
+            for number in range(ranges):
+                if number % workers in (worker, (worker + 1) % workers):
+                    mine = batch(number * 5, number * 5 + 5)
+                    for _ in range(2):
+                        with suppress(AlreadyDrained):
+                            load_batch(connection, mine, f"run-{worker}", InsertRoute.STRAIGHT)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(run, range(workers)))
+    assert table_rows(database) == flat_rows(event(n) for n in range(ranges * 5))
+    assert ledger_is_whole(database, STREAM)
+    assert progress(database) == (f"{{[0,{(ranges * 5) << 64})}}", ranges * 5, ranges * 5)
+    assert deadlocks(database) == before
+
+
+def test_a_load_waits_for_another_one_of_its_stream_only_when_it_is_done(
+    servers: Servers, database: psycopg.Connection
+) -> None:
+    load_batch(database, batch(0, 3), "run", InsertRoute.STRAIGHT)  # makes the chunk
+    waiting_for = "SELECT query FROM pg_stat_activity WHERE pid = %s"
+    with psycopg.connect(servers.settings.database) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("SELECT")  # begins a transaction, which stays open after the load
+        load_batch(other, batch(3, 5), "other", InsertRoute.STRAIGHT)
+        waiting = pool.submit(load_batch, database, batch(5, 9), "run", InsertRoute.STRAIGHT)
+        try:
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+            with psycopg.connect(servers.settings.database) as observer:
+                row = observer.execute(waiting_for, [database.info.backend_pid]).fetchone()
+        finally:
+            other.commit()
+        assert row is not None
+        assert "UPDATE spillway.streams" in row[0]
+        assert waiting.result(30).inserted == 4
+    assert progress(database) == (f"{{[0,{9 << 64})}}", 9, 9)
+    assert ledger_is_whole(database, STREAM)
+
+
+def test_a_load_that_fails_leaves_the_progress_as_it_was(database: psycopg.Connection) -> None:
+    load_batch(database, batch(0, 5), "run", InsertRoute.STRAIGHT)
+    before = progress(database)
+    with trigger(database, row_limit(2)), pytest.raises(psycopg.Error):
+        load_batch(database, batch(5, 9), "run", InsertRoute.STRAIGHT)
+    assert progress(database) == before
+    assert ledger_is_whole(database, STREAM)
+
+
+def test_a_range_that_the_ledger_has_and_the_progress_lacks_is_an_error(database: psycopg.Connection) -> None:
+    """Otherwise a drain would plan it again and again."""
+    load_batch(database, batch(0, 9), "run", InsertRoute.STRAIGHT)
+    database.execute("UPDATE spillway.streams SET drained = '{}'")
+    with pytest.raises(Terminal, match=r"the progress of stream met does not balance .*twice; .*: spillway schema$"):
+        load_batch(database, batch(4, 20), "another", InsertRoute.STRAIGHT)
+    assert table_rows(database) == flat_rows(event(n) for n in range(9))
