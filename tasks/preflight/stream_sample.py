@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
 
 from infra.connections.clients import Clients
 from tasks.base.addresses import id_text
@@ -11,6 +11,7 @@ from tasks.columns.entries import EntryColumns, page_to_columns
 from tasks.columns.row_layout import RowLayout
 from tasks.preflight.mapping_fit import check_mapping
 from tasks.preflight.table_fit import identity_notes
+from tasks.streams.limited_reply import ReplyTooLarge, execute_limited
 from tasks.streams.reader import Reader
 
 _OLDEST = 1_000  # entries
@@ -24,8 +25,14 @@ def check_sample(clients: Clients, reader: Reader, layout: RowLayout, upto: int)
     """
 
     def newest() -> Sequence[EntryColumns]:
-        page: Any = clients.redis.execute_command("XREVRANGE", reader.stream, id_text(upto), "-", "COUNT", _NEWEST)
-        return page_to_columns(page) if page else []
+        for count in (_NEWEST, 1):
+            command = ("XREVRANGE", reader.stream, id_text(upto), "-", "COUNT", count)
+            with suppress(ReplyTooLarge):
+                (page,) = execute_limited(clients.redis, [command])
+                if isinstance(page, Exception):
+                    raise page
+                return page_to_columns(page) if page else []
+        return []
 
     with clients.translate_errors(f"read {reader.stream}"):
         return [*check_mapping(reader.stream, layout, reader.sample(_OLDEST), newest), *identity_notes([layout])]

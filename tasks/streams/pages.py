@@ -32,6 +32,11 @@ read twice.
 10. Away during the proof of the settlement: the settlement is refused as well; see `tasks/ledger/settle.py`.
 11. A retry of the same page: the position and the link have not moved.
 
+**Sizes.** XRANGE limits entries, not bytes. A page that would exceed the limit of a reply (`limited_reply.py`) is
+measured first, by a script that returns a number of entries and their bytes (`entry_sizes.py`). Exactly these are
+requested then, with a proof that leaves the stream's first and last entries out. While entries are so large that few
+fit into a reply, each page is measured before it is requested.
+
 Not detected: a stream whose planned last entry was removed, replaced by a stream that had more entries and lost as
 many. It looks like a loss, which `settle` counts and reports.
 """
@@ -39,7 +44,7 @@ many. It looks like a loss, which `settle` counts and reports.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
@@ -51,9 +56,14 @@ from infra.errors.exceptions import Transient
 from tasks.base.addresses import id_text, parse_id
 from tasks.columns.entries import EntryColumns, RawEntry, page_to_columns
 from tasks.streams.continuity import why_not_continued
-from tasks.streams.tail import Tail, inspect_stream
+from tasks.streams.entry_sizes import measure_entries
+from tasks.streams.limited_reply import ReplyTooLarge, execute_limited
+from tasks.streams.tail import Tail, inspect_abridged, inspect_limited
 
 _PAGE_SHRINK = 8  # a page above `max_bytes` is requested again with an eighth of the entries
+
+# `inspect_limited` or `inspect_abridged`
+Inspection = Callable[..., tuple[Tail | None, bytes | None, list[Any]]]
 
 
 class StreamAway(Transient):
@@ -94,7 +104,9 @@ class PageLimits:
 
     `entries`, `bytes`: the targets for later pages. XRANGE limits entries, not bytes, so the number requested follows
     the size of the last entries. `small_entries`, `small_bytes`: the same for entries so small that more of them are
-    requested. `max_bytes`: a larger page is requested again with fewer entries.
+    requested. `max_bytes`: a larger page, which only a client whose replies are not limited can get, is requested again
+    with fewer entries. `measured_bytes`: of a page that is measured before it is requested, unless it is one entry.
+    `large_entry`: after an entry of that many bytes, the next page is measured.
     """
 
     first_entries: int
@@ -103,14 +115,17 @@ class PageLimits:
     small_entries: int
     small_bytes: int
     max_bytes: int
+    measured_bytes: int
+    large_entry: int
 
 
 # While Redis answers an XRANGE it serves no other client. A reply consists of Python objects until it becomes columns.
 # Both call for small pages. So does a jump in size: the page on which it happens has as many entries as before. Only
 # small entries, whose page costs more than they do, come in larger pages. An Arrow column holds at most 2 GiB.
 PAGE_LIMITS = PageLimits(
-    first_entries=10, entries=250, bytes=1 << 20, small_entries=1_000, small_bytes=128 << 10, max_bytes=256 << 20
-)
+    first_entries=10, entries=250, bytes=1 << 20, small_entries=1_000, small_bytes=128 << 10,
+    max_bytes=256 << 20, measured_bytes=16 << 20, large_entry=4 << 20,
+)  # fmt: skip
 
 
 class Pages:
@@ -127,11 +142,12 @@ class Pages:
         absence: AbsenceRecord | None = None,
         limits: PageLimits = PAGE_LIMITS,
     ) -> None:
-        self._max_bytes = limits.max_bytes
+        self._limits = limits
         self._client = client
         self._stream = stream
         self._tail = tail
         self._link: RawEntry | None = None  # the last entry of the page before
+        self._large = False  # the entries of the page before are large
         self._absence = absence or AbsenceRecord()
 
     def fetch(self, start: int, stop: int, count: int) -> tuple[list[EntryColumns], int]:
@@ -141,25 +157,46 @@ class Pages:
         """
         while True:
             with _collector_paused():
-                page = self._linked(start, stop, count) or self._proven(start, stop, count)
+                page, resume = self._page(start, stop, count)
                 groups = page_to_columns(page) if page else []
-            if count == 1 or sum(group.nbytes for group in groups) <= self._max_bytes:
-                self._link = page[-1] if page else None
-                return groups, parse_id(page[-1][0]) + 1 if len(page) == count else stop
+            size = sum(group.nbytes for group in groups)
+            if len(page) <= 1 or size <= self._limits.max_bytes:
+                self._large = size >= self._limits.large_entry * max(1, len(page))
+                self._link = page[-1] if page and not self._large else None
+                return groups, resume
             count = max(1, count // _PAGE_SHRINK)
+
+    def _page(self, start: int, stop: int, count: int) -> tuple[Sequence[RawEntry], int]:
+        """A page of at most `count` entries, and the id at which to continue."""
+        if not self._large:
+            try:
+                page = self._linked(start, stop, count)
+                if page is None:
+                    page = self._proven(inspect_limited, start, stop, count)
+                return page, parse_id(page[-1][0]) + 1 if len(page) == count else stop
+            except ReplyTooLarge:
+                pass
+        fitting = measure_entries(self._client, self._stream, (start, stop), count, self._limits.measured_bytes)
+        upto = fitting.stop if fitting.entries else stop
+        page = self._proven(inspect_abridged, start, upto, max(1, fitting.entries))
+        # Not `upto` for a full page: if the stream was away during the measurement, more may follow.
+        return page, parse_id(page[-1][0]) + 1 if len(page) == max(1, fitting.entries) else upto
 
     def _linked(self, start: int, stop: int, count: int) -> Sequence[RawEntry] | None:
         """A full page that is linked to the page before, or None."""
         link = self._link
         if link is None or parse_id(link[0]) != start - 1:
             return None
-        reply: Any = self._client.execute_command("XRANGE", *self._span(start - 1, stop, count + 1))
-        return reply[1:] if len(reply) == count + 1 and reply[0] == link else None
+        (reply,) = execute_limited(self._client, [("XRANGE", *self._span(start - 1, stop, count + 1))])
+        if isinstance(reply, Exception):
+            raise reply
+        found: Sequence[RawEntry] = reply
+        return found[1:] if len(found) == count + 1 and found[0] == link else None
 
-    def _proven(self, start: int, stop: int, count: int) -> Sequence[RawEntry]:
+    def _proven(self, inspect: Inspection, start: int, stop: int, count: int) -> Sequence[RawEntry]:
         """A page of any length, with proof from the same moment."""
         command = ("XRANGE", *self._span(start, stop, count))
-        now, hash_now, (page,) = inspect_stream(self._client, self._stream, self._tail.last, command)
+        now, hash_now, (page,) = inspect(self._client, self._stream, self._tail.last, command)
         if reason := why_not_continued(self._tail, now, hash_now):
             self._absence.add()
             raise stream_away(self._stream, f"read {id_text(start)}..{id_text(stop - 1)}", reason)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -15,6 +14,7 @@ import redis
 from infra.display import display_name
 from infra.errors.exceptions import Terminal
 from tasks.base.addresses import id_text, parse_id
+from tasks.streams.limited_reply import Command, ReplyTooLarge, execute, execute_limited
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,35 @@ class Tail:
         """How many of the entries ever added were trimmed or deleted."""
         return self.added - self.length
 
+
+# Longer parts of an entry (names or values) are abridged to both ends, in bytes.
+WHOLE_PART, PART_END = 64 << 10, 4 << 10
+ABRIDGED_HASH = 33  # bytes of the hash of an abridged entry: SHA-256 and a mark
+# TYPE, XINFO STREAM and XRANGE of one entry, with long parts of entries abridged to their length and both ends.
+_ABRIDGED = """
+local function abridged(entry)
+  if not entry then return false end
+  local parts, most, ends = {}, tonumber(ARGV[2]), tonumber(ARGV[3])
+  for i, part in ipairs(entry[2]) do
+    if #part > most then part = {#part, string.sub(part, 1, ends), string.sub(part, -ends)} end
+    parts[i] = part
+  end
+  return {entry[1], parts}
+end
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'stream' then return {kind, false, false} end
+local info, wanted = redis.call('XINFO', 'STREAM', KEYS[1]), nil
+for i = 1, #info, 2 do
+  if info[i] == 'first-entry' or info[i] == 'last-entry' then
+    info[i + 1] = abridged(info[i + 1])
+    if info[i + 1] and info[i + 1][1] == ARGV[1] then wanted = info[i + 1] end
+  end
+end
+if ARGV[1] ~= '' and not wanted then
+  wanted = abridged(redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1], 'COUNT', 1)[1]) or nil
+end
+return {kind, info, {wanted}}
+"""
 
 # Waits between inspections of a stream that is away or replaced for a moment: renamed, restored or swapped.
 ABSENCE_SECONDS = (0.2, 0.3, 0.5)
@@ -122,23 +151,58 @@ def _kind(client: redis.Redis, name: str) -> bytes:
 
 
 def inspect_stream(
-    client: redis.Redis, stream: str, entry: int | None = None, *commands: Sequence[str | bytes | int]
+    client: redis.Redis, stream: str, entry: int | None = None, *commands: Command
 ) -> tuple[Tail | None, bytes | None, list[Any]]:
     """The tail of `stream`, the hash of its entry `entry`, and the replies to `commands`, all from the same moment.
 
     One transaction (MULTI/EXEC) in one round trip. The tail is None if the stream does not exist, the hash is None if
     the entry does not. If a command fails, its reply is the exception. Raises `redis.RedisError`, and `Terminal` if the
-    key is not a stream.
+    key is not a stream. `commands` must have small replies: if the stream's first and last entries are too large for
+    one reply, a script leaves them out (`inspect_abridged`).
     """
-    with client.pipeline(transaction=True) as transaction:
-        for command in commands:
-            transaction.execute_command(*command)
-        transaction.execute_command("TYPE", stream)
-        transaction.execute_command("XINFO", "STREAM", stream)
-        if entry is not None:
-            transaction.execute_command("XRANGE", stream, id_text(entry), id_text(entry), "COUNT", 1)
-        replies: list[Any] = transaction.execute(raise_on_error=False)
-    answers, replies = replies[: len(commands)], replies[len(commands) :]
+    try:
+        return inspect_limited(client, stream, entry, *commands)
+    except ReplyTooLarge:
+        return inspect_abridged(client, stream, entry, *commands)
+
+
+def inspect_limited(
+    client: redis.Redis, stream: str, entry: int | None = None, *commands: Command
+) -> tuple[Tail | None, bytes | None, list[Any]]:
+    """`inspect_stream`, or `ReplyTooLarge` for replies that Redis does not send."""
+    replies = execute_limited(client, [*commands, *_inspection(stream, entry)])
+    return _inspected(stream, replies, len(commands))
+
+
+def inspect_abridged(
+    client: redis.Redis, stream: str, entry: int | None = None, *commands: Command
+) -> tuple[Tail | None, bytes | None, list[Any]]:
+    """`inspect_stream` by a script, whose reply is small: XINFO STREAM sends the first and the last entry as a whole.
+
+    Without the right to EVAL_RO, or on a server that does not know it, these entries are sent.
+    """
+    wanted = "" if entry is None else id_text(entry)
+    try:
+        *answers, found = execute(client, [*commands, ("EVAL_RO", _ABRIDGED, 1, stream, wanted, WHOLE_PART, PART_END)])
+    except redis.exceptions.ResponseError:
+        found = None
+    if not isinstance(found, list):
+        replies = execute(client, [*commands, *_inspection(stream, entry)])
+    else:
+        replies = [*answers, *found[: 3 if entry is not None else 2]]
+    return _inspected(stream, replies, len(commands))
+
+
+def _inspection(stream: str, entry: int | None) -> list[Command]:
+    commands: list[Command] = [("TYPE", stream), ("XINFO", "STREAM", stream)]
+    if entry is not None:
+        commands.append(("XRANGE", stream, id_text(entry), id_text(entry), "COUNT", 1))
+    return commands
+
+
+def _inspected(stream: str, replies: list[Any], first: int) -> tuple[Tail | None, bytes | None, list[Any]]:
+    """The result of an inspection, whose replies begin at `first`."""
+    answers, replies = replies[:first], replies[first:]
     kind, info, *rest = replies
     if kind == b"none":  # by its type, not by the text of an error
         return None, None, answers
@@ -175,9 +239,21 @@ def _tail(reply: Any) -> Tail:
 
 
 def _hash(fields: Any) -> bytes:
-    """SHA-256 of the fields of an entry: names and values in turn, or a dict from a client with callbacks."""
-    digest = hashlib.sha256()
+    """SHA-256 of the fields of an entry: names and values in turn, or a dict from a client with callbacks.
+
+    A long part counts with its length and its two ends only, since a script sends no more of it: a list of these three.
+    Then a mark follows the hash.
+    """
+    digest, mark = hashlib.sha256(), b""
     for part in chain.from_iterable(fields.items()) if isinstance(fields, dict) else fields:
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
-    return digest.digest()
+        if isinstance(part, list):
+            length, *ends = part
+        else:
+            length, ends = len(part), [part]
+            if length > WHOLE_PART:
+                ends = [part[:PART_END], part[-PART_END:]]
+        digest.update(b"%d:" % length)
+        for end in ends:
+            digest.update(end)
+        mark = b"~" if len(ends) > 1 else mark
+    return digest.digest() + mark

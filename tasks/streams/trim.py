@@ -77,5 +77,5 @@ def _as_dict(reply: Any) -> dict[bytes, Any]:
 
 
 def _position(group: dict[bytes, Any], pending: Any) -> GroupPosition:
-    oldest = pending["min"] if pending else None
+    oldest = pending[1] if pending else None  # of: how many, the first, the last, by consumer
     return GroupPosition(parse_id(group[b"last-delivered-id"]), parse_id(oldest) if oldest else None)

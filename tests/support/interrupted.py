@@ -11,30 +11,22 @@ OTHER_DB = 9
 
 
 class Interrupted:
-    """Calls `harm` before command number `at` of the client, counted from now, and `undo` before number `until`."""
+    """Calls `harm` before command number `at` of the client, counted from now, and `undo` before number `until`.
+
+    A transaction counts as one command: each takes a connection from the pool.
+    """
 
     def __init__(self, client: redis.Redis, at: int, until: int, harm: Callable[[], None], undo: Callable[[], None]):
         self.sent = 0
         self._plan = {at: harm, until: undo}
-        execute, pipeline = client.execute_command, client.pipeline
+        pool = client.connection_pool
+        get_connection = pool.get_connection
 
-        def execute_command(*args: Any, **kwargs: Any) -> Any:
+        def counted(*args: Any, **kwargs: Any) -> Any:
             self._count()
-            return execute(*args, **kwargs)
+            return get_connection(*args, **kwargs)
 
-        def counted_pipeline(*args: Any, **kwargs: Any) -> Any:
-            made = pipeline(*args, **kwargs)
-            run = made.execute
-
-            def execute_pipeline(*args: Any, **kwargs: Any) -> Any:
-                self._count()
-                return run(*args, **kwargs)
-
-            made.execute = execute_pipeline
-            return made
-
-        client.execute_command = execute_command  # type: ignore[method-assign]
-        client.pipeline = counted_pipeline  # type: ignore[method-assign]
+        pool.get_connection = counted  # type: ignore[method-assign]
 
     def _count(self) -> None:
         self.sent += 1

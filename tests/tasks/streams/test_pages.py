@@ -15,7 +15,7 @@ from infra.settings import Settings
 from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
-from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, StreamAway
+from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, PageLimits, StreamAway
 from tasks.streams.reader import Reader
 from tasks.streams.tail import read_tail
 from tests.support.events_layouts import ANY
@@ -25,6 +25,8 @@ from tests.support.stream_entries import FIRST_MS, add_entries
 ALWAYS = TimeWindow(-(2**62), 2**62)
 ENTRIES = 45
 SMALL_PAGES = replace(PAGE_LIMITS, first_entries=5, entries=7, small_entries=7)
+MEASURED_PAGES = replace(SMALL_PAGES, large_entry=0)  # each page but the first is measured before it is requested
+BOTH = pytest.mark.parametrize("limits", [SMALL_PAGES, MEASURED_PAGES], ids=["plain", "measured"])
 Harm = Callable[[redis.Redis, str], None]
 Read = dict[bytes, list[bytes]]  # fields by id
 
@@ -154,11 +156,11 @@ def returned_entries(batches: list[Batch]) -> dict[str, dict[bytes, bytes]]:
     return {batch.raw(i)[0]: plain(batch.raw(i)[1]) for batch in batches for i in range(batch.read)}
 
 
-def commands_of(client: redis.Redis, stream: str) -> int:
+def commands_of(client: redis.Redis, stream: str, limits: PageLimits) -> int:
     """How many commands the reader sends if it is not disturbed."""
     tail = read_tail(client, stream)
     watch = Interrupted(client, -1, -2, lambda: None, lambda: None)
-    reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=SMALL_PAGES)
+    reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=limits)
     assert read_all(reader, 1)[1]
     return watch.sent
 
@@ -166,18 +168,25 @@ def commands_of(client: redis.Redis, stream: str) -> int:
 ALL = IdRange(0, parse_id(f"{FIRST_MS + ENTRIES}-0"))
 
 
+@BOTH
 @pytest.mark.parametrize(("harm", "undo"), AWAY)
 def test_if_the_stream_is_away_between_any_two_commands_no_unread_range_is_returned(
-    harm: str, undo: str, control: redis.Redis, reading: redis.Redis, stream: str, configure: Callable[..., Settings]
+    harm: str,
+    undo: str,
+    limits: PageLimits,
+    control: redis.Redis,
+    reading: redis.Redis,
+    stream: str,
+    configure: Callable[..., Settings],
 ) -> None:
     copies = Copies(control, stream)
     truth = {entry.decode(): plain(fields) for entry, fields in entries(control, stream).items()}
     tail = read_tail(control, stream)
-    commands = commands_of(reading, stream)
+    commands = commands_of(reading, stream, limits)
     for at, until in combinations(range(1, commands + 3), 2):
         with connect(configure()) as client:
             interruption = Interrupted(client, at, until, getattr(copies, harm), getattr(copies, undo))
-            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=SMALL_PAGES)
+            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=limits)
             batches, whole = read_all(reader, attempts=100)
             interruption.finish()
         covered = {entry: truth[entry] for entry in truth if any(within(entry, batch.ids) for batch in batches)}
@@ -186,14 +195,20 @@ def test_if_the_stream_is_away_between_any_two_commands_no_unread_range_is_retur
         assert covered == truth
 
 
+@BOTH
 @pytest.mark.parametrize("harm", [harm for harm, _ in AWAY])
 def test_once_the_stream_is_away_for_good_nothing_more_is_returned(
-    harm: str, control: redis.Redis, reading: redis.Redis, stream: str, configure: Callable[..., Settings]
+    harm: str,
+    limits: PageLimits,
+    control: redis.Redis,
+    reading: redis.Redis,
+    stream: str,
+    configure: Callable[..., Settings],
 ) -> None:
     copies = Copies(control, stream)
     truth = {entry.decode(): plain(fields) for entry, fields in entries(control, stream).items()}
     tail = read_tail(control, stream)
-    commands = commands_of(reading, stream)
+    commands = commands_of(reading, stream, limits)
     for at in range(1, commands + 1):
         with connect(configure()) as client:
             interruption = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
@@ -207,7 +222,7 @@ def test_once_the_stream_is_away_for_good_nothing_more_is_returned(
                 ANY,
                 ALWAYS,
                 absence=absence,
-                page_limits=SMALL_PAGES,
+                page_limits=limits,
             )
             batches, whole = read_all(reader, attempts=3)
             interruption.finish()
@@ -222,18 +237,24 @@ def test_once_the_stream_is_away_for_good_nothing_more_is_returned(
         copies.restore()
 
 
+@BOTH
 @pytest.mark.parametrize("harm", ["trim", "trim_all", "delete_some"])
 def test_entries_removed_during_a_read_do_not_stop_it(
-    harm: str, control: redis.Redis, reading: redis.Redis, stream: str, configure: Callable[..., Settings]
+    harm: str,
+    limits: PageLimits,
+    control: redis.Redis,
+    reading: redis.Redis,
+    stream: str,
+    configure: Callable[..., Settings],
 ) -> None:
     copies = Copies(control, stream)
     truth = {entry.decode(): plain(fields) for entry, fields in entries(control, stream).items()}
     tail = read_tail(control, stream)
-    commands = commands_of(reading, stream)
+    commands = commands_of(reading, stream, limits)
     for at in range(1, commands + 1):
         with connect(configure()) as client:
             interruption = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
-            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=SMALL_PAGES)
+            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=limits)
             batches, whole = read_all(reader, attempts=1)
             interruption.finish()
         assert whole, f"harm before command {at}"
@@ -252,7 +273,7 @@ def test_a_range_costs_one_extra_round_trip_to_prove_its_last_page(
     # 5 + 5 * 7 entries, then a batch of 20 that is cut to its size: by hand.
     pages = [5, 7, 7, 1, 7, 7, 6, 5]
     assert sum(pages) == ENTRIES
-    assert commands_of(reading, stream) == len(pages) + 1  # the last page once more, with proof
+    assert commands_of(reading, stream, SMALL_PAGES) == len(pages) + 1  # the last page once more, with proof
 
 
 def within(entry: str, ids: IdRange) -> bool:
