@@ -116,12 +116,18 @@ class DrainLoads:
                 future = load.submit(self._clients, batch, self._run, stream.route, (), self._new_chunks)
                 self._loading.append((future, batch, stream))
                 stream.loading += 1
-                while len(self._loading) > self._clients.settings.parallel_loads:
+                while self._loading and self._is_full():
                     self._finish()
         except SpillwayError as error:
             stream.error = stream.error or one_line(error)
         stream.all_read = True
         self._close(stream)
+
+    def _is_full(self) -> bool:
+        """Whether no further batch may be read before a load has ended."""
+        config = self._clients.settings
+        most_bytes = config.batch_bytes * (config.parallel_loads + 2)  # more only if an entry or a page is large
+        return len(self._loading) > config.parallel_loads or sum(b.bytes for _, b, _ in self._loading) > most_bytes
 
     def _reader(self, stream: DrainedStream) -> Reader:
         """Plan a stream, and return a reader of its gaps."""

@@ -119,6 +119,9 @@ def concat_entries(pages: Iterable[list[EntryColumns]]) -> list[EntryColumns]:
         by_shape.setdefault(group.keys, []).append(group)
     merged = []
     for keys, groups in by_shape.items():
+        if len(groups) == 1:  # concat_arrays would copy it, and an entry may have tens of megabytes
+            merged += groups
+            continue
         columns = zip(*(group.values for group in groups), strict=True)
         ids = pa.concat_arrays([group.ids for group in groups])
         merged.append(EntryColumns(ids, keys, tuple(pa.concat_arrays(list(column)) for column in columns)))

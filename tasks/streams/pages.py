@@ -179,6 +179,7 @@ class Pages:
         fitting = measure_entries(self._client, self._stream, (start, stop), count, self._limits.measured_bytes)
         upto = fitting.stop if fitting.entries else stop
         page = self._proven(inspect_abridged, start, upto, max(1, fitting.entries))
+        self._client.ping()  # hiredis keeps the memory of a reply until the next one
         # Not `upto` for a full page: if the stream was away during the measurement, more may follow.
         return page, parse_id(page[-1][0]) + 1 if len(page) == max(1, fitting.entries) else upto
 

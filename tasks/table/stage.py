@@ -15,6 +15,9 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
+from psycopg.abc import PQGen
+from psycopg.pq.abc import PGconn
+from psycopg.waiting import Ready, Wait
 
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import ErrorScope
@@ -25,6 +28,7 @@ from tasks.table.row_columns import RowColumns
 
 STAGING_TABLE = sql.Identifier("pg_temp", "spillway_stage")
 _COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT {format})")
+_SEND_BYTES = 8 << 20  # as many as a batch has, unless it has a large entry
 # The columns have the types that they have in the table now, but no NOT NULL, no default, and none of the user's names,
 # so that nothing can collide with `number`. The table lives for one transaction, since a connection pooler may give the
 # session to another client. `temp_buffers` keeps it in memory; it cannot be changed if another client of the pool has
@@ -69,10 +73,25 @@ def _copy(
         with cursor.copy(statement) as copy:
             if columns.binary:
                 copy.write(HEADER)
-            copy.write(payload(rows))
+            _write(connection, copy, payload(rows))
             if columns.binary:
                 copy.write(TRAILER)
         return cursor.rowcount
+
+
+def _write(connection: psycopg.Connection, copy: psycopg.Copy, data: memoryview) -> None:
+    """Send `data`. libpq keeps a copy of what the server has not taken yet, which could be all of it."""
+    for start in range(0, len(data), _SEND_BYTES):
+        if start:
+            connection.wait(_flush(connection.pgconn))
+        copy.write(data[start : start + _SEND_BYTES])
+
+
+def _flush(pgconn: PGconn) -> PQGen[None]:
+    """Wait until the server has taken everything."""
+    while pgconn.flush():
+        if (yield Wait.RW) & Ready.R:
+            pgconn.consume_input()
 
 
 @dataclass(frozen=True)
