@@ -17,9 +17,11 @@ from infra.mapping.toml import configured_mappings
 from infra.settings import settings
 from tasks.base.addresses import parse_until
 from tasks.base.arrow_memory import use_system_allocator
-from tasks.ledger.drain_report import report, summary
+from tasks.ledger.drain_report import DrainResult, report, summary
+from tasks.ledger.idle import StreamTables, find_idle
 from tasks.preflight.layouts import read_stream_layouts
 from tasks.preflight.preflight import preflight
+from tasks.streams.pages import AbsenceRecord
 
 
 # Never retried as a whole, whatever Prefect's settings say: a second run would not find the losses of the first.
@@ -51,9 +53,18 @@ def drain(
     with Clients(config, DRAIN) as clients:
         streams, warnings = preflight(clients, wanted, mappings=mappings)
         layouts = read_stream_layouts(clients, {name: mappings.for_stream(name) for name in streams})
-        loads = DrainLoads(clients, max_events, last)
-        results = loads.run([DrainedStream(name, layouts[name]) for name in streams])
-        warnings += loads.warnings
+        absence = AbsenceRecord()
+        tables = StreamTables({name: layout.table.regclass for name, layout in layouts.items()})
+        idle = find_idle(clients, tables, absence)
+        loads = DrainLoads(clients, max_events, last, absence)
+        drained = iter(loads.run([DrainedStream(name, layouts[name]) for name in streams if name not in idle]))
+        results = [
+            DrainResult(name, trimmed=idle.trimmed[name], table=layouts[name].table.display_name)
+            if name in idle
+            else next(drained)
+            for name in streams
+        ]
+        warnings += [*idle.warnings, *loads.warnings]
         for warning in warnings:
             get_run_logger().warning(printable(warning))
         if warnings or any(one.read or one.lost or one.error for one in results):

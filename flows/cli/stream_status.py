@@ -17,7 +17,7 @@ from tasks.ledger.names import original_name
 class StreamStatus:
     """One stream. `lag`: entries that are neither drained nor known to be lost; None if Redis no longer has the stream.
 
-    `last_drained`: when a drain last reached its tail or loaded a range; None if it never did. `waiting`: entries in
+    `last_drained`: when a drain last found something new in it; None if it never did. `waiting`: entries in
     quarantine that were neither redriven nor discarded. `lost`: entries that were deleted before they were drained.
     """
 

@@ -80,7 +80,7 @@ class DrainLoads:
     connections is submitted, so that no connection is idle. A stream that fails does not stop the others.
     """
 
-    def __init__(self, clients: Clients, max_events: int | None, until: int | None) -> None:
+    def __init__(self, clients: Clients, max_events: int | None, until: int | None, absence: AbsenceRecord) -> None:
         self._clients = clients
         self._max_events = max_events
         self._until = until
@@ -88,7 +88,7 @@ class DrainLoads:
         self._loading: deque[tuple[PrefectFuture[LoadResult | None], Batch, DrainedStream]] = deque()
         self._to_read: deque[DrainedStream] = deque()
         self._new_chunks = NewChunkLimit(clients.settings.max_new_chunks)
-        self._absence = AbsenceRecord()
+        self._absence = absence
         self.warnings: list[str] = []
 
     def run(self, streams: list[DrainedStream]) -> list[DrainResult]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from prefect.events import emit_event
@@ -65,7 +65,7 @@ def summary(results: Sequence[DrainResult], seconds: float) -> dict[str, Any]:
     totals["seconds"] = round(seconds, 3)
     totals["events_per_second"] = round(totals["read"] / seconds) if seconds else 0
     totals["losses"] = [one.loss for one in results if one.loss]
-    totals["streams"] = [asdict(one) | {"events_per_second": one.events_per_second} for one in results]
+    totals["streams"] = [vars(one) | {"events_per_second": one.events_per_second} for one in results]
     return totals
 
 

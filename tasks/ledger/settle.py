@@ -86,13 +86,21 @@ def settle(
     warnings = _publish(client, connection, plan, now, facts, passed)
     trimmed = 0
     if trim_keep is not None and facts.watermark and not absence.any:
-        try:
-            trimmed = trim(client, plan.stream, plan.tail, facts.watermark, trim_keep, plan.group)
-        except (redis.exceptions.RedisError, StreamAway) as error:  # a drain does not fail because it could not trim
-            if isinstance(error, StreamAway):
-                absence.add()
-            warnings += (f"{plan.stream}: not trimmed: {one_line(error)}",)
+        trimmed, more = trim_drained(client, plan.stream, plan.tail, facts.watermark, trim_keep, plan.group, absence)
+        warnings += more
     return Settlement(loss.count, max(0, now.added - passed), loss.ids, trimmed, warnings)
+
+
+def trim_drained(
+    client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: timedelta, group: str, absence: AbsenceRecord
+) -> tuple[int, tuple[str, ...]]:
+    """`trim`, and warnings instead of errors: a drain does not fail because it could not trim."""
+    try:
+        return trim(client, stream, tail, watermark, keep, group), ()
+    except (redis.exceptions.RedisError, StreamAway) as error:
+        if isinstance(error, StreamAway):
+            absence.add()
+        return 0, (f"{stream}: not trimmed: {one_line(error)}",)
 
 
 def _read_facts(connection: psycopg.Connection, stream: str) -> tuple[int, LedgerFacts]:

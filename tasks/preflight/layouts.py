@@ -23,10 +23,15 @@ def read_layout(connection: psycopg.Connection, mapping: StreamMapping) -> RowLa
 
 
 def read_layouts(connection: psycopg.Connection, mappings: Mapping[str, StreamMapping]) -> dict[str, RowLayout]:
-    """The layout of each stream, by its name. Each table is read once. Raises as `read_layout`."""
-    names = {name for mapping in mappings.values() for name in tables_of(mapping)}
+    """The layout of each stream, by its name. Each table is read once, and streams with one mapping share one layout.
+
+    Raises as `read_layout`.
+    """
+    different = {id(mapping): mapping for mapping in mappings.values()}
+    names = {name for mapping in different.values() for name in tables_of(mapping)}
     tables = {name: read_table(connection, name) for name in sorted(names)}
-    return {stream: _bound(mapping, tables) for stream, mapping in mappings.items()}
+    layouts = {key: _bound(mapping, tables) for key, mapping in different.items()}
+    return {stream: layouts[id(mapping)] for stream, mapping in mappings.items()}
 
 
 def tables_of(mapping: StreamMapping) -> list[str]:
@@ -53,9 +58,10 @@ def read_stream_layouts(
         if command is not None:
             check_rights(connection, command, (name for mapping in mappings.values() for name in tables_of(mapping)))
         layouts = read_layouts(connection, mappings)
-        check_tables(connection, layouts.values())
-        used = {name: {table.regclass for table in layout.tables} for name, layout in layouts.items()}
-        check_routed_tables(connection, used)
+        different = {id(layout): layout for layout in layouts.values()}
+        check_tables(connection, different.values())
+        used = {key: {table.regclass for table in layout.tables} for key, layout in different.items()}
+        check_routed_tables(connection, {name: used[id(layout)] for name, layout in layouts.items()})
         return layouts
 
 

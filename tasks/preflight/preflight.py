@@ -45,7 +45,8 @@ def preflight(
         client = clients.redis if needs_redis else None
         streams, warnings = find_streams(client, wanted) if client is not None else ([], [])
         with clients.postgres() as connection:
-            tables = [name for stream in streams for name in tables_of(mappings.for_stream(stream))] if mappings else []
+            different = {id(mapping): mapping for mapping in map(mappings.for_stream, streams)} if mappings else {}
+            tables = [name for mapping in different.values() for name in tables_of(mapping)]
             check_rights(connection, command, tables)  # first, since the other checks read the schemas
             warnings += check_servers(client, connection)
             warnings += _trim_warnings(clients.settings.trim_keep) if needs_redis else []

@@ -212,7 +212,7 @@ def _inspected(stream: str, replies: list[Any], first: int) -> tuple[Tail | None
         if isinstance(answer, Exception):
             raise answer
     found = rest[0] if rest else None
-    return _tail(info), _hash(found[0][1]) if found else None, answers
+    return tail_of_reply(info), _hash(found[0][1]) if found else None, answers
 
 
 def read_tail(client: redis.Redis, stream: str) -> Tail:
@@ -223,7 +223,7 @@ def read_tail(client: redis.Redis, stream: str) -> Tail:
     return tail
 
 
-def _tail(reply: Any) -> Tail:
+def tail_of_reply(reply: Any) -> Tail:
     """The tail from a reply to XINFO STREAM: names and values in turn, or a dict if the client speaks protocol 3."""
     info: dict[bytes, Any] = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
     last, newest = parse_id(info[b"last-generated-id"]), info[b"last-entry"]

@@ -57,13 +57,13 @@ def trim(client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: tim
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        (seconds, micros), groups = replies[0], [_as_dict(group) for group in replies[1]]
+        (seconds, micros), groups = replies[0], [as_dict(group) for group in replies[1]]
         others = [group for group in groups if group[b"name"] != own_group.encode()]
         asked = dict(zip(names, replies[2:], strict=True))
         names = list({*names, *(group[b"name"] for group in others if group[b"pending"])})
         if asked.keys() != set(names):  # `names` only grows, so this ends
             continue
-        needs = [_position(group, asked.get(group[b"name"])) for group in others]
+        needs = [position(group, asked.get(group[b"name"])) for group in others]
         first = first_to_keep(watermark, needs, int(seconds) * 1000 + int(micros) // 1000, keep)
         reply = client.execute_command("XTRIM", stream, "MINID", "~", id_text(first))
         if not int(reply):
@@ -71,11 +71,12 @@ def trim(client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: tim
         trimmed += int(reply)
 
 
-def _as_dict(reply: Any) -> dict[bytes, Any]:
+def as_dict(reply: Any) -> dict[bytes, Any]:
     """A reply with names and values in turn as a dict, which it already is if the client speaks protocol 3."""
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-def _position(group: dict[bytes, Any], pending: Any) -> GroupPosition:
+def position(group: dict[bytes, Any], pending: Any) -> GroupPosition:
+    """The position of a group by its part of a reply to XINFO GROUPS, and a summary of XPENDING, None if not asked."""
     oldest = pending[1] if pending else None  # of: how many, the first, the last, by consumer
     return GroupPosition(parse_id(group[b"last-delivered-id"]), parse_id(oldest) if oldest else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -10,8 +11,11 @@ import pytest
 import redis
 
 from flows.drain import drain
+from infra.errors.exceptions import Unsuccessful
 from infra.producers.send import send
-from tests.support.oracle import ledger_sums
+from infra.settings import Settings
+from tasks.base.step import Step
+from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -77,3 +81,78 @@ def test_a_drain_of_many_drained_streams_connects_no_more_often(
     assert len(asked) == 1
     after = (redis_connections(redis_client), postgres_connections(database))
     assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the steps that are run from now on, each a task run."""
+    names: list[str] = []
+    call, submit = Step.__call__, Step.submit
+
+    def called(step: Any, *values: Any, **options: Any) -> Any:
+        names.append(step.name)
+        return call(step, *values, **options)
+
+    def submitted(step: Any, *values: Any, **options: Any) -> Any:
+        names.append(step.name)
+        return submit(step, *values, **options)
+
+    monkeypatch.setattr(Step, "__call__", called)
+    monkeypatch.setattr(Step, "submit", submitted)
+    return names
+
+
+def test_streams_with_nothing_new_cost_no_task_run_and_no_write(
+    redis_client: redis.Redis, database: psycopg.Connection, steps: list[str]
+) -> None:
+    rows = "SELECT xmin, to_jsonb(s) FROM spillway.streams AS s ORDER BY id"
+    for number in range(20):
+        send(redis_client, f"idle:{number:02}", [event(number)])
+    assert drain("idle:*")["read"] == 20
+    before = database.execute(rows).fetchall()
+    steps.clear()
+    result = drain("idle:*")
+    assert steps == ["preflight", "find idle streams"]
+    assert database.execute(rows).fetchall() == before
+    assert [(one["stream"], one["read"], one["lag"], one["error"]) for one in result["streams"]] == [
+        (f"idle:{number:02}", 0, 0, None) for number in range(20)
+    ]
+    send(redis_client, "idle:07", [event(100), event(101)])
+    steps.clear()
+    result = drain("idle:*")
+    assert [one["read"] for one in result["streams"]] == [2 if number == 7 else 0 for number in range(20)]
+    assert steps == ["preflight", "find idle streams", "plan", "read", "load", "read", "settle", "report"]
+    assert table_rows(database) == flat_rows(event(number) for number in [*range(20), 100, 101])
+    assert ledger_sums(database, "idle:07") == (3, 3, 0, 0)
+    assert all(ledger_is_whole(database, f"idle:{number:02}") for number in range(20))
+
+
+def test_a_stream_that_went_back_among_idle_ones_is_an_error_and_the_others_are_drained(
+    redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    for number in range(5):
+        send(redis_client, f"idle:{number}", [event(number), event(10 + number)])
+    drain("idle:*")
+    redis_client.delete("idle:2")
+    send(redis_client, "idle:2", [event(50)])
+    send(redis_client, "idle:4", [event(60)])
+    with pytest.raises(Unsuccessful, match="stream idle:2 went back") as raised:
+        drain("idle:*")
+    assert [one["read"] for one in raised.value.result["streams"]] == [0, 0, 0, 0, 1]
+    assert table_rows(database) == flat_rows(event(number) for number in [*range(5), *range(10, 15), 60])
+
+
+def test_idle_streams_are_trimmed_without_a_task_run(
+    redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings], steps: list[str]
+) -> None:
+    for number in range(5):
+        redis_client.xadd(f"idle:{number}", event(number), id=f"{1_700_000_000_000 + number}-0")  # type: ignore[arg-type]
+    drain("idle:*")
+    configure(trim_keep="7d")
+    steps.clear()
+    result = drain("idle:*")
+    assert [one["trimmed"] for one in result["streams"]] == [1] * 5
+    assert steps == ["preflight", "find idle streams"]
+    assert [redis_client.xlen(f"idle:{number}") for number in range(5)] == [0] * 5
+    assert drain("idle:*")["read"] == 0
+    assert table_rows(database) == flat_rows(event(number) for number in range(5))

@@ -1,0 +1,179 @@
+"""How the cost of a drain grows with streams that have nothing new:  python -m benchmarks.scale
+
+Processor time of the client, Prefect's API, PostgreSQL and Redis, per stream. The idle streams are copies of one that
+was drained. Starts its own servers; needs Linux, whose /proc counts the time.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, LiteralString
+
+import psycopg
+import redis
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.environment import set_prefect_defaults
+from infra.errors.exceptions import Terminal
+from infra.producers.generate import batches
+from infra.producers.send import send
+from infra.servers.throwaway import throwaway_servers
+from infra.settings import Settings
+from infra.settings import settings as current_settings
+
+STREAMS = (10, 1_000, 10_000)
+PER_STREAM_MS = 0.2  # at most: from 10 to the most streams
+_FIRST = "idle:0"
+_TICKS = os.sysconf("SC_CLK_TCK")
+_COPY_ROWS: tuple[LiteralString, ...] = (
+    """
+    INSERT INTO spillway.streams (name, baseline, settled_id, settled_entries_added, settled_hash, settled_at, drained,
+                                  read, inserted, loaded_at, "table")
+    SELECT n, baseline, settled_id, settled_entries_added, settled_hash, settled_at, drained, read, inserted, loaded_at,
+           "table"
+      FROM spillway.streams, unnest(%(names)s::text[]) AS n WHERE name = %(first)s""",
+    """
+    INSERT INTO spillway.ledger (stream, ids, read, rows, inserted, bytes, min_time, max_time, loaded_by)
+    SELECT s.id, l.ids, l.read, l.rows, l.inserted, l.bytes, l.min_time, l.max_time, 'a copy'
+      FROM spillway.ledger AS l, spillway.streams AS s WHERE s.name = ANY(%(names)s)
+       AND l.stream = (SELECT id FROM spillway.streams WHERE name = %(first)s)""",
+)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Processor time of one drain."""
+
+    client: float
+    prefect: float
+    postgres: float
+    redis: float
+
+    @property
+    def total(self) -> float:
+        return self.client + self.prefect + self.postgres + self.redis
+
+
+class Clocks:
+    """The processor time that the four have used so far. Prefect's API is a child process that the flow has started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._redis = redis.Redis.from_url(settings.redis)
+        with psycopg.connect(settings.database) as connection:
+            self._postmaster = _parent(connection.info.backend_pid)
+
+    def now(self) -> Seconds:
+        used: Any = self._redis.info("cpu")
+        client = sum(os.times()[:2])
+        prefect = _tree(os.getpid(), _children()) - client
+        postgres = _tree(self._postmaster, _children())
+        return Seconds(client, prefect, postgres, used["used_cpu_user"] + used["used_cpu_sys"])
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _parent(pid: int) -> int:
+    return int(_stat(pid)[1])
+
+
+def _children() -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found.setdefault(_parent(int(folder.name)), []).append(int(folder.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def _tree(pid: int, children: Mapping[int, Sequence[int]]) -> float:
+    """Seconds of a process, of its children that have ended, and of those that live."""
+    try:
+        own = sum(int(ticks) for ticks in _stat(pid)[11:15]) / _TICKS
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return own + sum(_tree(child, children) for child in children.get(pid, ()))
+
+
+def measure(engine: str | None = None, streams: Sequence[int] = STREAMS, repeats: int = 5) -> dict[str, Any]:
+    """The median processor time of a drain for each number of idle streams, and its growth in ms per stream."""
+    with throwaway_servers("bench", engine) as (settings, used), TemporaryDirectory() as home:
+        os.environ |= {
+            "PREFECT_HOME": home, "PREFECT_LOGGING_LEVEL": "ERROR", "SPILLWAY_REDIS_URL": settings.redis,
+            "SPILLWAY_DATABASE_URL": settings.database,
+        }  # fmt: skip
+        set_prefect_defaults()
+        current_settings.cache_clear()
+        clocks = Clocks(settings)
+        found = {}
+        for number in streams:
+            _fill(settings, number)
+            found[number] = _drains(clocks, repeats)
+    least, most = min(streams), max(streams)
+    growth = (found[most].total - found[least].total) / (most - least) * 1e3
+    return {
+        "engine": used.name,
+        "seconds": {number: vars(one) | {"total": one.total} for number, one in found.items()},
+        "ms_per_idle_stream": round(growth, 3),
+        "holds": growth <= PER_STREAM_MS,
+    }
+
+
+def _fill(settings: Settings, number: int) -> None:
+    """Add idle streams until there are `number`."""
+    from flows.drain import drain
+
+    with (
+        redis.Redis.from_url(settings.redis) as client,
+        psycopg.connect(settings.database, autocommit=True) as connection,
+    ):
+        if not client.exists(_FIRST):
+            for batch in batches(1, seed=1):
+                send(client, _FIRST, batch.entries)
+            drain(_FIRST)
+        names = [name for n in range(number) if not client.exists(name := f"idle:{n}")]
+        dump: Any = client.dump(_FIRST)
+        with client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.restore(name, 0, dump)
+            pipeline.execute()
+        for statement in _COPY_ROWS:
+            connection.execute(statement, {"names": names, "first": _FIRST})
+        connection.execute("VACUUM ANALYZE spillway.streams, spillway.ledger")
+
+
+def _drains(clocks: Clocks, repeats: int) -> Seconds:
+    from flows.drain import drain
+
+    runs = []
+    for _ in range(repeats + 1):
+        before = clocks.now()
+        if read := drain("idle:*")["read"]:
+            raise Terminal(f"a run that should find nothing read {read} entries")
+        after = clocks.now()
+        runs.append([getattr(after, name) - getattr(before, name) for name in vars(before)])
+    return Seconds(*(statistics.median(figures) for figures in zip(*runs[1:], strict=True)))  # the first one warms up
+
+
+def main(engine: str | None = None, streams: list[int] = list(STREAMS), repeats: int = 5) -> None:  # noqa: B006
+    """Print the processor time of a drain that finds nothing, by the number of streams."""
+    found = measure(engine, streams, repeats)
+    table = Table(f"idle streams, {found['engine']}", "client ms", "Prefect ms", "PostgreSQL ms", "Redis ms", "all ms")
+    for number, seconds in found["seconds"].items():
+        table.add_row(f"{number:,}", *(f"{seconds[name] * 1e3:,.0f}" for name in seconds))
+    console = Console(width=110, highlight=False)
+    console.print(table)
+    console.print(f"{found['ms_per_idle_stream']} ms per idle stream, at most {PER_STREAM_MS}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
