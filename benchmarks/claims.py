@@ -12,6 +12,7 @@ from benchmarks.idle import CONNECTIONS, SECONDS
 from benchmarks.latency import HOLD_SECONDS
 from benchmarks.measure import Run, Spread, ratio
 from benchmarks.planning import LIMIT_MS
+from benchmarks.scale import LEDGER_RATIO, PER_STREAM_MS
 from benchmarks.tables import DIRECT, KEYED, TableRuns
 
 EXECUTEMANY = "consumer group + executemany"
@@ -72,7 +73,7 @@ def of_tables(found: Mapping[str, TableRuns]) -> Iterator[Claim]:
 
 
 def of_the_rest(memory: Mapping[str, Any], planning: Mapping[str, Any], idle: Mapping[str, Any],
-                latency: Mapping[str, Any]) -> Iterator[Claim]:  # fmt: skip
+                latency: Mapping[str, Any], scale: Mapping[str, Any]) -> Iterator[Claim]:  # fmt: skip
     """The claims that do not compare runs."""
     for what, figure, bar in (
         ("peak memory, MB", max(backlog["peak_mb"] for backlog in memory["backlogs"]), 400),
@@ -81,6 +82,8 @@ def of_the_rest(memory: Mapping[str, Any], planning: Mapping[str, Any], idle: Ma
         ("nothing to drain: s in the flow", idle["flow_seconds"], SECONDS),
         ("nothing to drain: connections to Redis", idle["redis_connections"], CONNECTIONS),
         ("nothing to drain: connections to PostgreSQL", idle["postgres_connections"], CONNECTIONS),
+        ("a stream with nothing new, ms of processor time", scale["ms_per_idle_stream"], PER_STREAM_MS),
+        ("a settlement at 300 streams of 1,000 ranges ÷ at 10 of 100", scale["settlement_ratio"], LEDGER_RATIO),
         ("one page holds Redis, ms", latency["longest_page_ms"], HOLD_SECONDS * 1e3),
     ):
         yield Claim(what, Spread(figure, figure, figure), bar, at_most=True)
