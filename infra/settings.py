@@ -151,11 +151,7 @@ class Settings(BaseSettings):
     )
 
     events_schema: str = Field(
-        default="public",
-        min_length=1,
-        max_length=63,
-        pattern=r"^[^\x00]+$",
-        description="database schema of the events table",
+        default="public", min_length=1, max_length=63, pattern=r"^[^\x00]+$", description="schema of the events table"
     )
     mappings: Annotated[Path, AfterValidator(_in_settings_folder)] = Field(
         default_factory=lambda: settings_folder() / "spillway.toml",
@@ -164,6 +160,7 @@ class Settings(BaseSettings):
 
     batch_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="maximum number of entries in one range")
     batch_bytes: int = Field(default=8 * MIB, ge=1024, le=256 * MIB, description="approximate size of one range")
+    max_entry_bytes: int = Field(default=60 * MIB, ge=1024, le=256 * MIB, description="larger entries stay unread")
     parallel_loads: int = Field(
         default_factory=_default_parallel_loads, ge=1, le=32, description="ranges that are copied at the same time"
     )

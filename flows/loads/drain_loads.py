@@ -22,7 +22,7 @@ from tasks.ledger.drain_report import DrainResult
 from tasks.ledger.plan import DrainPlan, plan
 from tasks.ledger.settle import Settlement, settle_stream
 from tasks.preflight.stream_sample import check_sample
-from tasks.streams.pages import AbsenceRecord
+from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord
 from tasks.streams.reader import Reader, read
 from tasks.table.insert import InsertRoute
 from tasks.table.load import LoadResult, load
@@ -158,7 +158,7 @@ class DrainLoads:
         remaining = None if self._max_events is None else self._max_events - stream.read
         return Reader(
             self._clients.redis, stream.name, planned.gaps, planned.tail, limits, stream.layout, window, remaining,
-            absence=self._absence,
+            absence=self._absence, page_limits=replace(PAGE_LIMITS, max_entry=config.max_entry_bytes),
         )  # fmt: skip
 
     def _finish(self) -> None:

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.base.addresses import IdRange, parse_id
-from tasks.columns.decode import RefusedTimes, TimeWindow
+from tasks.columns.decode import Fault, RefusedTimes, TimeWindow
 from tasks.columns.encoded_rows import NO_ROWS, EncodedRows
-from tasks.columns.entries import EntryColumns
+from tasks.columns.entries import UNREAD, EntryColumns
 from tasks.columns.parts import Parts, take_apart
 from tasks.columns.routing import TableRows, rows_by_table
 from tasks.columns.row_layout import RowLayout
@@ -41,6 +41,7 @@ class Batch:
     """The entries of the id range `ids` of a stream, and the rows that they become.
 
     `read`: the number of entries. `count`: of parts, which differs only if an entry becomes several rows (see `Parts`).
+    Entries that were not read (`UNREAD`) come last, and each is a part with a fault.
     `bytes`: of their fields. `tables`: the rows of each table. `encoded`: the faults and times of all tables, and the
     rows if there is one table. Not a dataclass: Prefect would search its fields for futures.
     """
@@ -53,13 +54,20 @@ class Batch:
         self.layout = layout
         self.read = sum(map(len, groups))
         self.bytes = sum(group.nbytes for group in groups)
-        self._groups = groups
-        self._parts = take_apart(groups, layout)
+        unread = [group for group in groups if group.keys == (UNREAD,)]
+        whole = [group for group in groups if group.keys != (UNREAD,)] if unread else groups
+        self._groups: Sequence[EntryColumns] = [*whole, *unread]
+        self._unread = sum(map(len, unread))
+        self._parts = take_apart(whole, layout)
         self._window = window
-        self.count = len(self._parts)
+        self.count = len(self._parts) + self._unread
         self.tables: tuple[TableRows, ...]
         self.encoded: EncodedRows
         self.tables, self.encoded = rows_by_table(self._parts, layout, window)
+        if unread:
+            reasons = [reason.as_py().decode() for group in unread for reason in group.values[0]]
+            faults = [Fault(part, UNREAD.decode(), reason) for part, reason in enumerate(reasons, len(self._parts))]
+            self.encoded = replace(self.encoded, faults=(*self.encoded.faults, *faults))
 
     def refusing(self, times: Mapping[str, RefusedTimes]) -> Batch:
         """The same entries, with a fault for each row at a time that its table refuses. Its halves refuse the same.
@@ -69,17 +77,21 @@ class Batch:
         return Batch(self.stream, self.ids, self._groups, self.layout, replace(self._window, refused=times))
 
     def raw(self, part: int) -> tuple[str, list[bytes]]:
-        """Id and fields of the part at this index: of a whole entry as they arrived, of an element as its document.
+        """Id and fields of the part at this index: of a whole entry as they arrived, of an element as its document, of
+        an entry that was not read none.
 
         Raises `IndexError` after the last one.
         """
+        if part >= (parts := len(self._parts)):
+            return _raw(self._groups, self.read - self._unread + part - parts)[0], []
         if self.part_number(part):
             return _raw(self._parts.groups, part)
         return _raw(self._groups, part if self._parts.entry is None else int(self._parts.entry[part]))
 
     def part_number(self, part: int) -> int:
         """The position of a part in its entry's array, from 1 on. 0 for a whole entry."""
-        return 0 if self._parts.number is None else int(self._parts.number[part])
+        numbers = self._parts.number
+        return 0 if numbers is None or part >= len(numbers) else int(numbers[part])
 
     def split(self) -> tuple[Batch, Batch]:
         """The earlier and the later half of the entries. There must be two entries or more."""

@@ -23,6 +23,10 @@ _SHAPES = 8
 MALFORMED = b"(malformed record)"
 
 
+# The only field of an entry that is too large to be read: the reason. Its own fields stay in the stream.
+UNREAD = b"(entry not read)"
+
+
 @dataclass(frozen=True)
 class EntryColumns:
     """n entries with the same k fields in the same order, or n entries of any shape.

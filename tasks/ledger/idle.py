@@ -106,7 +106,9 @@ def idle_streams(
         if trim_keep is None or not all_there or absence.any:
             break
         watermark = one.checkpoint.furthest + 1
-        trimmed[one.stream], more = trim_drained(client, one.stream, tail, watermark, trim_keep, group, absence)
+        trimmed[one.stream], more = trim_drained(
+            client, connection, one.stream, tail, watermark, trim_keep, group, absence
+        )
         warnings += more
     return IdleStreams(trimmed, warnings)
 

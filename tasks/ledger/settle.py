@@ -12,6 +12,7 @@ from infra.connections.clients import Clients
 from infra.errors.redact import one_line
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
+from tasks.base.stream_sql import fill_in
 from tasks.ledger.loss import LedgerFacts, Loss, find_loss
 from tasks.ledger.merge_ranges import merge_ranges
 from tasks.ledger.plan import DrainPlan
@@ -39,6 +40,13 @@ _RECORD_LOSS = """
        SET lost = lost + %(lost)s,
            lost_ids = range_merge(coalesce(lost_ids, 'empty'), numrange(%(start)s, %(stop)s))
      WHERE stream = %(id)s AND upper(ids) = %(last)s + 1"""
+
+# The first entry that waits in the quarantine without its fields, which only the stream has.
+_FIRST_UNREAD = fill_in("""
+    SELECT min(split_part(entry_id, '-', 1)::numeric * 18446744073709551616 + split_part(entry_id, '-', 2)::numeric)
+           ::text
+      FROM spillway.quarantine
+     WHERE stream = {stream_id} AND outcome IS NULL AND pg_column_size(fields) < 64 AND cardinality(fields) = 0""")
 
 
 @dataclass(frozen=True)
@@ -86,15 +94,25 @@ def settle(
     warnings = _publish(client, connection, plan, now, facts, passed)
     trimmed = 0
     if trim_keep is not None and facts.watermark and not absence.any:
-        trimmed, more = trim_drained(client, plan.stream, plan.tail, facts.watermark, trim_keep, plan.group, absence)
+        trimmed, more = trim_drained(
+            client, connection, plan.stream, plan.tail, facts.watermark, trim_keep, plan.group, absence
+        )
         warnings += more
     return Settlement(loss.count, max(0, now.added - passed), loss.ids, trimmed, warnings)
 
 
 def trim_drained(
-    client: redis.Redis, stream: str, tail: Tail, watermark: int, keep: timedelta, group: str, absence: AbsenceRecord
-) -> tuple[int, tuple[str, ...]]:
-    """`trim`, and warnings instead of errors: a drain does not fail because it could not trim."""
+    client: redis.Redis, connection: psycopg.Connection, stream: str, tail: Tail, watermark: int, keep: timedelta,
+    group: str, absence: AbsenceRecord,
+) -> tuple[int, tuple[str, ...]]:  # fmt: skip
+    """`trim`, and warnings instead of errors of Redis: a drain does not fail because it could not trim.
+
+    `watermark`: all ids before it are drained. An entry that waits in the quarantine without its fields stays, and so
+    do all after it. Raises `psycopg.Error`.
+    """
+    row = connection.execute(_FIRST_UNREAD, {"stream": stream}).fetchone()
+    if row is not None and row[0] is not None:
+        watermark = min(watermark, int(row[0]))
     try:
         return trim(client, stream, tail, watermark, keep, group), ()
     except (redis.exceptions.RedisError, StreamAway) as error:

@@ -8,6 +8,7 @@ from typing import Any
 import redis
 
 from tasks.base.addresses import id_text, parse_id
+from tasks.streams.limited_reply import Command
 
 # Entry by entry: XRANGE copies what it returns to the script.
 _SIZES = """
@@ -17,8 +18,10 @@ while entries < tonumber(ARGV[3]) and total < tonumber(ARGV[4]) do
   if not entry then break end
   local size = 0
   for _, part in ipairs(entry[2]) do size = size + #part end
-  if entries > 0 and total + size > tonumber(ARGV[4]) then break end
+  local oversized = size > tonumber(ARGV[5])
+  if entries > 0 and (oversized or total + size > tonumber(ARGV[4])) then break end
   entries, total, last, at = entries + 1, total + size, entry[1], '(' .. entry[1]
+  if oversized then break end
 end
 return {entries, total, last}
 """
@@ -36,19 +39,27 @@ class MeasuredEntries:
 _NONE = MeasuredEntries(0, 0, 0)
 
 
+def measure_command(stream: str, span: tuple[int, int], count: int, most_bytes: int, max_entry: int) -> Command:
+    """The command whose reply `read_measurement` reads. See `measure_entries`."""
+    start, stop = span
+    return ("EVAL_RO", _SIZES, 1, stream, id_text(start), id_text(stop - 1), count, most_bytes, max_entry)
+
+
+def read_measurement(reply: Any) -> MeasuredEntries:
+    """The entries that a reply to `measure_command` counts."""
+    entries, total, last = reply
+    return MeasuredEntries(entries, total, parse_id(last) + 1) if entries else _NONE
+
+
 def measure_entries(
-    client: redis.Redis, stream: str, span: tuple[int, int], count: int, most_bytes: int
+    client: redis.Redis, stream: str, span: tuple[int, int], count: int, most_bytes: int, max_entry: int
 ) -> MeasuredEntries:
     """The first entries of `span` (its first id, and the one after its last): at most `count` with `most_bytes`
-    together, but at least one.
+    together, but at least one. An entry of more than `max_entry` bytes is measured alone.
 
     Also 0 without the right to EVAL_RO, or on a server that does not know it. Raises `redis.RedisError`.
     """
-    start, stop = span
-    arguments = (id_text(start), id_text(stop - 1), count, most_bytes)
     try:
-        reply: Any = client.execute_command("EVAL_RO", _SIZES, 1, stream, *arguments)
+        return read_measurement(client.execute_command(*measure_command(stream, span, count, most_bytes, max_entry)))
     except redis.exceptions.ResponseError:
         return _NONE
-    entries, total, last = reply
-    return MeasuredEntries(entries, total, parse_id(last) + 1) if entries else _NONE

@@ -54,10 +54,10 @@ import redis
 
 from infra.errors.exceptions import Transient
 from tasks.base.addresses import id_text, parse_id
-from tasks.columns.entries import EntryColumns, RawEntry, page_to_columns
+from tasks.columns.entries import UNREAD, EntryColumns, RawEntry, page_to_columns
 from tasks.streams.continuity import why_not_continued
-from tasks.streams.entry_sizes import measure_entries
-from tasks.streams.limited_reply import ReplyTooLarge, execute_limited
+from tasks.streams.entry_sizes import measure_command, measure_entries, read_measurement
+from tasks.streams.limited_reply import Command, ReplyTooLarge, execute_limited
 from tasks.streams.tail import Tail, inspect_abridged, inspect_limited
 
 _PAGE_SHRINK = 8  # a page above `max_bytes` is requested again with an eighth of the entries
@@ -75,6 +75,14 @@ def stream_away(stream: str, doing: str, reason: str) -> StreamAway:
     return StreamAway(
         f"{doing}: stream {stream}: {reason}; nothing was recorded, and this run trims nothing; bring the stream"
         f" back, then try again; if it will not come back: spillway stream accept-rewind {stream}"
+    )
+
+
+def oversized(size: int, most: int) -> str:
+    """The reason why an entry of `size` bytes is in the quarantine without its fields."""
+    return (
+        f"expected at most {most:,} bytes (SPILLWAY_MAX_ENTRY_BYTES), found {size:,}; it was not read and stays in the"
+        " stream; raise the limit, then redrive it before it is trimmed"
     )
 
 
@@ -106,7 +114,8 @@ class PageLimits:
     the size of the last entries. `small_entries`, `small_bytes`: the same for entries so small that more of them are
     requested. `max_bytes`: a larger page, which only a client whose replies are not limited can get, is requested again
     with fewer entries. `measured_bytes`: of a page that is measured before it is requested, unless it is one entry.
-    `large_entry`: after an entry of that many bytes, the next page is measured.
+    `large_entry`: after an entry of that many bytes, the next page is measured. `max_entry`: an entry of more bytes is
+    not read, or at least not kept: one with the field `UNREAD` takes its place.
     """
 
     first_entries: int
@@ -117,6 +126,7 @@ class PageLimits:
     max_bytes: int
     measured_bytes: int
     large_entry: int
+    max_entry: int = 1 << 62
 
 
 # While Redis answers an XRANGE it serves no other client. A reply consists of Python objects until it becomes columns.
@@ -161,9 +171,10 @@ class Pages:
                 groups = page_to_columns(page) if page else []
             size = sum(group.nbytes for group in groups)
             if len(page) <= 1 or size <= self._limits.max_bytes:
-                self._large = size >= self._limits.large_entry * max(1, len(page))
+                unread = bool(page) and page[0][1][0] == UNREAD
+                self._large = unread or size >= self._limits.large_entry * max(1, len(page))
                 self._link = page[-1] if page and not self._large else None
-                return groups, resume
+                return groups if size <= self._limits.max_entry else self._without_oversized(page), resume
             count = max(1, count // _PAGE_SHRINK)
 
     def _page(self, start: int, stop: int, count: int) -> tuple[Sequence[RawEntry], int]:
@@ -176,10 +187,16 @@ class Pages:
                 return page, parse_id(page[-1][0]) + 1 if len(page) == count else stop
             except ReplyTooLarge:
                 pass
-        fitting = measure_entries(self._client, self._stream, (start, stop), count, self._limits.measured_bytes)
+        measured = (self._stream, (start, stop), count, self._limits.measured_bytes, self._limits.max_entry)
+        fitting = measure_entries(self._client, *measured)
+        if fitting.entries == 1 and fitting.bytes > self._limits.max_entry:  # once more, with proof
+            fitting = read_measurement(self._prove(inspect_abridged, start, stop, measure_command(*measured)))
+            if fitting.entries == 1 and fitting.bytes > self._limits.max_entry:
+                return [(id_text(fitting.stop - 1).encode(), self._oversized(fitting.bytes))], fitting.stop
         upto = fitting.stop if fitting.entries else stop
         page = self._proven(inspect_abridged, start, upto, max(1, fitting.entries))
-        self._client.ping()  # hiredis keeps the memory of a reply until the next one
+        if fitting.bytes > self._limits.bytes:
+            self._client.ping()  # hiredis keeps the memory of a reply until the next one
         # Not `upto` for a full page: if the stream was away during the measurement, more may follow.
         return page, parse_id(page[-1][0]) + 1 if len(page) == max(1, fitting.entries) else upto
 
@@ -196,15 +213,29 @@ class Pages:
 
     def _proven(self, inspect: Inspection, start: int, stop: int, count: int) -> Sequence[RawEntry]:
         """A page of any length, with proof from the same moment."""
-        command = ("XRANGE", *self._span(start, stop, count))
-        now, hash_now, (page,) = inspect(self._client, self._stream, self._tail.last, command)
+        page: Sequence[RawEntry] = self._prove(inspect, start, stop, ("XRANGE", *self._span(start, stop, count)))
+        return page
+
+    def _prove(self, inspect: Inspection, start: int, stop: int, command: Command) -> Any:
+        """The reply to a command about these ids, with proof from the same moment."""
+        now, hash_now, (reply,) = inspect(self._client, self._stream, self._tail.last, command)
         if reason := why_not_continued(self._tail, now, hash_now):
             self._absence.add()
             raise stream_away(self._stream, f"read {id_text(start)}..{id_text(stop - 1)}", reason)
-        if isinstance(page, Exception):
-            raise page
-        proven: Sequence[RawEntry] = page
-        return proven
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _without_oversized(self, page: Sequence[RawEntry]) -> list[EntryColumns]:
+        """The columns of a page of which some entries may be too large."""
+        sizes = [sum(map(len, fields)) for _, fields in page]
+        most = self._limits.max_entry
+        kept = [entry for entry, size in zip(page, sizes, strict=True) if size <= most]
+        others = [(entry[0], self._oversized(size)) for entry, size in zip(page, sizes, strict=True) if size > most]
+        return [group for entries in (kept, others) if entries for group in page_to_columns(entries)]
+
+    def _oversized(self, size: int) -> list[bytes]:
+        return [UNREAD, oversized(size, self._limits.max_entry).encode()]
 
     def _span(self, start: int, stop: int, count: int) -> tuple[str, str, str, str, int]:
         return self._stream, id_text(start), id_text(stop - 1), "COUNT", count

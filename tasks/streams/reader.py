@@ -11,7 +11,7 @@ from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.columns.batch import Batch, BatchLimits, BatchReader
 from tasks.columns.decode import TimeWindow
-from tasks.columns.entries import EntryColumns, concat_entries
+from tasks.columns.entries import UNREAD, EntryColumns, concat_entries
 from tasks.columns.row_layout import RowLayout
 from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, PageLimits, Pages
 from tasks.streams.tail import Tail
@@ -82,10 +82,11 @@ class Reader:
         return batch
 
     def sample(self, count: int) -> list[EntryColumns]:
-        """The next `count` entries. Does not move the position."""
+        """At most `count` of the next entries, without those too large to be read. Does not move the position."""
         if not self._gaps:
             return []
-        return self._pages.fetch(self._gaps[0].start, self._gaps[0].stop, count)[0]
+        groups, _ = self._pages.fetch(self._gaps[0].start, self._gaps[0].stop, count)
+        return [group for group in groups if group.keys != (UNREAD,)]
 
     def pages(self) -> Iterator[list[EntryColumns]]:
         """All remaining entries, page by page. Does not move the position."""

@@ -17,19 +17,23 @@ from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault, TimeWindow
-from tasks.columns.entries import EntryColumns, page_to_columns
+from tasks.columns.entries import UNREAD, EntryColumns, page_to_columns
 from tasks.columns.row_layout import RowLayout
+from tasks.ledger.names import is_file_ledger
 from tasks.table.insert import InsertResult, InsertRoute, insert_all
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection, kind, storable
+from tasks.table.reread_entry import reread_entry
 
 # The layout of a stream or file, by its name in the ledger.
 FindLayout = Callable[[psycopg.Connection, str], RowLayout]
+# The fields of an entry by its id, or the reason why they cannot be read.
+ReadEntry = Callable[[str], list[bytes] | str]
 # The limits of one transaction. A single entry may exceed the bytes.
 _MAX_ENTRIES, _MAX_BYTES = 1_000, 8 << 20
 
 _WAITING = """
-    SELECT s.name, q.entry_id, pg_column_size(q.fields)
+    SELECT s.name, q.entry_id, CASE cardinality(q.fields) WHEN 0 THEN {alone} ELSE pg_column_size(q.fields) END
       FROM spillway.quarantine AS q JOIN spillway.streams AS s ON s.id = q.stream
      WHERE {condition}
      ORDER BY s.name, split_part(q.entry_id, '-', 1)::numeric, split_part(q.entry_id, '-', 2)::numeric, q.part"""
@@ -70,7 +74,7 @@ class RedriveResult:
 def replay_batches(connection: psycopg.Connection, selection: Selection) -> list[ReplayBatch]:
     """The selected entries in batches, ordered by stream and id. Raises `psycopg.Error`."""
     condition, values = selection.condition()
-    query = sql.SQL(_WAITING).format(condition=condition)
+    query = sql.SQL(_WAITING).format(condition=condition, alone=_MAX_BYTES)
     found: list[ReplayBatch] = []
     entries: list[str] = []
     size, of = 0, ""
@@ -100,11 +104,17 @@ def edit_fields(fields: Sequence[bytes], changes: Mapping[str, str]) -> list[byt
     return result
 
 
+def _no_reader(entry: str) -> str:
+    return f"entry {entry} was not read"
+
+
 def replay(
     connection: psycopg.Connection, waiting: ReplayBatch, layout: RowLayout, window: TimeWindow,
-    changes: Mapping[str, str], run: str, new_chunks: NewChunkLimit | None = None,
+    changes: Mapping[str, str], run: str, new_chunks: NewChunkLimit | None = None, read_entry: ReadEntry = _no_reader,
 ) -> RedriveResult:  # fmt: skip
     """Replay the entries of a batch that still wait, in one transaction. Raises `psycopg.Error` with nothing done.
+
+    `read_entry`: reads an entry that was too large for the drain.
 
     An element of an entry that was taken apart (`each`) is replayed alone. An entry that could not be taken apart is
     replayed as a whole: all its elements become rows, or none does.
@@ -112,13 +122,17 @@ def replay(
     with connection.transaction():
         key: dict[str, Any] = {"stream": waiting.stream, "entries": list(waiting.entries), "run": run}
         rows = connection.execute(_TAKE, key).fetchall()
-        taken = [
-            _Taken(entry, part, fields, edit_fields(fields, changes))
-            for entry, part, fields in sorted(rows, key=lambda row: (parse_id(row[0]), row[1]))
-        ]
-        if not taken:
-            return RedriveResult(waiting.stream, 0, 0, 0, 0)
         replayer = _Replayer(connection, waiting.stream, window, new_chunks)
+        taken = []
+        for entry, part, fields in sorted(rows, key=lambda row: (parse_id(row[0]), row[1])):
+            # Each entry of a stream has fields. One without was not read.
+            found = fields if fields or is_file_ledger(waiting.stream) else read_entry(entry)
+            if isinstance(found, str):
+                replayer.faults[_Taken(entry, part, fields, fields)] = Fault(0, UNREAD.decode(), found)
+            else:
+                taken.append(_Taken(entry, part, found, edit_fields(found, changes)))
+        if not rows:
+            return RedriveResult(waiting.stream, 0, 0, 0, 0)
         if layout.mapping.each is None:
             replayer.replay(taken, layout)
         else:
@@ -138,7 +152,7 @@ def replay(
                     for one, f in replayer.faults.items()
                 ],
             )
-        return RedriveResult(waiting.stream, len(taken), replayer.inserted, replayer.duplicates, len(replayer.faults))
+        return RedriveResult(waiting.stream, len(rows), replayer.inserted, replayer.duplicates, len(replayer.faults))
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +243,12 @@ def replay_entries(
     doing = f"redrive {waiting.stream} {waiting.entries[0]}..{waiting.entries[-1]}"
     with clients.translate_errors(doing), clients.postgres() as connection:
         layout = find_layout(connection, waiting.stream)
-        return replay(connection, waiting, layout, window, changes, run, new_chunks)
+
+        def read_entry(entry: str) -> list[bytes] | str:
+            most = clients.settings.max_entry_bytes
+            return reread_entry(clients.redis, connection, waiting.stream, entry, most)
+
+        return replay(connection, waiting, layout, window, changes, run, new_chunks, read_entry)
 
 
 @step("report")

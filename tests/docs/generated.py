@@ -26,7 +26,7 @@ _PART = re.compile(r"<!-- generated: ([\w -]+) -->\n(.*?)<!-- end -->", re.DOTAL
 SETTINGS: dict[str, tuple[str, ...]] = {
     "servers": ("redis_url", "database_url", "redis_port", "postgres_port", "instance", "state_dir"),
     "events": ("events_schema", "mappings", "max_age_days", "max_ahead_days", "max_bad_share", "max_new_chunks"),
-    "loading": ("batch_rows", "batch_bytes", "parallel_loads", "trim_keep"),
+    "loading": ("batch_rows", "batch_bytes", "max_entry_bytes", "parallel_loads", "trim_keep"),
     "waiting": ("connect_timeout", "redis_timeout", "statement_timeout", "lock_timeout", "retries"),
     "maintenance": (
         "compress_after", "compress_segmentby", "compress_orderby", "keep", "retention", "archive_url",

@@ -165,7 +165,7 @@ def test_no_right_of_a_drain_can_be_left_out_and_preflight_names_it(
     redis_client: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    as_least()
+    as_least(trim_keep="0s")
     grant(owner, command, without=right)
     entries = [event(n) for n in range(5)]
     send(redis_client, "least", [*entries, event(0, user_id="another"), event(9, time="soon")])

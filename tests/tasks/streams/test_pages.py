@@ -17,7 +17,7 @@ from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, PageLimits, StreamAway
 from tasks.streams.reader import Reader
-from tasks.streams.tail import read_tail
+from tasks.streams.tail import Tail, read_tail
 from tests.support.events_layouts import ANY
 from tests.support.interrupted import OTHER_DB, Interrupted
 from tests.support.stream_entries import FIRST_MS, add_entries
@@ -26,6 +26,7 @@ ALWAYS = TimeWindow(-(2**62), 2**62)
 ENTRIES = 45
 SMALL_PAGES = replace(PAGE_LIMITS, first_entries=5, entries=7, small_entries=7)
 MEASURED_PAGES = replace(SMALL_PAGES, large_entry=0)  # each page but the first is measured before it is requested
+UNREAD_PAGES = replace(MEASURED_PAGES, max_entry=0)  # no entry is read
 BOTH = pytest.mark.parametrize("limits", [SMALL_PAGES, MEASURED_PAGES], ids=["plain", "measured"])
 Harm = Callable[[redis.Redis, str], None]
 Read = dict[bytes, list[bytes]]  # fields by id
@@ -136,6 +137,13 @@ AWAY = [
 ]
 
 
+def reader_of(
+    client: redis.Redis, stream: str, tail: Tail, limits: PageLimits, absence: AbsenceRecord | None = None
+) -> Reader:
+    batches = BatchLimits(20, 1 << 20)
+    return Reader(client, stream, [ALL], tail, batches, ANY, ALWAYS, absence=absence, page_limits=limits)
+
+
 def read_all(reader: Reader, attempts: int) -> tuple[list[Batch], bool]:
     """All batches, and whether the stream was read to its end. Retries up to `attempts` times while it is away."""
     batches = []
@@ -160,7 +168,7 @@ def commands_of(client: redis.Redis, stream: str, limits: PageLimits) -> int:
     """How many commands the reader sends if it is not disturbed."""
     tail = read_tail(client, stream)
     watch = Interrupted(client, -1, -2, lambda: None, lambda: None)
-    reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=limits)
+    reader = reader_of(client, stream, tail, limits)
     assert read_all(reader, 1)[1]
     return watch.sent
 
@@ -186,7 +194,7 @@ def test_if_the_stream_is_away_between_any_two_commands_no_unread_range_is_retur
     for at, until in combinations(range(1, commands + 3), 2):
         with connect(configure()) as client:
             interruption = Interrupted(client, at, until, getattr(copies, harm), getattr(copies, undo))
-            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=limits)
+            reader = reader_of(client, stream, tail, limits)
             batches, whole = read_all(reader, attempts=100)
             interruption.finish()
         covered = {entry: truth[entry] for entry in truth if any(within(entry, batch.ids) for batch in batches)}
@@ -213,17 +221,7 @@ def test_once_the_stream_is_away_for_good_nothing_more_is_returned(
         with connect(configure()) as client:
             interruption = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
             absence = AbsenceRecord()
-            reader = Reader(
-                client,
-                stream,
-                [ALL],
-                tail,
-                BatchLimits(20, 1 << 20),
-                ANY,
-                ALWAYS,
-                absence=absence,
-                page_limits=limits,
-            )
+            reader = reader_of(client, stream, tail, limits, absence)
             batches, whole = read_all(reader, attempts=3)
             interruption.finish()
         assert not whole, f"harm before command {at}"
@@ -235,6 +233,27 @@ def test_once_the_stream_is_away_for_good_nothing_more_is_returned(
         elif harm == "swap":
             copies.swap()
         copies.restore()
+
+
+@pytest.mark.parametrize(("harm", "undo"), AWAY)
+def test_an_entry_that_is_not_read_is_counted_with_proof(
+    harm: str, undo: str, control: redis.Redis, stream: str, configure: Callable[..., Settings]
+) -> None:
+    """Each id is returned once, although its fields never are, whenever the stream is away."""
+    copies = Copies(control, stream)
+    copies.client.xtrim(stream, maxlen=6, approximate=False)
+    copies.whole = control.dump(stream)
+    truth = sorted(entry.decode() for entry in entries(control, stream))
+    tail = read_tail(control, stream)
+    commands = commands_of(control, stream, UNREAD_PAGES)
+    for at, until in combinations(range(1, commands + 3), 2):
+        with connect(configure()) as client:
+            interruption = Interrupted(client, at, until, getattr(copies, harm), getattr(copies, undo))
+            reader = reader_of(client, stream, tail, UNREAD_PAGES)
+            batches, whole = read_all(reader, attempts=100)
+            interruption.finish()
+        assert whole
+        assert returned_entries(batches) == {entry: {} for entry in truth}
 
 
 @BOTH
@@ -254,7 +273,7 @@ def test_entries_removed_during_a_read_do_not_stop_it(
     for at in range(1, commands + 1):
         with connect(configure()) as client:
             interruption = Interrupted(client, at, 1_000_000, getattr(copies, harm), copies.nothing)
-            reader = Reader(client, stream, [ALL], tail, BatchLimits(20, 1 << 20), ANY, ALWAYS, page_limits=limits)
+            reader = reader_of(client, stream, tail, limits)
             batches, whole = read_all(reader, attempts=1)
             interruption.finish()
         assert whole, f"harm before command {at}"

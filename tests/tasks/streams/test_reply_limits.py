@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tasks.base.addresses import IdRange
 from tasks.columns.batch import BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.streams.continuity import Checkpoint, why_rewound
+from tasks.streams.pages import PAGE_LIMITS, PageLimits
 from tasks.streams.reader import Reader
 from tasks.streams.tail import Tail, inspect_abridged, inspect_limited, read_tail
 from tests.support.events_layouts import ANY
@@ -36,12 +38,16 @@ def fill(client: redis.Redis, sizes: list[int]) -> list[tuple[bytes, list[bytes]
     return found
 
 
-def read_entries(client: redis.Redis, tail: Tail, batch_rows: int = 500) -> list[tuple[bytes, list[bytes]]]:
-    limits = BatchLimits(batch_rows, 8 * MIB)
-    reader = Reader(client, STREAM, [IdRange(0, tail.last + 1)], tail, limits, ANY, TimeWindow(-(2**62), 2**62))
+def read_entries(
+    client: redis.Redis, tail: Tail, page_limits: PageLimits = PAGE_LIMITS
+) -> list[tuple[bytes, list[bytes]]]:
+    """The entries in their order, without the fields of those that were not read."""
+    all_ids, always = [IdRange(0, tail.last + 1)], TimeWindow(-(2**62), 2**62)
+    limits = BatchLimits(500, 8 * MIB)
+    reader = Reader(client, STREAM, all_ids, tail, limits, ANY, always, page_limits=page_limits)
     found = []
     for batch in iter(reader.read, None):
-        found += [batch.raw(row) for row in range(batch.read)]
+        found += sorted((batch.raw(row) for row in range(batch.read)), key=lambda entry: int(entry[0].split("-")[0]))
     return [(entry.encode(), fields) for entry, fields in found]
 
 
@@ -131,6 +137,26 @@ def test_a_reply_of_one_huge_entry_holds_this_entry_only(tmp_path: Path) -> None
         assert read_entries(client, read_tail(client, STREAM)) == truth
         assert max(replies.sizes) <= huge + 64 * 1024
         assert sum(replies.sizes) <= len(truth) * (huge + 128 * 1024)
+
+
+@pytest.mark.parametrize("rights", [(), ("+eval_ro",), ("+subscribe", "+unsubscribe", "&spillway", "+eval_ro")])
+@pytest.mark.parametrize("sizes", [
+    [3 * MIB, 40, 3 * MIB],
+    [40] * 700 + [3 * MIB] * 3 + [40] * 700,
+    [40, 3 * MIB, 2 * MIB, 600_000] * 3,
+])  # fmt: skip
+def test_an_entry_above_its_own_limit_is_counted_but_not_read(
+    sizes: list[int], rights: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Without the rights it is read and thrown away, so that the outcome is the same."""
+    with server(tmp_path, *LIMIT) as admin:
+        truth = fill(admin, sizes)
+        with user(admin, *rights) as client:
+            replies = Replies(client)
+            found = read_entries(client, read_tail(client, STREAM), replace(PAGE_LIMITS, max_entry=MIB))
+        assert found == [(entry, fields if len(fields[1]) < MIB else []) for entry, fields in truth]
+        if len(rights) > 1:
+            assert max(replies.sizes) <= 2 * MIB
 
 
 @pytest.mark.parametrize("rights", [
