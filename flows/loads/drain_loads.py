@@ -1,4 +1,4 @@
-"""The loads of a drain: several at the same time, of one stream after the other."""
+"""The loads of a drain: several at the same time, of streams that take turns."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ from tasks.table.new_chunks import NewChunkLimit
 class DrainedStream:
     """The progress of one run through one stream.
 
-    `loading`: batches that are being loaded. `overtaken`: another run has drained a part of the stream.
+    `reader`: reads what remains, None before the first turn and at the end. `loading`: batches that are being loaded.
+    `overtaken`: another run has drained a part of the stream.
     """
 
     name: str
     layout: RowLayout
     planned: DrainPlan | None = None
+    reader: Reader | None = None
     loaded: list[LoadResult] = field(default_factory=list)
     loading: int = 0
     route: InsertRoute = InsertRoute.STRAIGHT  # of the next batch
@@ -76,8 +78,10 @@ class DrainedStream:
 class DrainLoads:
     """Reads the streams of one run and loads their batches.
 
-    The next batch, of the same stream or the next one, is read while others are loaded. One batch more than there are
-    connections is submitted, so that no connection is idle. A stream that fails does not stop the others.
+    Streams take turns: a turn ends with a full batch, so no stream waits behind the backlog of another one, and a small
+    one needs one turn. The next batch, of the same stream or the next one, is read while others are loaded. One batch
+    more than there are connections is submitted, so that no connection is idle. A stream that fails does not stop the
+    others.
     """
 
     def __init__(self, clients: Clients, max_events: int | None, until: int | None, absence: AbsenceRecord) -> None:
@@ -97,7 +101,7 @@ class DrainLoads:
         try:
             while self._to_read or self._loading:
                 if self._to_read:
-                    self._read(self._to_read.popleft())
+                    self._take_turn(self._to_read.popleft())
                 else:
                     self._finish()
         finally:
@@ -107,21 +111,31 @@ class DrainLoads:
         self.warnings += self._new_chunks.warnings()
         return [stream.result() for stream in streams]
 
-    def _read(self, stream: DrainedStream) -> None:
-        """Read what remains of a stream and submit its loads."""
-        stream.all_read = stream.overtaken = False
+    def _take_turn(self, stream: DrainedStream) -> None:
+        """Read a stream and submit its loads: up to a full batch if other streams wait, otherwise all that remains."""
         try:
-            reader, stream.route = self._reader(stream), InsertRoute.STRAIGHT
-            while not (stream.overtaken or stream.error) and (batch := read(self._clients, reader)) is not None:
+            if stream.reader is None:
+                stream.all_read = stream.overtaken = False
+                stream.reader, stream.route = self._reader(stream), InsertRoute.STRAIGHT
+            while not (stream.overtaken or stream.error) and (batch := read(self._clients, stream.reader)) is not None:
+                is_large = self._is_large(batch)  # the load releases the batch
                 future = load.submit(self._clients, batch, self._run, stream.route, (), self._new_chunks)
                 self._loading.append((future, batch, stream))
                 stream.loading += 1
                 while self._loading and self._is_full():
                     self._finish()
+                if is_large and self._to_read:
+                    self._to_read.append(stream)
+                    return
         except SpillwayError as error:
             stream.error = stream.error or one_line(error)
-        stream.all_read = True
+        stream.reader, stream.all_read = None, True
         self._close(stream)
+
+    def _is_large(self, batch: Batch) -> bool:
+        """Whether a batch is as large as the settings allow, so that its stream probably has more."""
+        config = self._clients.settings
+        return batch.read >= config.batch_rows or batch.bytes >= config.batch_bytes
 
     def _is_full(self) -> bool:
         """Whether no further batch may be read before a load has ended."""
