@@ -18,15 +18,19 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import psycopg
 import redis
 import typer
 
+from infra.connections.clients import redis_client
 from infra.errors.exceptions import Terminal
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
+from tasks.streams.limited_reply import Command, execute_limited
 from tests.support.tables import empty_tables
 
 MB = 1_000_000
@@ -35,6 +39,7 @@ SHAPES = {
     "10 entries of 60 MB": [60 * MB] * 10,
 }
 _POLL_SECONDS = 0.005
+_PAGES = 300
 
 
 @dataclass
@@ -103,8 +108,34 @@ def measure(settings: Settings, sizes: list[int]) -> tuple[int, RedisWatch]:
     return round(usage.ru_maxrss * 1024 / MB), watch
 
 
+def page_costs(settings: Settings) -> Iterator[str]:
+    """What the limit costs pages of small entries: the client's processor time, without it and with it."""
+    with redis_client(settings) as client:
+        for size, count in ((100, 500), (2_000, 250)):
+            for entry in entries([size] * count):
+                client.xadd("events-small", entry)  # type: ignore[arg-type]
+            command = ("XRANGE", "events-small", "-", "+", "COUNT", count)
+            reads = {"without": partial(client.execute_command, *command), "with": partial(_limited, client, command)}
+            took: dict[str, list[float]] = {name: [] for name in reads}
+            for _ in range(_PAGES):
+                for name, read in reads.items():
+                    began = time.process_time()
+                    read()
+                    took[name].append((time.process_time() - began) * 1e6)
+            cost = {name: median(times) for name, times in took.items()}
+            yield f"{count} entries of {size} bytes: {cost['without']:.0f} us without a limit, {cost['with']:.0f} with"
+            client.delete("events-small")
+
+
+def _limited(client: redis.Redis, command: Command) -> object:
+    return execute_limited(client, [command])[0]
+
+
 def main(engine: str | None = None, only: str = "") -> None:
-    """Print the figures of each shape whose name contains `only`."""
+    """Print the figures of each shape whose name contains `only`, and what the limit costs pages of small entries."""
+    with throwaway_servers("bench", engine) as (settings, used):
+        for line in page_costs(settings):
+            print(f"{line} (client's processor time per page; {used.name})")
     for name, sizes in SHAPES.items():
         if only not in name:
             continue

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import psycopg
 import redis
 
+from infra.errors.exceptions import Terminal
 from tasks.ledger.names import original_name
+from tasks.streams.limited_reply import ReplyTooLarge, execute_limited
+from tasks.streams.tail import Tail, inspect_abridged, tail_of_reply
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ _STREAMS = """
              AS q ON q.stream = s.id
      WHERE s.id NOT IN (SELECT stream FROM spillway.files)
      ORDER BY s.name"""
+_STREAMS_PER_ROUND_TRIP = 100  # in one transaction, which holds Redis for half a millisecond
 _WAITING = "SELECT count(*) FROM spillway.quarantine WHERE outcome IS NULL"
 
 
@@ -52,10 +55,10 @@ def stream_statuses(
     for name, tail in _tails(client, sorted({*known, *expected})).items():
         if name in known:
             passed, last_drained, waiting, lost = known[name]
-            lag = None if tail is None else max(0, tail["entries-added"] - passed)
+            lag = None if tail is None else max(0, tail.added - passed)
             found.append(StreamStatus(name, lag, last_drained, waiting, lost))
         elif tail is not None:
-            found.append(StreamStatus(name, tail["length"], None, 0, 0))
+            found.append(StreamStatus(name, tail.length, None, 0, 0))
     return found
 
 
@@ -67,14 +70,25 @@ def quarantine_waiting(connection: psycopg.Connection) -> int:
     return waiting
 
 
-def _tails(client: redis.Redis, streams: list[str]) -> dict[str, Any]:
-    """The reply to XINFO STREAM for each, in one round trip; None if Redis has no stream of that name."""
-    pipeline = client.pipeline(transaction=False)
-    for name in streams:
-        pipeline.xinfo_stream(name)
-    replies = pipeline.execute(raise_on_error=False) if streams else []
-    refused = (redis.exceptions.NoPermissionError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
-    for reply in replies:
-        if isinstance(reply, refused):
-            raise reply
-    return {name: None if isinstance(reply, Exception) else reply for name, reply in zip(streams, replies, strict=True)}
+def _tails(client: redis.Redis, streams: list[str]) -> dict[str, Tail | None]:
+    """The tail of each, many in a round trip; None if Redis has no stream of that name."""
+    found: dict[str, Tail | None] = {}
+    for at in range(0, len(streams), _STREAMS_PER_ROUND_TRIP):
+        names = streams[at : at + _STREAMS_PER_ROUND_TRIP]
+        try:
+            replies = execute_limited(client, [("XINFO", "STREAM", name) for name in names])
+        except ReplyTooLarge:  # with the first and the last entry of each
+            found |= {name: _tail(client, name) for name in names}
+            continue
+        for name, reply in zip(names, replies, strict=True):
+            if isinstance(reply, redis.exceptions.NoPermissionError):
+                raise reply
+            found[name] = None if isinstance(reply, Exception) else tail_of_reply(reply)
+    return found
+
+
+def _tail(client: redis.Redis, stream: str) -> Tail | None:
+    try:
+        return inspect_abridged(client, stream)[0]
+    except Terminal:  # not a stream
+        return None

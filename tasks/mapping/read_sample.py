@@ -17,6 +17,7 @@ from tasks.files.find import SourceFile, find_files
 from tasks.files.formats.read_rows import read_rows
 from tasks.files.formats.spelling import PLAIN, Spellings
 from tasks.files.scan import rows_to_entries
+from tasks.streams.limited_reply import ReplyTooLarge, execute, execute_limited
 from tasks.streams.tail import Tail, read_tail
 
 _PARTS = 8  # of a stream: evenly spaced in time
@@ -88,8 +89,7 @@ def sample_stream(client: redis.Redis, stream: str, most: int) -> list[EntryColu
         start, remaining = max(start, part), most // len(parts)
         while remaining > 0 and total < _MOST_BYTES:
             count = min(page, remaining)
-            entries: Any = client.execute_command("XRANGE", stream, id_text(start), "+", "COUNT", count)
-            if not entries:
+            if not (entries := _page(client, stream, start, count)):
                 break
             pages.append(entries)
             size = sum(len(value) for _, fields in entries for value in fields)
@@ -100,6 +100,19 @@ def sample_stream(client: redis.Redis, stream: str, most: int) -> list[EntryColu
     if not pages:
         raise Terminal(f"stream {stream!r}: expected entries, found none; nothing was written; name another stream")
     return concat_entries(map(page_to_columns, pages))
+
+
+def _page(client: redis.Redis, stream: str, start: int, count: int) -> Sequence[RawEntry]:
+    """At most `count` entries from `start` on; only one if they are too large for a reply."""
+    command = ("XRANGE", stream, id_text(start), "+", "COUNT")
+    try:
+        (reply,) = execute_limited(client, [(*command, count)])
+    except ReplyTooLarge:
+        (reply,) = execute(client, [(*command, 1)])
+    if isinstance(reply, Exception):
+        raise reply
+    page: Sequence[RawEntry] = reply
+    return page
 
 
 def _starts(tail: Tail) -> list[int]:

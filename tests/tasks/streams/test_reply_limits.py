@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 
+from flows.cli.stream_status import stream_statuses
 from infra.connections.clients import redis_client as connect
 from tasks.base.addresses import IdRange
 from tasks.columns.batch import BatchLimits
 from tasks.columns.decode import TimeWindow
+from tasks.mapping.read_sample import sample_stream
 from tasks.streams.continuity import Checkpoint, why_rewound
 from tasks.streams.pages import PAGE_LIMITS, PageLimits
 from tasks.streams.reader import Reader
@@ -193,3 +196,18 @@ def test_a_hash_saved_by_a_release_that_did_not_abridge_entries_is_no_reason_to_
     old = Checkpoint(tail.last, 1, tail.last, 1, b"h" * 32)
     assert why_rewound(tail, old, tail.last_hash) is None
     assert why_rewound(tail, Checkpoint(tail.last, 1, tail.last, 1, b"h" * 33), tail.last_hash) is not None
+
+
+def test_a_sample_of_large_entries_and_the_status_of_their_streams_are_read_within_the_limit(
+    tmp_path: Path, database: psycopg.Connection
+) -> None:
+    with server(tmp_path, *LIMIT) as client:
+        truth = fill(client, [40] * 30 + [700_000] * 20)
+        client.xadd("small", {"value": "x"})
+        client.set("not-a-stream", 1)
+        replies = Replies(client)
+        sampled = [fields for group in sample_stream(client, STREAM, 100) for fields in group.documents()]
+        assert sampled == [{b"value": fields[1]} for _, fields in truth]
+        lags = {one.name: one.lag for one in stream_statuses(client, database, [STREAM, "small", "not-a-stream", "no"])}
+        assert lags == {STREAM: len(truth), "small": 1}
+        assert max(replies.sizes) <= MIB
