@@ -113,7 +113,7 @@ def page_costs(settings: Settings) -> Iterator[str]:
     with redis_client(settings) as client:
         for size, count in ((100, 500), (2_000, 250)):
             for entry in entries([size] * count):
-                client.xadd("events-small", entry)  # type: ignore[arg-type]
+                client.xadd("events-small", entry)
             command = ("XRANGE", "events-small", "-", "+", "COUNT", count)
             reads = {"without": partial(client.execute_command, *command), "with": partial(_limited, client, command)}
             took: dict[str, list[float]] = {name: [] for name in reads}
