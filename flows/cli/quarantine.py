@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from dataclasses import fields
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +18,7 @@ from infra.output import print_json, print_table, result, warn
 from infra.settings import settings
 
 if TYPE_CHECKING:
-    from tasks.table.quarantine import QuarantinedEntry, Selection
+    from tasks.table.quarantine import QuarantinedEntry, QuarantineSummary, Selection
 
 app = typer.Typer(no_args_is_help=True, help="Entries that could not be loaded: list, show, replay, discard.")
 
@@ -28,11 +29,14 @@ def list_command(
     kind: Kind = None,
     field: Field = None,
     everything: Annotated[bool, typer.Option("--all", help="Also list what was redriven or discarded.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="List at most this many.")] = 20,
+    each: Annotated[
+        bool, typer.Option("--entries", help="List each entry, the newest first, as --json always does.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="List at most this many reasons or entries.")] = 20,
     as_json: JsonLines = False,
 ) -> None:
-    """List the waiting entries, the newest first."""
-    from tasks.table.quarantine import count_entries, list_entries
+    """List the waiting entries by reason, the most frequent first, with an example of each."""
+    from tasks.table.quarantine import count_entries, group_entries, list_entries
 
     with (
         Clients(settings(), "quarantine list") as clients,
@@ -40,6 +44,9 @@ def list_command(
         clients.postgres() as connection,
     ):
         selection = _selection(stream, None, kind, field, waiting=not everything)
+        if not (each or as_json):
+            _print_groups(group_entries(connection, selection, limit), everything)
+            return
         entries = list_entries(connection, selection, limit)
         total = count_entries(connection, selection)
     if as_json:
@@ -51,6 +58,35 @@ def list_command(
         print_table(columns, [_row(entry, everything) for entry in entries])
     listed = f", {limit} listed" if total > limit else ""
     result(f"{total:,} {'in all' if everything else 'waiting'}{listed}")
+
+
+def _print_groups(summary: QuarantineSummary, everything: bool) -> None:
+    """Print a table of the groups, the totals, and what to type next for the first group."""
+    if summary.groups:
+        columns = ["stream", "entries", "kind", "field", "reason, for example", "of entry", "last"]
+        rows = [
+            [
+                one.path or one.stream,
+                one.count,
+                one.kind,
+                one.field,
+                one.reason,
+                one.example,
+                f"{one.last:%Y-%m-%d %H:%M}",
+            ]
+            for one in summary.groups
+        ]
+        print_table(columns, rows, whole=("of entry",))
+    omitted = summary.all_groups - len(summary.groups)
+    listed = f", {len(summary.groups)} of {summary.all_groups:,} reasons listed" if omitted else ""
+    result(f"{summary.entries:,} {'in all' if everything else 'waiting'}{listed}")
+    if summary.groups:
+        first = summary.groups[0]
+        of = f"--stream {quote(first.path or first.stream)}"
+        result(f"next: spillway quarantine show {of} {first.example}")
+        if not everything:
+            chosen = f"{of} --kind {first.kind}" + (f" --field {quote(first.field)}" if first.field else "")
+            result(f"after the cause is fixed: spillway quarantine redrive {chosen}")
 
 
 def _row(entry: QuarantinedEntry, everything: bool) -> list[object]:

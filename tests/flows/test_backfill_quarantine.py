@@ -65,7 +65,7 @@ def test_bad_rows_are_kept_by_file_and_row_and_replayed_when_the_mapping_is_fixe
     assert backfill_counts(backfill(path)) == (43, 40, 0, 3)
     assert table_rows(database) == flat_rows(GOOD)
     assert backfill_counts(backfill(path)) == (0, 0, 0, 0)
-    code, out, _ = spillway("quarantine", "list", "--stream", path)
+    code, out, _ = spillway("quarantine", "list", "--entries", "--stream", path)
     assert code == 0
     assert path in out
     assert "3 waiting" in out

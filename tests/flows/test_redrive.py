@@ -124,6 +124,29 @@ def test_the_list_shows_what_waits_and_why(
     assert spillway("quarantine", "list", "--stream", "other")[1] == "0 waiting\n"
 
 
+def test_the_list_has_one_line_per_reason_and_the_command_to_type_next(
+    spillway: RunSpillway, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    no_id = [event(n, event_id=f"no-uuid-{n}") for n in range(20, 23)]  # the reason quotes each value
+    no_json = [event(n, properties=f"{n}{{") for n in range(30, 32)]  # the server quotes each value
+    send(redis_client, stream, [*GOOD, *BAD, *no_id, *no_json])
+    with pytest.raises(Terminal, match="10 of 15 entries went to quarantine"):
+        drain(stream)
+    code, out, _ = spillway("quarantine", "list", "--stream", stream)
+    assert code == 0
+    lines = [line.split() for line in out.splitlines() if line.strip().startswith(stream)]
+    assert [(line[1], line[3]) for line in lines] == [("5", "user_id"), ("3", "event_id"), ("2", "properties")]
+    assert f"spillway quarantine redrive --stream {stream} --kind refused --field user_id" in out
+    (example,) = (line.split()[-1] for line in out.splitlines() if line.startswith("next: "))
+    fields = dict(json.loads(spillway("quarantine", "show", example)[1])["fields"])
+    assert {name.encode(): value.encode() for name, value in fields.items()} in BAD
+    code, out, _ = spillway("quarantine", "list", "--limit", "1")
+    assert "10 waiting, 1 of 3 reasons listed" in out
+    assert spillway("quarantine", "discard", "--stream", stream, "--field", "user_id", "--all")[0] == 0
+    assert "5 waiting" in spillway("quarantine", "list")[1]
+    assert "10 in all" in spillway("quarantine", "list", "--all")[1]
+
+
 @pytest.mark.parametrize("redrives", [4])
 def test_concurrent_redrives_replay_every_entry_once(
     redrives: int, redis_client: redis.Redis, database: psycopg.Connection, stream: str
