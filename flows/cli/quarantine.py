@@ -97,7 +97,10 @@ def _row(entry: QuarantinedEntry, everything: bool) -> list[object]:
 
 @app.command("show")
 def show_command(entry: Annotated[str, typer.Argument(help="The entry's id.")], stream: OfStreams = None) -> None:
-    """Show one entry as a JSON object: its raw fields, the reason, and its outcome."""
+    """Show one entry as a JSON object: its raw fields, the reason, and its outcome.
+
+    If several elements of the entry could not be loaded, there is an object for each, 100 at most.
+    """
     from tasks.table.quarantine import list_entries
 
     with (
@@ -105,11 +108,12 @@ def show_command(entry: Annotated[str, typer.Argument(help="The entry's id.")], 
         clients.translate_errors("show an entry"),
         clients.postgres() as connection,
     ):
-        found = list_entries(connection, _selection(stream, [entry], None, None, waiting=False), 2)
-    if len(found) != 1:
+        found = list_entries(connection, _selection(stream, [entry], None, None, waiting=False), 100)
+    if len({one.stream for one in found}) != 1:
         advice = "several streams have it: name one (--stream)" if found else "spillway quarantine list --all lists all"
         raise Terminal(f"quarantine show: expected one entry {entry}, found {len(found)}; {advice}")
-    print_json(_as_json(found[0]), indent=True)
+    for one in found:
+        print_json(_as_json(one), indent=True)
 
 
 @app.command("redrive")

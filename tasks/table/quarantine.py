@@ -108,7 +108,7 @@ def list_entries(connection: psycopg.Connection, selection: Selection, limit: in
                (SELECT path FROM spillway.files AS f WHERE f.stream = s.id) AS path,
                coalesce(q.field, '') AS field, q.reason, q.quarantined_at, q.outcome, q.resolved_by, q.resolved_at,
                q.fields, q.replayed
-        {source} {condition} ORDER BY q.quarantined_at DESC, q.entry_id DESC LIMIT %(limit)s
+        {source} {condition} ORDER BY q.quarantined_at DESC, q.entry_id DESC, q.part LIMIT %(limit)s
         """).format(source=_SOURCE, condition=condition)
     with connection.cursor(row_factory=class_row(QuarantinedEntry)) as cursor:
         return cursor.execute(query, {**values, "limit": limit}).fetchall()

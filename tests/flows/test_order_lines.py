@@ -14,6 +14,7 @@ from flows.drain import drain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
 from infra.settings import Settings
+from tests.support.command_line import RunSpillway
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 _CREATE = "CREATE TABLE users.lines (order_id int8, country text, sku text, quantity int4, PRIMARY KEY (order_id, sku))"
@@ -45,7 +46,7 @@ def rows(database: psycopg.Connection) -> list[tuple[object, ...]]:
 
 
 def test_each_line_has_the_values_of_its_order(
-    database: psycopg.Connection, redis_client: redis.Redis, orders: str
+    database: psycopg.Connection, redis_client: redis.Redis, orders: str, spillway: RunSpillway
 ) -> None:
     """A refused line waits with them, so that a redrive needs nothing else."""
     documents = [
@@ -61,6 +62,10 @@ def test_each_line_has_the_values_of_its_order(
     waiting = database.execute("SELECT part, fields[2] FROM spillway.quarantine ORDER BY entry_id, part").fetchall()
     assert [part for part, _ in waiting] == [2, 2, 3]
     assert json.loads(waiting[0][1]) == {"sku": "b", "qty": "many", "$": {"order": {"id": 1}, "country": "DE"}}
+    code, out, _ = spillway("quarantine", "list", "--field", "sku")
+    (shown,) = (line.removeprefix("next: spillway ") for line in out.splitlines() if line.startswith("next: "))
+    code, out, _ = spillway(*shown.split())
+    assert (code, out.count('"entry_id"')) == (0, 2)  # both lines of the second order
     corrected = json.dumps(json.loads(waiting[0][1]) | {"qty": 5})
     assert redrive(orders, set={"data": corrected}, field="quantity")["inserted"] == 1
     assert rows(database)[1] == (1, "DE", "b", 5)
