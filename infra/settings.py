@@ -137,7 +137,8 @@ class Settings(BaseSettings):
 
     # Validated at its first use, so that an invalid URL does not stop commands that need no Redis.
     redis_url: SecretStr = Field(
-        default=SecretStr(""), description="URL: redis://, rediss:// or unix://; empty: the local Redis"
+        default=SecretStr(""),
+        description="URL: redis://, rediss://, unix:// or redis+sentinel://; empty: the local Redis",
     )
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
         default=SecretStr(""),

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from redis.connection import parse_url
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
-_REDIS_FORM = "redis://user:password@host:6379/0, rediss://… or unix:///path/to/redis.sock?db=0"
+_REDIS_FORM = (
+    "redis://user:password@host:6379/0, rediss://…, unix:///path/to/redis.sock?db=0 or, for Sentinel,"
+    " redis+sentinel://user:password@host:26379,host:26379/service/0"
+)
 _DATABASE_FORM = "postgresql://user:password@host:5432/name"
 _ENCODE = "write special characters of a password as %40 and the like"
 
@@ -32,6 +36,9 @@ _TLS_PARAMETERS: dict[str, str | None] = {
     "ssl_check_hostname": None,
 }
 _PARAMETERS = ("db", "username", "password", "socket_timeout", "socket_connect_timeout")
+# Of the Sentinels themselves. User and password before the @ are those of the Redis that they watch.
+_SENTINEL_PARAMETERS = {"sentinel_username": "username", "sentinel_password": "password"}
+_SENTINEL_PORT = 26379
 _CERT_REQS = ("none", "optional", "required")
 
 
@@ -41,16 +48,26 @@ class UnreadableUrl(ValueError):
 
 @dataclass(frozen=True)
 class RedisUrl:
-    """A Redis URL. `options`: for redis-py, with the password. `where`: `host:port`, or the path of a socket."""
+    """A Redis URL. `options`: for redis-py, with the password. `where`: `host:port`, or the path of a socket.
+
+    `sentinels`: host and port of each Sentinel that names the primary of `service`, and `sentinel_options` user and
+    password for them. Then `options` has no host and no port.
+    """
 
     options: dict[str, Any]
     where: str
     socket: bool
     tls: bool
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    sentinel_options: Mapping[str, str] = field(default_factory=dict)
 
-    def redis_cli(self) -> tuple[list[str], dict[str, str]]:
-        """Options for redis-cli, and as environment variables what must not appear in an argument."""
-        found = self.options
+    def redis_cli(self, primary: tuple[str, int] | None = None) -> tuple[list[str], dict[str, str]]:
+        """Options for redis-cli, and as environment variables what must not appear in an argument.
+
+        `primary`: host and port that the Sentinels name, if the URL names these.
+        """
+        found = self.options if primary is None else self.options | {"host": primary[0], "port": primary[1]}
         options = ["-s", found["path"]] if self.socket else ["-h", found["host"], "-p", str(found["port"])]
         if self.tls:
             options.append("--tls")
@@ -69,7 +86,7 @@ class RedisUrl:
 def read_redis_url(url: str) -> RedisUrl:
     """Read a Redis URL. Raises `UnreadableUrl`."""
     try:
-        return _read_redis_url(url)
+        return _read_sentinel_url(url) if "+sentinel://" in url[:20] else _read_redis_url(url)
     except UnreadableUrl:
         raise
     except ValueError:
@@ -97,6 +114,29 @@ def _read_redis_url(url: str) -> RedisUrl:
     found["port"] = 6379 if parts.port is None else parts.port
     _check_host(parts.hostname or "localhost")
     return RedisUrl(found, _where(found["host"], found["port"]), socket, tls)
+
+
+def _read_sentinel_url(url: str) -> RedisUrl:
+    """The URL of one Redis, with a list of Sentinels for its host and the service before the number of the database."""
+    scheme, _, rest = url.partition("+sentinel://")
+    place, mark, query = rest.partition("?")
+    login, at, place = place.rpartition("@")
+    hosts, _, path = place.partition("/")
+    service, _, database = path.partition("/")
+    pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if mark else []
+    own = {_SENTINEL_PARAMETERS[name]: value for name, value in pairs if name in _SENTINEL_PARAMETERS}
+    others = urlencode([pair for pair in pairs if pair[0] not in _SENTINEL_PARAMETERS])
+    if scheme not in ("redis", "rediss") or not service or "/" in login or not all(hosts.split(",")):
+        raise ValueError
+    sentinels = []
+    for host in hosts.split(","):
+        one = _read_redis_url(f"{scheme}://{login}{at}{host}/{database}{'?' * bool(others)}{others}")
+        port = one.options["port"] if re.search(r":[0-9]+$", host) else _SENTINEL_PORT
+        sentinels.append((one.options["host"], port))
+    options = {name: value for name, value in one.options.items() if name not in ("host", "port")}
+    name = unquote(service)
+    where = ",".join(_where(*sentinel) for sentinel in sentinels) + f"/{name}"
+    return replace(one, options=options, where=where, sentinels=tuple(sentinels), service=name, sentinel_options=own)
 
 
 def _check_parameters(query: str, tls: bool) -> None:

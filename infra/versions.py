@@ -33,12 +33,9 @@ def can_compress_directly(timescaledb: str | None) -> bool:
 def unsupported_redis(version: str, mode: str = "standalone") -> str | None:
     """Why Spillway cannot work with a Redis of this version and `redis_mode` (INFO), with the next step; else None."""
     if mode == "sentinel":
-        return "it is a Sentinel, expected the Redis that it watches; point SPILLWAY_REDIS_URL at the primary"
-    if mode == "cluster":
         return (
-            "it is a node of a Redis Cluster, expected a single server: a node has only a part of the streams, and"
-            " Spillway cannot read from all nodes yet; nothing was read or written; point SPILLWAY_REDIS_URL at a"
-            " Redis without cluster mode"
+            "it is a Sentinel, expected the Redis that it watches; name Sentinel and service in SPILLWAY_REDIS_URL"
+            " (redis+sentinel://host:26379/service)"
         )
     if parse_version(version) < MIN_REDIS:
         return f"it is version {version}, expected {MIN_REDIS} or later; upgrade it"

@@ -12,7 +12,8 @@ import redis
 from redis import Redis
 
 from infra.connections.group_name import group_name
-from infra.connections.redis_client import UnsupportedServer, open_redis
+from infra.connections.redis_client import open_redis
+from infra.connections.redis_connection import UnsupportedServer
 from infra.connections.session import Session, open_session
 from infra.errors.classify import is_transient
 from infra.errors.exceptions import Terminal, Transient, WrongUse

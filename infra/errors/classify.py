@@ -32,6 +32,7 @@ _REDIS_TRANSIENT: tuple[type[Exception], ...] = (
     redis.exceptions.TryAgainError,
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
+    redis.exceptions.AskError,  # includes MOVED: the next attempt asks the Cluster where the key is
     redis.exceptions.ClusterDownError,  # includes MASTERDOWN: a replica without its primary
 )
 # Transient codes (the first word of a reply) that redis-py has no class for.

@@ -17,12 +17,12 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from infra.errors.exceptions import PasswordMissing, UnknownHost
+from infra.errors.exceptions import AcceptsAgain, PasswordMissing, UnknownHost
 
 # How libpq traces an error: fields by their letters, C is the SQLSTATE.
 _REFUSAL = re.compile(rb'\tErrorResponse\t[^\n]*? C "([0-9A-Z]{5})"')
 _TIME_LIMIT_SECONDS = 5.0
-_SUCCEEDED_AT_LAST = "08006"  # connection failure: the second attempt was accepted
+_CONNECTION_FAILURE = "08006"
 
 
 def with_sqlstate(error: psycopg.OperationalError, url: str, connect_timeout: float) -> psycopg.OperationalError:
@@ -37,7 +37,7 @@ def with_sqlstate(error: psycopg.OperationalError, url: str, connect_timeout: fl
         needs_password = error.pgconn is not None and error.pgconn.needs_password
         kind = UnknownHost if _unknown_host(url) else PasswordMissing if needs_password else None
         return kind(str(error)) if kind else error
-    found = psycopg.OperationalError(str(error))
+    found = (AcceptsAgain if state == _CONNECTION_FAILURE else psycopg.OperationalError)(str(error))
     found.sqlstate = state
     return found
 
@@ -63,7 +63,7 @@ def _sqlstate(url: str, seconds: float) -> str | None:
     finally:
         os.close(trace)
     if connected:
-        return _SUCCEEDED_AT_LAST
+        return _CONNECTION_FAILURE
     return states[-1].decode() if states else None
 
 

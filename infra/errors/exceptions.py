@@ -74,3 +74,7 @@ class NoAnswer(psycopg.OperationalError):
 
 class PasswordMissing(psycopg.OperationalError):
     """The server asks for a password and none is set."""
+
+
+class AcceptsAgain(psycopg.OperationalError):
+    """The server refused a connection, and accepted the next one at once, which was to find out why."""

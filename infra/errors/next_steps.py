@@ -7,9 +7,10 @@ import ssl
 import psycopg
 import redis
 from redis import exceptions
+from redis.sentinel import MasterNotFoundError
 
 from infra.errors.classify import client_refuses, is_transient, redis_code, tls_fault
-from infra.errors.exceptions import NoAnswer, PasswordMissing, UnknownHost
+from infra.errors.exceptions import AcceptsAgain, NoAnswer, PasswordMissing, UnknownHost
 from infra.errors.sqlstates import sqlstate_rule
 
 # Commands that load batches: smaller or fewer batches need less memory and fewer connections.
@@ -22,6 +23,7 @@ _POSTGRES_BY_CLASS: tuple[tuple[type[Exception], str], ...] = (  # errors that h
     (UnknownHost, "fix the host in SPILLWAY_DATABASE_URL"),
     (psycopg.errors.ConnectionTimeout, _STALLED),
     (NoAnswer, _STALLED),
+    (AcceptsAgain, "the server accepts connections again by now: {again}"),
 )
 _CLIENTS = "raise Redis's maxclients or see who holds its connections (CLIENT LIST), then {again}"
 _REDIS_BY_CLASS: tuple[tuple[type[Exception], str], ...] = (  # subclasses come before their bases
@@ -31,6 +33,8 @@ _REDIS_BY_CLASS: tuple[tuple[type[Exception], str], ...] = (  # subclasses come 
     (exceptions.MaxConnectionsError, _CLIENTS),
     (exceptions.ReadOnlyError, "point SPILLWAY_REDIS_URL at the primary, then {again}"),
     (exceptions.OutOfMemoryError, "raise Redis's maxmemory or trim drained entries, then {again}"),
+    (exceptions.AskError, "wait until the Cluster has moved the keys, then {again}"),
+    (MasterNotFoundError, "see why the Sentinels name no primary (SENTINEL MASTERS), then {again}"),
     (exceptions.ClusterDownError, "wait for the primary or point SPILLWAY_REDIS_URL at it, then {again}"),
     (exceptions.TimeoutError, "see why Redis is slow or raise SPILLWAY_REDIS_TIMEOUT, then {again}"),
 )
@@ -40,7 +44,6 @@ _REDIS_BY_CODE: dict[str | None, str] = {
     " then {again}",
     "BUSY": "wait for the script that Redis runs or end it (SCRIPT KILL), then {again}",
     "NOREPLICAS": "see why the replicas of Redis are disconnected (INFO replication), then {again}",
-    "MOVED": "point SPILLWAY_REDIS_URL at a Redis without cluster mode",
     "DENIED": "set a password on Redis, or protected-mode no",
 }
 

@@ -13,7 +13,8 @@ import redis
 from redis import exceptions
 
 from infra.connections.clients import redis_client
-from infra.connections.redis_client import UnsupportedServer
+from infra.connections.redis_cluster import owner_of
+from infra.connections.redis_connection import UnsupportedServer
 from infra.errors.classify import is_transient, redis_code, tls_fault
 from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.errors.next_steps import next_step
@@ -74,7 +75,7 @@ def send(
     if rate:
         batch = max(1, min(batch, int(rate * _BATCH_SECONDS)))
     in_flight = _InFlight(on_sent)
-    with _translate_errors(client, stream, in_flight), _connection(client) as connection:
+    with _translate_errors(client, stream, in_flight), _connection(owner_of(client, stream)) as connection:
         for commands in _packed(stream.encode(), entries, batch):
             in_flight.settle(connection)
             if pace:

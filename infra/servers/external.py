@@ -10,7 +10,8 @@ import redis
 from psycopg import pq
 
 from infra.connections.clients import postgres_connection
-from infra.connections.redis_client import UnsupportedServer
+from infra.connections.redis_client import primary_address
+from infra.connections.redis_connection import UnsupportedServer
 from infra.errors.classify import is_transient
 from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.errors.redact import one_line
@@ -95,7 +96,9 @@ class ExternalEngine(Engine):
         return run_interactively(["psql", *args], libpq_variables(self.settings.database))
 
     def redis_cli(self, args: Sequence[str]) -> int:
-        options, variables = read_redis_url(self.settings.redis).redis_cli()
+        found = read_redis_url(self.settings.redis)
+        primary = primary_address(self.settings.redis, self.settings.connect_timeout) if found.sentinels else None
+        options, variables = found.redis_cli(primary)
         return run_interactively(["redis-cli", *options, *args], variables)
 
     def _version(self, service: Service) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import redis
 
+from infra.connections.redis_cluster import primaries
 from infra.errors.exceptions import Terminal
 from infra.schema.schema_version import check_schema
 from infra.timescaledb import check_catalog
@@ -27,7 +28,12 @@ def check_servers(client: redis.Redis | None, connection: psycopg.Connection) ->
 
     Raises `Terminal` for a server that Spillway cannot work with, `psycopg.Error` and `redis.RedisError`.
     """
-    warnings, clocks = ([], []) if client is None else _ask_redis(client)
+    warnings: list[str] = []
+    clocks: list[Clock] = []
+    for one in primaries(client) if client is not None else []:
+        more, its_clock = _ask_redis(one)
+        warnings += [warning for warning in more if warning not in warnings]
+        clocks += its_clock
     asked = time.time()
     row = connection.execute(_SERVER).fetchone()
     assert row is not None  # a SELECT without FROM has one row

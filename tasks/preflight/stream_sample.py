@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from infra.connections.clients import Clients
 from tasks.base.addresses import id_text
+from tasks.base.step import step
 from tasks.columns.entries import EntryColumns, page_to_columns
 from tasks.columns.row_layout import RowLayout
 from tasks.preflight.mapping_fit import check_mapping
@@ -18,6 +19,7 @@ _OLDEST = 1_000  # entries
 _NEWEST = 100  # entries; enough to see whether the stream changed, and read only if the oldest do not fit
 
 
+@step("sample")
 def check_sample(clients: Clients, reader: Reader, layout: RowLayout, upto: int) -> list[str]:
     """`check_mapping` of the entries that `reader` reads next, and if they do not fit, of the newest ones up to `upto`.
 

@@ -1,86 +1,27 @@
-"""Unsupported servers are refused before anything is read: a Cluster, a Sentinel, an old version."""
+"""Unsupported servers are refused before anything is read: a Sentinel, an old version."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis
 
-from infra.connections.clients import Clients
-from infra.connections.redis_client import UnsupportedServer, open_redis
+from infra.connections.redis_client import open_redis
+from infra.connections.redis_connection import UnsupportedServer
 from infra.errors.exceptions import Terminal
 from infra.servers.external import ExternalEngine
 from infra.versions import unsupported_database, unsupported_redis
 from tasks.preflight.server_versions import check_servers
-from tasks.streams.tail import find_streams
 from tests.support.instances import free_port
-from tests.support.redis_server import REDIS, await_answer, redis_port, refusal, run_spillway, settings_of
+from tests.support.redis_server import REDIS, await_answer, redis_port, refusal, settings_of
 from tests.support.servers import Servers
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    """The ports of two nodes of one Redis Cluster, each with half of the slots."""
-    folder = tmp_path_factory.mktemp("cluster")
-    options = ("--cluster-enabled", "yes")
-    with redis_port(folder / "a", *options) as a, redis_port(folder / "b", *options) as b:
-        with redis.Redis(port=a) as first, redis.Redis(port=b) as second:
-            first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
-            second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
-            second.execute_command("CLUSTER SET-CONFIG-EPOCH", 2)
-            first.execute_command("CLUSTER MEET", "127.0.0.1", b)
-            deadline = time.monotonic() + 30
-            while not all(one.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for one in (first, second)):
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            for name in ("{a}1", "{b}2", "{c}3"):
-                for one in (first, second):
-                    with suppress(redis.exceptions.MovedError):
-                        one.xadd(name, {"data": "x"})
-        yield a, b
-
-
-def test_a_node_of_a_cluster_is_refused_by_every_command_before_anything_is_read_or_written(
-    cluster: tuple[int, int], servers: Servers, database: psycopg.Connection, tmp_path: Path
-) -> None:
-    url = f"redis://127.0.0.1:{cluster[0]}/0"
-    lines = tmp_path / "lines.ndjson"
-    lines.write_text('{"a":1}\n')
-    variables = {
-        "SPILLWAY_DATABASE_URL": servers.settings.database,
-        "PREFECT_API_URL": "",
-        "SPILLWAY_RETRIES": "0",
-    }
-    for command in (
-        ["produce", str(lines), "--stream", "{b}2"],
-        ["generate", "--events", "5", "--stream", "{a}1"],
-        ["up"],
-        ["status"],
-    ):
-        done = run_spillway(url, *command, **variables)
-        assert done.returncode == 1, command
-        assert "node of a Redis Cluster" in done.stderr, (command, done.stderr)
-        assert "Traceback" not in done.stderr
-    with Clients(settings_of(url, database_url=servers.settings.database)) as clients:
-        for wanted in (["*"], ["{a}1"], ["{b}2"]):
-            with pytest.raises(Terminal, match="node of a Redis Cluster"), clients.translate_errors("preflight"):
-                find_streams(clients.redis, wanted)
-    assert database.execute("SELECT count(*) FROM spillway.streams").fetchone() == (0,)
-    with redis.Redis(port=cluster[0]) as client:
-        assert sum(client.xlen(key) for key in client.keys("*")) == len(client.keys("*")), "nothing was added"
-
-
-def test_a_database_number_on_a_cluster_is_refused_because_of_the_cluster(cluster: tuple[int, int]) -> None:
-    assert "node of a Redis Cluster" in str(refusal(f"redis://127.0.0.1:{cluster[0]}/1"))
 
 
 def test_a_sentinel_is_refused(tmp_path: Path) -> None:

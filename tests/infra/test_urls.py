@@ -183,10 +183,23 @@ def test_a_traceback_contains_no_part_of_it_either() -> None:
         ("redis://h", "h:6379"), ("redis://:p@ss@h:1/2", "h:1"), ("redis://[::1]:7/3", "[::1]:7"),
         ("redis://u:p%2Fw%23@h/0", "h:6379"), ("unix://u:p@/run/r.sock?db=1", "/run/r.sock"),
         ("rediss://h?ssl_cert_reqs=none&ssl_ca_certs=/a/b.pem", "h:6379"), ("redis://h/0?socket_timeout=3", "h:6379"),
+        ("redis+sentinel://u:p%40@h,[::1]:5/my%20service/2", "h:26379,[::1]:5/my service"),
+        ("rediss+sentinel://h:1/s?sentinel_password=p&ssl_ca_certs=/a.pem", "h:1/s"),
     ],
 )  # fmt: skip
 def test_a_valid_redis_url_is_displayed_as_host_and_port(url: str, where: str) -> None:
     assert read_redis_url(url).where == where
+
+
+def test_the_url_of_sentinels_has_the_options_of_both_servers() -> None:
+    found = read_redis_url(
+        "rediss+sentinel://u:p%2F@a,b:7/main/3?sentinel_username=s&sentinel_password=%40&ssl_keyfile=/k"
+    )
+    assert (found.sentinels, found.service) == ((("a", 26379), ("b", 7)), "main")
+    assert found.options == {"username": "u", "password": "p/", "db": 3, "ssl_keyfile": "/k"}
+    assert found.sentinel_options == {"username": "s", "password": "@"}
+    assert (found.tls, found.socket) == (True, False)
+    assert found.redis_cli(("primary", 8))[0][:4] == ["-h", "primary", "-p", "8"]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +212,9 @@ def test_a_valid_redis_url_is_displayed_as_host_and_port(url: str, where: str) -
         ("redis://h?db=1&db=2", "expected each parameter once"),
         ("redis://h/x", "expected a URL like redis://"), ("redis://h?db=x", "expected a URL like redis://"),
         ("redis://h:port", "expected a URL like redis://"), ("http://h", "expected a URL like redis://"),
+        ("redis+sentinel://h:26379", "redis+sentinel://user"), ("redis+sentinel://h,/s", "redis+sentinel://user"),
+        ("redis+sentinel://h:1/s/x", "redis+sentinel://user"), ("redis+sentinel://h/s?colour=x", "only the parameters"),
+        ("redis+sentinel://a@b/c@h/s", "redis+sentinel://user"), ("redis://h?sentinel_password=x", "only the param"),
         ("unix://run/r.sock", "expected a URL like redis://"), ("redis://a b/0", "expected a URL like redis://"),
     ],
 )  # fmt: skip

@@ -51,6 +51,7 @@ def test_a_single_redis_from_the_minimum_version_on_is_supported() -> None:
     assert unsupported_redis("7.0.0") is None
     assert unsupported_redis("7.0") is None
     assert unsupported_redis("8.2.1", "standalone") is None
+    assert unsupported_redis("8.2.1", "cluster") is None
 
 
 @pytest.mark.parametrize(
@@ -61,14 +62,8 @@ def test_a_single_redis_from_the_minimum_version_on_is_supported() -> None:
         (
             "8.0.0",
             "sentinel",
-            "it is a Sentinel, expected the Redis that it watches; point SPILLWAY_REDIS_URL at the primary",
-        ),
-        (
-            "8.0.0",
-            "cluster",
-            "it is a node of a Redis Cluster, expected a single server: a node has only a part of the streams, and"
-            " Spillway cannot read from all nodes yet; nothing was read or written; point SPILLWAY_REDIS_URL at a Redis"
-            " without cluster mode",
+            "it is a Sentinel, expected the Redis that it watches; name Sentinel and service in SPILLWAY_REDIS_URL"
+            " (redis+sentinel://host:26379/service)",
         ),
     ],
 )

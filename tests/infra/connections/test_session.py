@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from infra.connections.clients import postgres_connection
 from infra.connections.session import open_session
 from infra.errors.classify import is_transient
+from infra.errors.connect_sqlstate import with_sqlstate
 from infra.errors.exceptions import Terminal
 from infra.errors.next_steps import next_step
 from infra.schema.migrate import apply_schema
@@ -206,3 +207,11 @@ def test_settings_of_the_environment_do_not_apply(servers: Servers, monkeypatch:
         row = connection.execute("SELECT 'Zoë', length('Zoë'), make_interval(0,0,0,1), pg_sleep(1.5)::text").fetchone()
         assert row is not None
         assert row[:2] == ("Zoë", 3)
+
+
+def test_a_server_that_accepts_the_next_connection_is_not_to_be_started(servers: Servers) -> None:
+    """The next connection is to find out why the first was refused, and by then a place may be free."""
+    refused = psycopg.OperationalError("FATAL:  sorry, too many clients already")
+    found = with_sqlstate(refused, servers.settings.database, 5)
+    assert (found.sqlstate, str(found), is_transient(found)) == ("08006", str(refused), True)
+    assert next_step(found, "drain") == "the server accepts connections again by now: run `spillway drain` again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 import redis
+from redis.sentinel import MasterNotFoundError
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import NoAnswer, PasswordMissing, Transient, UnknownHost
@@ -35,6 +36,8 @@ TRANSIENT_ERRORS: dict[str, psycopg.Error | redis.RedisError] = {
     "Redis away": redis.exceptions.ConnectionError("refused"),
     "Redis silent": redis.exceptions.TimeoutError("no answer"),
     "Redis loading": redis.exceptions.BusyLoadingError("LOADING"),
+    "Sentinels without a primary": MasterNotFoundError("No master found"),
+    "moved in a Cluster": redis.exceptions.MovedError("1 127.0.0.1:7000"),
 }
 
 

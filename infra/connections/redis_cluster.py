@@ -1,0 +1,220 @@
+"""A client that sends each command to the node of a Redis Cluster that has its key.
+
+redis-py's own client of a Cluster repeats commands, and asks the server where the key of each command is. This one
+tries each command once, as for a single server, and knows the few commands that Spillway uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis import exceptions
+from redis.client import Pipeline
+from redis.cluster import parse_cluster_slots
+from redis.crc import key_slot
+
+from infra.connections.redis_connection import ClusterNode, connect_to_node
+
+# These name their key after a subcommand. All other commands of ours that have a key name it first.
+_WITH_SUBCOMMAND = frozenset({"XINFO", "XGROUP", "MEMORY"})
+_WITHOUT_KEY = frozenset({"ACL", "CLIENT", "CONFIG", "DBSIZE", "INFO", "PING", "SCAN", "TIME"})
+# After one of these, the next command first asks where the keys are now.
+_MOVED = (
+    exceptions.AskError,  # includes MOVED
+    exceptions.ClusterDownError,
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+)
+
+
+class RoutedRedis(redis.Redis):
+    """A client of one server. If that turns out to be a node of a Cluster, a client of all its nodes."""
+
+    _nodes: Nodes | None = None
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """The reply of the server, or of the node that has the key."""
+        if self._nodes is None:
+            try:
+                return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            except ClusterNode:
+                self.becomes_cluster()
+        nodes = self.becomes_cluster()
+        with nodes.watched():
+            return nodes.client_of(args).execute_command(*args, **options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """A pipeline. In a Cluster, a transaction has the keys of one node."""
+        return _RoutedPipeline(self, transaction, shard_hint)
+
+    def scan_iter(self, *args: Any, **options: Any) -> Iterator[Any]:
+        """The keys of all nodes. One that moves meanwhile may come twice, or not at all."""
+        for client in primaries(self):
+            scan = super().scan_iter if client is self else client.scan_iter
+            yield from scan(*args, **options)
+
+    def close(self) -> None:
+        """Close all connections."""
+        super().close()
+        if self._nodes is not None:
+            self._nodes.close()
+
+    def nodes(self, connect: bool = False) -> Nodes | None:
+        """The nodes of the Cluster; None if it is a single server. `connect`: find out, if no command has yet."""
+        if self._nodes is None and connect:
+            try:
+                self.connection_pool.release(self.connection_pool.get_connection())
+            except ClusterNode:
+                self.becomes_cluster()
+        return self._nodes
+
+    def becomes_cluster(self) -> Nodes:
+        """From now on, commands go to the nodes of the Cluster."""
+        self._nodes = self._nodes or Nodes(self)
+        return self._nodes
+
+
+def primaries(client: redis.Redis) -> list[redis.Redis]:
+    """A client of each primary of a Cluster; `client` itself if it is that of one server. Raises `RedisError`."""
+    nodes = client.nodes(connect=True) if isinstance(client, RoutedRedis) else None
+    if nodes is None:
+        return [client]
+    with nodes.watched():
+        return nodes.primaries()
+
+
+def owner_of(client: redis.Redis, key: str) -> redis.Redis:
+    """The client of the node that has a key; `client` itself if it is that of one server. Raises `RedisError`."""
+    nodes = client.nodes(connect=True) if isinstance(client, RoutedRedis) else None
+    if nodes is None:
+        return client
+    with nodes.watched():
+        return nodes.client_of(("TYPE", key))
+
+
+class _RoutedPipeline(Pipeline):
+    """Commands that are sent together: to the server, or to each node of a Cluster those with its keys."""
+
+    def __init__(self, client: RoutedRedis, transaction: bool, shard_hint: str | None) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
+        self._client = client
+        self._is_transaction = transaction
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """The replies, in the order of the commands."""
+        commands = list(self.command_stack)
+        if self._client.nodes() is None:
+            try:
+                return super().execute(raise_on_error)
+            except ClusterNode:
+                pass
+        nodes = self._client.becomes_cluster()
+        self.reset()
+        with nodes.watched():
+            return _execute(nodes, commands, self._is_transaction, raise_on_error)
+
+
+def _execute(nodes: Nodes, commands: Sequence[Any], transaction: bool, raise_on_error: bool) -> list[Any]:
+    by_node: dict[int, tuple[redis.Redis, list[int]]] = {}
+    keyed = next((args for args, _ in commands if _key(args) is not None), ())
+    for number, (args, _) in enumerate(commands):
+        client = nodes.client_of(args if _key(args) is not None else keyed)
+        by_node.setdefault(id(client), (client, []))[1].append(number)
+    assert len(by_node) == 1 or not transaction, "the keys of a transaction are on one node"
+    replies: list[Any] = [None] * len(commands)
+    for client, numbers in by_node.values():
+        with client.pipeline(transaction) as pipeline:
+            for number in numbers:
+                args, options = commands[number]
+                pipeline.execute_command(*args, **options)
+            for number, reply in zip(numbers, pipeline.execute(raise_on_error), strict=True):
+                if isinstance(reply, exceptions.AskError):
+                    raise reply
+                replies[number] = reply
+    return replies
+
+
+def _key(args: Sequence[Any]) -> Any:
+    """The key of a command; None if it has none. redis-py writes `XINFO STREAM` as one word or as two."""
+    command, *words = str(args[0]).upper().split() if args else ("PING",)
+    if command in _WITHOUT_KEY:
+        return None
+    return args[2 if command in _WITH_SUBCOMMAND and not words else 1]
+
+
+class Nodes:
+    """The nodes of a Cluster, each with a client. `seed`: the client of the node that the user named."""
+
+    def __init__(self, seed: redis.Redis) -> None:
+        self._seed = seed
+        self._clients: dict[tuple[str, int], redis.Redis] = {}
+        self._slots: list[tuple[int, int, redis.Redis]] = []
+        self._is_stale = True
+
+    def client_of(self, args: Sequence[Any]) -> redis.Redis:
+        """The client for a command; any node if it has no key. Raises `RedisError` if no node answers."""
+        self._refresh()
+        key = _key(args)
+        if key is None:
+            return self._slots[0][2]
+        slot = key_slot(key if isinstance(key, bytes) else str(key).encode())
+        for first, last, client in self._slots:
+            if first <= slot <= last:
+                return client
+        raise exceptions.ClusterDownError(f"no node of the Cluster has the slot {slot}")
+
+    def primaries(self) -> list[redis.Redis]:
+        """The clients of the nodes that have keys. Raises `RedisError` if no node answers."""
+        self._refresh()
+        return list(dict.fromkeys(client for _, _, client in self._slots))
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look again where the keys are after an error of the block that says they have moved."""
+        try:
+            yield
+        except _MOVED:
+            self._is_stale = True
+            raise
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in self._clients.values():
+            client.close()
+
+    def _refresh(self) -> None:
+        if not self._is_stale:
+            return
+        slots = self._ask()
+        self._slots = [(*of, self._client(*owner)) for of, owner in sorted(slots.items())]
+        if not self._slots:
+            raise exceptions.ClusterDownError("no node of the Cluster has any slot")
+        self._is_stale = False
+
+    def _ask(self) -> dict[tuple[int, int], tuple[str, int]]:
+        """The owner of each range of slots, as the first node that answers says."""
+        options = self._seed.connection_pool.connection_kwargs
+        seed = (options["host"], options["port"])
+        refused: exceptions.RedisError | None = None
+        for host, port in dict.fromkeys([*self._clients, seed]):
+            try:
+                found = parse_cluster_slots(self._client(host, port).execute_command("CLUSTER SLOTS"))
+            except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+                refused = refused or error
+                continue
+            # A node that does not know its own address gives none.
+            return {slots: (one["primary"][0] or host, one["primary"][1]) for slots, one in found.items()}
+        assert refused is not None  # the seed was asked
+        raise refused
+
+    def _client(self, host: str, port: int) -> redis.Redis:
+        if (host, port) not in self._clients:
+            pool = self._seed.connection_pool
+            options = pool.connection_kwargs | {"host": host, "port": port, "redis_connect_func": connect_to_node}
+            client = redis.Redis.from_pool(redis.ConnectionPool(connection_class=pool.connection_class, **options))
+            client.response_callbacks = self._seed.response_callbacks
+            self._clients[host, port] = client
+        return self._clients[host, port]

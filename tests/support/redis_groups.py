@@ -1,0 +1,162 @@
+"""Several Redis servers that belong together: a Cluster, or a primary with a replica and three Sentinels."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.support.instances import free_port
+from tests.support.redis_server import REDIS, await_answer
+
+SERVICE = "events-primary"
+_SLOTS = 16384
+
+
+class RedisProcess:
+    """A Redis or a Sentinel as a process of its own, on `port`, which a test can kill."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port, self.bus_port = free_port(), free_port()
+        folder.mkdir(parents=True)
+        if "--cluster-enabled" in options:
+            options += ("--cluster-port", str(self.bus_port))
+        common = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self._process = subprocess.Popen([str(REDIS), *options, *common], stdout=subprocess.DEVNULL)
+        with self.client() as client, suppress(redis.AuthenticationError):
+            await_answer(client.ping)
+
+    def client(self, **options: Any) -> redis.Redis:
+        return redis.Redis(port=self.port, **options)
+
+    def kill(self) -> None:
+        """End it at once, with all its data. Harmless if it has ended."""
+        self._process.kill()
+        self._process.wait(20)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until `condition` holds. A server that does not answer does not fulfil it yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(redis.RedisError):
+            if condition():
+                return
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.1)
+
+
+@dataclass
+class RunningCluster:
+    """Three primaries with a third of the slots each, and a replica of the first one."""
+
+    primaries: list[RedisProcess]
+    replica: RedisProcess
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.primaries[1].port}/0"
+
+    def owner(self, key: str) -> redis.Redis:
+        """A client of the node that has a key."""
+        for node in (*self.primaries, self.replica):
+            client = node.client()
+            with suppress(redis.RedisError):
+                client.type(key)
+                return client
+        raise AssertionError(f"no node has {key}")
+
+    def name_on(self, number: int) -> str:
+        """A name of a stream that primary `number` has."""
+        names = (f"stream-{n}" for n in range(1_000))
+        port = self.primaries[number].port
+        return next(one for one in names if self.owner(one).connection_pool.connection_kwargs["port"] == port)
+
+
+@contextmanager
+def running_cluster(folder: Path) -> Iterator[RunningCluster]:
+    with ExitStack() as stack:
+
+        def node(name: str) -> RedisProcess:
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--save", "", "--appendonly", "no")
+            process = RedisProcess(folder / name, *options)
+            stack.callback(process.kill)
+            return process
+
+        primaries, replica = [node(f"primary{number}") for number in range(3)], node("replica")
+        for number, primary in enumerate(primaries):
+            with primary.client() as client:
+                first, stop = (_SLOTS * at // 3 for at in (number, number + 1))
+                client.execute_command("CLUSTER ADDSLOTSRANGE", first, stop - 1)
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+        nodes = [*primaries, replica]
+        with primaries[0].client() as first_node, replica.client() as last_node:
+            for other in nodes[1:]:
+                first_node.execute_command("CLUSTER MEET", "127.0.0.1", other.port, other.bus_port)
+            wait_until(lambda: all(_sees(one, len(nodes)) for one in nodes))
+            last_node.execute_command("CLUSTER REPLICATE", first_node.execute_command("CLUSTER MYID"))
+            wait_until(lambda: last_node.info("replication").get("master_link_status") == "up")
+        wait_until(lambda: all(_sees(one, len(nodes)) for one in nodes))
+        yield RunningCluster(primaries, replica)
+
+
+def _sees(node: RedisProcess, nodes: int) -> bool:
+    with node.client() as client:
+        info = client.execute_command("CLUSTER INFO")
+    return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+
+
+@dataclass
+class WatchedRedis:
+    """A primary and its replica, watched by three Sentinels."""
+
+    primary: RedisProcess
+    replica: RedisProcess
+    sentinels: list[RedisProcess]
+
+    def url(self, service: str = SERVICE, login: str = "", parameters: str = "") -> str:
+        hosts = ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels)
+        return f"redis+sentinel://{login}{hosts}/{service}/0{parameters}"
+
+
+@contextmanager
+def watched_redis(folder: Path, *sentinel_lines: str) -> Iterator[WatchedRedis]:
+    with ExitStack() as stack:
+
+        def started(name: str, *options: str) -> RedisProcess:
+            process = RedisProcess(folder / name, *options)
+            stack.callback(process.kill)
+            return process
+
+        plain = ("--save", "", "--appendonly", "no")
+        primary = started("primary", *plain)
+        replica = started("replica", *plain, "--replicaof", f"127.0.0.1 {primary.port}")
+        sentinels = []
+        for number in range(3):
+            config = folder / f"sentinel{number}.conf"
+            lines = (
+                f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2",
+                f"sentinel down-after-milliseconds {SERVICE} 1000",
+                f"sentinel failover-timeout {SERVICE} 5000",
+            )
+            config.write_text("\n".join([*lines, *sentinel_lines, ""]))
+            sentinels.append(started(f"sentinel{number}", str(config), "--sentinel"))
+        with replica.client() as client:
+            wait_until(lambda: client.info("replication").get("master_link_status") == "up")
+        wait_until(lambda: all(_knows_all(one) for one in sentinels))
+        yield WatchedRedis(primary, replica, sentinels)
+
+
+def _knows_all(sentinel: RedisProcess) -> bool:
+    with sentinel.client() as client:
+        try:
+            found: Any = client.sentinel_master(SERVICE)
+        except redis.AuthenticationError:  # the test gives it a password
+            return True
+    return bool(found["num-other-sentinels"] == 2 and found["num-slaves"] == 1)
