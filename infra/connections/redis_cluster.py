@@ -6,7 +6,7 @@ tries each command once, as for a single server, and knows the few commands that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,14 +118,10 @@ class _RoutedPipeline(Pipeline):
 
 
 def _execute(nodes: Nodes, commands: Sequence[Any], transaction: bool, raise_on_error: bool) -> list[Any]:
-    by_node: dict[int, tuple[redis.Redis, list[int]]] = {}
-    keyed = next((args for args, _ in commands if _key(args) is not None), ())
-    for number, (args, _) in enumerate(commands):
-        client = nodes.client_of(args if _key(args) is not None else keyed)
-        by_node.setdefault(id(client), (client, []))[1].append(number)
+    by_node = _by_node(nodes, [args for args, _ in commands])
     assert len(by_node) == 1 or not transaction, "the keys of a transaction are on one node"
     replies: list[Any] = [None] * len(commands)
-    for client, numbers in by_node.values():
+    for client, numbers in by_node:
         with client.pipeline(transaction) as pipeline:
             for number in numbers:
                 args, options = commands[number]
@@ -137,11 +133,48 @@ def _execute(nodes: Nodes, commands: Sequence[Any], transaction: bool, raise_on_
     return replies
 
 
+def on_each_node(
+    client: redis.Redis,
+    commands: Sequence[Sequence[Any]],
+    execute: Callable[[redis.Redis, Sequence[Any]], list[Any]],
+) -> list[Any]:
+    """The replies of `execute(client, commands)`. In a Cluster, it is called for each node that has some of the keys.
+
+    Commands without a key go to the node of the first key. Raises what `execute` raises, and `RedisError`.
+    """
+    nodes = client.nodes() if isinstance(client, RoutedRedis) else None
+    if nodes is None:
+        try:
+            return execute(client, commands)
+        except ClusterNode:
+            assert isinstance(client, RoutedRedis)  # no other client meets one
+            nodes = client.becomes_cluster()
+    replies: list[Any] = [None] * len(commands)
+    with nodes.watched():
+        for node, numbers in _by_node(nodes, commands):
+            found = execute(node, [commands[number] for number in numbers])
+            for number, reply in zip(numbers, found, strict=True):
+                replies[number] = reply
+    return replies
+
+
+def _by_node(nodes: Nodes, commands: Sequence[Sequence[Any]]) -> list[tuple[redis.Redis, list[int]]]:
+    """The client of each node, and the numbers of the commands for it."""
+    found: dict[int, tuple[redis.Redis, list[int]]] = {}
+    keyed = next((args for args in commands if _key(args) is not None), ())
+    for number, args in enumerate(commands):
+        client = nodes.client_of(args if _key(args) is not None else keyed)
+        found.setdefault(id(client), (client, []))[1].append(number)
+    return list(found.values())
+
+
 def _key(args: Sequence[Any]) -> Any:
     """The key of a command; None if it has none. redis-py writes `XINFO STREAM` as one word or as two."""
     command, *words = str(args[0]).upper().split() if args else ("PING",)
     if command in _WITHOUT_KEY:
         return None
+    if command == "EVAL_RO":  # script, number of keys, first key
+        return args[3]
     return args[2 if command in _WITH_SUBCOMMAND and not words else 1]
 
 

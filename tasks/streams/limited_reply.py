@@ -18,6 +18,8 @@ from weakref import WeakSet
 
 import redis
 
+from infra.connections.redis_cluster import on_each_node
+
 Command = Sequence[str | bytes | int]
 
 # Nobody publishes to this channel.
@@ -35,9 +37,19 @@ class ReplyTooLarge(Exception):
 def execute(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
     """The replies to `commands`, all from the same moment: one transaction (MULTI/EXEC) in one round trip.
 
-    Replies are as the server sends them. If a command fails, its reply is the exception. Raises `redis.RedisError`,
-    also if a command is refused. On the hot path: redis-py's pipeline would cost as much as reading 100 small entries.
+    Replies are as the server sends them. If a command fails, its reply is the exception. In a Cluster, one transaction
+    for each node that has some of the keys. Raises `redis.RedisError`, also if a command is refused. On the hot path:
+    redis-py's pipeline would cost as much as reading 100 small entries.
     """
+    return on_each_node(client, commands, _transaction)
+
+
+def execute_limited(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
+    """`execute`, or `ReplyTooLarge` if the replies together have more bytes than Redis grants a subscriber."""
+    return on_each_node(client, commands, _limited_transaction)
+
+
+def _transaction(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
     pool: Any = client.connection_pool
     connection = pool.get_connection()
     try:
@@ -55,14 +67,15 @@ def execute(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
     return found
 
 
-def execute_limited(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
-    """`execute`, or `ReplyTooLarge` if the replies together have more bytes than Redis grants a subscriber."""
+def _limited_transaction(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
     if client in _REFUSED:
-        return execute(client, commands)
+        return _transaction(client, commands)
     try:
-        return execute(client, [_SUBSCRIBE, *commands, _UNSUBSCRIBE])[1:-1]
+        return _transaction(client, [_SUBSCRIBE, *commands, _UNSUBSCRIBE])[1:-1]
+    except redis.exceptions.AskError:  # the keys have moved to another node of a Cluster
+        raise
     except redis.exceptions.ResponseError:
-        replies = execute(client, commands)  # raises if the refused command is one of these
+        replies = _transaction(client, commands)  # raises if the refused command is one of these
         _REFUSED.add(client)
         return replies
     except redis.exceptions.ConnectionError as error:
