@@ -40,11 +40,21 @@ def running_prefect() -> Iterator[str]:
 
 
 def deploy_all(environment: Mapping[str, str]) -> None:
-    """Register the deployments with a work pool. Tests decide when something runs: the server schedules nothing."""
-    done = subprocess.run(
-        [BIN / "spillway", "deploy"], env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    """Register the deployments with a work pool, and pause their schedules: tests decide when something runs.
+
+    The server plans nothing, and `spillway status` would report that of a schedule that is on.
+    """
+    for command in ("spillway deploy", "prefect deployment schedule pause --all"):
+        program, *arguments = command.split()
+        done = subprocess.run(
+            [BIN / program, *arguments],
+            env=environment,
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @contextmanager
