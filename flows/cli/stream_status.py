@@ -12,7 +12,7 @@ import redis
 from infra.errors.exceptions import Terminal
 from tasks.ledger.names import original_name
 from tasks.streams.limited_reply import ReplyTooLarge, execute_limited
-from tasks.streams.tail import Tail, inspect_abridged, tail_of_reply
+from tasks.streams.tail import STREAMS_PER_ROUND_TRIP, Tail, inspect_abridged, tail_of_reply
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,6 @@ _STREAMS = """
              AS q ON q.stream = s.id
      WHERE s.id NOT IN (SELECT stream FROM spillway.files)
      ORDER BY s.name"""
-_STREAMS_PER_ROUND_TRIP = 100  # in one transaction, which holds Redis for half a millisecond
 _WAITING = "SELECT count(*) FROM spillway.quarantine WHERE outcome IS NULL"
 
 
@@ -73,8 +72,8 @@ def quarantine_waiting(connection: psycopg.Connection) -> int:
 def _tails(client: redis.Redis, streams: list[str]) -> dict[str, Tail | None]:
     """The tail of each, many in a round trip; None if Redis has no stream of that name."""
     found: dict[str, Tail | None] = {}
-    for at in range(0, len(streams), _STREAMS_PER_ROUND_TRIP):
-        names = streams[at : at + _STREAMS_PER_ROUND_TRIP]
+    for at in range(0, len(streams), STREAMS_PER_ROUND_TRIP):
+        names = streams[at : at + STREAMS_PER_ROUND_TRIP]
         try:
             replies = execute_limited(client, [("XINFO", "STREAM", name) for name in names])
         except ReplyTooLarge:  # with the first and the last entry of each

@@ -12,7 +12,6 @@ from typing import Any
 
 import redis
 from redis import exceptions
-from redis.client import Pipeline
 from redis.cluster import parse_cluster_slots
 from redis.crc import key_slot
 
@@ -31,7 +30,10 @@ _MOVED = (
 
 
 class RoutedRedis(redis.Redis):
-    """A client of one server. If that turns out to be a node of a Cluster, a client of all its nodes."""
+    """A client of one server. If that turns out to be a node of a Cluster, a client of all its nodes.
+
+    For commands that are sent together, see `on_each_node`: a pipeline is always for one server.
+    """
 
     _nodes: Nodes | None = None
 
@@ -45,10 +47,6 @@ class RoutedRedis(redis.Redis):
         nodes = self.becomes_cluster()
         with nodes.watched():
             return nodes.client_of(args).execute_command(*args, **options)
-
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        """A pipeline. In a Cluster, a transaction has the keys of one node."""
-        return _RoutedPipeline(self, transaction, shard_hint)
 
     def scan_iter(self, *args: Any, **options: Any) -> Iterator[Any]:
         """The keys of all nodes. One that moves meanwhile may come twice, or not at all."""
@@ -93,44 +91,6 @@ def owner_of(client: redis.Redis, key: str) -> redis.Redis:
         return client
     with nodes.watched():
         return nodes.client_of(("TYPE", key))
-
-
-class _RoutedPipeline(Pipeline):
-    """Commands that are sent together: to the server, or to each node of a Cluster those with its keys."""
-
-    def __init__(self, client: RoutedRedis, transaction: bool, shard_hint: str | None) -> None:
-        super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
-        self._client = client
-        self._is_transaction = transaction
-
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """The replies, in the order of the commands."""
-        commands = list(self.command_stack)
-        if self._client.nodes() is None:
-            try:
-                return super().execute(raise_on_error)
-            except ClusterNode:
-                pass
-        nodes = self._client.becomes_cluster()
-        self.reset()
-        with nodes.watched():
-            return _execute(nodes, commands, self._is_transaction, raise_on_error)
-
-
-def _execute(nodes: Nodes, commands: Sequence[Any], transaction: bool, raise_on_error: bool) -> list[Any]:
-    by_node = _by_node(nodes, [args for args, _ in commands])
-    assert len(by_node) == 1 or not transaction, "the keys of a transaction are on one node"
-    replies: list[Any] = [None] * len(commands)
-    for client, numbers in by_node:
-        with client.pipeline(transaction) as pipeline:
-            for number in numbers:
-                args, options = commands[number]
-                pipeline.execute_command(*args, **options)
-            for number, reply in zip(numbers, pipeline.execute(raise_on_error), strict=True):
-                if isinstance(reply, exceptions.AskError):
-                    raise reply
-                replies[number] = reply
-    return replies
 
 
 def on_each_node(

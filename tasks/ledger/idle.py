@@ -24,10 +24,9 @@ from tasks.streams.consumer_group import FIRST_RELEASE
 from tasks.streams.continuity import Checkpoint, why_rewound
 from tasks.streams.limited_reply import Command, ReplyTooLarge, execute_limited
 from tasks.streams.pages import AbsenceRecord
-from tasks.streams.tail import Tail, inspect_abridged, tail_of_reply
+from tasks.streams.tail import STREAMS_PER_ROUND_TRIP, Tail, inspect_abridged, tail_of_reply
 from tasks.streams.trim import as_dict, first_to_keep, position
 
-_STREAMS_PER_ROUND_TRIP = 100  # in one transaction, which holds Redis for half a millisecond
 # The streams whose ledger is one piece from 0 to the settled tail, and balances there.
 _SETTLED = """
     SELECT name, "table", read, settled_id::text, settled_entries_added, settled_hash FROM spillway.streams
@@ -91,8 +90,8 @@ def idle_streams(
     trimmed: dict[str, int] = {}
     to_trim: list[tuple[_Settled, Tail]] = []
     all_there = True
-    for at in range(0, len(settled), _STREAMS_PER_ROUND_TRIP):
-        some = settled[at : at + _STREAMS_PER_ROUND_TRIP]
+    for at in range(0, len(settled), STREAMS_PER_ROUND_TRIP):
+        some = settled[at : at + STREAMS_PER_ROUND_TRIP]
         for one, (tail, groups, now_ms) in zip(some, _inspect(client, [one.stream for one in some]), strict=True):
             if tail is None or why_rewound(tail, one.checkpoint, tail.last_hash):
                 all_there = False

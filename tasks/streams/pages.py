@@ -227,7 +227,7 @@ class Pages:
         return reply
 
     def _without_oversized(self, page: Sequence[RawEntry]) -> list[EntryColumns]:
-        """The columns of a page of which some entries may be too large."""
+        """The columns of a page that may have oversized entries: each of these becomes one without its fields."""
         sizes = [sum(map(len, fields)) for _, fields in page]
         most = self._limits.max_entry
         kept = [entry for entry, size in zip(page, sizes, strict=True) if size <= most]

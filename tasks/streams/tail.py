@@ -70,6 +70,7 @@ end
 return {kind, info, {wanted}}
 """
 
+STREAMS_PER_ROUND_TRIP = 100  # XINFO of them in one transaction holds Redis for half a millisecond
 # Waits between inspections of a stream that is away or replaced for a moment: renamed, restored or swapped.
 ABSENCE_SECONDS = (0.2, 0.3, 0.5)
 _LONGEST_NAME = 1_000  # bytes: an index entry of PostgreSQL holds 2,704, and a stream that went back gets a longer name

@@ -122,6 +122,8 @@ def replay(
     with connection.transaction():
         key: dict[str, Any] = {"stream": waiting.stream, "entries": list(waiting.entries), "run": run}
         rows = connection.execute(_TAKE, key).fetchall()
+        if not rows:
+            return RedriveResult(waiting.stream, 0, 0, 0, 0)
         replayer = _Replayer(connection, waiting.stream, window, new_chunks)
         taken = []
         for entry, part, fields in sorted(rows, key=lambda row: (parse_id(row[0]), row[1])):
@@ -131,8 +133,6 @@ def replay(
                 replayer.faults[_Taken(entry, part, fields, fields)] = Fault(0, UNREAD.decode(), found)
             else:
                 taken.append(_Taken(entry, part, found, edit_fields(found, changes)))
-        if not rows:
-            return RedriveResult(waiting.stream, 0, 0, 0, 0)
         if layout.mapping.each is None:
             replayer.replay(taken, layout)
         else:
