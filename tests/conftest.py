@@ -29,10 +29,11 @@ from tests.support.plain_postgres import PlainEngine
 from tests.support.prefect_server import running_prefect, running_worker
 from tests.support.real_data import sample_events
 from tests.support.servers import Servers
-from tests.support.tables import delete_ledger_rows
+from tests.support.tables import delete_ledger_rows, users_relations
 from tests.support.user_table import STREAM
 
 _used: list[str] = []  # printed at the end of the run
+_known: set[str] = set()  # tables and views that no test left behind
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +62,7 @@ def _trust_the_machine(config: Settings) -> None:
 
 def _look(config: Settings, engine: Engine | None) -> Servers:
     with psycopg.connect(config.database) as connection:
+        _known.update(users_relations(connection))
         row = connection.execute(
             "SELECT current_setting('timescaledb.license'), extversion FROM pg_extension WHERE extname = 'timescaledb'"
         ).fetchone()
@@ -210,6 +212,9 @@ _PLAIN = """
 def _empty_tables(servers: Servers) -> None:
     with psycopg.connect(servers.settings.database, autocommit=True) as connection:
         connection.execute("SET statement_timeout = '30s'")
+        left = set(users_relations(connection)) - _known
+        _known.update(left)  # reported once
+        assert not left, f"an earlier test of this session left {left} in the schema public, where other tests find it"
         filled = "SELECT FROM show_chunks('events')" if servers.edition else "SELECT FROM events"
         if connection.execute(f"SELECT EXISTS ({filled})".encode()).fetchone() == (True,):
             connection.execute("TRUNCATE events")

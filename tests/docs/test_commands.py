@@ -22,6 +22,7 @@ from tests.docs.pages import PAGES, Block, Command, blocks, commands
 from tests.docs.terminal import Terminal, has_shape
 from tests.support.programs import BIN
 from tests.support.servers import Servers
+from tests.support.tables import users_relations
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -44,7 +45,9 @@ def reader(folder: Path, prefect_server: str, env: dict[str, str], database: psy
     environment |= {"SPILLWAY_MAPPINGS": str(folder / "spillway.toml"), "VIRTUAL_ENV_DISABLE_PROMPT": "1"}
     with closing(Terminal(folder, environment)) as terminal:
         yield terminal
-    database.execute("SET client_min_messages = error; DROP TABLE IF EXISTS shop_orders")
+    database.execute("SET client_min_messages = error")
+    for name in users_relations(database):
+        database.execute(f"DROP TABLE {name} CASCADE".encode())
     if database.execute("SELECT FROM pg_roles WHERE rolname = 'etl'").fetchone():
         database.execute("DROP OWNED BY etl; DROP ROLE etl")
 

@@ -31,6 +31,17 @@ def delete_ledger_rows(connection: psycopg.Connection) -> None:
         connection.execute(f"DELETE FROM {table}".encode())
 
 
+def users_relations(connection: psycopg.Connection) -> list[str]:
+    """Qualified names of the tables and views in the schema `public`, without `events` and those of an extension."""
+    query = """
+        SELECT c.oid::regclass::text FROM pg_class c
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+           AND c.relname <> 'events' AND NOT c.relispartition
+           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
+         ORDER BY 1"""
+    return [name for (name,) in connection.execute(query)]
+
+
 def nothing_was_written(connection: psycopg.Connection) -> bool:
     """Whether `events` and all ledger tables are empty."""
     for table in ["public.events", *ledger_tables(connection)]:
