@@ -25,7 +25,7 @@ class StreamMapping:
     `document_field`: the field that holds the document. `encodings`: of that field, the outermost first.
     `each`: the path of an array in the document whose elements become one row each. Keys then begin at the element, or
     with `$.` at the document.
-    `unknown`: whether an entry with a key that no column reads is refused.
+    `unknown`: what happens to an entry with a key that no column reads.
     `null`: texts that mean null, for every column without texts of its own.
     `route_key`, `routes`: the key whose value chooses the table, and value → table; other values go to `table`, or to
     quarantine if it is None.
@@ -42,6 +42,11 @@ class StreamMapping:
     null: tuple[str, ...] = ()
     route_key: str | None = None
     routes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def refuses_unknown(self) -> bool:
+        """Whether an entry with a key that no column reads is refused."""
+        return self.unknown == "refuse"
 
 
 BUILT_IN = StreamMapping()

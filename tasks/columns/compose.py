@@ -24,7 +24,7 @@ def column_values(column: FilledColumn, extracted: ExtractedValues, group: Entry
     else:
         values = _joined(source, extracted)
     nulls = source.null or layout.mapping.null
-    if not (nulls or source.changes or source.default is not None) or not len(values):
+    if not (nulls or source.changes or source.default is not None):
         return values
     return _changed(values, source, nulls)
 
@@ -63,9 +63,7 @@ def _joined(source: ColumnSource, extracted: ExtractedValues) -> pa.Array:
 
 def _changed(values: pa.Array, source: ColumnSource, nulls: tuple[str, ...]) -> pa.Array:
     """Texts that mean null become null; then changes, and the default for nulls. JSON only gets a default."""
-    if (pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)) and (
-        nulls or source.changes or source.default is not None
-    ):
+    if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type):
         values = values.cast(pa.string())
     if pa.types.is_string(values.type):
         if nulls:
@@ -80,7 +78,7 @@ def _changed(values: pa.Array, source: ColumnSource, nulls: tuple[str, ...]) -> 
         found = pc.is_in(values, value_set=pa.array(spelled, pa.binary()))
         values = pc.if_else(found, pa.scalar(None, pa.binary()), values)
     if source.default is not None and values.null_count:
-        values = values.fill_null(source.default if pa.types.is_string(values.type) else source.default.encode())
+        values = values.fill_null(source.default)
     return values
 
 

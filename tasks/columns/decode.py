@@ -169,7 +169,7 @@ def _decode_group(
         for row in map(int, np.flatnonzero(_has_only(group, MALFORMED))):
             quoted = records[row].as_py()[:_QUOTED].decode(errors="replace")
             faults[row] = (MALFORMED.decode(), f"expected as many values as the header has names, found {quoted!r}")
-    if layout.mapping.unknown == "refuse" and extracted.unmapped is not None:
+    if layout.mapping.refuses_unknown and extracted.unmapped is not None:
         _refuse_unknown(extracted.unmapped, faults)
     times = np.zeros(0, np.int64)
     parsed: dict[str, Parsed] = {}

@@ -28,15 +28,15 @@ def split_by_shape(group: EntryColumns, layout: RowLayout) -> list[tuple[Shape, 
         return [(layout.shape_of(group.keys), rows)]
     if layout.mapping.layout is not None:
         return [(layout.mapping.layout, rows)]
-    json = np.array([layout.shape_of(fields.keys()) == "json" for fields in group.documents()], bool)
-    shapes: tuple[tuple[Shape, NDArray[np.bool_]], ...] = (("json", json), ("flat", ~json))
-    return [(shape, rows[fits]) for shape, fits in shapes if fits.any()]
+    found = np.array([layout.shape_of(fields.keys()) for fields in group.documents()], str)
+    shapes: tuple[Shape, ...] = ("json", "flat")
+    return [(shape, rows[found == shape]) for shape in shapes if shape in found]
 
 
 def extract(group: EntryColumns, layout: RowLayout, shape: Shape) -> ExtractedValues:
     """Extract everything that `layout` reads from every entry of `group`. All entries have the shape `shape`."""
     whole = {column.source.whole for column in layout.columns}
-    needs_unmapped = "unmapped" in whole or layout.mapping.unknown == "refuse"
+    needs_unmapped = "unmapped" in whole or layout.mapping.refuses_unknown
     if shape == "json":
         found = extract_documents(group, layout)
         if "document" in whole:
@@ -55,7 +55,7 @@ def extract(group: EntryColumns, layout: RowLayout, shape: Shape) -> ExtractedVa
 def _top_keys(layout: RowLayout) -> frozenset[str]:
     """The keys of the first level that any column reads, also as the beginning of a path; or that are not unknown."""
     keys = [one.key for one in wanted_values(layout.columns)]
-    if layout.mapping.unknown == "refuse":
+    if layout.mapping.refuses_unknown:
         keys += layout.also_read
     if layout.carries:
         keys.append(CARRIED)

@@ -40,7 +40,7 @@ def find_repeats(
     if any(column.null_count for column in keys.columns):
         rows = np.flatnonzero(np.logical_and.reduce([np.asarray(column.is_valid()) for column in keys.columns]))
         words = [word[rows] for word in words]
-    mixed = _mixed(words)
+    mixed = mix(words)
     if _all_differ(mixed):
         return None
     order = np.argsort(mixed)
@@ -75,8 +75,8 @@ def _all_differ(numbers: NDArray[np.uint64]) -> bool:
     return not (ordered[1:] == ordered[:-1]).any()
 
 
-def _mixed(words: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """One number per row. Rows with the same words have the same number; others rarely do."""
+def mix(words: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """One number per row: uint64, n. Rows with the same words have the same number; others rarely do."""
     mixed = words[0].copy()
     for word in words[1:]:
         mixed ^= mixed >> np.uint64(29)

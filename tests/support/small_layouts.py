@@ -25,5 +25,12 @@ def table(*columns: TableColumn, **changes: Any) -> Table:
 
 def layout_of(types: Mapping[str, str], sources: Mapping[str, ColumnSource] | None = None, **mapping: Any) -> RowLayout:
     """The layout of a table with columns of these types, each read from the key of its name or from its source."""
-    bound = StreamMapping(name="s", table="small", columns=sources or {}, **mapping)
+    mapping = {option: as_read(value) for option, value in mapping.items()}
+    columns = {name: replace(source, whole=as_read(source.whole)) for name, source in (sources or {}).items()}
+    bound = StreamMapping(name="s", table="small", columns=columns, **mapping)
     return bind(bound, table(*(column(name, kind) for name, kind in types.items())))
+
+
+def as_read(value: Any) -> Any:
+    """A word as it comes from a mapping file: equal to the word in the program, and not the same object."""
+    return value.encode().decode() if isinstance(value, str) else value

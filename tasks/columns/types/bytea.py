@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,6 @@ _HEX = r"^\\x(?:[0-9a-fA-F]{2})*$"
 _PLAIN = r"^[\x01-\x5b\x5d-\x7f]*$"
 
 
-@dataclass(frozen=True)
 class Bytea(ColumnType):
     """Bytes. It understands hexadecimal texts, such as `\\x00ff`, and ASCII texts without a backslash."""
 

@@ -5,8 +5,6 @@ https://github.com/postgres/postgres/blob/REL_17_STABLE/src/backend/utils/adt/nu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +26,6 @@ _NEGATIVE = 0x4000
 _POWERS = 10 ** np.arange(_MOST_DIGITS + 1, dtype=np.int64)
 
 
-@dataclass(frozen=True)
 class Numeric(ColumnType):
     """An exact number. Its values are canonical texts; it understands decimal numbers of at most 18 digits.
 

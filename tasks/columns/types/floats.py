@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -20,7 +18,6 @@ _DROPPED, _HALFWAY = np.uint64(0x1FFF_FFFF), np.uint64(0x1000_0000)
 _SMALLEST_NORMAL, _LARGEST = float(np.finfo(np.float32).smallest_normal), float(np.finfo(np.float32).max)
 
 
-@dataclass(frozen=True)
 class Float(ColumnType):
     """A floating-point number of `width` bytes. It understands decimal numbers in its range, NaN and infinity.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +13,6 @@ from tasks.columns.types.column_type import ColumnType, Parsed
 from tasks.columns.wire import big_endian
 
 
-@dataclass(frozen=True)
 class Integer(ColumnType):
     """An integer of `width` bytes. It understands decimal digits after an optional minus."""
 
@@ -52,7 +49,6 @@ _BOOL_TEXTS = pa.array(_SPELLINGS, pa.string())
 _BOOL_VALUES = pa.array(_SPELLINGS.values(), pa.bool_())
 
 
-@dataclass(frozen=True)
 class Boolean(ColumnType):
     """A boolean. It understands the usual spellings, such as `true`, `F`, `1` and `No`."""
 

@@ -75,7 +75,6 @@ def _encoded(text: str, flag: bytes) -> bytes:
     return bytes((family, bits)) + flag + bytes([len(address)]) + address
 
 
-@dataclass(frozen=True)
 class MacAddress(ColumnType):
     """A MAC address of six bytes. It understands pairs of hexadecimal digits with colons between them."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ _ENDS_32 = (np.iinfo(np.int32).min, np.iinfo(np.int32).max)
 _BC = r"^(?:-[0-9]+|0000)-"
 
 
-@dataclass(frozen=True)
 class Timestamp(ColumnType):
     """A timestamptz, or a timestamp: the wall clock in UTC. Microseconds since 1970; infinity is the largest int64."""
 
@@ -50,7 +48,6 @@ class Timestamp(ColumnType):
         return _server_texts(texts, numbers_of(values), values, _ENDS_64)
 
 
-@dataclass(frozen=True)
 class Date(ColumnType):
     """A date: days since 1970; infinity is the largest int32."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 
 from infra.mapping.column_source import ColumnSource
@@ -11,7 +9,6 @@ from tasks.columns.types.arrow_values import as_binary, as_string
 from tasks.columns.types.column_type import ColumnType, Parsed
 
 
-@dataclass(frozen=True)
 class TextType(ColumnType):
     """A type whose receive function reads the same text as its input function, with the same checks."""
 
@@ -28,7 +25,6 @@ class TextType(ColumnType):
         return values
 
 
-@dataclass(frozen=True)
 class TextLane(ColumnType):
     """Any type that Spillway does not encode. Its texts travel as they are, and the server casts them."""
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.mapping.column_source import ColumnSource
-from tasks.columns.types.arrow_values import all_match, as_string, is_text, numbers_of
+from tasks.columns.types.arrow_values import all_match, as_string, numbers_of
 from tasks.columns.types.column_type import ColumnType, Parsed
 from tasks.columns.wire import big_endian
 
 _CANONICAL = r"^[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?$"
 
 
-@dataclass(frozen=True)
 class TimeOfDay(ColumnType):
     """A time without a date: microseconds since midnight. It understands `12:34`, `12:34:56` and `12:34:56.789012`."""
 
     def parse(self, texts: pa.Array, source: ColumnSource) -> Parsed:
         """The times, if all texts are canonical."""
         strings = as_string(texts)
-        if not is_text(texts) or not all_match(strings, _CANONICAL):
+        if not all_match(strings, _CANONICAL):
             return Parsed(strings)
         try:
             times = pc.binary_join_element_wise(pa.scalar("1970-01-01"), strings, " ").cast(pa.timestamp("us"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -18,7 +16,6 @@ from tasks.columns.wire import validity
 _WIDTH = 16
 
 
-@dataclass(frozen=True)
 class Uuid(ColumnType):
     """A UUID. It judges every text itself (see `parse_uuids`), so each has the same UUID from every source."""
 

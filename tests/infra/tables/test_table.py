@@ -17,6 +17,7 @@ TABLE = Table("Sh%op", 'we"at', TableKind.PLAIN, (C, TableColumn("a%t", "date", 
 
 
 def timed(base: str) -> Table:
+    base = base.encode().decode()  # equal to the name in the program, not the same object
     return replace(TABLE, columns=(C, TableColumn("a%t", base, base)))
 
 

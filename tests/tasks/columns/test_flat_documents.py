@@ -13,7 +13,7 @@ from tasks.columns.extract import extract, split_by_shape
 from tasks.columns.extracted_values import ExtractedValues
 from tasks.columns.flat_documents import as_documents
 from tests.support.decoded_entries import groups_of
-from tests.support.small_layouts import layout_of
+from tests.support.small_layouts import as_read, layout_of
 
 WHOLE, UNMAPPED = ColumnSource(whole="document"), ColumnSource(whole="unmapped")
 
@@ -78,7 +78,7 @@ def extracted(entries: list[list[bytes]], types: dict[str, str], **options: Any)
     (group,) = groups_of(entries)
     ((shape, rows),) = split_by_shape(group, layout)
     assert rows.tolist() == list(range(len(entries)))
-    return extract(group, layout, shape)
+    return extract(group, layout, as_read(shape))
 
 
 def test_the_whole_entry_and_what_no_column_reads_of_flat_fields() -> None:
@@ -151,6 +151,8 @@ def test_json_below_a_flat_field_is_the_very_text_that_came() -> None:
     source = {"c": key_source("a.b")}
     result = extracted([[b"a", b'{"b": {"n": 1.0}}']], {"c": "jsonb"}, sources=source, layout="flat")
     assert result.json["a.b"].to_pylist() == [b'{"n": 1.0}']
+    many = [[b"a", b'{"b": 5}']] * 300
+    assert extracted(many, {"c": "jsonb"}, sources=source, layout="flat").json["a.b"].to_pylist() == [b"5"] * 300
     both = [[b"a", b'{"b": 1}', b"a.b", b"2"]]
     assert extracted(both, {"c": "jsonb"}, sources=source, layout="flat").json["a.b"].to_pylist() == [b"2"]
 

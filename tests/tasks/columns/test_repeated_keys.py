@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.tables.table import TableColumn
-from tasks.columns.repeated_keys import find_repeats, is_exact
+from tasks.columns.repeated_keys import find_repeats, is_exact, mix
 from tasks.columns.types.registry import type_of
 from tests.support.type_cases import column_of
 
@@ -74,6 +74,23 @@ def test_many_different_keys_repeat_nothing() -> None:
         [pa.array([f"device {row % 7}".encode() for row in range(n)]), pa.array(np.arange(n) // 7)], names=["a", "b"]
     )
     assert find_repeats(rows, np.arange(n)) is None
+
+
+@pytest.mark.parametrize("kind", [np.uint64, np.float64])
+def test_different_keys_of_a_grid_have_different_numbers(kind: type[np.generic]) -> None:
+    """Whole numbers as floats, too: only the upper bits of their words differ."""
+    steps = [np.arange(100).astype(kind).view(np.uint64) for _ in range(2)]
+    first, second = (one.ravel() for one in np.meshgrid(*steps))
+    assert len(np.unique(mix([first, second]))) == 10_000
+    assert len(np.unique(mix([first, second, first]))) == 10_000
+
+
+@pytest.mark.parametrize("column", [pa.array([7, 7]), pa.array([b"k", b"k"]), pa.array([bytes(16)] * 2, pa.binary(16))])
+def test_two_rows_with_one_key_repeat_it(column: pa.Array) -> None:
+    rows = pa.RecordBatch.from_arrays([column, column], names=["a", "b"])
+    found = find_repeats(rows, np.array([20, 10]))
+    assert found is not None
+    assert (found[0].tolist(), found[1].tolist()) == ([0], [1])
 
 
 def test_the_uuids_of_a_slice_are_compared_with_each_other_only() -> None:
