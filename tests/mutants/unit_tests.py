@@ -18,7 +18,7 @@ _NAMES = {
             "extract": ("flat_documents", "compose", "decode_flat", "routing"),
             "repeated_keys": ("repeated_keys", "batch"),
             "row_layout": ("row_layout", "parts"),
-            "row_pieces": ("encode_rows", "encode_bytes"),
+            "row_pieces": ("row_pieces", "encode_rows", "encode_bytes"),
         }.items()
     },
     **{
