@@ -20,6 +20,7 @@ from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit
 from tasks.files.file_ledger import find_layout
 from tasks.preflight.preflight import preflight_clocks, preflight_rights
+from tasks.table.insert import InsertRoute
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection
 from tasks.table.redrive import RedriveResult, replay_entries, report_redrive, select
@@ -70,7 +71,8 @@ def redrive(
         chosen = select(clients, selection)
         emit(Started("quarantine", sum(len(batch.entries) for batch in chosen)))
         for batch in chosen:
-            done.append(replay_entries(clients, batch, layout_of, set or {}, run, new_chunks))
+            route = done[-1].next_route if done else InsertRoute.STRAIGHT
+            done.append(replay_entries(clients, batch, layout_of, set or {}, run, new_chunks, route))
             emit(Advanced("quarantine", len(batch.entries)))
         if done:
             report_redrive(done)

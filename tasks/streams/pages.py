@@ -43,9 +43,7 @@ many. It looks like a loss, which `settle` counts and reports.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -54,6 +52,7 @@ import redis
 
 from infra.errors.exceptions import Transient
 from tasks.base.addresses import id_text, parse_id
+from tasks.base.collector import collector_paused
 from tasks.columns.entries import UNREAD, EntryColumns, RawEntry, page_to_columns
 from tasks.streams.continuity import why_not_continued
 from tasks.streams.entry_sizes import measure_command, measure_entries, read_measurement
@@ -166,7 +165,7 @@ class Pages:
         Raises `StreamAway` if the stream does not exist or is another one, `redis.RedisError`.
         """
         while True:
-            with _collector_paused():
+            with collector_paused():
                 page, resume = self._page(start, stop, count)
                 groups = page_to_columns(page) if page else []
             size = sum(group.nbytes for group in groups)
@@ -239,16 +238,3 @@ class Pages:
 
     def _span(self, start: int, stop: int, count: int) -> tuple[str, str, str, str, int]:
         return self._stream, id_text(start), id_text(stop - 1), "COUNT", count
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause Python's cyclic garbage collector. A reply has thousands of containers without cycles, which it would scan
-    again and again."""
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -13,6 +13,7 @@ from psycopg import sql
 from infra.connections.clients import Clients
 from tasks.base.addresses import IdRange, parse_id
 from tasks.base.artifacts import publish
+from tasks.base.collector import collector_paused
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.columns.batch import Batch
@@ -30,26 +31,32 @@ FindLayout = Callable[[psycopg.Connection, str], RowLayout]
 # The fields of an entry by its id, or the reason why they cannot be read.
 ReadEntry = Callable[[str], list[bytes] | str]
 # The limits of one transaction. A single entry may exceed the bytes.
-_MAX_ENTRIES, _MAX_BYTES = 1_000, 8 << 20
+_MAX_ENTRIES, _MAX_BYTES = 20_000, 8 << 20
 
 _WAITING = """
     SELECT s.name, q.entry_id, CASE cardinality(q.fields) WHEN 0 THEN {alone} ELSE pg_column_size(q.fields) END
       FROM spillway.quarantine AS q JOIN spillway.streams AS s ON s.id = q.stream
      WHERE {condition}
      ORDER BY s.name, split_part(q.entry_id, '-', 1)::numeric, split_part(q.entry_id, '-', 2)::numeric, q.part"""
-# Locks the entries: of two simultaneous redrives the second one waits, and then finds them redriven.
+# Locks, reads and marks the entries at once, since each pass over them costs as much as their rows. Of two simultaneous
+# redrives the second one waits, and then finds them redriven.
 _TAKE = fill_in("""
-    SELECT q.entry_id, q.part, q.fields FROM spillway.quarantine AS q
-     WHERE q.stream = {stream_id}
-       AND q.entry_id = ANY(%(entries)s) AND q.outcome IS NULL
-     ORDER BY q.entry_id, q.part FOR UPDATE""")
-_REDRIVEN = fill_in("""
-    UPDATE spillway.quarantine SET outcome = 'redriven', replayed = %(replayed)s, resolved_by = %(run)s,
-           resolved_at = now()
-     WHERE stream = {stream_id} AND entry_id = %(entry)s AND part = %(part)s""")
+    UPDATE spillway.quarantine AS q
+       SET outcome = 'redriven', replayed = NULL, resolved_by = %(run)s, resolved_at = now()
+     WHERE q.stream = {stream_id} AND q.entry_id = ANY(%(entries)s) AND q.outcome IS NULL
+    RETURNING q.entry_id, q.part, q.fields""")
+# The fields of an entry travel as one text in hexadecimal: escaping the text of an array takes ten times as long.
+_EDITED = fill_in("""
+    UPDATE spillway.quarantine AS q
+       SET replayed = ARRAY(SELECT decode(part, 'hex') FROM unnest(string_to_array(one.replayed, '.')) AS part)
+      FROM unnest(%(entries)s::text[], %(parts)s::int[], %(replayed)s::text[]) AS one (entry, part, replayed)
+     WHERE q.stream = {stream_id} AND q.entry_id = one.entry AND q.part = one.part""")
 _STILL_BAD = fill_in("""
-    UPDATE spillway.quarantine SET kind = %(kind)s, field = %(field)s, reason = %(reason)s
-     WHERE stream = {stream_id} AND entry_id = %(entry)s AND part = %(part)s""")
+    UPDATE spillway.quarantine AS q SET outcome = NULL, resolved_by = NULL, resolved_at = NULL,
+           kind = one.kind, field = one.field, reason = one.reason
+      FROM unnest(%(entries)s::text[], %(parts)s::int[], %(kinds)s::text[], %(fields)s::text[], %(reasons)s::text[])
+           AS one (entry, part, kind, field, reason)
+     WHERE q.stream = {stream_id} AND q.entry_id = one.entry AND q.part = one.part""")
 
 
 @dataclass(frozen=True)
@@ -62,13 +69,17 @@ class ReplayBatch:
 
 @dataclass(frozen=True)
 class RedriveResult:
-    """What happened to the entries of a `ReplayBatch`: tried = inserted + duplicates + still_bad."""
+    """What happened to the entries of a `ReplayBatch`: tried = inserted + duplicates + still_bad.
+
+    `next_route`: the best route for the batch that follows; see `InsertResult`.
+    """
 
     stream: str
     tried: int
     inserted: int
     duplicates: int
     still_bad: int
+    next_route: InsertRoute = field(default=InsertRoute.STRAIGHT, compare=False)
 
 
 def replay_batches(connection: psycopg.Connection, selection: Selection) -> list[ReplayBatch]:
@@ -111,6 +122,7 @@ def _no_reader(entry: str) -> str:
 def replay(
     connection: psycopg.Connection, waiting: ReplayBatch, layout: RowLayout, window: TimeWindow,
     changes: Mapping[str, str], run: str, new_chunks: NewChunkLimit | None = None, read_entry: ReadEntry = _no_reader,
+    route: InsertRoute = InsertRoute.STRAIGHT,
 ) -> RedriveResult:  # fmt: skip
     """Replay the entries of a batch that still wait, in one transaction. Raises `psycopg.Error` with nothing done.
 
@@ -119,20 +131,22 @@ def replay(
     An element of an entry that was taken apart (`each`) is replayed alone. An entry that could not be taken apart is
     replayed as a whole: all its elements become rows, or none does.
     """
-    with connection.transaction():
+    with collector_paused(), connection.transaction(), connection.cursor(binary=True) as cursor:
         key: dict[str, Any] = {"stream": waiting.stream, "entries": list(waiting.entries), "run": run}
-        rows = connection.execute(_TAKE, key).fetchall()
+        rows = cursor.execute(_TAKE, key).fetchall()
         if not rows:
-            return RedriveResult(waiting.stream, 0, 0, 0, 0)
-        replayer = _Replayer(connection, waiting.stream, window, new_chunks)
+            return RedriveResult(waiting.stream, 0, 0, 0, 0, route)
+        replayer = _Replayer(connection, waiting.stream, window, new_chunks, route)
+        rank = {entry: position for position, entry in enumerate(waiting.entries)}
+        of_file = is_file_ledger(waiting.stream)
         taken = []
-        for entry, part, fields in sorted(rows, key=lambda row: (parse_id(row[0]), row[1])):
+        for entry, part, fields in sorted(rows, key=lambda row: (rank[row[0]], row[1])):
             # Each entry of a stream has fields. One without was not read.
-            found = fields if fields or is_file_ledger(waiting.stream) else read_entry(entry)
+            found = fields if fields or of_file else read_entry(entry)
             if isinstance(found, str):
                 replayer.faults[_Taken(entry, part, fields, fields)] = Fault(0, UNREAD.decode(), found)
             else:
-                taken.append(_Taken(entry, part, found, edit_fields(found, changes)))
+                taken.append(_Taken(entry, part, fields, edit_fields(found, changes) if changes else found))
         if layout.mapping.each is None:
             replayer.replay(taken, layout)
         else:
@@ -140,24 +154,31 @@ def replay(
             for one in taken:
                 if not one.part:
                     replayer.replay_whole(one, layout)
-        with connection.cursor() as cursor:
-            good = [one for one in taken if one not in replayer.faults]
-            cursor.executemany(
-                _REDRIVEN, [key | one.key | {"replayed": None if one.same else one.replayed} for one in good]
-            )
-            cursor.executemany(
-                _STILL_BAD,
-                [
-                    key | one.key | {"kind": kind(f), "field": storable(f.field), "reason": storable(f.reason)}
-                    for one, f in replayer.faults.items()
-                ],
-            )
-        return RedriveResult(waiting.stream, len(rows), replayer.inserted, replayer.duplicates, len(replayer.faults))
+        _record(connection, waiting.stream, [one for one in taken if one not in replayer.faults], replayer.faults)
+        return RedriveResult(
+            waiting.stream, len(rows), replayer.inserted, replayer.duplicates, len(replayer.faults), replayer.route
+        )
+
+
+def _record(
+    connection: psycopg.Connection, stream: str, good: Sequence[_Taken], faults: Mapping[_Taken, Fault]
+) -> None:
+    """Record what differs from the entries as they were taken: edited fields, and those that are still bad."""
+    if edited := [one for one in good if not one.same]:
+        texts = [".".join(value.hex() for value in one.replayed) for one in edited]
+        connection.execute(_EDITED, {"stream": stream, "replayed": texts} | _keys(edited))
+    if faults:
+        still_bad = {
+            "kinds": [kind(fault) for fault in faults.values()],
+            "fields": [storable(fault.field) for fault in faults.values()],
+            "reasons": [storable(fault.reason) for fault in faults.values()],
+        }
+        connection.execute(_STILL_BAD, {"stream": stream} | _keys(faults) | still_bad)
 
 
 @dataclass(frozen=True, eq=False)
 class _Taken:
-    """A waiting entry, or a part of one. `replayed`: its fields with the changes."""
+    """An entry that waited, or a part of one. `replayed`: its fields with the changes."""
 
     entry: str
     part: int
@@ -166,23 +187,27 @@ class _Taken:
 
     @property
     def same(self) -> bool:
-        return list(self.fields) == list(self.replayed)
+        return self.fields is self.replayed or list(self.fields) == list(self.replayed)
 
-    @property
-    def key(self) -> dict[str, Any]:
-        return {"entry": self.entry, "part": self.part}
+
+def _keys(taken: Iterable[_Taken]) -> dict[str, Any]:
+    """The entries and parts as parameters of a statement, one array each."""
+    keys = [(one.entry, one.part) for one in taken]
+    return {"entries": [entry for entry, _ in keys], "parts": [part for _, part in keys]}
 
 
 class _Replayer:
-    """Inserts taken entries, and counts them. `faults`: of those that are still bad."""
+    """Inserts taken entries, and counts them. `faults`: of those that are still bad. `route`: for the next insert."""
 
     def __init__(
-        self, connection: psycopg.Connection, stream: str, window: TimeWindow, new_chunks: NewChunkLimit | None
-    ) -> None:
+        self, connection: psycopg.Connection, stream: str, window: TimeWindow, new_chunks: NewChunkLimit | None,
+        route: InsertRoute,
+    ) -> None:  # fmt: skip
         self._connection = connection
         self._stream = stream
         self._window = window
         self._new_chunks = new_chunks
+        self.route = route
         self.inserted = 0
         self.duplicates = 0
         self.faults: dict[_Taken, Fault] = {}
@@ -192,10 +217,11 @@ class _Replayer:
         if not taken:
             return
         # The id of an entry may occur with several parts, so the groups are made from the positions in `taken`.
-        groups = page_to_columns([(b"%d" % position, list(one.replayed)) for position, one in enumerate(taken)])
+        groups = page_to_columns([(b"%d" % position, one.replayed) for position, one in enumerate(taken)])
         positions = [int(position) for group in groups for position in group.ids.to_pylist()]
         groups = [replace(group, ids=_entry_ids(taken, group)) for group in groups]
-        batch, outcome = self._insert(taken, groups, layout)
+        batch, outcome = self._insert(taken, groups, layout, self.route)
+        self.route = outcome.next_route
         self.inserted += outcome.inserted
         self.duplicates += outcome.duplicates
         for fault in (*batch.encoded.faults, *outcome.faults):
@@ -205,7 +231,7 @@ class _Replayer:
         """Insert all rows of an entry, or none if one of them has a fault."""
         with self._connection.transaction():
             groups = page_to_columns([(one.entry.encode(), list(one.replayed))])
-            batch, outcome = self._insert([one], groups, layout)
+            batch, outcome = self._insert([one], groups, layout, InsertRoute.MERGE)
             if faults := (*batch.encoded.faults, *outcome.faults):
                 self.faults[one] = faults[0]
                 raise psycopg.Rollback
@@ -213,13 +239,13 @@ class _Replayer:
             self.duplicates += outcome.inserted == 0
 
     def _insert(
-        self, taken: Sequence[_Taken], groups: Sequence[EntryColumns], layout: RowLayout
+        self, taken: Sequence[_Taken], groups: Sequence[EntryColumns], layout: RowLayout, route: InsertRoute
     ) -> tuple[Batch, InsertResult]:
         ids = IdRange(parse_id(taken[0].entry), parse_id(taken[-1].entry) + 1)
         batch = Batch(self._stream, ids, groups, layout, self._window)
         if self._new_chunks is not None:
             batch = self._new_chunks.admit(self._connection, batch)
-        return batch, insert_all(self._connection, batch.tables, InsertRoute.MERGE)
+        return batch, insert_all(self._connection, batch.tables, route)
 
 
 def _entry_ids(taken: Sequence[_Taken], group: EntryColumns) -> pa.Array:
@@ -236,7 +262,7 @@ def select(clients: Clients, selection: Selection) -> list[ReplayBatch]:
 @step("replay")
 def replay_entries(
     clients: Clients, waiting: ReplayBatch, find_layout: FindLayout, changes: Mapping[str, str], run: str,
-    new_chunks: NewChunkLimit | None = None,
+    new_chunks: NewChunkLimit | None = None, route: InsertRoute = InsertRoute.STRAIGHT,
 ) -> RedriveResult:  # fmt: skip
     """`replay`, as a task. `new_chunks`: limits the chunks that it may create; None means no limit."""
     window = TimeWindow.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
@@ -248,7 +274,7 @@ def replay_entries(
             most = clients.settings.max_entry_bytes
             return reread_entry(clients.redis, connection, waiting.stream, entry, most)
 
-        return replay(connection, waiting, layout, window, changes, run, new_chunks, read_entry)
+        return replay(connection, waiting, layout, window, changes, run, new_chunks, read_entry, route)
 
 
 @step("report")
