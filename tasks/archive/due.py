@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from datetime import timedelta
 
 import psycopg
@@ -44,14 +45,15 @@ def _in_table(connection: psycopg.Connection, table: Table, chunk: Chunk) -> _Ex
 
 
 def _archived(root: ArchiveRoot, chunk: Chunk, there: list[str]) -> set[_Extent]:
+    """The extents in the archives of a chunk, which are some of `there`, sorted names."""
     found = set()
-    for name in there:
-        if name.startswith(f"{range_name(chunk)}_"):
-            try:
-                manifest = load_manifest(root, name)
-                found.add((manifest.rows, shape_of(manifest.columns)))
-            except BadArchive:
-                continue  # a damaged archive: archive the chunk again
+    mine = f"{range_name(chunk)}_"  # what follows is hexadecimal
+    for name in there[bisect_left(there, mine) : bisect_left(there, f"{mine}~")]:
+        try:
+            manifest = load_manifest(root, name)
+            found.add((manifest.rows, shape_of(manifest.columns)))
+        except BadArchive:
+            continue  # a damaged archive: archive the chunk again
     return found
 
 

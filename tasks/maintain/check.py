@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -16,6 +17,7 @@ from infra.tables.table import Table
 from infra.tables.time_sql import moment_of, time_column
 from tasks.base.clock import server_now
 from tasks.base.step import step
+from tasks.maintain.audited_chunks import audited_chunks
 from tasks.maintain.chunk_states import chunk_states
 from tasks.maintain.compression import desired_policy, read_current_policy
 from tasks.maintain.forecast import Policies
@@ -79,11 +81,25 @@ def _size(connection: psycopg.Connection, table: Table) -> int:
 
 
 def _oldest(connection: psycopg.Connection, table: Table) -> datetime | None:
-    """The earliest time in a table; None if it has no rows or no times."""
+    """The earliest time in a table; None if it has no rows or no times.
+
+    Chunks are read one by one: a query of the whole table is planned for all of them, though the oldest one answers it.
+    """
     if table.time is None:
         return None
+    found = None
+    for part in audited_chunks(connection, table):
+        if found is not None and part.range_start > found:
+            break
+        with suppress(psycopg.errors.UndefinedTable):  # dropped meanwhile
+            first = _first_time(connection, table, sql.Identifier(part.schema, part.table))
+            found = min((time for time in (found, first) if time is not None), default=None)
+    return found
+
+
+def _first_time(connection: psycopg.Connection, table: Table, part: sql.Identifier) -> datetime | None:
     first = moment_of(table, sql.SQL("min({})").format(time_column(table)))
-    statement = sql.SQL("SELECT {} FROM {}").format(first, parameter_safe(table.identifier))
+    statement = sql.SQL("SELECT {} FROM {}").format(first, parameter_safe(part))
     row = connection.execute(statement, {}).fetchone()
     return row[0] if row else None
 

@@ -14,7 +14,7 @@ from infra.errors.exceptions import Transient
 from infra.tables.table import Table
 from infra.timescaledb import CHUNK_ID, CHUNK_STATUS, COMPRESSED, COMPRESSED_SIZES, FROZEN, PARTIAL
 from tasks.maintain.compression_layout import CompressionLayout
-from tasks.table.chunks import Chunk, count, has_chunks
+from tasks.table.chunks import Chunk, count_each, has_chunks
 
 State = Literal["rows", "compressed", "partial", "frozen"]
 
@@ -48,22 +48,24 @@ def format_chunk_count(number: int) -> str:
     return f"{number:,} chunk{'s' * (number != 1)}"
 
 
-# The sizes come from functions of the server, which wait for exclusive locks on a chunk.
 _STATES = f"""
-    SELECT c.chunk_schema, c.chunk_name, c.range_start, c.range_end, {CHUNK_STATUS}(r.oid), c.chunk_creation_time,
-           coalesce(d.total_bytes, 0)::bigint, z.before_compression_total_bytes,
-           coalesce(n.numrows_pre_compression, 0)::bigint, greatest(r.reltuples, 0)::bigint, s.segmentby, s.orderby
+    SELECT r.oid, c.chunk_schema, c.chunk_name, c.range_start, c.range_end, {CHUNK_STATUS}(r.oid),
+           c.chunk_creation_time, coalesce(n.numrows_pre_compression, 0)::bigint + greatest(r.reltuples, 0)::bigint
       FROM timescaledb_information.chunks AS c
       JOIN pg_class AS h ON h.oid = %(table)s::regclass AND h.relname = c.hypertable_name
                         AND h.relnamespace = to_regnamespace(quote_ident(c.hypertable_schema))
       JOIN pg_class AS r ON r.oid = to_regclass(format('%%I.%%I', c.chunk_schema, c.chunk_name))
-      LEFT JOIN chunks_detailed_size(%(table)s::regclass) AS d
-             ON d.chunk_schema = c.chunk_schema AND d.chunk_name = c.chunk_name
-      LEFT JOIN chunk_columnstore_stats(%(table)s::regclass) AS z
-             ON z.chunk_schema = c.chunk_schema AND z.chunk_name = c.chunk_name
       LEFT JOIN {COMPRESSED_SIZES} AS n ON c.is_compressed AND n.chunk_id = {CHUNK_ID}(r.oid)
-      LEFT JOIN timescaledb_information.chunk_columnstore_settings AS s ON s.chunk = r.oid
      ORDER BY c.range_start, c.chunk_name"""  # noqa: S608
+# Each by chunk. They are joined in Python: the server expects one row of the view, and would read the whole result of a
+# function once for each chunk. The functions wait for exclusive locks on a chunk.
+_SIZES = "SELECT chunk_schema, chunk_name, total_bytes FROM chunks_detailed_size(%(table)s::regclass)"
+_SIZES_AS_ROWS = """
+    SELECT chunk_schema, chunk_name, before_compression_total_bytes FROM chunk_columnstore_stats(%(table)s::regclass)
+     WHERE before_compression_total_bytes IS NOT NULL"""
+_LAYOUTS = """
+    SELECT chunk::oid, segmentby, orderby FROM timescaledb_information.chunk_columnstore_settings
+     WHERE hypertable = %(table)s::regclass"""
 
 
 # Errors of the server's functions if a chunk that a view lists is dropped before they read it.
@@ -88,8 +90,7 @@ def chunk_states(connection: psycopg.Connection, table: Table) -> list[ChunkStat
     while True:
         try:
             with connection.transaction():  # a savepoint if the caller has a transaction
-                rows = connection.execute(_STATES, {"table": table.regclass})
-                return [_chunk_state(table.time or "", *row) for row in rows]
+                return _read_states(connection, table)
         except _DROPPED_MEANWHILE as error:
             there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table.regclass]).fetchone()
             if there is None or not there[0]:
@@ -103,20 +104,30 @@ def chunk_states(connection: psycopg.Connection, table: Table) -> list[ChunkStat
             time.sleep(_PAUSE_SECONDS)
 
 
-def _chunk_state(
-    time_column: str, schema: str, table: str, start: datetime, end: datetime, status: int, created: datetime,
-    size: int, bytes_as_rows: int | None, compressed_rows: int, loose_rows: int,
-    segmentby: str | None, orderby: str | None,
-) -> ChunkState:  # fmt: skip
-    return ChunkState(
-        Chunk(schema, table, start, end),
-        rows=compressed_rows + loose_rows,
-        bytes=size,
-        state=_state(status),
-        created=created,
-        bytes_as_rows=bytes_as_rows,
-        layout=None if bytes_as_rows is None else CompressionLayout.of_server(segmentby, orderby, time_column),
-    )
+def _read_states(connection: psycopg.Connection, table: Table) -> list[ChunkState]:
+    values = {"table": table.regclass}
+    found = connection.execute(_STATES, values).fetchall()
+    sizes = {(schema, name): size for schema, name, size in connection.execute(_SIZES, values)}
+    as_rows = {(schema, name): size for schema, name, size in connection.execute(_SIZES_AS_ROWS, values)}
+    layouts = {chunk: columns for chunk, *columns in connection.execute(_LAYOUTS, values)}
+    states = []
+    for oid, schema, name, start, end, status, created, rows in found:
+        bytes_as_rows = as_rows.get((schema, name))
+        segmentby, orderby = layouts.get(oid, (None, None))
+        states.append(
+            ChunkState(
+                Chunk(schema, name, start, end),
+                rows=rows,
+                bytes=sizes.get((schema, name)) or 0,
+                state=_state(status),
+                created=created,
+                bytes_as_rows=bytes_as_rows,
+                layout=None
+                if bytes_as_rows is None
+                else CompressionLayout.of_server(segmentby, orderby, table.time or ""),
+            )
+        )
+    return states
 
 
 def _state(status: int) -> State:
@@ -129,29 +140,56 @@ def _state(status: int) -> State:
 
 # At most the session's own timeout: the client gives up on a server that is silent for longer.
 _LIMIT = """
-    SELECT set_config('statement_timeout', least(%s, nullif(setting::int, 0)) || 'ms', true)
-      FROM pg_settings WHERE name = 'statement_timeout'"""
+    SELECT set_config('statement_timeout', least(%s, nullif(extract(epoch FROM setting) * 1000, 0)::int) || 'ms', true)
+      FROM CAST(current_setting('statement_timeout') AS interval) AS setting"""
+# Small chunks are counted together, in half of the processor time: at most so many, and about as many as take so long,
+# since the locks of all last as long as the statement. Neither number changes a result.
+_MOST_AT_ONCE = 32
+_STATEMENT_SECONDS = 0.05
+# Errors that may concern one chunk only: of several, each is tried alone.
+_OF_ONE_CHUNK = (
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.OutOfMemory,  # also of memory for locks
+)
 
 
-def count_rows(
-    connection: psycopg.Connection, table: Table, chunks: Sequence[Chunk], seconds: float
-) -> Iterator[tuple[Chunk, int]]:
-    """Count the rows of chunks of `table` in the given order, and stop after `seconds` or at a statement timeout.
+def count_rows(connection: psycopg.Connection, chunks: Sequence[Chunk], seconds: float) -> Iterator[tuple[Chunk, int]]:
+    """Count the rows of chunks in the given order, and stop after `seconds` or at a statement timeout.
 
-    Each chunk has its own statement, which sees what is committed by then and holds no lock afterwards. A chunk that
-    was dropped meanwhile has no rows. Raises `psycopg.Error`.
+    Each statement counts one chunk or a few small ones. It sees what is committed by then and holds no lock afterwards.
+    A chunk that was dropped meanwhile has no rows. Raises `psycopg.Error`.
     """
     deadline = time.monotonic() + seconds
-    for chunk in chunks:
-        left = deadline - time.monotonic()
-        if left <= 0:
+    start, size = 0, 1
+    while start < len(chunks):
+        began = time.monotonic()
+        if began >= deadline:
             return
+        together = chunks[start : start + size]
         try:
             with connection.transaction():
-                connection.execute(_LIMIT, [max(1, round(left * 1000))])
-                rows = count(connection, table, chunk)
-        except psycopg.errors.QueryCanceled:
-            return
-        except psycopg.errors.UndefinedTable:
-            rows = 0
-        yield chunk, rows
+                connection.execute(_LIMIT, [max(1, round((deadline - began) * 1000))])
+                counted = _count_together(connection, together)
+        except _OF_ONE_CHUNK as error:
+            if len(together) > 1:
+                size = 1
+                continue
+            if isinstance(error, psycopg.errors.QueryCanceled):
+                return
+            if not isinstance(error, psycopg.errors.UndefinedTable):
+                raise
+            counted = [0]
+        fitting = int(len(together) * _STATEMENT_SECONDS / (time.monotonic() - began))
+        size = max(1, min(2 * size, fitting, _MOST_AT_ONCE))
+        start += len(together)
+        yield from zip(together, counted, strict=True)
+
+
+def _count_together(connection: psycopg.Connection, chunks: Sequence[Chunk]) -> list[int]:
+    """The rows of each chunk. They are locked in the order of time, as by a drop of several, so that neither waits for
+    the other while the other waits for it."""
+    ordered = sorted(chunks, key=lambda chunk: chunk.range_start)
+    rows = dict(zip(ordered, count_each(connection, ordered), strict=True))
+    return [rows[chunk] for chunk in chunks]

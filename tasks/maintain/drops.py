@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import LiteralString
 
 import psycopg
@@ -89,7 +91,19 @@ class DropRecords:
 
     def rows_after(self, since: datetime | None) -> int:
         """Rows of the dropped chunks that reached beyond `since`; of all of them if it is None."""
-        return sum(rows for end, rows in self.counted if since is None or end > since)
+        return self.sums()(since)
+
+    def sums(self) -> Callable[[datetime | None], int]:
+        """`rows_after` as a function that is quick for many times."""
+        ordered = sorted(self.counted)
+        ends = [end for end, _ in ordered]
+        rows = sums_from([count for _, count in ordered])
+        return lambda since: rows[0 if since is None else bisect_right(ends, since)]
+
+
+def sums_from(numbers: Sequence[int]) -> list[int]:
+    """For each position of `numbers`, the sum from there to the end; one more item, 0, for the end itself."""
+    return list(accumulate(reversed(numbers), initial=0))[::-1]
 
 
 def read_drops(connection: psycopg.Connection, table_name: str) -> DropRecords:

@@ -179,7 +179,7 @@ def uncompressed_chunks(states: Sequence[ChunkState], policies: Policies, now: d
     wanted, jobs = policies.compress, policies.compression_jobs
     if wanted is None:
         return []
-    expired = expired_chunks(states, policies.keep, now)
+    expired = set(expired_chunks(states, policies.keep, now))
     reasons = {
         state: reason for state in states if state not in expired and (reason := _why_as_rows(state, jobs, wanted, now))
     }

@@ -8,9 +8,11 @@ same holds for all rows together, whatever the ranges.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 
 import psycopg
 
@@ -18,7 +20,7 @@ from infra.tables.read_table import is_default
 from infra.tables.table import Table
 from tasks.maintain.audited_chunks import EARLIEST, audited_chunks, may_be_dropped_until
 from tasks.maintain.chunk_states import count_rows
-from tasks.maintain.drops import DropRecords, read_drops
+from tasks.maintain.drops import DropRecords, read_drops, sums_from
 from tasks.table.chunks import Chunk, count
 
 _COUNT_SECONDS = 120.0  # for all chunks together; the rows of further chunks are estimated
@@ -115,7 +117,7 @@ def gather_audit_facts(connection: psycopg.Connection, table: Table, horizon: da
     times = sorted((starts | ({earliest} if earliest else set())) - {EARLIEST})
     inserted = _inserted(connection, table.regclass, is_default(table), times)
     newest_first = audited_chunks(connection, table)[::-1]
-    counted = dict(count_rows(connection, table, newest_first, _COUNT_SECONDS))
+    counted = dict(count_rows(connection, newest_first, _COUNT_SECONDS))
     is_complete = len(counted) == len(newest_first)
     return AuditFacts(
         earliest=earliest,
@@ -136,10 +138,11 @@ def judge_rows(facts: AuditFacts) -> RowAudit:
     Compared are the events from each of `times` on, and all events together if every drop was counted. If no rows are
     missing, the result is the comparison that reaches back furthest. If none could be made, it is not `checked`.
     """
+    rows_since, dropped_since = _rows_since(facts), facts.drops.sums()
     comparisons = [
-        RowAudit(since, inserted, rows, facts.drops.rows_after(since), checked=True)
+        RowAudit(since, inserted, rows, dropped_since(since), checked=True)
         for since, inserted in _inserted_since(facts)
-        if (rows := _rows_since(facts, since)) is not None
+        if (rows := rows_since(since)) is not None
     ]
     if not any(one.missing for one in comparisons):
         return next(iter(comparisons), RowAudit(facts.earliest))
@@ -151,24 +154,34 @@ def _inserted_since(facts: AuditFacts) -> list[tuple[datetime | None, int]]:
     uncounted = facts.uncounted_until
     ends = [chunk.range_end for chunk in facts.chunks if uncounted and chunk.range_end <= uncounted]
     floor = max(ends, default=None)  # chunks before it may be dropped at any moment
+    inserted = sums_from([facts.inserted.get(position, 0) for position in range(len(facts.times) + 1)])
     found: list[tuple[datetime | None, int]] = []
     for position, since in enumerate([None, *facts.times]):
         is_known = uncounted is None if since is None else floor is None or since >= floor
         if is_known:
-            found.append((since, sum(rows for number, rows in facts.inserted.items() if number >= position)))
+            found.append((since, inserted[position]))
     return found
 
 
-def _rows_since(facts: AuditFacts, since: datetime | None) -> int | None:
-    """The rows in the table from `since` on; None if a chunk was not counted."""
-    whole = [chunk for chunk in facts.chunks if since is None or chunk.range_start >= since]
-    if any(chunk not in facts.counted for chunk in whole):
-        return None
-    rows = sum(facts.counted[chunk] for chunk in whole)
-    if since is None or not any(chunk.range_start < since < chunk.range_end for chunk in facts.chunks):
-        return rows
-    after_cut = facts.rows_after_cut if since == facts.earliest else None
-    return None if after_cut is None else rows + after_cut
+def _rows_since(facts: AuditFacts) -> Callable[[datetime | None], int | None]:
+    """A function: the rows in the table from a time on; None if a chunk was not counted."""
+    ordered = sorted(facts.chunks, key=lambda chunk: chunk.range_start)
+    starts = [chunk.range_start for chunk in ordered]
+    rows = sums_from([facts.counted.get(chunk, 0) for chunk in ordered])
+    uncounted = sums_from([int(chunk not in facts.counted) for chunk in ordered])
+    # The latest end of the first chunks: ranges may overlap, if there are partitions by space.
+    ends = list(accumulate((chunk.range_end for chunk in ordered), max))
+
+    def rows_since(since: datetime | None) -> int | None:
+        first = 0 if since is None else bisect_left(starts, since)
+        if uncounted[first]:
+            return None
+        if since is None or not first or ends[first - 1] <= since:
+            return rows[first]
+        after_cut = facts.rows_after_cut if since == facts.earliest else None
+        return None if after_cut is None else rows[first] + after_cut
+
+    return rows_since
 
 
 def _uncounted_until(connection: psycopg.Connection, table: Table) -> datetime | None:

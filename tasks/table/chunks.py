@@ -73,6 +73,14 @@ def count(
     return found
 
 
+def count_each(connection: psycopg.Connection, chunks: Sequence[Chunk]) -> list[int]:
+    """The number of rows of each chunk (at least one), in one statement. Raises `psycopg.Error`."""
+    counts = [sql.SQL("(SELECT count(*) FROM {})").format(sql.Identifier(one.schema, one.table)) for one in chunks]
+    row = connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(counts))).fetchone()
+    assert row is not None  # a SELECT without FROM has one row
+    return list(row)
+
+
 # A value for each type that a row for a moment may need, because its column has neither a default nor null.
 _VALUES: dict[str, LiteralString] = {
     **dict.fromkeys(("int2", "int4", "int8", "float4", "float8", "numeric"), "0"),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tasks.maintain.drops import DropRecords
 from tasks.maintain.row_audit import AuditFacts, RowAudit, judge_rows
 from tasks.table.chunks import Chunk
@@ -88,3 +91,55 @@ def test_a_table_without_chunks_lacks_what_the_ledger_has() -> None:
     empty = replace(ALL_THERE, times=(), inserted={0: 7}, chunks=(), counted={})
     assert judge_rows(empty) == RowAudit(None, 7, 0, 0, checked=True)
     assert judge_rows(empty).missing == 7
+
+
+def comparison(facts: AuditFacts, position: int, since: datetime | None) -> RowAudit | None:
+    """One comparison by its definition, chunk by chunk; None if it cannot be made."""
+    whole = [one for one in facts.chunks if since is None or one.range_start >= since]
+    cut = [one for one in facts.chunks if since is not None and one.range_start < since < one.range_end]
+    if any(one not in facts.counted for one in whole):
+        return None
+    if cut and (since != facts.earliest or facts.rows_after_cut is None):
+        return None
+    rows = sum(facts.counted[one] for one in whole) + (facts.rows_after_cut or 0) * bool(cut)
+    inserted = sum(rows for number, rows in facts.inserted.items() if number >= position)
+    dropped = sum(rows for end, rows in facts.drops.counted if since is None or end > since)
+    return RowAudit(since, inserted, rows, dropped, checked=True)
+
+
+@st.composite
+def audit_facts(draw: st.DrawFn) -> AuditFacts:
+    """Chunks of any lengths, which may overlap, some of them not counted; any ranges of the ledger and any drops."""
+    days = st.integers(0, 30).map(lambda n: START + timedelta(days=n))
+    few = st.integers(0, 9)
+    starts = draw(st.lists(days, max_size=6))
+    chunks = [
+        Chunk("s", f"c{n}", start, start + timedelta(days=draw(st.integers(1, 9)))) for n, start in enumerate(starts)
+    ]
+    earliest = draw(st.none() | days)
+    later = {one.range_start for one in chunks if earliest is None or one.range_end > earliest}
+    times = tuple(sorted(later | ({earliest} if earliest else set())))
+    return AuditFacts(
+        earliest=earliest,
+        times=times,
+        inserted=draw(st.dictionaries(st.integers(0, len(times)), few)),
+        chunks=tuple(reversed(chunks)),
+        counted={one: draw(few) for one in chunks if draw(few)},
+        rows_after_cut=draw(st.none() | few),
+        drops=DropRecords(tuple(draw(st.lists(st.tuples(days, few), max_size=4))), None),
+        uncounted_until=None,
+    )
+
+
+@given(audit_facts())
+def test_the_result_is_that_of_comparing_every_time_with_every_chunk(facts: AuditFacts) -> None:
+    all_times = [comparison(facts, position, since) for position, since in enumerate([None, *facts.times])]
+    made = [one for one in all_times if one is not None]
+    found = judge_rows(facts)
+    if not made:
+        assert found == RowAudit(facts.earliest, checked=False)
+        return
+    assert found in made
+    assert found.missing == max(one.missing for one in made)
+    equal = [one for one in made if one.missing == found.missing]
+    assert found == (equal[-1] if found.missing else equal[0])

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
+import tasks.maintain.chunk_states as module
 from tasks.ledger.merge_ranges import merge_ranges
 from tasks.maintain.chunk_states import chunk_states, count_rows
 from tasks.maintain.drops import record_drop, record_uncounted
@@ -47,9 +48,10 @@ def six_weeks(database: psycopg.Connection) -> psycopg.Connection:
     return database
 
 
-def count_events(connection: psycopg.Connection, since: datetime) -> int:
-    """The rows from `since` on, counted by the test itself."""
-    ((rows,),) = connection.execute("SELECT count(*) FROM events WHERE time >= %s", [since]).fetchall()
+def count_events(connection: psycopg.Connection, since: datetime, until: datetime | None = None) -> int:
+    """The rows from `since` on and before `until`, counted by the test itself."""
+    query = "SELECT count(*) FROM events WHERE time >= %s AND time < coalesce(%s::timestamptz, 'infinity')"
+    ((rows,),) = connection.execute(query, [since, until]).fetchall()
     return int(rows)
 
 
@@ -133,7 +135,7 @@ def test_rows_are_counted_no_longer_than_a_statement_may_take(six_weeks: psycopg
         other.execute(f"LOCK TABLE {newest.schema}.{newest.table} IN ACCESS EXCLUSIVE MODE")
         six_weeks.execute("SET statement_timeout = '300ms'")
         began = time.monotonic()
-        assert list(count_rows(six_weeks, default_table(six_weeks), [newest], 60)) == []
+        assert list(count_rows(six_weeks, [newest], 60)) == []
         assert time.monotonic() - began < 10
 
 
@@ -181,3 +183,32 @@ def test_rows_that_nobody_drained_hide_no_loss_after_them(six_weeks: psycopg.Con
 def test_an_empty_database_lacks_nothing(database: psycopg.Connection) -> None:
     assert missing(database) == (0, None)
     assert missing(database, datetime(2026, 1, 1, tzinfo=UTC))[0] == 0
+
+
+def test_many_small_chunks_are_counted_some_at_a_time_and_a_locked_one_ends_it(
+    six_weeks: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which chunks are counted together must not matter: each has its own rows, and those before the locked one are
+    counted although they were in one statement with it."""
+    monkeypatch.setattr(module, "_STATEMENT_SECONDS", 60.0)
+    with six_weeks.transaction():
+        six_weeks.execute("SELECT set_chunk_time_interval('events', interval '1 hour')")
+        six_weeks.execute(
+            """INSERT INTO events SELECT %s::timestamptz + h * interval '1 hour' + n * interval '1 second',
+                      gen_random_uuid(), 'a', 'b' FROM generate_series(0, 99) AS h, generate_series(0, h %% 3) AS n""",
+            [MONDAY + 20 * WEEK],
+        )
+        six_weeks.execute("SELECT set_chunk_time_interval('events', interval '7 days')")
+    newest_first = [state.chunk for state in reversed(chunk_states(six_weeks, default_table(six_weeks)))]
+    expected = [(one, count_events(six_weeks, one.range_start, one.range_end)) for one in newest_first]
+    assert len(expected) > 100
+    assert list(count_rows(six_weeks, newest_first, 60)) == expected
+    with psycopg.connect(six_weeks.info.dsn, password=six_weeks.info.password) as other:
+        locked = newest_first[20]
+        other.execute(f"LOCK TABLE {locked.schema}.{locked.table} IN ACCESS EXCLUSIVE MODE")
+        six_weeks.execute("SET statement_timeout = '300ms'")
+        assert list(count_rows(six_weeks, newest_first, 60)) == expected[:20]
+    six_weeks.execute("SET statement_timeout = 0")
+    six_weeks.execute(f"DROP TABLE {locked.schema}.{locked.table}".encode())
+    expected[20] = (locked, 0)
+    assert list(count_rows(six_weeks, newest_first, 60)) == expected
