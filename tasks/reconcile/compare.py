@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import compress
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -36,12 +36,14 @@ from tasks.streams.tail import Tail
 from tasks.table.isolate import insert_each
 from tasks.table.row_columns import RowColumns
 from tasks.table.stage import STAGING_TABLE, RejectedRow, StagingTable
+from tasks.table.time_slices import TimeSlice
 from tasks.table.triggers import dry_run, has_row_triggers
 
 # The staged rows, by number, that the table does not have exactly once and as they are.
 _DIFFERENT: LiteralString = """
     SELECT s.number, count({key}) AS found, min({difference}) AS differs
       FROM {stage} AS s LEFT JOIN {table} AS e ON {same_key}
+     WHERE %(numbers)s::bigint[] IS NULL OR s.number = ANY(%(numbers)s::bigint[])
      GROUP BY s.number
     HAVING count({key}) <> 1 OR bool_or({key} IS NOT NULL AND {difference} IS NOT NULL)"""
 # Without a key: the staged rows of which the table has fewer with the same values. A row that several batches have is
@@ -49,7 +51,8 @@ _DIFFERENT: LiteralString = """
 _FEWER: LiteralString = """
     WITH present AS (
              SELECT ROW({theirs})::text AS content, count(*) AS found FROM {table} AS e WHERE {within} GROUP BY 1),
-         staged AS (SELECT number, ROW({mine})::text AS content FROM {stage} AS s),
+         staged AS (SELECT number, ROW({mine})::text AS content FROM {stage} AS s
+              WHERE %(numbers)s::bigint[] IS NULL OR number = ANY(%(numbers)s::bigint[])),
          counted AS (
              SELECT number, content, row_number() OVER (PARTITION BY content ORDER BY number) AS nth FROM staged)
     SELECT number, 0, NULL::text FROM counted LEFT JOIN present USING (content) WHERE coalesce(found, 0) < nth"""
@@ -115,8 +118,7 @@ def _suspect_rows(connection: psycopg.Connection, rows: TableRows, stage: Stagin
     times = _staged_times(connection, columns)
     made = dry_run(connection, columns, list(times)) if has_row_triggers(connection, columns.table) else None
     if made is None:
-        span = {"first": rows.encoded.min_time, "last": rows.encoded.max_time}
-        found = connection.execute(_different(columns) if columns.key else _fewer(columns), span).fetchall()
+        found = _differing(connection, stage, TimeSlice(rows.encoded.min_time, rows.encoded.max_time))
     else:
         pairs = [(n, made.present.get(n, 0), made.different.get(n)) for n in times]
         found = [(n, count, column) for n, count, column in pairs if count != 1 or column]
@@ -125,6 +127,16 @@ def _suspect_rows(connection: psycopg.Connection, rows: TableRows, stage: Stagin
         stage.entry(number): suspect_row(stage.row(number), times[number], count, column, by)
         for number, count, column in found
     }
+
+
+def _differing(connection: psycopg.Connection, stage: StagingTable, staged: TimeSlice) -> list[tuple[Any, ...]]:
+    """Number, how many rows of the table have the key, and the column that differs, for staged rows that are not in the
+    table exactly once and as they are."""
+    query, found = (_different if stage.columns.key else _fewer)(stage.columns), list[tuple[Any, ...]]()
+    for part in stage.time_slices(staged):
+        with connection.transaction(force_rollback=True):  # releases the locks
+            found += connection.execute(query, part.span | {"numbers": part.numbers}).fetchall()
+    return found
 
 
 def _different(columns: RowColumns) -> sql.Composed:

@@ -14,6 +14,7 @@ from tasks.columns.decode import Fault
 from tasks.columns.routing import TableRows
 from tasks.table.isolate import RowOutcomes, insert_each
 from tasks.table.stage import STAGING_TABLE, StagingTable
+from tasks.table.time_slices import TimeSlice
 from tasks.table.triggers import dry_run, has_row_triggers
 
 # Returns how many rows were inserted, and the numbers of those whose key the table had. RETURNING gives the new keys:
@@ -147,24 +148,27 @@ class Merger:
         columns = self.stage.columns
         if not columns.key:
             return 0, {}, []
-        times = {
-            "first": self._table_rows.encoded.min_time,
-            "last": self._table_rows.encoded.max_time,
-            "list_same": list_same,
-        }
+        encoded = self._table_rows.encoded
         same_key, table = columns.same_key(), columns.table.parameter_safe
+        slices = self.stage.time_slices(TimeSlice(encoded.min_time, encoded.max_time, numbers))
         if len(numbers) * _LOOKUP_RATIO < len(self.stage):
             rows, which = sql.SQL(_EACH).format(table=table, same_key=same_key), sql.Composed([_NUMBERED])
         else:  # many: the server chooses how to join
             rows = sql.SQL(_ALL).format(table=table)
-            which = sql.SQL(" AND ").join([same_key, _NUMBERED] if others else [same_key])
+            which = sql.SQL(" AND ").join([same_key, _NUMBERED] if others or len(slices) > 1 else [same_key])
         query = sql.SQL(_COMPARE).format(
             stage=STAGING_TABLE, rows=rows, which=which, difference=columns.first_difference("s", "e")
         )
-        row = self._connection.execute(query, times | {"numbers": numbers}).fetchone()
-        assert row is not None  # an aggregate has one row
-        found, different, names, same = row
-        return found, dict(zip(different, names, strict=True)), same
+        found, different, same = 0, dict[int, str](), list[int]()
+        for part in slices:
+            with self._connection.transaction(force_rollback=True):  # releases the locks
+                values = part.span | {"numbers": part.numbers, "list_same": list_same}
+                row = self._connection.execute(query, values).fetchone()
+            assert row is not None  # an aggregate has one row
+            found += row[0]
+            different |= zip(row[1], row[2], strict=True)
+            same += row[3]
+        return found, different, same
 
     def _classify_with_triggers(self, numbers: Sequence[int]) -> None:
         """Classify rows that were not inserted into a table with triggers: compare what the triggers make of them."""

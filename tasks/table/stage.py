@@ -25,6 +25,7 @@ from tasks.columns.decode import Fault
 from tasks.columns.encode_rows import HEADER, TRAILER, payload
 from tasks.columns.routing import TableRows
 from tasks.table.row_columns import RowColumns
+from tasks.table.time_slices import TimeSlice, time_slices
 
 STAGING_TABLE = sql.Identifier("pg_temp", "spillway_stage")
 _COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT {format})")
@@ -179,6 +180,15 @@ class StagingTable:
         """The numbers of these rows of the batch. All of them must be staged."""
         found: list[int] = self._numbers[np.searchsorted(self._rows, np.array(rows, np.int64))].tolist()
         return found
+
+    def time_slices(self, rows: TimeSlice) -> list[TimeSlice]:
+        """Staged rows cut by `tasks.table.time_slices`; all together if equal rows may have different times."""
+        table, named = self.columns.table, self.columns.numbered.get(self.columns.table.time or "")
+        by_time = table.time in self.columns.key or table.time not in self.columns.defaulted
+        if named is None or not by_time:
+            return [rows]
+        number, time = sql.Identifier("number"), sql.Identifier(named)
+        return time_slices(self._connection, table, rows, number, time, STAGING_TABLE)
 
     def entry(self, number: int) -> int:
         """The position in the batch of the entry whose row has this number."""

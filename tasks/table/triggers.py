@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -18,6 +18,7 @@ from infra.timescaledb import TRIGGER_SCHEMAS
 from tasks.table.isolate import InsertTarget, insert_each_into
 from tasks.table.row_columns import RowColumns
 from tasks.table.stage import STAGING_TABLE
+from tasks.table.time_slices import TimeSlice, time_slices
 
 # The user's triggers that run BEFORE INSERT FOR EACH ROW: they may change the row, including its key, or skip it.
 _TRIGGERS = f"""
@@ -36,6 +37,7 @@ _TIMES: LiteralString = "SELECT {first}, {last} FROM {made}"
 _COMPARE: LiteralString = """
     SELECT s.{number}, {difference}, count(*)
       FROM {made} AS s JOIN {table} AS e ON {same_key} JOIN {stage} AS staged ON staged.number = s.{number}
+     WHERE %(numbers)s::bigint[] IS NULL OR s.{number} = ANY(%(numbers)s::bigint[])
      GROUP BY 1, 2"""
 
 
@@ -82,11 +84,13 @@ def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequen
                 difference=columns.first_difference("s", "e", staged="staged"),
                 same_key=columns.same_key(staged=False),
             )
-            span = _span(connection, table)
-            for row, column, count in connection.execute(query, span).fetchall():
-                present[row] = present.get(row, 0) + count
-                if column is not None:
-                    different[row] = column
+            for part in _slices(connection, table, number):
+                with connection.transaction(force_rollback=True):  # releases the locks
+                    found = connection.execute(query, part.span | {"numbers": part.numbers}).fetchall()
+                for row, column, count in found:
+                    present[row] = present.get(row, 0) + count
+                    if column is not None:
+                        different[row] = column
     except psycopg.Error as error:
         if error_scope(error) is ErrorScope.SERVER:
             raise
@@ -94,15 +98,16 @@ def dry_run(connection: psycopg.Connection, columns: RowColumns, numbers: Sequen
     return TriggeredRows(present, different)
 
 
-def _span(connection: psycopg.Connection, table: Table) -> dict[str, Any]:
-    """The first and last time of the rows that the triggers made."""
+def _slices(connection: psycopg.Connection, table: Table, number: sql.Identifier) -> list[TimeSlice]:
+    """The rows that the triggers made, with the first and the last of their times; in slices if they span many
+    chunks."""
     if table.time is None:
-        return {"first": None, "last": None}
+        return [TimeSlice(None, None)]
     time = sql.Identifier(table.time)
     first, last = (micros_of(sql.SQL(end).format(time)) for end in ("min({})", "max({})"))
     query = sql.SQL(_TIMES).format(first=first, last=last, made=_MADE)
     low, high = connection.execute(query).fetchone() or (None, None)
-    return {"first": low, "last": high}
+    return time_slices(connection, table, TimeSlice(low, high), number, time, _MADE)
 
 
 def _free_name(table: Table) -> sql.Identifier:
