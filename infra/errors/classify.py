@@ -16,6 +16,7 @@ from infra.errors.sqlstates import INTERNAL_ERROR, ErrorScope, sqlstate_rule
 # TimescaleDB 2.19 reports this; later versions retry by themselves.
 _DROPPED_MEANWHILE = ("relation.c", "relation_open")
 _TOO_LARGE_FILE = "mcxt.c"  # a value needs more than a gigabyte, which no memory context provides
+_LOCK_TABLE = "lock.c"
 # The source of what a PL/pgSQL function raises by RAISE or ASSERT, with any SQLSTATE and in any language. A bare RAISE
 # keeps the source of the error that it passes on. PL/Python has one source for both, so it is not here.
 _RAISED = {"exec_stmt_raise", "exec_stmt_assert"}
@@ -122,6 +123,11 @@ def client_refuses(error: psycopg.Error) -> bool:
 def value_too_large(error: psycopg.Error) -> bool:
     """Whether a value needs more memory than the server can give to any: an internal error by its code."""
     return error.sqlstate == INTERNAL_ERROR and _source(error)[0] == _TOO_LARGE_FILE
+
+
+def out_of_locks(error: psycopg.Error) -> bool:
+    """Whether the server has no room for another lock: by its code, it is out of memory."""
+    return isinstance(error, psycopg.errors.OutOfMemory) and _source(error)[0] == _LOCK_TABLE
 
 
 def _source(error: psycopg.Error) -> tuple[str | None, str | None]:

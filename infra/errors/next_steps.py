@@ -9,13 +9,15 @@ import redis
 from redis import exceptions
 from redis.sentinel import MasterNotFoundError
 
-from infra.errors.classify import client_refuses, is_transient, redis_code, tls_fault
+from infra.errors.classify import client_refuses, is_transient, out_of_locks, redis_code, tls_fault
 from infra.errors.exceptions import AcceptsAgain, NoAnswer, PasswordMissing, UnknownHost
 from infra.errors.sqlstates import sqlstate_rule
 
 # Commands that load batches: smaller or fewer batches need less memory and fewer connections.
 _LOADING = ("drain", "backfill", "quarantine redrive")
 _STALLED = "see why the server or the network is stalled, then {again}"
+# A statement takes a lock for each chunk and each of its indexes.
+_LOCKS = "raise max_locks_per_transaction on the database server to 512 and restart it{smaller}, then {again}"
 _UNKNOWN = "see docs/operations.md"
 
 _POSTGRES_BY_CLASS: tuple[tuple[type[Exception], str], ...] = (  # errors that have no SQLSTATE
@@ -81,6 +83,8 @@ def _redis_step(error: exceptions.RedisError) -> str:
 
 
 def _postgres_step(error: psycopg.Error) -> str:
+    if out_of_locks(error):
+        return _LOCKS
     if error.sqlstate and (step := sqlstate_rule(error.sqlstate).next_step):
         return step
     for kind, step in _POSTGRES_BY_CLASS:

@@ -106,3 +106,16 @@ def test_every_transient_error_of_postgresql_has_its_own_next_step(state: str) -
 )
 def test_the_next_step_fits_the_error(error: psycopg.Error | redis.RedisError, step: str) -> None:
     assert step in next_step(error)
+
+
+def test_if_the_server_has_no_room_for_locks_it_needs_more_of_them_and_not_more_memory(
+    database: psycopg.Connection,
+) -> None:
+    """By its code the server is out of memory."""
+    with pytest.raises(psycopg.errors.OutOfMemory) as raised:
+        database.execute("SELECT pg_advisory_xact_lock(n) FROM generate_series(1, 10000000) AS n")
+    step = next_step(raised.value, "maintain")
+    assert "max_locks_per_transaction" in step
+    assert step.endswith("run `spillway maintain` again")
+    assert "SPILLWAY_BATCH_ROWS" in next_step(raised.value, "drain")
+    assert "max_locks" not in next_step(error_of_state("53200"), "drain")
