@@ -51,7 +51,8 @@ BEGIN
         _size := least(_size, cardinality(_numbers) - _at + 1);
         BEGIN
             INSERT INTO {target} ({listed} {number}) OVERRIDING SYSTEM VALUE
-            SELECT {values} {staged_number} FROM {stage} WHERE number = ANY(_numbers[_at:_at + _size - 1])
+            SELECT {values} {staged_number} FROM {stage}
+             WHERE number = ANY(CASE _size WHEN 1 THEN ARRAY[_numbers[_at]] ELSE _numbers[_at:_at + _size - 1] END)
              ORDER BY {order} {on_conflict};
             GET DIAGNOSTICS _found = ROW_COUNT;
             IF {exact} AND _found NOT IN (0, _size) THEN
@@ -63,7 +64,7 @@ BEGIN
             _works := true;
             _at := _at + _size;
             _streak := _streak + 1;
-            IF _streak >= least(_size, 4) THEN
+            IF _streak >= least(_size + 1, 4) THEN
                 _size := 2 * _size;
                 _streak := 0;
             END IF;

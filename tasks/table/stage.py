@@ -13,6 +13,7 @@ from typing import Any, LiteralString
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 from numpy.typing import NDArray
 from psycopg import sql
 from psycopg.abc import PQGen
@@ -24,6 +25,7 @@ from infra.errors.sqlstates import ErrorScope
 from tasks.columns.decode import Fault
 from tasks.columns.encode_rows import HEADER, TRAILER, payload
 from tasks.columns.routing import TableRows
+from tasks.table.check_types import find_mistyped
 from tasks.table.row_columns import RowColumns
 from tasks.table.time_slices import TimeSlice, time_slices
 
@@ -52,6 +54,8 @@ _LAST_NUMBER = "SELECT currval(pg_get_serial_sequence('pg_temp.spillway_stage', 
 # Matches the context of a COPY error: the line, and the column if there is one. Works in every language of the server,
 # since only the names and the number count. If the number comes first, nothing matches, and the span is halved.
 _LINE = r"\bspillway_stage\b\D*(\d+)(?:.*?\b({names})\b)?"
+# A COPY that fails costs 1 ms. The check of all rows costs as much as a few hundred of them have cost the COPY.
+_FEW_FAILURES = 8
 _REASON_LENGTH = 2_000  # characters: a trigger may raise a message of any length
 
 
@@ -132,7 +136,8 @@ class StagingTable:
         """Replace the staged rows by those from `start` to before `stop`, except those that a type rejects.
 
         Runs in the caller's transaction. Tries all rows in one COPY, fewer after a rejection and more after a success,
-        so that each rejected row costs a short COPY, not one of the whole batch. Raises `psycopg.Error`.
+        so that each rejected row costs a short COPY, not one of the whole batch. After a few rejections the server
+        names the others all at once; see `check_types`. Raises `psycopg.Error`.
         """
         make = sql.SQL(_MAKE).format(
             stage=STAGING_TABLE, columns=self.columns.named_as_staged, table=self.columns.table.identifier
@@ -140,33 +145,35 @@ class StagingTable:
         self._connection.execute(_EMPTY if self._made else make)
         self._made = True
         rows, numbers = [], []
-        size, bad = stop - start, stop  # `bad`: the row that the last COPY rejected
-        while start < stop:
-            if start in self.rejected:
-                start, bad = start + 1, stop
+        pending = self._not_rejected(np.arange(start, stop))
+        at, size, bad = 0, len(pending), len(pending)  # `bad`: where the last COPY rejected a row
+        failures = 0
+        while at < len(pending):
+            if int(pending[at]) in self.rejected:
+                at, bad = at + 1, len(pending)
                 continue
-            end = min(start + size, bad)
+            if failures == _FEW_FAILURES:
+                self._reject_mistyped(self._not_rejected(pending[at:]))
+                pending = self._not_rejected(pending[at:])
+                at, size, bad, failures = 0, len(pending), len(pending), failures + 1
+                continue
+            end = min(at + size, bad)
             try:
                 with self._connection.transaction():
-                    _copy(
-                        self._connection,
-                        self.columns,
-                        STAGING_TABLE,
-                        self.columns.staged,
-                        self._table_rows.encoded.rows[start:end],
-                    )
+                    self._copy_into(STAGING_TABLE, pending[at:end])
             except psycopg.Error as error:
                 if error_scope(error) is not ErrorScope.ROW:
                     raise
-                bad = self._record_rejection(error, start, end)
-                size = max(1, 2 * (bad - start)) if bad < end else (end - start + 1) // 2
-                bad = bad if bad < end else stop
+                failures += 1
+                bad = at + self._record_rejection(error, pending[at:end])
+                size = max(1, 2 * (bad - at)) if bad < end else (end - at + 1) // 2
+                bad = bad if bad < end else len(pending)
             else:
                 found = self._connection.execute(_LAST_NUMBER).fetchone()
                 assert found is not None  # a function has one row
-                rows.append(np.arange(start, end))
-                numbers.append(np.arange(found[0] - (end - start), found[0]) + 1)
-                start, size = end, 2 * size
+                rows.append(pending[at:end])
+                numbers.append(np.arange(found[0] - (end - at), found[0]) + 1)
+                at, size = end, 2 * size
         for fill in self.columns.key_defaults:
             self._connection.execute(sql.SQL(_FILL).format(stage=STAGING_TABLE, fill=fill))
         self._rows = np.concatenate([np.zeros(0, np.int64), *rows])
@@ -198,19 +205,36 @@ class StagingTable:
         """Record the fault of the row with this number."""
         self.rejected[self.row(number)] = fault
 
-    def _record_rejection(self, error: psycopg.Error, start: int, end: int) -> int:
-        """Record the row that a COPY error names, and return it. Returns `end` if it names no row of the span."""
+    def _not_rejected(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows[~np.isin(rows, list(self.rejected))] if self.rejected else rows
+
+    def _copy_into(self, table: sql.Identifier, rows: NDArray[np.int64]) -> None:
+        """COPY these rows of the batch, in ascending order."""
+        encoded = self._table_rows.encoded.rows
+        first, last = int(rows[0]), int(rows[-1])
+        some = encoded[first : last + 1] if last - first < len(rows) else encoded.take(pa.array(rows))
+        _copy(self._connection, self.columns, table, self.columns.staged, some)
+
+    def _reject_mistyped(self, rows: NDArray[np.int64]) -> None:
+        """Record those of the rows that a type rejects."""
+        if not len(rows):
+            return
+        for one in find_mistyped(self._connection, self.columns, lambda table: self._copy_into(table, rows)):
+            self._reject(int(rows[one.position]), one.column, one.message, one.detail, one.state)
+
+    def _record_rejection(self, error: psycopg.Error, rows: NDArray[np.int64]) -> int:
+        """Record the row that a COPY error names, and return its position. Returns their number if it names none."""
         names = self.columns.originals
         line = re.search(_LINE.format(names="|".join(names)), error.diag.context or "")
-        row = start if end - start == 1 else start + int(line[1]) - 1 if line else end
-        if not start <= row < end:
-            return end
-        column = names[line[2]] if line and line[2] else error.diag.column_name or ""
-        self.rejected[row] = rejected_row(
-            int(self._table_rows.encoded.row_entry[row]),
-            column,
-            error.diag.message_primary or "",
-            error.diag.message_detail or "",
-            error.sqlstate or "",
-        )
-        return row
+        position = 0 if len(rows) == 1 else int(line[1]) - 1 if line else len(rows)
+        if not 0 <= position < len(rows):
+            return len(rows)
+        diag = error.diag
+        column = names[line[2]] if line and line[2] else diag.column_name or ""
+        message, detail = diag.message_primary or "", diag.message_detail or ""
+        self._reject(int(rows[position]), column, message, detail, error.sqlstate or "")
+        return position
+
+    def _reject(self, row: int, column: str, message: str, detail: str, state: str) -> None:
+        entry = int(self._table_rows.encoded.row_entry[row])
+        self.rejected[row] = rejected_row(entry, column, message, detail, state)
