@@ -40,8 +40,8 @@ class _FixedFormat:
 def parse_format(texts: pa.Array, form: str) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Parse each text as `datetime.strptime` does.
 
-    Returns int64, n, microseconds since 1970; bool, n, whether it is a time; and bool, n, whether it has no offset, so
-    that it counts as UTC here. `texts`: string, n, no nulls.
+    Returns int64, n, microseconds since 1970, unspecified for what is not a time; bool, n, whether it is a time; and
+    bool, n, whether it has no offset, so that it counts as UTC here. `texts`: string, n, no nulls.
     """
     n = len(texts)
     micros, good, local = np.zeros(n, np.int64), np.zeros(n, bool), np.ones(n, bool)
@@ -92,5 +92,5 @@ def _parse_fixed(texts: pa.Array, fixed: _FixedFormat, micros: NDArray[np.int64]
         iso[:, start : start + width] = grid[:, at : at + width]
     some_year = (iso[:, :4] != ord("0")).any(axis=1)
     found, is_time = parse_times(byte_rows(iso).cast(pa.string()))
-    micros[rows] = np.where(is_time & some_year, found, 0)
+    micros[rows] = found
     good[rows] = is_time & some_year

@@ -85,6 +85,12 @@ def at(*parts: int) -> int:
         ("100%% %Y-%m", ["100% 2024-07", "1009 2024-07"], [at(2024, 7, 1), None]),
         ("%Y%Y", ["20232024"], [at(2024, 1, 1)]),
         ("%S", ["59"], [at(1900, 1, 1, 0, 0, 59)]),
+        (
+            "%f",
+            ["123456", "12345Z", "123+05"],
+            [at(1900, 1, 1, 0, 0, 0, 123456), None, None],
+        ),  # ISO 8601 with an offset
+        ("%Y%m%d", ["00000101"], [None]),  # Arrow, unlike Python, has a year 0
     ],
 )
 def test_texts_with_every_digit_in_its_place_are_read_as_a_column(
@@ -94,7 +100,7 @@ def test_texts_with_every_digit_in_its_place_are_read_as_a_column(
 
 
 def test_a_format_with_a_name_or_an_offset_has_no_fixed_places() -> None:
-    for form in ("%d %b %Y", "%Y %z", "%y", "%I:%M %p"):
+    for form in ("%d %b %Y", "%Y %z", "%y", "%I:%M %p", "%Y%!"):
         assert _fixed_format(form) is None
     fixed = _fixed_format("%Y/%%")
     assert fixed is not None
