@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.columns.types.array_literals import format_literal, parse_literal
 from tasks.columns.types.arrow_values import as_string
-from tasks.columns.types.json_arrays import parse_flat_arrays
+from tasks.columns.types.json_arrays import parse_flat_arrays, parse_json_string
 from tasks.columns.types.registry import type_of
 from tests.support.strategies import TEXT
 from tests.support.type_cases import column_of
@@ -121,6 +121,7 @@ def test_json_arrays_that_are_not_utf8_are_refused() -> None:
         ([b"[1, 2]", None, b"[]", b"[3]"], ([1, 2, 3], [2, 0, 0, 1])),
         ([b'["a", null]', b"[1.50]"], (["a", None, "1.50"], [2, 1])),
         ([b"[10, 0]"], ([10, 0], [2])),
+        ([b'["a", 1, null]'], (["a", 1, None], [3])),
         ([], ([], [])),
         ([b"[1, -0]"], None),
         ([b"[true]"], None),
@@ -134,6 +135,13 @@ def test_arrays_of_one_dimension_are_read_at_once(
     documents: list[bytes | None], found: tuple[list[Any], list[int]] | None
 ) -> None:
     assert parse_flat_arrays(documents) == found
+
+
+@pytest.mark.parametrize(
+    ("document", "text"), [(b'"a\\"b"', 'a"b'), (b' "" ', ""), (b"5", None), (b'"', None), (b'"\xff"', None)]
+)
+def test_only_a_json_string_has_a_text(document: bytes, text: str | None) -> None:
+    assert parse_json_string(document) == text
 
 
 def test_arrays_that_are_not_utf8_are_bad_beside_those_with_a_bad_element() -> None:
