@@ -30,7 +30,7 @@ def parse_ulids(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     out = np.zeros((n, 16), np.uint8)
     good = np.asarray(pc.equal(pc.binary_length(texts), _LENGTH))
     usual = texts if good.all() else texts.filter(pa.array(good))
-    digits = _VALUES[data_of(usual).reshape(-1, _LENGTH)]
+    digits = _VALUES[data_of(usual).reshape(len(usual), _LENGTH)]
     valid = (digits != _NONE).all(axis=1) & (digits[:, 0] <= _LARGEST_FIRST)
     rows = np.flatnonzero(good)
     good = good.copy()

@@ -30,6 +30,7 @@ BAD = [
     "\x00" * 36,
     "0123abcd4-567-89ab-cdef-0123456789ab",  # 36 bytes, a dash in the wrong position
     "0123abcd_4567_89ab_cdef_0123456789ab",
+    "0123abcd 4567 89ab cdef 0123456789ab",
     "0123abcd-456789ab-cdef0123456789ab",
     "0123abcd-4567-89ab-cdef0123456789ab0",
     f"{{{ID}",
