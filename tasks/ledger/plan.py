@@ -94,7 +94,7 @@ def check_stream(
         # The ledger first: it can only have drained ids up to a tail that is read later.
         checkpoint = read_checkpoint(connection, stream)
         tail, hash_now, _ = inspect_stream(client, stream, None if checkpoint is None else checkpoint.settled_id)
-        reason = _why_different(tail, checkpoint, hash_now)
+        reason = why_different(tail, checkpoint, hash_now)
         if checkpoint is None or reason is None or pause is None:
             break
         if absence is not None:
@@ -103,7 +103,8 @@ def check_stream(
     return StreamCheck(checkpoint, tail, reason)
 
 
-def _why_different(tail: Tail | None, checkpoint: Checkpoint | None, hash_now: bytes | None) -> str | None:
+def why_different(tail: Tail | None, checkpoint: Checkpoint | None, hash_now: bytes | None) -> str | None:
+    """Why the stream cannot be the one that the ledger knows, None if it can. `hash_now`: see `why_rewound`."""
     if tail is None:
         furthest = 0 if checkpoint is None else max(0, checkpoint.furthest)
         return f"there is no such stream at the moment, expected one whose last id is {id_text(furthest)} or later"
@@ -137,7 +138,7 @@ def make_plan(
         raise stream_away(stream, "plan", str(check.reason))
     if check.reason is not None:
         raise Terminal(rewind_message(stream, check.reason))
-    new = _is_new(stream, checkpoint, table)
+    new = is_new(stream, checkpoint, table)
     if new and register:
         with suppress(redis.exceptions.ResponseError):  # no permission: the settlement warns about it
             reserve(client, stream, group)
@@ -153,7 +154,7 @@ def make_plan(
     return DrainPlan(stream, tail, upto, remaining.gaps, max(0, tail.added - remaining.passed), remaining.fresh, group)
 
 
-def _is_new(stream: str, checkpoint: Checkpoint | None, table: str | None) -> bool:
+def is_new(stream: str, checkpoint: Checkpoint | None, table: str | None) -> bool:
     """Whether the stream is to be registered: it is unknown, or nothing was drained and it now has another table.
 
     Raises `Terminal` if something was drained into another table.

@@ -44,6 +44,7 @@ _NAMES = {
     "tasks/columns/types/time_formats.py": ("moments", "whole_columns"),
     "tasks/columns/types/ulids.py": ("uuid_type",),
     "tasks/columns/types/zones.py": ("moments", "whole_columns"),
+    "tasks/streams/trim.py": ("trim_position",),
     "infra/mapping/column_source.py": ("column_source",),
     "infra/mapping/toml_write.py": ("toml_write",),
     **dict.fromkeys(("infra/tables/statements.py", "infra/tables/time_sql.py"), ("table",)),
