@@ -190,14 +190,14 @@ def below(raw: bytes | None, path: Path) -> bytes | None:
     for step in path:
         if raw is None:
             return None
-        if raw[:1] == b'"':
+        if raw.startswith(b'"'):
             raw = _inner(raw)
         if isinstance(step, str):
-            if raw is None or raw[:1] != b"{":
+            if raw is None or not raw.startswith(b"{"):
                 return None
             found = msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).get(step)
         else:
-            if raw is None or raw[:1] != b"[":
+            if raw is None or not raw.startswith(b"["):
                 return None
             items = msgspec.json.decode(raw, type=list[msgspec.Raw])
             found = items[step] if step < len(items) else None  # an index is never negative
@@ -206,13 +206,13 @@ def below(raw: bytes | None, path: Path) -> bytes | None:
 
 
 def _inner(raw: bytes) -> bytes | None:
-    """The JSON object or array that a JSON string holds. None if it holds none."""
+    """The JSON that a JSON string holds, without blanks around it. None if it holds none."""
     try:
         text = msgspec.json.decode(raw, type=str).strip().encode()
         msgspec.json.decode(text, type=msgspec.Raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return text if text[:1] in b"{[" else None
+    return text
 
 
 def _exact(whole: dict[str, msgspec.Raw], one: Wanted) -> Any:
@@ -225,31 +225,31 @@ def _exact(whole: dict[str, msgspec.Raw], one: Wanted) -> Any:
 
 
 def _form(raw: bytes | None, form: Form, key: str) -> Any:
-    """A raw value in the form that is wanted, as `quick` would give it. Raises `msgspec.ValidationError`."""
-    if raw is None or raw == b"null":
+    """A raw value, not null, in the form that is wanted, as `quick` would give it. Raises `msgspec.ValidationError`."""
+    if raw is None:
         return None
     if form == "text":
         return exact_or_nested(raw)
     if form == "list":
         return _ANY.decode(raw)
-    if form == "either" and raw[:1] == b"{":  # `{}` is also the literal of an empty array
+    if form == "either" and raw.startswith(b"{"):  # `{}` is also the literal of an empty array
         return {}
-    return msgspec.json.decode(raw, type=str).encode() if form == "either" and raw[:1] == b'"' else raw
+    return msgspec.json.decode(raw, type=str).encode() if form == "either" and raw.startswith(b'"') else raw
 
 
 def exact_or_nested(raw: bytes) -> Any:
     """A JSON value as text; an object or an array as an empty dict or list, which have no text."""
-    if raw[:1] == b"{":
+    if raw.startswith(b"{"):
         return {}
-    return [] if raw[:1] == b"[" else exact_text(raw, "")
+    return [] if raw.startswith(b"[") else exact_text(raw, "")
 
 
 def exact_text(raw: bytes, key: str) -> str | None:
     """A JSON value as text, None for null. Raises `ValidationError` for an object or an array."""
-    if raw[:1] == b'"':
+    if raw.startswith(b'"'):
         return msgspec.json.decode(raw, type=str)
-    if raw[:1] in b"{[":
-        raise msgspec.ValidationError(no_text(raw[:1] == b"{", key))
+    if raw.startswith((b"{", b"[")):
+        raise msgspec.ValidationError(no_text(raw.startswith(b"{"), key))
     return None if raw == b"null" else raw.decode()
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.columns.documents import Form, Wanted, below, document_reader, exact_text, no_text
+from tests.support.small_layouts import as_read
 
 NAMES = ("a", "b", "a.b", "né", 'q"', "a[0]")
 VALUE = st.recursive(
@@ -78,7 +79,7 @@ def same(found: Any, value: Any, form: Form) -> bool:
 
 
 WANTED = st.lists(
-    st.builds(Wanted, st.sampled_from(list(KEYS)), st.sampled_from(["text", "json", "either", "list"])),
+    st.builds(Wanted, st.sampled_from(list(KEYS)), st.sampled_from(["text", "json", "either", "list"]).map(as_read)),
     min_size=1,
     max_size=4,
     unique=True,
@@ -107,7 +108,7 @@ def test_any_keys_of_any_documents_have_the_values_that_python_finds(
 
 @pytest.mark.parametrize("form", ["text", "json", "either", "list"])
 def test_many_documents_are_read_like_each_alone(form: Form) -> None:
-    wanted = (Wanted("a.b", form), Wanted("a", "text"), Wanted("c", form))
+    wanted = (Wanted("a.b", as_read(form)), Wanted("a", "text"), Wanted("c", as_read(form)))
     documents = [{"a": {"b": "x"}}, {}, {"a": None}, {"a.b": "y", "c": "z"}, {"a": {"b": None}}, {"a": {"b": "t"}}]
     reader = document_reader(wanted)
     rows = [reader.quick(json.dumps(document).encode()) for document in documents]
@@ -152,6 +153,7 @@ def test_a_key_that_no_struct_can_have_is_left_to_the_exact_reader() -> None:
         (b"[1, 2]", (0,), b"1"),
         (b"[1, 2]", (1,), b"2"),
         (b"[1, 2]", (2,), None),
+        (b"[1, 2]", (3,), None),
         (b"[]", (0,), None),
         (b"[1, 2]", ("a",), None),
         (b"[[1, [2]]]", (0, 1, 0), b"2"),
