@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from infra.mapping.column_source import ColumnSource
 from tasks.columns.row_pieces import RowPieces
 from tasks.columns.types.array_literals import Nested, format_literal, parse_literal
-from tasks.columns.types.arrow_values import as_binary, as_string, is_text
+from tasks.columns.types.arrow_values import as_binary, as_string
 from tasks.columns.types.column_type import ColumnType, Parsed
 from tasks.columns.types.json_arrays import parse_flat_arrays, parse_json_array, parse_json_string
 from tasks.columns.types.text_types import TextLane
@@ -148,7 +148,7 @@ def _elements(values: pa.Array) -> tuple[NDArray[np.int32], pa.Array]:
 
 
 def _documents(values: pa.Array) -> list[bytes | None]:
-    found: list[bytes | None] = (as_binary(values) if is_text(values) else as_binary(as_string(values))).to_pylist()
+    found: list[bytes | None] = as_binary(values).to_pylist()
     return found
 
 

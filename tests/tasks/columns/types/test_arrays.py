@@ -176,3 +176,28 @@ def test_a_list_with_a_bad_element_is_bad_and_its_neighbours_are_not() -> None:
     parsed = type_of(column_of("date[]")).parse(pa.array([["2024-02-29"], ["2024-02-29", "x"], None, []]), SOURCE)
     assert parsed.bad is not None
     assert parsed.bad.tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("name", ["date[]", "text[]"])
+def test_only_the_arrays_with_a_bad_element_are_bad(name: str) -> None:
+    documents = [b'["x"]', b'["2024-02-29", "2024-02-29"]', b"[]", b'["2024-02-29", "x"]', b'["2024-02-29"]']
+    bad = type_of(column_of(name)).parse(pa.array(documents), SOURCE).bad
+    assert (None if bad is None else bad.tolist()) == ([True, False, False, True, False] if name == "date[]" else None)
+
+
+def test_the_elements_of_an_array_of_json_are_json() -> None:
+    kind = type_of(column_of("jsonb[]"))
+    for documents in ([b'["a", 1, null]', b'["2"]'], [b'["a", 1, null]', b'["2"]', b"[[3]]"]):
+        found = kind.parse(pa.array(documents), SOURCE).values
+        assert found.to_pylist()[:2] == [[b'"a"', b"1", None], [b'"2"']]
+
+
+def test_an_array_of_several_dimensions_has_the_times_that_its_elements_mean() -> None:
+    kind = type_of(column_of("timestamp with time zone[]"))
+    found = kind.parse(pa.array([b'[[1700000000], ["2024-02-29T12:00+02:00"]]', b"[[null]]", b"[1]"]), SOURCE)
+    assert found.bad is None
+    assert found.values.to_pylist() == [
+        "{{2023-11-14T22:13:20Z},{2024-02-29T10:00:00Z}}",
+        "{{NULL}}",
+        "{1970-01-01T00:00:01Z}",
+    ]
