@@ -22,6 +22,9 @@ FACTS = LedgerFacts(baseline=3, read=7, lost=0, settled_id=-1, watermark=11, dra
 
 def test_a_stream_that_was_read_completely_has_lost_nothing() -> None:
     assert find_loss(PLAN, TAIL, FACTS) == Loss(0, None)
+    last = 1_700_000_000_000 << 64  # an id of today
+    plan = replace(PLAN, tail=replace(TAIL, last=last), upto=last)
+    assert find_loss(plan, plan.tail, replace(FACTS, drained_to=last + 1)) == Loss(0, None)
 
 
 def test_entries_trimmed_before_they_were_read_are_lost_before_the_first_kept_entry() -> None:
@@ -30,8 +33,9 @@ def test_entries_trimmed_before_they_were_read_are_lost_before_the_first_kept_en
 
 
 def test_entries_deleted_before_they_were_read_are_lost_up_to_the_last_deleted_entry() -> None:
-    now = replace(TAIL, length=5, max_deleted=8)
-    assert find_loss(PLAN, now, replace(FACTS, read=5)) == Loss(2, IdRange(0, 9))
+    for last in (7, 8):
+        now = replace(TAIL, length=5, max_deleted=last)
+        assert find_loss(PLAN, now, replace(FACTS, read=5)) == Loss(2, IdRange(0, last + 1))
 
 
 def test_an_emptied_stream_has_lost_its_entries_up_to_the_tail() -> None:
@@ -45,6 +49,8 @@ def test_a_known_loss_is_not_counted_again() -> None:
     assert find_loss(PLAN, now, facts) == Loss(1, IdRange(0, 7))
     with pytest.raises(Terminal, match=r"2 entries .* only 1 were removed"):
         find_loss(PLAN, now, replace(facts, read=3))
+    with pytest.raises(Terminal, match=r"2 entries .* only 1 were removed"):
+        find_loss(PLAN, replace(TAIL, length=5, first=6), replace(facts, lost=1))
 
 
 def test_a_loss_lies_after_the_settled_tail_and_no_later_than_the_tail() -> None:
@@ -65,6 +71,9 @@ def test_a_loss_after_a_settled_tail_has_no_ids_and_is_an_error() -> None:
     facts = replace(FACTS, read=6, settled_id=10)
     with pytest.raises(Terminal, match=r"1 entries from 0-11 on were not read, but only 0 were removed from it"):
         find_loss(replace(PLAN, gaps=()), TAIL, facts)
+    with pytest.raises(Terminal) as refused:
+        find_loss(replace(PLAN, gaps=()), replace(TAIL, length=0, first=0), replace(facts, read=0))
+    assert str(refused.value).startswith("settle: stream s: 7 entries from 0-11 on were not read, but it is empty")
     with pytest.raises(Terminal) as refused:
         find_loss(replace(PLAN, gaps=()), replace(TAIL, length=0, first=0), facts)
     assert str(refused.value) == (
@@ -115,6 +124,11 @@ _TOO_FEW = "2 entries from 0-0 on were not read, but only {} were removed from i
             replace(TAIL, length=5, first=6, max_deleted=5),
             5,
             "2 entries from 0-6 on were not read, but it has 0-6, and none was deleted after 0-5",
+        ),
+        (
+            replace(TAIL, length=4, max_deleted=3),
+            5,
+            "2 entries from 0-6 on were not read, but it has 0-4, and none was deleted after 0-3",
         ),
     ],
 )
