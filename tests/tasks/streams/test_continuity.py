@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +106,32 @@ def test_a_settled_entry_that_was_already_gone_is_not_compared() -> None:
     assert why_rewound(Tail(13, 13, 4, 11), SETTLED_WITHOUT_ENTRY, None) == (
         "it holds 4 entries later than 0-10, expected at most 3, by entries-added"
     )
+
+
+WHOLE = (b"\x01" * 32, b"\x02" * 32)
+ABRIDGED = (b"\x01" * 33, b"\x02" * 33)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "differs"),
+    [
+        (WHOLE[0], bytes(bytearray(WHOLE[0])), False),
+        (WHOLE[0], WHOLE[1], True),
+        (WHOLE[1], WHOLE[0], True),
+        (ABRIDGED[0], bytes(bytearray(ABRIDGED[0])), False),
+        (ABRIDGED[0], ABRIDGED[1], True),
+        (ABRIDGED[1], ABRIDGED[0], True),
+        (WHOLE[0], ABRIDGED[1], False),
+        (ABRIDGED[0], WHOLE[1], False),
+        (WHOLE[1], ABRIDGED[0], False),
+        (ABRIDGED[1], WHOLE[0], False),
+    ],
+)
+def test_the_hash_of_an_abridged_entry_is_compared_with_others_of_abridged_entries_only(
+    then: bytes, now: bytes, differs: bool
+) -> None:
+    reason = why_rewound(Tail(10, 10, 10, 1), replace(SETTLED, settled_hash=then), now)
+    assert reason == ("its entry 0-10 differs from the one that was drained" if differs else None)
 
 
 # Ten entries were added; 1 and 2 were trimmed, and 3 was deleted.

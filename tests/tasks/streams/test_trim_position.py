@@ -14,6 +14,8 @@ HOUR_MS = 3_600_000
 
 def test_a_group_needs_what_it_has_not_read_or_not_acknowledged() -> None:
     assert GroupPosition(10, None).needs_from == 11
+    assert GroupPosition(11, None).needs_from == 12
+    assert GroupPosition(11, 20).needs_from == 12
     assert GroupPosition(10, 4).needs_from == 4
     assert GroupPosition(10, 12).needs_from == 11
     assert GroupPosition(0, None).needs_from == 1
