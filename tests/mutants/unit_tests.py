@@ -32,7 +32,7 @@ _NAMES = {
             "floats": ("typed_values",),
             "integers": ("typed_values",),
             "json_arrays": ("arrays",),
-            "moments": ("moments",),
+            "moments": ("moments", "odd_moments"),
             "network_types": (),
             "registry": (),
             "temporal": ("moments",),

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from infra.epoch import EPOCH, to_micros
 from infra.mapping.column_source import ColumnSource
 from tasks.columns.types.column_type import Parsed
-from tasks.columns.types.moments import read_moments
 from tasks.columns.types.temporal import DATE, TIMESTAMP, TIMESTAMPTZ
 
 NEW_YORK = "America/New_York"
@@ -109,27 +108,6 @@ def test_a_format_is_that_of_strptime(form: str, text: str, expected: int | None
     parsed = TIMESTAMPTZ.parse(pa.array([text, None, "x", "infinity"]), ColumnSource(format=form))
     assert micros(parsed) == [expected, None, None, 2**63 - 1]
     assert parsed.expected == f"a time of the format {form}"
-
-
-def test_a_number_is_read_by_the_format_of_the_mapping_like_its_digits() -> None:
-    assert parse([20240229, 20230229], format="%Y%m%d") == [utc("2024-02-29"), None]
-
-
-def test_infinity_has_a_sign() -> None:
-    found = read_moments(pa.array(["infinity", "2024-02-29", None, " -Infinity ", "x"]), PLAIN)
-    assert found.infinite is not None
-    assert found.infinite.tolist() == [1, 0, 0, -1, 0]
-    assert found.bad.tolist() == [False, False, False, False, True]
-    assert read_moments(pa.array(["2024-02-29", "x"]), PLAIN).infinite is None
-
-
-@pytest.mark.parametrize(
-    "text", ["0000-01-01", "0000-12-31T12:00:00Z", "0000-12-31T20:00-05:00", " 0000-12-31T23:59-23:59"]
-)
-def test_there_is_no_year_0(text: str) -> None:
-    """It is 1 BC for some readers, and an error for others; with an offset, it may be the year 1 in UTC."""
-    assert parse([text]) == [None]
-    assert parse(["0001-01-01", text]) == [utc("0001-01-01"), None]
 
 
 @settings(deadline=None, max_examples=200)
