@@ -39,13 +39,17 @@ from tasks.table.stage import STAGING_TABLE, RejectedRow, StagingTable
 from tasks.table.time_slices import TimeSlice
 from tasks.table.triggers import dry_run, has_row_triggers
 
-# The staged rows, by number, that the table does not have exactly once and as they are.
+# The staged rows, by number, that the table does not have exactly once and as they are. An inner join, since not every
+# TimescaleDB leaves out the chunks before and after the span of times for the inner side of an outer join.
 _DIFFERENT: LiteralString = """
-    SELECT s.number, count({key}) AS found, min({difference}) AS differs
-      FROM {stage} AS s LEFT JOIN {table} AS e ON {same_key}
-     WHERE %(numbers)s::bigint[] IS NULL OR s.number = ANY(%(numbers)s::bigint[])
-     GROUP BY s.number
-    HAVING count({key}) <> 1 OR bool_or({key} IS NOT NULL AND {difference} IS NOT NULL)"""
+    WITH present AS (
+             SELECT s.number, count(*) AS found, min({difference}) AS differs
+               FROM {stage} AS s JOIN {table} AS e ON {same_key}
+              WHERE %(numbers)s::bigint[] IS NULL OR s.number = ANY(%(numbers)s::bigint[])
+              GROUP BY s.number)
+    SELECT number, coalesce(found, 0), differs FROM {stage} LEFT JOIN present USING (number)
+     WHERE (%(numbers)s::bigint[] IS NULL OR number = ANY(%(numbers)s::bigint[]))
+       AND (found IS DISTINCT FROM 1 OR differs IS NOT NULL)"""
 # Without a key: the staged rows of which the table has fewer with the same values. A row that several batches have is
 # only compared within each of them.
 _FEWER: LiteralString = """
@@ -143,7 +147,6 @@ def _different(columns: RowColumns) -> sql.Composed:
     return sql.SQL(_DIFFERENT).format(
         stage=STAGING_TABLE,
         table=columns.table.parameter_safe,
-        key=columns.of_other(columns.key[0]),
         difference=columns.first_difference("s", "e"),
         same_key=columns.same_key(),
     )

@@ -134,10 +134,6 @@ class RowColumns:
         parts = [sql.SQL("{} IS NOT NULL").format(name) for name in nullable]
         return sql.SQL(" AND ").join(parts) if parts else sql.Composed([sql.SQL("true")])
 
-    def of_other(self, name: str) -> sql.Composed:
-        """A column of the row `e` of the table."""
-        return _of("e", name)
-
     def key_equals(self, row: LiteralString, other: LiteralString, staged: bool = True) -> sql.Composed:
         """Whether `row` and the row `other` of the table have one key. `staged`: `row` is in the staging table."""
         return sql.SQL(" AND ").join(
