@@ -108,6 +108,8 @@ def measure(engine: str | None = None, sizes: Sequence[int] = CHUNKS) -> dict[st
 
 def _figures(settings: Settings, sizes: Sequence[int]) -> Iterator[Figure]:
     with psycopg.connect(settings.database, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET autovacuum = off")  # it would read the new chunks meanwhile
+        connection.execute("SELECT pg_reload_conf()")
         for statement in _MAKE:
             connection.execute(statement)
         there = 0
