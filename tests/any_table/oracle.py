@@ -163,6 +163,8 @@ class TableOracle:
                 wrong.add(column.name)
         if wrong:
             wrong |= self._refused_alone(texts)
+            if self._has_no_partition(texts):  # found before NOT NULL is checked
+                wrong.add("")
             return Prediction(Fate.REFUSED, frozenset(wrong))
         return self._insert(texts)
 
@@ -195,6 +197,17 @@ class TableOracle:
             alone = self._refused_alone(texts)
             return Prediction(Fate.REFUSED, alone, bool(self.key) and not alone)
         return Prediction(Fate.ROW)
+
+    def _has_no_partition(self, texts: Mapping[str, Text]) -> bool:
+        """Whether the table has no partition for a row of these values."""
+        try:
+            with self.connection.transaction(force_rollback=True):
+                self.connection.execute(self._statement(self.tables.twin, texts).encode())
+        except psycopg.errors.CheckViolation as error:
+            return error.diag.constraint_name is None
+        except psycopg.Error:
+            return False
+        return False
 
     def _statement(self, table: str, texts: Mapping[str, Text]) -> str:
         values = [sql.DEFAULT if text is None else sql.Literal(text) for text in texts.values()]
