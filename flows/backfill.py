@@ -11,9 +11,8 @@ from uuid import uuid4
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.loads.backfill_loads import BackfillLoads, SourceProgress
+from flows.loads.backfill_loads import BackfillLoads, SourceProgress, load_sources
 from flows.loads.backfill_request import (
     BackfillRequest,
     ExpiredRows,
@@ -31,11 +30,11 @@ from infra.settings import settings
 from tasks.backfill.backfill_plan import BackfillPlan, apply_retention, make_plan
 from tasks.backfill.backfill_report import report_backfill, result, too_many_bad
 from tasks.backfill.find_sources import FILES, find_archived, find_source_files, mapping_for, read_files, stream_source
-from tasks.backfill.recompress import Compressor
+from tasks.backfill.recompress import Compressor, compress_rest
 from tasks.backfill.registration import settle_sources
 from tasks.backfill.source import BackfillSource, leave_out_copies
 from tasks.backfill.target_table import TargetTables, find_table, map_chunks, read_at, shortest_keep
-from tasks.backfill.throttle import LoadThrottle
+from tasks.backfill.throttle import MOST_PARALLEL, LoadThrottle
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Started, StepReached, ask, emit
 from tasks.columns.row_layout import RowLayout
@@ -46,11 +45,9 @@ from tasks.preflight.preflight import preflight
 from tasks.preflight.table_fit import identity_notes
 
 _FILES_A_STEP = 32
-_MAX_PARALLEL = 32  # the parameter `parallel` sets how many are used
-_RUNNER: Any = ThreadPoolTaskRunner(max_workers=_MAX_PARALLEL)
 
 
-@flow(name="backfill", flow_run_name=backfill_run_name, persist_result=False, task_runner=_RUNNER)
+@flow(name="backfill", flow_run_name=backfill_run_name, persist_result=False)
 def backfill(
     source: str | list[str] | None = None,
     stream: str | None = None,
@@ -182,18 +179,15 @@ def _load(
     progress.sort(key=lambda one: min(one.source.days, default=0))
     sources = [one.source for one in progress]
     run = f"{flow_run.name or 'backfill'} {uuid4()}"
-    parallel = min(request.parallel or clients.settings.parallel_loads, _MAX_PARALLEL)
+    parallel = min(request.parallel or clients.settings.parallel_loads, MOST_PARALLEL)
     throttle = LoadThrottle(clients, parallel)
     with closing(Compressor(clients, [target.table for target in targets.values()], sources)) as compressor:
         loads = BackfillLoads(clients, targets, run, request.rate, throttle, compressor)
-        try:
-            loads.run([one for one in progress if one.source.remaining])
-        finally:
-            loads.finish()
+        load_sources(loads, [one for one in progress if one.source.remaining])
         try:
             for one, problem in zip(progress, settle_sources(clients, sources), strict=True):
                 one.error = one.error or problem
-            compressor.finish(throttle)
+            compress_rest(compressor, throttle)
             emit(StepReached("backfill", "compressed"))
         except SpillwayError as error:  # the loaded rows are still reported
             failed.append(one_line(error))

@@ -7,8 +7,8 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from flows.loads.drain_loads import DrainedStream, DrainLoads
-from flows.runs import LOAD_RUNNER, drain_run_name
+from flows.loads.drain_loads import DrainedStream, DrainLoads, drain_streams
+from flows.runs import drain_run_name
 from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful
@@ -25,7 +25,7 @@ from tasks.streams.pages import AbsenceRecord
 
 
 # Never retried as a whole, whatever Prefect's settings say: a second run would not find the losses of the first.
-@flow(name="drain", flow_run_name=drain_run_name, retries=0, persist_result=False, task_runner=LOAD_RUNNER)
+@flow(name="drain", flow_run_name=drain_run_name, retries=0, persist_result=False)
 def drain(
     stream: str | list[str] | None = None, max_events: int | None = None, until: str | None = None
 ) -> dict[str, Any]:
@@ -56,8 +56,9 @@ def drain(
         absence = AbsenceRecord()
         tables = StreamTables({name: layout.table.regclass for name, layout in layouts.items()})
         idle = find_idle(clients, tables, absence)
+        busy = [DrainedStream(name, layouts[name]) for name in streams if name not in idle]
         loads = DrainLoads(clients, max_events, last, absence)
-        drained = iter(loads.run([DrainedStream(name, layouts[name]) for name in streams if name not in idle]))
+        drained = iter(drain_streams(loads, busy) if busy else ())
         results = [
             DrainResult(name, trimmed=idle.trimmed[name], table=layouts[name].table.display_name)
             if name in idle

@@ -1,34 +1,12 @@
-"""What the flows share of Prefect: the names of their runs, and how many loads run at the same time."""
+"""What the flows share of Prefect: the names and the tag of their runs."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from infra.display import display_name
-from infra.errors.exceptions import SpillwayError
-from infra.settings import settings
 
 TAG = "spillway"  # of every deployment and every run
-
-
-class _LoadRunner(ThreadPoolTaskRunner[Any]):
-    """As many threads as `SPILLWAY_PARALLEL_LOADS` says when a run starts.
-
-    Prefect duplicates a flow's runner for each run; the flow itself is defined at import, when no setting is read.
-    """
-
-    def duplicate(self) -> _LoadRunner:
-        """The runner of one run. With invalid settings, one thread: the flow itself reports the error."""
-        try:
-            return _LoadRunner(settings().parallel_loads)
-        except SpillwayError:
-            return _LoadRunner(1)
-
-
-LOAD_RUNNER: Any = _LoadRunner()  # Prefect's annotation admits runners of one kind of future only
 
 
 def drain_run_name() -> str:

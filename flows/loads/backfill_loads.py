@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
 import pyarrow as pa
-from prefect.futures import PrefectFuture
 
 from flows.loads.collect_load import collect_load
 from infra.connections.clients import Clients
@@ -23,9 +23,11 @@ from tasks.backfill.recompress import Compressor
 from tasks.backfill.registration import register_sources, remaining_now
 from tasks.backfill.source import BackfillSource, SourceResult
 from tasks.backfill.target_table import TargetTables
-from tasks.backfill.throttle import LoadThrottle
+from tasks.backfill.throttle import MOST_PARALLEL, LoadThrottle
 from tasks.base.addresses import IdRange
 from tasks.base.progress import Started, emit
+from tasks.base.step import step
+from tasks.base.workers import Workers
 from tasks.columns.batch import Batch, BatchLimits, BatchReader
 from tasks.columns.routing import TableRows
 from tasks.streams.reader import read
@@ -55,7 +57,7 @@ class SourceProgress:
 class _Load(NamedTuple):
     """A load that is running. `merges`: it has rows for compressed chunks. `began`: in monotonic seconds."""
 
-    future: PrefectFuture[LoadResult | None]
+    future: Future[LoadResult | None]
     batch: Batch
     progress: SourceProgress
     merges: bool
@@ -93,6 +95,7 @@ class BackfillLoads:
         self._throttle = throttle
         self._reading: SourceProgress | None = None
         self._loading: deque[_Load] = deque()
+        self._workers = Workers(MOST_PARALLEL)
         self._took = 0.0  # the last load, in seconds
         self._artifact = ProgressArtifact(0)
         self._next = time.monotonic()
@@ -110,11 +113,16 @@ class BackfillLoads:
         emit(Started(_NAME, self._total))
         register_sources(self._clients, [one.source for one in sources])
         remaining = [(one, one.source.gaps) for one in sources]
-        while remaining and not self.too_many_bad:
-            self._submit_all(remaining)
-            overtaken = [one for one, _ in remaining if one.overtaken and not one.error]
-            gaps = remaining_now(self._clients, [one.source for one in overtaken]) if overtaken else []
-            remaining = [(one, found) for one, found in zip(overtaken, gaps, strict=True) if found]
+        try:
+            while remaining and not self.too_many_bad:
+                self._submit_all(remaining)
+                overtaken = [one for one, _ in remaining if one.overtaken and not one.error]
+                gaps = remaining_now(self._clients, [one.source for one in overtaken]) if overtaken else []
+                remaining = [(one, found) for one, found in zip(overtaken, gaps, strict=True) if found]
+        finally:
+            # Also after a cancellation: a load that is still running needs its connection.
+            self._finish()
+            self._workers.shutdown()
         self._artifact.finish()
 
     def _submit_all(self, remaining: Sequence[tuple[SourceProgress, Sequence[IdRange]]]) -> None:
@@ -126,10 +134,10 @@ class BackfillLoads:
                 self._submit(one, gaps)
             except SpillwayError as error:
                 one.error = one.error or one_line(error)
-        self.finish()
+        self._finish()
 
-    def finish(self) -> None:
-        """Wait for the running loads. Also after a cancellation: a load that is still running needs its connection."""
+    def _finish(self) -> None:
+        """Wait for the running loads."""
         while self._loading:
             self._finish_oldest()
 
@@ -148,7 +156,7 @@ class BackfillLoads:
             self._throttle.give_way(self._took)
             opened = [self._unopened(rows) for rows in batch.tables]
             route = InsertRoute.MERGE if merges else self._route
-            future = load.submit(self._clients, batch, self._run, route, opened)
+            future = self._workers.submit(load, self._clients, batch, self._run, route, opened)
             self._loading.append(_Load(future, batch, progress, merges, time.monotonic()))
 
     def _reaches_compressed(self, rows: TableRows) -> bool:
@@ -186,3 +194,9 @@ class BackfillLoads:
             # Slices of a file are ordered by day, so its rest starts on this day or later. Slices of a stream are
             # nearly ordered; late entries are compressed at the end.
             self._compressor.passed(min(min_time // 1000, self._ahead))
+
+
+@step("load sources", retries=0)
+def load_sources(loads: BackfillLoads, sources: list[SourceProgress]) -> None:
+    """`BackfillLoads.run`, as a task."""
+    loads.run(sources)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Protocol
-
-from prefect.futures import PrefectFuture
 
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
@@ -22,7 +21,7 @@ class LoadTarget(Protocol):
 
 
 def collect_load(
-    future: PrefectFuture[LoadResult | None],
+    future: Future[LoadResult | None],
     batch: Batch,
     target: LoadTarget,
     name: str,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
-
-from prefect.futures import PrefectFuture
-from prefect.runtime import flow_run
 
 from flows.loads.collect_load import collect_load
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
 from tasks.base.progress import Started, emit
+from tasks.base.run_log import run_name
+from tasks.base.step import step
+from tasks.base.workers import Workers
 from tasks.columns.batch import Batch, BatchLimits
 from tasks.columns.decode import TimeWindow
 from tasks.columns.row_layout import RowLayout
@@ -88,8 +89,9 @@ class DrainLoads:
         self._clients = clients
         self._max_events = max_events
         self._until = until
-        self._run = f"{flow_run.name or 'drain'} {uuid4()}"
-        self._loading: deque[tuple[PrefectFuture[LoadResult | None], Batch, DrainedStream]] = deque()
+        self._run = f"{run_name('drain')} {uuid4()}"
+        self._workers = Workers(clients.settings.parallel_loads)
+        self._loading: deque[tuple[Future[LoadResult | None], Batch, DrainedStream]] = deque()
         self._to_read: deque[DrainedStream] = deque()
         self._new_chunks = NewChunkLimit(clients.settings.max_new_chunks)
         self._absence = absence
@@ -108,6 +110,7 @@ class DrainLoads:
             # Also after a cancellation: a load that is still running needs its connection.
             while self._loading:
                 self._finish()
+            self._workers.shutdown()
         self.warnings += self._new_chunks.warnings()
         return [stream.result() for stream in streams]
 
@@ -119,7 +122,7 @@ class DrainLoads:
                 stream.reader, stream.route = self._reader(stream), InsertRoute.STRAIGHT
             while not (stream.overtaken or stream.error) and (batch := read(self._clients, stream.reader)) is not None:
                 is_large = self._is_large(batch)  # the load releases the batch
-                future = load.submit(self._clients, batch, self._run, stream.route, (), self._new_chunks)
+                future = self._workers.submit(load, self._clients, batch, self._run, stream.route, (), self._new_chunks)
                 self._loading.append((future, batch, stream))
                 stream.loading += 1
                 while self._loading and self._is_full():
@@ -198,3 +201,9 @@ class DrainLoads:
         except SpillwayError as error:
             stream.error = one_line(error)
         stream.ended = time.monotonic()
+
+
+@step("drain streams", retries=0)
+def drain_streams(loads: DrainLoads, streams: list[DrainedStream]) -> list[DrainResult]:
+    """`DrainLoads.run`, as a task."""
+    return loads.run(streams)

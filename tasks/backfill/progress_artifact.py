@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from uuid import UUID
 
-import httpx
-from prefect import get_run_logger
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.exceptions import PrefectException
-
 from infra.errors.redact import one_line
+from tasks.base.run_log import run_logger
+from tasks.base.step import in_flow
 
 _EVERY_SECONDS = 5.0
 
@@ -37,6 +34,12 @@ class ProgressArtifact:
 
     def _publish(self) -> None:
         self._published = time.monotonic()
+        if not in_flow():
+            return
+        import httpx
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+        from prefect.exceptions import PrefectException
+
         percent = min(100.0, 100 * self._done / max(1, self._total))
         rate = self._done / max(1e-6, self._published - self._began)
         seconds = (self._total - self._done) / max(1e-6, rate)
@@ -48,4 +51,4 @@ class ProgressArtifact:
             else:
                 update_progress_artifact(self._id, percent, description=text)
         except (httpx.HTTPError, PrefectException) as error:
-            get_run_logger().warning("the progress could not be published: %s", one_line(error))
+            run_logger().warning("the progress could not be published: %s", one_line(error))

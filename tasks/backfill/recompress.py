@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from threading import Event
-
-from prefect.futures import PrefectFuture
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
 from infra.tables.table import Table
 from tasks.backfill.chunk_map import chunks_due
 from tasks.backfill.source import BackfillSource
-from tasks.backfill.throttle import LoadThrottle
+from tasks.backfill.throttle import MOST_PARALLEL, LoadThrottle
 from tasks.base.step import step
+from tasks.base.workers import Workers
 from tasks.maintain.compression import columnstore_sql
 from tasks.maintain.contention import ChunkBusy, ChunkGone
 from tasks.maintain.recompression import Recompression, recompress_chunk
@@ -80,22 +80,23 @@ class Compressor:
     def __init__(self, clients: Clients, tables: Sequence[Table], sources: Sequence[BackfillSource]) -> None:
         self._clients = clients
         self._days = [(table, sorted(_days_of(table, sources))) for table in tables]
-        self._during_loads: PrefectFuture[int] | None = None
-        self._running: list[tuple[PrefectFuture[int], float]] = []
+        self._during_loads: Future[int] | None = None
+        self._running: list[tuple[Future[int], float]] = []
         self._stopping = Event()
+        self._workers = Workers(MOST_PARALLEL)
         self._loads = 0
         self.done = 0
 
     def passed(self, day: int) -> None:
         """One more load has ended, and no rows before `day` (in ms since 1970) remain to be loaded."""
         self._loads += 1
-        is_busy = self._during_loads is not None and not self._during_loads.state.is_final()
+        is_busy = self._during_loads is not None and not self._during_loads.done()
         if self._loads < _LOADS_BETWEEN or is_busy:
             return
         self._loads = 0
         self._collect()
         days = [(table, [d for d in its_days if d < day]) for table, its_days in self._days]
-        self._during_loads = compress_complete.submit(self._clients, days, day, self._stopping)
+        self._during_loads = self._workers.submit(compress_complete, self._clients, days, day, self._stopping)
 
     def finish(self, throttle: LoadThrottle) -> None:
         """Compress all remaining chunks, as fast as the throttle allows. Raises `SpillwayError`."""
@@ -108,7 +109,7 @@ class Compressor:
         waiting = [portion for portion in portions if portion]
         while waiting or self._running:
             while waiting and len(self._running) < throttle.loads():
-                future = compress_portion.submit(self._clients, waiting.pop(), self._stopping)
+                future = self._workers.submit(compress_portion, self._clients, waiting.pop(), self._stopping)
                 self._running.append((future, time.monotonic()))
             future, began = self._running[0]
             self.done += future.result()
@@ -123,8 +124,8 @@ class Compressor:
         connections that are closed at its end.
         """
         self._stopping.set()
-        for future in (*(future for future, _ in self._running), *filter(None, [self._during_loads])):
-            future.wait()
+        wait([*(future for future, _ in self._running), *filter(None, [self._during_loads])])
+        self._workers.shutdown()
 
     def _collect(self) -> None:
         """Wait for the chunks that are compressed during the loads. `finish` tries again what failed there."""
@@ -132,3 +133,9 @@ class Compressor:
             with suppress(SpillwayError):
                 self.done += self._during_loads.result()
             self._during_loads = None
+
+
+@step("compress the rest", retries=0)
+def compress_rest(compressor: Compressor, throttle: LoadThrottle) -> None:
+    """`Compressor.finish`, as a task."""
+    compressor.finish(throttle)

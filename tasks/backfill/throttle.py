@@ -9,6 +9,7 @@ import psycopg
 
 from infra.connections.clients import APPLICATION, DRAIN, Clients
 
+MOST_PARALLEL = 32  # loads; how many are used is a parameter of the backfill
 _DRAINING = """
     SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()
                       AND (state <> 'idle' OR state_change > clock_timestamp() - interval '1 second'))"""

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefect.events import emit_event
-
 from infra.display import markdown
-from tasks.base.artifacts import publish
+from tasks.base.artifacts import emit_event, publish
 from tasks.base.step import step
 
 LOST_EVENT = "spillway.entries.lost"
@@ -96,8 +94,4 @@ def report(results: list[DrainResult], warnings: list[str]) -> None:
     publish("drain", table(results), description)
     for one in results:
         if one.lost:
-            emit_event(
-                event=LOST_EVENT,
-                resource={"prefect.resource.id": f"spillway.stream.{one.stream}", "prefect.resource.name": one.stream},
-                payload={"entries": one.lost, "ids": one.lost_ids},
-            )
+            emit_event(LOST_EVENT, "stream", one.stream, {"entries": one.lost, "ids": one.lost_ids})

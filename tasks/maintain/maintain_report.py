@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefect.events import emit_event
-
 from infra.display import markdown
-from tasks.base.artifacts import publish
+from tasks.base.artifacts import emit_event, publish
 from tasks.base.step import step
 from tasks.maintain.table_report import TableReport, chunk_row, table_result, table_row
 
@@ -93,8 +91,4 @@ def artifact_rows(tables: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 def _emit(table: str, problems: Sequence[str]) -> None:
     for problem in problems:
-        emit_event(
-            event=VIOLATION_EVENT,
-            resource={"prefect.resource.id": f"spillway.table.{table}", "prefect.resource.name": table},
-            payload={"violation": problem},
-        )
+        emit_event(VIOLATION_EVENT, "table", table, {"violation": problem})

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 import psycopg
 import pytest
 import redis
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.drain import drain as drain_flow
+from flows.drain import drain
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
@@ -18,11 +17,14 @@ from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-# Of ranges that are copied at the same time the first is the one that commits first; here, the one that stands first.
-drain = drain_flow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))  # type: ignore[arg-type]
-
 Entry = dict[bytes, bytes]
 Configure = Callable[..., Settings]
+
+
+@pytest.fixture(autouse=True)
+def one_load_at_a_time(configure: Configure) -> None:
+    """Of ranges that are copied at the same time the first is the one that commits first; so it is the first one."""
+    configure(parallel_loads=1)
 
 
 def kept(connection: psycopg.Connection) -> list[tuple[str, str, Mapping[bytes, bytes]]]:

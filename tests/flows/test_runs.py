@@ -1,4 +1,4 @@
-"""What the flows share of Prefect: names of runs, and how many loads run at the same time."""
+"""The names of runs, and how many loads run at the same time."""
 
 from __future__ import annotations
 
@@ -53,12 +53,6 @@ def test_a_run_is_named_after_what_it_does_and_when_it_was_due(
 ) -> None:
     monkeypatch.setattr(runs, "flow_run", SimpleNamespace(parameters=parameters, scheduled_start_time=DUE))
     assert name() == expected
-
-
-def test_the_runner_of_a_run_follows_the_settings(configure: Callable[..., Settings]) -> None:
-    for parallel in (1, 3):
-        configure(parallel_loads=parallel)
-        assert drain.task_runner.duplicate()._max_workers == parallel  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("prefect_server")

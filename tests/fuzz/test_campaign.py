@@ -14,7 +14,6 @@ from random import Random
 import psycopg
 import pytest
 import redis
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.drain import drain
 from infra.settings import Settings
@@ -55,11 +54,12 @@ def test_every_entry_of_a_long_campaign_has_the_predicted_fate(
             for entry_id, fields in entries:
                 predicted[stream].predict(entry_id, fields)
             add(redis_client, stream, entries)
+        # One load after the other, so that the first of two entries with the same key is known.
         configure(
-            mappings=tmp_path / "spillway.toml", batch_rows=batch_rows, max_bad_share=1, **settings_of_the_window()
-        )
-        # One batch after the other, so that the first of two entries with the same key is known.
-        drain.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))("fuzz-*")
+            mappings=tmp_path / "spillway.toml", batch_rows=batch_rows, max_bad_share=1, parallel_loads=1,
+            **settings_of_the_window(),
+        )  # fmt: skip
+        drain("fuzz-*")
         if batch_rows in CHECKED:
             assert differences(database, predicted) == [], f"SPILLWAY_TEST_FUZZ_SEED={SEED}, batches of {batch_rows}"
     assert all(ledger_is_whole(database, stream) for stream in LAYOUTS)

@@ -1,6 +1,6 @@
 """Points at which a drain can be paused: before and after each step, in the middle of a COPY, around a commit.
 
-This runs in the drain's process and needs no hooks in Spillway: it wraps the Prefect tasks, found by name, and psycopg.
+This runs in the drain's process and needs no hooks in Spillway: it wraps the steps, found by name, and psycopg.
 At its point the process stops itself with SIGSTOP. The test then injects its fault and lets the process continue, or
 kills it.
 """
@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from prefect import Task
+
+from tasks.base.step import Step
 
 STEPS = ("preflight", "plan", "read", "load", "settle", "report")
 POINTS = (
@@ -43,19 +44,19 @@ class Point:
         return self.where if self.time == 1 else f"{self.where} no. {self.time}"
 
 
-def tasks() -> list[Task[Any, Any]]:
-    """The Prefect tasks of all loaded modules. Several may share a name."""
+def steps() -> list[Step[..., Any]]:
+    """The steps of all loaded modules. Several may share a name."""
     rooms = [module for name, module in sys.modules.items() if name.partition(".")[0] in ("flows", "tasks")]
-    found = [value for module in rooms for value in vars(module).values() if isinstance(value, Task)]
-    return list({id(task): task for task in found}.values())
+    found = [value for module in rooms for value in vars(module).values() if isinstance(value, Step)]
+    return list({id(one): one for one in found}.values())
 
 
 def shorten_retries(delays: list[float]) -> None:
     """Retry steps after these delays (seconds): a campaign cannot wait a minute for each fault."""
-    for task in tasks():
-        if task.retries:
-            task.retries = min(task.retries, len(delays))
-            task.retry_delay_seconds = delays[: task.retries]
+    for one in steps():
+        if one.most_retries:
+            one.most_retries = min(one.most_retries, len(delays))
+            one.delays = delays[: one.most_retries]
 
 
 def stop_at_point(point: Point) -> None:
@@ -73,8 +74,8 @@ def stop_at_point(point: Point) -> None:
         if stop:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    for task in tasks():
-        task.fn = _around(task.fn, task.name, stop_if_reached)
+    for one in steps():
+        one.fn = _around(one.fn, one.name, stop_if_reached)
     _watch_copies(stop_if_reached)
     _watch_commits(stop_if_reached)
 

@@ -14,6 +14,7 @@ from infra.errors.exceptions import Terminal, Transient
 from infra.settings import Settings, settings
 from tasks.base.progress import ProgressEvent, Retry, subscribe
 from tasks.base.step import Step, step
+from tasks.base.workers import Workers
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def failing(error: Exception, retries: int = 100) -> tuple[Step[[], None], list[
         attempts.append(1)
         raise error
 
-    fail.retry_delay_seconds = None
+    fail.delays = [0.0]
     return fail, attempts
 
 
@@ -61,41 +62,56 @@ assert pyarrow.default_memory_pool().backend_name == "system"
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"SPILLWAY_RETRIES": "x"}, check=True, timeout=60)
 
 
+def by_a_flow(fail: Step[[], None]) -> None:
+    flow(lambda: fail(), name="flow")()
+
+
+def by_another_step(fail: Step[[], None]) -> None:
+    step("outer", retries=0)(fail)()
+
+
+def by_another_step_of_a_flow(fail: Step[[], None]) -> None:
+    flow(lambda: by_another_step(fail), name="flow")()
+
+
+def in_a_thread_of_a_step(fail: Step[[], None]) -> None:
+    def outer() -> None:
+        with Workers(1) as workers:
+            workers.submit(fail).result()
+
+    flow(lambda: step("outer", retries=0)(outer)(), name="flow")()
+
+
+CALLERS = [Step.__call__, by_a_flow, by_another_step, by_another_step_of_a_flow, in_a_thread_of_a_step]
+
+
 @pytest.mark.usefixtures("prefect_server")
-@pytest.mark.parametrize("submitted", [False, True])
+@pytest.mark.parametrize("call", CALLERS, ids=lambda call: call.__name__)
 def test_a_transient_error_is_retried_and_each_retry_is_reported_to_the_subscribers_of_that_flow(
-    submitted: bool, configure: Callable[..., Settings]
+    call: Callable[[Step[[], None]], None], configure: Callable[..., Settings]
 ) -> None:
     configure(retries=3)
     fail, attempts = failing(Transient("the server is away"))
     mine: list[ProgressEvent] = []
     others: list[ProgressEvent] = []
 
-    @flow
-    def run() -> None:
-        if submitted:  # in a thread of its own
-            fail.submit().result()
-        else:
-            fail()
-
     with subscribe(others.append):
         pass
     with subscribe(mine.append), pytest.raises(Transient, match="the server is away"):
-        run()
+        call(fail)
     assert len(attempts) == 4
     assert mine == [Retry("the server is away", attempt, 3) for attempt in (1, 2, 3)]
     assert others == []
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_terminal_error_is_not_retried(configure: Callable[..., Settings]) -> None:
+@pytest.mark.parametrize("call", CALLERS, ids=lambda call: call.__name__)
+def test_a_terminal_error_is_not_retried(
+    call: Callable[[Step[[], None]], None], configure: Callable[..., Settings]
+) -> None:
     configure(retries=3)
     fail, attempts = failing(Terminal("the data is wrong"))
 
-    @flow
-    def run() -> None:
-        fail()
-
     with pytest.raises(Terminal, match="the data is wrong"):
-        run()
+        call(fail)
     assert len(attempts) == 1
