@@ -113,7 +113,8 @@ def encode_parts(parts: Parts, layout: RowLayout, window: TimeWindow) -> Encoded
 def _defaults(decoded: DecodedRows, layout: RowLayout) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns to send, and those of them in which a null stands for a default.
 
-    A column with a default that is null in every row is not sent: the server fills it. A null of an archive is a null.
+    A column with a default that is null in every row is not sent: the server fills it. At least one column is sent,
+    since a COPY cannot have none. A null of an archive is a null.
     """
     if layout.restored is not None:
         return layout.names, ()
@@ -123,7 +124,7 @@ def _defaults(decoded: DecodedRows, layout: RowLayout) -> tuple[tuple[str, ...],
         if column.column.default is not None and values.null_count
     }
     left_out = {name for name, count in nulls.items() if count == len(decoded) and name not in layout.key}
-    filled = tuple(name for name in layout.names if name not in left_out)
+    filled = tuple(name for name in layout.names if name not in left_out) or layout.names[:1]
     return filled, tuple(name for name in filled if name in nulls)
 
 

@@ -52,6 +52,14 @@ def test_a_column_with_a_default_is_not_sent_if_no_row_has_a_value() -> None:
     assert encoded.rows.to_pylist() == [b"\0\1\0\0\0\4\0\0\0\1", b"\0\1\0\0\0\4\0\0\0\2"]
 
 
+def test_one_column_is_sent_even_if_no_row_has_a_value() -> None:
+    """A COPY without columns is a syntax error. The nulls stand for the default of the column."""
+    layout = layout_of(B, C)
+    encoded = encoded_of(layout, {"x": "1"}, {"y": "2"})
+    assert (encoded.columns, encoded.defaulted) == (("b",), ("b",))
+    assert encoded.rows.to_pylist() == [b"\0\1\xff\xff\xff\xff"] * 2
+
+
 def test_the_nulls_of_a_column_that_some_rows_have_stand_for_its_default() -> None:
     layout = layout_of(A, B, C)
     rows = ({"a": "1", "b": "x", "c": "2"}, {"a": "2", "c": "3"}, {"b": "y", "c": "4"})
