@@ -1,76 +1,9 @@
-"""Drain streams into the hypertable: everything up to now, exactly once, then stop."""
+"""The Prefect flow `drain`."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
-from prefect import flow, get_run_logger
-
-from flows.loads.drain_loads import DrainedStream, DrainLoads, drain_streams
-from flows.runs import drain_run_name
-from infra.connections.clients import DRAIN, Clients
-from infra.display import printable
-from infra.errors.exceptions import Unsuccessful
-from infra.errors.exit_codes import ExitCode
-from infra.mapping.toml import configured_mappings
-from infra.settings import settings
-from tasks.base.addresses import parse_until
-from tasks.base.arrow_memory import use_system_allocator
-from tasks.ledger.drain_report import DrainResult, report, summary
-from tasks.ledger.idle import StreamTables, find_idle
-from tasks.preflight.layouts import read_stream_layouts
-from tasks.preflight.preflight import preflight
-from tasks.streams.pages import AbsenceRecord
-
+from flows.plain import drain as plain
+from flows.runs import drain_run_name, prefect_flow
 
 # Never retried as a whole, whatever Prefect's settings say: a second run would not find the losses of the first.
-@flow(name="drain", flow_run_name=drain_run_name, retries=0, persist_result=False)
-def drain(
-    stream: str | list[str] | None = None, max_events: int | None = None, until: str | None = None
-) -> dict[str, Any]:
-    """Drain streams into the events table, exactly once, from where the ledger ends to the tail as it is now.
-
-    Args:
-        stream: A name, a pattern such as `events*`, or a list of both. Without it: `SPILLWAY_SCHEDULED_STREAMS`.
-        max_events: Read at most this many entries of each stream.
-        until: Stop after this entry id or ISO 8601 time.
-
-    Returns:
-        The totals of `tasks.ledger.drain_report.summary`, and `warnings`.
-
-    Raises:
-        SpillwayError: What was committed stays, and the next drain continues from there.
-        Unsuccessful: Entries were lost or a stream failed. Raised with the totals, after all other streams are drained
-            and the report is published.
-    """
-    began = time.monotonic()
-    use_system_allocator()
-    config = settings()
-    mappings = configured_mappings(config)
-    last = parse_until(until) if until else None
-    wanted = [stream] if isinstance(stream, str) else stream or list(config.scheduled_streams)
-    with Clients(config, DRAIN) as clients:
-        streams, warnings = preflight(clients, wanted, mappings=mappings)
-        layouts = read_stream_layouts(clients, {name: mappings.for_stream(name) for name in streams})
-        absence = AbsenceRecord()
-        tables = StreamTables({name: layout.table.regclass for name, layout in layouts.items()})
-        idle = find_idle(clients, tables, absence)
-        busy = [DrainedStream(name, layouts[name]) for name in streams if name not in idle]
-        loads = DrainLoads(clients, max_events, last, absence)
-        drained = iter(drain_streams(loads, busy) if busy else ())
-        results = [
-            DrainResult(name, trimmed=idle.trimmed[name], table=layouts[name].table.display_name)
-            if name in idle
-            else next(drained)
-            for name in streams
-        ]
-        warnings += [*idle.warnings, *loads.warnings]
-        for warning in warnings:
-            get_run_logger().warning(printable(warning))
-        if warnings or any(one.read or one.lost or one.error for one in results):
-            report(results, warnings)
-    totals = summary(results, time.monotonic() - began) | {"warnings": warnings}
-    if problems := totals["losses"] + [one.error for one in results if one.error]:
-        raise Unsuccessful("; ".join(problems), totals, ExitCode.LOST if totals["losses"] else ExitCode.FAILED)
-    return totals
+drain = prefect_flow(plain.drain, __name__, drain_run_name, retries=0)

@@ -1,12 +1,38 @@
-"""What the flows share of Prefect: the names and the tag of their runs."""
+"""What the Prefect flows have in common, and the names of their runs."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Flow, flow
 from prefect.runtime import flow_run
 
 from infra.display import display_name
 
 TAG = "spillway"  # of every deployment and every run
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def prefect_flow(
+    function: Callable[P, R], module: str, run_name: Callable[[], str], retries: int | None = None
+) -> Flow[P, R]:
+    """The flow that runs `function`, with its name, parameters and documentation.
+
+    `module`: where a worker finds the flow. No result is persisted: the ledger records what was done.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        return function(*args, **kwargs)
+
+    run.__module__ = module
+    named: Any = run_name
+    return flow(name=function.__name__, flow_run_name=named, retries=retries, persist_result=False)(run)
 
 
 def drain_run_name() -> str:

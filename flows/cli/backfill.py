@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flows.cli.options import DryRun, Json, Verbose, Yes
-from flows.environment import set_prefect_defaults
+from flows.cli.run import run_flow
 from infra.errors.exit_codes import ExitCode
 from infra.output import print_json, print_table, progress, result, warn
 
@@ -55,29 +55,25 @@ def backfill_command(
     Files are NDJSON, CSV or Parquet, also compressed (.gz, .zst). What was loaded before is left out. After an
     interruption, the same command continues from there.
     """
-    set_prefect_defaults(quiet=not verbose)
-    from flows.backfill import backfill
-    from flows.cli.prefect_api import require_prefect, run_flow
-
-    require_prefect(needs_redis=stream is not None)
     try:
         totals, _ = run_flow(
-            lambda: backfill(
-                source=source,
-                stream=stream,
-                archive=archive,
-                since=since,
-                until=until,
-                mapping=mapping,
-                again=again,
-                expired=expired,
-                yes=yes,
-                dry_run=dry_run,
-                rate=rate,
-                parallel=parallel,
-                without=without,
-                table=table,
-            )
+            "backfill",
+            needs_redis=stream is not None,
+            verbose=verbose,
+            source=source,
+            stream=stream,
+            archive=archive,
+            since=since,
+            until=until,
+            mapping=mapping,
+            again=again,
+            expired=expired,
+            yes=yes,
+            dry_run=dry_run,
+            rate=rate,
+            parallel=parallel,
+            without=without,
+            table=table,
         )
     except KeyboardInterrupt:
         progress("stopped: what was loaded is committed, and the same command continues from there")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.options import Json, Streams, Verbose
-from flows.environment import set_prefect_defaults
+from flows.cli.run import run_flow
 from infra.display import display_name
 from infra.output import print_json, print_table, result, warn
 
@@ -28,12 +28,7 @@ def drain_command(
     verbose: Verbose = False,
 ) -> None:
     """Drain streams into the events table, exactly once. The schedule runs the same flow."""
-    set_prefect_defaults(quiet=not verbose)
-    from flows.cli.prefect_api import require_prefect, run_flow
-    from flows.drain import drain
-
-    require_prefect()
-    totals, error = run_flow(lambda: drain(stream, max_events, until))
+    totals, error = run_flow("drain", verbose=verbose, stream=stream, max_events=max_events, until=until)
     for warning in totals["warnings"]:
         warn(warning)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from flows.cli.options import DryRun, Json
-from flows.environment import set_prefect_defaults
+from flows.cli.run import run_flow
 from infra.output import RESULTS, labelled, print_json, print_table, result
 
 app = typer.Typer()
@@ -16,12 +16,7 @@ app = typer.Typer()
 @app.command("maintain")
 def maintain_command(dry_run: DryRun = False, as_json: Json = False) -> None:
     """Compress, archive and drop chunks as the settings say, and check the result. Exit code 0: nothing is wrong."""
-    set_prefect_defaults(quiet=True)
-    from flows.cli.prefect_api import require_prefect, run_flow
-    from flows.maintain import maintain
-
-    require_prefect(needs_redis=False)
-    report, error = run_flow(lambda: maintain(dry_run))
+    report, error = run_flow("maintain", needs_redis=False, dry_run=dry_run)
     if as_json:
         print_json(report)
     else:

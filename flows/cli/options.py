@@ -14,7 +14,7 @@ OfStreams = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the log.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Allow more new chunks than SPILLWAY_MAX_NEW_CHUNKS.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 

@@ -1,4 +1,4 @@
-"""The Prefect server that commands need, and the flows that they run on it."""
+"""The Prefect server that commands need."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import atexit
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 from prefect import tags
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.settings import get_current_settings
-from rich.console import Console
 
-from flows.cli.progress_bars import ProgressBars
 from flows.runs import TAG
-from infra.errors.exceptions import PrefectUnreachable, Terminal, Unsuccessful
+from infra.errors.exceptions import PrefectUnreachable, Terminal
 from infra.errors.redact import one_line
 from infra.locations import without_credentials
 from infra.settings import settings
@@ -40,7 +37,7 @@ def require_prefect(needs_redis: bool = True) -> None:
     if error is not None:
         raise Terminal(
             f"the Prefect server ({_url()}) does not answer: {_reason(error)}; start it (prefect server start), or"
-            " unset PREFECT_API_URL for a temporary one"
+            " unset PREFECT_API_URL to do without"
         )
 
 
@@ -60,17 +57,11 @@ def translate_prefect_errors() -> Iterator[None]:
         ) from error
 
 
-def run_flow(flow: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], Unsuccessful | None]:
-    """Run a flow with progress bars. Returns its result, and the error to raise after the result is printed.
-
-    The run has the tags `spillway`, like the deployments, and `cli`.
-    """
-    bars = ProgressBars(Console(stderr=True))
-    try:
-        with translate_prefect_errors(), bars.follow(), tags(TAG, "cli"):
-            return flow(), None
-    except Unsuccessful as error:
-        return error.result, error
+@contextmanager
+def as_prefect_run() -> Iterator[None]:
+    """A block that calls a flow: its run has the tags `spillway`, like the deployments, and `cli`."""
+    with translate_prefect_errors(), tags(TAG, "cli"):
+        yield
 
 
 def _url() -> str:

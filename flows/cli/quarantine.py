@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import Entries, Field, Json, JsonLines, Kind, OfStreams, Yes
-from flows.environment import set_prefect_defaults
+from flows.cli.run import run_flow
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal, WrongUse
 from infra.output import print_json, print_table, result, warn
@@ -133,14 +133,9 @@ def redrive_command(
 
     Entries that fail again stay, with the reason of this attempt. Exit code 4 if none of them succeeded.
     """
-    set_prefect_defaults(quiet=True)
-    from flows.cli.prefect_api import require_prefect, run_flow
-    from flows.redrive import redrive
-
     edits = dict(_edit(text) for text in set_ or [])
-    require_prefect(needs_redis=False)
     totals, error = run_flow(
-        lambda: redrive(stream=stream, entries=entries, kind=kind, field=field, set=edits, yes=yes)
+        "redrive", needs_redis=False, stream=stream, entries=entries, kind=kind, field=field, set=edits, yes=yes
     )
     for warning in totals["warnings"]:
         warn(warning)

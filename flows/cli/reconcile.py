@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.options import Json, Streams
-from flows.environment import set_prefect_defaults
+from flows.cli.run import run_flow
 from infra.display import display_name
 from infra.output import print_json, print_table, result
 
@@ -32,12 +32,7 @@ def reconcile_command(
 
     Exit code 0 only if all do; 3 if entries were lost and the loss was not accepted.
     """
-    set_prefect_defaults(quiet=True)
-    from flows.cli.prefect_api import require_prefect, run_flow
-    from flows.reconcile import reconcile
-
-    require_prefect()
-    report, error = run_flow(lambda: reconcile(stream, deep, since, until, repair))
+    report, error = run_flow("reconcile", stream=stream, deep=deep, since=since, until=until, repair=repair)
     if as_json:
         print_json(report)
     else:

@@ -65,7 +65,7 @@ class EncodedRows:
         return self.times[np.unique(self.times // _HOUR_US, return_index=True)[1]]
 
 
-NO_ROWS = EncodedRows(pa.array([], pa.binary()), 0, np.zeros(0, np.int64), (), (), np.zeros(0, np.int64))
+NO_ROWS = EncodedRows(pa.nulls(0, pa.binary()), 0, np.zeros(0, np.int64), (), (), np.zeros(0, np.int64))
 
 
 def encode_parts(parts: Parts, layout: RowLayout, window: TimeWindow) -> EncodedRows:

@@ -69,7 +69,7 @@ def test_it_is_drained_when_it_is_back_and_that_run_trims_nothing(
     harm: Callable[..., Callable[[], object]], grown: bytes, redis_client: redis.Redis, database: psycopg.Connection,
     stream: str, configure: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    import flows.drain as module
+    import flows.plain.drain as module
 
     configure(trim_keep="0s", retries=0)
     really_preflight = module.preflight

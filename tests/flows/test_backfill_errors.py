@@ -152,7 +152,7 @@ def test_a_file_that_changes_after_the_scan_is_loaded_as_scanned(
     database: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hashed content is loaded, whatever happens to the file meanwhile."""
-    import flows.backfill as module
+    import flows.plain.backfill as module
 
     path = written(tmp_path, "x.csv", csv_text(ROWS[:50]))
     really = module.make_plan

@@ -127,7 +127,7 @@ def test_one_source_that_fails_does_not_keep_the_others_from_being_loaded(
 def test_if_the_end_fails_too_the_error_of_a_source_is_reported_first(
     database: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import flows.backfill as module
+    import flows.plain.backfill as module
 
     def fail(*_: object) -> None:
         raise Terminal("compress: no room")

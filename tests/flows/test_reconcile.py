@@ -238,7 +238,7 @@ def test_the_command_prints_what_is_wrong_and_exits_with_1(
 def test_a_growing_stream_balances_while_it_is_drained(
     redis_client: redis.Redis, database: psycopg.Connection, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import flows.reconcile as module
+    import flows.plain.reconcile as module
 
     send(redis_client, stream, [event(n) for n in range(40)])
     drain(stream)

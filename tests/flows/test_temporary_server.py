@@ -1,4 +1,4 @@
-"""The Prefect server that a command starts for itself ends with the command, for whatever reason that ends."""
+"""Commands without a Prefect server of the user's: `serve` starts one, which ends with it; a drain needs none."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def _loading(connection: psycopg.Connection) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_the_temporary_server_of_a_command_that_a_signal_ended_ends_within_a_minute(
+def test_the_temporary_server_of_serve_that_a_signal_ended_ends_within_a_minute(
     number: signal.Signals, servers: Servers, tmp_path: Path
 ) -> None:
-    """The signal comes while the server is starting; in the next test, during a load."""
-    command = _drain("any", servers, tmp_path)
+    """The signal comes while the server is starting."""
+    command = _start(servers, tmp_path, "serve")
     try:
         (server,) = _await(lambda: _servers_of(command.pid))
         time.sleep(1)  # the watcher starts within a fraction of that
@@ -60,36 +60,41 @@ def test_the_temporary_server_of_a_command_that_a_signal_ended_ends_within_a_min
     _await(lambda: not _is_running(server))
 
 
-def test_a_command_that_is_terminated_during_a_load_commits_it_and_stops_its_server(
-    servers: Servers, redis_client: redis.Redis, database: psycopg.Connection, stream: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_drain_that_a_signal_ends_during_a_load_commits_it(
+    number: signal.Signals, servers: Servers, redis_client: redis.Redis, database: psycopg.Connection, stream: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """And no Prefect server was started."""
     entries = [event(1)]
     send(redis_client, stream, entries)
     with psycopg.connect(servers.settings.database) as locking:
         locking.execute("LOCK TABLE public.events IN ACCESS EXCLUSIVE MODE")
-        command = _drain(stream, servers, tmp_path)
+        command = _start(servers, tmp_path, "drain", "--stream", stream)
         try:
             _await(lambda: _loading(database))
-            (server,) = _servers_of(command.pid)
-            command.terminate()
+            assert _servers_of(command.pid) == []
+            command.send_signal(number)
+            time.sleep(0.5)
+            assert command.poll() is None
             locking.rollback()
-            command.wait(timeout=_SECONDS)
+            assert command.wait(timeout=_SECONDS) == (130 if number is signal.SIGINT else 128 + number)
         finally:
             command.kill()
             command.wait()
-    _await(lambda: not _is_running(server))
     assert table_rows(database) == flat_rows(entries)
 
 
-def _drain(stream: str, servers: Servers, home: Path) -> subprocess.Popen[bytes]:
-    """`spillway drain` without a Prefect server, as a user who has never run Prefect."""
+def _start(servers: Servers, home: Path, *command: str) -> subprocess.Popen[bytes]:
+    """A command without a Prefect server, as a user who has never run Prefect."""
     environment = {
         "HOME": str(home),
         "PATH": os.environ["PATH"],
         "SPILLWAY_REDIS_URL": servers.settings.redis,
         "SPILLWAY_DATABASE_URL": servers.settings.database,
+        "SPILLWAY_SCHEDULED_STREAMS": '["any"]',
     }
-    return subprocess.Popen([BIN / "spillway", "drain", "--stream", stream], env=environment, cwd=home)
+    return subprocess.Popen([BIN / "spillway", *command], env=environment, cwd=home)
 
 
 def _await(found: Callable[[], T]) -> T:

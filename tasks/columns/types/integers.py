@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -45,8 +47,12 @@ _SPELLINGS = {
     for word in words
     for spelling in (word, word.upper(), word.capitalize())
 }
-_BOOL_TEXTS = pa.array(_SPELLINGS, pa.string())
-_BOOL_VALUES = pa.array(_SPELLINGS.values(), pa.bool_())
+
+
+@cache  # at the first use: pyarrow's first array imports pandas, which takes as long as a drain that finds nothing
+def _bools() -> tuple[pa.Array, pa.Array]:
+    """The spellings and their values."""
+    return pa.array(_SPELLINGS, pa.string()), pa.array(_SPELLINGS.values(), pa.bool_())
 
 
 class Boolean(ColumnType):
@@ -57,7 +63,8 @@ class Boolean(ColumnType):
         if pa.types.is_boolean(texts.type):
             return Parsed(texts)
         texts = as_string(texts)
-        values = _BOOL_VALUES.take(pc.index_in(texts, _BOOL_TEXTS))
+        spellings, values = _bools()
+        values = values.take(pc.index_in(texts, spellings))
         return Parsed(values if values.null_count == texts.null_count else texts)
 
     def encode(self, values: pa.Array) -> NDArray[np.uint8]:

@@ -1,0 +1,153 @@
+"""Reconcile: do the totals balance, and with `deep`, is every drained entry that still exists in the table?"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from infra.connections.clients import Clients
+from infra.display import printable
+from infra.errors.exceptions import Unsuccessful, WrongUse
+from infra.errors.exit_codes import ExitCode
+from infra.mapping.stream_mapping import StreamMappings
+from infra.mapping.toml import configured_mappings
+from infra.settings import settings
+from tasks.base.addresses import IdRange, parse_range
+from tasks.base.arrow_memory import use_system_allocator
+from tasks.base.progress import Advanced, Started, emit
+from tasks.base.run_log import run_logger
+from tasks.base.step import step
+from tasks.files.file_reader import FileReader
+from tasks.files.reread import reread
+from tasks.files.spool import Spool
+from tasks.ledger.names import is_file_ledger
+from tasks.preflight.layouts import read_stream_layout
+from tasks.preflight.preflight import preflight_rights
+from tasks.reconcile.balance import Finding, LedgerTotals, find_known, reconcile_stream
+from tasks.reconcile.compare import compare_batch, drained_ranges, reader
+from tasks.reconcile.comparison import ComparisonTotals
+from tasks.reconcile.reconcile_report import report_reconciliation
+from tasks.streams.reader import Reader, read
+
+_NOT_COMPARED = ("gone", "went back")  # after these findings there is nothing to compare with
+
+
+def reconcile(
+    stream: str | list[str] | None = None,
+    deep: bool = False,
+    since: str | None = None,
+    until: str | None = None,
+    repair: bool = False,
+    fail: bool = True,
+) -> dict[str, Any]:
+    """Check that the totals of each stream balance, as a whole and range by range, and that its ledger has no gaps or
+    overlaps. Files that were backfilled are streams too, named `file:SHA-256`.
+
+    Args:
+        stream: A name, a pattern such as `events*`, or a list of both. Without it: `SPILLWAY_SCHEDULED_STREAMS`.
+        deep: Also compare every drained entry that still exists with the table. Rows that retention dropped are
+            counted, and are not findings.
+        since: With `deep`: start at this entry id or ISO 8601 time.
+        until: With `deep`: stop after this entry id or ISO 8601 time.
+        repair: With `deep`: put back the rows that are missing, except those that retention dropped.
+        fail: Fail the run if something does not balance, or if entries were lost and the loss was not accepted.
+
+    Returns:
+        Totals, `findings`, `losses`, and `notes`: files that could not be compared because they are missing or changed.
+
+    Raises:
+        Unsuccessful: With the totals, if `fail` is set and there is a finding or an unaccepted loss.
+    """
+    use_system_allocator()
+    config = settings()
+    ids = parse_range(since, until)
+    if repair and not deep:
+        raise WrongUse("reconcile: repair needs deep, which finds the missing rows; add --deep")
+    mappings = configured_mappings(config)
+    checked = _Checked()
+    wanted = [stream] if isinstance(stream, str) else stream or list(config.scheduled_streams)
+    with Clients(config, "reconcile") as clients, closing(Spool()) as spool:
+        preflight_rights(clients, "reconcile" + " --deep" * deep + " --repair" * repair)
+        for name in find_known(clients, wanted):
+            totals, found = reconcile_stream(clients, name)
+            checked.streams.append(totals)
+            checked.findings += found
+            if deep and totals.ranges and not any(finding.what in _NOT_COMPARED for finding in found):
+                _compare(clients, totals, ids, mappings, spool, repair, checked)
+        report_reconciliation(checked.streams, checked.findings, checked.compared, checked.repaired, checked.dropped)
+    for note in checked.notes:
+        run_logger().warning(printable(note))
+    run_logger().info(
+        "%d streams, %d entries compared, %d findings", len(checked.streams), checked.compared, len(checked.findings)
+    )
+    result = checked.result()
+    if fail and (problems := [*result["losses"], *checked.problems()]):
+        code = ExitCode.LOST if result["losses"] else ExitCode.FAILED
+        raise Unsuccessful(f"reconcile: {'; '.join(problems)}", result, code)
+    return result
+
+
+@dataclass
+class _Checked:
+    """What one run has found so far. `dropped`: compared entries whose rows were in dropped chunks."""
+
+    streams: list[LedgerTotals] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    compared: int = 0
+    repaired: int = 0
+    dropped: int = 0
+
+    def problems(self) -> list[str]:
+        """One sentence for each finding."""
+        problems = [f"{f.stream}: {f.count} {f.what} ({f.detail}), repair: {f.repair}" for f in self.findings]
+        return [f"the books do not balance: {problems[0]}", *problems[1:]] if problems else []
+
+    def result(self) -> dict[str, Any]:
+        """What the flow returns."""
+        return {
+            "balanced": not self.findings,
+            "compared": self.compared,
+            "repaired": self.repaired,
+            "dropped": self.dropped,
+            "streams": [asdict(totals) for totals in self.streams],
+            "findings": [asdict(finding) for finding in self.findings],
+            "losses": [totals.loss for totals in self.streams if totals.loss],
+            "accepted": [totals.acceptance for totals in self.streams if totals.acceptance],
+            "notes": self.notes,
+        }
+
+
+@step("compare entries", retries=0)
+def _compare(
+    clients: Clients,
+    totals: LedgerTotals,
+    ids: IdRange,
+    mappings: StreamMappings,
+    spool: Spool,
+    repair: bool,
+    checked: _Checked,
+) -> None:
+    """Compare the drained entries of a stream or file, batch by batch, with the table."""
+    name = totals.stream
+    emit(Started(name, totals.read))
+    ranges = drained_ranges(clients, name, ids.start, ids.stop)
+    source: Reader | FileReader | str = (
+        reread(clients, name, mappings, spool, ranges)
+        if is_file_ledger(name)
+        else reader(clients, ranges, name, read_stream_layout(clients, mappings.for_stream(name)))
+    )
+    if isinstance(source, str):
+        checked.notes.append(source)
+        return
+    comparison, table = ComparisonTotals(), "events"
+    while (batch := source.read() if isinstance(source, FileReader) else read(clients, source)) is not None:
+        table = batch.layout.table.name
+        comparison = comparison.plus(compare_batch(clients, batch, repair))
+        emit(Advanced(name, batch.read))
+        batch.release()
+    checked.findings += comparison.findings(name, table)
+    checked.compared += comparison.compared
+    checked.repaired += comparison.repaired
+    checked.dropped += comparison.dropped

@@ -1,0 +1,101 @@
+"""Replay entries of the quarantine, exactly once: after the mapping was fixed, or with edited fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+from uuid import uuid4
+
+from infra.connections.clients import Clients
+from infra.display import printable
+from infra.errors.exceptions import Unsuccessful, WrongUse
+from infra.errors.exit_codes import ExitCode
+from infra.mapping.toml import configured_mappings
+from infra.settings import settings
+from tasks.base.arrow_memory import use_system_allocator
+from tasks.base.progress import Advanced, Started, emit
+from tasks.base.run_log import run_logger, run_name
+from tasks.base.step import step
+from tasks.files.file_ledger import find_layout
+from tasks.preflight.preflight import preflight_clocks, preflight_rights
+from tasks.table.insert import InsertRoute
+from tasks.table.new_chunks import NewChunkLimit
+from tasks.table.quarantine import Selection
+from tasks.table.redrive import RedriveResult, ReplayBatch, replay_entries, report_redrive, select
+
+
+def redrive(
+    stream: str | list[str] | None = None,
+    entries: list[str] | None = None,
+    kind: Literal["refused", "conflict"] | None = None,
+    field: str | None = None,
+    set: dict[str, str] | None = None,
+    yes: bool = False,
+) -> dict[str, Any]:
+    """Replay the entries that wait in the quarantine, each once. Without a selection: all of them.
+
+    Args:
+        stream: Only entries of this stream or file, or of these.
+        entries: Only entries with these ids, all of the one stream that `stream` names.
+        kind: Only entries that were `refused`, or only those in `conflict` with a row.
+        field: Only entries with this field at fault.
+        set: New texts of entry fields, by field name. The original entry stays on record.
+        yes: Allow more new chunks than `SPILLWAY_MAX_NEW_CHUNKS`.
+
+    Returns:
+        Counts, tried = inserted + duplicates + still_bad, and `warnings`.
+
+    Raises:
+        SpillwayError: Entries that were replayed before the error stay replayed.
+        Unsuccessful: None of the entries succeeded. Raised with the counts.
+    """
+    names = [name for name in ([stream] if isinstance(stream, str) else stream or []) if name]
+    if entries and len(names) != 1:
+        raise WrongUse(
+            f"redrive: entry ids belong to one stream, found {len(names)} streams; nothing was replayed; name one"
+            " (--stream)"
+        )
+    use_system_allocator()
+    config = settings()
+    layout_of = partial(find_layout, mappings=configured_mappings(config))
+    run = f"{run_name('redrive')} {uuid4()}"
+    selection = Selection(tuple(names), tuple(entries or ()), kind, field)
+    new_chunks = None if yes else NewChunkLimit(config.max_new_chunks)
+    with Clients(config, "quarantine redrive") as clients:
+        preflight_rights(clients, "quarantine redrive")
+        warnings = preflight_clocks(clients)
+        chosen = select(clients, selection)
+        emit(Started("quarantine", sum(len(batch.entries) for batch in chosen)))
+        changes = set or {}
+        replay = partial(
+            replay_entries, clients, find_layout=layout_of, changes=changes, run=run, new_chunks=new_chunks
+        )
+        done = _replay_all(chosen, replay) if chosen else []
+        if done:
+            report_redrive(done)
+    counts = ("tried", "inserted", "duplicates", "still_bad")
+    result: dict[str, Any] = {name: sum(getattr(part, name) for part in done) for name in counts}
+    run_logger().info("redriven: %s", result)
+    result["warnings"] = warnings + (new_chunks.warnings() if new_chunks else [])
+    for warning in result["warnings"]:
+        run_logger().warning(printable(warning))
+    if result["tried"] and not (result["inserted"] or result["duplicates"]):
+        raise Unsuccessful(
+            f"redrive: none of the {result['tried']} entries succeeded; they stay in the quarantine, each with the"
+            " reason of this attempt (spillway quarantine list); fix the mapping, or the entries (spillway quarantine"
+            " redrive --stream STREAM ID --set FIELD=VALUE)",
+            result,
+            ExitCode.NOTHING_REDRIVEN,
+        )
+    return result
+
+
+@step("replay entries", retries=0)
+def _replay_all(chosen: Sequence[ReplayBatch], replay: Callable[..., RedriveResult]) -> list[RedriveResult]:
+    """Replay batch by batch, in one task run. Entries that were replayed before an error stay replayed."""
+    done: list[RedriveResult] = []
+    for batch in chosen:
+        done.append(replay(batch, route=done[-1].next_route if done else InsertRoute.STRAIGHT))
+        emit(Advanced("quarantine", len(batch.entries)))
+    return done
