@@ -71,7 +71,7 @@ def deployments(config: Settings) -> list[Deployment]:
             "scheduled",
             "Drains the scheduled streams into the events table, exactly once.",
             None if config.drain_every is None else IntervalSchedule(interval=config.drain_every),
-            {"stream": list(config.scheduled_streams)},
+            {"stream": list(config.scheduled_streams), "time_limit": _time_limit(config)},
             limit=_ONE_AT_A_TIME,  # two would do no harm, but the second finds nothing to do: see docs/design.md
         ),
         Deployment(
@@ -90,6 +90,13 @@ def deployments(config: Settings) -> list[Deployment]:
         Deployment(redrive, "ad-hoc", "Replays entries of the quarantine, exactly once."),
         Deployment(backfill, "ad-hoc", "Loads files, the archive or a past range of a stream, exactly once."),
     ]
+
+
+def _time_limit(config: Settings) -> float | None:
+    """Seconds after which a scheduled drain reads no further batch, so that it ends before the next run is due."""
+    if config.drain_time_limit is not None:
+        return config.drain_time_limit.total_seconds()
+    return None if config.drain_every is None else 0.75 * config.drain_every.total_seconds()
 
 
 def _cron(name: str, expression: str) -> CronSchedule | None:

@@ -218,6 +218,9 @@ class Settings(BaseSettings):
     drain_every: Annotated[timedelta | None, BeforeValidator(read_age)] = Field(
         default=timedelta(seconds=60), description="interval of the scheduled drain; empty: it is not scheduled"
     )
+    drain_time_limit: Annotated[timedelta | None, BeforeValidator(read_age)] = Field(
+        default=None, description="when a scheduled drain reads no further batch; empty: three quarters of drain_every"
+    )
     reconcile_cron: str = Field(
         default="30 4 * * *", description="times (UTC) of the scheduled reconcile; empty: it is not scheduled"
     )

@@ -24,11 +24,16 @@ def drain_command(
         int | None, typer.Option(min=1, help="Read at most this many entries of each stream.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Stop after this entry id or ISO 8601 time.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0, help="Read no further batch after this many seconds.")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Drain streams into the events table, exactly once. The schedule runs the same flow."""
-    totals, error = run_flow("drain", verbose=verbose, stream=stream, max_events=max_events, until=until)
+    totals, error = run_flow(
+        "drain", verbose=verbose, stream=stream, max_events=max_events, until=until, time_limit=time_limit
+    )
     for warning in totals["warnings"]:
         warn(warning)
     if as_json:

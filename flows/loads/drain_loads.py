@@ -22,6 +22,7 @@ from tasks.columns.row_layout import RowLayout
 from tasks.ledger.drain_report import DrainResult
 from tasks.ledger.plan import DrainPlan, plan
 from tasks.ledger.settle import Settlement, settle_stream
+from tasks.ledger.waiting import longest_waiting
 from tasks.preflight.stream_sample import check_sample
 from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord
 from tasks.streams.reader import Reader, read
@@ -82,10 +83,18 @@ class DrainLoads:
     Streams take turns: a turn ends with a full batch, so no stream waits behind the backlog of another one, and a small
     one needs one turn. The next batch, of the same stream or the next one, is read while others are loaded. One batch
     more than there are connections is submitted, so that no connection is idle. A stream that fails does not stop the
-    others.
+    others. With a `time_limit` (seconds), the streams that were loaded longest ago come first, and after it no further
+    batch is read, except a first one.
     """
 
-    def __init__(self, clients: Clients, max_events: int | None, until: int | None, absence: AbsenceRecord) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        max_events: int | None,
+        until: int | None,
+        absence: AbsenceRecord,
+        time_limit: float | None = None,
+    ) -> None:
         self._clients = clients
         self._max_events = max_events
         self._until = until
@@ -95,11 +104,19 @@ class DrainLoads:
         self._to_read: deque[DrainedStream] = deque()
         self._new_chunks = NewChunkLimit(clients.settings.max_new_chunks)
         self._absence = absence
+        self._time_limit = time_limit
+        self._began = time.monotonic()
+        self._any_read = False
+        self._unfinished = 0  # streams with entries that were left to the next run
         self.warnings: list[str] = []
 
     def run(self, streams: list[DrainedStream]) -> list[DrainResult]:
         """Drain the streams, and return the result of each, in the same order."""
-        self._to_read.extend(streams)
+        if self._time_limit is None:
+            self._to_read.extend(streams)
+        else:
+            by_name = {stream.name: stream for stream in streams}
+            self._to_read.extend(by_name[name] for name in longest_waiting(self._clients, list(by_name)))
         try:
             while self._to_read or self._loading:
                 if self._to_read:
@@ -112,28 +129,49 @@ class DrainLoads:
                 self._finish()
             self._workers.shutdown()
         self.warnings += self._new_chunks.warnings()
+        if self._unfinished:
+            self.warnings.append(
+                f"the time limit of {self._time_limit:g} s ended this run before {self._unfinished} of {len(streams)}"
+                " streams were drained to their ends; the next run continues there"
+            )
         return [stream.result() for stream in streams]
 
     def _take_turn(self, stream: DrainedStream) -> None:
         """Read a stream and submit its loads: up to a full batch if other streams wait, otherwise all that remains."""
         try:
-            if stream.reader is None:
-                stream.all_read = stream.overtaken = False
-                stream.reader, stream.route = self._reader(stream), InsertRoute.STRAIGHT
-            while not (stream.overtaken or stream.error) and (batch := read(self._clients, stream.reader)) is not None:
-                is_large = self._is_large(batch)  # the load releases the batch
-                future = self._workers.submit(load, self._clients, batch, self._run, stream.route, (), self._new_chunks)
-                self._loading.append((future, batch, stream))
-                stream.loading += 1
-                while self._loading and self._is_full():
-                    self._finish()
-                if is_large and self._to_read:
-                    self._to_read.append(stream)
-                    return
+            if self._out_of_time():
+                stream.overtaken = False
+                self._unfinished += 1
+            elif self._read_batches(stream):
+                self._to_read.append(stream)
+                return
         except SpillwayError as error:
             stream.error = stream.error or one_line(error)
         stream.reader, stream.all_read = None, True
         self._close(stream)
+
+    def _read_batches(self, stream: DrainedStream) -> bool:
+        """Read a stream and submit its loads. Returns whether the rest waits for its next turn."""
+        if stream.reader is None:
+            stream.all_read = stream.overtaken = False
+            stream.reader, stream.route = self._reader(stream), InsertRoute.STRAIGHT
+        while not (stream.overtaken or stream.error) and (batch := read(self._clients, stream.reader)) is not None:
+            self._any_read = True
+            is_large = self._is_large(batch)  # the load releases the batch
+            future = self._workers.submit(load, self._clients, batch, self._run, stream.route, (), self._new_chunks)
+            self._loading.append((future, batch, stream))
+            stream.loading += 1
+            while self._loading and self._is_full():
+                self._finish()
+            if not stream.reader.at_end and ((is_large and self._to_read) or self._out_of_time()):
+                return True
+        return False
+
+    def _out_of_time(self) -> bool:
+        """Whether no further batch may be read. The first one always may, so that each run gets on."""
+        if self._time_limit is None or not self._any_read:
+            return False
+        return time.monotonic() - self._began >= self._time_limit
 
     def _is_large(self, batch: Batch) -> bool:
         """Whether a batch is as large as the settings allow, so that its stream probably has more."""

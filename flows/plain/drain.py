@@ -23,7 +23,10 @@ from tasks.streams.pages import AbsenceRecord
 
 
 def drain(
-    stream: str | list[str] | None = None, max_events: int | None = None, until: str | None = None
+    stream: str | list[str] | None = None,
+    max_events: int | None = None,
+    until: str | None = None,
+    time_limit: float | None = None,
 ) -> dict[str, Any]:
     """Drain streams into the events table, exactly once, from where the ledger ends to the tail as it is now.
 
@@ -31,6 +34,8 @@ def drain(
         stream: A name, a pattern such as `events*`, or a list of both. Without it: `SPILLWAY_SCHEDULED_STREAMS`.
         max_events: Read at most this many entries of each stream.
         until: Stop after this entry id or ISO 8601 time.
+        time_limit: Read no further batch after this many seconds. The next run continues, with the streams first that
+            were loaded longest ago.
 
     Returns:
         The totals of `tasks.ledger.drain_report.summary`, and `warnings`.
@@ -53,7 +58,7 @@ def drain(
         tables = StreamTables({name: layout.table.regclass for name, layout in layouts.items()})
         idle = find_idle(clients, tables, absence)
         busy = [DrainedStream(name, layouts[name]) for name in streams if name not in idle]
-        loads = DrainLoads(clients, max_events, last, absence)
+        loads = DrainLoads(clients, max_events, last, absence, time_limit)
         drained = iter(drain_streams(loads, busy) if busy else ())
         results = [
             DrainResult(name, trimmed=idle.trimmed[name], table=layouts[name].table.display_name)

@@ -52,13 +52,18 @@ class Reader:
         self._page_limits = page_limits
         self._page = page_limits.first_entries
 
+    @property
+    def at_end(self) -> bool:
+        """Whether there is nothing more to read."""
+        return not self._gaps or self._remaining == 0
+
     def read(self) -> Batch | None:
         """The next batch, or None at the end.
 
         A range whose entries are all deleted becomes a batch without rows, so that the ledger has no gap. Raises
         `StreamAway` and `redis.RedisError`.
         """
-        if not self._gaps or self._remaining == 0:
+        if self.at_end:
             return None
         gap = self._gaps[0]
         rows = self._limits.rows if self._remaining is None else min(self._limits.rows, self._remaining)

@@ -32,7 +32,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "compress_after", "compress_segmentby", "compress_orderby", "keep", "retention", "archive_url",
         "archive_after",
     ),
-    "schedule": ("scheduled_streams", "drain_every", "reconcile_cron", "maintain_cron"),
+    "schedule": ("scheduled_streams", "drain_every", "drain_time_limit", "reconcile_cron", "maintain_cron"),
 }  # fmt: skip
 # Defaults that depend on the machine, or are empty.
 _DEFAULTS = {
