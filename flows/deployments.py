@@ -79,7 +79,7 @@ def deployments(config: Settings) -> list[Deployment]:
             "daily",
             "Checks that the totals of every stream balance, and fails if they do not.",
             _cron("reconcile_cron", config.reconcile_cron),
-            {"stream": "*"},
+            {"stream": "*", "files": False},
         ),
         Deployment(
             maintain,

@@ -27,12 +27,15 @@ def drain_command(
     time_limit: Annotated[
         float | None, typer.Option(min=0, help="Read no further batch after this many seconds.")
     ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Only a fixed part of the streams, such as 2/8: the second of eight workers.")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Drain streams into the events table, exactly once. The schedule runs the same flow."""
     totals, error = run_flow(
-        "drain", verbose=verbose, stream=stream, max_events=max_events, until=until, time_limit=time_limit
+        "drain", verbose=verbose, stream=stream, max_events=max_events, until=until, time_limit=time_limit, shard=shard
     )
     for warning in totals["warnings"]:
         warn(warning)

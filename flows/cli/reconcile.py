@@ -26,13 +26,16 @@ def reconcile_command(
     since: Annotated[str | None, typer.Option(help="With --deep: start at this entry id or ISO 8601 time.")] = None,
     until: Annotated[str | None, typer.Option(help="With --deep: stop after this entry id or ISO 8601 time.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="With --deep: put back the rows that are missing.")] = False,
+    files: Annotated[bool, typer.Option(help="Whether patterns match files too.")] = True,
     as_json: Json = False,
 ) -> None:
     """Check that the totals of each stream balance.
 
     Exit code 0 only if all do; 3 if entries were lost and the loss was not accepted.
     """
-    report, error = run_flow("reconcile", stream=stream, deep=deep, since=since, until=until, repair=repair)
+    report, error = run_flow(
+        "reconcile", stream=stream, deep=deep, since=since, until=until, repair=repair, files=files
+    )
     if as_json:
         print_json(report)
     else:

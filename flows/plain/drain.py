@@ -20,6 +20,7 @@ from tasks.ledger.idle import StreamTables, find_idle
 from tasks.preflight.layouts import read_stream_layouts
 from tasks.preflight.preflight import preflight
 from tasks.streams.pages import AbsenceRecord
+from tasks.streams.shard import parse_shard
 
 
 def drain(
@@ -27,6 +28,7 @@ def drain(
     max_events: int | None = None,
     until: str | None = None,
     time_limit: float | None = None,
+    shard: str | None = None,
 ) -> dict[str, Any]:
     """Drain streams into the events table, exactly once, from where the ledger ends to the tail as it is now.
 
@@ -36,6 +38,7 @@ def drain(
         until: Stop after this entry id or ISO 8601 time.
         time_limit: Read no further batch after this many seconds. The next run continues, with the streams first that
             were loaded longest ago.
+        shard: Only a fixed part of the streams, such as `2/8`: the second of eight workers.
 
     Returns:
         The totals of `tasks.ledger.drain_report.summary`, and `warnings`.
@@ -50,9 +53,11 @@ def drain(
     config = settings()
     mappings = configured_mappings(config)
     last = parse_until(until) if until else None
+    part = parse_shard(shard) if shard else None
     wanted = [stream] if isinstance(stream, str) else stream or list(config.scheduled_streams)
     with Clients(config, DRAIN) as clients:
         streams, warnings = preflight(clients, wanted, mappings=mappings)
+        streams = [name for name in streams if part is None or name in part]
         layouts = read_stream_layouts(clients, {name: mappings.for_stream(name) for name in streams})
         absence = AbsenceRecord()
         tables = StreamTables({name: layout.table.regclass for name, layout in layouts.items()})

@@ -40,6 +40,7 @@ def reconcile(
     until: str | None = None,
     repair: bool = False,
     fail: bool = True,
+    files: bool = True,
 ) -> dict[str, Any]:
     """Check that the totals of each stream balance, as a whole and range by range, and that its ledger has no gaps or
     overlaps. Files that were backfilled are streams too, named `file:SHA-256`.
@@ -51,6 +52,7 @@ def reconcile(
         since: With `deep`: start at this entry id or ISO 8601 time.
         until: With `deep`: stop after this entry id or ISO 8601 time.
         repair: With `deep`: put back the rows that are missing, except those that retention dropped.
+        files: Whether patterns match files too. Their rows do not change, so the daily run leaves them out.
         fail: Fail the run if something does not balance, or if entries were lost and the loss was not accepted.
 
     Returns:
@@ -69,12 +71,8 @@ def reconcile(
     wanted = [stream] if isinstance(stream, str) else stream or list(config.scheduled_streams)
     with Clients(config, "reconcile") as clients, closing(Spool()) as spool:
         preflight_rights(clients, "reconcile" + " --deep" * deep + " --repair" * repair)
-        for name in find_known(clients, wanted):
-            totals, found = reconcile_stream(clients, name)
-            checked.streams.append(totals)
-            checked.findings += found
-            if deep and totals.ranges and not any(finding.what in _NOT_COMPARED for finding in found):
-                _compare(clients, totals, ids, mappings, spool, repair, checked)
+        comparison = _Comparison(ids, mappings, spool, repair) if deep else None
+        _check_all(clients, find_known(clients, wanted, files), comparison, checked)
         report_reconciliation(checked.streams, checked.findings, checked.compared, checked.repaired, checked.dropped)
     for note in checked.notes:
         run_logger().warning(printable(note))
@@ -119,35 +117,48 @@ class _Checked:
         }
 
 
-@step("compare entries", retries=0)
-def _compare(
-    clients: Clients,
-    totals: LedgerTotals,
-    ids: IdRange,
-    mappings: StreamMappings,
-    spool: Spool,
-    repair: bool,
-    checked: _Checked,
-) -> None:
+@dataclass(frozen=True)
+class _Comparison:
+    """What `deep` compares, and how. `ids`: the part of each stream. `repair`: put missing rows back."""
+
+    ids: IdRange
+    mappings: StreamMappings
+    spool: Spool
+    repair: bool
+
+
+@step("check streams", retries=0)
+def _check_all(clients: Clients, streams: list[str], comparison: _Comparison | None, checked: _Checked) -> None:
+    """Check stream by stream, in one task run."""
+    for name in streams:
+        totals, found = reconcile_stream(clients, name)
+        checked.streams.append(totals)
+        checked.findings += found
+        if comparison and totals.ranges and not any(finding.what in _NOT_COMPARED for finding in found):
+            _compare(clients, totals, comparison, checked)
+
+
+def _compare(clients: Clients, totals: LedgerTotals, comparison: _Comparison, checked: _Checked) -> None:
     """Compare the drained entries of a stream or file, batch by batch, with the table."""
     name = totals.stream
     emit(Started(name, totals.read))
-    ranges = drained_ranges(clients, name, ids.start, ids.stop)
+    ranges = drained_ranges(clients, name, comparison.ids.start, comparison.ids.stop)
+    mappings = comparison.mappings
     source: Reader | FileReader | str = (
-        reread(clients, name, mappings, spool, ranges)
+        reread(clients, name, mappings, comparison.spool, ranges)
         if is_file_ledger(name)
         else reader(clients, ranges, name, read_stream_layout(clients, mappings.for_stream(name)))
     )
     if isinstance(source, str):
         checked.notes.append(source)
         return
-    comparison, table = ComparisonTotals(), "events"
+    sums, table = ComparisonTotals(), "events"
     while (batch := source.read() if isinstance(source, FileReader) else read(clients, source)) is not None:
         table = batch.layout.table.name
-        comparison = comparison.plus(compare_batch(clients, batch, repair))
+        sums = sums.plus(compare_batch(clients, batch, comparison.repair))
         emit(Advanced(name, batch.read))
         batch.release()
-    checked.findings += comparison.findings(name, table)
-    checked.compared += comparison.compared
-    checked.repaired += comparison.repaired
-    checked.dropped += comparison.dropped
+    checked.findings += sums.findings(name, table)
+    checked.compared += sums.compared
+    checked.repaired += sums.repaired
+    checked.dropped += sums.dropped

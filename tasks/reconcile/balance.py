@@ -172,10 +172,13 @@ def check_balance(
     return LedgerTotals(**row), findings
 
 
-def known_streams(connection: psycopg.Connection, wanted: list[str]) -> list[str]:
-    """The names in `wanted`, and the registered streams that match its patterns, sorted."""
+def known_streams(connection: psycopg.Connection, wanted: list[str], files: bool = True) -> list[str]:
+    """The names in `wanted`, and the registered streams that match its patterns, sorted.
+
+    `files`: whether patterns match files too.
+    """
     rows = connection.execute("SELECT name FROM spillway.streams").fetchall()
-    names = {name for (name,) in rows if name == original_name(name)}
+    names = {name for (name,) in rows if name == original_name(name) and (files or not is_file_ledger(name))}
     patterns = [name for name in wanted if is_pattern(name)]
     fitting = {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
     return sorted(fitting | {literal(name) for name in wanted if name not in patterns})
@@ -237,10 +240,10 @@ def _ids(row: dict[str, Any]) -> str:
 
 
 @step("known streams")
-def find_known(clients: Clients, wanted: list[str]) -> list[str]:
+def find_known(clients: Clients, wanted: list[str], files: bool) -> list[str]:
     """`known_streams`, as a task."""
     with clients.translate_errors("reconcile"), clients.postgres() as connection:
-        return known_streams(connection, wanted)
+        return known_streams(connection, wanted, files)
 
 
 @step("reconcile")
