@@ -16,7 +16,7 @@ def test_a_stream_is_in_exactly_one_part(stream: str, count: int) -> None:
 
 
 def test_the_part_of_a_name_never_changes() -> None:
-    """Otherwise two workers of different releases would both take a stream, or neither. The numbers are from sha256sum."""
+    """Otherwise two workers of different releases would both take a stream, or neither. The parts are sha256sum's."""
     names = ["events", "events:1", "events:2", "readings", "ä", "\udcff"]
     assert [next(n for n in range(1, 9) if name in Shard(n, 8)) for name in names] == [4, 4, 3, 3, 5, 1]
 
