@@ -165,7 +165,6 @@ def _pump(
     def one(batch: Batch) -> None:
         with clients.postgres() as connection:
             load(connection, batch)
-        batch.release()
 
     with ThreadPoolExecutor(connections) as pool:
         while (batch := reader.read()) is not None:

@@ -123,8 +123,8 @@ def _read_all(workload: Workload) -> None:
     """Read, decode and encode what a drain reads, without loading it: as fast as Spillway can request it."""
     with Clients(workload.settings) as clients, clients.postgres() as connection:
         reader = workload.reader(clients.redis, connection)
-        while (batch := reader.read()) is not None:
-            batch.release()
+        while reader.read() is not None:
+            pass
 
 
 def _read_naively(workload: Workload) -> None:

@@ -158,6 +158,7 @@ class BackfillLoads:
             route = InsertRoute.MERGE if merges else self._route
             future = self._workers.submit(load, self._clients, batch, self._run, route, opened)
             self._loading.append(_Load(future, batch, progress, merges, time.monotonic()))
+            del batch  # it is freed when it is loaded, not when the next one is read
 
     def _reaches_compressed(self, rows: TableRows) -> bool:
         chunks = self._targets[rows.layout.table.regclass].chunks
@@ -180,9 +181,10 @@ class BackfillLoads:
 
     def _finish_oldest(self) -> None:
         future, batch, progress, merges, began = self._loading.popleft()
-        min_time = batch.encoded.min_time  # before the load is collected, which releases the batch
+        min_time = batch.encoded.min_time
         loaded = collect_load(future, batch, progress, _NAME)
         self._took = time.monotonic() - began
+        del batch
         # Arrow's blocks vary in size: free ones between used ones add up to 100 MB in 5,000,000 rows.
         pa.default_memory_pool().release_unused()
         if loaded is not None:

@@ -45,6 +45,4 @@ def collect_load(
     except SpillwayError as error:
         target.error = target.error or one_line(error)
         loaded = None
-    # Not if the wait is interrupted: then the load is still running, and it commits what the batch holds.
-    batch.release()
     return loaded

@@ -157,9 +157,10 @@ class DrainLoads:
             stream.reader, stream.route = self._reader(stream), InsertRoute.STRAIGHT
         while not (stream.overtaken or stream.error) and (batch := read(self._clients, stream.reader)) is not None:
             self._any_read = True
-            is_large = self._is_large(batch)  # the load releases the batch
+            is_large = self._is_large(batch)
             future = self._workers.submit(load, self._clients, batch, self._run, stream.route, (), self._new_chunks)
             self._loading.append((future, batch, stream))
+            del batch  # it is freed when it is loaded, not when the next one is read
             stream.loading += 1
             while self._loading and self._is_full():
                 self._finish()

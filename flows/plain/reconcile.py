@@ -157,7 +157,7 @@ def _compare(clients: Clients, totals: LedgerTotals, comparison: _Comparison, ch
         table = batch.layout.table.name
         sums = sums.plus(compare_batch(clients, batch, comparison.repair))
         emit(Advanced(name, batch.read))
-        batch.release()
+        del batch  # before the next one is read
     checked.findings += sums.findings(name, table)
     checked.compared += sums.compared
     checked.repaired += sums.repaired

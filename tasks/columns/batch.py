@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from tasks.base.addresses import IdRange, parse_id
 from tasks.columns.decode import Fault, RefusedTimes, TimeWindow
-from tasks.columns.encoded_rows import NO_ROWS, EncodedRows
+from tasks.columns.encoded_rows import EncodedRows
 from tasks.columns.entries import UNREAD, EntryColumns
-from tasks.columns.parts import Parts, take_apart
+from tasks.columns.parts import take_apart
 from tasks.columns.routing import TableRows, rows_by_table
 from tasks.columns.row_layout import RowLayout
 
@@ -43,7 +43,7 @@ class Batch:
     `read`: the number of entries. `count`: of parts, which differs only if an entry becomes several rows (see `Parts`).
     Entries that were not read (`UNREAD`) come last, and each is a part with a fault.
     `bytes`: of their fields. `tables`: the rows of each table. `encoded`: the faults and times of all tables, and the
-    rows if there is one table. Not a dataclass: Prefect would search its fields for futures.
+    rows if there is one table.
     """
 
     def __init__(
@@ -103,13 +103,6 @@ class Batch:
         rows = [np.flatnonzero((ids >= start) & (ids < stop)) for ids in ids_of_groups]
         groups = [group.take(at) for group, at in zip(self._groups, rows, strict=True) if len(at)]
         return Batch(self.stream, IdRange(start, stop), groups, self.layout, self._window)
-
-    def release(self) -> None:
-        """Free the entries and the rows; ids and counts stay. Prefect keeps a task's arguments until the flow ends."""
-        self._groups = ()
-        self._parts = Parts(())
-        self.tables = ()
-        self.encoded = NO_ROWS
 
 
 def _raw(groups: Sequence[EntryColumns], at: int) -> tuple[str, list[bytes]]:

@@ -143,14 +143,3 @@ def test_the_mapping_applies_to_the_halves_and_names_the_extra_columns() -> None
         assert all(row.endswith(b"\tgood\n") for row in half.encoded.rows.to_pylist())
         assert half.encoded.columns == (*ANY.names, "mood")
         assert not half.encoded.binary
-
-
-def test_a_released_batch_keeps_its_counts_and_holds_no_data() -> None:
-    batch = batch_of([numbered(1), numbered(1), numbered(2, time="soon")])
-    size = batch.bytes
-    batch.release()
-    assert (batch.stream, batch.ids, batch.read, batch.bytes) == ("s", IdRange(1 << 64, 4 << 64), 3, size)
-    assert (len(batch.encoded.rows), list(batch.encoded.faults), list(batch.encoded.repeats)) == (0, [], [])
-    assert (batch.encoded.unique, len(batch.encoded.row_entry), len(batch.encoded.times)) == (0, 0, 0)
-    with pytest.raises(IndexError):
-        batch.raw(0)
