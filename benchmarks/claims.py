@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import throughput as t
 from benchmarks.alternatives import ALTERNATIVES
-from benchmarks.idle import CONNECTIONS, SECONDS
+from benchmarks.idle import CONNECTIONS, CPU_SECONDS, FIRST_ROW_SECONDS, SECONDS
 from benchmarks.latency import HOLD_SECONDS
 from benchmarks.measure import Run, Spread, ratio
 from benchmarks.planning import LIMIT_MS
@@ -80,6 +80,8 @@ def of_the_rest(memory: Mapping[str, Any], planning: Mapping[str, Any], idle: Ma
         ("peak memory, 5,000,000 ÷ 500,000 events", memory["ratio"], 1.1),
         ("planning with 100,000 ranges, ms of server time", planning["plan_ms"], LIMIT_MS),
         ("nothing to drain: s in the flow", idle["flow_seconds"], SECONDS),
+        ("nothing to drain: s of processor time", idle["cpu_seconds"], CPU_SECONDS),
+        ("one entry to drain: s until its row is committed", idle["first_row_seconds"], FIRST_ROW_SECONDS),
         ("nothing to drain: connections to Redis", idle["redis_connections"], CONNECTIONS),
         ("nothing to drain: connections to PostgreSQL", idle["postgres_connections"], CONNECTIONS),
         ("a stream with nothing new, ms of processor time", scale["ms_per_idle_stream"], PER_STREAM_MS),

@@ -1,12 +1,14 @@
-"""A scheduled run that finds nothing to drain, counted by the servers:  python -m benchmarks.idle
+"""What a drain costs beyond its entries:  python -m benchmarks.idle
 
-Each run is a process `spillway drain` with a temporary Prefect API. Starts its own servers.
+Each run is a process `spillway drain` of a user without a Prefect server. One that finds nothing is counted by the
+servers; one that finds a single entry shows the time until its row is committed. Starts its own servers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import redis
@@ -32,13 +35,19 @@ from infra.settings import Settings
 
 STREAM = "bench-idle"
 CONNECTIONS = 1  # the most connections of a run to each server
-SECONDS = 0.3  # the longest time of the flow itself
+SECONDS = 0.3  # the longest time between the start and the end of the work itself
+CPU_SECONDS = 2.0  # the most processor time of the whole process
+FIRST_ROW_SECONDS = 1.5  # the longest time from the start of the process to the first committed row
+_COMMAND = [str(Path(sys.executable).parent / "spillway"), "drain", "--stream", STREAM, "--json"]
 _GONE_SECONDS = 10  # the longest time until PostgreSQL notices that a client has disconnected
 
 
 @dataclass(frozen=True)
 class Idle:
-    """One run: its connections, its commands and statements by name, and the seconds of the flow and the process."""
+    """One run: its connections, its commands and statements by name, and the seconds of the flow and the process.
+
+    `cpu_seconds`: the processor time of the process.
+    """
 
     redis_connections: int
     postgres_connections: int
@@ -46,6 +55,7 @@ class Idle:
     statements: Mapping[str, int]
     flow_seconds: float
     process_seconds: float
+    cpu_seconds: float
 
 
 def measure(engine: str | None = None, runs: int = 5) -> dict[str, Any]:
@@ -63,16 +73,18 @@ def measure(engine: str | None = None, runs: int = 5) -> dict[str, Any]:
             connection.execute("CREATE EXTENSION pg_stat_statements")
             for batch in batches(1_000, seed=1):
                 send(client, STREAM, batch.entries)
-            if _drain(environment)["read"] != 1_000:  # also creates Prefect's database, which later runs use
+            if _drain(environment)["read"] != 1_000:
                 raise Terminal("the first drain did not read what was sent")
             found = [_idle(client, connection, environment) for _ in range(runs)]
-        return _summary(used.name, found)
+            first = [_first_row(client, connection, environment) for _ in range(runs)]
+        return _summary(used.name, found, first)
 
 
-def _summary(engine: str, found: list[Idle]) -> dict[str, Any]:
+def _summary(engine: str, found: list[Idle], first: list[float]) -> dict[str, Any]:
     busiest = max(found, key=lambda one: sum(one.commands.values()) + sum(one.statements.values()))
     connections = max(max(one.redis_connections, one.postgres_connections) for one in found)
     seconds = statistics.median(one.flow_seconds for one in found)
+    cpu = statistics.median(one.cpu_seconds for one in found)
     return {
         "engine": engine,
         "runs": len(found),
@@ -83,20 +95,22 @@ def _summary(engine: str, found: list[Idle]) -> dict[str, Any]:
         "flow_seconds": round(seconds, 3),
         "flow_seconds_all": [round(one.flow_seconds, 3) for one in found],
         "process_seconds": round(statistics.median(one.process_seconds for one in found), 2),
-        "holds": connections <= CONNECTIONS and seconds <= SECONDS,
+        "cpu_seconds": round(cpu, 2),
+        "first_row_seconds": round(statistics.median(first), 2),
+        "first_row_seconds_all": [round(one, 2) for one in first],
+        "holds": connections <= CONNECTIONS and seconds <= SECONDS and cpu <= CPU_SECONDS,
     }
 
 
 def _environment(settings: Settings, home: str) -> dict[str, str]:
-    """An environment without the developer's settings, and with its own Prefect."""
+    """An environment without the developer's settings, and without a Prefect server."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("SPILLWAY_", "PREFECT_"))}
     servers = {"SPILLWAY_REDIS_URL": settings.redis, "SPILLWAY_DATABASE_URL": settings.database}
     return mine | servers | {"PREFECT_HOME": home}
 
 
 def _drain(environment: Mapping[str, str]) -> dict[str, Any]:
-    command = [str(Path(sys.executable).parent / "spillway"), "drain", "--stream", STREAM, "--json"]
-    said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+    said = subprocess.run(_COMMAND, env=environment, stdout=subprocess.PIPE, check=True).stdout
     books: dict[str, Any] = json.loads(said.splitlines()[-1])
     return books
 
@@ -105,9 +119,9 @@ def _idle(client: redis.Redis, connection: psycopg.Connection, environment: Mapp
     sessions = _sessions(connection)
     connection.execute("SELECT pg_stat_statements_reset()")
     before: Any = client.info("stats", "commandstats")
-    began = time.monotonic()
+    began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     books = _drain(environment)
-    took = time.monotonic() - began
+    took, now_used = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     after: Any = client.info("stats", "commandstats")
     if books["read"]:
         raise Terminal(f"a run that should find nothing read {books['read']} entries")
@@ -124,7 +138,23 @@ def _idle(client: redis.Redis, connection: psycopg.Connection, environment: Mapp
         _statements(connection),
         books["seconds"],
         took,
+        now_used.ru_utime + now_used.ru_stime - used.ru_utime - used.ru_stime,
     )
+
+
+def _first_row(client: redis.Redis, connection: psycopg.Connection, environment: Mapping[str, str]) -> float:
+    """Seconds from the start of a drain until the row of a new entry is visible."""
+    count = "SELECT count(*) FROM events"
+    before = connection.execute(count).fetchone()
+    for batch in batches(1, seed=uuid4().int >> 96):
+        send(client, STREAM, batch.entries)
+    began = time.monotonic()
+    with subprocess.Popen(_COMMAND, env=environment, stdout=subprocess.DEVNULL) as process:
+        while connection.execute(count).fetchone() == before:
+            if process.poll() is not None and connection.execute(count).fetchone() == before:
+                raise Terminal("a drain of one entry made no row")
+            time.sleep(0.005)
+        return time.monotonic() - began
 
 
 def _sessions(connection: psycopg.Connection) -> int:
@@ -171,7 +201,9 @@ def main(runs: int = 5, engine: str | None = None) -> None:
     for what in ("redis_commands", "postgres_statements"):
         table.add_row(what.replace("_", " "), f"{sum(found[what].values())}", "a handful")
     table.add_row("ms in the flow, median", f"{found['flow_seconds'] * 1000:.0f}", f"{SECONDS * 1000:.0f}")
-    table.add_row("s of the whole process, Prefect's API included", f"{found['process_seconds']}", "")
+    table.add_row("s of the whole process", f"{found['process_seconds']}", "")
+    table.add_row("s of processor time of the whole process", f"{found['cpu_seconds']}", f"{CPU_SECONDS}")
+    table.add_row("s until the row of one entry is committed", f"{found['first_row_seconds']}", f"{FIRST_ROW_SECONDS}")
     console.print(table)
     for what in ("redis_commands", "postgres_statements"):
         for name, calls in found[what].items():
