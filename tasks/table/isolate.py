@@ -26,15 +26,28 @@ _PREPARE = sql.SQL("""
         (number BIGINT, state TEXT, message TEXT, detail TEXT, field TEXT) ON COMMIT DROP
     """).format(stage=STAGING_TABLE, not_inserted=_NOT_INSERTED)
 
-# Starts with all rows as one span. A span that fails is undone and halved. The size doubles again after as many
-# successes as the span has rows, four at most: if every other row is bad, most spans hold one row. Deferred constraints
-# are checked at the end of each INSERT: at COMMIT the server no longer reports the row.
+# Rows that a CHECK constraint will probably reject: in spans, each would cost its neighbours a second attempt. The
+# expressions need columns that are sent; nothing depends on this guess but the time.
+_SUSPECTS = sql.SQL("""
+    DROP TABLE IF EXISTS pg_temp.spillway_suspect;
+    CREATE TEMP TABLE spillway_suspect (number BIGINT) ON COMMIT DROP""")
+_CHECKS = """
+    SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'c'"""
+_GUESS = sql.SQL("""
+    INSERT INTO pg_temp.spillway_suspect
+    SELECT "spillway number" FROM (SELECT {names}, number AS "spillway number" FROM {stage}) AS row WHERE {violates}""")
+
+# Starts with all rows but the suspects as one span; each suspect is a span of its own. A span that fails is undone and
+# halved. The size doubles again after as many successes as the span has rows, and one more, four at most: if every
+# other row is bad, most spans hold one row. Deferred constraints are checked at the end of each INSERT: at COMMIT the
+# server no longer reports the row.
 _PUT = """
 DO $spillway$
 DECLARE
     _numbers bigint[];
     _at int := 1;
     _size int;
+    _good int;  -- those before the suspects
     _streak int := 0;
     _found bigint;
     _works boolean := false;
@@ -45,10 +58,12 @@ DECLARE
     _field text;
 BEGIN
     SET CONSTRAINTS ALL IMMEDIATE;
-    SELECT coalesce(array_agg(number ORDER BY {order}), '{{}}') INTO _numbers FROM {stage} {which};
-    _size := greatest(1, cardinality(_numbers));
+    SELECT coalesce(array_agg(number ORDER BY suspect.number IS NOT NULL, {order}), '{{}}'),
+           count(*) FILTER (WHERE suspect.number IS NULL)
+      INTO _numbers, _good FROM {stage} LEFT JOIN pg_temp.spillway_suspect AS suspect USING (number) {which};
+    _size := greatest(1, _good);
     WHILE _at <= cardinality(_numbers) LOOP
-        _size := least(_size, cardinality(_numbers) - _at + 1);
+        _size := CASE WHEN _at > _good THEN 1 ELSE least(_size, _good - _at + 1) END;
         BEGIN
             INSERT INTO {target} ({listed} {number}) OVERRIDING SYSTEM VALUE
             SELECT {values} {staged_number} FROM {stage}
@@ -151,6 +166,9 @@ def insert_each_into(
         try:
             with connection.transaction():
                 connection.execute(_PREPARE)
+                connection.execute(_SUSPECTS)
+                if isinstance(cause, psycopg.errors.CheckViolation):
+                    _guess(connection, target.columns)
                 connection.execute(_statement(target, only, raised))
                 return
         except psycopg.Error as error:
@@ -159,6 +177,20 @@ def insert_each_into(
             if error_scope(error) is not ErrorScope.ROW or error.sqlstate in raised:
                 raise
             cause = error
+
+
+def _guess(connection: psycopg.Connection, columns: RowColumns) -> None:
+    """List the rows that violate a CHECK constraint. None if that fails, such as for a column that is not sent."""
+    checks = [check for (check,) in connection.execute(_CHECKS, [columns.table.regclass])]
+    if not checks:
+        return
+    violates = sql.SQL(" OR ").join(sql.SQL("(" + check + ") IS FALSE") for check in checks)
+    try:
+        with connection.transaction():
+            connection.execute(_GUESS.format(names=columns.named_as_in_table, stage=STAGING_TABLE, violates=violates))
+    except psycopg.Error as error:
+        if error_scope(error) is ErrorScope.SERVER:
+            raise
 
 
 def _statement(target: InsertTarget, only: Sequence[int] | None, raised: set[str]) -> sql.Composed:

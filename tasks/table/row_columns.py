@@ -87,6 +87,12 @@ class RowColumns:
         return sql.SQL(", ").join(pairs)
 
     @property
+    def named_as_in_table(self) -> sql.Composed:
+        """A select list from the staging table, with the names of the table."""
+        pairs = (sql.SQL("{} AS {}").format(sql.Identifier(s), sql.Identifier(n)) for n, s in self.numbered.items())
+        return sql.SQL(", ").join(pairs)
+
+    @property
     def key_listed(self) -> sql.Composed:
         """The columns of the key in the table."""
         return sql.SQL(", ").join(map(sql.Identifier, self.key))
