@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.ledger.names import ledger_name_again, original_name
+from tasks.ledger.names import is_file_ledger, ledger_name_again, original_name
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,20 @@ def test_what_is_loaded_again_has_the_time_in_its_name() -> None:
     assert prefix == "orders@again-"
     assert before <= datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC) <= after
     assert original_name(name) == "orders"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_file"),
+    [
+        ("file:" + "0a" * 32, True),
+        ("file:" + "0a" * 32 + "@again-2026-01-02T03:04:05.000006Z", True),
+        ("file:uploads", False),
+        ("file:" + "0" * 63, False),
+        ("file:" + "0" * 65, False),
+        ("file:" + "0A" * 32, False),
+        ("my file:" + "0a" * 32, False),
+        ("orders", False),
+    ],
+)
+def test_a_name_is_that_of_a_file_if_it_has_a_hash(name: str, is_file: bool) -> None:
+    assert is_file_ledger(name) == is_file
