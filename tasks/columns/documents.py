@@ -228,13 +228,16 @@ def _form(raw: bytes | None, form: Form, key: str) -> Any:
     """A raw value, not null, in the form that is wanted, as `quick` would give it. Raises `msgspec.ValidationError`."""
     if raw is None:
         return None
-    if form == "text":
-        return exact_or_nested(raw)
-    if form == "list":
-        return _ANY.decode(raw)
-    if form == "either" and raw.startswith(b"{"):  # `{}` is also the literal of an empty array
+    match form:
+        case "text":
+            return exact_or_nested(raw)
+        case "list":
+            return _ANY.decode(raw)
+        case "json":
+            return raw
+    if raw.startswith(b"{"):  # `{}` is also the literal of an empty array
         return {}
-    return msgspec.json.decode(raw, type=str).encode() if form == "either" and raw.startswith(b'"') else raw
+    return msgspec.json.decode(raw, type=str).encode() if raw.startswith(b'"') else raw
 
 
 def exact_or_nested(raw: bytes) -> Any:

@@ -106,6 +106,11 @@ def test_any_keys_of_any_documents_have_the_values_that_python_finds(
             assert same(found, value, one.form), one
 
 
+def test_the_reader_of_the_same_values_is_made_once() -> None:
+    """It takes longer than reading a document."""
+    assert document_reader((Wanted("a", "text"),)) is document_reader((Wanted("a", as_read("text")),))
+
+
 @pytest.mark.parametrize("form", ["text", "json", "either", "list"])
 def test_many_documents_are_read_like_each_alone(form: Form) -> None:
     wanted = (Wanted("a.b", as_read(form)), Wanted("a", "text"), Wanted("c", as_read(form)))
