@@ -43,3 +43,11 @@ def test_there_is_no_year_0(text: str) -> None:
     """It is 1 BC for some readers, and an error for others; with an offset, it may be the year 1 in UTC."""
     assert parse([text]) == [None]
     assert parse(["0001-01-01", text]) == [utc("0001-01-01"), None]
+
+
+def test_texts_may_be_bytes_and_there_may_be_none() -> None:
+    found = read_moments(pa.array([b"1970-01-01T00:00:01Z", b"soon"]), PLAIN)
+    assert (found.micros.tolist()[0], found.bad.tolist()) == (1_000_000, [False, True])
+    for arrow in (pa.string(), pa.binary(), pa.int64()):
+        found = read_moments(pa.array([], arrow), PLAIN)
+        assert (len(found.micros), len(found.local), len(found.bad), found.absent) == (0, 0, 0, None)
