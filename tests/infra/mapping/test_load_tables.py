@@ -51,6 +51,16 @@ def test_what_a_section_leaves_out_is_a_setting(tmp_path: Path) -> None:
     assert (again.written, again.configured) == ({"keep"}, {"keep"})
 
 
+def test_only_the_table_of_the_events_has_the_columns_of_the_settings(tmp_path: Path) -> None:
+    columns = {"compress_segmentby": "event_type", "compress_orderby": "time DESC"}
+    for name, schema in (("alerts", "public"), ("weather", "public"), ("events", "other"), ("Events", "public")):
+        found = options(tmp_path, "", name, schema, events_schema="public", **columns)
+        assert (found.segmentby, found.orderby) == (None, None)
+    for schema in ("public", "other"):
+        found = options(tmp_path, "", "events", schema, events_schema=schema, **columns)
+        assert (found.segmentby, found.orderby) == ("event_type", "time DESC")
+
+
 def test_an_empty_duration_is_never(tmp_path: Path) -> None:
     found = options(tmp_path, '[tables.weather]\nkeep = ""\ncompress_after = ""\n', keep="5d")
     assert (found.keep, found.compress_after) == (None, None)

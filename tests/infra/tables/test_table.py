@@ -41,6 +41,12 @@ def test_a_column_needs_a_value_if_nothing_else_gives_it_one(changes: dict[str, 
     assert replace(C, **changes).required == required
 
 
+def test_a_column_and_a_table_are_plain_unless_the_catalog_says_otherwise() -> None:
+    assert (C.constrained, C.generated, C.numbered, C.set_by_trigger) == (False,) * 4
+    plain = Table("s", "t", TableKind.PLAIN, (C,))
+    assert (plain.columnstore, plain.direct_compression) == (False, False)
+
+
 def test_the_names_of_a_table() -> None:
     assert text_of(TABLE.identifier) == '"Sh%op"."we""at"'
     assert TABLE.regclass == '"Sh%op"."we""at"'
