@@ -215,3 +215,22 @@ def test_few_texts_of_a_column_are_parsed_one_by_one(monkeypatch: pytest.MonkeyP
     assert "1.5e9" in alone
     assert len(alone) <= 32
     assert not {"1700000000", "1700000000.", "-1.000"} & set(alone)
+
+
+def test_up_to_32_texts_are_parsed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone: list[str] = []
+    parse_one = times._parse_one
+    monkeypatch.setattr(times, "_parse_one", lambda text: [alone.append(text), parse_one(text)][1])
+    assert parsed(["2024-01-02T03:04:05Z"] * 31 + ["2024-W09-4"]).count(None) == 0
+    assert len(alone) == 32
+    alone.clear()
+    assert parsed(["2024-01-02T03:04:05Z"] * 32 + ["2024-W09-4"]).count(None) == 0
+    assert len(alone) == 17
+
+
+def test_the_start_of_1970_is_a_time_like_any_other() -> None:
+    assert parsed([*["1970-01-01T00:00:00Z"] * 40, "soon", *["1970-01-01T00:00:01Z"] * 40]) == [
+        *[0] * 40,
+        None,
+        *[1_000_000] * 40,
+    ]
