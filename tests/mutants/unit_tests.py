@@ -9,6 +9,7 @@ _NAMES = {
     **{
         f"tasks/columns/{module}.py": tests
         for module, tests in {
+            "batch": ("batch", "batch_parts"),
             "compose": ("compose", "decode_flat"),
             "decode": ("decode_flat", "decode_rows_of_files", "batch", "decode_json"),
             "documents": ("documents", "extract_documents"),
