@@ -62,12 +62,16 @@ def _show_log(verbose: bool) -> None:
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """A block that ends with an exception if the process is to end, so that running loads are still committed."""
+    """A block that ends with an exception if the process is to end, so that running loads are still committed.
+
+    A signal that is ignored stays so, such as SIGHUP under nohup.
+    """
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heeded = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heeded}
     try:
         yield
     finally:

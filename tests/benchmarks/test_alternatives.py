@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -14,6 +14,7 @@ from infra.producers.generate import batches
 from infra.producers.send import send
 from tests.support.oracle import crossref_rows, flat_rows, table_rows
 from tests.support.servers import Servers
+from tests.support.tables import users_relations
 
 for _module in ("polars", "adbc_driver_postgresql", "dlt"):
     pytest.importorskip(_module, reason=f"{_module} is not here: make .venv/.bench")
@@ -23,6 +24,14 @@ from benchmarks.alternatives import ALTERNATIVES  # noqa: E402  (it imports what
 pytestmark = pytest.mark.parametrize("alternative", ALTERNATIVES.values(), ids=ALTERNATIVES)
 
 Alternative = Callable[[Workload], Callable[[], None]]
+
+
+@pytest.fixture(autouse=True)
+def tables_of_alternatives(database: psycopg.Connection) -> Iterator[None]:
+    """Dropped at the end: dlt keeps its state in tables."""
+    yield
+    for name in users_relations(database):
+        database.execute(f"DROP TABLE {name} CASCADE".encode())
 
 
 def test_it_loads_generated_events(

@@ -175,10 +175,15 @@ def test_settings_decide_what_is_scheduled_and_when(configure: Callable[..., Set
     """Also when they change: the schedule that is switched off is removed."""
     deploy(deployments(settings()), "spillway")
     assert schedules() == BY_DEFAULT
-    assert registered()["drain/scheduled"].parameters == {"stream": ["events*"]}
+    assert registered()["drain/scheduled"].parameters == {"stream": ["events*"], "time_limit": 45.0}
+    assert registered()["reconcile/daily"].parameters == {"stream": "*", "files": False}
     deploy(deployments(configure(**OTHER_SETTINGS)), "spillway")
     assert schedules() == OTHERWISE
-    assert registered()["drain/scheduled"].parameters == {"stream": ["orders", "web-*"]}
+    assert registered()["drain/scheduled"].parameters == {"stream": ["orders", "web-*"], "time_limit": 225.0}
+    deploy(deployments(configure(drain_time_limit="20s")), "spillway")
+    assert registered()["drain/scheduled"].parameters["time_limit"] == 20.0
+    deploy(deployments(configure(drain_every="", drain_time_limit="")), "spillway")
+    assert registered()["drain/scheduled"].parameters["time_limit"] is None
 
 
 @pytest.mark.usefixtures("nothing_deployed")
@@ -219,7 +224,7 @@ def test_prefects_form_explains_every_parameter_and_offers_fixed_choices(env: di
     properties = {name: (one.parameter_openapi_schema or {})["properties"] for name, one in found.items()}
     unexplained = [(name, field) for name in ALL for field, it in properties[name].items() if not it.get("description")]
     assert unexplained == []
-    assert sum(map(len, properties.values())) == 31
+    assert sum(map(len, properties.values())) == 34
     choices = {
         ("backfill/ad-hoc", "expired"): ["fail", "skip", "load"],
         ("redrive/ad-hoc", "kind"): ["refused", "conflict"],

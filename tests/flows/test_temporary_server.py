@@ -94,7 +94,12 @@ def _start(servers: Servers, home: Path, *command: str) -> subprocess.Popen[byte
         "SPILLWAY_DATABASE_URL": servers.settings.database,
         "SPILLWAY_SCHEDULED_STREAMS": '["any"]',
     }
-    return subprocess.Popen([BIN / "spillway", *command], env=environment, cwd=home)
+    return subprocess.Popen([BIN / "spillway", *command], env=environment, cwd=home, preexec_fn=_heed_signals)
+
+
+def _heed_signals() -> None:
+    """The tests may run under nohup, whose children ignore SIGHUP."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _await(found: Callable[[], T]) -> T:
