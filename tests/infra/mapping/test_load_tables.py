@@ -10,6 +10,7 @@ import pytest
 from infra.errors.exceptions import WrongUse
 from infra.mapping.table_options import TableOptions
 from infra.mapping.toml import load_table_sections
+from infra.mapping.toml_names import is_events
 from infra.settings import Settings, settings_folder
 from infra.tables.table import Table, TableKind
 
@@ -49,6 +50,17 @@ def test_what_a_section_leaves_out_is_a_setting(tmp_path: Path) -> None:
     assert found.configured == {"segmentby", "keep", "archive_url"}
     again = options(tmp_path, '[tables.weather]\nkeep = "90d"\n', keep="5d")
     assert (again.written, again.configured) == ({"keep"}, {"keep"})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *[(name, True) for name in (None, "events", "EVENTS", '"events"')],
+        *[(name, False) for name in ("alerts", "weather", '"Events"', "other.events")],
+    ],
+)
+def test_the_table_of_the_events_is_known_by_its_name(name: str | None, expected: bool) -> None:
+    assert is_events(name) == expected
 
 
 def test_only_the_table_of_the_events_has_the_columns_of_the_settings(tmp_path: Path) -> None:
