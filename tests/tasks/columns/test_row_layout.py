@@ -150,3 +150,8 @@ def test_a_layout_changes_with_its_routes() -> None:
     assert bind(BUILT_IN, EVENTS).is_events
     assert not bind(replace(BUILT_IN, routes={"a": "b"}), EVENTS).is_events
     assert not bind(replace(BUILT_IN, table="events"), EVENTS).is_events
+
+
+def test_a_column_that_is_left_out_hides_none_of_those_after_it() -> None:
+    wide = table(*(column(name, "text") for name in "abcd"))
+    assert [one.name for one in bind(None, wide, only=["a", "c"]).columns] == ["a", "c"]
