@@ -82,10 +82,8 @@ def page_to_columns(page: Sequence[RawEntry]) -> list[EntryColumns]:
     """The entries of one reply as groups: one for each common shape, one for all other entries."""
     ids = [entry[0] for entry in page]
     fields = [entry[1] for entry in page]
-    width = len(fields[0])
-    shape = fields[0][::2]
-    if width and _uniform(fields, width, shape):
-        return [_group(ids, fields, width, tuple(shape))]
+    if common := common_keys(fields):
+        return [_group(ids, fields, 2 * len(common), common)]
     rows_of: dict[tuple[bytes, ...], list[int]] = {}
     for i, f in enumerate(fields):
         rows_of.setdefault(tuple(f[::2]), []).append(i)
@@ -102,12 +100,14 @@ def page_to_columns(page: Sequence[RawEntry]) -> list[EntryColumns]:
     return groups
 
 
-def _uniform(fields: list[Sequence[bytes]], width: int, shape: Sequence[bytes]) -> bool:
+def common_keys(fields: list[Sequence[bytes]]) -> tuple[bytes, ...]:
+    """The field names of all entries, if all have the same in the same order; else none."""
     # On the hot path: every comparison runs in C.
+    width, keys = len(fields[0]), tuple(fields[0][::2])
     if set(map(len, fields)) != {width}:
-        return False
+        return ()
     flat = list(chain.from_iterable(fields))
-    return all(flat[2 * i :: width].count(key) == len(fields) for i, key in enumerate(shape))
+    return keys if all(flat[2 * i :: width].count(key) == len(fields) for i, key in enumerate(keys)) else ()
 
 
 def _group(ids: list[bytes], fields: list[Sequence[bytes]], width: int, keys: tuple[bytes, ...]) -> EntryColumns:

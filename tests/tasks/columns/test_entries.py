@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.columns.entries import EntryColumns, RawEntry, concat_entries, page_to_columns
+from tasks.columns.entries import EntryColumns, RawEntry, common_keys, concat_entries, page_to_columns
 from tests.support.decoded_entries import entry
 
 FIELD = st.sampled_from([b"a", b"b", b"", b"\xff", "né".encode()])
@@ -157,3 +158,22 @@ def test_merged_pages_hold_every_entry_once_in_order_within_a_shape(pages: list[
 
 def test_no_pages_are_no_groups() -> None:
     assert concat_entries([]) == []
+
+
+def test_entries_with_the_same_names_in_the_same_order_have_them_in_common() -> None:
+    same = [b"a", b"1", b"b", b"2", b"c", b"3"]
+    for odd in (
+        [b"a", b"1", b"c", b"2", b"b", b"3"],
+        same[:4],
+        [*same, b"d", b"4"],
+        [b"a", b"1", b"b", b"2", b"d", b"3"],
+    ):
+        assert common_keys([same] * 300) == (b"a", b"b", b"c")
+        assert common_keys([*[same] * 300, odd]) == ()
+        assert common_keys([odd, *[same] * 300]) == ()
+
+
+def test_a_group_alone_is_not_copied_and_the_field_that_a_row_lacks_is_left_out() -> None:
+    group = EntryColumns(pa.array([b"1-0"]), (b"a", b"b"), (pa.array([b"1"]), pa.array([None], pa.binary())))
+    assert concat_entries([[group], []])[0] is group
+    assert group.raw(0) == ("1-0", [b"a", b"1"])
