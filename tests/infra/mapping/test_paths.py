@@ -165,3 +165,8 @@ def test_the_first_name_of_a_key_and_the_field_that_it_means(key: str, first: st
 )
 def test_a_template_is_written_with_braces_only_if_it_needs_them(pieces: tuple[str, ...], text: str) -> None:
     assert template_text(pieces) == text
+
+
+def test_a_name_in_quotes_is_the_field_without_them() -> None:
+    for name in ("a", "ab", "a.b", "a.bc"):
+        assert field_name(f'"{name}"') == name
