@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from infra.settings import Settings
+from tests.support.servers import Servers
 
 MakeTable = Callable[[str, str], None]
 
@@ -19,6 +20,17 @@ def users(database: psycopg.Connection) -> Iterator[psycopg.Connection]:
     database.execute("DROP SCHEMA IF EXISTS users CASCADE; CREATE SCHEMA users; SET client_min_messages = error")
     yield database
     database.execute("DROP SCHEMA users CASCADE")
+
+
+@pytest.fixture
+def create(users: psycopg.Connection, servers: Servers) -> Callable[[str], None]:
+    """Execute statements that make tables of the schema `users`: plain ones on a server without TimescaleDB."""
+
+    def run(statements: str) -> None:
+        tables = [one for one in statements.split(";") if servers.edition or "create_hypertable" not in one]
+        users.execute(";".join(tables).encode())
+
+    return run
 
 
 @pytest.fixture

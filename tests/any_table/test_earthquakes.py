@@ -74,8 +74,10 @@ def held(connection: psycopg.Connection) -> Rows:
 
 
 @pytest.fixture
-def quakes(users: psycopg.Connection, mapped: Callable[[str], None]) -> psycopg.Connection:
-    users.execute(TABLE)
+def quakes(
+    users: psycopg.Connection, create: Callable[[str], None], mapped: Callable[[str], None]
+) -> psycopg.Connection:
+    create(TABLE)
     mapped(MAPPING)
     return users
 

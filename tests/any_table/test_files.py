@@ -22,6 +22,7 @@ from tests.fuzz.prediction import Fate
 from tests.fuzz.seed import SEED
 from tests.fuzz.streams import settings_of_the_window
 from tests.support.oracle import ledger_sums
+from tests.support.servers import Servers
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -30,9 +31,9 @@ _TABLES = range(5)
 _QUARANTINED = {Fate.REFUSED, Fate.CONFLICT}
 
 
-def table_case(number: int) -> TableCase:
+def table_case(number: int, with_timescaledb: bool) -> TableCase:
     """A random table without a second unique index: of two rows of a batch that collide there, either may win."""
-    cases = (TableCase(at, f"files {SEED}") for at in count(10 * number))
+    cases = (TableCase(at, f"files {SEED}", with_timescaledb=with_timescaledb) for at in count(10 * number))
     return next(case for case in cases if all(column.name != "second" for column in case.table.columns))
 
 
@@ -52,9 +53,10 @@ def written(case: TableCase, path: Path) -> list[list[bytes]]:
 @pytest.mark.parametrize("suffix", [".ndjson", ".csv", ".parquet"])
 @pytest.mark.parametrize("number", _TABLES)
 def test_every_row_of_a_file_becomes_what_the_server_says(
-    number: int, suffix: str, database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
-) -> None:
-    case = table_case(number)
+    number: int, suffix: str, servers: Servers, database: psycopg.Connection, configure: Callable[..., Settings],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    case = table_case(number, bool(servers.edition))
     layout = "json" if suffix == ".ndjson" else "flat"
     case.mapping = case.mapping.for_file(f"*{suffix}", layout, renamed=suffix != ".parquet")
     (tmp_path / "spillway.toml").write_text(case.mapping.toml)

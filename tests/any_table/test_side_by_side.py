@@ -15,7 +15,7 @@ from flows.maintain import maintain
 from infra.errors.exceptions import Unsuccessful
 from tests.support.runs import drain_with_loss
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("hypertables", "prefect_server")]
 
 DAYS, PER_DAY = 60, 10
 ROWS = DAYS * PER_DAY

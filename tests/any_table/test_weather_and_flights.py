@@ -1,4 +1,4 @@
-"""Real CSV files with columns of their own, as files and as a stream, into hypertables of a user."""
+"""Real CSV files with columns of their own, as files and as a stream, into tables of a user; hypertables if it can."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def weather_held(connection: psycopg.Connection) -> Rows:
 
 
 def test_a_file_of_weather_fills_a_table_of_eleven_columns_by_a_mapping_of_two_lines(
-    users: psycopg.Connection, mapped: Callable[[str], None]
+    users: psycopg.Connection, create: Callable[[str], None], mapped: Callable[[str], None]
 ) -> None:
-    users.execute(WEATHER)
+    create(WEATHER)
     mapped(MAPPING)
     path = real_file("flights/weather.csv.gz")
     assert backfill_counts(backfill(str(path))) == (WEATHER_ROWS, WEATHER_ROWS, 0, 0)
@@ -71,9 +71,9 @@ def test_a_file_of_weather_fills_a_table_of_eleven_columns_by_a_mapping_of_two_l
 
 
 def test_a_stream_of_weather_fills_the_same_table_and_again_gives_only_duplicates(
-    users: psycopg.Connection, redis_client: redis.Redis, mapped: Callable[[str], None]
+    users: psycopg.Connection, create: Callable[[str], None], redis_client: redis.Redis, mapped: Callable[[str], None]
 ) -> None:
-    users.execute(WEATHER)
+    create(WEATHER)
     mapped(MAPPING)
     for stream in ("weather", "weather-again"):
         with redis_client.pipeline(transaction=False) as pipeline:
@@ -87,9 +87,9 @@ def test_a_stream_of_weather_fills_the_same_table_and_again_gives_only_duplicate
 
 
 def test_a_year_of_flights_is_loaded_with_the_values_of_its_file(
-    users: psycopg.Connection, mapped: Callable[[str], None]
+    users: psycopg.Connection, create: Callable[[str], None], mapped: Callable[[str], None]
 ) -> None:
-    users.execute(FLIGHTS)
+    create(FLIGHTS)
     mapped('[streams."flights*"]\ntable = "users.flights"\nnull = ["NA"]')
     path = real_file("flights/flights.csv.gz")
     assert backfill_counts(backfill(str(path))) == (FLIGHT_ROWS, FLIGHT_ROWS, 0, 0)

@@ -63,6 +63,8 @@ def test_an_entry_is_redriven(database: psycopg.Connection) -> None:
     assert table_rows(database) == flat_rows([event(1), event(2), event(3)])
 
 
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
 def test_opening_chunks_leaves_no_row(database: psycopg.Connection, changed: str) -> None:
     open_it = [1_600_000_000_000_000]
     open_chunks(database, default_table(database), open_it)

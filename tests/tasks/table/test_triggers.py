@@ -41,6 +41,8 @@ def test_an_entry_that_a_trigger_changed_is_a_duplicate_when_it_comes_again(
     assert (found.counts, found.repaired) == ({}, 0)
 
 
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
 def test_a_row_that_a_trigger_moves_out_of_its_chunk_is_quarantined(database: psycopg.Connection, alter: Alter) -> None:
     alter(trigger_sql("IF NEW.user_id = 'User-3' THEN NEW.time := NEW.time - interval '1 year'; END IF;"))
     assert load(database, ENTRIES) == (4, 0, 1)
