@@ -11,7 +11,7 @@ _NAMES = {
         for module, tests in {
             "batch": ("batch", "batch_parts"),
             "compose": ("compose", "decode_flat"),
-            "decode": ("decode_flat", "decode_rows_of_files", "batch", "decode_json"),
+            "decode": ("decode_flat", "decode_groups", "decode_rows_of_files", "batch", "decode_json"),
             "documents": ("documents", "extract_documents"),
             "encode_rows": ("encode_rows", "encode_bytes"),
             "encoded_rows": ("encoded_rows", "batch"),
@@ -25,7 +25,7 @@ _NAMES = {
     **{
         f"tasks/columns/types/{module}.py": ("binary_forms", "type_cases", *tests)
         for module, tests in {
-            "array_literals": ("arrays",),
+            "array_literals": ("arrays", "array_literals"),
             "arrays": ("arrays",),
             "arrow_values": ("typed_values",),
             "bytea": (),
@@ -45,6 +45,19 @@ _NAMES = {
     "tasks/columns/types/time_formats.py": ("moments", "whole_columns"),
     "tasks/columns/types/ulids.py": ("uuid_type",),
     "tasks/columns/types/zones.py": ("moments", "whole_columns"),
+    **{
+        f"tasks/mapping/{module}.py": tests
+        for module, tests in {
+            "create_table": ("propose_table",),
+            "infer_types": ("infer_types",),
+            "leaves": ("leaves",),
+            "match_table": ("match_table",),
+            "propose_table": ("propose_table",),
+            "sample_documents": ("sample_documents",),
+            "sample_keys": ("sample_keys",),
+            "suggest": ("suggest", "match_table", "propose_table"),
+        }.items()
+    },
     "tasks/streams/trim.py": ("trim_position",),
     "infra/mapping/column_source.py": ("column_source",),
     "infra/mapping/toml_write.py": ("toml_write",),
