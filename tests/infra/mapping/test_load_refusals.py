@@ -104,6 +104,8 @@ COLUMNS = {
     "{ document = true, unmapped = true }": ".document: cannot be combined with unmapped",
     '{ first_of = ["a"] }': ".first_of: expected a list of two keys or more, found ['a']",
     "{ first_of = [] }": ".first_of: expected a list of two keys or more, found []",
+    "{ first_of = 5 }": ".first_of: expected a list of two keys or more, found 5",
+    "{ first_of = {} }": ".first_of: expected a list of two keys or more, found {}",
     '{ first_of = ["a", 5] }': ".first_of: expected a list of two keys or more, found ['a', 5]",
     '{ first_of = ["a", "b["] }': ".first_of: expected a key such as name",
     '{ constant = 1, default = "a" }': ".constant: cannot be combined with default",
@@ -147,6 +149,15 @@ COLUMNS = {
 def test_a_mistake_in_a_column_is_named(text: str, tmp_path: Path) -> None:
     (found,) = faults(tmp_path, f'[streams.s]\ntable = "t"\n[streams.s.columns]\nx = {text}\n')
     assert found.startswith(f'streams."s".columns.x{COLUMNS[text]}')
+
+
+def test_a_zero_is_not_the_word_false(tmp_path: Path) -> None:
+    text = "{ constant = 1, ulid = 0 }"
+    found = faults(tmp_path, f'[streams.s]\ntable = "t"\n[streams.s.columns]\nx = {text}\n')
+    assert [fault.removeprefix('streams."s".columns.x') for fault in found] == [
+        ".constant: cannot be combined with ulid",
+        ".ulid: expected true or false, found 0",
+    ]
 
 
 def test_all_mistakes_of_a_file_are_named_and_unknown_keys_come_first(tmp_path: Path) -> None:

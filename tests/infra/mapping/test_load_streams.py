@@ -59,6 +59,8 @@ def test_keys_that_no_column_reads_may_be_kept_or_refused(tmp_path: Path) -> Non
     assert (kept.unknown, kept.columns["rest"].whole) == ("ignore", "unmapped")
     refused = mapped(tmp_path, '[streams.s]\ntable = "t"\nunknown = "refuse"\ncolumns = { a = { document = true } }\n')
     assert (refused.unknown, refused.columns["a"].whole) == ("refuse", "document")
+    refused = mapped(tmp_path, '[streams.s]\ntable = "t"\nunknown = "refuse"\ncolumns = { a = "b" }\n')
+    assert (refused.unknown, refused.columns) == ("refuse", {"a": key_source("b")})
 
 
 @pytest.mark.parametrize(
@@ -181,6 +183,14 @@ def test_a_mapping_of_the_first_release_means_what_it_meant(tmp_path: Path) -> N
         "user_id": ColumnSource(("", "who", ""), default=""),
         "properties": key_source("{more}"),
         "tenant": key_source("org"),
+    }
+
+
+def test_every_text_of_the_first_release_but_that_of_properties_is_a_template(tmp_path: Path) -> None:
+    names = ("time", "event_id", "event_type", "user_id")
+    found = mapped(tmp_path, "[streams.s]\n" + "".join(f'{name} = "x-{{a}}"\n' for name in (*names, "properties")))
+    assert found.columns == {name: ColumnSource(("x-", "a", "")) for name in names} | {
+        "properties": key_source("x-{a}")
     }
 
 

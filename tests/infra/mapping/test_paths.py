@@ -92,6 +92,7 @@ def test_a_name_of_the_first_release_stays_one_name_or_a_valid_path(name: str) -
         ("é{{}}{a}", ("é{}", "a", "")),
         ('{"a}:b".c}', ("", '"a}:b".c', "")),
         ("{a b}", ("", "a b", "")),
+        ("{a}" + "-" * 300, ("", "a", "-" * 300)),
     ],
 )
 def test_a_template_is_literal_text_and_keys(text: str, pieces: tuple[str, ...]) -> None:
@@ -168,5 +169,5 @@ def test_a_template_is_written_with_braces_only_if_it_needs_them(pieces: tuple[s
 
 
 def test_a_name_in_quotes_is_the_field_without_them() -> None:
-    for name in ("a", "ab", "a.b", "a.bc"):
+    for name in ("a", "ab", "a.b", "a.bc", "a." * 300):
         assert field_name(f'"{name}"') == name

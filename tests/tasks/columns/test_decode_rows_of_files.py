@@ -20,7 +20,8 @@ def rows_of_file(**columns: list[str | None]) -> EntryColumns:
     """The columns of a file as a group; None for a field that a row does not have."""
     count = len(next(iter(columns.values())))
     ids = pa.array([b"0-%d" % number for number in range(count)], pa.binary())
-    keys = tuple(MALFORMED if name == "malformed" else name.encode() for name in columns)
+    malformed = MALFORMED.decode()  # equal to the name in the program, and not the same object
+    keys = tuple((malformed if name == "malformed" else name).encode() for name in columns)
     values = tuple(
         pa.array([None if value is None else value.encode() for value in column], pa.binary())
         for column in columns.values()

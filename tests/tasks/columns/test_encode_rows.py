@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,6 +90,16 @@ def test_one_column_for_the_server_makes_the_rows_text() -> None:
     assert encode_rows(rows, types).to_pylist() == [b"1\t1 day\t2024-02-29T12:00:00Z\n", b"\\N\t\\N\tinfinity\n"]
     nulls = pa.RecordBatch.from_arrays([columns[0], type_nulls(types[1], 2), columns[2]], names=["a", "b", "c"])
     assert not needs_text(nulls, types)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("bytea", "é"), ("time without time zone", "24:00"), ("macaddr", "08002b010203"), ("numeric", "1e5")],
+)
+def test_texts_for_the_server_are_sent_as_they_are(name: str, text: str) -> None:
+    kind = type_of(column_of(name))
+    rows = pa.RecordBatch.from_arrays([kind.parse(pa.array([text, None]), SOURCE).values], names=["a"])
+    assert encode_rows(rows, [kind]).to_pylist() == [text.encode() + b"\n", b"\\N\n"]
 
 
 def type_nulls(kind: ColumnType, n: int) -> pa.Array:

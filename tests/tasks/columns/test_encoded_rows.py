@@ -52,6 +52,12 @@ def test_a_column_with_a_default_is_not_sent_if_no_row_has_a_value() -> None:
     assert encoded.rows.to_pylist() == [b"\0\1\0\0\0\4\0\0\0\1", b"\0\1\0\0\0\4\0\0\0\2"]
 
 
+@pytest.mark.parametrize("count", [1, 300])
+def test_a_column_without_a_value_is_not_sent_however_many_rows_there_are(count: int) -> None:
+    encoded = encoded_of(layout_of(A, B, C), *[{"a": str(n)} for n in range(count)])
+    assert (encoded.columns, len(encoded.rows)) == (("a",), count)
+
+
 def test_one_column_is_sent_even_if_no_row_has_a_value() -> None:
     """A COPY without columns is a syntax error. The nulls stand for the default of the column."""
     layout = layout_of(B, C)

@@ -88,8 +88,10 @@ def test_the_size_of_a_number_decides_without_a_unit_and_limits_it_with_one(
             scale_integers(np.array([sign * number, 7000]), unit),
             parse_epoch_numbers(pa.array([f"{sign * number}", "7000"]), unit),
             parse_epoch_numbers(pa.array([f"{sign * number}.0", "7000"]), unit),
+            parse_epoch_numbers(pa.array([f"{sign * number}.0", "7000.0"]), unit),
             parse_epoch_numbers(pa.array([f"{sign * number}e0", "7000"]), unit),
         ):
+            assert (found.dtype, good.dtype) == (np.int64, np.bool_)
             assert good.tolist() == [micros is not None, True]
             assert found[0] == (value or 0)
             assert found[1] == {None: 7 * 10**9, "s": 7 * 10**9, "ms": 7 * 10**6, "us": 7000, "ns": 7}[unit]

@@ -154,6 +154,12 @@ def test_blocks_of_documents_give_what_all_of_them_give(count: int) -> None:
     assert values_of(nested, "b") == (pa.binary(), [*(b"[%d]" % n for n in range(count)), b"[[1]]"])
 
 
+def test_a_fault_of_any_block_is_that_of_its_document() -> None:
+    rows = (0, 8, 999, 1000, 1001, 1008, 1999, 2000, 2500)
+    found = extracted(['{"a": []}' if n in rows else '{"a": 1}' for n in range(2501)], {"a": "integer"})
+    assert tuple(found.faults) == rows
+
+
 def test_booleans_of_one_block_and_texts_of_another_are_texts() -> None:
     found = extracted(['{"a": true}'] * 1000 + ['{"a": "no"}'], {"a": "boolean"})
     assert values_of(found) == (TEXT, ["true"] * 1000 + ["no"])

@@ -11,7 +11,7 @@ from infra.mapping.stream_mapping import BUILT_IN, StreamMapping
 from infra.tables.table import TableColumn
 from tasks.columns.row_layout import EVENTS_SOURCES, bind
 from tests.support.events_layouts import EVENTS
-from tests.support.small_layouts import column, layout_of, table
+from tests.support.small_layouts import as_read, column, layout_of, table
 
 SMALL = StreamMapping(name="s", table="small")
 
@@ -86,13 +86,13 @@ def test_events_have_their_key_even_without_its_index() -> None:
 
 
 def test_the_moment_of_a_row_is_its_time_dimension_or_its_first_time() -> None:
-    types = {"n": "integer", "d": "date", "t": "timestamp without time zone", "z": "timestamp with time zone"}
+    types = {"n": "integer", "d": "date", "t": "timestamp without time zone", "at": "timestamp with time zone"}
     layout = layout_of(types)
     assert (layout.time, layout.moment) == (None, layout.columns[1])
-    assert [c.name for c in layout.time_first] == ["d", "n", "t", "z"]
-    timed = bind(SMALL, replace(layout.table, time="z"))
+    assert [c.name for c in layout.time_first] == ["d", "n", "t", "at"]
+    timed = bind(SMALL, replace(layout.table, time=as_read("at")))
     assert (timed.time, timed.moment) == (timed.columns[3], timed.columns[3])
-    assert [c.name for c in timed.time_first] == ["z", "n", "d", "t"]
+    assert [c.name for c in timed.time_first] == ["at", "n", "d", "t"]
     assert layout_of({"n": "integer"}).moment is None
     assert layout_of({"n": "timestamp with time zone"}).moment is not None
 

@@ -168,6 +168,18 @@ def test_arrays_have_a_head_and_each_element_its_length() -> None:
     assert sent("jsonb[]", ["[{}]"]) == [struct.pack("!iiIiii", 1, 0, 3802, 1, 1, 3) + b"\x01{}"]
 
 
+_WITH_ARRAYS = [
+    *("boolean", "smallint", "integer", "bigint", "real", "double precision", "numeric", "text", "character varying"),
+    *("character", "json", "jsonb", "bytea", "uuid", "inet", "cidr", "macaddr", "date", "time without time zone"),
+    *("timestamp with time zone", "timestamp without time zone"),
+]
+
+
+@pytest.mark.parametrize("kind", _WITH_ARRAYS)
+def test_an_array_says_the_number_of_the_type_of_its_elements(kind: str) -> None:
+    assert sent(f"{kind}[]", ["[]"]) == [struct.pack("!iiI", 0, 0, _OIDS[column_of(kind).base].oid)]
+
+
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [
