@@ -79,8 +79,8 @@ class ComparisonTotals:
         )
 
     def findings(self, stream: str, table: str) -> Iterator[Finding]:
-        """One finding for each kind of discrepancy with the table of this name."""
-        for kind, number in self.counts.items():
+        """One finding for each kind of discrepancy with the table of this name, in the order of the kinds' names."""
+        for kind, number in sorted(self.counts.items()):
             listed = sorted(self.examples[kind], key=lambda one: one.entry_id)
             ids = ", ".join(id_text(one.entry_id) for one in listed) + (" …" if number > len(listed) else "")
             yield Finding(stream, kind, ids, number, listed[0].detail, _repair(kind, stream, table, listed))
