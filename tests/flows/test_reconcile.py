@@ -89,8 +89,8 @@ def test_changed_and_missing_rows_are_found_and_missing_ones_are_put_back(
     with pytest.raises(Terminal, match=r"4 missing \(no row has its key\), repair: spillway reconcile .* --repair"):
         reconcile(stream, deep=True)
     result = compare(stream)
-    assert findings_of(result) == [("missing", 4), ("different", 1)]  # entry 3 came twice, and both copies are missing
-    different = result["findings"][1]
+    assert findings_of(result) == [("different", 1), ("missing", 4)]  # entry 3 came twice, and both copies are missing
+    different = result["findings"][0]
     assert different["detail"] == "its row has another user_id"
     (entry_id,) = [i.decode() for i, fields in redis_client.xrange(stream) if fields == entries[100]]  # type: ignore[union-attr]
     assert different["ids"] == entry_id
