@@ -77,7 +77,7 @@ def _look(config: Settings, engine: Engine | None) -> Servers:
 _SERVER_FIXTURES = {"servers", "prefect_server", "make_instance"}
 _PROCESS_MODULES = {
     *("subprocess", "multiprocessing", "pexpect", "infra.servers.throwaway"),
-    *(f"tests.support.{name}" for name in ("instances", "prefect_server", "processes", "redis_server")),
+    *(f"tests.support.{name}" for name in ("instances", "prefect_server", "processes", "redis_groups", "redis_server")),
 }
 
 
