@@ -6,6 +6,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,9 @@ def timed(events: int, work: Callable[[], object]) -> Run:
 def ratio(runs: Sequence[Run], to: Sequence[Run]) -> Spread:
     """The ratio of two rates, for the pairs of each round."""
     return Spread.of([a.rate / b.rate for a, b in zip(runs, to, strict=True)])
+
+
+def processor_seconds(connection: psycopg.Connection) -> float:
+    """The processor time of this process and of its session in the database, in seconds. Needs Linux."""
+    server = Path(f"/proc/{connection.info.backend_pid}/schedstat").read_text().split()[0]
+    return time.process_time() + int(server) / 1e9

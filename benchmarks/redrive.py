@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import typer
 
+from benchmarks.measure import processor_seconds
 from infra.servers.throwaway import throwaway_servers
 from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange, parse_id
@@ -88,17 +88,12 @@ def _load(connection: psycopg.Connection, page: list[tuple[bytes, list[bytes]]],
 
 def _timed(connection: psycopg.Connection, work: Any, entries: int) -> tuple[float, float]:
     """Microseconds of processor time, and seconds, for each entry."""
-    wall, cpu = time.perf_counter(), _processor_s(connection)
+    wall, cpu = time.perf_counter(), processor_seconds(connection)
     inserted = work()
-    wall, cpu = time.perf_counter() - wall, _processor_s(connection) - cpu
+    wall, cpu = time.perf_counter() - wall, processor_seconds(connection) - cpu
     if inserted < 0.9 * entries:  # of the new ones few may share the id of another
         raise AssertionError(f"expected {entries} new rows, found {inserted}")
     return cpu / entries * 1e6, wall / entries
-
-
-def _processor_s(connection: psycopg.Connection) -> float:
-    server = Path(f"/proc/{connection.info.backend_pid}/schedstat").read_text().split()[0]
-    return time.process_time() + int(server) / 1e9
 
 
 def main(engine: str | None = None, waiting: int = WAITING) -> None:

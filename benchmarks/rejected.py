@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import typer
 
+from benchmarks.measure import processor_seconds
 from infra.servers.throwaway import throwaway_servers
 from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange
@@ -65,10 +64,10 @@ def _once(connection: psycopg.Connection, layout: RowLayout, start: int, entries
     """Microseconds of processor time for each entry of one load; with a `kind`, every other one is rejected."""
     page = [(b"%d-0" % n, _fields(n, kind if n % 2 else None)) for n in range(start, start + entries)]
     ids = IdRange(start << 64, (start + entries) << 64)
-    before = _processor_s(connection)
+    before = processor_seconds(connection)
     batch = Batch("bench", ids, page_to_columns(page), layout, _ANY_TIME)
     loaded = load_batch(connection, batch, "benchmark", InsertRoute.STRAIGHT)
-    took = _processor_s(connection) - before
+    took = processor_seconds(connection) - before
     if loaded.quarantined != (entries // 2 if kind else 0):
         raise AssertionError(f"expected half of {entries} entries to be rejected, found {loaded.quarantined}")
     return took / entries * 1e6
@@ -86,11 +85,6 @@ def _fields(number: int, kind: str | None) -> list[bytes]:
         name, value = _BAD[kind]
         fields[name] = value % number
     return [part for pair in fields.items() for part in pair]
-
-
-def _processor_s(connection: psycopg.Connection) -> float:
-    server = Path(f"/proc/{connection.info.backend_pid}/schedstat").read_text().split()[0]
-    return time.process_time() + int(server) / 1e9
 
 
 def main(engine: str | None = None, entries: int = ENTRIES, rounds: int = 3) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, get_type_hints
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow, flow
 from prefect.runtime import flow_run
@@ -32,8 +32,7 @@ def prefect_flow(
         return function(*args, **kwargs)
 
     run.__module__ = module
-    # Prefect looks for the types of annotations that are texts in the module of the flow.
-    run.__annotations__ = get_type_hints(function)
+    # Prefect would look for the types of annotations that are texts in the module of the flow.
     described: Any = run
     described.__signature__ = inspect.signature(function, eval_str=True)
     named: Any = run_name

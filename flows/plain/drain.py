@@ -16,7 +16,7 @@ from tasks.base.addresses import parse_until
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.run_log import run_logger
 from tasks.ledger.drain_report import DrainResult, report, summary
-from tasks.ledger.idle import StreamTables, find_idle
+from tasks.ledger.idle import find_idle
 from tasks.preflight.layouts import read_stream_layouts
 from tasks.preflight.preflight import preflight
 from tasks.streams.pages import AbsenceRecord
@@ -60,7 +60,7 @@ def drain(
         streams = [name for name in streams if part is None or name in part]
         layouts = read_stream_layouts(clients, {name: mappings.for_stream(name) for name in streams})
         absence = AbsenceRecord()
-        tables = StreamTables({name: layout.table.regclass for name, layout in layouts.items()})
+        tables = {name: layout.table.regclass for name, layout in layouts.items()}
         idle = find_idle(clients, tables, absence)
         busy = [DrainedStream(name, layouts[name]) for name in streams if name not in idle]
         loads = DrainLoads(clients, max_events, last, absence, time_limit)

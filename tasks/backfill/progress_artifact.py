@@ -6,8 +6,7 @@ import time
 from uuid import UUID
 
 from infra.errors.redact import one_line
-from tasks.base.run_log import run_logger
-from tasks.base.step import in_flow
+from tasks.base.run_log import in_flow, run_logger
 
 _EVERY_SECONDS = 5.0
 

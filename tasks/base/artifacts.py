@@ -9,8 +9,7 @@ from typing import Any
 
 from infra.display import cell
 from infra.errors.redact import one_line
-from tasks.base.run_log import run_logger
-from tasks.base.step import in_flow
+from tasks.base.run_log import in_flow, run_logger
 
 
 def publish(key: str, rows: list[dict[str, Any]], description: str) -> None:

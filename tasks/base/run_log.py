@@ -1,4 +1,4 @@
-"""The name and the log of the run: Prefect's for a flow, Python's otherwise."""
+"""The run that the caller belongs to: whether it is a Prefect flow, its name and its log. Without importing Prefect."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import sys
 _LOGGER = logging.getLogger("spillway")
 
 
-def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """The logger of the Prefect run that the caller belongs to, or `spillway` if there is none."""
+def in_flow() -> bool:
+    """Whether the caller belongs to a run of a Prefect flow."""
     context = sys.modules.get("prefect.context")
-    if context is None or not (context.FlowRunContext.get() or context.TaskRunContext.get()):
+    return context is not None and context.FlowRunContext.get() is not None
+
+
+def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """Prefect's logger of the run, or the logger `spillway` outside of a flow."""
+    if not in_flow():
         return _LOGGER
     from prefect import get_run_logger
 
@@ -19,8 +24,8 @@ def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
 
 
 def run_name(otherwise: str) -> str:
-    """The name of the Prefect run that the caller belongs to; `otherwise` if there is none."""
-    if "prefect" not in sys.modules:
+    """The name that Prefect gave the run, or `otherwise` outside of a flow."""
+    if not in_flow():
         return otherwise
     from prefect.runtime import flow_run
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -20,7 +19,7 @@ from infra.errors.exceptions import Transient
 from infra.errors.redact import one_line
 from infra.settings import settings
 from tasks.base.progress import Retry, emit
-from tasks.base.run_log import run_logger
+from tasks.base.run_log import in_flow, run_logger
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,12 +79,6 @@ class Step(Generic[P, R]):
                 delay = self.delays[min(failed, len(self.delays)) - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311
                 run_logger().info("%s: retry %d of %d in %.1f s: %s", self.name, failed, most, delay, one_line(error))
             time.sleep(delay)
-
-
-def in_flow() -> bool:
-    """Whether the caller is a Prefect flow. Without importing Prefect."""
-    context = sys.modules.get("prefect.context")
-    return context is not None and context.FlowRunContext.get() is not None
 
 
 def step(name: str, retries: int = _NO_LIMIT) -> Callable[[Callable[P, R]], Step[P, R]]:

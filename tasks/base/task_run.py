@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect.cache_policies import NO_CACHE
@@ -21,11 +20,11 @@ R = TypeVar("R")
 def run_as_task(step: Step[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a step as a task of the current flow, with its retries.
 
-    Arguments and results are neither hashed nor persisted: a batch is large, and the ledger records what was done.
+    The task itself has no arguments: Prefect would search them for results of other tasks, entry by entry. Nothing is
+    hashed or persisted, since the ledger records what was done.
     """
 
-    @functools.wraps(step.fn)
-    def attempt(*args: P.args, **kwargs: P.kwargs) -> R:
+    def attempt() -> R:
         return step.attempt(*args, **kwargs)
 
     def may_succeed_later(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
@@ -42,4 +41,4 @@ def run_as_task(step: Step[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         cache_policy=NO_CACHE,
         persist_result=False,
     )
-    return task(*args, **kwargs)
+    return task()

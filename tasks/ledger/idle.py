@@ -54,23 +54,6 @@ class _Settled:
     checkpoint: Checkpoint
 
 
-class StreamTables(Mapping[str, str]):
-    """The quoted name of the table of each stream. Not a dict: Prefect searches those for results of other tasks, which
-    costs as much per stream as the rest."""
-
-    def __init__(self, tables: Mapping[str, str]) -> None:
-        self._tables = tables
-
-    def __getitem__(self, stream: str) -> str:
-        return self._tables[stream]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tables)
-
-    def __len__(self) -> int:
-        return len(self._tables)
-
-
 def idle_streams(
     client: redis.Redis,
     connection: psycopg.Connection,
@@ -176,7 +159,7 @@ def _may_trim(one: _Settled, tail: Tail, groups: Any, group: str, now_ms: int, k
 
 
 @step("find idle streams")
-def find_idle(clients: Clients, tables: StreamTables, absence: AbsenceRecord) -> IdleStreams:
+def find_idle(clients: Clients, tables: Mapping[str, str], absence: AbsenceRecord) -> IdleStreams:
     """`idle_streams`, as a task."""
     with clients.translate_errors("find idle streams"), clients.postgres() as connection:
         group = clients.group(connection)
