@@ -58,12 +58,14 @@ class Workload:
         """How its entries become rows of `events`."""
         return bind(self.mapping, read_table(connection, self.mapping.table or default_table_name()))
 
-    def reader(self, client: redis.Redis, connection: psycopg.Connection) -> Reader:
-        """A reader of everything that is not drained."""
+    def reader(self, client: redis.Redis, connection: psycopg.Connection, starts_small: bool = False) -> Reader:
+        """A reader of everything that is not drained. `starts_small`: as a drain does."""
         layout = self.layout(connection)
         planned = make_plan(client, connection, self.stream, table=layout.table.regclass)
         limits = BatchLimits(self.settings.batch_rows, self.settings.batch_bytes)
-        return Reader(client, self.stream, planned.gaps, planned.tail, limits, layout, EVERY_TIME)
+        return Reader(
+            client, self.stream, planned.gaps, planned.tail, limits, layout, EVERY_TIME, starts_small=starts_small
+        )
 
     def forget(self) -> None:
         """Empty the ledger only, so that everything is drained again onto existing rows."""
@@ -125,7 +127,7 @@ def plain_drain(workload: Workload, connections: int) -> Callable[[], None]:
             with clients.postgres() as connection:
                 table = workload.layout(connection).table.regclass
                 planned = make_plan(clients.redis, connection, workload.stream, table=table)
-                reader = workload.reader(clients.redis, connection)
+                reader = workload.reader(clients.redis, connection, starts_small=True)
             straight = InsertRoute.STRAIGHT  # the table is empty
             _pump(clients, reader, connections, lambda c, batch: load_batch(c, batch, "benchmark", straight))
             with clients.postgres() as connection:
@@ -145,7 +147,9 @@ def unguarded_drain(workload: Workload, connections: int) -> Callable[[], None]:
             tail = read_tail(clients.redis, workload.stream)
             with clients.postgres() as connection:
                 layout = workload.layout(connection)
-            reader = Reader(clients.redis, workload.stream, everything, tail, limits, layout, EVERY_TIME)
+            reader = Reader(
+                clients.redis, workload.stream, everything, tail, limits, layout, EVERY_TIME, starts_small=True
+            )
             _pump(
                 clients,
                 reader,

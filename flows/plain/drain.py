@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flows.loads.drain_loads import DrainedStream, DrainLoads, drain_streams
+from flows.loads.drain_loads import DrainLoads, drain_streams
+from flows.loads.drained_stream import DrainedStream
 from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful

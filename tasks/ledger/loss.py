@@ -39,11 +39,14 @@ def find_loss(plan: DrainPlan, now: Tail, facts: LedgerFacts) -> Loss | None:
     """What the settlement of the planned tail has to record, or None if the tail is not to be settled by this run.
 
     `now`: the tail at the moment of the settlement. A tail is settled by the run that drains exactly up to it: if
-    another run has drained further, the totals cover more than this tail, and that run settles. Raises `Terminal` if
-    more was read than was ever added, or if the stream does not explain a loss.
+    another run has drained further, the totals cover more than this tail, and that run settles. Nor is it settled as
+    long as another run works on a part of it. Raises `Terminal` if more was read than was ever added, or if the stream
+    does not explain a loss.
     """
     tail = plan.tail
     if not plan.whole or facts.drained_to != tail.last + 1 or facts.settled_id > tail.last:
+        return None
+    if facts.watermark != facts.drained_to:
         return None
     added = tail.added - facts.baseline
     lost = added - facts.read - facts.lost

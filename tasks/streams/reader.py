@@ -17,14 +17,17 @@ from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, PageLimits, Pages
 from tasks.streams.tail import Tail
 
 _PAGE_GROWTH = 8  # at most, from one page to the next
+# The database waits for the first batch. So that is small, and each of the next ones twice as large.
+_FIRST_SHARE = 8
+_LEAST_FIRST_ROWS = 5_000  # smaller batches cost more than they save
 
 
 class Reader:
     """Reads the undrained ranges of a stream, batch by batch.
 
     `gaps`: these ranges. `tail`: the tail of the stream when they were planned, which proves every page (`pages.py`).
-    `ledger_name`: the name of the stream in the ledger, if it is not `stream`. A `read` that fails leaves the position
-    unchanged, so it can be repeated.
+    `ledger_name`: the name of the stream in the ledger, if it is not `stream`. `starts_small`: whether the database
+    waits for the first batch. A `read` that fails leaves the position unchanged, so it can be repeated.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Reader:
         ledger_name: str | None = None,
         absence: AbsenceRecord | None = None,
         page_limits: PageLimits = PAGE_LIMITS,
+        starts_small: bool = False,
     ) -> None:
         self._pages = Pages(client, stream, tail, absence, page_limits)
         self.stream = stream
@@ -51,6 +55,7 @@ class Reader:
         self._remaining = max_events
         self._page_limits = page_limits
         self._page = page_limits.first_entries
+        self._share = _FIRST_SHARE if starts_small and limits.rows >= _FIRST_SHARE * _LEAST_FIRST_ROWS else 1
 
     @property
     def at_end(self) -> bool:
@@ -66,11 +71,12 @@ class Reader:
         if self.at_end:
             return None
         gap = self._gaps[0]
-        rows = self._limits.rows if self._remaining is None else min(self._limits.rows, self._remaining)
+        rows, most_bytes = self._limits.rows // self._share, self._limits.bytes // self._share
+        rows = rows if self._remaining is None else min(rows, self._remaining)
         pages: list[list[EntryColumns]] = []
         count = size = 0
         start = gap.start
-        while start < gap.stop and count < rows and size < self._limits.bytes:
+        while start < gap.stop and count < rows and size < most_bytes:
             groups, start = self._pages.fetch(start, gap.stop, min(self._page, rows - count))
             if groups:
                 pages.append(groups)
@@ -84,6 +90,7 @@ class Reader:
             del self._gaps[0]
         if self._remaining is not None:
             self._remaining -= count
+        self._share = max(1, self._share // 2)
         return batch
 
     def sample(self, count: int) -> list[EntryColumns]:
