@@ -70,7 +70,7 @@ schema: env ## after a change below infra/schema/
 
 lock: ## after a change of the dependencies in pyproject.toml
 	$(LOCK) -o requirements.lock
-	$(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --extra dev --extra dask -c requirements.lock -o requirements-dev.lock
 	$(LOCK) --extra bench -c requirements-dev.lock -o benchmarks/requirements.lock
 	$(LOCK) --extra mutants -c requirements-dev.lock -o tests/mutants/requirements.lock
 

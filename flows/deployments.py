@@ -29,16 +29,23 @@ from flows.runs import TAG
 from infra.errors.exceptions import Terminal, WrongUse
 from infra.settings import Settings
 
-# A run that comes due while another one is running is cancelled. If a worker dies before its run starts, the run blocks
-# the next one for 60 s instead of Prefect's five minutes.
-_ONE_AT_A_TIME = ConcurrencyLimitConfig(
-    limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW, grace_period_seconds=60
-)
+
+def _at_most(runs: int) -> ConcurrencyLimitConfig:
+    """A run that comes due while that many are running is cancelled.
+
+    If a worker dies before its run starts, the run blocks the next one for 60 s instead of Prefect's five minutes.
+    """
+    return ConcurrencyLimitConfig(
+        limit=runs, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW, grace_period_seconds=60
+    )
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One deployment. `limit`: how many of its runs may be active, and what happens to the next one; None: any."""
+    """One deployment. `runs`: how many come due at the same time.
+
+    `limit`: how many of its runs may be active, and what happens to the next one; None: any.
+    """
 
     flow: Flow[..., Any]
     name: str
@@ -46,13 +53,20 @@ class Deployment:
     schedule: IntervalSchedule | CronSchedule | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     limit: ConcurrencyLimitConfig | None = None
+    runs: int = 1
+
+    @property
+    def schedules(self) -> list[DeploymentScheduleCreate]:
+        """A schedule for each of the runs."""
+        return [DeploymentScheduleCreate(schedule=self.schedule) for _ in range(self.runs) if self.schedule]
 
     @property
     def when(self) -> str:
         """The schedule in words."""
         match self.schedule:
             case IntervalSchedule(interval=interval):
-                return f"every {interval.total_seconds():,.0f} s"
+                every = f"every {interval.total_seconds():,.0f} s"
+                return every if self.runs == 1 else f"{every}, {self.runs} runs"
             case CronSchedule(cron=cron):
                 return f"{cron} (UTC)"
         return "on demand"
@@ -65,6 +79,7 @@ class Deployment:
 
 def deployments(config: Settings) -> list[Deployment]:
     """All deployments, with the schedules of the settings. Raises `WrongUse` for an invalid cron expression."""
+    runs = config.drain_workers if config.task_runner == "threads" else 1
     return [
         Deployment(
             drain,
@@ -72,7 +87,8 @@ def deployments(config: Settings) -> list[Deployment]:
             "Drains the scheduled streams into the events table, exactly once.",
             None if config.drain_every is None else IntervalSchedule(interval=config.drain_every),
             {"stream": list(config.scheduled_streams), "time_limit": _time_limit(config)},
-            limit=_ONE_AT_A_TIME,  # two would do no harm, but the second finds nothing to do: see docs/design.md
+            limit=_at_most(runs),
+            runs=runs,
         ),
         Deployment(
             reconcile,
@@ -128,7 +144,7 @@ def deploy(found: list[Deployment], pool: str) -> None:
                 entrypoint=f"{one.flow.fn.__module__}.{one.flow.fn.__name__}",
                 work_pool_name=pool,
                 pull_steps=pull_steps,
-                schedules=[DeploymentScheduleCreate(schedule=one.schedule)] if one.schedule else [],
+                schedules=one.schedules,
                 parameters=one.parameters,
                 parameter_openapi_schema=one.flow.parameters.model_dump_for_openapi(),
                 enforce_parameter_schema=True,
@@ -191,7 +207,7 @@ def _served(one: Deployment) -> Any:  # to_deployment is sync here, whatever its
         name=one.name,
         description=one.description,
         parameters=one.parameters,
-        schedules=[DeploymentScheduleCreate(schedule=one.schedule)] if one.schedule else None,
+        schedules=one.schedules or None,
         concurrency_limit=one.limit,
         tags=[TAG],
         entrypoint_type=EntrypointType.MODULE_PATH,

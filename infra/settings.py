@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.errors.exceptions import WrongUse
+from infra.setting_values import COLUMN, ORDER, columns_of, read_age, read_duration, read_names
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -54,50 +55,6 @@ def _default_state_dir() -> Path:
 def _default_parallel_loads() -> int:
     """One for each core of this machine, at most four; at least two, so that the server never waits for the client."""
     return min(4, max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
-
-
-_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-
-
-def _duration(value: object) -> object:
-    """Read `7d`, `36h`, `90m` or `30s` as a `timedelta`, and empty text as None."""
-    if not isinstance(value, str):
-        return value
-    if not value.strip():
-        return None
-    number, unit = value.strip()[:-1], value.strip()[-1]
-    if not (number.isascii() and number.isdigit() and unit in _UNITS):
-        raise PydanticCustomError("duration", "expected a number and a unit such as 7d, 36h, 90m or 30s")
-    return timedelta(**{_UNITS[unit]: int(number)})
-
-
-def read_age(value: object) -> object:
-    """Read a duration that is not zero."""
-    found = _duration(value)
-    if found == timedelta(0):
-        raise PydanticCustomError("age", "expected a positive duration such as 7d, 36h, 90m or 30s")
-    return found
-
-
-def _names(value: object) -> object:
-    """`events*,orders` as a tuple of both names."""
-    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
-
-
-_COLUMN = r"\s*\"?(time|event_id|event_type|user_id)\"?"
-_ORDER = _COLUMN + r"(\s+(ASC|DESC))?(\s+NULLS\s+(FIRST|LAST))?"
-
-
-def _columns(item: str, example: str) -> Callable[[object], object]:
-    """A check for an empty text, or a comma-separated list whose items match the expression `item`."""
-    pattern = re.compile(rf"({item}\s*(,{item}\s*)*)?\s*", re.IGNORECASE)
-
-    def check(value: object) -> object:
-        if not isinstance(value, str) or pattern.fullmatch(value) is None:
-            raise PydanticCustomError("columns", f"expected columns of events such as {example}")
-        return value
-
-    return check
 
 
 def _database_url(value: SecretStr) -> SecretStr:
@@ -166,6 +123,15 @@ class Settings(BaseSettings):
         default_factory=_default_parallel_loads, ge=1, le=32, description="ranges that are copied at the same time"
     )
 
+    task_runner: str = Field(
+        default="threads",
+        pattern=r"^(threads|dask(\+(tcp|tls)://\S+)?|ray(://\S+)?)$",
+        description="where Prefect runs the parts of a drain: threads, dask, dask+tcp://host:8786, ray, ray://host:10001",
+    )
+    drain_workers: int = Field(
+        default=1, ge=1, le=256, description="scheduled drains at the same time; with Dask or Ray, parts of each drain"
+    )
+
     connect_timeout: float = Field(default=10, gt=0, le=600, description="limit for connecting to a server")
     redis_timeout: float = Field(default=30, gt=0, le=3600, description="limit for one reply of Redis")
     statement_timeout: float = Field(default=300, gt=0, le=86400, description="limit for one statement or COPY")
@@ -177,7 +143,7 @@ class Settings(BaseSettings):
     max_bad_share: float = Field(
         default=0.5, ge=0, le=1, description="share of quarantined entries in a range above which the drain fails"
     )
-    trim_keep: Annotated[timedelta | None, BeforeValidator(_duration)] = Field(
+    trim_keep: Annotated[timedelta | None, BeforeValidator(read_duration)] = Field(
         default=None,
         ge=timedelta(0),
         description="age at which drained entries are trimmed, such as 7d, 36h, 90m or 30s; empty: never",
@@ -186,10 +152,10 @@ class Settings(BaseSettings):
         default=timedelta(days=7), description="age at which chunks are compressed; empty: never"
     )
     # Chosen by measurements on real events: «Compression» in docs/benchmarks.md.
-    compress_segmentby: Annotated[str, BeforeValidator(_columns(_COLUMN, "event_type, user_id"))] = Field(
+    compress_segmentby: Annotated[str, BeforeValidator(columns_of(COLUMN, "event_type, user_id"))] = Field(
         default="", description="columns by which compressed rows are grouped (segmentby)"
     )
-    compress_orderby: Annotated[str, BeforeValidator(_columns(_ORDER, "user_id, time DESC"))] = Field(
+    compress_orderby: Annotated[str, BeforeValidator(columns_of(ORDER, "user_id, time DESC"))] = Field(
         default="time DESC", description="order of rows in a compressed batch (orderby)"
     )
     keep: Annotated[timedelta | None, BeforeValidator(read_age)] = Field(
@@ -210,7 +176,7 @@ class Settings(BaseSettings):
         ge=0,
         description="chunks that a run may create; a drain quarantines the rest, a backfill asks",
     )
-    scheduled_streams: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
+    scheduled_streams: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_names)] = Field(
         default=("events*",),
         min_length=1,
         description="streams that the schedule drains: comma-separated names and patterns",

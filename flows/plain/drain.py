@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.loads.drain_loads import DrainLoads, drain_streams
 from flows.loads.drained_stream import DrainedStream
+from flows.loads.shares import drain_in_shares
 from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful
@@ -16,6 +17,7 @@ from infra.settings import settings
 from tasks.base.addresses import parse_until
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.run_log import run_logger
+from tasks.base.spread import spreads
 from tasks.ledger.drain_report import DrainResult, report, summary
 from tasks.ledger.idle import find_idle
 from tasks.preflight.layouts import read_stream_layouts
@@ -65,7 +67,12 @@ def drain(
         idle = find_idle(clients, tables, absence)
         busy = [DrainedStream(name, layouts[name]) for name in streams if name not in idle]
         loads = DrainLoads(clients, max_events, last, absence, time_limit)
-        drained = iter(drain_streams(loads, busy) if busy else ())
+        if busy and spreads(config) and max_events is None:
+            share = drain_in_shares([one.name for one in busy], last, time_limit, config.drain_workers)
+            drained = iter(share.results)
+            warnings += share.warnings
+        else:
+            drained = iter(drain_streams(loads, busy) if busy else ())
         results = [
             DrainResult(name, trimmed=idle.trimmed[name], table=layouts[name].table.display_name)
             if name in idle

@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from infra.mapping.table_options import OPTIONS
 from infra.mapping.toml_table import TomlTable
-from infra.settings import read_age, read_folder_or_url
+from infra.setting_values import read_age
+from infra.settings import read_folder_or_url
 
 _NAME = r'(?:"(?:[^",]|"")+"|[^\W\d][\w$]*)'
 _COLUMN = re.compile(_NAME)

@@ -26,13 +26,15 @@ _PART = re.compile(r"<!-- generated: ([\w -]+) -->\n(.*?)<!-- end -->", re.DOTAL
 SETTINGS: dict[str, tuple[str, ...]] = {
     "servers": ("redis_url", "database_url", "redis_port", "postgres_port", "instance", "state_dir"),
     "events": ("events_schema", "mappings", "max_age_days", "max_ahead_days", "max_bad_share", "max_new_chunks"),
-    "loading": ("batch_rows", "batch_bytes", "max_entry_bytes", "parallel_loads", "trim_keep"),
+    "loading": ("batch_rows", "batch_bytes", "max_entry_bytes", "parallel_loads", "task_runner", "trim_keep"),
     "waiting": ("connect_timeout", "redis_timeout", "statement_timeout", "lock_timeout", "retries"),
     "maintenance": (
         "compress_after", "compress_segmentby", "compress_orderby", "keep", "retention", "archive_url",
         "archive_after",
     ),
-    "schedule": ("scheduled_streams", "drain_every", "drain_time_limit", "reconcile_cron", "maintain_cron"),
+    "schedule": (
+        "scheduled_streams", "drain_every", "drain_time_limit", "drain_workers", "reconcile_cron", "maintain_cron",
+    ),
 }  # fmt: skip
 # Defaults that depend on the machine, or are empty.
 _DEFAULTS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -249,6 +250,25 @@ def test_the_deployment_run_of_the_readme_ends_with_the_events_in_the_table(
     send(redis_client, "events-web", entries)
     desk.terminal.type(readme_commands()[-1])  # cancelled if a scheduled run is under way, which drains them as well
     wait_until(lambda: table_rows(database) == flat_rows(entries), 90)
+
+
+def test_several_drains_come_due_at_the_same_time_and_share_the_streams(
+    desk: Desk, redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    drain = desk.deployment("drain/scheduled")
+    entries = [event(n) for n in range(600)]
+    for at in range(6):
+        send(redis_client, f"events-{at}", entries[100 * at : 100 * at + 100])
+    began = datetime.now(UTC)
+    desk.terminal.type("SPILLWAY_DRAIN_WORKERS=3 SPILLWAY_DRAIN_EVERY=30s spillway deploy")
+
+    def together() -> int:
+        completed = (due for due, state in desk.states(drain, began) if state == "Completed")
+        return max(Counter(completed).values(), default=0)
+
+    wait_until(lambda: together() == 3, _SOON_SECONDS)
+    desk.terminal.type("spillway deploy")
+    assert table_rows(database) == flat_rows(entries)
 
 
 def test_serve_runs_what_came_due_within_two_minutes(

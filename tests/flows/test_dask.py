@@ -1,0 +1,104 @@
+"""A drain on Dask workers: exact, also if one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from flows.drain import drain
+from infra.errors.exceptions import Terminal
+from infra.producers.send import send
+from infra.servers.ports import free_port
+from infra.settings import Settings
+from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.stream_entries import event
+
+pytest.importorskip("prefect_dask", reason="needs spillway[dask]")
+pytestmark = pytest.mark.usefixtures("prefect_server")
+BATCH = 200
+STREAMS = 8
+
+
+def fill(client: redis.Redis) -> int:
+    """Send entries to some streams, and return their number."""
+    for at in range(STREAMS):
+        send(client, f"runners:{at}", [event(n) for n in range(at * 20 * BATCH, (at + 1) * 20 * BATCH)])
+    return STREAMS * 20 * BATCH
+
+
+def check(database: psycopg.Connection, sent: int) -> None:
+    """Compare all rows with what was sent, and the books with it."""
+    assert table_rows(database) == flat_rows(event(n) for n in range(sent))
+    for at in range(STREAMS):
+        assert ledger_is_whole(database, f"runners:{at}")
+        assert ledger_sums(database, f"runners:{at}") == (20 * BATCH, 20 * BATCH, 0, 0)
+
+
+def test_a_drain_on_local_dask_workers(
+    redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    configure(task_runner="dask", drain_workers=2, batch_rows=BATCH)
+    sent = fill(redis_client)
+    result = drain("runners:*")
+    assert (result["read"], result["inserted"], result["lag"]) == (sent, sent, 0)
+    assert [one["read"] for one in result["streams"]] == [20 * BATCH] * STREAMS
+    check(database, sent)
+    assert drain("runners:*")["read"] == 0
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, configure: Callable[..., Settings]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A scheduler and two workers, as a user starts them. The workers are returned."""
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    configure(task_runner=f"dask+{address}", drain_workers=2, batch_rows=BATCH)
+
+    def start(*command: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "dask", *command], cwd=tmp_path, env=dict(os.environ))
+
+    scheduler = start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    one = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path))
+    workers = [start("worker", address, *one) for _ in range(2)]
+    yield workers
+    for process in (*workers, scheduler):
+        process.kill()
+        process.wait()
+
+
+def test_a_dask_worker_that_is_killed_in_the_middle_changes_nothing(
+    redis_client: redis.Redis, database: psycopg.Connection, cluster: list[subprocess.Popen[bytes]]
+) -> None:
+    sent = fill(redis_client)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(drain, "runners:*")
+        loaded = "SELECT count(*) FROM spillway.ledger"
+        while (found := database.execute(loaded).fetchone()) and found[0] < 10:
+            assert not running.done(), running.result()
+        cluster[0].send_signal(signal.SIGKILL)
+        result = running.result(timeout=120)
+    assert result["lag"] == 0
+    check(database, sent)
+    assert drain("runners:*")["read"] == 0
+
+
+def test_a_runner_that_is_not_installed_is_refused(
+    redis_client: redis.Redis,
+    database: psycopg.Connection,
+    configure: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure(task_runner="ray")
+    monkeypatch.setitem(sys.modules, "prefect_ray", None)
+    fill(redis_client)
+    with pytest.raises(Terminal, match=r"pip install 'spillway\[ray\]'"):
+        drain("runners:*")
+    assert table_rows(database) == {}
