@@ -34,7 +34,7 @@ from tests.support.tables import empty_tables
 
 console = Console(width=120, highlight=False)
 _STREAM = "bench-prefect"
-_VACUUM_SECONDS = 3  # between two passes; an hour by default
+VACUUM_SECONDS = 3  # between two passes; an hour by default
 _QUIET_SECONDS = 6  # without a change: the server has finished writing and deleting
 _AGED = {"flow_run": "end_time", "events": "occurred", "event_resources": "occurred"}
 
@@ -46,6 +46,7 @@ class Server:
     environment: dict[str, str]
     database: Path
     log: Path
+    pid: int
 
     def query(self, statement: str) -> int:
         """The first number in the result of a query; 0 for a statement that returns nothing."""
@@ -71,15 +72,16 @@ class Server:
         pages = self.query("PRAGMA page_count") - self.query("PRAGMA freelist_count")
         return pages * self.query("PRAGMA page_size")
 
-    def a_day_passes(self) -> None:
-        """Make everything in the database a day older."""
+    def days_pass(self, days: int = 1) -> None:
+        """Make everything in the database this many days older."""
         for table, column in _AGED.items():
-            earlier = f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '-1 day')"
+            earlier = f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '-{days} days')"
             self.query(f"UPDATE {table} SET {column} = {earlier} WHERE {column} IS NOT NULL")  # noqa: S608 - as above
 
 
 @contextmanager
-def _server(ours: bool) -> Iterator[Server]:
+def running_server(ours: bool = True) -> Iterator[Server]:
+    """A Prefect server with the settings of prefect.toml, or with Prefect's own; it and its data are removed."""
     with TemporaryDirectory() as home:
         port = free_port()
         url = f"http://127.0.0.1:{port}/api"
@@ -88,16 +90,16 @@ def _server(ours: bool) -> Iterator[Server]:
             **(prefect_defaults() if ours else {}),
             "PREFECT_HOME": home,
             "PREFECT_API_URL": url,
-            "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": str(_VACUUM_SECONDS),
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": str(VACUUM_SECONDS),
             "PREFECT_LOGGING_TO_API_ENABLED": "true",
         }
-        server = Server(environment, Path(home) / "prefect.db", Path(home) / "server.log")
-        with server.log.open("wb") as log:
+        path = Path(home) / "server.log"
+        with path.open("wb") as log:
             command = [str(Path(sys.executable).parent / "prefect"), "server", "start", "--port", str(port)]
             process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=subprocess.STDOUT)
         try:
             _await(f"{url}/health", process)
-            yield server
+            yield Server(environment, Path(home) / "prefect.db", path, process.pid)
         finally:
             process.terminate()
             process.wait(timeout=60)
@@ -131,12 +133,12 @@ def _drains(server: Server, config: Settings, runs: int, events: int, batch_rows
 def _growth(config: Settings, ours: bool, days: int, runs: int) -> list[tuple[int, int]]:
     """The used bytes at the end of each day, and the size of the file."""
     found = []
-    with _server(ours) as server:
+    with running_server(ours) as server:
         for _ in range(days):
             _drains(server, config, runs, 1_000, 10_000)
             server.settle(server.rows)
-            server.a_day_passes()
-            time.sleep(2 * _VACUUM_SECONDS)
+            server.days_pass()
+            time.sleep(2 * VACUUM_SECONDS)
             server.settle(server.rows)
             found.append((server.used(), server.database.stat().st_size))
     return found
@@ -144,7 +146,7 @@ def _growth(config: Settings, ours: bool, days: int, runs: int) -> list[tuple[in
 
 def _recorded(config: Settings, ours: bool, loads: int) -> tuple[int, int]:
     """The task runs on the server after a drain with many loads, and how often its log reports a full queue."""
-    with _server(ours) as server:
+    with running_server(ours) as server:
         _drains(server, config, 1, loads * 100, 100)
         server.settle(lambda: server.query("SELECT count(*) FROM task_run"))
         full = server.log.read_text(errors="replace").count("Subscription queue is full")

@@ -12,9 +12,8 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, LiteralString
 
@@ -24,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.processor_time import ServerClocks, tree_seconds
 from flows.environment import set_prefect_defaults
 from infra.connections.clients import redis_client
 from infra.errors.exceptions import Terminal
@@ -42,7 +42,6 @@ LEDGERS = ((10, 100), (300, 1_000))  # streams, and ranges of each
 LEDGER_RATIO = 2.0  # at most: a plan and a settlement in the large one ÷ in the small one
 _SETTLEMENTS = 300
 _FIRST = "idle:0"
-_TICKS = os.sysconf("SC_CLK_TCK")
 _COPY_ROWS: tuple[LiteralString, ...] = (
     """
     INSERT INTO spillway.streams (name, baseline, settled_id, settled_entries_added, settled_hash, settled_at, drained,
@@ -96,43 +95,12 @@ class Clocks:
     """The processor time that the four have used so far. Prefect's API is a child process that the flow has started."""
 
     def __init__(self, settings: Settings) -> None:
-        self._redis = redis.Redis.from_url(settings.redis)
-        with psycopg.connect(settings.database) as connection:
-            self._postmaster = _parent(connection.info.backend_pid)
+        self._servers = ServerClocks(settings)
 
     def now(self) -> Seconds:
-        used: Any = self._redis.info("cpu")
+        servers = self._servers.now()
         client = sum(os.times()[:2])
-        prefect = _tree(os.getpid(), _children()) - client
-        postgres = _tree(self._postmaster, _children())
-        return Seconds(client, prefect, postgres, used["used_cpu_user"] + used["used_cpu_sys"])
-
-
-def _stat(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _parent(pid: int) -> int:
-    return int(_stat(pid)[1])
-
-
-def _children() -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            found.setdefault(_parent(int(folder.name)), []).append(int(folder.name))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
-def _tree(pid: int, children: Mapping[int, Sequence[int]]) -> float:
-    """Seconds of a process, of its children that have ended, and of those that live."""
-    try:
-        own = sum(int(ticks) for ticks in _stat(pid)[11:15]) / _TICKS
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return own + sum(_tree(child, children) for child in children.get(pid, ()))
+        return Seconds(client, tree_seconds(os.getpid()) - client, servers.postgres, servers.redis)
 
 
 def measure_apart(engine: str | None) -> dict[str, Any]:

@@ -1,0 +1,163 @@
+"""What Prefect's server costs with the shipped prefect.toml:  python -m benchmarks.prefect_cost cpu | year
+
+`cpu`: its processor time next to that of the client, for a drain of a million events in one stream. `year`: the size
+of its database after a year of one run a minute, from the sizes after a thousand runs, and after they have become old.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import redis
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.prefect_server import VACUUM_SECONDS, Server, running_server
+from benchmarks.processor_time import tree_seconds
+from infra.errors.exceptions import Terminal
+from infra.producers.generate import batches
+from infra.producers.send import send
+from infra.servers.throwaway import throwaway_servers
+from infra.settings import Settings, settings
+
+CPU_RATIO = 0.1  # at most: the server's processor time ÷ the client's
+YEAR_MB = 500  # at most: the database after a year
+RUNS_A_DAY = 24 * 60
+RUN_DAYS, EVENT_DAYS = 7, 3  # as in prefect.toml
+_MB = 1_000_000
+_EVENTS_OF_A_RUN = 1_000
+_IDLE_SECONDS = 30
+
+console = Console(width=120, highlight=False)
+app = typer.Typer()
+
+
+def _start(server: Server, config: Settings, *arguments: object) -> subprocess.Popen[str]:
+    own = {"SPILLWAY_REDIS_URL": config.redis, "SPILLWAY_DATABASE_URL": config.database}
+    command = [sys.executable, "-m", "benchmarks.prefect_cost", *map(str, arguments)]
+    log = server.log.with_name("client.log").open("a")
+    return subprocess.Popen(command, env=server.environment | own, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def _result(process: subprocess.Popen[str], server: Server) -> Any:
+    said, _ = process.communicate()
+    if process.returncode:
+        raise Terminal(server.log.with_name("client.log").read_text()[-2_000:])
+    return json.loads(said.splitlines()[-1])
+
+
+@app.command()
+def drain_once(stream: str, pid: int) -> None:
+    """Drain a stream in the flow, and print the processor time of this process and of the server (called by `cpu`)."""
+    from flows.drain import drain
+
+    drain("no-such-stream*")  # what is imported at the first use is not part of the drain
+    server, client = tree_seconds(pid), time.process_time()
+    totals = drain(stream)
+    print(json.dumps({"read": totals["read"], "client": time.process_time() - client, "server_before": server}))
+
+
+@app.command()
+def cpu(engine: str | None = None, events: int = 1_000_000, rounds: int = 3) -> None:
+    """Print the processor time of the client and of Prefect's server, until it has written everything."""
+    table = Table(f"{events:,} events", "client s", "server s", "ratio", "task runs", "server idle, s a minute")
+    with throwaway_servers("bench", engine) as (config, _), running_server() as server:
+        server.settle(server.rows)
+        before = tree_seconds(server.pid)
+        time.sleep(_IDLE_SECONDS)
+        idle = (tree_seconds(server.pid) - before) / _IDLE_SECONDS
+        for number in range(rounds):
+            with redis.Redis.from_url(config.redis) as client:
+                send(client, f"cost:{number}", (e for b in batches(events, seed=number) for e in b.entries))
+            tasks = server.query("SELECT count(*) FROM task_run")
+            found = _result(_start(server, config, "drain-once", f"cost:{number}", server.pid), server)
+            if found["read"] != events:
+                raise Terminal(f"the flow read {found['read']} entries, expected {events}")
+            began = time.monotonic()
+            server.settle(server.rows)
+            # Only what the server does while we wait for it is taken off; of the drain itself nothing is.
+            spent = tree_seconds(server.pid) - found["server_before"] - idle * (time.monotonic() - began)
+            new = server.query("SELECT count(*) FROM task_run") - tasks
+            table.add_row(str(number + 1), f"{found['client']:.2f}", f"{spent:.2f}", f"{spent / found['client']:.3f}",
+                          str(new), f"{idle * 60:.2f}")  # fmt: skip
+    console.print(table)
+    console.print(f"the bar for the ratio is {CPU_RATIO}; load {os.getloadavg()[0]:.1f}")
+
+
+@app.command()
+def runs(stream: str, number: int) -> None:
+    """Runs of a deployment with the states that a worker gives them, in this process (called by `year`)."""
+    from prefect.client.orchestration import get_client
+    from prefect.flow_engine import run_flow
+    from prefect.states import Pending
+
+    from flows.deployments import deploy, deployments
+    from flows.drain import drain
+
+    found = next(one for one in deployments(settings()) if one.full_name == "drain/scheduled")
+    own = replace(found, name=stream, schedule=None, parameters={**found.parameters, "stream": [stream]})
+    deploy([own], stream)  # a pool of its own: several processes would create one at once
+    with redis.Redis.from_url(settings().redis) as client, get_client(sync_client=True) as prefect:
+        deployment = prefect.read_deployment_by_name(own.full_name)
+        for run in range(number):
+            entries = (e for b in batches(_EVENTS_OF_A_RUN, seed=hash((stream, run)) & 0xFFFFFFFF) for e in b.entries)
+            send(client, stream, entries)
+            planned = prefect.create_flow_run_from_deployment(deployment.id)
+            prefect.set_flow_run_state(planned.id, Pending())
+            run_flow(drain, flow_run=prefect.read_flow_run(planned.id), parameters=own.parameters)
+    print(json.dumps({"runs": number}))
+
+
+@app.command()
+def year(engine: str | None = None, number: int = 1_000, at_a_time: int = 4) -> None:
+    """Print the sizes of the database after the runs, when their events are old, and when they are old themselves."""
+    sizes = []
+    with throwaway_servers("bench", engine) as (config, _), running_server() as server:
+        server.settle(server.rows)
+        _run(server, config, at_a_time, at_a_time)  # what the first run brings is not of each run
+        sizes.append(server.used())
+        for _ in range(2):
+            done = _run(server, config, number, at_a_time)
+            sizes.append(server.used())
+            console.print(f"{done} runs: {server.rows()}, {sizes[-1]:,} bytes")
+            for days in (EVENT_DAYS + 1, RUN_DAYS):
+                server.days_pass(days)
+                time.sleep(3 * VACUUM_SECONDS)
+                server.settle(server.rows)
+                sizes.append(server.used())
+        rows, file = server.rows(), server.database.stat().st_size
+    console.print(f"used bytes: {sizes}; rows left: {rows}; the file: {file:,}; runs: 2 × {done:,}")
+    start, full, no_events, residue = sizes[:4]
+    for_ever = max(sizes[6] - sizes[3], 0) / done
+    parts = {
+        "an empty database": float(start),
+        f"{RUN_DAYS * RUNS_A_DAY:,} runs of {RUN_DAYS} days": (no_events - residue) / done * RUN_DAYS * RUNS_A_DAY,
+        f"their events of {EVENT_DAYS} days": (full - no_events) / done * EVENT_DAYS * RUNS_A_DAY,
+        "what is never deleted": for_ever * 365 * RUNS_A_DAY,
+    }
+    table = Table("after a year of one run a minute", "MB", "kB a run")
+    each = (0.0, (no_events - residue) / done, (full - no_events) / done, for_ever)
+    for (name, size), per_run in zip(parts.items(), each, strict=True):
+        table.add_row(name, f"{size / _MB:,.1f}", f"{per_run / 1e3:.2f}")
+    console.print(table)
+    console.print(f"{sum(parts.values()) / _MB:,.0f} MB, at most {YEAR_MB}")
+
+
+def _run(server: Server, config: Settings, number: int, at_a_time: int) -> int:
+    """Make runs, some at a time, each on its own stream and deployment; returns their number."""
+    each = number // at_a_time
+    clients = [_start(server, config, "runs", f"year-{n}", each) for n in range(at_a_time)]
+    done = sum(_result(one, server)["runs"] for one in clients)
+    server.settle(server.rows)
+    return int(done)
+
+
+if __name__ == "__main__":
+    app()
