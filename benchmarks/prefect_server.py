@@ -72,10 +72,10 @@ class Server:
         pages = self.query("PRAGMA page_count") - self.query("PRAGMA freelist_count")
         return pages * self.query("PRAGMA page_size")
 
-    def days_pass(self, days: int = 1) -> None:
-        """Make everything in the database this many days older."""
+    def hours_pass(self, hours: int = 24) -> None:
+        """Make everything in the database this many hours older."""
         for table, column in _AGED.items():
-            earlier = f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '-{days} days')"
+            earlier = f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '-{hours} hours')"
             self.query(f"UPDATE {table} SET {column} = {earlier} WHERE {column} IS NOT NULL")  # noqa: S608 - as above
 
 
@@ -137,7 +137,7 @@ def _growth(config: Settings, ours: bool, days: int, runs: int) -> list[tuple[in
         for _ in range(days):
             _drains(server, config, runs, 1_000, 10_000)
             server.settle(server.rows)
-            server.days_pass()
+            server.hours_pass()
             time.sleep(2 * VACUUM_SECONDS)
             server.settle(server.rows)
             found.append((server.used(), server.database.stat().st_size))

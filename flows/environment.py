@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,9 @@ def prefect_defaults() -> dict[str, str]:
 def _variables(name: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, inner in value.items():
         variable = f"{name}_{key.upper()}"
-        if isinstance(inner, Mapping):
+        if isinstance(inner, Mapping) and any("." in name for name in inner):  # a setting whose value is a table
+            yield variable, json.dumps(inner)
+        elif isinstance(inner, Mapping):
             yield from _variables(variable, inner)
         else:
             yield variable, str(inner).lower() if isinstance(inner, bool) else str(inner)
