@@ -64,7 +64,7 @@ class DrainLoads:
         self._to_read: deque[DrainedStream] = deque()
         self._blocked: list[DrainedStream] = []
         self._claims = Claims(clients)
-        self._new_chunks = NewChunkLimit(clients.settings.max_new_chunks)
+        self.new_chunks = NewChunkLimit(clients.settings.max_new_chunks)
         self._absence = absence
         self._time_limit = time_limit
         self._began = time.monotonic()
@@ -95,7 +95,7 @@ class DrainLoads:
                 self._finish()
             self._workers.shutdown()
             self._claims.close()
-        self.warnings += self._new_chunks.warnings()
+        self.warnings += self.new_chunks.warnings()
         if self._unfinished:
             self.warnings.append(
                 f"the time limit of {self._time_limit:g} s ended this run before {self._unfinished} of {len(streams)}"
@@ -133,7 +133,7 @@ class DrainLoads:
                 continue
             self._any_read = True
             is_large = self._is_large(batch)
-            future = self._workers.submit(load, self._clients, batch, self._run, stream.route, (), self._new_chunks)
+            future = self._workers.submit(load, self._clients, batch, self._run, stream.route, (), self.new_chunks)
             self._loading.append((future, batch, stream, part))
             del batch  # it is freed when it is loaded, not when the next one is read
             stream.loading += 1

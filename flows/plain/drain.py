@@ -8,6 +8,7 @@ from typing import Any
 from flows.loads.drain_loads import DrainLoads, drain_streams
 from flows.loads.drained_stream import DrainedStream
 from flows.loads.shares import drain_in_shares
+from flows.loads.small_loads import drain_small
 from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful
@@ -24,6 +25,7 @@ from tasks.preflight.layouts import read_stream_layouts
 from tasks.preflight.preflight import preflight
 from tasks.streams.pages import AbsenceRecord
 from tasks.streams.shard import parse_shard
+from tasks.table.small_streams import SmallLoads
 
 
 def drain(
@@ -67,6 +69,10 @@ def drain(
         idle = find_idle(clients, tables, absence)
         busy = [DrainedStream(name, layouts[name]) for name in streams if name not in idle]
         loads = DrainLoads(clients, max_events, last, absence, time_limit)
+        small = SmallLoads()
+        if idle.waiting and max_events is None and last is None:
+            small = drain_small(clients, busy, idle.waiting, loads.new_chunks, absence, time_limit)
+            busy = [one for one in busy if one.name not in small.results]
         if busy and spreads(config) and max_events is None:
             share = drain_in_shares([one.name for one in busy], last, time_limit, config.drain_workers)
             drained = iter(share.results)
@@ -76,10 +82,10 @@ def drain(
         results = [
             DrainResult(name, trimmed=idle.trimmed[name], table=layouts[name].table.display_name)
             if name in idle
-            else next(drained)
+            else small.results.get(name) or next(drained)
             for name in streams
         ]
-        warnings += [*idle.warnings, *loads.warnings]
+        warnings += [*idle.warnings, *small.warnings, *loads.warnings]
         for warning in warnings:
             run_logger().warning(printable(warning))
         if warnings or any(one.read or one.lost or one.error for one in results):

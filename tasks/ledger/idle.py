@@ -8,7 +8,7 @@ where a settlement would put it. Any doubt makes it a stream with work, which a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -36,10 +36,14 @@ _SETTLED = """
 
 @dataclass(frozen=True)
 class IdleStreams:
-    """The idle ones of some streams. `trimmed`: by stream, how many drained entries were removed from Redis."""
+    """The idle ones of some streams. `trimmed`: by stream, how many drained entries were removed from Redis.
+
+    `waiting`: of streams that were settled and have longer tails now, how many entries were added since.
+    """
 
     trimmed: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    waiting: Mapping[str, int] = field(default_factory=dict)
 
     def __contains__(self, stream: str) -> bool:
         return stream in self.trimmed
@@ -72,10 +76,13 @@ def idle_streams(
     settled = list(_read_settled(connection, tables))
     trimmed: dict[str, int] = {}
     to_trim: list[tuple[_Settled, Tail]] = []
+    waiting: dict[str, int] = {}
     all_there = True
     for at in range(0, len(settled), STREAMS_PER_ROUND_TRIP):
         some = settled[at : at + STREAMS_PER_ROUND_TRIP]
         for one, (tail, groups, now_ms) in zip(some, _inspect(client, [one.stream for one in some]), strict=True):
+            if tail is not None and tail.last > one.checkpoint.furthest and tail.added > one.checkpoint.passed:
+                waiting[one.stream] = tail.added - one.checkpoint.passed
             if tail is None or why_rewound(tail, one.checkpoint, tail.last_hash):
                 all_there = False
             elif _is_unchanged(one, tail, groups, group):
@@ -92,7 +99,7 @@ def idle_streams(
             client, connection, one.stream, tail, watermark, trim_keep, group, absence
         )
         warnings += more
-    return IdleStreams(trimmed, warnings)
+    return IdleStreams(trimmed, warnings, waiting)
 
 
 def _read_settled(connection: psycopg.Connection, tables: Mapping[str, str]) -> Iterator[_Settled]:

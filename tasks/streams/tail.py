@@ -172,7 +172,7 @@ def inspect_limited(
 ) -> tuple[Tail | None, bytes | None, list[Any]]:
     """`inspect_stream`, or `ReplyTooLarge` for replies that Redis does not send."""
     replies = execute_limited(client, [*commands, *_inspection(stream, entry)])
-    return _inspected(stream, replies, len(commands))
+    return inspected(stream, replies, len(commands))
 
 
 def inspect_abridged(
@@ -191,7 +191,7 @@ def inspect_abridged(
         replies = execute(client, [*commands, *_inspection(stream, entry)])
     else:
         replies = [*answers, *found[: 3 if entry is not None else 2]]
-    return _inspected(stream, replies, len(commands))
+    return inspected(stream, replies, len(commands))
 
 
 def _inspection(stream: str, entry: int | None) -> list[Command]:
@@ -201,8 +201,8 @@ def _inspection(stream: str, entry: int | None) -> list[Command]:
     return commands
 
 
-def _inspected(stream: str, replies: list[Any], first: int) -> tuple[Tail | None, bytes | None, list[Any]]:
-    """The result of an inspection, whose replies begin at `first`."""
+def inspected(stream: str, replies: list[Any], first: int) -> tuple[Tail | None, bytes | None, list[Any]]:
+    """The result of an inspection (TYPE, XINFO STREAM, and XRANGE of one entry), whose replies begin at `first`."""
     answers, replies = replies[:first], replies[first:]
     kind, info, *rest = replies
     if kind == b"none":  # by its type, not by the text of an error

@@ -67,18 +67,34 @@ def copy_rows(
     Returns how many rows the server inserted: fewer than were sent if a trigger skipped some. Raises `psycopg.Error`.
     """
     columns = RowColumns.of(table_rows)
-    return _copy(connection, columns, into or columns.table.identifier, columns.listed, rows)
+    return _copy(connection, columns, into or columns.table.identifier, columns.listed, [rows])
+
+
+def copy_all(connection: psycopg.Connection, batches: Sequence[TableRows]) -> int:
+    """`copy_rows` of several batches for one table, with one COPY for those that have the same columns."""
+    by_columns: dict[RowColumns, list[Any]] = {}
+    for table_rows in batches:
+        by_columns.setdefault(RowColumns.of(table_rows), []).append(table_rows.encoded.rows)
+    return sum(
+        _copy(connection, columns, columns.table.identifier, columns.listed, rows)
+        for columns, rows in by_columns.items()
+    )
 
 
 def _copy(
-    connection: psycopg.Connection, columns: RowColumns, table: sql.Identifier, listed: sql.Composed, rows: Any
+    connection: psycopg.Connection,
+    columns: RowColumns,
+    table: sql.Identifier,
+    listed: sql.Composed,
+    arrays: Sequence[Any],
 ) -> int:
     statement = _COPY.format(table=table, columns=listed, format=columns.copy_format)
     with connection.cursor() as cursor:
         with cursor.copy(statement) as copy:
             if columns.binary:
                 copy.write(HEADER)
-            _write(connection, copy, payload(rows))
+            for rows in arrays:
+                _write(connection, copy, payload(rows))
             if columns.binary:
                 copy.write(TRAILER)
         return cursor.rowcount
@@ -213,7 +229,7 @@ class StagingTable:
         encoded = self._table_rows.encoded.rows
         first, last = int(rows[0]), int(rows[-1])
         some = encoded[first : last + 1] if last - first < len(rows) else encoded.take(pa.array(rows))
-        _copy(self._connection, self.columns, table, self.columns.staged, some)
+        _copy(self._connection, self.columns, table, self.columns.staged, [some])
 
     def _reject_mistyped(self, rows: NDArray[np.int64]) -> None:
         """Record those of the rows that a type rejects."""

@@ -24,7 +24,11 @@ def test_a_stream_that_was_read_completely_has_lost_nothing() -> None:
     assert find_loss(PLAN, TAIL, FACTS) == Loss(0, None)
     last = 1_700_000_000_000 << 64  # an id of today
     plan = replace(PLAN, tail=replace(TAIL, last=last), upto=last)
-    assert find_loss(plan, plan.tail, replace(FACTS, drained_to=last + 1)) == Loss(0, None)
+    assert find_loss(plan, plan.tail, replace(FACTS, watermark=last + 1, drained_to=last + 1)) == Loss(0, None)
+
+
+def test_nothing_is_lost_as_long_as_another_run_works_on_a_part() -> None:
+    assert find_loss(PLAN, TAIL, replace(FACTS, read=2, watermark=6)) is None
 
 
 def test_entries_trimmed_before_they_were_read_are_lost_before_the_first_kept_entry() -> None:
