@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import throughput as t
 from benchmarks.alternatives import ALTERNATIVES
-from benchmarks.idle import CONNECTIONS, CPU_SECONDS, FIRST_ROW_SECONDS, SECONDS
+from benchmarks.idle import CONNECTIONS, CPU_SECONDS, FIRST_ROW_SECONDS, SECONDS, TICK_CPU_SECONDS
 from benchmarks.latency import HOLD_SECONDS
 from benchmarks.measure import Run, Spread, ratio
 from benchmarks.planning import LIMIT_MS
@@ -81,6 +81,7 @@ def of_the_rest(memory: Mapping[str, Any], planning: Mapping[str, Any], idle: Ma
         ("planning with 100,000 ranges, ms of server time", planning["plan_ms"], LIMIT_MS),
         ("nothing to drain: s in the flow", idle["flow_seconds"], SECONDS),
         ("nothing to drain: s of processor time", idle["cpu_seconds"], CPU_SECONDS),
+        ("nothing to drain: s of processor time of a tick when serving", idle["tick_cpu_seconds"], TICK_CPU_SECONDS),
         ("one entry to drain: s until its row is committed", idle["first_row_seconds"], FIRST_ROW_SECONDS),
         ("nothing to drain: connections to Redis", idle["redis_connections"], CONNECTIONS),
         ("nothing to drain: connections to PostgreSQL", idle["postgres_connections"], CONNECTIONS),

@@ -1,7 +1,8 @@
 """What a drain costs beyond its entries:  python -m benchmarks.idle
 
 Each run is a process `spillway drain` of a user without a Prefect server. One that finds nothing is counted by the
-servers; one that finds a single entry shows the time until its row is committed. Starts its own servers.
+servers; one that finds a single entry shows the time until its row is committed. Then a process of
+`spillway serve --every` ticks without finding anything. Starts its own servers.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.serving import cpu_seconds, serving
 from infra.errors.exceptions import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
@@ -38,7 +40,10 @@ CONNECTIONS = 1  # the most connections of a run to each server
 SECONDS = 0.3  # the longest time between the start and the end of the work itself
 CPU_SECONDS = 2.0  # the most processor time of the whole process
 FIRST_ROW_SECONDS = 1.5  # the longest time from the start of the process to the first committed row
+TICK_CPU_SECONDS = 0.15  # the most processor time of a serving process for a tick that finds nothing
+TICKS = 60  # at one a second
 _COMMAND = [str(Path(sys.executable).parent / "spillway"), "drain", "--stream", STREAM, "--json"]
+_SETTLE_SECONDS = 10  # from the start of the serving process; its first ticks import and connect
 _GONE_SECONDS = 10  # the longest time until PostgreSQL notices that a client has disconnected
 
 
@@ -77,7 +82,9 @@ def measure(engine: str | None = None, runs: int = 5) -> dict[str, Any]:
                 raise Terminal("the first drain did not read what was sent")
             found = [_idle(client, connection, environment) for _ in range(runs)]
             first = [_first_row(client, connection, environment) for _ in range(runs)]
-        return _summary(used.name, found, first)
+            ticks = _ticks(settings, connection)
+        result = _summary(used.name, found, first) | ticks
+        return result | {"holds": result["holds"] and result["tick_cpu_seconds"] <= TICK_CPU_SECONDS}
 
 
 def _summary(engine: str, found: list[Idle], first: list[float]) -> dict[str, Any]:
@@ -100,6 +107,32 @@ def _summary(engine: str, found: list[Idle], first: list[float]) -> dict[str, An
         "first_row_seconds_all": [round(one, 2) for one in first],
         "holds": connections <= CONNECTIONS and seconds <= SECONDS and cpu <= CPU_SECONDS,
     }
+
+
+def _ticks(settings: Settings, connection: psycopg.Connection) -> dict[str, Any]:
+    """The processor time of a tick: in the serving process, in its session of PostgreSQL, and in Prefect's server.
+
+    PostgreSQL counts the ticks: each looks for idle streams with one statement.
+    """
+    count = (
+        "SELECT coalesce(sum(calls), 0)::int FROM pg_stat_statements WHERE query LIKE '%%settled_entries_added = %%'"
+    )
+    pid = "SELECT pid FROM pg_stat_activity WHERE application_name = 'spillway serve'"
+    with serving(settings, "1s", STREAM) as served:
+        time.sleep(_SETTLE_SECONDS)
+        row = connection.execute(pid).fetchone()
+        pids = [served.pid, *(row or (0,)), served.prefect.pid]
+        connection.execute("SELECT pg_stat_statements_reset()")
+        before = [cpu_seconds(pid) for pid in pids]
+        ticks = 0
+        while ticks < TICKS:
+            time.sleep(0.5)
+            ((ticks,),) = connection.execute(count).fetchall()
+        used = [after - cpu for after, cpu in zip(map(cpu_seconds, pids), before, strict=True)]
+        if served.runs():
+            raise Terminal("a tick that should find nothing made a run")
+    names = ("tick_cpu_seconds", "tick_postgres_cpu_seconds", "tick_prefect_cpu_seconds")
+    return {name: round(seconds / ticks, 4) for name, seconds in zip(names, used, strict=True)}
 
 
 def _environment(settings: Settings, home: str) -> dict[str, str]:
@@ -203,6 +236,9 @@ def main(runs: int = 5, engine: str | None = None) -> None:
     table.add_row("ms in the flow, median", f"{found['flow_seconds'] * 1000:.0f}", f"{SECONDS * 1000:.0f}")
     table.add_row("s of the whole process", f"{found['process_seconds']}", "")
     table.add_row("s of processor time of the whole process", f"{found['cpu_seconds']}", f"{CPU_SECONDS}")
+    table.add_row("s of processor time of a tick when serving", f"{found['tick_cpu_seconds']}", f"{TICK_CPU_SECONDS}")
+    for server in ("postgres", "prefect"):
+        table.add_row(f"the same in {server}", f"{found[f'tick_{server}_cpu_seconds']}", "")
     table.add_row("s until the row of one entry is committed", f"{found['first_row_seconds']}", f"{FIRST_ROW_SECONDS}")
     console.print(table)
     for what in ("redis_commands", "postgres_statements"):

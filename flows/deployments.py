@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, ConcurrencyOptions
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
@@ -25,7 +27,7 @@ from flows.drain import drain
 from flows.maintain import maintain
 from flows.reconcile import reconcile
 from flows.redrive import redrive
-from flows.runs import TAG
+from flows.runs import EVERY_TAG, TAG
 from infra.errors.exceptions import Terminal, WrongUse
 from infra.settings import Settings
 
@@ -44,7 +46,8 @@ def _at_most(runs: int) -> ConcurrencyLimitConfig:
 class Deployment:
     """One deployment. `runs`: how many come due at the same time.
 
-    `limit`: how many of its runs may be active, and what happens to the next one; None: any.
+    `limit`: how many of its runs may be active, and what happens to the next one; None: any. `every`: the interval in
+    which the serving process runs the flow itself, so that Prefect's schedule does not.
     """
 
     flow: Flow[..., Any]
@@ -54,6 +57,12 @@ class Deployment:
     parameters: dict[str, Any] = field(default_factory=dict)
     limit: ConcurrencyLimitConfig | None = None
     runs: int = 1
+    every: timedelta | None = None
+
+    @property
+    def tags(self) -> list[str]:
+        """`spillway status` reads the interval from a tag, since Prefect plans no runs."""
+        return [TAG, *([f"{EVERY_TAG}{self.every.total_seconds():g}s"] if self.every else [])]
 
     @property
     def schedules(self) -> list[DeploymentScheduleCreate]:
@@ -63,6 +72,8 @@ class Deployment:
     @property
     def when(self) -> str:
         """The schedule in words."""
+        if self.every is not None:
+            return f"every {self.every.total_seconds():,.0f} s, in this process"
         match self.schedule:
             case IntervalSchedule(interval=interval):
                 every = f"every {interval.total_seconds():,.0f} s"
@@ -77,18 +88,23 @@ class Deployment:
         return f"{self.flow.name}/{self.name}"
 
 
-def deployments(config: Settings) -> list[Deployment]:
-    """All deployments, with the schedules of the settings. Raises `WrongUse` for an invalid cron expression."""
-    runs = config.drain_workers if config.task_runner == "threads" else 1
+def deployments(config: Settings, every: timedelta | None = None) -> list[Deployment]:
+    """All deployments, with the schedules of the settings. Raises `WrongUse` for an invalid cron expression.
+
+    `every`: the serving process runs the drain itself in this interval, so it has no schedule.
+    """
+    runs = config.drain_workers if config.task_runner == "threads" and every is None else 1
+    interval = None if every is not None else config.drain_every
     return [
         Deployment(
             drain,
             "scheduled",
             "Drains the scheduled streams into the events table, exactly once.",
-            None if config.drain_every is None else IntervalSchedule(interval=config.drain_every),
-            {"stream": list(config.scheduled_streams), "time_limit": _time_limit(config)},
+            None if interval is None else IntervalSchedule(interval=interval),
+            {"stream": list(config.scheduled_streams), "time_limit": _time_limit(config, every or config.drain_every)},
             limit=_at_most(runs),
             runs=runs,
+            every=every,
         ),
         Deployment(
             reconcile,
@@ -108,11 +124,11 @@ def deployments(config: Settings) -> list[Deployment]:
     ]
 
 
-def _time_limit(config: Settings) -> float | None:
+def _time_limit(config: Settings, every: timedelta | None) -> float | None:
     """Seconds after which a scheduled drain reads no further batch, so that it ends before the next run is due."""
     if config.drain_time_limit is not None:
         return config.drain_time_limit.total_seconds()
-    return None if config.drain_every is None else 0.75 * config.drain_every.total_seconds()
+    return None if every is None else 0.75 * every.total_seconds()
 
 
 def _cron(name: str, expression: str) -> CronSchedule | None:
@@ -151,7 +167,7 @@ def deploy(found: list[Deployment], pool: str) -> None:
                 concurrency_limit=one.limit.limit if one.limit else None,
                 concurrency_options=_options(one.limit) if one.limit else None,
                 paused=False,  # `serve` pauses its deployments when it ends
-                tags=[TAG],
+                tags=one.tags,
             )
 
 
@@ -171,7 +187,12 @@ def _options(limit: ConcurrencyLimitConfig) -> ConcurrencyOptions:
 
 
 def serve(found: list[Deployment]) -> None:
-    """Register deployments without a work pool and run what comes due, until interrupted.
+    """Register deployments without a work pool and run what comes due, until interrupted. Raises as `served`."""
+    serve_in_this_process(*served(found))
+
+
+def served(found: list[Deployment]) -> list[RunnerDeployment]:
+    """The deployments that this process serves, as Prefect's runner takes them. Their old schedules are deleted.
 
     Deployments that belong to a work pool are left to its workers. Raises `Terminal` if the scheduled drain is one of
     them: a worker would take its runs.
@@ -184,7 +205,7 @@ def serve(found: list[Deployment]) -> None:
             f" (prefect worker start --pool {pool}), or run `prefect deployment delete drain/scheduled`, then"
             " `spillway serve` again"
         )
-    serve_in_this_process(*[_served(one) for one in found if not pools[one.full_name]])
+    return [_served(one) for one in found if not pools[one.full_name]]
 
 
 def _delete_old_schedules(client: SyncPrefectClient, deployment: Deployment) -> str | None:
@@ -209,6 +230,6 @@ def _served(one: Deployment) -> Any:  # to_deployment is sync here, whatever its
         parameters=one.parameters,
         schedules=one.schedules or None,
         concurrency_limit=one.limit,
-        tags=[TAG],
+        tags=one.tags,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )

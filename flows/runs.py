@@ -13,6 +13,8 @@ from prefect.runtime import flow_run
 from infra.display import display_name
 
 TAG = "spillway"  # of every deployment and every run
+SERVE_TAG = "serve"  # of the runs that `spillway serve` starts in its own process
+EVERY_TAG = "every:"  # begins a tag of a deployment whose flow `spillway serve` runs in its own process
 
 
 P = ParamSpec("P")

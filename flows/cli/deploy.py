@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from flows.environment import set_prefect_defaults
-from infra.output import result
+from infra.output import result, warn
 from infra.settings import settings
 
 app = typer.Typer()
@@ -22,9 +23,15 @@ def deploy_command(
     from flows.cli.prefect_api import require_prefect
     from flows.deployments import deploy, deployments
 
-    found = deployments(settings())
+    config = settings()
+    found = deployments(config)
     require_prefect(needs_redis=False)
     deploy(found, pool)
     for one in found:
         result(f"{one.full_name:<18}  {one.when}")
+    if config.drain_every is not None and config.drain_every < timedelta(minutes=1):
+        warn(
+            f"SPILLWAY_DRAIN_EVERY is {config.drain_every.total_seconds():g} s: each run on a work pool is a process of"
+            " its own, which takes seconds of processor time; `spillway serve` drains in one process"
+        )
     result(f"deployed to the work pool {pool}; a worker runs them: prefect worker start --pool {pool}")

@@ -41,7 +41,7 @@ def run_flow(
         function, around = _find("flows", name), as_prefect_run()
     else:
         _show_log(verbose)
-        function, around = _find("flows.plain", name), _ended_in_order()
+        function, around = _find("flows.plain", name), ended_in_order()
     try:
         with around, bars.follow():
             return function(**parameters), None
@@ -61,7 +61,7 @@ def _show_log(verbose: bool) -> None:
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
+def ended_in_order() -> Iterator[None]:
     """A block that ends with an exception if the process is to end, so that running loads are still committed.
 
     A signal that is ignored stays so, such as SIGHUP under nohup.

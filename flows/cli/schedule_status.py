@@ -19,10 +19,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
+
+from flows.runs import EVERY_TAG, SERVE_TAG, TAG
 
 FLOWS = ("drain", "reconcile", "maintain", "redrive", "backfill")
 
@@ -44,7 +47,8 @@ class Run:
 class DeploymentStatus:
     """One deployment. `scheduled`: it has an active schedule. `problem`: why that schedule does not work, else None.
 
-    `last`: the last run that started or ended. `next_due`: of the next planned run.
+    `last`: the last run that started or ended. `next_due`: of the next planned run. `every`: the seconds between the
+    looks of a `spillway serve` that drains in its own process, where Prefect plans no runs; else None.
     """
 
     name: str
@@ -53,6 +57,7 @@ class DeploymentStatus:
     last: Run | None
     next_due: datetime | None
     problem: str | None
+    every: float | None = None
 
 
 def judge(
@@ -78,6 +83,20 @@ def judge(
     return None
 
 
+def judge_serving(name: str, every: float, last_polled: datetime | None, now: datetime) -> str | None:
+    """Why a drain in the process of `spillway serve` does not work; None if it does.
+
+    `last_polled`: when the process last asked Prefect's server for runs, which it does every 10 s.
+    """
+    if last_polled is not None and now - last_polled <= GRACE:
+        return None
+    since = "has never asked" if last_polled is None else f"has not asked for {_ago(now - last_polled)}"
+    return (
+        f"{name} runs every {every:g} s in the process of spillway serve, which {since} for runs;"
+        f" start spillway serve --every {every:g}s"
+    )
+
+
 def _ago(since: timedelta) -> str:
     seconds = round(since.total_seconds())
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
@@ -99,27 +118,57 @@ def _status(client: SyncPrefectClient, name: str, deployment: DeploymentResponse
     planned = _runs(client, deployment, [StateType.SCHEDULED], FlowRunSort.EXPECTED_START_TIME_ASC)
     others = [kind for kind in StateType if kind != StateType.SCHEDULED]
     begun = _runs(client, deployment, others, FlowRunSort.EXPECTED_START_TIME_DESC)
+    every = _served_every(deployment)
     scheduled = not deployment.paused and any(schedule.active for schedule in deployment.schedules)
     upcoming = [run.due for run in planned if run.due >= now]
+    problem = judge(name, deployment.work_pool_name, scheduled, planned, begun, now)
+    if every is not None:
+        begun = sorted([*_runs_of_serve(client), *begun], key=lambda run: run.due, reverse=True)
+        polled = None if deployment.last_polled is None else _plain(deployment.last_polled)
+        problem = problem or judge_serving(name, every, polled, now)
     return DeploymentStatus(
         name,
         deployment.parameters.get("stream"),
-        scheduled,
+        scheduled or every is not None,
         begun[0] if begun else None,
         upcoming[0] if upcoming else None,
-        judge(name, deployment.work_pool_name, scheduled, planned, begun, now),
+        problem,
+        every,
     )
+
+
+def _served_every(deployment: DeploymentResponse) -> float | None:
+    """Seconds, from the tag of a deployment that `spillway serve` runs by itself. None if it is not, or has ended."""
+    found = [tag for tag in deployment.tags if tag.startswith(EVERY_TAG)]
+    if deployment.paused or not found:
+        return None
+    return float(found[0].removeprefix(EVERY_TAG).removesuffix("s"))
+
+
+def _runs_of_serve(client: SyncPrefectClient) -> list[Run]:
+    """The drains that `spillway serve` started in its own process, the latest first. They have no deployment."""
+    runs = client.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=["drain"])),
+        flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[TAG, SERVE_TAG])),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=_RUNS_LOOKED_AT,
+    )
+    return _plain_runs(runs)
 
 
 def _runs(
     client: SyncPrefectClient, deployment: DeploymentResponse, states: Sequence[StateType], order: FlowRunSort
 ) -> list[Run]:
-    runs: list[FlowRun] = client.read_flow_runs(
+    runs = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))),
         sort=order,
         limit=_RUNS_LOOKED_AT,
     )
+    return _plain_runs(runs)
+
+
+def _plain_runs(runs: Sequence[FlowRun]) -> list[Run]:
     return [
         Run(
             run.state.name or run.state.type.value.title(), _plain(run.expected_start_time), _plain(run.state.timestamp)

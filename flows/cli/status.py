@@ -117,6 +117,8 @@ def _print(
 def _deployment_row(deployment: dict[str, Any]) -> list[object]:
     last = deployment["last"]
     next_run = moment(deployment["next_due"]) if deployment["scheduled"] else "on demand"
+    if deployment["every"] is not None:
+        next_run = f"every {deployment['every']:g} s, if there is work"
     return [deployment["name"], moment(last and last["due"]), last["state"] if last else "", next_run]
 
 

@@ -1,0 +1,148 @@
+"""`spillway serve --every 1s`: the drain in the serving process, with a real Prefect server."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun
+
+from flows.cli.schedule_status import DeploymentStatus, deployment_statuses
+from infra.producers.send import send
+from tests.support.command_line import assert_one_error
+from tests.support.oracle import flat_rows, table_rows
+from tests.support.prefect_server import deploy_all, run_prefect
+from tests.support.programs import BIN
+from tests.support.redis_server import redis_port
+from tests.support.serving import serving, wait_until
+from tests.support.stream_entries import event
+
+pytestmark = [pytest.mark.usefixtures("nothing_deployed"), pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def nothing_deployed(prefect_server: str, env: dict[str, str]) -> Iterator[None]:
+    """A Prefect server without deployments and runs of serve; afterwards the session's worker has its own again."""
+    _delete()
+    yield
+    _delete()
+    deploy_all(env)
+
+
+def _delete() -> None:
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments():
+            client.delete_deployment(deployment.id)
+        for run in runs_of_serve():
+            client.delete_flow_run(run.id)
+
+
+def runs_of_serve() -> list[FlowRun]:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=["spillway", "serve"])))
+
+
+def states() -> list[str]:
+    return [run.state_name or "" for run in runs_of_serve()]
+
+
+def drain_status(later: timedelta = timedelta(0)) -> DeploymentStatus:
+    with get_client(sync_client=True) as client:
+        (found,) = [
+            one for one in deployment_statuses(client, datetime.now(UTC) + later) if one.name == "drain/scheduled"
+        ]
+        return found
+
+
+def test_rows_follow_their_entries_and_an_idle_tick_makes_no_run(
+    env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    first, second = [[event(n) for n in range(at, at + 50)] for at in (0, 50)]
+    with serving(env, log, "--every", "1s") as served:
+        send(redis_client, "events-web", first)
+        wait_until(lambda: table_rows(database) == flat_rows(first), 60, log)
+        send(redis_client, "events-web", second)
+        wait_until(lambda: table_rows(database) == flat_rows([*first, *second]), 60, log)
+        wait_until(lambda: bool(states()) and set(states()) == {"Completed"}, 60, log)
+        before = len(states())
+        time.sleep(5)  # a few ticks that find nothing
+        assert len(states()) == before
+        found = drain_status()
+        assert (found.every, found.scheduled, found.problem) == (1.0, True, None)
+        assert found.last is not None
+        assert found.last.state == "Completed"
+        stale = drain_status(later=timedelta(minutes=5))
+        assert "start spillway serve --every 1s" in (stale.problem or "")
+        run_prefect(env, "deployment", "run", "drain/scheduled", "--param", "stream=events-web", "--watch")
+        assert served.end() == 0
+    assert "ended: " in log.read_text()
+    assert drain_status().every is None
+
+
+def test_a_restart_of_redis_ends_nothing_and_is_a_failed_run(
+    env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    log, folder = tmp_path / "log", tmp_path / "redis"
+    entries = [event(n) for n in range(20)]
+    with redis_port(folder) as port:
+        mine = env | {"SPILLWAY_REDIS_URL": f"redis://127.0.0.1:{port}/0", "SPILLWAY_CONNECT_TIMEOUT": "2"}
+        with serving(mine, log, "--every", "1s") as served:
+            with redis.Redis(port=port) as client:
+                client.shutdown(nosave=True)
+            wait_until(lambda: "Failed" in states(), 90, log)
+            assert served.process.poll() is None
+            with _redis_again(port, folder), redis.Redis(port=port) as client:
+                send(client, "events-web", entries)
+                wait_until(lambda: table_rows(database) == flat_rows(entries), 90, log)
+                assert served.end() == 0
+
+
+def _redis_again(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    with redis.Redis(port=port) as client:
+        for _ in range(200):
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_it_in_order_and_running_loads_are_committed(
+    number: signal.Signals, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection,
+    servers: object, tmp_path: Path,
+) -> None:  # fmt: skip
+    """A lock holds the load up while the signal arrives."""
+    log = tmp_path / "log"
+    entries = [event(n) for n in range(100)]
+    with serving(env, log, "--every", "1s") as served:
+        with psycopg.connect(env["SPILLWAY_DATABASE_URL"]) as locking:
+            locking.execute("LOCK TABLE public.events IN EXCLUSIVE MODE")  # readers pass, the insert waits
+            send(redis_client, "events-web", entries)
+            blocked = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'public.events'::regclass AND NOT granted"
+            wait_until(lambda: database.execute(blocked).fetchone() == (True,), 60, log)
+            served.process.send_signal(number)
+            time.sleep(1)
+        assert served.process.wait(timeout=90) == 0, log.read_text()
+    assert table_rows(database) == flat_rows(entries)
+
+
+@pytest.mark.parametrize("value", ["5", "0s", "soon", "", "-1s", "99999999999999d"])
+def test_a_wrong_interval_is_refused_before_anything_starts(value: str, env: dict[str, str]) -> None:
+    command = [BIN / "spillway", "serve", "--every", value]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert_one_error(done.stderr, "--every", "expected a")
