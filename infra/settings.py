@@ -181,6 +181,10 @@ class Settings(BaseSettings):
         min_length=1,
         description="streams that the schedule drains: comma-separated names and patterns",
     )
+    scan_every: Annotated[timedelta | None, BeforeValidator(read_age)] = Field(
+        default=timedelta(minutes=5),
+        description="in a Redis with many keys, how long patterns use the names of the last scan; empty: always scan",
+    )
     drain_every: Annotated[timedelta | None, BeforeValidator(read_age)] = Field(
         default=timedelta(seconds=60), description="interval of the scheduled drain; empty: it is not scheduled"
     )

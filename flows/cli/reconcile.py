@@ -27,6 +27,9 @@ def reconcile_command(
     until: Annotated[str | None, typer.Option(help="With --deep: stop after this entry id or ISO 8601 time.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="With --deep: put back the rows that are missing.")] = False,
     files: Annotated[bool, typer.Option(help="Whether patterns match files too.")] = True,
+    retired: Annotated[
+        bool, typer.Option("--retired", help="Patterns match former streams and repeated loads too (@until-, @again-).")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check that the totals of each stream balance.
@@ -34,7 +37,7 @@ def reconcile_command(
     Exit code 0 only if all do; 3 if entries were lost and the loss was not accepted.
     """
     report, error = run_flow(
-        "reconcile", stream=stream, deep=deep, since=since, until=until, repair=repair, files=files
+        "reconcile", stream=stream, deep=deep, since=since, until=until, repair=repair, files=files, retired=retired
     )
     if as_json:
         print_json(report)

@@ -21,7 +21,7 @@ from infra.output import labelled, moment, print_json, print_table, result
 from infra.servers.commands import required_engine
 from infra.servers.engine import ServiceStatus
 from infra.settings import settings
-from tasks.streams.tail import find_streams
+from tasks.streams.find import find_streams
 
 app = typer.Typer()
 

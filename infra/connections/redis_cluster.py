@@ -7,7 +7,7 @@ tries each command once, as for a single server, and knows the few commands that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import redis
@@ -48,12 +48,6 @@ class RoutedRedis(redis.Redis):
         with nodes.watched():
             return nodes.client_of(args).execute_command(*args, **options)
 
-    def scan_iter(self, *args: Any, **options: Any) -> Iterator[Any]:
-        """The keys of all nodes. One that moves meanwhile may come twice, or not at all."""
-        for client in primaries(self):
-            scan = super().scan_iter if client is self else client.scan_iter
-            yield from scan(*args, **options)
-
     def close(self) -> None:
         """Close all connections."""
         super().close()
@@ -82,6 +76,21 @@ def primaries(client: redis.Redis) -> list[redis.Redis]:
         return [client]
     with nodes.watched():
         return nodes.primaries()
+
+
+def scan_pages(client: redis.Redis, **options: Any) -> Iterator[list[bytes]]:
+    """The keys of each SCAN with `options` until all primaries are scanned. Raises `RedisError`.
+
+    A key that moves to another node meanwhile may come twice, or not at all.
+    """
+    nodes = client.nodes(connect=True) if isinstance(client, RoutedRedis) else None
+    with nodes.watched() if nodes is not None else nullcontext():
+        for node in [client] if nodes is None else nodes.primaries():
+            cursor = None
+            while cursor != 0:
+                reply: Any = node.scan(cursor or 0, **options)
+                cursor, keys = reply
+                yield keys
 
 
 def owner_of(client: redis.Redis, key: str) -> redis.Redis:

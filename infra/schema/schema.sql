@@ -51,8 +51,8 @@ BEGIN
         GRANT SELECT ON spillway.schema_version TO PUBLIC;
     END IF;
     SELECT max(schema_version.version) INTO found FROM spillway.schema_version;
-    IF found > 10 THEN
-        RAISE EXCEPTION 'the schema of this database is newer than this release of Spillway: expected version 10 or earlier,'
+    IF found > 11 THEN
+        RAISE EXCEPTION 'the schema of this database is newer than this release of Spillway: expected version 11 or earlier,'
             ' found %', found
             USING HINT = 'nothing was changed; upgrade Spillway';
     END IF;
@@ -457,5 +457,24 @@ EXCEPTION WHEN check_violation THEN
 END $$;
 
 INSERT INTO spillway.schema_version (version, name) VALUES (10, 'progress_of_streams')
+    ON CONFLICT DO NOTHING;
+COMMIT;
+
+-- version 11: found streams -------------------------------------------------------------------------------------------
+
+BEGIN;
+SET LOCAL client_min_messages = warning;
+SET LOCAL search_path = pg_catalog;
+DO $$ BEGIN PERFORM pg_advisory_xact_lock(hashtext('spillway schema')); END $$;
+
+-- What the last scan of a large Redis found. Nothing is lost with these rows: the next drain scans.
+-- `search`: SHA-256 of the server and the patterns. `names`: keys of Redis, which need not be text.
+CREATE TABLE IF NOT EXISTS spillway.found_streams (
+    search BYTEA PRIMARY KEY,
+    names BYTEA[] NOT NULL,
+    scanned_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
+);
+
+INSERT INTO spillway.schema_version (version, name) VALUES (11, 'found_streams')
     ON CONFLICT DO NOTHING;
 COMMIT;

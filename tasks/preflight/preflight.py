@@ -9,13 +9,16 @@ import psycopg
 from infra.connections.clients import Clients
 from infra.mapping.stream_mapping import StreamMappings
 from infra.schema.schema_version import check_schema
+from infra.settings import Settings
+from infra.urls import read_redis_url
 from tasks.base.step import step
 from tasks.ledger.register_stream import TABLES_OF_ROUTES, TABLES_OF_STREAMS
 from tasks.preflight.clocks import compare_clocks, database_clock
+from tasks.preflight.found_streams import FoundStreams
 from tasks.preflight.layouts import tables_of
 from tasks.preflight.rights import check_rights
 from tasks.preflight.server_versions import check_servers
-from tasks.streams.tail import find_streams
+from tasks.streams.find import find_streams
 
 # Most sites make backups once a day. With WAL archiving less can be lost; the warning is then only a reminder.
 _LEAST_TRIM_KEEP = timedelta(days=1)
@@ -43,13 +46,17 @@ def preflight(
     """
     with clients.translate_errors("preflight"):
         client = clients.redis if needs_redis else None
-        streams, warnings = find_streams(client, wanted) if client is not None else ([], [])
         with clients.postgres() as connection:
+            age = clients.settings.scan_every if command == "drain" else None
+            found = FoundStreams(client, connection, _server(clients.settings), age) if client is not None else None
+            streams, warnings = find_streams(client, wanted, found.names) if client and found else ([], [])
             different = {id(mapping): mapping for mapping in map(mappings.for_stream, streams)} if mappings else {}
             tables = [name for mapping in different.values() for name in tables_of(mapping)]
             check_rights(connection, command, tables)  # first, since the other checks read the schemas
             warnings += check_servers(client, connection)
             warnings += _trim_warnings(clients.settings.trim_keep) if needs_redis else []
+            if found is not None:
+                found.save()
             return streams, warnings
 
 
@@ -79,6 +86,11 @@ def _tables_of_streams(connection: psycopg.Connection) -> list[str] | None:
         if connection.execute(_CAN_READ, [table, column]).fetchone() == (True,):
             found += [name for (name,) in connection.execute(query)]
     return list(dict.fromkeys(found)) or None
+
+
+def _server(config: Settings) -> str:
+    url = read_redis_url(config.redis)
+    return f"{url.where}/{url.options.get('db', 0)}"
 
 
 def _trim_warnings(keep: timedelta | None) -> list[str]:

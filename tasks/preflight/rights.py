@@ -43,7 +43,9 @@ _TOTALS = {"streams": "SELECT", "ledger": "SELECT", "quarantine": "SELECT", "fil
 _COMPARE = {**_TOTALS, "drops": "SELECT", EVENTS: "SELECT"}
 # By command, as it is typed. The archive commands only read files.
 NEEDS: Mapping[str, RequiredPrivileges] = {
-    "drain": RequiredPrivileges({**_LOAD, "quarantine": "SELECT, INSERT"}, temporary=True),
+    "drain": RequiredPrivileges(
+        {**_LOAD, "quarantine": "SELECT, INSERT", "found_streams": "SELECT, INSERT, UPDATE, DELETE"}, temporary=True
+    ),
     "backfill": RequiredPrivileges({**_LOAD, "files": "SELECT, INSERT, UPDATE"}, temporary=True),
     "quarantine redrive": RequiredPrivileges(
         {"streams": "SELECT", "quarantine": "SELECT, UPDATE", "files": "SELECT", EVENTS: "SELECT, INSERT"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import psycopg
@@ -19,7 +18,7 @@ from tasks.files.file_ledger import find_path
 from tasks.ledger.names import is_file_ledger, original_name
 from tasks.ledger.plan import check_stream
 from tasks.ledger.stream_progress import BY_LEDGER, progress_fault
-from tasks.streams.tail import is_pattern, literal
+from tasks.streams.glob import glob_regex, is_pattern, literal
 
 
 @dataclass(frozen=True)
@@ -161,8 +160,8 @@ def check_balance(
             nothing = Finding(stream, "unknown", "", 0, "it was never drained", f"spillway drain --stream {stream}")
             return LedgerTotals(stream, 0, 0, 0, 0, 0, 0, 0), [nothing]
         findings = [*_progress(cursor, stream), *_ranges(cursor, stream), *_laws(cursor, stream)]
-    if is_file_ledger(stream):
-        return LedgerTotals(**row), findings
+    if is_file_ledger(stream) or stream != original_name(stream):
+        return LedgerTotals(**row), findings  # Redis has no stream of this name
     accept = f"spillway stream accept-rewind {stream}"
     found = check_stream(client, connection, stream)
     if found.tail is None:
@@ -172,15 +171,21 @@ def check_balance(
     return LedgerTotals(**row), findings
 
 
-def known_streams(connection: psycopg.Connection, wanted: list[str], files: bool = True) -> list[str]:
+def known_streams(
+    connection: psycopg.Connection, wanted: list[str], files: bool = True, retired: bool = False
+) -> list[str]:
     """The names in `wanted`, and the registered streams that match its patterns, sorted.
 
-    `files`: whether patterns match files too.
+    `files`: whether patterns match files too. `retired`: whether they match the ledgers of former streams and of
+    repeated loads too, by the name without the suffix.
     """
     rows = connection.execute("SELECT name FROM spillway.streams").fetchall()
-    names = {name for (name,) in rows if name == original_name(name) and (files or not is_file_ledger(name))}
+    names = {name for (name,) in rows if files or not is_file_ledger(name)}
+    if not retired:
+        names = {name for name in names if name == original_name(name)}
     patterns = [name for name in wanted if is_pattern(name)]
-    fitting = {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    expressions = [glob_regex(pattern) for pattern in patterns]
+    fitting = {name for name in names if any(one.fullmatch(original_name(name).encode()) for one in expressions)}
     return sorted(fitting | {literal(name) for name in wanted if name not in patterns})
 
 
@@ -240,10 +245,10 @@ def _ids(row: dict[str, Any]) -> str:
 
 
 @step("known streams")
-def find_known(clients: Clients, wanted: list[str], files: bool) -> list[str]:
+def find_known(clients: Clients, wanted: list[str], files: bool, retired: bool) -> list[str]:
     """`known_streams`, as a task."""
     with clients.translate_errors("reconcile"), clients.postgres() as connection:
-        return known_streams(connection, wanted, files)
+        return known_streams(connection, wanted, files, retired)
 
 
 @step("reconcile")

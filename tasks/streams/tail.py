@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import redis
 
-from infra.display import display_name
 from infra.errors.exceptions import Terminal
 from tasks.base.addresses import id_text, parse_id
 from tasks.streams.limited_reply import Command, ReplyTooLarge, execute, execute_limited
@@ -78,16 +76,6 @@ _LONGEST_NAME = 1_000  # bytes: an index entry of PostgreSQL holds 2,704, and a 
 _RESERVED = re.compile(r"file:[0-9a-f]{64}(@.*)?|.*@(again|until)-.*", re.DOTALL)
 
 
-def is_pattern(name: str) -> bool:
-    """Whether a name is a pattern: it has a `*`, `?` or `[` without a backslash before it."""
-    return re.search(r"(?<!\\)[*?\[]", name) is not None
-
-
-def literal(name: str) -> str:
-    """A name without the backslashes that keep it from being a pattern."""
-    return re.sub(r"\\([*?\[])", r"\1", name)
-
-
 def name_fault(key: bytes) -> str | None:
     """Why a stream of this name cannot be drained; None if it can."""
     try:
@@ -103,52 +91,9 @@ def name_fault(key: bytes) -> str | None:
     return None
 
 
-def find_streams(client: redis.Redis, wanted: list[str]) -> tuple[list[str], list[str]]:
-    """The streams that match the names and patterns (`*`, `?`, `[…]`) of `wanted`, sorted and without repetition.
-
-    Also returns warnings: a pattern skips streams whose names the ledger cannot hold. A pattern may match no stream.
-    `a\\*` is the stream `a*`. Raises `Terminal` for a name that no stream has, `redis.RedisError`.
-    """
-    found: set[str] = set()
-    warnings = []
-    for name in wanted:
-        if is_pattern(name):
-            keys: Any = client.scan_iter(match=name, count=1000, _type="stream")
-            for key in keys:
-                if (fault := name_fault(key)) is None:
-                    found.add(key.decode())
-                else:
-                    readable = display_name(key.decode(errors="backslashreplace"))
-                    warnings.append(f"stream '{readable}' is skipped: {fault}; rename it (RENAME)")
-            continue
-        name = literal(name)
-        if fault := name_fault(name.encode(errors="surrogateescape")):
-            raise Terminal(f"stream '{display_name(name)}': {fault}; nothing was read; rename it (RENAME)")
-        kind = _kind(client, name)
-        if kind == b"none":
-            raise absent_stream(name)
-        if kind != b"stream":
-            raise Terminal(
-                f"stream {name!r}: expected a stream, found a {kind.decode()}; nothing was read; check the name"
-            )
-        found.add(name)
-    return sorted(found), warnings
-
-
 def absent_stream(stream: str) -> Terminal:
     """The error for a stream that does not exist."""
     return Terminal(f"stream {stream!r} does not exist in Redis; check the name (redis-cli --scan --type stream)")
-
-
-def _kind(client: redis.Redis, name: str) -> bytes:
-    """The type of a key, `none` if it does not exist and does not come back within about a second."""
-    for pause in (*ABSENCE_SECONDS, None):
-        kind: Any = client.type(name)
-        if kind != b"none" or pause is None:
-            break
-        time.sleep(pause)
-    found: bytes = kind
-    return found
 
 
 def inspect_stream(

@@ -33,7 +33,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "archive_after",
     ),
     "schedule": (
-        "scheduled_streams", "drain_every", "drain_time_limit", "drain_workers", "reconcile_cron", "maintain_cron",
+        "scheduled_streams", "scan_every", "drain_every", "drain_time_limit", "drain_workers", "reconcile_cron",
+        "maintain_cron",
     ),
 }  # fmt: skip
 # Defaults that depend on the machine, or are empty.

@@ -65,7 +65,7 @@ def test_an_escaped_name_is_the_stream_of_that_name_and_no_other(
 @pytest.mark.parametrize("name", ["nul\0name", "y" * 10_000])
 def test_a_bad_name_that_is_asked_for_is_an_error_in_one_short_line(name: str) -> None:
     from infra.errors.exceptions import Terminal
-    from tasks.streams.tail import find_streams
+    from tasks.streams.find import find_streams
 
     with pytest.raises(Terminal, match="its name has") as refused:
         find_streams(redis.Redis(), [name])

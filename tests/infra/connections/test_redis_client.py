@@ -14,7 +14,7 @@ from infra.producers.send import send
 from infra.servers.external import ExternalEngine
 from infra.settings import Settings
 from infra.urls import read_redis_url
-from tasks.streams.tail import find_streams
+from tasks.streams.find import find_streams
 from tests.support.redis_server import REDIS, redis_port, run_spillway, settings_of
 from tests.support.servers import Servers
 
