@@ -47,14 +47,16 @@ MOST_ENTRIES = 1_000  # of a small stream
 
 # Streams that no other run has claimed, whose ledger is one piece up to the settled tail. `merge`: once an hour, see
 # `merge_ranges`. The claims end with the transaction.
+# Materialized: a lock is taken for these streams only, whatever order of the conditions the server would choose.
 _PLAN = """
-    SELECT s.name, s.id, s.settled_id::text, s.settled_entries_added, s.settled_hash,
-           date_trunc('hour', s.settled_at) < date_trunc('hour', now()) AS merge
-      FROM spillway.streams AS s
+    WITH settled AS MATERIALIZED (
+    SELECT s.name, s.id, s.settled_id, s.settled_entries_added, s.settled_hash, s.settled_at FROM spillway.streams AS s
      WHERE s.name = ANY(%(names)s) AND s."table" = %(table)s AND s.inserted > 0
        AND s.drained = nummultirange(numrange(0, s.settled_id + 1))
-       AND s.settled_entries_added = s.baseline + s.lost + s.read
-       AND pg_try_advisory_xact_lock(hashtextextended(%(claim)s || s.name, 0))"""
+       AND s.settled_entries_added = s.baseline + s.lost + s.read)
+    SELECT name, id, settled_id::text, settled_entries_added, settled_hash,
+           date_trunc('hour', settled_at) < date_trunc('hour', now()) AS merge
+      FROM settled WHERE pg_try_advisory_xact_lock(hashtextextended(%(claim)s || name, 0))"""
 # Both as in `load.py`.
 _INSERT_LEDGER = """
     INSERT INTO spillway.ledger (stream, ids, loaded_by)
@@ -124,9 +126,11 @@ def load_group(
     group: SmallStreams,
     window: TimeWindow,
     new_chunks: NewChunkLimit,
+    absence: AbsenceRecord,
 ) -> list[_Read]:
     """Commit all plain streams of a group. Returns what was loaded, nothing if the transaction met anything unusual.
 
+    `absence`: records whether a stream was away, or was another one than the one that was settled.
     Raises `psycopg.Error` and `redis.RedisError`.
     """
     table = group.layout.table.regclass
@@ -136,7 +140,7 @@ def load_group(
             known = connection.execute(_PLAN, names).fetchall()
             found = [
                 one
-                for one in _read(clients, known, group.layout, window)
+                for one in _read(clients, known, group.layout, window, absence)
                 if new_chunks.admit(connection, one.batch) is one.batch
             ]
             if found:
@@ -150,7 +154,13 @@ def load_group(
     return found
 
 
-def _read(clients: Clients, known: Sequence[tuple[Any, ...]], layout: RowLayout, window: TimeWindow) -> Iterator[_Read]:
+def _read(
+    clients: Clients,
+    known: Sequence[tuple[Any, ...]],
+    layout: RowLayout,
+    window: TimeWindow,
+    absence: AbsenceRecord,
+) -> Iterator[_Read]:
     """The streams whose new entries are all there, and all rows."""
     commands: list[Command] = []
     for name, _, settled, *_ in known:
@@ -171,7 +181,10 @@ def _read(clients: Clients, known: Sequence[tuple[Any, ...]], layout: RowLayout,
             continue
         start = int(settled)
         checkpoint = Checkpoint(start, added, start, added, settled_hash)
-        if tail is None or isinstance(entries, Exception) or why_rewound(tail, checkpoint, hash_now):
+        if tail is None or why_rewound(tail, checkpoint, hash_now):
+            absence.add()
+            continue
+        if isinstance(entries, Exception):
             continue
         # All that were ever added are there, the last one too: nothing was lost, and nothing is to be proven later.
         complete = 0 < len(entries) <= MOST_ENTRIES and len(entries) == tail.added - added
@@ -257,7 +270,7 @@ def drain_small_streams(
                 results[name] = DrainResult(name, read, read, bytes=nbytes, table=display_name)
         group.began = True
         began = time.monotonic()
-        found = load_group(clients, connection, group, window, new_chunks)
+        found = load_group(clients, connection, group, window, new_chunks, absence)
         trimmed, warnings = _after(clients, connection, found, absence) if found else ({}, [])
     seconds = time.monotonic() - began
     for batch in (one.batch for one in found):
