@@ -15,6 +15,7 @@ import typer
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.servers.throwaway import throwaway_servers
+from infra.settings import settings
 
 STREAM = "bench-ticks"
 _WARM_UP = 100  # ticks before the first look at the memory
@@ -22,16 +23,17 @@ _WARM_UP = 100  # ticks before the first look at the memory
 
 def main(engine: str | None = None, ticks: int = 2_000) -> None:
     """Print the resident memory after the first ticks and after the last ones, and the processor time of a tick."""
-    with throwaway_servers("bench", engine) as (settings, _):
-        os.environ |= {"SPILLWAY_REDIS_URL": settings.redis, "SPILLWAY_DATABASE_URL": settings.database}
+    with throwaway_servers("bench", engine) as (config, _):
+        os.environ |= {"SPILLWAY_REDIS_URL": config.redis, "SPILLWAY_DATABASE_URL": config.database}
+        settings.cache_clear()
         from flows.drain_loop import DrainLoop
         from flows.plain.drain import drain
 
-        with redis.Redis.from_url(settings.redis) as client:
+        with redis.Redis.from_url(config.redis) as client:
             for batch in batches(1_000, seed=1):
                 send(client, STREAM, batch.entries)
         drain(STREAM)
-        with DrainLoop(settings, 1.0, {"stream": [STREAM]}) as loop:
+        with DrainLoop(config, 1.0, {"stream": [STREAM]}) as loop:
             for _ in range(_WARM_UP):
                 loop.tick()
             before, used = _resident_mb(), time.process_time()
