@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 RUNNABLE = ("bash", "console", "toml", "sql")
 WITH_COMMANDS = [page for page in PAGES if blocks(page, "bash", "console")]
-_MOST_NOT_RUN = 12
+_MOST_NOT_RUN = 13
 _COMPRESSES = re.compile(r"^(chunks compressed|compression |to do: compression ).*\n?", re.MULTILINE)
 
 
