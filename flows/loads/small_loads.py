@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from uuid import uuid4
 
 from flows.loads.drained_stream import DrainedStream
@@ -15,6 +16,7 @@ from tasks.base.run_log import run_logger, run_name
 from tasks.base.step import step
 from tasks.base.workers import Workers
 from tasks.columns.decode import TimeWindow
+from tasks.columns.row_layout import RowLayout
 from tasks.ledger.drain_report import DrainResult
 from tasks.streams.pages import AbsenceRecord
 from tasks.table.new_chunks import NewChunkLimit
@@ -25,20 +27,23 @@ _GROUP_ENTRIES = 50_000
 _SHARE_OF_TIME = 0.5  # of a time limit: the rest is for large streams
 
 
+@dataclass(frozen=True)
+class SmallGroup:
+    """The names of small streams that have one layout."""
+
+    names: Sequence[str]
+    layout: RowLayout
+
+
 @step("drain small streams", retries=0)
 def drain_small(
     clients: Clients,
-    streams: Sequence[DrainedStream],
-    waiting: Mapping[str, int],
+    groups: Sequence[SmallGroup],
     new_chunks: NewChunkLimit,
     absence: AbsenceRecord,
     time_limit: float | None,
 ) -> SmallLoads:
-    """Drain the plain ones of the small streams; the others are left to `DrainLoads`.
-
-    `waiting`: by stream, how many entries it has that are not drained, if it is settled (`IdleStreams`). `time_limit`:
-    seconds of the run.
-    """
+    """Drain the plain ones of the small streams; the others are left to `DrainLoads`. `time_limit`: seconds of the run."""
     config = clients.settings
     window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
     end = None if time_limit is None else time.monotonic() + _SHARE_OF_TIME * time_limit
@@ -46,18 +51,18 @@ def drain_small(
     results: dict[str, DrainResult] = {}
     warnings: list[str] = []
 
-    def drain(names: Sequence[str], first: DrainedStream) -> SmallLoads:
+    def drain(group: SmallGroup) -> SmallLoads:
         if end is not None and time.monotonic() >= end:
             return SmallLoads()
-        group = SmallStreams(names, first.layout, f"{run} {uuid4()}")
+        marked = SmallStreams(group.names, group.layout, f"{run} {uuid4()}")
         try:
-            return drain_small_streams(clients, group, window, new_chunks, absence)
+            return drain_small_streams(clients, marked, window, new_chunks, absence)
         except SpillwayError as error:
             run_logger().info("small streams: %s; drained one by one", one_line(error))
             return SmallLoads()
 
     with Workers(config.parallel_loads) as workers:
-        for loaded in [workers.submit(drain, names, first) for names, first in _groups(streams, waiting)]:
+        for loaded in [workers.submit(drain, group) for group in groups]:
             warnings += loaded.result().warnings
             for name, result in loaded.result().results.items():
                 emit(Started(name, result.read))
@@ -66,18 +71,25 @@ def drain_small(
     return SmallLoads(results, tuple(warnings))
 
 
-def _groups(streams: Sequence[DrainedStream], waiting: Mapping[str, int]) -> Iterator[tuple[list[str], DrainedStream]]:
-    """The names of the streams of each group, and one of its streams: all have the same layout."""
-    open_groups: dict[int, tuple[list[str], DrainedStream, int]] = {}
+def small_groups(streams: Sequence[DrainedStream], waiting: Mapping[str, int]) -> list[SmallGroup]:
+    """The small ones of some streams, in groups of at least two.
+
+    `waiting`: by stream, how many entries it has that are not drained, if it is settled (`IdleStreams`).
+    """
+    by_layout: dict[int, list[DrainedStream]] = {}
     for stream in streams:
-        entries = waiting.get(stream.name, 0)
-        if not 0 < entries <= MOST_ENTRIES or stream.layout.routes or stream.layout.mapping.each is not None:
-            continue
-        names, first, total = open_groups.pop(id(stream.layout), ([], stream, 0))
-        if len(names) == _MOST_STREAMS or total + entries > _GROUP_ENTRIES:
-            yield names, first
-            names, first, total = [], stream, 0
-        open_groups[id(stream.layout)] = ([*names, stream.name], first, total + entries)
-    for names, first, _ in open_groups.values():
-        if len(names) > 1:  # one alone gains nothing
-            yield names, first
+        plain = not stream.layout.routes and stream.layout.mapping.each is None
+        if plain and 0 < waiting.get(stream.name, 0) <= MOST_ENTRIES:
+            by_layout.setdefault(id(stream.layout), []).append(stream)
+    found: list[SmallGroup] = []
+    for alike in by_layout.values():
+        names: list[str] = []
+        total = 0
+        for stream in alike:
+            if len(names) == _MOST_STREAMS or total + waiting[stream.name] > _GROUP_ENTRIES:
+                found.append(SmallGroup(names, stream.layout))
+                names, total = [], 0
+            names.append(stream.name)
+            total += waiting[stream.name]
+        found.append(SmallGroup(names, alike[0].layout))
+    return [group for group in found if len(group.names) > 1]  # one stream alone gains nothing

@@ -8,7 +8,7 @@ from typing import Any
 from flows.loads.drain_loads import DrainLoads, drain_streams
 from flows.loads.drained_stream import DrainedStream
 from flows.loads.shares import drain_in_shares
-from flows.loads.small_loads import drain_small
+from flows.loads.small_loads import drain_small, small_groups
 from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
 from infra.errors.exceptions import Unsuccessful
@@ -70,8 +70,9 @@ def drain(
         busy = [DrainedStream(name, layouts[name]) for name in streams if name not in idle]
         loads = DrainLoads(clients, max_events, last, absence, time_limit)
         small = SmallLoads()
-        if idle.waiting and max_events is None and last is None:
-            small = drain_small(clients, busy, idle.waiting, loads.new_chunks, absence, time_limit)
+        groups = small_groups(busy, idle.waiting) if max_events is None and last is None else []
+        if groups:
+            small = drain_small(clients, groups, loads.new_chunks, absence, time_limit)
             busy = [one for one in busy if one.name not in small.results]
         if busy and spreads(config) and max_events is None:
             share = drain_in_shares([one.name for one in busy], last, time_limit, config.drain_workers)
