@@ -43,7 +43,10 @@ def drain_small(
     absence: AbsenceRecord,
     time_limit: float | None,
 ) -> SmallLoads:
-    """Drain the plain ones of the small streams; the others are left to `DrainLoads`. `time_limit`: seconds of the run."""
+    """Drain the plain ones of the small streams; the others are left to `DrainLoads`.
+
+    `time_limit`: seconds of the run.
+    """
     config = clients.settings
     window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
     end = None if time_limit is None else time.monotonic() + _SHARE_OF_TIME * time_limit
