@@ -266,7 +266,7 @@ def test_several_drains_come_due_at_the_same_time_and_share_the_streams(
         completed = (due for due, state in desk.states(drain, began) if state == "Completed")
         return max(Counter(completed).values(), default=0)
 
-    wait_until(lambda: together() == 3, _SOON_SECONDS)
+    wait_until(lambda: together() == 3, 200)
     desk.terminal.type("spillway deploy")
     assert table_rows(database) == flat_rows(entries)
 
