@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -99,15 +100,16 @@ def test_a_restart_of_redis_ends_nothing_and_is_a_failed_run(
         with serving(mine, log, "--every", "1s") as served:
             with redis.Redis(port=port) as client:
                 client.shutdown(nosave=True)
-            wait_until(lambda: "Failed" in states(), 90, log)
+            wait_until(lambda: "Failed" in states(), 130, log)
             assert served.process.poll() is None
             with _redis_again(port, folder), redis.Redis(port=port) as client:
                 send(client, "events-web", entries)
-                wait_until(lambda: table_rows(database) == flat_rows(entries), 90, log)
+                wait_until(lambda: table_rows(database) == flat_rows(entries), 130, log)
                 assert served.end() == 0
 
 
-def _redis_again(port: int, folder: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def _redis_again(port: int, folder: Path) -> Iterator[None]:
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     with redis.Redis(port=port) as client:
@@ -117,7 +119,11 @@ def _redis_again(port: int, folder: Path) -> subprocess.Popen[bytes]:
                 break
             except redis.ConnectionError:
                 time.sleep(0.05)
-    return process
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
