@@ -1,7 +1,7 @@
 """The names that the last scan of a large Redis found, kept in the database (`spillway.found_streams`).
 
-A small Redis is scanned by every drain, so that a new stream is seen at once. With millions of other keys that takes a
-second of Redis's time. Then drains use the names of the last scan for `SPILLWAY_SCAN_EVERY`. Streams of the ledger are
+A small Redis is scanned by every drain, so that a new stream is seen at once. With millions of other keys that takes
+seconds of Redis's time. Then drains use the names of the last scan for `SPILLWAY_SCAN_EVERY`. Streams of the ledger are
 always included, and a name whose stream is gone is left out, as a scan would.
 """
 
