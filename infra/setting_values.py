@@ -20,7 +20,10 @@ def read_duration(value: object) -> object:
     number, unit = value.strip()[:-1], value.strip()[-1]
     if not (number.isascii() and number.isdigit() and unit in _UNITS):
         raise PydanticCustomError("duration", "expected a number and a unit such as 7d, 36h, 90m or 30s")
-    return timedelta(**{_UNITS[unit]: int(number)})
+    try:
+        return timedelta(**{_UNITS[unit]: int(number)})
+    except OverflowError:
+        raise PydanticCustomError("duration", "expected a duration of at most 999999999d") from None
 
 
 def read_age(value: object) -> object:

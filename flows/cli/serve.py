@@ -60,7 +60,7 @@ def _interval(every: str | None, config: Settings) -> timedelta | None:
         return interval if interval is not None and interval < _OWN_PROCESS_FROM else None
     try:
         found = read_age(every)
-    except (PydanticCustomError, OverflowError) as error:
+    except PydanticCustomError as error:
         raise WrongUse(f"serve: --every: {error}, found {every!r}; nothing was started") from None
     if not isinstance(found, timedelta):
         raise WrongUse("serve: --every: expected a positive duration such as 5s or 2m, found none; nothing was started")
