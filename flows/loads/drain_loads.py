@@ -146,7 +146,7 @@ class DrainLoads:
         return False
 
     def _begin_part(self, stream: DrainedStream) -> bool:
-        """Claim a part of the stream and make a reader of it. Returns False if there is none, or others have all."""
+        """Claim a part of the stream and make a reader of it. Returns False if there is none to claim."""
         if planned := stream.planned is None or stream.all_read:
             stream.all_read = stream.blocked = False
             self._plan(stream)

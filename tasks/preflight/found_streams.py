@@ -52,7 +52,7 @@ class FoundStreams:
         try:
             row = self._connection.execute(_READ, [search, self._age], binary=True).fetchone()
         except _UNAVAILABLE:
-            return scan_streams(self._client, patterns).names
+            row = None
         if row is None:
             scan = scan_streams(self._client, patterns)
             self._new = (search, scan.names) if scan.is_long else None

@@ -36,7 +36,7 @@ def fill(client: redis.Redis) -> int:
 
 
 def check(database: psycopg.Connection, sent: int) -> None:
-    """Compare all rows with what was sent, and the books with it."""
+    """Compare the table with what was sent, and check the ledger."""
     assert table_rows(database) == flat_rows(event(n) for n in range(sent))
     for at in range(STREAMS):
         assert ledger_is_whole(database, f"runners:{at}")

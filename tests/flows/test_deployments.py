@@ -78,21 +78,6 @@ def test_a_run_of_a_worker_that_has_recorded_a_loss_is_failed_with_the_loss_as_m
     assert table_rows(database) == flat_rows(event(n) for n in (*range(10), *range(16, 20)))
 
 
-@pytest.fixture
-def nothing_deployed(prefect_server: str, env: dict[str, str]) -> Iterator[None]:
-    """A Prefect server without deployments; afterwards it has them again, for the session's worker."""
-    delete_deployments()
-    yield
-    delete_deployments()
-    deploy_all(env)
-
-
-def delete_deployments() -> None:
-    with get_client(sync_client=True) as client:
-        for deployment in client.read_deployments():
-            client.delete_deployment(deployment.id)
-
-
 def test_serve_is_refused_while_a_work_pool_has_the_scheduled_drain(prefect_server: str, env: dict[str, str]) -> None:
     deploy_all(env)
     refused = subprocess.run([BIN / "spillway", "serve"], env=env, capture_output=True, text=True, check=False)

@@ -17,7 +17,7 @@ PATTERNS = ["names:*", "more:*"]
 
 @pytest.fixture
 def many_keys(monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis) -> None:
-    """A keyspace of which a scan counts as long."""
+    """A keyspace so large that its stream names are kept in the database."""
     monkeypatch.setattr(find, "_KEYS_PER_SCAN", 100)
     monkeypatch.setattr(find, "_MANY_SCANS", 10)
     redis_client.mset({f"other:{number}": "" for number in range(3_000)})

@@ -14,42 +14,19 @@ import psycopg
 import pytest
 import redis
 from prefect import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
-from prefect.client.schemas.objects import FlowRun
 
 from flows.cli.schedule_status import DeploymentStatus, deployment_statuses
 from infra.producers.send import send
 from tests.support.command_line import assert_one_error
+from tests.support.deployments import runs_of_serve
 from tests.support.oracle import flat_rows, table_rows
-from tests.support.prefect_server import deploy_all, run_prefect
+from tests.support.prefect_server import run_prefect
 from tests.support.programs import BIN
 from tests.support.redis_server import redis_port
 from tests.support.serving import serving, wait_until
 from tests.support.stream_entries import event
 
 pytestmark = [pytest.mark.usefixtures("nothing_deployed"), pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def nothing_deployed(prefect_server: str, env: dict[str, str]) -> Iterator[None]:
-    """A Prefect server without deployments and runs of serve; afterwards the session's worker has its own again."""
-    _delete()
-    yield
-    _delete()
-    deploy_all(env)
-
-
-def _delete() -> None:
-    with get_client(sync_client=True) as client:
-        for deployment in client.read_deployments():
-            client.delete_deployment(deployment.id)
-        for run in runs_of_serve():
-            client.delete_flow_run(run.id)
-
-
-def runs_of_serve() -> list[FlowRun]:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=["spillway", "serve"])))
 
 
 def states() -> list[str]:
