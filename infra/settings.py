@@ -29,6 +29,7 @@ SCHEMA_SQL = PROJECT_ROOT / "infra" / "schema" / "schema.sql"
 DATABASE, DATABASE_USER, DATABASE_PASSWORD = "analytics", "analytics_user", "analytics_pass"
 
 MIB = 1024 * 1024
+REPLICA = "replica"  # of `read_from`: any that the Sentinels or the Cluster name
 
 
 def runs_from_clone() -> bool:
@@ -67,6 +68,17 @@ def _database_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _read_from(value: SecretStr) -> SecretStr:
+    """Refuse what names no server. Empty means the primary."""
+    try:
+        if value.get_secret_value() not in ("", REPLICA):
+            read_redis_url(value.get_secret_value())
+    except UnreadableUrl as error:
+        fault = str(error).removeprefix("expected ")
+        raise PydanticCustomError("url", "expected 'replica', or {fault}", {"fault": fault}) from None
+    return value
+
+
 def _in_settings_folder(value: Path) -> Path:
     """A relative path as one below `settings_folder()`."""
     return settings_folder() / value.expanduser()
@@ -100,6 +112,10 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
         default=SecretStr(""),
         description="URL: postgresql://, with libpq options; empty: the local database",
+    )
+    read_from: Annotated[SecretStr, AfterValidator(_read_from)] = Field(
+        default=SecretStr(""),
+        description="where entries are read; empty: the primary; replica: one of a Cluster or of Sentinels; or its URL",
     )
     redis_port: int = Field(default=6379, ge=1, le=65535, description="port of the local Redis")
     postgres_port: int = Field(default=5432, ge=1, le=65535, description="port of the local database")

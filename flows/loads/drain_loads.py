@@ -96,6 +96,7 @@ class DrainLoads:
             self._workers.shutdown()
             self._claims.close()
         self.warnings += self.new_chunks.warnings()
+        self.warnings += self._clients.replica_warnings
         if self._unfinished:
             self.warnings.append(
                 f"the time limit of {self._time_limit:g} s ended this run before {self._unfinished} of {len(streams)}"
@@ -227,7 +228,7 @@ class DrainLoads:
         return Reader(
             self._clients.redis, stream.name, gaps, tail, limits, stream.layout, window, remaining,
             absence=self._absence, page_limits=replace(PAGE_LIMITS, max_entry=config.max_entry_bytes),
-            starts_small=starts_small,
+            starts_small=starts_small, replica=self._clients.replica,
         )  # fmt: skip
 
     def _finish(self) -> None:

@@ -124,6 +124,7 @@ def backfill(
             if question := too_many_chunks(planned, config, yes):
                 _ask_to_continue(question)
             planned, failed = _load(clients, request, planned, progress, targets)
+        warnings += clients.replica_warnings
         totals = result(planned, [one.result() for one in progress], warnings, dry_run, time.monotonic() - began)
         report_backfill(totals)
     for warning in warnings:

@@ -76,6 +76,7 @@ def reconcile(
         preflight_rights(clients, "reconcile" + " --deep" * deep + " --repair" * repair)
         comparison = _Comparison(ids, mappings, spool, repair) if deep else None
         _check_all(clients, find_known(clients, wanted, files, retired), comparison, checked)
+        checked.notes += clients.replica_warnings
         report_reconciliation(checked.streams, checked.findings, checked.compared, checked.repaired, checked.dropped)
     for note in checked.notes:
         run_logger().warning(printable(note))

@@ -13,13 +13,15 @@ from redis import Redis
 
 from infra.connections.group_name import group_name
 from infra.connections.redis_client import open_redis
+from infra.connections.redis_cluster import RoutedRedis
 from infra.connections.redis_connection import UnsupportedServer
+from infra.connections.replica import Replica
 from infra.connections.session import Session, open_session
 from infra.errors.classify import is_transient
 from infra.errors.exceptions import Terminal, Transient, WrongUse
 from infra.errors.next_steps import next_step
 from infra.errors.redact import may_quote_a_row, one_line
-from infra.settings import Settings, host_of
+from infra.settings import REPLICA, Settings, host_of
 
 APPLICATION = "spillway"  # the first word of the `application_name` of our sessions
 DRAIN = "drain"  # the command that a backfill yields to
@@ -28,17 +30,19 @@ DRAIN = "drain"  # the command that a backfill yields to
 _GIN_PENDING_LIST_LIMIT = "64MB"
 
 
-def redis_client(settings: Settings) -> redis.Redis:
+def redis_client(settings: Settings, url: str | None = None, replica: bool = False) -> redis.Redis:
     """A client that returns bytes and tries each command once: steps are retried, not commands.
 
-    Raises `WrongUse` for an invalid URL, `Terminal` for a TLS file that does not exist.
+    `url`: of another Redis than the one of the settings. `replica`: see `open_redis`. Raises `WrongUse` for an invalid
+    URL, `Terminal` for a TLS file that does not exist.
     """
+    url = settings.redis if url is None else url
     try:
-        client = open_redis(settings.redis, settings.redis_timeout, settings.connect_timeout)
+        client = open_redis(url, settings.redis_timeout, settings.connect_timeout, replica)
     except ValueError as error:
         raise WrongUse(f"SPILLWAY_REDIS_URL: {error}") from None
     except UnsupportedServer as error:
-        raise Terminal(f"Redis at {host_of(settings.redis)}: {error}") from None
+        raise Terminal(f"Redis at {host_of(url)}: {error}") from None
     # The reply stays as hiredis returns it: converting it to pairs and dicts would cost as much as reading it.
     client.set_response_callback("XRANGE", lambda reply, **_: reply)
     client.set_response_callback("XREVRANGE", lambda reply, **_: reply)
@@ -80,6 +84,29 @@ class Clients:
         """Created at its first use: a backfill of files needs no Redis."""
         return redis_client(self.settings)
 
+    @cached_property
+    def replica(self) -> Replica | None:
+        """Where entries are read before the primary is asked; None if the settings name no replica."""
+        if not (wanted := self.settings.read_from.get_secret_value()):
+            return None
+        url = None if wanted == REPLICA else wanted
+        return Replica(redis_client(self.settings, url, replica=url is None))
+
+    @property
+    def replica_warnings(self) -> list[str]:
+        """Why the primary was read instead of the replica, as far as it was."""
+        replica = self.__dict__.get("replica")
+        return [] if replica is None else list(replica.warnings)
+
+    def check_replica(self) -> None:
+        """Raises `UnsupportedServer` if no server names the replica that the settings ask for, `redis.RedisError`."""
+        wanted = self.settings.read_from.get_secret_value()
+        if wanted == REPLICA and isinstance(self.redis, RoutedRedis) and self.redis.nodes(connect=True) is None:
+            raise UnsupportedServer(
+                "SPILLWAY_READ_FROM=replica: expected Sentinels or a Cluster, which name the replicas, found a single"
+                " server; nothing was read; write the URL of its replica in SPILLWAY_READ_FROM"
+            )
+
     def group(self, connection: psycopg.Connection) -> str:
         """The name of this database's consumer group, queried once per run."""
         if self._group is None:
@@ -92,6 +119,8 @@ class Clients:
     def __exit__(self, *_: object) -> None:
         if "redis" in self.__dict__:
             self.redis.close()
+        if (replica := self.__dict__.get("replica")) is not None:
+            replica.client.close()
         while True:
             try:
                 self._idle.get_nowait().close()

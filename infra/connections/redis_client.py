@@ -9,19 +9,20 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from infra.connections.redis_cluster import RoutedRedis
+from infra.connections.redis_cluster import ReplicaRedis, RoutedRedis
 from infra.connections.redis_connection import TlsConnection, UnsupportedServer, connect
-from infra.connections.redis_sentinel import primary_of
+from infra.connections.redis_sentinel import watched_client
 from infra.urls import read_redis_url
 
 _FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 
-def open_redis(url: str, timeout: float, connect_timeout: float) -> redis.Redis:
+def open_redis(url: str, timeout: float, connect_timeout: float, replica: bool = False) -> redis.Redis:
     """A client that returns bytes and tries each command once: steps are retried, not commands. Timeouts in seconds.
 
     It connects at its first command, which raises `UnsupportedServer` for an old version, or a Sentinel instead of
     the Redis that it watches. If the server is a node of a Cluster, each command goes to the node that has its key.
+    `replica`: to a replica of it, and behind Sentinels to a replica of the primary.
     Raises `UnreadableUrl` for an invalid URL, and `UnsupportedServer` for a TLS file that does not exist.
     """
     found = read_redis_url(url)
@@ -43,8 +44,9 @@ def open_redis(url: str, timeout: float, connect_timeout: float) -> redis.Redis:
         kind = TlsConnection if found.tls else redis.Connection
         options["socket_keepalive"] = True
     if found.sentinels:
-        return primary_of(found, options)
-    return RoutedRedis.from_pool(redis.ConnectionPool(connection_class=kind, redis_connect_func=connect, **options))
+        return watched_client(found, options, replica)
+    routed = ReplicaRedis if replica else RoutedRedis
+    return routed.from_pool(redis.ConnectionPool(connection_class=kind, redis_connect_func=connect, **options))
 
 
 def primary_address(url: str, timeout: float) -> tuple[str, int]:

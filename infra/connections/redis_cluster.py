@@ -6,6 +6,7 @@ tries each command once, as for a single server, and knows the few commands that
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -15,7 +16,7 @@ from redis import exceptions
 from redis.cluster import parse_cluster_slots
 from redis.crc import key_slot
 
-from infra.connections.redis_connection import ClusterNode, connect_to_node
+from infra.connections.redis_connection import ClusterNode, connect_to_node, connect_to_replica_node
 
 # These name their key after a subcommand. All other commands of ours that have a key name it first.
 _WITH_SUBCOMMAND = frozenset({"XINFO", "XGROUP", "MEMORY"})
@@ -35,6 +36,8 @@ class RoutedRedis(redis.Redis):
     For commands that are sent together, see `on_each_node`: a pipeline is always for one server.
     """
 
+    # Send commands to replicas as far as there are any.
+    reads_replicas = False
     _nodes: Nodes | None = None
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -65,8 +68,14 @@ class RoutedRedis(redis.Redis):
 
     def becomes_cluster(self) -> Nodes:
         """From now on, commands go to the nodes of the Cluster."""
-        self._nodes = self._nodes or Nodes(self)
+        self._nodes = self._nodes or Nodes(self, self.reads_replicas)
         return self._nodes
+
+
+class ReplicaRedis(RoutedRedis):
+    """The same for reading from the replicas of a Cluster."""
+
+    reads_replicas = True
 
 
 def primaries(client: redis.Redis) -> list[redis.Redis]:
@@ -148,10 +157,14 @@ def _key(args: Sequence[Any]) -> Any:
 
 
 class Nodes:
-    """The nodes of a Cluster, each with a client. `seed`: the client of the node that the user named."""
+    """The nodes of a Cluster, each with a client. `seed`: the client of the node that the user named.
 
-    def __init__(self, seed: redis.Redis) -> None:
+    `reads_replicas`: choose a replica of each primary that has one.
+    """
+
+    def __init__(self, seed: redis.Redis, reads_replicas: bool = False) -> None:
         self._seed = seed
+        self._reads_replicas = reads_replicas
         self._clients: dict[tuple[str, int], redis.Redis] = {}
         self._slots: list[tuple[int, int, redis.Redis]] = []
         self._is_stale = True
@@ -197,7 +210,7 @@ class Nodes:
         self._is_stale = False
 
     def _ask(self) -> dict[tuple[int, int], tuple[str, int]]:
-        """The owner of each range of slots, as the first node that answers says."""
+        """The node for each range of slots, as the first node that answers says."""
         options = self._seed.connection_pool.connection_kwargs
         seed = (options["host"], options["port"])
         refused: exceptions.RedisError | None = None
@@ -208,14 +221,21 @@ class Nodes:
                 refused = refused or error
                 continue
             # A node that does not know its own address gives none.
-            return {slots: (one["primary"][0] or host, one["primary"][1]) for slots, one in found.items()}
+            return {slots: (name or host, at) for slots, (name, at) in map(self._chosen, found.items())}
         assert refused is not None  # the seed was asked
         raise refused
+
+    def _chosen(self, owned: tuple[tuple[int, int], Any]) -> tuple[tuple[int, int], tuple[str, int]]:
+        """The node to use for some slots, of those that have them."""
+        slots, nodes = owned
+        replicas = nodes["replicas"] if self._reads_replicas else []
+        return slots, random.choice(replicas) if replicas else nodes["primary"]  # noqa: S311
 
     def _client(self, host: str, port: int) -> redis.Redis:
         if (host, port) not in self._clients:
             pool = self._seed.connection_pool
-            options = pool.connection_kwargs | {"host": host, "port": port, "redis_connect_func": connect_to_node}
+            connect = connect_to_replica_node if self._reads_replicas else connect_to_node
+            options = pool.connection_kwargs | {"host": host, "port": port, "redis_connect_func": connect}
             client = redis.Redis.from_pool(redis.ConnectionPool(connection_class=pool.connection_class, **options))
             client.response_callbacks = self._seed.response_callbacks
             self._clients[host, port] = client

@@ -91,6 +91,13 @@ def connect_to_node(connection: Any) -> None:
         connect(connection)
 
 
+def connect_to_replica_node(connection: Any) -> None:
+    """The same for a replica of a Cluster: without READONLY it sends its clients to the primary."""
+    connect_to_node(connection)
+    connection.send_command("READONLY", check_health=False)
+    connection.read_response()
+
+
 def _check_server(connection: Any) -> None:
     """Raise `UnsupportedServer`, or `ClusterNode`."""
     found = info_of(connection, "server")

@@ -1,4 +1,4 @@
-"""The primary that Sentinels name, asked again for each new connection: after a failover it is another server."""
+"""The servers that Sentinels name, asked again for each new connection: after a failover they are others."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from infra.urls import RedisUrl
 _COMMON = ("socket_", "ssl_", "retry", "protocol", "driver_info", "client_name")
 
 
-def primary_of(url: RedisUrl, options: Mapping[str, Any]) -> redis.Redis:
-    """A client of the primary of `url.service`.
+def watched_client(url: RedisUrl, options: Mapping[str, Any], replica: bool = False) -> redis.Redis:
+    """A client of the primary of `url.service`, or of one of its replicas.
 
     Its first command asks the Sentinels, and raises `MasterNotFoundError` (a `ConnectionError`) while they name no
     primary, `UnsupportedServer` if none of them watches the service, and `AuthenticationError` if one refuses user and
@@ -30,8 +30,9 @@ def primary_of(url: RedisUrl, options: Mapping[str, Any]) -> redis.Redis:
     pool = SentinelConnectionPool(
         url.service,
         sentinels,
-        connection_class=_TlsPrimary if url.tls else _Primary,
-        redis_connect_func=_connect_to_primary,
+        connection_class=_WatchedTls if url.tls else _Watched,
+        redis_connect_func=connect if replica else _connect_to_primary,
+        is_master=not replica,
         **options,
     )
     return redis.Redis.from_pool(pool)
@@ -68,11 +69,11 @@ class _Sentinels(Sentinel):
         return set()
 
 
-class _Primary(SentinelManagedConnection):
-    """A connection to the primary."""
+class _Watched(SentinelManagedConnection):
+    """A connection to the primary or a replica."""
 
 
-class _TlsPrimary(SentinelManagedConnection, TlsConnection):
+class _WatchedTls(SentinelManagedConnection, TlsConnection):
     """The same with TLS."""
 
 

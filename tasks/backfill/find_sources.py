@@ -214,7 +214,10 @@ def stream_source(
     window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
 
     def reader(gaps: Sequence[IdRange], limits: BatchLimits) -> Reader:
-        return Reader(clients.redis, stream, gaps, planned.tail, limits, layout, window, ledger_name=ledger_name)
+        return Reader(
+            clients.redis, stream, gaps, planned.tail, limits, layout, window, ledger_name=ledger_name,
+            replica=clients.replica,
+        )  # fmt: skip
 
     limits = BatchLimits(config.batch_rows, config.batch_bytes)
     warnings = check_sample(clients, reader(gaps, limits), layout, planned.upto) if planned.fresh else []

@@ -46,6 +46,8 @@ def preflight(
     """
     with clients.translate_errors("preflight"):
         client = clients.redis if needs_redis else None
+        if needs_redis:
+            clients.check_replica()
         with clients.postgres() as connection:
             age = clients.settings.scan_every if command == "drain" else None
             found = FoundStreams(client, connection, _server(clients.settings), age) if client is not None else None

@@ -212,7 +212,7 @@ def reader(clients: Clients, ranges: list[IdRange], stream: str, layout: RowLayo
     """A reader of drained ranges, in batches of a drain's size. Raises `SpillwayError`, see `drained_tail`."""
     limits = BatchLimits(clients.settings.batch_rows, clients.settings.batch_bytes)
     tail = drained_tail(clients, stream)
-    return Reader(clients.redis, stream, ranges, tail, limits, layout, EVERY_TIME)
+    return Reader(clients.redis, stream, ranges, tail, limits, layout, EVERY_TIME, replica=clients.replica)
 
 
 @step("compare")

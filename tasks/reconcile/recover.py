@@ -4,6 +4,8 @@ The first release recorded a range as drained, and its entries as lost, if Redis
 a short page ended the range, so the unread entries of a ledger row are its last ones. Their number is: all entries, if
 none of the range was read; existing entries minus read ones, if nothing can have been deleted from the range since;
 otherwise all from the first one on that neither the table nor the quarantine has.
+
+A false replica can hide any entries. If the table lacks others than the last ones, the whole range is drained again.
 """
 
 from __future__ import annotations
@@ -80,6 +82,25 @@ class LedgerRow:
         return tail.removed == baseline or (tail.first <= self.ids.start and tail.max_deleted < self.ids.start)
 
 
+@dataclass(frozen=True)
+class UnreadEntries:
+    """`count` unread entries of a row of the ledger, which is to be drained again from the id `start` on."""
+
+    row: LedgerRow
+    count: int
+    start: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of the row stays in the ledger."""
+        return self.start <= self.row.ids.start
+
+    @property
+    def again(self) -> int:
+        """How many entries will be drained."""
+        return sum(1 for entry in self.row.there if entry >= self.start)
+
+
 def recover(
     client: redis.Redis,
     connection: psycopg.Connection,
@@ -106,11 +127,11 @@ def recover(
             raise stream_away(stream, "recover", str(drained.reason))
         pages = Pages(client, stream, tail)
 
-        def look_up(row: LedgerRow) -> int:
+        def look_up(row: LedgerRow) -> list[int]:
             reader = Reader(client, stream, [row.ids], tail, _LIMITS, layout, EVERY_TIME)
-            return _not_in_the_table(connection, reader, row)
+            return _not_in_the_table(connection, reader)
 
-        def unread(rows: Sequence[LedgerRow], recorded: int) -> list[tuple[LedgerRow, int]]:
+        def unread(rows: Sequence[LedgerRow], recorded: int) -> list[UnreadEntries]:
             return _unread(stream, [_with_ids(pages, row) for row in rows], tail, baseline, recorded, look_up)
 
         losses, later = split_ledger(_read_rows(connection, stream_id), settled, ids)
@@ -118,15 +139,15 @@ def recover(
         entries = 0
         for incident, rows in losses:
             back = unread(rows, incident.lost)
-            number = sum(count for _, count in back)
+            number = sum(one.count for one in back)
             _reduce(connection, stream_id, incident, incident.lost - number, back)
             freed += _take_back(connection, stream_id, back)
             connection.execute(_FOUND, {"number": number, "id": stream_id})
-            entries += number
+            entries += sum(one.again for one in back)
             lost -= number
         back = unread(later, 0)
         freed += _take_back(connection, stream_id, back)
-        entries += sum(count for _, count in back)
+        entries += sum(one.again for one in back)
         refresh_progress(connection, stream_id)
     return Recovered(entries, tuple(sorted(freed, key=lambda part: part.start)), lost)
 
@@ -169,59 +190,69 @@ def _with_ids(pages: Pages, row: LedgerRow) -> LedgerRow:
 
 
 def _unread(
-    stream: str, rows: list[LedgerRow], tail: Tail, baseline: int, lost: int, look_up: Callable[[LedgerRow], int]
-) -> list[tuple[LedgerRow, int]]:
-    """The number of unread entries at the end of each row, without rows that have none. `lost`: the recorded loss.
+    stream: str, rows: list[LedgerRow], tail: Tail, baseline: int, lost: int, look_up: Callable[[LedgerRow], list[int]]
+) -> list[UnreadEntries]:
+    """The unread entries of each row, without rows that have none. `lost`: the recorded loss.
 
-    Raises `Terminal` if the ledger contradicts the stream.
+    `look_up`: returns the ids of a row that neither the table nor the quarantine has. Raises `Terminal` if the ledger
+    contradicts the stream.
     """
-    counts: dict[int, int] = {}
-    for row in rows:
-        if not row.read:
-            counts[row.ids.start] = len(row.there)
-        elif row.ranges > 1:
-            if len(row.there) > row.read:
-                raise Terminal(_merged(stream, row))
-        elif row.untouched(tail, baseline):
-            counts[row.ids.start] = max(0, len(row.there) - row.read)
-        else:
-            counts[row.ids.start] = look_up(row)
-    found = sum(counts.values())
-    if lost and found > lost:
+    found = [one for row in rows if (one := _unread_of(stream, row, row.untouched(tail, baseline), look_up)).count]
+    number = sum(one.count for one in found)
+    if lost and number > lost:
         raise Terminal(
-            f"recover: stream {stream}: expected at most the {lost} entries recorded as lost, found {found} unread"
+            f"recover: stream {stream}: expected at most the {lost} entries recorded as lost, found {number} unread"
             " ones; nothing was changed; see «the books do not balance» in docs/operations.md"
         )
-    return [(row, counts[row.ids.start]) for row in rows if counts.get(row.ids.start)]
+    return found
 
 
-def _merged(stream: str, row: LedgerRow) -> str:
+def _unread_of(
+    stream: str, row: LedgerRow, untouched: bool, look_up: Callable[[LedgerRow], list[int]]
+) -> UnreadEntries:
+    there = row.there
+    if not row.read and there:
+        return UnreadEntries(row, len(there), there[0])
+    count = len(there) - row.read
+    if row.ranges > 1:
+        if count > 0:
+            raise Terminal(_unknown(stream, row, f"{row.ranges} ranges were merged"))
+    elif untouched:
+        if count > 0:
+            hidden = any(entry < there[row.read] for entry in look_up(row))
+            return UnreadEntries(row, count, row.ids.start if hidden else there[row.read])
+    elif absent := look_up(row):
+        first = min(absent)
+        if sum(1 for entry in there if entry >= first) > len(absent):
+            raise Terminal(_unknown(stream, row, f"the table lacks {len(absent)}, not all of them the last ones"))
+        return UnreadEntries(row, len(absent), first)
+    return UnreadEntries(row, 0, row.ids.stop)
+
+
+def _unknown(stream: str, row: LedgerRow, why: str) -> str:
     span = f"--since {id_text(row.ids.start)} --until {id_text(row.ids.stop - 1)}"
     return (
-        f"recover: {stream} {row.ids}: {row.ranges} ranges were merged: expected {row.read} entries, found"
-        f" {len(row.there)}, and which of them were read is unknown; nothing was changed; load them all again, which"
-        f" counts existing rows as duplicates: spillway backfill --stream {stream} {span} --again"
+        f"recover: {stream} {row.ids}: {why}: expected {row.read} entries, found {len(row.there)}, and which of them"
+        " were read is unknown; nothing was changed; load them all again, which counts existing rows as duplicates:"
+        f" spillway backfill --stream {stream} {span} --again"
     )
 
 
-def _not_in_the_table(connection: psycopg.Connection, reader: Reader, row: LedgerRow) -> int:
-    """The number of entries of a row from the first one on that neither the table nor the quarantine has."""
+def _not_in_the_table(connection: psycopg.Connection, reader: Reader) -> list[int]:
+    """The ids of the entries that neither the table nor the quarantine has."""
     absent: list[int] = []
     while (batch := reader.read()) is not None:
         found = compare(connection, batch, repair=False).discrepancies
         absent += [one.entry_id for one in found if one.kind != "doubled"]
-    if not absent:
-        return 0
-    first = min(absent)
-    return sum(1 for entry in row.there if entry >= first)
+    return absent
 
 
 def _reduce(
-    connection: psycopg.Connection, stream_id: int, incident: LedgerRow, left: int, back: list[tuple[LedgerRow, int]]
+    connection: psycopg.Connection, stream_id: int, incident: LedgerRow, left: int, back: list[UnreadEntries]
 ) -> None:
     """Record the rest of a loss, on another row if its own row is deleted."""
     values = {"id": stream_id, "start": incident.ids.start, "left": left}
-    is_deleted = any(row.ids == incident.ids and row.there[-count] == row.ids.start for row, count in back)
+    is_deleted = any(one.row.ids == incident.ids and one.whole for one in back)
     if is_deleted and left and incident.lost_ids is not None:
         moved = connection.execute(_MOVE, values | {"low": incident.lost_ids.start, "high": incident.lost_ids.stop})
         if moved.rowcount != 1:
@@ -232,14 +263,13 @@ def _reduce(
     connection.execute(_REDUCE, values)
 
 
-def _take_back(connection: psycopg.Connection, stream_id: int, back: list[tuple[LedgerRow, int]]) -> list[IdRange]:
+def _take_back(connection: psycopg.Connection, stream_id: int, back: list[UnreadEntries]) -> list[IdRange]:
     """Cut each row before its first unread entry. Returns the ids that are no longer in the ledger."""
     free = []
-    for row, count in back:
-        at = row.there[-count]
-        values = {"id": stream_id, "start": row.ids.start, "at": at}
-        connection.execute(_CUT if at > row.ids.start else _REMOVE, values)
-        free.append(IdRange(at, row.ids.stop))
+    for one in back:
+        values = {"id": stream_id, "start": one.row.ids.start, "at": one.start}
+        connection.execute(_REMOVE if one.whole else _CUT, values)
+        free.append(IdRange(one.start, one.row.ids.stop))
     return free
 
 

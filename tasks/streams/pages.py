@@ -66,15 +66,22 @@ Inspection = Callable[..., tuple[Tail | None, bytes | None, list[Any]]]
 
 
 class StreamAway(Transient):
-    """The stream does not exist, or is another one, at this moment. Nothing of it may be recorded or trimmed."""
+    """The stream does not exist, or is another one, at this moment. Nothing of it may be recorded or trimmed.
+
+    `reason`: why, as part of a sentence.
+    """
+
+    reason: str = ""
 
 
 def stream_away(stream: str, doing: str, reason: str) -> StreamAway:
     """The error for a stream that is not the one that was planned. `doing`: the step, such as `plan`."""
-    return StreamAway(
+    error = StreamAway(
         f"{doing}: stream {stream}: {reason}; nothing was recorded, and this run trims nothing; bring the stream"
         f" back, then try again; if it will not come back: spillway stream accept-rewind {stream}"
     )
+    error.reason = reason
+    return error
 
 
 def oversized(size: int, most: int) -> str:

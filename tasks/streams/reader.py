@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import redis
 
 from infra.connections.clients import Clients
+from infra.connections.replica import Replica
 from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.columns.batch import Batch, BatchLimits, BatchReader
@@ -14,6 +15,7 @@ from tasks.columns.decode import TimeWindow
 from tasks.columns.entries import UNREAD, EntryColumns, concat_entries
 from tasks.columns.row_layout import RowLayout
 from tasks.streams.pages import PAGE_LIMITS, AbsenceRecord, PageLimits, Pages
+from tasks.streams.replica_pages import ReplicaPages
 from tasks.streams.tail import Tail
 
 _PAGE_GROWTH = 8  # at most, from one page to the next
@@ -27,7 +29,8 @@ class Reader:
 
     `gaps`: these ranges. `tail`: the tail of the stream when they were planned, which proves every page (`pages.py`).
     `ledger_name`: the name of the stream in the ledger, if it is not `stream`. `starts_small`: whether the database
-    waits for the first batch. A `read` that fails leaves the position unchanged, so it can be repeated.
+    waits for the first batch. `replica`: read its pages if possible. A `read` that fails leaves the position unchanged,
+    so it can be repeated.
     """
 
     def __init__(
@@ -44,8 +47,12 @@ class Reader:
         absence: AbsenceRecord | None = None,
         page_limits: PageLimits = PAGE_LIMITS,
         starts_small: bool = False,
+        replica: Replica | None = None,
     ) -> None:
-        self._pages = Pages(client, stream, tail, absence, page_limits)
+        self._pages: Pages | ReplicaPages = Pages(client, stream, tail, absence, page_limits)
+        if replica is not None:
+            pages = Pages(replica.client, stream, tail, AbsenceRecord(), page_limits)
+            self._pages = ReplicaPages(replica, pages, self._pages)
         self.stream = stream
         self._ledger_name = ledger_name or stream
         self._gaps = list(gaps)

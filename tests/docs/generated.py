@@ -24,7 +24,7 @@ _PART = re.compile(r"<!-- generated: ([\w -]+) -->\n(.*?)<!-- end -->", re.DOTAL
 
 # The settings by what they are about, in the order of the page.
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "servers": ("redis_url", "database_url", "redis_port", "postgres_port", "instance", "state_dir"),
+    "servers": ("redis_url", "database_url", "read_from", "redis_port", "postgres_port", "instance", "state_dir"),
     "events": ("events_schema", "mappings", "max_age_days", "max_ahead_days", "max_bad_share", "max_new_chunks"),
     "loading": ("batch_rows", "batch_bytes", "max_entry_bytes", "parallel_loads", "task_runner", "trim_keep"),
     "waiting": ("connect_timeout", "redis_timeout", "statement_timeout", "lock_timeout", "retries"),
@@ -40,6 +40,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 # Defaults that depend on the machine, or are empty.
 _DEFAULTS = {
     "redis_url": "the local server",
+    "read_from": "the primary",
     "database_url": "the local server",
     "state_dir": "`/var/lib/spillway` for root, else `~/.local/share/spillway`",
     "mappings": "`spillway.toml`",

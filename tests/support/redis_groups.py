@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,10 @@ class RedisProcess:
 
     def client(self, **options: Any) -> redis.Redis:
         return redis.Redis(port=self.port, **options)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """End it at once, with all its data. Harmless if it has ended."""
@@ -102,7 +107,7 @@ def running_cluster(folder: Path) -> Iterator[RunningCluster]:
             wait_until(lambda: all(_sees(one, len(nodes)) for one in nodes))
             last_node.execute_command("CLUSTER REPLICATE", first_node.execute_command("CLUSTER MYID"))
             wait_until(lambda: last_node.info("replication").get("master_link_status") == "up")
-        wait_until(lambda: all(_sees(one, len(nodes)) for one in nodes))
+        wait_until(lambda: all(_sees(one, len(nodes)) and _lists(one, replica) for one in nodes))
         yield RunningCluster(primaries, replica)
 
 
@@ -110,6 +115,13 @@ def _sees(node: RedisProcess, nodes: int) -> bool:
     with node.client() as client:
         info = client.execute_command("CLUSTER INFO")
     return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+
+
+def _lists(node: RedisProcess, replica: RedisProcess) -> bool:
+    """Whether a node names the replica to its clients."""
+    with node.client() as client:
+        shards = client.execute_command("CLUSTER SLOTS")
+    return any(node[1] == replica.port for _, _, *nodes in shards for node in nodes[1:])
 
 
 @dataclass
