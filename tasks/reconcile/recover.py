@@ -216,25 +216,23 @@ def _unread_of(
     count = len(there) - row.read
     if row.ranges > 1:
         if count > 0:
-            raise Terminal(_unknown(stream, row, f"{row.ranges} ranges were merged"))
+            raise Terminal(_merged(stream, row))
     elif untouched:
         if count > 0:
             hidden = any(entry < there[row.read] for entry in look_up(row))
             return UnreadEntries(row, count, row.ids.start if hidden else there[row.read])
     elif absent := look_up(row):
         first = min(absent)
-        if sum(1 for entry in there if entry >= first) > len(absent):
-            raise Terminal(_unknown(stream, row, f"the table lacks {len(absent)}, not all of them the last ones"))
-        return UnreadEntries(row, len(absent), first)
+        return UnreadEntries(row, sum(1 for entry in there if entry >= first), first)
     return UnreadEntries(row, 0, row.ids.stop)
 
 
-def _unknown(stream: str, row: LedgerRow, why: str) -> str:
+def _merged(stream: str, row: LedgerRow) -> str:
     span = f"--since {id_text(row.ids.start)} --until {id_text(row.ids.stop - 1)}"
     return (
-        f"recover: {stream} {row.ids}: {why}: expected {row.read} entries, found {len(row.there)}, and which of them"
-        " were read is unknown; nothing was changed; load them all again, which counts existing rows as duplicates:"
-        f" spillway backfill --stream {stream} {span} --again"
+        f"recover: {stream} {row.ids}: {row.ranges} ranges were merged: expected {row.read} entries, found"
+        f" {len(row.there)}, and which of them were read is unknown; nothing was changed; load them all again, which"
+        f" counts existing rows as duplicates: spillway backfill --stream {stream} {span} --again"
     )
 
 

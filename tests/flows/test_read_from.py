@@ -178,7 +178,7 @@ def test_what_a_false_replica_hides_is_not_recorded_as_lost_and_is_recovered(
     assert database.execute("SELECT lost FROM spillway.streams").fetchone() == (0,)
     configure(redis_url=primary_url(watched), read_from="")
     code, out, _ = spillway("stream", "recover", stream)
-    assert (code, f"{EVENTS} entries will be drained" in out) == (0, True), out
+    assert (code, f"{EVENTS:,} entries will be drained" in out) == (0, True), out
     found = drain(stream)
     assert (found["inserted"], found["duplicates"], found["lost"]) == (100, EVENTS - 100, 0)
     assert table_rows(database) == flat_rows(event(n) for n in range(EVENTS))
