@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from flows.drain import drain
+from flows.loads.shares import drain_share
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.servers.ports import free_port
@@ -88,6 +89,18 @@ def test_a_dask_worker_that_is_killed_in_the_middle_changes_nothing(
     assert result["lag"] == 0
     check(database, sent)
     assert drain("runners:*")["read"] == 0
+
+
+def test_a_share_that_dask_runs_again_changes_nothing(
+    redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    """It does so if the worker that has the result of a completed task dies (PrefectHQ/prefect 15442)."""
+    configure(batch_rows=BATCH)
+    sent = fill(redis_client)
+    names = [f"runners:{at}" for at in range(STREAMS)]
+    assert sum(one.read for one in drain_share(names, None, None).results) == sent
+    assert sum(one.read for one in drain_share(names, None, None).results) == 0
+    check(database, sent)
 
 
 def test_a_runner_that_is_not_installed_is_refused(

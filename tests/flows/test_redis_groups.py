@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from infra.producers.send import send
+from tasks.streams import find
 from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
 from tests.support.pause_points import Point
@@ -64,6 +65,12 @@ def test_the_streams_of_all_nodes_are_drained_reconciled_and_shown(
     assert table_rows(database) == flat_rows(event(n) for n in range(300))
     assert all(ledger_is_whole(database, name) for name in names)
     assert spillway("drain", "--stream", names[0])[0] == 0, "and again, with nothing to do"
+    monkeypatch.setattr(find, "_MANY_SCANS", 0)  # the names are kept, and looked up on their nodes the next time
+    for first in (300, 400):
+        fill(cluster.owner(names[2]), names[2], first, first + 100)
+        assert spillway("drain", "--stream", "stream-*")[0] == 0
+    assert table_rows(database) == flat_rows(event(n) for n in range(500))
+    assert database.execute("SELECT cardinality(names) FROM spillway.found_streams").fetchone() == (3,)
     code, out, err = spillway("reconcile", "--stream", "*", "--deep")
     assert (code, err) == (0, ""), out
     _, out, _ = spillway("status")
