@@ -14,6 +14,7 @@ import psycopg
 import typer
 
 from benchmarks.measure import processor_seconds
+from infra.connections.clients import postgres_connection
 from infra.servers.throwaway import throwaway_servers
 from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange, parse_id
@@ -41,7 +42,7 @@ _FILL = """
 def measure(engine: str | None = None, waiting: int = WAITING) -> dict[str, Any]:
     """Microseconds of processor time and seconds for each entry, of redrives and of loads: medians of the rounds."""
     with throwaway_servers("bench", engine) as (settings, used):  # noqa: SIM117  the connection needs the settings
-        with psycopg.connect(settings.database, autocommit=True) as connection:
+        with postgres_connection(settings) as connection:
             table = default_table_name()
             connection.execute(
                 "INSERT INTO spillway.streams (name, baseline, \"table\") VALUES ('bad', 0, %s), ('new', 0, %s)",

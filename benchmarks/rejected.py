@@ -15,6 +15,7 @@ import psycopg
 import typer
 
 from benchmarks.measure import processor_seconds
+from infra.connections.clients import postgres_connection
 from infra.servers.throwaway import throwaway_servers
 from infra.tables.read_table import default_table_name, read_table
 from tasks.base.addresses import IdRange
@@ -38,7 +39,7 @@ _BAD = {
 def measure(engine: str | None = None, entries: int = ENTRIES, rounds: int = 3) -> dict[str, Any]:
     """For each kind of rejection: microseconds of processor time per entry, and how many times that of clean ones."""
     with throwaway_servers("bench", engine) as (settings, used):  # noqa: SIM117  the connection needs the settings
-        with psycopg.connect(settings.database, autocommit=True) as connection:
+        with postgres_connection(settings) as connection:
             table = default_table_name()
             connection.execute("ALTER TABLE events ADD CONSTRAINT no_secret CHECK (user_id NOT LIKE 'secret-%')")
             connection.execute(

@@ -23,6 +23,8 @@ COMPRESSED, FROZEN, PARTIAL = 1, 4, 8
 # is 0 until the chunk is analyzed.
 CHUNK_ID = "_timescaledb_functions.chunk_id_from_relid"
 COMPRESSED_SIZES = "_timescaledb_catalog.compression_chunk_size"
+# The schema of chunks, unless their hypertable was created with another one.
+CHUNK_SCHEMA = "_timescaledb_internal"
 # The schemas of the functions of TimescaleDB's own triggers. A missing name does no harm.
 TRIGGER_SCHEMAS = "('_timescaledb_functions', '_timescaledb_internal')"
 

@@ -13,7 +13,7 @@ Inside a module that handles one `EntryColumns` or `Events` at a time, `row` is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -88,6 +88,25 @@ class Batch:
             return _raw(self._parts.groups, part)
         return _raw(self._groups, part if self._parts.entry is None else int(self._parts.entry[part]))
 
+    def entries_of(self, parts: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], EntryColumns]]:
+        """What `raw` gives for each of the parts, as columns: groups, each with the positions in `parts` of its own."""
+        numbers, count = self.part_numbers(parts), len(self._parts)
+        whole = np.flatnonzero((parts < count) & (numbers == 0))
+        entries = parts[whole] if self._parts.entry is None else self._parts.entry[parts[whole]]
+        yield from _entries_at(self._groups, entries, whole)
+        elements = np.flatnonzero(numbers)
+        yield from _entries_at(self._parts.groups, parts[elements], elements)
+        unread = np.flatnonzero(parts >= count)
+        for positions, group in _entries_at(self._groups, self.read - self._unread + parts[unread] - count, unread):
+            yield positions, EntryColumns(group.ids, (), ())
+
+    def part_numbers(self, parts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`part_number` of each."""
+        numbers = self._parts.number
+        if numbers is None:
+            return np.zeros(len(parts), np.int64)
+        return np.append(numbers, 0)[np.minimum(parts, len(numbers))]
+
     def part_number(self, part: int) -> int:
         """The position of a part in its entry's array, from 1 on. 0 for a whole entry."""
         numbers = self._parts.number
@@ -103,6 +122,17 @@ class Batch:
         rows = [np.flatnonzero((ids >= start) & (ids < stop)) for ids in ids_of_groups]
         groups = [group.take(at) for group, at in zip(self._groups, rows, strict=True) if len(at)]
         return Batch(self.stream, IdRange(start, stop), groups, self.layout, self._window)
+
+
+def _entries_at(
+    groups: Sequence[EntryColumns], indices: NDArray[np.int64], positions: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], EntryColumns]]:
+    """The entries at these indices, counted group after group; those of each group with their `positions`."""
+    for group in groups:
+        here = (indices >= 0) & (indices < len(group))
+        if here.any():
+            yield positions[here], group.take(indices[here])
+        indices = indices - len(group)
 
 
 def _raw(groups: Sequence[EntryColumns], at: int) -> tuple[str, list[bytes]]:

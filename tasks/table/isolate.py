@@ -1,6 +1,7 @@
 """Insert staged rows span by span, without those that the server rejects.
 
 The loop runs on the server, in one DO statement: a batch may have 25,000 rejected rows, too many for a round trip each.
+Rows that a CHECK constraint rejects are mostly found before, all at once; see `check_constraints`.
 """
 
 from __future__ import annotations
@@ -13,34 +14,24 @@ from psycopg import sql
 
 from infra.errors.classify import error_scope
 from infra.errors.sqlstates import QUERY_CANCELED, ErrorScope, classes_of
+from infra.timescaledb import CHUNK_SCHEMA
+from tasks.table.check_constraints import NO_SUSPECTS, RejectedLike, explain_suspects, find_suspects
 from tasks.table.row_columns import RowColumns
 from tasks.table.stage import STAGING_TABLE, RejectedRow, StagingTable, rejected_row
 
 _NOT_INSERTED = sql.Identifier("pg_temp", "spillway_not_inserted")
-# The unique index finds a span of a few rows without reading the whole staging table.
+# `chunk`: the name of the chunk that the error names. `rule`: of the constraint.
 _PREPARE = sql.SQL("""
-    CREATE UNIQUE INDEX IF NOT EXISTS spillway_stage_number ON {stage} (number);
-    ANALYZE {stage};
     DROP TABLE IF EXISTS {not_inserted};
     CREATE TEMP TABLE spillway_not_inserted
-        (number BIGINT, state TEXT, message TEXT, detail TEXT, field TEXT) ON COMMIT DROP
-    """).format(stage=STAGING_TABLE, not_inserted=_NOT_INSERTED)
+        (number BIGINT, state TEXT, message TEXT, detail TEXT, field TEXT, chunk TEXT, rule TEXT) ON COMMIT DROP
+    """).format(not_inserted=_NOT_INSERTED)
 
-# Rows that a CHECK constraint will probably reject: in spans, each would cost its neighbours a second attempt. The
-# expressions need columns that are sent; nothing depends on this guess but the time.
-_SUSPECTS = sql.SQL("""
-    DROP TABLE IF EXISTS pg_temp.spillway_suspect;
-    CREATE TEMP TABLE spillway_suspect (number BIGINT) ON COMMIT DROP""")
-_CHECKS = """
-    SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'c'"""
-_GUESS = sql.SQL("""
-    INSERT INTO pg_temp.spillway_suspect
-    SELECT "spillway number" FROM (SELECT {names}, number AS "spillway number" FROM {stage}) AS row WHERE {violates}""")
-
-# Starts with all rows but the suspects as one span; each suspect is a span of its own. A span that fails is undone and
-# halved. The size doubles again after as many successes as the span has rows, and one more, four at most: if every
-# other row is bad, most spans hold one row. Deferred constraints are checked at the end of each INSERT: at COMMIT the
-# server no longer reports the row.
+# Starts with all rows but the suspects as one span; each suspect that is tried is a span of its own. A span that fails
+# is undone and halved. From the first failure on, a unique index finds a span of a few rows without reading the whole
+# staging table. The size doubles again after as many successes as the span has rows, and one more, four at most: if
+# every other row is bad, most spans hold one row. Deferred constraints are checked at the end of each INSERT: at COMMIT
+# the server no longer reports the row.
 _PUT = """
 DO $spillway$
 DECLARE
@@ -56,11 +47,16 @@ DECLARE
     _message text;
     _detail text;
     _field text;
+    _schema text;
+    _chunk text;
+    _rule text;
+    _indexed boolean := false;
 BEGIN
     SET CONSTRAINTS ALL IMMEDIATE;
     SELECT coalesce(array_agg(number ORDER BY suspect.number IS NOT NULL, {order}), '{{}}'),
            count(*) FILTER (WHERE suspect.number IS NULL)
-      INTO _numbers, _good FROM {stage} LEFT JOIN pg_temp.spillway_suspect AS suspect USING (number) {which};
+      INTO _numbers, _good FROM {stage} LEFT JOIN pg_temp.spillway_suspect AS suspect USING (number)
+     WHERE coalesce(suspect.alone, true) {which};
     _size := greatest(1, _good);
     WHILE _at <= cardinality(_numbers) LOOP
         _size := CASE WHEN _at > _good THEN 1 ELSE least(_size, _good - _at + 1) END;
@@ -85,11 +81,17 @@ BEGIN
             END IF;
         EXCEPTION WHEN {caught} THEN
             GET STACKED DIAGNOSTICS _state = RETURNED_SQLSTATE, _message = MESSAGE_TEXT,
-                                    _detail = PG_EXCEPTION_DETAIL, _field = COLUMN_NAME;
+                                    _detail = PG_EXCEPTION_DETAIL, _field = COLUMN_NAME, _rule = CONSTRAINT_NAME,
+                                    _schema = SCHEMA_NAME, _chunk = TABLE_NAME;
             IF left(_state, 2) = ANY({server_classes}::text[]) AND NOT _state = ANY({raised}::text[]) THEN
                 RAISE;
             END IF;
             _streak := 0;
+            IF NOT _indexed THEN
+                CREATE UNIQUE INDEX IF NOT EXISTS spillway_stage_number ON {stage} (number);
+                ANALYZE {stage};
+                _indexed := true;
+            END IF;
             IF _size > 1 THEN
                 _size := _size / 2;
             ELSE
@@ -98,13 +100,14 @@ BEGIN
                    AND NOT _works AND (_rejected >= {give_up_after} OR _at = cardinality(_numbers)) THEN
                     RAISE;
                 END IF;
-                INSERT INTO {not_inserted} VALUES (_numbers[_at], _state, _message, _detail, _field);
+                INSERT INTO {not_inserted} VALUES (_numbers[_at], _state, _message, _detail, _field,
+                                                  CASE _schema WHEN {chunks} THEN _chunk END, _rule);
                 _at := _at + 1;
             END IF;
         END;
     END LOOP;
 END $spillway$"""
-_FETCH = sql.SQL("SELECT number, state, message, detail, field FROM {} ORDER BY number").format(_NOT_INSERTED)
+_FETCH = sql.SQL("SELECT number, state, message, detail, field, chunk FROM {} ORDER BY number").format(_NOT_INSERTED)
 # The statement fails if its first rows are all rejected for a reason that concerns the statement: after this many rows.
 _GIVE_UP_AFTER = 32
 
@@ -151,26 +154,35 @@ def insert_each(
     columns = stage.columns
     conflict = sql.SQL("ON CONFLICT ({}) DO NOTHING" if columns.key else "{}").format(columns.key_listed)
     target = InsertTarget(columns.table.identifier, columns, on_conflict=conflict, exact=True)
-    insert_each_into(connection, target, only, cause)
-    return _fetch(connection, stage, len(stage) if only is None else len(only))
+    explained = insert_each_into(connection, target, only, cause)
+    return _fetch(connection, stage, len(stage) if only is None else len(only), explained)
 
 
 def insert_each_into(
     connection: psycopg.Connection, target: InsertTarget, only: Sequence[int] | None, cause: psycopg.Error | None = None
-) -> None:
-    """Insert staged rows into any table, and list those not inserted in a temporary table. See `insert_each`."""
+) -> Sequence[RejectedLike]:
+    """Insert staged rows into any table, and list those not inserted in a temporary table. See `insert_each`.
+
+    Returns the rows that were not tried because they would be rejected; they are not in the list.
+    """
     raised: set[str] = set()
+    violates_check = isinstance(cause, psycopg.errors.CheckViolation)
     while True:
         if cause is not None and cause.sqlstate and error_scope(cause) is ErrorScope.ROW:
             raised.add(cause.sqlstate)
         try:
             with connection.transaction():
                 connection.execute(_PREPARE)
-                connection.execute(_SUSPECTS)
-                if isinstance(cause, psycopg.errors.CheckViolation):
-                    _guess(connection, target.columns)
+                connection.execute(NO_SUSPECTS)
+                if violates_check and only is None:
+                    find_suspects(connection, target.columns)
                 connection.execute(_statement(target, only, raised))
-                return
+                explained: Sequence[RejectedLike] = ()
+                if violates_check:
+                    explained, others = explain_suspects(connection, _NOT_INSERTED)
+                    if others:
+                        connection.execute(_statement(target, others, raised))
+                return explained
         except psycopg.Error as error:
             # A trigger may also raise the SQLSTATE of a deadlock or a timeout. Only the context of the
             # error shows that. From now on the DO statement treats this SQLSTATE as the fault of a row.
@@ -179,22 +191,8 @@ def insert_each_into(
             cause = error
 
 
-def _guess(connection: psycopg.Connection, columns: RowColumns) -> None:
-    """List the rows that violate a CHECK constraint. None if that fails, such as for a column that is not sent."""
-    checks = [check for (check,) in connection.execute(_CHECKS, [columns.table.regclass])]
-    if not checks:
-        return
-    violates = sql.SQL(" OR ").join(sql.SQL("(" + check + ") IS FALSE") for check in checks)
-    try:
-        with connection.transaction():
-            connection.execute(_GUESS.format(names=columns.named_as_in_table, stage=STAGING_TABLE, violates=violates))
-    except psycopg.Error as error:
-        if error_scope(error) is ErrorScope.SERVER:
-            raise
-
-
 def _statement(target: InsertTarget, only: Sequence[int] | None, raised: set[str]) -> sql.Composed:
-    which = sql.SQL("") if only is None else sql.SQL("WHERE number = ANY({}::bigint[])").format(list(only))
+    which = sql.SQL("") if only is None else sql.SQL("AND number = ANY({}::bigint[])").format(list(only))
     # OTHERS does not catch these two. A cancellation is a statement timeout or the request of a user, unless a trigger
     # raised it.
     caught = "others OR assert_failure" + (" OR query_canceled" if QUERY_CANCELED in raised else "")
@@ -215,15 +213,25 @@ def _statement(target: InsertTarget, only: Sequence[int] | None, raised: set[str
         statement_classes=classes_of(ErrorScope.STATEMENT),
         raised=sorted(raised),
         give_up_after=_GIVE_UP_AFTER,
+        chunks=CHUNK_SCHEMA,
     )
 
 
-def _fetch(connection: psycopg.Connection, stage: StagingTable, count: int) -> RowOutcomes:
+def _fetch(
+    connection: psycopg.Connection, stage: StagingTable, count: int, explained: Sequence[RejectedLike]
+) -> RowOutcomes:
     not_inserted: list[int] = []
     rejected: dict[int, RejectedRow] = {}
-    for number, state, message, detail, column in connection.execute(_FETCH).fetchall():
+    messages: dict[int, tuple[str, str, str]] = {}
+    for number, state, message, detail, column, chunk in connection.execute(_FETCH).fetchall():
         if state is None:
             not_inserted.append(number)
         else:
+            if chunk:  # the user knows the table, and one reason is not as many as there are chunks
+                message = message.replace(f'"{chunk}"', f'"{stage.columns.table.name}"', 1)
+            messages[number] = column or "", message or "", state
             rejected[number] = rejected_row(stage.entry(number), column or "", message or "", detail or "", state)
+    for row in explained:
+        column, message, state = messages[row.first]
+        rejected[row.number] = rejected_row(stage.entry(row.number), column, message, row.detail, state)
     return RowOutcomes(count - len(not_inserted) - len(rejected), not_inserted, rejected)

@@ -23,7 +23,7 @@ from tasks.table.chunks import open_chunks
 from tasks.table.direct_compression import create_chunks
 from tasks.table.insert import InsertRoute, insert_all
 from tasks.table.new_chunks import NewChunkLimit
-from tasks.table.quarantine import quarantine_entries
+from tasks.table.quarantine_entries import quarantine_entries
 
 # Without ON CONFLICT the server would insert the row first and check the exclusion constraint afterwards: two
 # simultaneous loads would each wait for the other, a deadlock. With it, the second load waits before it inserts

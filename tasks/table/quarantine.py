@@ -1,52 +1,19 @@
-"""The quarantine keeps every entry that cannot become a row: unchanged, with the field at fault and the reason."""
+"""The quarantine keeps every entry that cannot become a row. Here it is read, and entries are discarded.
+
+`tasks.table.quarantine_entries` fills it. This module needs neither Arrow nor numpy, which would take more time and
+memory than a list of the quarantine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
-
-from tasks.base.collector import collector_paused
-from tasks.columns.decode import Fault
-
-if TYPE_CHECKING:
-    from tasks.columns.batch import Batch
-
-_STREAM = "SELECT id FROM spillway.streams WHERE name = %s"
-# A COPY, since half of a range may be rejected: a statement per entry took most of its time.
-_COPY = """
-    COPY spillway.quarantine (stream, entry_id, part, fields, kind, field, reason) FROM STDIN (FORMAT BINARY)"""
-_TYPES = ("int4", "text", "int4", "bytea[]", "text", "text", "text")
-
-
-def quarantine_entries(connection: psycopg.Connection, batch: Batch, faults: Sequence[Fault]) -> None:
-    """Insert the entries with faults into the quarantine, in the caller's transaction. Raises `psycopg.Error`."""
-    if not faults:
-        return
-    stream = connection.execute(_STREAM, [batch.stream]).fetchone()
-    assert stream is not None  # the range in the ledger refers to it
-    with collector_paused(), connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        copy.set_types(_TYPES)
-        for fault in faults:
-            entry_id, fields = batch.raw(fault.entry)
-            part = batch.part_number(fault.entry)
-            reason = storable(fault.reason)
-            copy.write_row((stream[0], entry_id, part, fields, kind(fault), storable(fault.field), reason))
-
-
-def kind(fault: Fault) -> str:
-    """The kind of a fault in the quarantine: `conflict` or `refused`."""
-    return "conflict" if fault.conflict else "refused"
-
-
-def storable(text: str) -> str:
-    """`text` with escapes for what a text column cannot hold: NUL and lone surrogates, which a reason may quote."""
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from tasks.columns.row_layout import RowLayout
 from tasks.ledger.names import is_file_ledger
 from tasks.table.insert import InsertResult, InsertRoute, insert_all
 from tasks.table.new_chunks import NewChunkLimit
-from tasks.table.quarantine import Selection, kind, storable
+from tasks.table.quarantine import Selection
+from tasks.table.quarantine_entries import kind, storable
 from tasks.table.reread_entry import reread_entry
 
 # The layout of a stream or file, by its name in the ledger.

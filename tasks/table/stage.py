@@ -141,6 +141,7 @@ class StagingTable:
         self._table_rows = table_rows
         self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._row_of: dict[int, int] = {}
         self._made = False
         self.columns = RowColumns.of(table_rows)
         self.rejected: dict[int, Fault] = {}
@@ -194,10 +195,13 @@ class StagingTable:
             self._connection.execute(sql.SQL(_FILL).format(stage=STAGING_TABLE, fill=fill))
         self._rows = np.concatenate([np.zeros(0, np.int64), *rows])
         self._numbers = np.concatenate([np.zeros(0, np.int64), *numbers])
+        self._row_of = {}
 
     def row(self, number: int) -> int:
         """The row of the batch that has this number."""
-        return int(self._rows[np.searchsorted(self._numbers, number)])
+        if not self._row_of:  # a search for each costs as much as 30 of its lookups, and half of the rows may be asked
+            self._row_of = dict(zip(self._numbers.tolist(), self._rows.tolist(), strict=True))
+        return self._row_of[number]
 
     def numbers(self, rows: Sequence[int]) -> list[int]:
         """The numbers of these rows of the batch. All of them must be staged."""
