@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import chart, claims, idle, latency, memory, planning, scale, tables, throughput
+from benchmarks import busy_streams, chart, claims, idle, latency, memory, planning, scale, tables, throughput
 from flows.environment import set_prefect_defaults
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import PROJECT_ROOT, Settings
@@ -45,6 +45,7 @@ def main(
         "idle": idle.measure(used.name),
         "latency": latency.measure(used.name),
         "scale": scale.measure_apart(used.name),
+        "busy": busy_streams.measure(used.name),
     }
     claimed = [*claims.of_throughput(found), *claims.of_tables(own), *claims.of_the_rest(**rest)]
     for kind, runs in found.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks import throughput as t
 from benchmarks.alternatives import ALTERNATIVES
+from benchmarks.busy_streams import RATIO as STREAMS_RATIO
 from benchmarks.idle import CONNECTIONS, CPU_SECONDS, FIRST_ROW_SECONDS, SECONDS, TICK_CPU_SECONDS
 from benchmarks.latency import HOLD_SECONDS
 from benchmarks.measure import Run, Spread, ratio
@@ -73,7 +74,8 @@ def of_tables(found: Mapping[str, TableRuns]) -> Iterator[Claim]:
 
 
 def of_the_rest(memory: Mapping[str, Any], planning: Mapping[str, Any], idle: Mapping[str, Any],
-                latency: Mapping[str, Any], scale: Mapping[str, Any]) -> Iterator[Claim]:  # fmt: skip
+                latency: Mapping[str, Any], scale: Mapping[str, Any],
+                busy: Mapping[str, Any]) -> Iterator[Claim]:  # fmt: skip
     """The claims that do not compare runs."""
     for what, figure, bar in (
         ("peak memory, MB", max(backlog["peak_mb"] for backlog in memory["backlogs"]), 400),
@@ -87,6 +89,7 @@ def of_the_rest(memory: Mapping[str, Any], planning: Mapping[str, Any], idle: Ma
         ("nothing to drain: connections to PostgreSQL", idle["postgres_connections"], CONNECTIONS),
         ("a stream with nothing new, ms of processor time", scale["ms_per_idle_stream"], PER_STREAM_MS),
         ("a settlement at 300 streams of 1,000 ranges ÷ at 10 of 100", scale["settlement_ratio"], LEDGER_RATIO),
+        ("1,000 streams with 99 new entries ÷ one stream with as many, processor time", busy["ratio"], STREAMS_RATIO),
         ("one page holds Redis, ms", latency["longest_page_ms"], HOLD_SECONDS * 1e3),
     ):
         yield Claim(what, Spread(figure, figure, figure), bar, at_most=True)
