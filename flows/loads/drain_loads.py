@@ -53,6 +53,7 @@ class DrainLoads:
         max_events: int | None,
         until: int | None,
         absence: AbsenceRecord,
+        new_chunks: NewChunkLimit,
         time_limit: float | None = None,
     ) -> None:
         self._clients = clients
@@ -64,7 +65,7 @@ class DrainLoads:
         self._to_read: deque[DrainedStream] = deque()
         self._blocked: list[DrainedStream] = []
         self._claims = Claims(clients)
-        self.new_chunks = NewChunkLimit(clients.settings.max_new_chunks)
+        self._new_chunks = new_chunks
         self._absence = absence
         self._time_limit = time_limit
         self._began = time.monotonic()
@@ -95,7 +96,6 @@ class DrainLoads:
                 self._finish()
             self._workers.shutdown()
             self._claims.close()
-        self.warnings += self.new_chunks.warnings()
         self.warnings += self._clients.replica_warnings
         if self._unfinished:
             self.warnings.append(
@@ -134,7 +134,7 @@ class DrainLoads:
                 continue
             self._any_read = True
             is_large = self._is_large(batch)
-            future = self._workers.submit(load, self._clients, batch, self._run, stream.route, (), self.new_chunks)
+            future = self._workers.submit(load, self._clients, batch, self._run, stream.route, (), self._new_chunks)
             self._loading.append((future, batch, stream, part))
             del batch  # it is freed when it is loaded, not when the next one is read
             stream.loading += 1

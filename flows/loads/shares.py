@@ -16,6 +16,7 @@ from tasks.base.step import step
 from tasks.ledger.drain_report import DrainResult
 from tasks.preflight.layouts import read_stream_layouts
 from tasks.streams.pages import AbsenceRecord
+from tasks.table.new_chunks import NewChunkLimit
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ def drain_share(streams: list[str], until: int | None, time_limit: float | None)
     mappings = configured_mappings(config)
     with Clients(config, DRAIN) as clients:
         layouts = read_stream_layouts(clients, {name: mappings.for_stream(name) for name in streams})
-        loads = DrainLoads(clients, None, until, AbsenceRecord(), time_limit)
+        new_chunks = NewChunkLimit(config.max_new_chunks)
+        loads = DrainLoads(clients, None, until, AbsenceRecord(), new_chunks, time_limit)
         results = loads.run([DrainedStream(name, layouts[name]) for name in streams])
-    return Share(results, loads.warnings)
+    return Share(results, [*loads.warnings, *new_chunks.warnings()])
 
 
 def drain_in_shares(streams: list[str], until: int | None, time_limit: float | None, count: int) -> Share:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.loads.drain_loads import DrainLoads, drain_streams
 from flows.loads.drained_stream import DrainedStream
-from flows.loads.shares import drain_in_shares
+from flows.loads.shares import Share, drain_in_shares
 from flows.loads.small_loads import drain_small, small_groups
 from infra.connections.clients import DRAIN, Clients
 from infra.display import printable
@@ -25,6 +25,7 @@ from tasks.preflight.layouts import read_stream_layouts
 from tasks.preflight.preflight import preflight
 from tasks.streams.pages import AbsenceRecord
 from tasks.streams.shard import parse_shard
+from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.small_streams import SmallLoads
 
 
@@ -68,25 +69,25 @@ def drain(
         tables = {name: layout.table.regclass for name, layout in layouts.items()}
         idle = find_idle(clients, tables, absence)
         busy = [DrainedStream(name, layouts[name]) for name in streams if name not in idle]
-        loads = DrainLoads(clients, max_events, last, absence, time_limit)
+        new_chunks = NewChunkLimit(config.max_new_chunks)
         small = SmallLoads()
         groups = small_groups(busy, idle.waiting) if max_events is None and last is None else []
         if groups:
-            small = drain_small(clients, groups, loads.new_chunks, absence, time_limit)
+            small = drain_small(clients, groups, new_chunks, absence, time_limit)
             busy = [one for one in busy if one.name not in small.results]
         if busy and spreads(config) and max_events is None:
             share = drain_in_shares([one.name for one in busy], last, time_limit, config.drain_workers)
-            drained = iter(share.results)
-            warnings += share.warnings
         else:
-            drained = iter(drain_streams(loads, busy) if busy else ())
+            loads = DrainLoads(clients, max_events, last, absence, new_chunks, time_limit)
+            share = Share(drain_streams(loads, busy) if busy else [], loads.warnings)
+        drained = iter(share.results)
         results = [
             DrainResult(name, trimmed=idle.trimmed[name], table=layouts[name].table.display_name)
             if name in idle
             else small.results.get(name) or next(drained)
             for name in streams
         ]
-        warnings += [*idle.warnings, *small.warnings, *loads.warnings]
+        warnings += [*idle.warnings, *small.warnings, *share.warnings, *new_chunks.warnings()]
         for warning in warnings:
             run_logger().warning(printable(warning))
         if warnings or any(one.read or one.lost or one.error for one in results):
