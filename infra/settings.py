@@ -136,7 +136,10 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(default=8 * MIB, ge=1024, le=256 * MIB, description="approximate size of one range")
     max_entry_bytes: int = Field(default=60 * MIB, ge=1024, le=256 * MIB, description="larger entries stay unread")
     parallel_loads: int = Field(
-        default_factory=_default_parallel_loads, ge=1, le=32, description="ranges that are copied at the same time"
+        default_factory=_default_parallel_loads,
+        ge=1,
+        le=32,
+        description="ranges copied at the same time, also by a redrive",
     )
 
     task_runner: str = Field(

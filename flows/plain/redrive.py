@@ -17,6 +17,7 @@ from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit
 from tasks.base.run_log import run_logger, run_name
 from tasks.base.step import step
+from tasks.base.workers import Workers
 from tasks.files.file_ledger import find_layout
 from tasks.preflight.preflight import preflight_clocks, preflight_rights
 from tasks.table.insert import InsertRoute
@@ -71,7 +72,7 @@ def redrive(
         replay = partial(
             replay_entries, clients, find_layout=layout_of, changes=changes, run=run, new_chunks=new_chunks
         )
-        done = _replay_all(chosen, replay) if chosen else []
+        done = _replay_all(chosen, replay, config.parallel_loads) if chosen else []
         if done:
             report_redrive(done)
     counts = ("tried", "inserted", "duplicates", "still_bad")
@@ -92,10 +93,27 @@ def redrive(
 
 
 @step("replay entries", retries=0)
-def _replay_all(chosen: Sequence[ReplayBatch], replay: Callable[..., RedriveResult]) -> list[RedriveResult]:
-    """Replay batch by batch, in one task run. Entries that were replayed before an error stay replayed."""
-    done: list[RedriveResult] = []
-    for batch in chosen:
-        done.append(replay(batch, route=done[-1].next_route if done else InsertRoute.STRAIGHT))
+def _replay_all(
+    chosen: Sequence[ReplayBatch], replay: Callable[..., RedriveResult], parallel: int
+) -> list[RedriveResult]:
+    """Replay the batches, in one task run, `parallel` at the same time; large ones one by one, for the memory's sake.
+
+    Entries that were replayed before an error stay replayed.
+    """
+    route = InsertRoute.STRAIGHT
+
+    def one(batch: ReplayBatch) -> RedriveResult:
+        nonlocal route
+        done = replay(batch, route=route)
+        route = done.next_route
         emit(Advanced("quarantine", len(batch.entries)))
-    return done
+        return done
+
+    with Workers(1 if any(batch.large for batch in chosen) else parallel) as workers:
+        running = [workers.submit(one, batch) for batch in chosen]
+        try:
+            return [future.result() for future in running]
+        except BaseException:  # also a signal
+            for future in running:
+                future.cancel()
+            raise

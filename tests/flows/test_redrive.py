@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import uuid
@@ -14,10 +15,12 @@ import pytest
 import redis
 
 from flows.drain import drain
+from flows.plain import redrive as plain_redrive
 from flows.redrive import redrive
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
+from tasks.table import redrive as replaying
 from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, ledger_sums, table_rows
 from tests.support.results import redrive_counts
@@ -169,6 +172,41 @@ def test_concurrent_redrives_replay_every_entry_once(
     ]  # fmt: skip
     assert table_rows(database) == flat_rows([*GOOD, *(entry | {b"user_id": b"late"} for entry in bad)])
     assert redrive_outcomes(database) == {"redriven": 3_500}
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_batches_at_the_same_time_replay_every_entry_once_also_after_an_error(
+    parallel: int,
+    redis_client: redis.Redis,
+    database: psycopg.Connection,
+    stream: str,
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The third batch fails once. What was replayed before stays, and the next redrive does the others."""
+    bad = [event(n, user_id="") for n in range(100, 900)]
+    send(redis_client, stream, [*GOOD, *bad, *bad[:300]])  # equal entries, which are in different batches
+    with pytest.raises(Terminal, match="1100 of 1105 entries went to quarantine"):
+        drain(stream)
+    configure(parallel_loads=parallel)
+    monkeypatch.setattr(replaying, "_MAX_ENTRIES", 100)
+    calls = itertools.count(1)
+
+    def fail_once(*arguments: Any, **options: Any) -> replaying.RedriveResult:
+        if next(calls) == 3:
+            raise Terminal("the third batch fails")
+        return replaying.replay_entries(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(plain_redrive, "replay_entries", fail_once)
+        with pytest.raises(Terminal, match="the third batch fails"):
+            redrive(stream, set={"user_id": "late"})
+    done = redrive_outcomes(database)["redriven"]
+    assert done % 100 == 0
+    assert 200 <= done < 1_100
+    assert redrive_counts(redrive(stream, set={"user_id": "late"}))[0] == 1_100 - done
+    assert redrive_outcomes(database) == {"redriven": 1_100}
+    assert table_rows(database) == flat_rows([*GOOD, *(entry | {b"user_id": b"late"} for entry in bad)])
 
 
 @pytest.mark.parametrize(
