@@ -57,8 +57,8 @@ def maintain_run_name() -> str:
 
 
 def redrive_run_name() -> str:
-    """Such as `redrive events-web 10:05`, or `redrive everything 10:05`."""
-    return _run_name("redrive", _some(_listed("stream")) or "everything")
+    """Such as `redrive events-web 10:05`, or `redrive --dry-run everything 10:05`."""
+    return _run_name("redrive", *_options("dry_run"), _some(_listed("stream")) or "everything")
 
 
 def backfill_run_name() -> str:

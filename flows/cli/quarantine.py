@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from shlex import quote
@@ -127,6 +128,9 @@ def redrive_command(
         typer.Option("--set", help="FIELD=VALUE or FIELD=@FILE: replay with this value; may be repeated."),
     ] = None,
     yes: Yes = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count for each reason what would be rescued, and write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Replay the entries that wait, each once. The deployment `redrive/ad-hoc` runs the same flow.
@@ -135,17 +139,36 @@ def redrive_command(
     """
     edits = dict(_edit(text) for text in set_ or [])
     totals, error = run_flow(
-        "redrive", needs_redis=False, stream=stream, entries=entries, kind=kind, field=field, set=edits, yes=yes
-    )
-    for warning in totals["warnings"]:
+        "redrive", needs_redis=False, stream=stream, entries=entries, kind=kind, field=field, set=edits, yes=yes,
+        dry_run=dry_run,
+    )  # fmt: skip
+    for warning in totals.pop("warnings"):
         warn(warning)
-    counts = {name: number for name, number in totals.items() if name != "warnings"}
     if as_json:
-        print_json(counts)
+        print_json(totals)
     else:
-        result(" · ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in counts.items()))
+        reasons, all_reasons = totals.pop("reasons", []), totals.pop("all_reasons", 0)
+        _print_outcomes(reasons, all_reasons)
+        counts = " · ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in totals.items())
+        result(f"{counts}{'; a dry run: nothing was written' if dry_run else ''}")
     if error is not None:
         raise error
+
+
+def _print_outcomes(reasons: Sequence[Mapping[str, Any]], all_reasons: int) -> None:
+    """Print what a dry run found, a row for each reason."""
+    if not reasons:
+        return
+    columns = ["stream", "field", "reason, for example", "waiting", "rescued", "refused", "because, for example"]
+    rows = [
+        [one["stream"], one["field"], one["reason"], one["waiting"], one["rescued"], one["waiting"] - one["rescued"],
+         "; ".join(f"{count:,} × {why}" if len(one["still_refused"]) > 1 else why
+                   for why, count in one["still_refused"])]
+        for one in reasons
+    ]  # fmt: skip
+    print_table(columns, rows)
+    if all_reasons > len(reasons):
+        result(f"{len(reasons)} of {all_reasons:,} reasons listed")
 
 
 @app.command("discard")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 from uuid import uuid4
@@ -24,6 +25,7 @@ from tasks.table.insert import InsertRoute
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection
 from tasks.table.redrive import RedriveResult, ReplayBatch, replay_entries, report_redrive, select
+from tasks.table.redrive_dry_run import try_redrive
 
 
 def redrive(
@@ -33,6 +35,7 @@ def redrive(
     field: str | None = None,
     set: dict[str, str] | None = None,
     yes: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Replay the entries that wait in the quarantine, each once. Without a selection: all of them.
 
@@ -43,13 +46,15 @@ def redrive(
         field: Only entries with this field at fault.
         set: New texts of entry fields, by field name. The original entry stays on record.
         yes: Allow more new chunks than `SPILLWAY_MAX_NEW_CHUNKS`.
+        dry_run: Count what would happen, and roll everything back.
 
     Returns:
-        Counts, tried = inserted + duplicates + still_bad, and `warnings`.
+        Counts, tried = inserted + duplicates + still_bad, and `warnings`. For a dry run also `reasons`: how many
+        entries wait for each, how many would be rescued, and why the others would not; and `all_reasons`, their number.
 
     Raises:
         SpillwayError: Entries that were replayed before the error stay replayed.
-        Unsuccessful: None of the entries succeeded. Raised with the counts.
+        Unsuccessful: None of the entries succeeded. Raised with the counts. Never for a dry run.
     """
     names = [name for name in ([stream] if isinstance(stream, str) else stream or []) if name]
     if entries and len(names) != 1:
@@ -66,22 +71,29 @@ def redrive(
     with Clients(config, "quarantine redrive") as clients:
         preflight_rights(clients, "quarantine redrive")
         warnings = preflight_clocks(clients)
-        chosen = select(clients, selection)
-        emit(Started("quarantine", sum(len(batch.entries) for batch in chosen)))
         changes = set or {}
-        replay = partial(
-            replay_entries, clients, find_layout=layout_of, changes=changes, run=run, new_chunks=new_chunks
-        )
-        done = _replay_all(chosen, replay, config.parallel_loads) if chosen else []
-        if done:
-            report_redrive(done)
+        if dry_run:
+            outcome = try_redrive(clients, selection, layout_of, changes, run, new_chunks)
+            done = list(outcome.done)
+        else:
+            outcome = None
+            chosen = select(clients, selection)
+            emit(Started("quarantine", sum(len(batch.entries) for batch in chosen)))
+            replay = partial(
+                replay_entries, clients, find_layout=layout_of, changes=changes, run=run, new_chunks=new_chunks
+            )
+            done = _replay_all(chosen, replay, config.parallel_loads) if chosen else []
+            if done:
+                report_redrive(done)
     counts = ("tried", "inserted", "duplicates", "still_bad")
     result: dict[str, Any] = {name: sum(getattr(part, name) for part in done) for name in counts}
-    run_logger().info("redriven: %s", result)
+    run_logger().info("%s: %s", "would be redriven" if dry_run else "redriven", result)
+    if outcome is not None:
+        result |= {"reasons": [asdict(one) for one in outcome.reasons], "all_reasons": outcome.all_reasons}
     result["warnings"] = warnings + (new_chunks.warnings() if new_chunks else [])
     for warning in result["warnings"]:
         run_logger().warning(printable(warning))
-    if result["tried"] and not (result["inserted"] or result["duplicates"]):
+    if result["tried"] and not dry_run and not (result["inserted"] or result["duplicates"]):
         raise Unsuccessful(
             f"redrive: none of the {result['tried']} entries succeeded; they stay in the quarantine, each with the"
             " reason of this attempt (spillway quarantine list); fix the mapping, or the entries (spillway quarantine"

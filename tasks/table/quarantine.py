@@ -105,8 +105,9 @@ class QuarantineGroup:
     last: datetime
 
 
-# What reasons have in common: the decoder's up to the value, the server's message without details, with its SQLSTATE.
-_CAUSE = sql.SQL("""
+# What reasons of entries `q` have in common: the decoder's up to the value, the server's message without details, with
+# its SQLSTATE.
+CAUSE = sql.SQL("""
     CASE right(q.reason, 1) WHEN ']' THEN split_part(q.reason COLLATE "C", ': ', 1) || right(q.reason, 8)
                             ELSE split_part(q.reason COLLATE "C", ', found ', 1) END""")
 # The server adds them up, so that the client's memory does not grow with the entries. The example is found by its
@@ -127,7 +128,7 @@ _GROUPS = """
      ORDER BY l.count DESC, l.stream, l.kind, l.field, l.cause"""
 # The planner expects as many reasons as entries, and would sort them all (1,000,000: 3.1 s instead of 0.7 s) and
 # compile the query first. A hash table beyond this memory continues on disk.
-_FOR_GROUPS = "SET LOCAL work_mem = '64MB'; SET LOCAL enable_sort = off; SET LOCAL jit = off"
+FOR_GROUPS = "SET LOCAL work_mem = '64MB'; SET LOCAL enable_sort = off; SET LOCAL jit = off"
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,8 @@ def group_entries(connection: psycopg.Connection, selection: Selection, limit: i
     condition, values = selection.condition()
     streams = sql.SQL("JOIN spillway.streams AS s ON s.id = q.stream" if selection.streams else "")
     with connection.transaction():
-        connection.execute(_FOR_GROUPS)
-        query = sql.SQL(_GROUPS).format(cause=_CAUSE, streams=streams, condition=condition)
+        connection.execute(FOR_GROUPS)
+        query = sql.SQL(_GROUPS).format(cause=CAUSE, streams=streams, condition=condition)
         rows = connection.execute(query, {**values, "limit": limit}).fetchall()
     groups = [QuarantineGroup(*row[2:]) for row in rows]
     return QuarantineSummary(groups, *(rows[0][:2] if rows else (0, 0)))

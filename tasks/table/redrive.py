@@ -63,8 +63,7 @@ _STILL_BAD = fill_in("""
 
 @dataclass(frozen=True)
 class ReplayBatch:
-    """Entries of one stream, by their ids, that are replayed in one transaction. `large`: of one that may exceed the
-    limit of bytes."""
+    """Entries of one stream, replayed in one transaction. `large`: they may exceed its limit of bytes."""
 
     stream: str
     entries: tuple[str, ...]
@@ -269,16 +268,24 @@ def replay_entries(
     new_chunks: NewChunkLimit | None = None, route: InsertRoute = InsertRoute.STRAIGHT,
 ) -> RedriveResult:  # fmt: skip
     """`replay`, as a task. `new_chunks`: limits the chunks that it may create; None means no limit."""
-    window = TimeWindow.around_now(clients.settings.max_age_days, clients.settings.max_ahead_days)
     doing = f"redrive {waiting.stream} {waiting.entries[0]}..{waiting.entries[-1]}"
     with clients.translate_errors(doing), clients.postgres() as connection:
-        layout = find_layout(connection, waiting.stream)
+        return replay_in(connection, clients, waiting, find_layout, changes, run, new_chunks, route)
 
-        def read_entry(entry: str) -> list[bytes] | str:
-            most = clients.settings.max_entry_bytes
-            return reread_entry(clients.redis, connection, waiting.stream, entry, most)
 
-        return replay(connection, waiting, layout, window, changes, run, new_chunks, read_entry, route)
+def replay_in(
+    connection: psycopg.Connection, clients: Clients, waiting: ReplayBatch, find_layout: FindLayout,
+    changes: Mapping[str, str], run: str, new_chunks: NewChunkLimit | None, route: InsertRoute,
+) -> RedriveResult:  # fmt: skip
+    """`replay`, with the layout and the entries of the stream."""
+    config = clients.settings
+    window = TimeWindow.around_now(config.max_age_days, config.max_ahead_days)
+    layout = find_layout(connection, waiting.stream)
+
+    def read_entry(entry: str) -> list[bytes] | str:
+        return reread_entry(clients.redis, connection, waiting.stream, entry, config.max_entry_bytes)
+
+    return replay(connection, waiting, layout, window, changes, run, new_chunks, read_entry, route)
 
 
 @step("report")

@@ -37,6 +37,7 @@ DUE = datetime(2026, 11, 26, 10, 5, tzinfo=UTC)
         (runs.redrive_run_name, {"stream": None}, "redrive everything 10:05"),
         (runs.redrive_run_name, {"stream": ""}, "redrive everything 10:05"),
         (runs.redrive_run_name, {"stream": "events-web"}, "redrive events-web 10:05"),
+        (runs.redrive_run_name, {"stream": "", "dry_run": True}, "redrive --dry-run everything 10:05"),
         (runs.backfill_run_name, {"archive": True}, "backfill archive 10:05"),
         (runs.backfill_run_name, {"stream": "events-web", "dry_run": True}, "backfill --dry-run events-web 10:05"),
         (runs.backfill_run_name, {"source": "/data/2025/"}, "backfill 2025 10:05"),
