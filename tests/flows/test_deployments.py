@@ -209,7 +209,7 @@ def test_prefects_form_explains_every_parameter_and_offers_fixed_choices(env: di
     properties = {name: (one.parameter_openapi_schema or {})["properties"] for name, one in found.items()}
     unexplained = [(name, field) for name in ALL for field, it in properties[name].items() if not it.get("description")]
     assert unexplained == []
-    assert sum(map(len, properties.values())) == 35
+    assert sum(map(len, properties.values())) == 36
     choices = {
         ("backfill/ad-hoc", "expired"): ["fail", "skip", "load"],
         ("redrive/ad-hoc", "kind"): ["refused", "conflict"],
