@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +15,8 @@ from flows.drain import drain
 from flows.loads.shares import drain_share
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
-from infra.servers.ports import free_port
 from infra.settings import Settings
+from tests.support.dask_cluster import DaskCluster, dask_cluster
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.stream_entries import event
 
@@ -57,26 +54,17 @@ def test_a_drain_on_local_dask_workers(
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, configure: Callable[..., Settings]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """A scheduler and two workers, as a user starts them. The workers are returned."""
-    port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    configure(task_runner=f"dask+{address}", drain_workers=2, batch_rows=BATCH)
-
-    def start(*command: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "dask", *command], cwd=tmp_path, env=dict(os.environ))
-
-    scheduler = start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-    one = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path))
-    workers = [start("worker", address, *one) for _ in range(2)]
-    yield workers
-    for process in (*workers, scheduler):
-        process.kill()
-        process.wait()
+def cluster(tmp_path: Path, configure: Callable[..., Settings]) -> Iterator[DaskCluster]:
+    """Two workers."""
+    with dask_cluster(tmp_path) as running:
+        configure(task_runner=f"dask+{running.address}", drain_workers=2, batch_rows=BATCH)
+        for _ in range(2):
+            running.add_worker()
+        yield running
 
 
 def test_a_dask_worker_that_is_killed_in_the_middle_changes_nothing(
-    redis_client: redis.Redis, database: psycopg.Connection, cluster: list[subprocess.Popen[bytes]]
+    redis_client: redis.Redis, database: psycopg.Connection, cluster: DaskCluster
 ) -> None:
     sent = fill(redis_client)
     with ThreadPoolExecutor(1) as pool:
@@ -84,7 +72,7 @@ def test_a_dask_worker_that_is_killed_in_the_middle_changes_nothing(
         loaded = "SELECT count(*) FROM spillway.ledger"
         while (found := database.execute(loaded).fetchone()) and found[0] < 10:
             assert not running.done(), running.result()
-        cluster[0].send_signal(signal.SIGKILL)
+        cluster.kill(cluster.workers[0])
         result = running.result(timeout=120)
     assert result["lag"] == 0
     check(database, sent)

@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 
 from tasks.base.step import Step
+from tasks.ledger import claims
 
 STEPS = ("preflight", "plan", "read", "load", "settle", "report")
 POINTS = (
@@ -57,6 +58,11 @@ def shorten_retries(delays: list[float]) -> None:
         if one.most_retries:
             one.most_retries = min(one.most_retries, len(delays))
             one.delays = delays[: one.most_retries]
+
+
+def shrink_parts(entries: int) -> None:
+    """Cut a stream into parts of so many entries at least: a campaign cannot produce 100,000 for each fault."""
+    claims._LEAST_ENTRIES = entries
 
 
 def stop_at_point(point: Point) -> None:

@@ -49,8 +49,9 @@ class Harness:
     """How a test runs a drain's process.
 
     `point`: where it stops. `delays`: seconds between attempts of a step. `api`: the Prefect server, if not that of the
-    environment. `name`: of the flow run. `log`: a file for the output. `flow`: the module of the flow.
-    `prefect_retries`: retries of each request to Prefect's server, after 2, 4, 8 … s.
+    environment. `name`: of the flow run. `log`: a file for the output. `flow`: its module below `flows`.
+    `prefect_retries`: retries of each request to Prefect's server, after 2, 4, 8 … s. `part_entries`: entries of a part
+    of a stream that several drains share, at least.
     """
 
     point: Point | None = None
@@ -60,6 +61,7 @@ class Harness:
     log: Path | None = None
     flow: str = "drain"
     prefect_retries: int | None = None
+    part_entries: int | None = None
 
 
 class Drain:
@@ -171,6 +173,8 @@ def _drain(
     settings.cache_clear()
     if harness.delays:
         pause_points.shorten_retries(harness.delays)
+    if harness.part_entries:
+        pause_points.shrink_parts(harness.part_entries)
     if harness.point:
         pause_points.stop_at_point(harness.point)
     retries: list[str] = []
@@ -179,8 +183,8 @@ def _drain(
         if isinstance(progress, Retry):
             retries.append(progress.reason)
 
-    run = getattr(importlib.import_module(f"flows.{harness.flow}"), harness.flow)
-    if harness.name:
+    run = getattr(importlib.import_module(f"flows.{harness.flow}"), harness.flow.rpartition(".")[2])
+    if harness.name and hasattr(run, "with_options"):  # not if it is run without Prefect
         run = run.with_options(flow_run_name=harness.name)
     wanted: dict[Any, Any] = {PREFECT_API_URL: harness.api} if harness.api else {}
     if harness.delays:

@@ -29,7 +29,12 @@ class RedisProcess:
         if "--cluster-enabled" in options:
             options += ("--cluster-port", str(self.bus_port))
         common = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
-        self._process = subprocess.Popen([str(REDIS), *options, *common], stdout=subprocess.DEVNULL)
+        self._command = [str(REDIS), *options, *common]
+        self.start()
+
+    def start(self) -> None:
+        """Start it, also again after `kill`."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         with self.client() as client, suppress(redis.AuthenticationError):
             await_answer(client.ping)
 
@@ -59,10 +64,19 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
 
 @dataclass
 class RunningCluster:
-    """Three primaries with a third of the slots each, and a replica of the first one."""
+    """Three primaries with a third of the slots each, and replicas of the first ones, as they were at the start."""
 
     primaries: list[RedisProcess]
-    replica: RedisProcess
+    replicas: list[RedisProcess]
+
+    @property
+    def replica(self) -> RedisProcess:
+        """That of the first primary."""
+        return self.replicas[0]
+
+    @property
+    def nodes(self) -> list[RedisProcess]:
+        return [*self.primaries, *self.replicas]
 
     @property
     def url(self) -> str:
@@ -70,7 +84,7 @@ class RunningCluster:
 
     def owner(self, key: str) -> redis.Redis:
         """A client of the node that has a key."""
-        for node in (*self.primaries, self.replica):
+        for node in self.nodes:
             client = node.client()
             with suppress(redis.RedisError):
                 client.type(key)
@@ -83,36 +97,56 @@ class RunningCluster:
         port = self.primaries[number].port
         return next(one for one in names if self.owner(one).connection_pool.connection_kwargs["port"] == port)
 
+    def await_level(self) -> None:
+        """Wait until all nodes agree, and each replica has everything that its primary has."""
+        wait_until(lambda: all(_sees(one, len(self.nodes)) for one in self.nodes))
+        for primary, replica in zip(self.primaries, self.replicas, strict=False):
+            with primary.client() as one, replica.client() as other:
+                wait_until(lambda ends=(one, other): is_level(*ends) or is_level(*reversed(ends)))
+
+
+def is_level(primary: redis.Redis, replica: redis.Redis) -> bool:
+    """Whether the replica has everything that the primary has."""
+    far: Any = replica.info("replication")
+    near: Any = primary.info("replication")
+    linked = (near["role"], far["role"], far.get("master_link_status")) == ("master", "slave", "up")
+    return linked and int(far["slave_repl_offset"]) == int(near["master_repl_offset"])
+
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[RunningCluster]:
+def running_cluster(folder: Path, replicas: int = 1, timeout_ms: int = 1500) -> Iterator[RunningCluster]:
+    """`replicas`: how many of the primaries have one. `timeout_ms`: when a silent node is replaced."""
     with ExitStack() as stack:
 
         def node(name: str) -> RedisProcess:
-            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--save", "", "--appendonly", "no")
-            process = RedisProcess(folder / name, *options)
+            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(timeout_ms), "--save", ""]
+            process = RedisProcess(folder / name, *options, "--appendonly", "no", "--repl-diskless-sync-delay", "0")
             stack.callback(process.kill)
             return process
 
-        primaries, replica = [node(f"primary{number}") for number in range(3)], node("replica")
-        for number, primary in enumerate(primaries):
+        cluster = RunningCluster(
+            [node(f"primary{number}") for number in range(3)], [node(f"replica{number}") for number in range(replicas)]
+        )
+        for number, primary in enumerate(cluster.primaries):
             with primary.client() as client:
                 first, stop = (_SLOTS * at // 3 for at in (number, number + 1))
                 client.execute_command("CLUSTER ADDSLOTSRANGE", first, stop - 1)
                 client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-        nodes = [*primaries, replica]
-        with primaries[0].client() as first_node, replica.client() as last_node:
+        nodes = cluster.nodes
+        with nodes[0].client() as first_node:
             for other in nodes[1:]:
                 first_node.execute_command("CLUSTER MEET", "127.0.0.1", other.port, other.bus_port)
-            wait_until(lambda: all(_sees(one, len(nodes)) for one in nodes))
-            last_node.execute_command("CLUSTER REPLICATE", first_node.execute_command("CLUSTER MYID"))
-            wait_until(lambda: last_node.info("replication").get("master_link_status") == "up")
-        wait_until(lambda: all(_sees(one, len(nodes)) and _lists(one, replica) for one in nodes))
-        yield RunningCluster(primaries, replica)
+        wait_until(lambda: all(_sees(one, len(nodes)) for one in nodes))
+        for primary, replica in zip(cluster.primaries, cluster.replicas, strict=False):
+            with primary.client() as its, replica.client() as client:
+                client.execute_command("CLUSTER REPLICATE", its.execute_command("CLUSTER MYID"))
+        cluster.await_level()
+        wait_until(lambda: all(_lists(one, replica) for one in nodes for replica in cluster.replicas))
+        yield cluster
 
 
 def _sees(node: RedisProcess, nodes: int) -> bool:
-    with node.client() as client:
+    with node.client(socket_timeout=5) as client:
         info = client.execute_command("CLUSTER INFO")
     return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import redis
 
@@ -18,6 +16,7 @@ from tests.faults.campaign.produce import endless
 from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness, Outcome
+from tests.support.redis_groups import is_level, wait_until
 
 _SYNC_SECONDS = 30
 _TAIL_ENTRIES = 200
@@ -47,7 +46,7 @@ class ReplicaPromoted(Fault):
         port = self._start_replica()
         with self.testbed.redis_client() as primary, redis.Redis(port=port, socket_timeout=10) as replica:
             replica.replicaof("127.0.0.1", str(self.testbed.settings.redis_port))
-            _await(lambda: _is_level(primary, replica))
+            wait_until(lambda: is_level(primary, replica), _SYNC_SECONDS)
             replica.replicaof("NO", "ONE")
             shortened.send(primary, next(endless(self.rng.randrange(1 << 32), _TAIL_ENTRIES)))
         before = Drain(shortened.stream, self.testbed.env, Harness(log=self.testbed.log)).finished()
@@ -62,7 +61,7 @@ class ReplicaPromoted(Fault):
         self._replica = RedisServer(engine.host, engine.folder / "replica", user, engine.redis_program())
         self._replica.launch(port)
         with redis.Redis(port=port) as replica:
-            _await(lambda: bool(replica.ping()))
+            wait_until(replica.ping, _SYNC_SECONDS)
         return port
 
     def moment(self) -> Point | float:
@@ -83,24 +82,3 @@ class ReplicaPromoted(Fault):
     def clean(self) -> None:
         if self._replica is not None:
             self._replica.stop("kill")
-
-
-def _is_level(primary: redis.Redis, replica: redis.Redis) -> bool:
-    """Whether the replica has everything that the primary has."""
-    far: Any = replica.info("replication")
-    near: Any = primary.info("replication")
-    linked = (far["role"], far.get("master_link_status")) == ("slave", "up")
-    return linked and int(far["slave_repl_offset"]) == int(near["master_repl_offset"])
-
-
-def _await(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _SYNC_SECONDS
-    while True:
-        try:
-            if condition():
-                return
-        except redis.RedisError:
-            pass  # it is starting or loading
-        if time.monotonic() > deadline:
-            raise AssertionError(f"the replica did not follow within {_SYNC_SECONDS} s")
-        time.sleep(0.02)

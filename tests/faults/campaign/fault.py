@@ -32,6 +32,14 @@ class Fault(ABC):
     prefect_retries: ClassVar[int | None] = None
     # How many drains run at once, at least and at most.
     drains: ClassVar[tuple[int, int]] = (1, 2)
+    # Whether it is only for streams that several drains share (`SharedSeries`).
+    shared: ClassVar[bool] = False
+    # Whether each drain must be a run of Prefect.
+    in_prefect: ClassVar[bool] = False
+    # Whether it needs streams in a Redis Cluster.
+    on_cluster: ClassVar[bool] = False
+    # How often in a row it is injected in each round of a campaign.
+    in_a_row: ClassVar[int] = 1
     # Whether the first drain stays stopped at its point until `heal`.
     holds: ClassVar[bool] = False
     # Whether it lasts until the drains have ended.
@@ -46,6 +54,8 @@ class Fault(ABC):
     def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:
         self.testbed = testbed
         self.rng = rng
+        self.hit = 1  # how many of the drains it hits, if it hits processes: the first ones
+        self.note = ""  # what else the report says about the moment
 
     @classmethod
     def impossible(cls, testbed: FaultTestbed) -> str | None:

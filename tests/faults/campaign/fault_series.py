@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,14 +17,23 @@ from tests.support.processes import Drain, Harness
 
 EVENTS = 2_000  # of one fault
 _SECOND_STREAM = 0.3  # of the events
+# Of a part of a stream that several drains share, at least.
+PART_ENTRIES = 200
 
 
 @dataclass
 class FaultSeries:
     """Two streams and everything that was produced into them. `closed`: former streams of the same names, before they
-    started over. `batch_rows`: the range of sizes of the batches of drains that a fault disturbs."""
+    started over.
+
+    `batch_rows`: the range of sizes of the batches of drains that a fault disturbs. `head_start`: whether the first of
+    them comes to its point before the others start. `flows`: what the others are, modules below `flows`; the last one
+    is also the drain after the fault.
+    """
 
     batch_rows: ClassVar[tuple[int, int]] = (100, 400)
+    head_start: ClassVar[bool] = False
+    flows: ClassVar[Sequence[str]] = ("drain",)
 
     name: str
     seed: int
@@ -52,9 +62,17 @@ class FaultSeries:
             for one, its in zip(self.produced, (entries[part:], entries[:part]), strict=True):
                 one.send(client, its)
 
+    def count_drains(self, rng: random.Random, least: int, most: int) -> tuple[int, int]:
+        """How many drains run at once, of the numbers that a fault allows, and how many of them it hits."""
+        return rng.randint(least, most), 1
+
     def start(self, testbed: FaultTestbed, harness: Harness, batch_rows: int = 50_000, **parameters: Any) -> Drain:
         """Start a drain of both streams."""
         return Drain(self.streams, testbed.env | {"SPILLWAY_BATCH_ROWS": str(batch_rows)}, harness, **parameters)
+
+    def check(self, testbed: FaultTestbed) -> list[str]:
+        """What Spillway itself finds wrong after the last drain."""
+        return []
 
     def judge(self, connection: psycopg.Connection) -> Verdict:
         """Compare everything with what was produced."""

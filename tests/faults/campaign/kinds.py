@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.faults.campaign import network, postgres, processes, table, together, vanished, worker
 from tests.faults.campaign import redis as redis_faults
+from tests.faults.campaign.cluster import ClusterFailover
+from tests.faults.campaign.dask_workers import DaskWorkerKilled
 from tests.faults.campaign.databases import TwoDatabases
 from tests.faults.campaign.disk import DiskFull
 from tests.faults.campaign.failover import ReplicaPromoted
@@ -63,5 +65,7 @@ KINDS: dict[str, type[Fault]] = {
     },
     "prefect-away": network.PrefectAway,
     "prefect-gone": network.PrefectGone,
+    "cluster-failover": ClusterFailover,
+    "dask-worker-killed": DaskWorkerKilled,
     "runs-at-once": together.RunsAtOnce,
 }

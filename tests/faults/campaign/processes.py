@@ -15,20 +15,22 @@ class Killed(Fault):
     """The drain is killed with SIGKILL."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        drains[0].kill()
+        for drain in drains[: self.hit]:
+            drain.kill()
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
-        return errors(outcomes[1:])
+        return errors(outcomes[self.hit :])
 
 
 class Terminated(Fault):
     """The drain gets SIGTERM, and ends by itself in time."""
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        drains[0].terminate()
+        for drain in drains[: self.hit]:
+            drain.terminate()
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
-        return errors(outcomes[1:])
+        return errors(outcomes[self.hit :])
 
 
 class Stopped(Fault):
@@ -38,13 +40,15 @@ class Stopped(Fault):
     lasts = (0.3, 4)  # up to longer than a transaction may be idle
 
     def inject(self, drains: Sequence[Drain]) -> None:
-        drains[0].stop()
+        for drain in drains[: self.hit]:
+            drain.stop()
 
     def heal(self, drains: Sequence[Drain]) -> None:
-        drains[0].go_on()
+        for drain in drains[: self.hit]:
+            drain.go_on()
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
-        return errors(outcomes[1:])
+        return errors(outcomes[self.hit :])
 
 
 class CancelledByHand(Fault):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.fault import Fault, any_time
 from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.kinds import KINDS
 from tests.faults.campaign.testbed import DELAYS, FaultTestbed
@@ -71,10 +71,11 @@ def run_fault(testbed: FaultTestbed, series: FaultSeries, kind: str, seed: int) 
         where = _disturb(testbed, series, fault, rng, outcomes)
         complaints += fault.complain(outcomes)
     testbed.restore()
-    after = Harness(None, DELAYS, testbed.prefect_url, log=testbed.log)
+    after = Harness(None, DELAYS, testbed.prefect_url, log=testbed.log, flow=series.flows[-1])
     healthy = series.start(testbed, after).outcome(_HEALTHY_SECONDS)
     if healthy.error or healthy.result.get("lag") != 0:
         complaints.append(f"the drain after it was not healthy: {healthy}")
+    complaints += series.check(testbed)
     log = testbed.log.read_text(errors="replace")
     if any(secret in log for secret in SECRETS):
         complaints.append("what the processes printed shows a password")
@@ -101,15 +102,18 @@ def _disturb(
     moment = fault.moment()
     drains: list[Drain] = []
     try:
-        for number in range(rng.randint(*fault.drains)):
+        count, fault.hit = series.count_drains(rng, *fault.drains)
+        for number in range(count):
             point = moment if isinstance(moment, Point) and number == 0 else None
             name = f"{series.name}-{rng.randrange(1 << 32):08x}"
-            harness = Harness(
-                point, DELAYS, testbed.prefect_url, name, testbed.log, prefect_retries=fault.prefect_retries
-            )
+            flow = rng.choice(series.flows) if number and not fault.in_prefect else "drain"
+            harness = Harness(point, DELAYS, testbed.prefect_url, name, testbed.log, flow, fault.prefect_retries)
             drains.append(series.start(testbed, harness, rng.randint(*series.batch_rows)))
+            if number == 0 and series.head_start and isinstance(moment, Point):
+                drains[0].reached(_POINT_SECONDS)
         if isinstance(moment, Point):
             where = str(moment) if drains[0].reached(_POINT_SECONDS) else f"never came {moment}"
+            time.sleep(any_time(rng) if series.head_start else 0)
         else:
             where = f"after {moment:.2f} s"
             time.sleep(moment)
@@ -126,7 +130,8 @@ def _disturb(
     finally:
         for drain in drains:
             drain.kill()
-    return where
+    working = sum(outcome.result.get("read", 0) > 0 for outcome in outcomes)
+    return ", ".join(filter(None, (where, fault.note, f"{working} of {count} drains got entries" if count > 1 else "")))
 
 
 def _let_go_on(drains: Sequence[Drain]) -> None:

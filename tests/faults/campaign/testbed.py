@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
@@ -21,6 +22,7 @@ from redis.retry import Retry
 
 from infra.servers.engine import Engine, Service, StopMode
 from infra.settings import Settings, host_of
+from tests.support.dask_cluster import DaskCluster, dask_cluster
 from tests.support.proxy import Proxy
 from tests.support.tables import empty_tables
 
@@ -52,6 +54,8 @@ class FaultTestbed:
     log: Path  # output of the drains' processes
     # Starts a worker at its first call, and returns the name of the deployment. None: no worker.
     worker: Callable[[], str] | None = None
+    # What was started at its first use, until the testbed ends.
+    started: ExitStack = field(default_factory=ExitStack)
 
     @property
     def env(self) -> dict[str, str]:
@@ -68,6 +72,11 @@ class FaultTestbed:
         """The URL of Prefect's API for drains, through its proxy."""
         return through(self.api, self.prefect_net)
 
+    @cached_property
+    def dask(self) -> DaskCluster:
+        """A Dask cluster, started at its first use."""
+        return self.started.enter_context(dask_cluster(self.log.parent))
+
     @property
     def places(self) -> tuple[str, str]:
         """host:port of Redis and PostgreSQL as drains see them and as errors must name them."""
@@ -83,6 +92,10 @@ class FaultTestbed:
         retry = Retry(ConstantBackoff(0.05), _CLIENT_ATTEMPTS)
         client: redis.Redis = redis.Redis.from_url(self.settings.redis, retry=retry, socket_timeout=20)
         return client
+
+    def redis_of(self, stream: str) -> redis.Redis:
+        """The same for the server that has a stream."""
+        return self.redis_client()
 
     def stop(self, service: Service, how: StopMode) -> None:
         """Stop a server."""
@@ -167,6 +180,7 @@ def running_testbed(
         testbed = FaultTestbed(
             settings, engine, api, nets[0], nets[1], nets[2], dict(os.environ), Path(folder) / "log", worker
         )
+        stack.push(testbed.started)
         testbed.make_durable()
         try:
             yield testbed

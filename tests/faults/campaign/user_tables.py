@@ -15,6 +15,7 @@ from infra.producers.broken import Entry
 from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.kinds import KINDS
 from tests.faults.campaign.produce import Produced, endless
+from tests.faults.campaign.shared import SHARED_KINDS, SharedSeries
 from tests.faults.campaign.testbed import FaultTestbed
 from tests.faults.campaign.verdict import Verdict, VerdictCounts, judge
 from tests.support.processes import Drain, Harness
@@ -22,7 +23,7 @@ from tests.support.processes import Drain, Harness
 # Faults of the table `events`, of a second database, or of streams that start over: they say nothing about a table of a
 # user, or need another oracle.
 _OTHERS = ("table-", "role-", "two-databases", "runs-at-once", "redis-restored-and-accepted", "worker-")
-_OTHERS += ("postgres-disk-full", "postgres-table-locked", "redis-replica-promoted")
+_OTHERS += ("cluster-", "dask-", "postgres-disk-full", "postgres-table-locked", "redis-replica-promoted")
 USER_TABLE_KINDS = tuple(kind for kind in KINDS if not kind.startswith(_OTHERS))
 
 # A row as `(id, time, type, user, properties)`, the last one as canonical JSON.
@@ -190,4 +191,6 @@ SERIES: Mapping[str, type[FaultSeries]] = {
 
 def kinds_for(series: type[FaultSeries]) -> list[str]:
     """The kinds of faults that a series can be exposed to."""
-    return list(KINDS) if series is FaultSeries else list(USER_TABLE_KINDS)
+    if series is FaultSeries:
+        return [name for name, kind in KINDS.items() if not kind.shared]
+    return list(SHARED_KINDS if issubclass(series, SharedSeries) else USER_TABLE_KINDS)
