@@ -48,7 +48,7 @@ _FIND = sql.SQL("""
                              WHERE {complete} OFFSET 0) AS judged
                      WHERE "spillway rule" IS NOT NULL OFFSET 0) AS violating) AS shown""")
 # As the server shows a row (ExecBuildSlotValueDescription): each value as its type writes it, cut to 64 bytes.
-_CONTENTS = sql.SQL("CASE WHEN rule = ANY({steady}::text[]) THEN concat('(', {values}, ')') END")
+_CONTENTS = sql.SQL("CASE WHEN rule = ANY({steady}::text[]) THEN '(' || {values} || ')' END")
 _TEXT = sql.SQL(", CASE num_nulls({column}) WHEN 0 THEN concat({column}) ELSE 'null' END AS {text}")
 _CUT = sql.SQL("""
     CASE WHEN octet_length({text}) <= 64 THEN {text}
@@ -84,7 +84,7 @@ def find_suspects(connection: psycopg.Connection, columns: RowColumns) -> None:
     values, complete = _row(columns)
     steady = [name for name, _, steady in rules if steady and complete]
     texts = {column.name: sql.Identifier(f"t{at}") for at, column in enumerate(columns.table.columns) if steady}
-    shown = sql.SQL(", ', ', ").join(_CUT.format(text=text) for text in texts.values())
+    shown = sql.SQL(" || ', ' || ").join(_CUT.format(text=text) for text in texts.values())
     find = _FIND.format(
         violated=sql.SQL(" ").join(
             sql.SQL("WHEN ({}) IS FALSE THEN {}").format(sql.SQL(check), name) for name, check, _ in rules

@@ -106,10 +106,10 @@ class QuarantineGroup:
 
 
 # What reasons of entries `q` have in common: the decoder's up to the value, the server's message without details, with
-# its SQLSTATE.
+# its SQLSTATE. For a statement with parameters. LIKE, since `right` counts the characters of each reason.
 CAUSE = sql.SQL("""
-    CASE right(q.reason, 1) WHEN ']' THEN split_part(q.reason COLLATE "C", ': ', 1) || right(q.reason, 8)
-                            ELSE split_part(q.reason COLLATE "C", ', found ', 1) END""")
+    CASE WHEN q.reason COLLATE "C" LIKE '%%]' THEN split_part(q.reason COLLATE "C", ': ', 1) || right(q.reason, 8)
+                                              ELSE split_part(q.reason COLLATE "C", ', found ', 1) END""")
 # The server adds them up, so that the client's memory does not grow with the entries. The example is found by its
 # place in the table, which is valid within one statement.
 _GROUPS = """

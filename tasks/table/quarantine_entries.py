@@ -15,12 +15,13 @@ import pyarrow as pa
 
 from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault
-from tasks.columns.encode_rows import HEADER, TRAILER, payload
+from tasks.columns.encode_rows import HEADER, TRAILER
 from tasks.columns.entries import EntryColumns
 from tasks.columns.row_pieces import RowPieces
 from tasks.columns.types.arrays import Array
 from tasks.columns.types.bytea import BYTEA
 from tasks.columns.wire import big_endian
+from tasks.table.stage import write_rows
 
 _STREAM = "SELECT id FROM spillway.streams WHERE name = %s"
 _COPY = """
@@ -42,7 +43,7 @@ def quarantine_entries(connection: psycopg.Connection, batch: Batch, faults: Seq
         for positions, entries in batch.entries_of(parts):
             some = [faults[position] for position in positions.tolist()]
             numbers = batch.part_numbers(parts[positions])
-            copy.write(payload(_rows(stream[0], entries, numbers, some)))
+            write_rows(connection, copy, _rows(stream[0], entries, numbers, some))
         copy.write(TRAILER)
 
 

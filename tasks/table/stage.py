@@ -94,14 +94,15 @@ def _copy(
             if columns.binary:
                 copy.write(HEADER)
             for rows in arrays:
-                _write(connection, copy, payload(rows))
+                write_rows(connection, copy, rows)
             if columns.binary:
                 copy.write(TRAILER)
         return cursor.rowcount
 
 
-def _write(connection: psycopg.Connection, copy: psycopg.Copy, data: memoryview) -> None:
-    """Send `data`. libpq keeps a copy of what the server has not taken yet, which could be all of it."""
+def write_rows(connection: psycopg.Connection, copy: psycopg.Copy, rows: pa.Array) -> None:
+    """Send encoded rows. libpq keeps a copy of what the server has not taken yet, which could be all of it."""
+    data = payload(rows)
     for start in range(0, len(data), _SEND_BYTES):
         if start:
             connection.wait(_flush(connection.pgconn))

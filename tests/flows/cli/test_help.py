@@ -43,10 +43,11 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def test_help_loads_neither_prefect_nor_what_reads_data() -> None:
-    """These take seconds; a command loads them when it runs."""
+def test_help_and_a_list_of_the_quarantine_load_neither_prefect_nor_what_reads_data() -> None:
+    """These take seconds; a command that needs them loads them when it runs."""
     slow = ("prefect", "pandas", "pyarrow", "numpy", "fsspec")
-    code = f"import sys, flows.cli.main; print([name for name in {slow} if name in sys.modules])"
+    modules = "sys, flows.cli.main, tasks.table.quarantine"
+    code = f"import {modules}; print([name for name in {slow} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

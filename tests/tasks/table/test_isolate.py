@@ -74,6 +74,7 @@ def test_the_reasons_and_the_rows_are_the_same(
 # By what the columns that are not sent have: their types, and whether the first row speaks for the others.
 UNSENT = {
     "nothing": ("ADD COLUMN note text, ADD COLUMN amount numeric(5,2)", True),
+    "very many": (", ".join(f"ADD COLUMN extra_{n} int" for n in range(120)), True),
     "a constant": ("ADD COLUMN note text NOT NULL DEFAULT 'a, \"b\" (%)', ADD COLUMN flag bool DEFAULT true", True),
     "the time of the transaction": ("ADD COLUMN loaded_at timestamptz NOT NULL DEFAULT now()", True),
     "a random value": ("ADD COLUMN mark uuid DEFAULT gen_random_uuid()", False),
