@@ -19,6 +19,7 @@ from flows.cli import (
     mapping,
     quarantine,
     reconcile,
+    report,
     serve,
     status,
     stream,
@@ -37,7 +38,7 @@ app = typer.Typer(
     help="Drain Redis Streams into a TimescaleDB hypertable, exactly once.",
     epilog="Exit codes:\n\n" + "\n\n".join(exit_code_lines()),
 )
-for module in (servers, producers, drain, status, reconcile, maintain, backfill, grants, deploy, serve):
+for module in (servers, producers, drain, status, report, reconcile, maintain, backfill, grants, deploy, serve):
     app.add_typer(module.app)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(stream.app, name="stream")

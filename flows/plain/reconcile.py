@@ -16,7 +16,7 @@ from infra.settings import settings
 from tasks.base.addresses import IdRange, parse_range
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.progress import Advanced, Started, emit
-from tasks.base.run_log import run_logger
+from tasks.base.run_log import in_deployment, run_logger
 from tasks.base.step import step
 from tasks.files.file_reader import FileReader
 from tasks.files.reread import reread
@@ -78,6 +78,10 @@ def reconcile(
         _check_all(clients, find_known(clients, wanted, files, retired), comparison, checked)
         checked.notes += clients.replica_warnings
         report_reconciliation(checked.streams, checked.findings, checked.compared, checked.repaired, checked.dropped)
+        if in_deployment():
+            from tasks.report.publish import publish_pictures  # pandas: only where somebody will look
+
+            publish_pictures(clients)
     for note in checked.notes:
         run_logger().warning(printable(note))
     run_logger().info(

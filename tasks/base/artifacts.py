@@ -5,6 +5,8 @@ Without a flow there is no server that could show them, and these functions do n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from infra.display import cell
@@ -16,13 +18,30 @@ def publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
     """Publish `rows` as the table artifact `key`. A failure is only logged: the work is already done."""
     if not in_flow():
         return
-    import httpx
     from prefect.artifacts import create_table_artifact
+
+    with _only_logged(key):
+        table = [{name: cell(value) for name, value in row.items()} for row in rows]
+        create_table_artifact(key=key, table=table, description=description)
+
+
+def publish_markdown(key: str, text: str) -> None:
+    """Publish a text as the Markdown artifact `key`. A failure is only logged."""
+    if not in_flow():
+        return
+    from prefect.artifacts import create_markdown_artifact
+
+    with _only_logged(key):
+        create_markdown_artifact(key=key, markdown=text)
+
+
+@contextmanager
+def _only_logged(key: str) -> Iterator[None]:
+    import httpx
     from prefect.exceptions import PrefectException
 
     try:
-        table = [{name: cell(value) for name, value in row.items()} for row in rows]
-        create_table_artifact(key=key, table=table, description=description)
+        yield
     except (httpx.HTTPError, PrefectException) as error:
         run_logger().warning("the artifact %r could not be published: %s", key, one_line(error))
 

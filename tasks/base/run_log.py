@@ -14,6 +14,15 @@ def in_flow() -> bool:
     return context is not None and context.FlowRunContext.get() is not None
 
 
+def in_deployment() -> bool:
+    """Whether the caller belongs to a run of a Prefect deployment, such as one of the schedule."""
+    if not in_flow():
+        return False
+    from prefect.runtime import deployment
+
+    return deployment.id is not None
+
+
 def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
     """Prefect's logger of the run, or the logger `spillway` outside of a flow."""
     if not in_flow():

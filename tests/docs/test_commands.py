@@ -26,7 +26,7 @@ from tests.support.tables import users_relations
 
 pytestmark = pytest.mark.timeout(600)
 
-RUNNABLE = ("bash", "console", "toml", "sql")
+RUNNABLE = ("bash", "console", "toml", "sql", "python")
 WITH_COMMANDS = [page for page in PAGES if blocks(page, "bash", "console")]
 _MOST_NOT_RUN = 13
 _COMPRESSES = re.compile(r"^(chunks compressed|compression |to do: compression ).*\n?", re.MULTILINE)
@@ -75,6 +75,10 @@ def _run(block: Block, reader: Terminal, folder: Path, database: psycopg.Connect
         database.execute(block.text.encode())
     elif block.language == "toml":
         _add_mapping(folder / "spillway.toml", block.text)
+    elif block.language == "python":
+        (folder / "notebook.py").write_text(block.text)
+        code, printed = reader.type("python notebook.py")
+        return [f"{block}: exit code {code}\n{printed}"] if code else []
     else:
         return [problem for command in commands(block) if (problem := _type(command, reader, edition))]
     return []
