@@ -58,7 +58,7 @@ class ClusterFailover(Fault):
 
     shared = True
     on_cluster = True
-    in_a_row = 4
+    in_a_row = 3
     lasts = (0, 0)
 
     def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:

@@ -27,7 +27,7 @@ class DaskWorkerKilled(Fault):
 
     shared = True
     in_prefect = True
-    in_a_row = 4
+    in_a_row = 3
     lasts = (0, 0)
 
     def __init__(self, testbed: FaultTestbed, rng: random.Random) -> None:

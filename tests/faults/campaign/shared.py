@@ -29,7 +29,7 @@ SHARED_KINDS = tuple(kind for kind in KINDS if not kind.startswith(_OTHERS))
 class SharedSeries(FaultSeries):
     """A large stream and small ones. `workers`: the most drains at once."""
 
-    batch_rows: ClassVar[tuple[int, int]] = (40, 100)
+    batch_rows: ClassVar[tuple[int, int]] = (60, 150)
     head_start: ClassVar[bool] = True
     # With a Prefect server of the user's own and without.
     flows: ClassVar[Sequence[str]] = ("drain", "plain.drain", "plain.drain")

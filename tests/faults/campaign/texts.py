@@ -8,7 +8,10 @@ from collections.abc import Iterable
 
 SECRETS = ("analytics_pass",)  # passwords of the local servers, see infra/settings.py
 
-_STEPS = "preflight|find idle streams|drain small streams|plan|sample|read|load|settle|report|redrive"
+_STEPS = (
+    "preflight|find idle streams|find the streams that wait|plan|sample|read|load|recover|settle|report|redrive"
+    r"|drain \d+ small streams"
+)
 # Several streams can fail in one run: each part starts with its step or its stream.
 _PARTS = re.compile(rf"; (?=(?:(?:{_STEPS})(?: \S+)*|stream \S+): |stream '\S+' does not exist)")
 _SERVER = re.compile(
