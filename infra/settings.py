@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from infra.errors.exceptions import WrongUse
+from infra.prefect_blocks import is_reference, resolve
+from infra.setting_files import SUFFIX, SettingFiles, twice, variables_of
 from infra.setting_values import COLUMN, ORDER, columns_of, read_age, read_duration, read_names
+from infra.url_settings import check_database_url, check_read_from, check_redis_url
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +31,6 @@ SCHEMA_SQL = PROJECT_ROOT / "infra" / "schema" / "schema.sql"
 DATABASE, DATABASE_USER, DATABASE_PASSWORD = "analytics", "analytics_user", "analytics_pass"
 
 MIB = 1024 * 1024
-REPLICA = "replica"  # of `read_from`: any that the Sentinels or the Cluster name
 
 
 def runs_from_clone() -> bool:
@@ -58,27 +59,6 @@ def _default_parallel_loads() -> int:
     return min(4, max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
-def _database_url(value: SecretStr) -> SecretStr:
-    """Refuse an invalid URL. An empty one means the local server."""
-    try:
-        if value.get_secret_value():
-            read_database_url(value.get_secret_value())
-    except UnreadableUrl as error:
-        raise PydanticCustomError("url", "{fault}", {"fault": str(error)}) from None
-    return value
-
-
-def _read_from(value: SecretStr) -> SecretStr:
-    """Refuse what names no server. Empty means the primary."""
-    try:
-        if value.get_secret_value() not in ("", REPLICA):
-            read_redis_url(value.get_secret_value())
-    except UnreadableUrl as error:
-        fault = str(error).removeprefix("expected ")
-        raise PydanticCustomError("url", "expected 'replica', or {fault}", {"fault": fault}) from None
-    return value
-
-
 def _in_settings_folder(value: Path) -> Path:
     """A relative path as one below `settings_folder()`."""
     return settings_folder() / value.expanduser()
@@ -105,15 +85,15 @@ class Settings(BaseSettings):
     )
 
     # Validated at its first use, so that an invalid URL does not stop commands that need no Redis.
-    redis_url: SecretStr = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(check_redis_url)] = Field(
         default=SecretStr(""),
         description="URL: redis://, rediss://, unix:// or redis+sentinel://; empty: the local Redis",
     )
-    database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
+    database_url: Annotated[SecretStr, AfterValidator(check_database_url)] = Field(
         default=SecretStr(""),
         description="URL: postgresql://, with libpq options; empty: the local database",
     )
-    read_from: Annotated[SecretStr, AfterValidator(_read_from)] = Field(
+    read_from: Annotated[SecretStr, AfterValidator(check_read_from)] = Field(
         default=SecretStr(""),
         description="where entries are read; empty: the primary; replica: one of a Cluster or of Sentinels; or its URL",
     )
@@ -222,7 +202,7 @@ class Settings(BaseSettings):
     @property
     def redis(self) -> str:
         """The URL to connect to, with its password: never print it. Raises `WrongUse` for an invalid URL."""
-        url = self.redis_url.get_secret_value() or f"redis://127.0.0.1:{self.redis_port}/0"
+        url = self._url("redis_url") or f"redis://127.0.0.1:{self.redis_port}/0"
         try:
             read_redis_url(url)
         except UnreadableUrl as error:
@@ -232,9 +212,44 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The URL to connect to, with its password: never print it."""
-        return self.database_url.get_secret_value() or (
+        return self._url("database_url") or (
             f"postgresql://{DATABASE_USER}:{DATABASE_PASSWORD}@127.0.0.1:{self.postgres_port}/{DATABASE}"
         )
+
+    @property
+    def replica(self) -> str:
+        """Where entries are read: empty, `replica`, or a URL with its password."""
+        return self._url("read_from")
+
+    def _url(self, name: str) -> str:
+        """The value of a setting, or the one in the block of Prefect that it names."""
+        value: SecretStr = getattr(self, name)
+        found, variable = value.get_secret_value(), f"SPILLWAY_{name.upper()}"
+        if not is_reference(found):
+            return found
+        url = resolve(variable, found)
+        try:
+            (read_database_url if name == "database_url" else read_redis_url)(url)
+        except UnreadableUrl as error:
+            raise WrongUse(
+                f"settings: {variable}: the block {found}: {error}; correct it in Prefect (Blocks)"
+            ) from None
+        return url
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, then `.env`; in each, a value or a file with it."""
+        found = [
+            (source, SettingFiles(settings_cls, variables_of(source))) for source in (env_settings, dotenv_settings)
+        ]
+        return (init_settings, *(source for pair in found for source in pair))
 
     @property
     def external(self) -> bool:
@@ -253,7 +268,7 @@ def settings() -> Settings:
 
     Raises `WrongUse` that names every invalid variable, and unknown ones, which may be misspelled.
     """
-    faults = list(_unknown())
+    faults = [*_unknown(), *twice(dict(os.environ))]
     try:
         found = Settings()
     except ValidationError as error:
@@ -270,7 +285,8 @@ def settings() -> Settings:
 
 def _unknown() -> Iterator[str]:
     """A fault for each variable `SPILLWAY_…` that is not a setting."""
-    known = {f"SPILLWAY_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    known = {f"SPILLWAY_{name.upper()}{end}" for name in Settings.model_fields for end in ("", SUFFIX)}
+    known |= _OTHER_VARIABLES
     file = Path(_ENV_FILE)
     lines = file.read_text("utf-8", "replace") if file.is_file() else ""
     for name in sorted({*os.environ, *_ENV_LINE.findall(lines)}):

@@ -21,7 +21,8 @@ from infra.errors.classify import is_transient
 from infra.errors.exceptions import Terminal, Transient, WrongUse
 from infra.errors.next_steps import next_step
 from infra.errors.redact import may_quote_a_row, one_line
-from infra.settings import REPLICA, Settings, host_of
+from infra.settings import Settings, host_of
+from infra.url_settings import REPLICA
 
 APPLICATION = "spillway"  # the first word of the `application_name` of our sessions
 DRAIN = "drain"  # the command that a backfill yields to
@@ -87,7 +88,7 @@ class Clients:
     @cached_property
     def replica(self) -> Replica | None:
         """Where entries are read before the primary is asked; None if the settings name no replica."""
-        if not (wanted := self.settings.read_from.get_secret_value()):
+        if not (wanted := self.settings.replica):
             return None
         url = None if wanted == REPLICA else wanted
         return Replica(redis_client(self.settings, url, replica=url is None))
@@ -100,7 +101,7 @@ class Clients:
 
     def check_replica(self) -> None:
         """Raises `UnsupportedServer` if no server names the replica that the settings ask for, `redis.RedisError`."""
-        wanted = self.settings.read_from.get_secret_value()
+        wanted = self.settings.replica
         if wanted == REPLICA and isinstance(self.redis, RoutedRedis) and self.redis.nodes(connect=True) is None:
             raise UnsupportedServer(
                 "SPILLWAY_READ_FROM=replica: expected Sentinels or a Cluster, which name the replicas, found a single"
