@@ -17,6 +17,7 @@ from infra.locations import open_location
 from tasks.files.archive_paths import EVENTS_FOLDER
 
 _READ_BYTES = 1024 * 1024
+_OWNER_ONLY = 0o600  # an archive has the rows of a table that not everybody may read
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,18 @@ class ArchiveRoot:
 
     def write(self, relative: str, data: bytes) -> None:
         """Write a file. It is on disk when this returns."""
-        with self.files.open_output_stream(self.path(relative)) as file:
+        with self.open_output(relative) as file:
             file.write(data)
         self.sync(relative)
+
+    def open_output(self, relative: str) -> Any:
+        """A stream that writes a file. A local one is readable and writable for its owner only."""
+        path = self.path(relative)
+        if self._local:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT, _OWNER_ONLY)
+            os.fchmod(handle, _OWNER_ONLY)  # it may exist, from a run that was interrupted
+            os.close(handle)
+        return self.files.open_output_stream(path)
 
     def move(self, source: str, target: str) -> None:
         """Rename a file atomically, replacing a file of that name. The new name is on disk when this returns."""

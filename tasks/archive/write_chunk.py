@@ -157,7 +157,7 @@ def _write_day(
     with (
         fixed_texts(connection),
         connection.cursor().copy(copy_day, day_bounds(chunk, day)) as copy,
-        root.files.open_output_stream(root.path(aside)) as out,
+        root.open_output(aside) as out,
         pq.ParquetWriter(
             out,
             manifest.schema,

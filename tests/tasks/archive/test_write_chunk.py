@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -130,6 +131,19 @@ def test_an_empty_chunk_is_a_manifest_without_files(database: psycopg.Connection
     assert (manifest.rows, manifest.files, manifest.min_time) == (0, (), None)
     verify(root, manifest)
     assert list(read_archive(root, manifest)) == []
+
+
+def test_only_the_owner_may_read_the_files(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> None:
+    """Whatever the umask: they have the rows of a table that not everybody may read."""
+    insert_events(database, plain_events(10))
+    before = os.umask(0)
+    try:
+        archive_chunk(database, default_table(database), only_chunk(database), root)
+    finally:
+        os.umask(before)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".parquet", ".json"}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
 
 def test_the_manifest_is_plain_json(database: psycopg.Connection, root: ArchiveRoot, folder: Path) -> None:
