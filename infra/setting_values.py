@@ -1,10 +1,12 @@
-"""Values of settings that are written as text: durations, lists of names, and lists of columns."""
+"""Values of settings: those written as text (durations, names, columns), and defaults that depend on the machine."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 from pydantic_core import PydanticCustomError
 
@@ -53,3 +55,15 @@ def columns_of(item: str, example: str) -> Callable[[object], object]:
         return value
 
     return check
+
+
+def default_state_dir() -> Path:
+    """The data folder of local servers without Docker. Not below /root: root's servers run as other users."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/spillway")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "spillway"
+
+
+def default_parallel_loads() -> int:
+    """One for each core of this machine, at most four; at least two, so that the server never waits for the client."""
+    return min(4, max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))

@@ -20,7 +20,16 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from infra.errors.exceptions import WrongUse
 from infra.prefect_blocks import is_reference, resolve
 from infra.setting_files import SUFFIX, SettingFiles, twice, variables_of
-from infra.setting_values import COLUMN, ORDER, columns_of, read_age, read_duration, read_names
+from infra.setting_values import (
+    COLUMN,
+    ORDER,
+    columns_of,
+    default_parallel_loads,
+    default_state_dir,
+    read_age,
+    read_duration,
+    read_names,
+)
 from infra.url_settings import check_database_url, check_read_from, check_redis_url
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 
@@ -45,18 +54,6 @@ def settings_folder() -> Path:
     installed, the working directory, where `.env` is read too.
     """
     return PROJECT_ROOT if runs_from_clone() else Path.cwd()
-
-
-def _default_state_dir() -> Path:
-    """The data folder of local servers without Docker. Not below /root: root's servers run as other users."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/spillway")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "spillway"
-
-
-def _default_parallel_loads() -> int:
-    """One for each core of this machine, at most four; at least two, so that the server never waits for the client."""
-    return min(4, max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
 def _in_settings_folder(value: Path) -> Path:
@@ -101,7 +98,7 @@ class Settings(BaseSettings):
     postgres_port: int = Field(default=5432, ge=1, le=65535, description="port of the local database")
     instance: str = Field(default="analytics", pattern=r"^[a-z][a-z0-9-]*$", description="name of the local servers")
     state_dir: Annotated[Path, AfterValidator(_in_settings_folder)] = Field(
-        default_factory=_default_state_dir, description="data folder of local servers without Docker"
+        default_factory=default_state_dir, description="data folder of local servers without Docker"
     )
 
     events_schema: str = Field(
@@ -116,7 +113,7 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(default=8 * MIB, ge=1024, le=256 * MIB, description="approximate size of one range")
     max_entry_bytes: int = Field(default=60 * MIB, ge=1024, le=256 * MIB, description="larger entries stay unread")
     parallel_loads: int = Field(
-        default_factory=_default_parallel_loads,
+        default_factory=default_parallel_loads,
         ge=1,
         le=32,
         description="ranges copied at the same time, also by a redrive",

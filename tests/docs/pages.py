@@ -11,7 +11,10 @@ from infra.settings import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"
 PAGES = ["README.md", *sorted(str(page.relative_to(PROJECT_ROOT)) for page in DOCS.rglob("*.md"))]
-ALL_PAGES = [*PAGES, *(name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md") if (PROJECT_ROOT / name).exists())]
+ALL_PAGES = [
+    *PAGES,
+    *(name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md") if (PROJECT_ROOT / name).exists()),
+]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = re.compile(r"<!-- not run: ([^<>]+) -->\s*\Z")
