@@ -17,19 +17,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from infra import setting_values as values
 from infra.errors.exceptions import WrongUse
 from infra.prefect_blocks import is_reference, resolve
 from infra.setting_files import SUFFIX, SettingFiles, twice, variables_of
-from infra.setting_values import (
-    COLUMN,
-    ORDER,
-    columns_of,
-    default_parallel_loads,
-    default_state_dir,
-    read_age,
-    read_duration,
-    read_names,
-)
+from infra.setting_values import columns_of, read_age, read_duration, read_names
 from infra.url_settings import check_database_url, check_read_from, check_redis_url
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 
@@ -98,7 +90,7 @@ class Settings(BaseSettings):
     postgres_port: int = Field(default=5432, ge=1, le=65535, description="port of the local database")
     instance: str = Field(default="analytics", pattern=r"^[a-z][a-z0-9-]*$", description="name of the local servers")
     state_dir: Annotated[Path, AfterValidator(_in_settings_folder)] = Field(
-        default_factory=default_state_dir, description="data folder of local servers without Docker"
+        default_factory=values.default_state_dir, description="data folder of local servers without Docker"
     )
 
     events_schema: str = Field(
@@ -113,7 +105,7 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(default=8 * MIB, ge=1024, le=256 * MIB, description="approximate size of one range")
     max_entry_bytes: int = Field(default=60 * MIB, ge=1024, le=256 * MIB, description="larger entries stay unread")
     parallel_loads: int = Field(
-        default_factory=default_parallel_loads,
+        default_factory=values.default_parallel_loads,
         ge=1,
         le=32,
         description="ranges copied at the same time, also by a redrive",
@@ -148,10 +140,10 @@ class Settings(BaseSettings):
         default=timedelta(days=7), description="age at which chunks are compressed; empty: never"
     )
     # Chosen by measurements on real events: «Compression» in docs/benchmarks.md.
-    compress_segmentby: Annotated[str, BeforeValidator(columns_of(COLUMN, "event_type, user_id"))] = Field(
+    compress_segmentby: Annotated[str, BeforeValidator(columns_of(values.COLUMN, "event_type, user_id"))] = Field(
         default="", description="columns by which compressed rows are grouped (segmentby)"
     )
-    compress_orderby: Annotated[str, BeforeValidator(columns_of(ORDER, "user_id, time DESC"))] = Field(
+    compress_orderby: Annotated[str, BeforeValidator(columns_of(values.ORDER, "user_id, time DESC"))] = Field(
         default="time DESC", description="order of rows in a compressed batch (orderby)"
     )
     keep: Annotated[timedelta | None, BeforeValidator(read_age)] = Field(
