@@ -102,7 +102,7 @@ def main(engine: str | None = None) -> None:
     found = measure(engine)
     print(f"{found['engine']}: a list of {FEW:,} entries: {found['few_s']:.3f} s; of {MANY:,}: {found['many_s']:.3f} s;"
           f" with as many reasons: {found['different_s']:.3f} s; the client grew by {found['grown_mb']} MB, at most"
-          f" {GROWTH_MB}; the command takes {found['command_s']:.2f} s, {found['command_cpu_s']:.2f} s of processor time"
+          f" {GROWTH_MB}; the command takes {found['command_s']:.2f} s, {found['command_cpu_s']:.2f} s of CPU time"
           f" and {found['command_mb']} MB, at most {LIMIT_S:g} s and {LIMIT_MB} MB")  # fmt: skip
 
 
