@@ -129,7 +129,7 @@ def _run(soak: Soak, rng: random.Random, until: float) -> None:
     possible = [
         kind
         for kind, fault in KINDS.items()
-        if not (fault.slow or fault.lasting or kind in _NOT_HERE or fault.impossible(soak.testbed))
+        if not (fault.slow or fault.lasting or fault.shared or kind in _NOT_HERE or fault.impossible(soak.testbed))
     ]
     began = time.monotonic()
     next_drain = next_sample = next_report = began

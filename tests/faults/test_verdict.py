@@ -52,6 +52,7 @@ def test_lost_doubled_and_changed_rows_are_counted(
     ("text", "wrong"),
     [
         (GOOD, None),
+        (GOOD.replace("load s 1-0..2-0", "drain 9 small streams"), None),
         (f"{GOOD}; plan t: Redis at 127.0.0.1:6379: Timeout; see why it is slow", None),
         ("Terminal: preflight: Redis at 127.0.0.1:6379: Connection refused; start it (spillway up)", None),
         (GOOD.replace("; drain again", ""), "it is not «step"),

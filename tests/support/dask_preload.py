@@ -17,7 +17,7 @@ STOP_AT = "TEST_STOP_AT"  # `WHERE;TIME` of a point
 def dask_setup(_worker: object) -> None:
     """Called by Dask before the first task."""
     if entries := os.environ.get(PART_ENTRIES):
-        pause_points.shrink_parts(int(entries))
+        pause_points.shrink_claims(int(entries))
     if point := os.environ.get(STOP_AT):
         where, _, time = point.partition(";")
         pause_points.stop_at_point(pause_points.Point(where, int(time)))

@@ -60,9 +60,11 @@ def shorten_retries(delays: list[float]) -> None:
             one.delays = delays[: one.most_retries]
 
 
-def shrink_parts(entries: int) -> None:
-    """Cut a stream into parts of so many entries at least: a campaign cannot produce 100,000 for each fault."""
+def shrink_claims(entries: int) -> None:
+    """Cut a stream into parts of so many entries at least, and end the claims of a process that stands still after 2 s:
+    a campaign cannot produce 100,000 entries or wait a minute for each fault."""
     claims._LEAST_ENTRIES = entries
+    claims._IDLE_SECONDS, claims._SIGN_OF_LIFE_SECONDS = 2, 0.5
 
 
 def stop_at_point(point: Point) -> None:

@@ -51,7 +51,7 @@ class Harness:
     `point`: where it stops. `delays`: seconds between attempts of a step. `api`: the Prefect server, if not that of the
     environment. `name`: of the flow run. `log`: a file for the output. `flow`: its module below `flows`.
     `prefect_retries`: retries of each request to Prefect's server, after 2, 4, 8 … s. `part_entries`: entries of a part
-    of a stream that several drains share, at least.
+    of a stream that several drains share, at least; see `pause_points.shrink_claims`.
     """
 
     point: Point | None = None
@@ -174,7 +174,7 @@ def _drain(
     if harness.delays:
         pause_points.shorten_retries(harness.delays)
     if harness.part_entries:
-        pause_points.shrink_parts(harness.part_entries)
+        pause_points.shrink_claims(harness.part_entries)
     if harness.point:
         pause_points.stop_at_point(harness.point)
     retries: list[str] = []
