@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from infra.errors.exit_codes import ExitCode
+from infra.setting_files import SUFFIX
 from infra.settings import PROJECT_ROOT, Settings
 from tests.docs.generated import SETTINGS, commands, part, parts_of
 from tests.docs.pages import ALL_PAGES, PAGES, Command, blocks, headings, inline_commands, text_of
@@ -36,7 +37,8 @@ def test_every_setting_is_in_the_reference_once() -> None:
 
 @pytest.mark.parametrize("page", ALL_PAGES)
 def test_every_variable_that_a_page_names_is_a_setting(page: str) -> None:
-    known = {f"SPILLWAY_{name.upper()}" for name in Settings.model_fields} | {"SPILLWAY_DEBUG"}
+    known = {f"SPILLWAY_{name.upper()}{end}" for name in Settings.model_fields for end in ("", SUFFIX)}
+    known.add("SPILLWAY_DEBUG")
     named = set(re.findall(r"SPILLWAY_[A-Z_]*[A-Z]", text_of(page)))
     assert {name for name in named - known if not name.startswith("SPILLWAY_TEST")} == set()
 
