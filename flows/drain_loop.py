@@ -21,10 +21,13 @@ from infra.connections.clients import Clients
 from infra.errors.exceptions import PrefectUnreachable, SpillwayError
 from infra.errors.redact import one_line
 from infra.settings import Settings
+from tasks.ledger.successes import record_success
 
 _COMMAND = "serve"  # not «drain»: a backfill would yield to the open session
 # While the look fails, such as in an outage, a failed run is recorded this often, not at each tick.
 _FAILED_RUN_SECONDS = 60.0
+# Ticks that find nothing are successful drains. They are recorded this often at most, so that they stay cheap.
+_RECORD_SECONDS = 30.0
 
 
 @dataclass
@@ -44,6 +47,7 @@ class DrainLoop:
     prefect_answers: bool = True
     _clients: Clients | None = field(default=None, repr=False)
     _failed_run_at: float | None = field(default=None, repr=False)
+    _recorded_at: float | None = field(default=None, repr=False)
 
     def __enter__(self) -> DrainLoop:
         return self
@@ -74,6 +78,8 @@ class DrainLoop:
         try:
             if self._has_work():
                 self._drain()
+            else:
+                self._record_success()
         except PrefectUnreachable as error:
             self.prefect_answers = False
             reason = one_line(error.__cause__ or error)
@@ -96,6 +102,12 @@ class DrainLoop:
                 raise
             self._failed_run_at = now
             return True
+
+    def _record_success(self) -> None:
+        now = time.monotonic()
+        if self._clients is not None and (self._recorded_at is None or now - self._recorded_at >= _RECORD_SECONDS):
+            record_success(self._clients, "drain")
+            self._recorded_at = now
 
     def _drain(self) -> None:
         self._close_clients()  # the drain opens its own, and afterwards the database may be another one

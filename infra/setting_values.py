@@ -41,6 +41,24 @@ def read_names(value: object) -> object:
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
 
+def read_listen(text: str) -> tuple[str, int]:
+    """`[ADDR:]PORT` as an address, 127.0.0.1 by default, and a port. `:9464` is every address. Raises `ValueError`."""
+    address, colon, port = text.strip().rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("expected [ADDR:]PORT such as 9464, 10.0.0.5:9464 or :9464 for every address")
+    return (address.strip("[]") or "0.0.0.0") if colon else "127.0.0.1", int(port)  # noqa: S104
+
+
+def check_listen(text: str) -> str:
+    """Refuse what `read_listen` refuses. Empty means nowhere."""
+    try:
+        if text:
+            read_listen(text)
+    except ValueError as error:
+        raise PydanticCustomError("listen", "{fault}", {"fault": str(error)}) from None
+    return text
+
+
 COLUMN = r"\s*\"?(time|event_id|event_type|user_id)\"?"
 ORDER = COLUMN + r"(\s+(ASC|DESC))?(\s+NULLS\s+(FIRST|LAST))?"
 

@@ -185,6 +185,12 @@ class Settings(BaseSettings):
     maintain_cron: str = Field(
         default="15 3 * * *", description="times (UTC) of the scheduled maintain; empty: it is not scheduled"
     )
+    metrics_listen: Annotated[str, AfterValidator(values.check_listen)] = Field(
+        default="", description="[ADDR:]PORT on which spillway serve exports metrics; empty: it does not"
+    )
+    metrics_streams: int = Field(
+        default=100, ge=0, le=10_000, description="streams with metrics of their own; the others are one, (others)"
+    )
     max_age_days: float = Field(default=365.25 * 30, gt=0, description="age above which an event is quarantined")
     max_ahead_days: float = Field(default=2, ge=0, description="days ahead of now above which an event is quarantined")
 

@@ -17,6 +17,7 @@ from flows.cli import (
     grants,
     maintain,
     mapping,
+    metrics,
     quarantine,
     reconcile,
     report,
@@ -38,7 +39,20 @@ app = typer.Typer(
     help="Drain Redis Streams into a TimescaleDB hypertable, exactly once.",
     epilog="Exit codes:\n\n" + "\n\n".join(exit_code_lines()),
 )
-for module in (servers, producers, drain, status, report, reconcile, maintain, backfill, grants, deploy, serve):
+for module in (
+    servers,
+    producers,
+    drain,
+    status,
+    report,
+    metrics,
+    reconcile,
+    maintain,
+    backfill,
+    grants,
+    deploy,
+    serve,
+):
     app.add_typer(module.app)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(stream.app, name="stream")

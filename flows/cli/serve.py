@@ -6,12 +6,15 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic_core import PydanticCustomError
 
+from flows.cli.metrics import check_listen_option
 from flows.cli.run import ended_in_order
 from flows.environment import set_prefect_defaults
 from infra.errors.exceptions import WrongUse
@@ -37,20 +40,41 @@ def serve_command(
             help="Drain in this process at this interval, such as 5s. Default: SPILLWAY_DRAIN_EVERY if below a minute.",
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDR:]PORT", help="Export metrics for Prometheus. Default: SPILLWAY_METRICS_LISTEN."),
+    ] = None,
 ) -> None:
     """Run the scheduled flows in this process: no work pool and no worker, for small set-ups."""
     set_prefect_defaults()
     config = settings()
     interval = _interval(every, config)
+    listen = config.metrics_listen if metrics is None else metrics
+    if listen:
+        check_listen_option("serve: --metrics", listen)
     from flows.cli.prefect_api import require_prefect
     from flows.deployments import deployments, serve
 
     found = deployments(config, interval)
     require_prefect()
-    if interval is None:
-        serve(found)
-    else:
-        _drain_here(config, interval, found)
+    with _metrics(config, listen):
+        if interval is None:
+            serve(found)
+        else:
+            _drain_here(config, interval, found)
+
+
+@contextmanager
+def _metrics(config: Settings, listen: str) -> Iterator[None]:
+    """Export metrics in this process until the block ends, if `listen` says where."""
+    if not listen:
+        yield
+        return
+    from flows.metrics_server import metrics_served
+
+    with metrics_served(config, listen) as url:
+        result(f"metrics: {url}")
+        yield
 
 
 def _interval(every: str | None, config: Settings) -> timedelta | None:

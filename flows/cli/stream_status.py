@@ -9,10 +9,8 @@ from datetime import datetime
 import psycopg
 import redis
 
-from infra.errors.exceptions import Terminal
 from tasks.ledger.names import original_name
-from tasks.streams.limited_reply import ReplyTooLarge, execute_limited
-from tasks.streams.tail import STREAMS_PER_ROUND_TRIP, Tail, inspect_abridged, tail_of_reply
+from tasks.streams.tails import read_tails
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def stream_statuses(
     """
     known = {name: numbers for name, *numbers in connection.execute(_STREAMS) if name == original_name(name)}
     found = []
-    for name, tail in _tails(client, sorted({*known, *expected})).items():
+    for name, tail in read_tails(client, sorted({*known, *expected})).items():
         if name in known:
             passed, last_drained, waiting, lost = known[name]
             lag = None if tail is None else max(0, tail.added - passed)
@@ -67,27 +65,3 @@ def quarantine_waiting(connection: psycopg.Connection) -> int:
     assert row is not None  # an aggregate has one row
     waiting: int = row[0]
     return waiting
-
-
-def _tails(client: redis.Redis, streams: list[str]) -> dict[str, Tail | None]:
-    """The tail of each, many in a round trip; None if Redis has no stream of that name."""
-    found: dict[str, Tail | None] = {}
-    for at in range(0, len(streams), STREAMS_PER_ROUND_TRIP):
-        names = streams[at : at + STREAMS_PER_ROUND_TRIP]
-        try:
-            replies = execute_limited(client, [("XINFO", "STREAM", name) for name in names])
-        except ReplyTooLarge:  # with the first and the last entry of each
-            found |= {name: _tail(client, name) for name in names}
-            continue
-        for name, reply in zip(names, replies, strict=True):
-            if isinstance(reply, redis.exceptions.NoPermissionError):
-                raise reply
-            found[name] = None if isinstance(reply, Exception) else tail_of_reply(reply)
-    return found
-
-
-def _tail(client: redis.Redis, stream: str) -> Tail | None:
-    try:
-        return inspect_abridged(client, stream)[0]
-    except Terminal:  # not a stream
-        return None

@@ -21,6 +21,7 @@ from tasks.base.run_log import run_logger
 from tasks.base.spread import spreads
 from tasks.ledger.drain_report import DrainResult, report, summary
 from tasks.ledger.idle import find_idle
+from tasks.ledger.successes import record_success
 from tasks.preflight.layouts import read_stream_layouts
 from tasks.preflight.preflight import preflight
 from tasks.streams.pages import AbsenceRecord
@@ -92,7 +93,10 @@ def drain(
             run_logger().warning(printable(warning))
         if warnings or any(one.read or one.lost or one.error for one in results):
             report(results, warnings)
-    totals = summary(results, time.monotonic() - began) | {"warnings": warnings}
-    if problems := totals["losses"] + [one.error for one in results if one.error]:
+        totals = summary(results, time.monotonic() - began) | {"warnings": warnings}
+        problems = totals["losses"] + [one.error for one in results if one.error]
+        if not problems:
+            record_success(clients, "drain")
+    if problems:
         raise Unsuccessful("; ".join(problems), totals, ExitCode.LOST if totals["losses"] else ExitCode.FAILED)
     return totals

@@ -18,6 +18,7 @@ from tasks.archive.due import find_unarchived
 from tasks.archive.steps import archive_and_drop, archive_and_keep
 from tasks.base.arrow_memory import use_system_allocator
 from tasks.base.run_log import run_logger
+from tasks.ledger.successes import record_success
 from tasks.maintain.check import check
 from tasks.maintain.chunk_states import ChunkState
 from tasks.maintain.compression import set_compression_policy
@@ -61,6 +62,8 @@ def maintain(dry_run: bool = False, fail: bool = True) -> dict[str, Any]:
             deferred=clocks,
         )
         report_maintenance(report)
+        if not dry_run and not report.violations:
+            record_success(clients, "maintain")
     for warning in report.warnings:
         run_logger().warning(printable(warning))
     outcome = result(report)

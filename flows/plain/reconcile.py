@@ -22,6 +22,7 @@ from tasks.files.file_reader import FileReader
 from tasks.files.reread import reread
 from tasks.files.spool import Spool
 from tasks.ledger.names import is_file_ledger, original_name
+from tasks.ledger.successes import record_success
 from tasks.preflight.layouts import read_stream_layout
 from tasks.preflight.preflight import preflight_rights
 from tasks.reconcile.balance import Finding, LedgerTotals, find_known, reconcile_stream
@@ -78,6 +79,10 @@ def reconcile(
         _check_all(clients, find_known(clients, wanted, files, retired), comparison, checked)
         checked.notes += clients.replica_warnings
         report_reconciliation(checked.streams, checked.findings, checked.compared, checked.repaired, checked.dropped)
+        result = checked.result()
+        problems = [*result["losses"], *checked.problems()]
+        if not problems:
+            record_success(clients, "reconcile")
         if in_deployment():
             from tasks.report.publish import publish_pictures  # pandas: only where somebody will look
 
@@ -87,8 +92,7 @@ def reconcile(
     run_logger().info(
         "%d streams, %d entries compared, %d findings", len(checked.streams), checked.compared, len(checked.findings)
     )
-    result = checked.result()
-    if fail and (problems := [*result["losses"], *checked.problems()]):
+    if fail and problems:
         code = ExitCode.LOST if result["losses"] else ExitCode.FAILED
         raise Unsuccessful(f"reconcile: {'; '.join(problems)}", result, code)
     return result

@@ -119,7 +119,7 @@ def _read_states(connection: psycopg.Connection, table: Table) -> list[ChunkStat
                 Chunk(schema, name, start, end),
                 rows=rows,
                 bytes=sizes.get((schema, name)) or 0,
-                state=_state(status),
+                state=state_of_status(status),
                 created=created,
                 bytes_as_rows=bytes_as_rows,
                 layout=None
@@ -130,7 +130,8 @@ def _read_states(connection: psycopg.Connection, table: Table) -> list[ChunkStat
     return states
 
 
-def _state(status: int) -> State:
+def state_of_status(status: int) -> State:
+    """The state of a chunk by its status bits."""
     if status & FROZEN:
         return "frozen"
     if status & PARTIAL:

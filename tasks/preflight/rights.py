@@ -39,12 +39,21 @@ _LOAD = {
     "quarantine": "INSERT",
     EVENTS: "SELECT, INSERT",
 }
-_TOTALS = {"streams": "SELECT", "ledger": "SELECT", "quarantine": "SELECT", "files": "SELECT"}
+_SUCCESS = {"successes": "SELECT, INSERT, UPDATE"}
+_READ_TOTALS = {"streams": "SELECT", "ledger": "SELECT", "quarantine": "SELECT", "files": "SELECT"}
+_TOTALS = {**_READ_TOTALS, **_SUCCESS}
 _COMPARE = {**_TOTALS, "drops": "SELECT", EVENTS: "SELECT"}
 # By command, as it is typed. The archive commands only read files.
 NEEDS: Mapping[str, RequiredPrivileges] = {
     "drain": RequiredPrivileges(
-        {**_LOAD, "quarantine": "SELECT, INSERT", "found_streams": "SELECT, INSERT, UPDATE, DELETE"}, temporary=True
+        {
+            **_LOAD,
+            **_SUCCESS,
+            "quarantine": "SELECT, INSERT",
+            "found_streams": "SELECT, INSERT, UPDATE, DELETE",
+            "load_hours": "SELECT, INSERT, UPDATE, DELETE",
+        },
+        temporary=True,
     ),
     "backfill": RequiredPrivileges({**_LOAD, "files": "SELECT, INSERT, UPDATE"}, temporary=True),
     "quarantine redrive": RequiredPrivileges(
@@ -55,8 +64,9 @@ NEEDS: Mapping[str, RequiredPrivileges] = {
     "reconcile --deep": RequiredPrivileges(_COMPARE, temporary=True),
     "reconcile --deep --repair": RequiredPrivileges({**_COMPARE, EVENTS: "SELECT, INSERT"}, temporary=True),
     "maintain": RequiredPrivileges(
-        {"ledger": "SELECT", "drops": "SELECT, INSERT, UPDATE", EVENTS: "SELECT"}, owner=True
+        {"ledger": "SELECT", "drops": "SELECT, INSERT, UPDATE", **_SUCCESS, EVENTS: "SELECT"}, owner=True
     ),
+    "metrics": RequiredPrivileges({**_READ_TOTALS, "load_hours": "SELECT", "successes": "SELECT"}),
 }
 
 

@@ -55,7 +55,7 @@ _EDITED = fill_in("""
      WHERE q.stream = {stream_id} AND q.entry_id = one.entry AND q.part = one.part""")
 _STILL_BAD = fill_in("""
     UPDATE spillway.quarantine AS q SET outcome = NULL, resolved_by = NULL, resolved_at = NULL,
-           kind = one.kind, field = one.field, reason = one.reason
+           first_kind = coalesce(q.first_kind, q.kind), kind = one.kind, field = one.field, reason = one.reason
       FROM unnest(%(entries)s::text[], %(parts)s::int[], %(kinds)s::text[], %(fields)s::text[], %(reasons)s::text[])
            AS one (entry, part, kind, field, reason)
      WHERE q.stream = {stream_id} AND q.entry_id = one.entry AND q.part = one.part""")

@@ -18,6 +18,16 @@ from pydantic.fields import FieldInfo
 
 from flows.cli.main import app
 from infra.settings import PROJECT_ROOT, Settings
+from tasks.metrics.families import (
+    build_family,
+    chunk_families,
+    lag_families,
+    load_family,
+    stream_families,
+    success_families,
+    up_family,
+)
+from tasks.metrics.ledger_figures import LoadSeconds
 from tests.docs.pages import PAGES, text_of
 
 _PART = re.compile(r"<!-- generated: ([\w -]+) -->\n(.*?)<!-- end -->", re.DOTALL)
@@ -36,6 +46,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "scheduled_streams", "scan_every", "drain_every", "drain_time_limit", "drain_workers", "reconcile_cron",
         "maintain_cron",
     ),
+    "monitoring": ("metrics_listen", "metrics_streams"),
 }  # fmt: skip
 # Defaults that depend on the machine, or are empty.
 _DEFAULTS = {
@@ -183,10 +194,24 @@ def claims_table() -> str:
     return table(("claim", "bar", "found", "least to greatest"), rows)
 
 
+def metrics_table() -> str:
+    """All metrics with their labels, as the exporter makes them without any figures."""
+    server_up = up_family({})
+    ages = success_families({}, timedelta(minutes=1))
+    found = [*stream_families([], {}), *lag_families({}, {}), *ages, load_family(LoadSeconds((0,) * 14, 0))]
+    rows = []
+    for family in [*found, *chunk_families([]), server_up, build_family("")]:
+        name = family.name + "_total" * (family.type == "counter")
+        labels = ", ".join(f"`{label}`" for label in vars(family)["_labelnames"])
+        rows.append((f"`{name}`", family.type, labels, family.documentation))
+    return table(("metric", "type", "labels", "meaning"), rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     **{f"settings {group}": lambda names=names: settings_table(names) for group, names in SETTINGS.items()},  # type: ignore[misc]
     "rates": rates_table,
     "claims": claims_table,
+    "metrics": metrics_table,
 }
 
 

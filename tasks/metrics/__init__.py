@@ -1,0 +1,1 @@
+"""What `spillway metrics` exports, read from the ledger, the catalog and Redis."""
