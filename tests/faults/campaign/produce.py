@@ -86,16 +86,19 @@ class Produced:
         yield from self.fixed.values()
 
     def fix(self) -> None:
-        """Record that all bad entries are redriven with other properties. Those with no other defect become rows."""
-        for entry_id in self.bad:
+        """Record that bad properties are replaced by a redrive. Entries with no other defect become rows."""
+        for entry_id in self.bad - self._marked():
             entry = self.entries[entry_id] | {b"properties": b"{}"}
             if _is_event(entry):
                 self.fixed[entry_id] = entry
 
     def elsewhere(self) -> Produced:
         """The same stream for a database in which nothing is rejected or redriven."""
-        marked = {i for i in self.bad if self.entries[i].get(b"event_type", b"").startswith(MARK.encode())}
-        return replace(self, fixed={}, bad=self.bad - marked)
+        return replace(self, fixed={}, bad=self.bad - self._marked())
+
+    def _marked(self) -> set[str]:
+        """The bad entries that a user's constraint or trigger rejects, and nothing else is wrong with them."""
+        return {i for i in self.bad if self.entries[i].get(b"event_type", b"").startswith(MARK.encode())}
 
     def renewed(self, of: set[str]) -> Produced:
         """The stream after it starts over with these of its entries."""
