@@ -47,6 +47,7 @@ def events_web(client: redis.Redis) -> None:
 EMPTY = {"README.md", "docs/how-to/your-own-events.md", "docs/how-to/retention.md"}
 # What a reader has typed before, and the page does not show. Half a minute of events, so that they lie in one chunk.
 TYPED_BEFORE = {
+    "docs/how-to/monitoring.md": ("spillway drain --stream events-web",),
     "docs/how-to/retention.md": (
         "spillway generate --events 10000 --stream events-web --span 0.01",
         "spillway drain --stream events-web",
