@@ -36,13 +36,14 @@ _within: ContextVar[bool] = ContextVar("within a step", default=False)
 class Step(Generic[P, R]):
     """A function that is called again after a `Transient` error, `retries` times at most.
 
-    `delays`: seconds before each retry; the last one repeats.
+    `delays`: seconds before each retry; the last one repeats. `is_task`: whether a flow makes a task run of it.
     """
 
-    def __init__(self, fn: Callable[P, R], name: str, most_retries: int) -> None:
+    def __init__(self, fn: Callable[P, R], name: str, most_retries: int, is_task: bool = True) -> None:
         self.fn = fn
         self.name = name
         self.most_retries = most_retries
+        self.is_task = is_task
         self.delays: Sequence[float] = _DELAYS_SECONDS
         functools.update_wrapper(self, fn)
 
@@ -53,7 +54,7 @@ class Step(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the step. Raises what the function raises at its last attempt."""
-        if _within.get() or not in_flow():
+        if not self.is_task or _within.get() or not in_flow():
             return self._run_here(*args, **kwargs)
         from tasks.base.task_run import run_as_task  # Prefect takes a second to import
 
@@ -81,12 +82,13 @@ class Step(Generic[P, R]):
             time.sleep(delay)
 
 
-def step(name: str, retries: int = _NO_LIMIT) -> Callable[[Callable[P, R]], Step[P, R]]:
+def step(name: str, retries: int = _NO_LIMIT, is_task: bool = True) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step that is retried after a `Transient` error, at most `retries` times.
 
-    0 for a step that consists of others: these are retried, each on its own.
+    0 for a step that consists of others: these are retried, each on its own. `is_task`: False if it does too little to
+    be a task run of its own.
     """
-    return lambda function: Step(function, name, retries)
+    return lambda function: Step(function, name, retries, is_task)
 
 
 def may_succeed_later(error: BaseException, failed: int, most: int) -> bool:

@@ -11,6 +11,7 @@ from infra.connections.clients import Clients
 from infra.mapping.stream_mapping import StreamMapping
 from infra.tables.read_table import default_table_name, read_table
 from infra.tables.table import Table
+from tasks.base.step import step
 from tasks.columns.row_layout import RowLayout, bind
 from tasks.ledger.register_stream import check_routed_tables
 from tasks.preflight.rights import check_rights
@@ -46,6 +47,7 @@ def _bound(mapping: StreamMapping, tables: Mapping[str, Table]) -> RowLayout:
     return bind(mapping, tables[tables_of(mapping)[0]]).routed(routes)
 
 
+@step("preflight", retries=2, is_task=False)
 def read_stream_layouts(
     clients: Clients, mappings: Mapping[str, StreamMapping], command: str | None = None
 ) -> dict[str, RowLayout]:
@@ -65,6 +67,7 @@ def read_stream_layouts(
         return layouts
 
 
+@step("preflight", retries=2, is_task=False)
 def read_stream_layout(clients: Clients, mapping: StreamMapping) -> RowLayout:
     """`read_layout`, with a connection of its own. Raises `SpillwayError`."""
     with clients.translate_errors("preflight"), clients.postgres() as connection:

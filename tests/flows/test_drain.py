@@ -12,12 +12,15 @@ import psycopg
 import pytest
 import redis
 
+import flows.plain.drain as plain
 from flows.drain import drain
 from infra.connections.group_name import group_name
 from infra.errors.exceptions import Terminal
 from infra.producers.generate import batches
 from infra.producers.send import send
 from infra.settings import Settings
+from tasks.preflight.layouts import read_stream_layouts
+from tasks.preflight.preflight import preflight
 from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.real_data import large_file
 from tests.support.results import drain_counts
@@ -26,6 +29,27 @@ from tests.support.stream_entries import event
 from tests.support.triggers import trigger
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.mark.parametrize("flow", [drain, plain.drain], ids=["in Prefect", "without it"])
+def test_a_connection_that_the_server_ends_after_the_preflight_is_replaced(
+    flow: Callable[..., dict[str, Any]],
+    redis_client: redis.Redis,
+    database: psycopg.Connection,
+    stream: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def preflight_and_terminate(*args: Any, **options: Any) -> tuple[list[str], list[str]]:
+        found = preflight(*args, **options)
+        of_drain = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spillway drain'"
+        assert database.execute(of_drain).fetchall() == [(True,)]
+        return found
+
+    monkeypatch.setattr(plain, "preflight", preflight_and_terminate)
+    monkeypatch.setattr(read_stream_layouts, "delays", [0.1])
+    send(redis_client, stream, [event(n) for n in range(10)])
+    assert drain_counts(flow(stream)) == (10, 10, 0, 0, 0)
+    assert table_rows(database) == flat_rows(event(n) for n in range(10))
 
 
 def test_real_events_arrive_field_by_field_and_a_second_drain_reads_nothing(
