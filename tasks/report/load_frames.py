@@ -11,23 +11,29 @@ import psycopg
 from infra.display import display_name
 
 # Buckets of a span of time: about a hundred of them, in steps that people use.
+_HOUR = timedelta(hours=1)
 _STEPS = [timedelta(minutes=n) for n in (1, 5, 15)] + [timedelta(hours=n) for n in (1, 3, 12, 24, 168)]
 _MOST_BUCKETS = 200
 
 _ORIGIN = datetime(2001, 1, 1, tzinfo=UTC)  # of all buckets; a Monday
 
-# Merged rows (`ranges` above 1) no longer know when each of their ranges was loaded. The time of an id is in its upper
-# 64 bits, in milliseconds. A file has no ids of that kind.
+# Merged rows (`ranges` above 1) no longer know when each of their ranges was loaded: `load_hours` does, by the hour.
+# The time of an id is in its upper 64 bits, in milliseconds. A file has no ids of that kind.
 _LOADS = """
-    SELECT date_bin(%(step)s, l.loaded_at, %(origin)s) AS at, s.name AS stream, s."table",
-           count(*) AS loads, sum(l.read)::bigint AS read, sum(l.inserted)::bigint AS inserted,
-           sum(l.duplicates)::bigint AS duplicates, sum(l.quarantined)::bigint AS quarantined,
-           sum(l.lost)::bigint AS lost, sum(l.bytes)::bigint AS bytes, max(l.seconds)::float8 AS longest_seconds,
-           max(extract(epoch FROM l.loaded_at) - div(upper(l.ids) - 1, 18446744073709551616) / 1000)
-               FILTER (WHERE f.stream IS NULL)::float8 AS oldest_seconds
-      FROM spillway.ledger AS l JOIN spillway.streams AS s ON s.id = l.stream
+    SELECT date_bin(%(step)s, l.at, %(origin)s) AS at, s.name AS stream, s."table", sum(l.loads)::bigint AS loads,
+           sum(l.read)::bigint AS read, sum(l.inserted)::bigint AS inserted, sum(l.duplicates)::bigint AS duplicates,
+           sum(l.quarantined)::bigint AS quarantined, sum(l.lost)::bigint AS lost, sum(l.bytes)::bigint AS bytes,
+           max(l.seconds)::float8 AS longest_seconds,
+           max(l.age) FILTER (WHERE f.stream IS NULL)::float8 AS oldest_seconds
+      FROM (SELECT stream, loaded_at AS at, 1 AS loads, read, inserted, duplicates, quarantined, lost, bytes, seconds,
+                   extract(epoch FROM loaded_at) - div(upper(ids) - 1, 18446744073709551616) / 1000 AS age
+              FROM spillway.ledger WHERE ranges = 1 AND loaded_at >= %(since)s
+             UNION ALL
+            SELECT stream, hour, loads, read, inserted, duplicates, quarantined, 0, bytes, max_seconds, NULL
+              FROM spillway.load_hours WHERE hour >= %(since)s) AS l
+      JOIN spillway.streams AS s ON s.id = l.stream
       LEFT JOIN (SELECT DISTINCT stream FROM spillway.files) AS f ON f.stream = s.id
-     WHERE l.loaded_at >= %(since)s AND l.ranges = 1 AND (%(table)s::text IS NULL OR s."table" = %(table)s)
+     WHERE %(table)s::text IS NULL OR s."table" = %(table)s
      GROUP BY 1, 2, 3 ORDER BY 1, 2"""
 _OUTCOMES = """
     SELECT s.name AS stream, s."table", sum(l.read)::bigint AS read, sum(l.inserted)::bigint AS inserted,
@@ -50,8 +56,9 @@ _QUARANTINE = """
 
 
 def bucket(span: timedelta) -> timedelta:
-    """The width of a bucket, so that `span` has at most 200 of them."""
-    return next((step for step in _STEPS if span / step <= _MOST_BUCKETS), _STEPS[-1])
+    """The width of a bucket, so that `span` has at most 200 of them; an hour at least if it is longer than a day."""
+    least = _HOUR if span > timedelta(days=1) else _STEPS[0]
+    return next((step for step in _STEPS if step >= least and span / step <= _MOST_BUCKETS), _STEPS[-1])
 
 
 def bucket_start(moment: datetime, step: timedelta) -> datetime:
@@ -64,8 +71,8 @@ def loads(connection: psycopg.Connection, since: datetime, now: datetime, table:
 
     One row for each bucket in which a stream was loaded: `at` (its start, UTC), `stream`, `table`; counts of entries
     `read`, `inserted`, `duplicates`, `quarantined`, `lost`; `loads` and `bytes`; `longest_seconds` of a load;
-    `oldest_seconds`: how old the newest entry of a range was when it was loaded, at most; null for files. The ledger
-    keeps single loads for about a day. Raises `psycopg.Error`.
+    `oldest_seconds`: how old the newest entry of a range was when it was loaded, at most; null for files. What is older
+    than about a day is known by the hour, without `oldest_seconds`, for 90 days. Raises `psycopg.Error`.
     """
     return _frame(connection, _LOADS, since, now, table)
 

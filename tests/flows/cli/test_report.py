@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from prefect.client.orchestration import get_client
 from flows.drain import drain
 from flows.reconcile import reconcile
 from infra.producers.send import send
+from infra.settings import Settings
 from tests.support.browser import CHROMIUM, measured
 from tests.support.command_line import RunSpillway
 from tests.support.oracle import crossref_rows, table_rows
@@ -60,6 +62,24 @@ def test_the_frames_of_real_events_are_those_of_the_table(
     assert len(runs) >= 3
     assert {"drain"} <= set(runs["flow"])
     assert (runs["seconds"] >= 0).all()
+
+
+def test_loads_that_the_ledger_has_merged_are_shown_by_the_hour(
+    redis_client: redis.Redis, database: psycopg.Connection, spillway: RunSpillway, configure: Callable[..., Settings],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    configure(batch_rows=1)
+    add_entries(redis_client, "web", 0, 120)
+    drain("web")
+    database.execute("UPDATE spillway.ledger SET loaded_at = date_trunc('hour', now()) - INTERVAL '50 hours'")
+    database.execute("UPDATE spillway.streams SET settled_at = settled_at - INTERVAL '2 days'")
+    add_entries(redis_client, "web", 120, 130)
+    drain("web")
+    assert database.execute("SELECT max(ranges) FROM spillway.ledger").fetchone() == (120,)
+    assert spillway("report", "--since", "7d", "--data", str(tmp_path))[0] == 0
+    found = frame(tmp_path, "loads")
+    assert list(found["read"]) == [120, 10]
+    assert 49 <= (found["at"][1] - found["at"][0]).total_seconds() / 3600 <= 51
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")

@@ -106,7 +106,7 @@ def test_the_artifact_has_the_same_pictures_and_no_markup_of_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "minutes"), [(1, 1), (24, 15), (7 * 24, 60), (90 * 24, 12 * 60), (9000 * 24, 7 * 24 * 60)]
+    ("hours", "minutes"), [(1, 1), (24, 15), (25, 60), (7 * 24, 60), (90 * 24, 12 * 60), (9000 * 24, 7 * 24 * 60)]
 )
 def test_buckets_are_round_and_not_too_many(hours: int, minutes: int) -> None:
     step = bucket(timedelta(hours=hours))
