@@ -11,6 +11,7 @@ import typer
 
 from flows.cli import (
     archive,
+    automations,
     backfill,
     deploy,
     drain,
@@ -53,6 +54,7 @@ for module in (
     backfill,
     grants,
     deploy,
+    automations,
     serve,
 ):
     app.add_typer(module.app)
