@@ -10,7 +10,8 @@ import orjson
 import typer
 
 from flows.cli.options import JsonLines
-from infra.errors.exceptions import SpillwayError
+from infra.connections.clients import Clients
+from infra.errors.exceptions import SpillwayError, WrongUse
 from infra.errors.exit_codes import ExitCode
 from infra.errors.redact import one_line
 from infra.output import error as print_error
@@ -43,9 +44,14 @@ def list_command(url: _Url = "", as_json: JsonLines = False) -> None:
 def verify_command(
     names: Annotated[list[str] | None, typer.Argument(help="Only these archives.", show_default=False)] = None,
     url: _Url = "",
+    record: Annotated[
+        bool, typer.Option("--record", help="If all archives are complete, record that in the database, for alerts.")
+    ] = False,
     as_json: JsonLines = False,
 ) -> None:
     """Read every row of the archives and compare it with the manifests. Exit code 0 only if all are complete."""
+    if record and names:
+        raise WrongUse("archive verify: --record means that all archives were read, found names; leave one of them out")
     from tasks.archive.archive_root import translate_errors
     from tasks.archive.verify import unlisted_files, verify
 
@@ -75,6 +81,13 @@ def verify_command(
             " and the next one of that chunk removes them, or they are not Spillway's"
         )
     _report(faults)
+    if record:
+        from tasks.ledger.successes import record_success
+        from tasks.preflight.preflight import preflight_rights
+
+        with Clients(settings(), "archive verify") as clients:
+            preflight_rights(clients, "archive verify --record")
+            record_success(clients, "archive verify")
 
 
 def _roots(url: str) -> list[ArchiveRoot]:

@@ -82,6 +82,10 @@ class TableSections:
 
     def options(self, config: Settings, table: Table) -> TableOptions:
         """The options of a table: those of its section, else of the settings."""
-        name, written = self.sections.get((table.schema, table.name), ("", {}))
-        is_events = (table.schema, table.name) == (config.events_schema, "events")
+        return self.options_of(config, table.schema, table.name)
+
+    def options_of(self, config: Settings, schema: str, table: str) -> TableOptions:
+        """`options`, by name: the table need not exist."""
+        name, written = self.sections.get((schema, table), ("", {}))
+        is_events = (schema, table) == (config.events_schema, "events")
         return table_options(config, is_events, written, f'[tables."{name}"]' if name else "")

@@ -9,7 +9,7 @@ from infra.display import printable
 from infra.errors.exceptions import Transient
 from tasks.base.run_log import run_logger
 
-RecordedFlow = Literal["drain", "reconcile", "maintain"]
+RecordedFlow = Literal["drain", "reconcile", "maintain", "archive verify"]
 
 _RECORD = """
     INSERT INTO spillway.successes AS s (flow, succeeded_at) VALUES (%s, clock_timestamp())

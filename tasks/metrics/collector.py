@@ -15,12 +15,13 @@ from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
+from infra.mapping.toml import load_table_sections
 from infra.schema.schema_version import check_schema
 from infra.settings import Settings
 from infra.tables.read_table import default_table_name, parse_table_name
 from tasks.ledger.names import original_name
 from tasks.ledger.register_stream import TABLES_OF_ROUTES, TABLES_OF_STREAMS
-from tasks.metrics.chunk_figures import read_chunk_figures
+from tasks.metrics.chunk_figures import WantedTable, read_chunk_figures
 from tasks.metrics.families import (
     build_family,
     chunk_families,
@@ -106,7 +107,7 @@ class MetricsCollector(Collector):
             yield from stream_families(figures, self._labels)
             yield from success_families(read_successes(connection), self._config.drain_every)
             yield load_family(read_load_seconds(connection))
-            yield from chunk_families(read_chunk_figures(connection, _tables(connection)))
+            yield from chunk_families(read_chunk_figures(connection, _tables(connection, self._config)))
 
     def _from_redis(self) -> Iterator[Metric]:
         """The lags, by the positions of the last answer of PostgreSQL: entries that were drained since count as lag."""
@@ -132,6 +133,12 @@ def _positions(figures: list[LedgerFigures]) -> dict[str, ReadPosition]:
     }
 
 
-def _tables(connection: psycopg.Connection) -> list[tuple[str, str]]:
+def _tables(connection: psycopg.Connection, config: Settings) -> list[WantedTable]:
+    """The tables that streams are drained into, and `events`, with the ages of their chunks by the settings."""
+    sections = load_table_sections(config.mappings)
     drained = [name for (name,) in connection.execute(f"{TABLES_OF_STREAMS} UNION {TABLES_OF_ROUTES}")]
-    return [parse_table_name(name) for name in dict.fromkeys([default_table_name(), *drained])]
+    found = []
+    for schema, name in dict.fromkeys(map(parse_table_name, [default_table_name(), *drained])):
+        options = sections.options_of(config, schema, name)
+        found.append(WantedTable(schema, name, options.compress_after, options.keep))
+    return found

@@ -99,13 +99,21 @@ def chunk_families(figures: Iterable[ChunkFigures]) -> Iterator[Metric]:
     )
     text = "Size of a table with its indexes, by the state of its chunks."
     sizes = GaugeMetricFamily("spillway_table_bytes", text, labels=["table", "state"])
+    overdue: Counter[tuple[str, str]] = Counter()
     for one in figures:
-        names = [f"{one.schema}.{one.table}", one.state]
+        table = f"{one.schema}.{one.table}"
         if one.chunks is not None:
-            chunks.add_metric(names, one.chunks)
-        sizes.add_metric(names, one.bytes)
+            chunks.add_metric([table, one.state], one.chunks)
+            overdue[table, "compress"] += one.to_compress
+            overdue[table, "drop"] += one.to_drop
+        sizes.add_metric([table, one.state], one.bytes)
     yield chunks
     yield sizes
+    text = "Chunks that should have been compressed or dropped 26 hours ago, by the settings."
+    late = GaugeMetricFamily("spillway_chunks_overdue", text, labels=["table", "action"])
+    for names, count in overdue.items():
+        late.add_metric(names, count)
+    yield late
 
 
 def _gauge(name: str, text: str, values: Mapping[str, float]) -> Metric:

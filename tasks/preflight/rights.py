@@ -43,7 +43,7 @@ _SUCCESS = {"successes": "SELECT, INSERT, UPDATE"}
 _READ_TOTALS = {"streams": "SELECT", "ledger": "SELECT", "quarantine": "SELECT", "files": "SELECT"}
 _TOTALS = {**_READ_TOTALS, **_SUCCESS}
 _COMPARE = {**_TOTALS, "drops": "SELECT", EVENTS: "SELECT"}
-# By command, as it is typed. The archive commands only read files.
+# By command, as it is typed. Without --record, the archive commands only read files.
 NEEDS: Mapping[str, RequiredPrivileges] = {
     "drain": RequiredPrivileges(
         {
@@ -66,6 +66,7 @@ NEEDS: Mapping[str, RequiredPrivileges] = {
     "maintain": RequiredPrivileges(
         {"ledger": "SELECT", "drops": "SELECT, INSERT, UPDATE", **_SUCCESS, EVENTS: "SELECT"}, owner=True
     ),
+    "archive verify --record": RequiredPrivileges(_SUCCESS),
     "metrics": RequiredPrivileges({**_READ_TOTALS, "load_hours": "SELECT", "successes": "SELECT"}),
 }
 

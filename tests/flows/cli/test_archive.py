@@ -143,3 +143,21 @@ def test_archives_of_several_tables_at_several_locations_are_listed_and_verified
     code, out, err = spillway("archive", "verify")
     assert (code, out) == (1, "2 complete, 1,201 rows; 1 failed\n")
     assert f"users.other/day=2024-01-05/{other.name}.parquet: expected a file" in err
+
+
+def test_a_complete_verification_is_recorded_if_that_is_asked_for(
+    spillway: RunSpillway, archives: list[Manifest], tmp_path: Path, database: psycopg.Connection
+) -> None:
+    def recorded() -> list[tuple[str]]:
+        return database.execute("SELECT flow FROM spillway.successes").fetchall()
+
+    assert spillway("archive", "verify")[0] == 0
+    assert spillway("archive", "verify", archives[0].name, "--record")[0] == 2
+    bad = tmp_path / archives[0].files[2].path
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:-1])
+    assert spillway("archive", "verify", "--record")[0] == 1
+    assert recorded() == []
+    bad.write_bytes(whole)
+    assert spillway("archive", "verify", "--record")[0] == 0
+    assert recorded() == [("archive verify",)]

@@ -11,8 +11,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -23,6 +22,7 @@ from flows.plain.drain import drain
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.command_line import RunSpillway
+from tests.support.exporter import listening
 from tests.support.instances import free_port
 from tests.support.metrics import labels, openmetrics_samples, promtool, samples
 from tests.support.programs import BIN
@@ -45,22 +45,6 @@ def scrape(port: int, accept: str = "text/plain") -> str:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
     with urllib.request.urlopen(request, timeout=30) as reply:
         return str(reply.read().decode())
-
-
-@contextmanager
-def listening(env: dict[str, str], *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """`spillway metrics --listen`, from its message on."""
-    port = free_port()
-    command = [BIN / "spillway", "metrics", "--listen", str(port), *arguments]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == f"metrics: http://127.0.0.1:{port}/metrics, until Ctrl-C or SIGTERM\n"
-        yield process, port
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 def test_a_textfile_is_replaced_as_a_whole_and_node_exporter_may_read_it(

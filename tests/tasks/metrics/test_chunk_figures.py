@@ -29,6 +29,10 @@ def test_chunks_are_counted_by_state_and_their_sizes_are_those_of_the_server(
     database.execute("INSERT INTO events VALUES ('2020-01-07Z', gen_random_uuid(), 'a', 'b', '{}')")
     found = exported()
     assert by_state(found, "spillway_chunks") == {"rows": 3, "compressed": 1, "partial": 1}
+    overdue = {dict(names)["action"]: value for names, value in found["spillway_chunks_overdue"].items()}
+    assert overdue == {"compress": 3, "drop": 0}
+    kept = exported(keep="30d", compress_after="")["spillway_chunks_overdue"]
+    assert {dict(names)["action"]: value for names, value in kept.items()} == {"compress": 0, "drop": 5}
     sizes: dict[str, float] = {}
     for state, size in database.execute(
         "SELECT CASE WHEN NOT is_compressed THEN 'rows' WHEN range_start = min(range_start) OVER () THEN 'partial'"

@@ -1,0 +1,115 @@
+"""A real Prometheus scrapes a real exporter: the dashboard's queries answer, and real faults raise their alerts."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from flows.plain.drain import drain
+from infra.errors.exceptions import SpillwayError
+from infra.producers.send import send
+from infra.settings import PROJECT_ROOT, Settings
+from tests.support.exporter import listening
+from tests.support.prometheus import running_prometheus
+from tests.support.redis_server import redis_port
+from tests.support.stream_entries import event
+
+DASHBOARD: dict[str, Any] = json.loads((PROJECT_ROOT / "infra" / "monitoring" / "dashboard.json").read_text())
+QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+
+@pytest.mark.hypertables
+@pytest.mark.usefixtures("hypertables")
+def test_every_query_of_the_dashboard_answers_with_data_and_nothing_is_alerted(
+    redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings], sample: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """With real events. The variables of Grafana are replaced as Grafana does it."""
+    configure(compress_after="")  # the events are years old, and nothing compresses them here
+    lines = sample.read_bytes().splitlines()
+    send(redis_client, "crossref-a", ({b"data": line} for line in lines[:1500]))
+    drain("crossref-a")
+    with listening(os.environ) as (_, port), running_prometheus(tmp_path, port) as prometheus:
+        prometheus.wait_for(lambda: bool(prometheus.query("spillway_build_info")), 30)
+        send(redis_client, "crossref-a", ({b"data": line} for line in lines[1500:]))
+        drain("crossref-a")
+        inserted = 'sum(increase(spillway_events_total{result="inserted"}[1m])) > 0'
+        prometheus.wait_for(lambda: bool(prometheus.query(inserted)), 30)
+        for query in QUERIES:
+            filled = query.replace("$stream", ".*").replace("$__rate_interval", "1m")
+            values = [float(one["value"][1]) for one in prometheus.query(filled)]
+            assert values, query
+            assert all(value == value for value in values), f"{query} is not a number"
+        row = database.execute("SELECT count(*) FROM events").fetchone()
+        (total,) = prometheus.query('sum(spillway_events_total{result="inserted"})')
+        assert row == (float(total["value"][1]),)
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            assert prometheus.firing() == {"SpillwayWatchdog"}
+            time.sleep(1)
+        (up,) = prometheus.query("up")
+        assert up["value"][1] == "1"
+
+
+def test_the_dashboard_uses_every_metric() -> None:
+    text = (PROJECT_ROOT / "docs" / "how-to" / "monitoring.md").read_text()
+    names = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `spillway_")]
+    unused = [name for name in names if not any(name in query for query in QUERIES)]
+    assert unused == ["spillway_drain_interval_seconds"]
+
+
+def test_real_faults_raise_their_alerts_and_a_healthy_spell_raises_none(
+    database: psycopg.Connection, configure: Callable[..., Settings], stream: str, tmp_path: Path
+) -> None:
+    with ExitStack() as only_here:
+        url = f"redis://127.0.0.1:{only_here.enter_context(redis_port(tmp_path))}/0"
+        configure(redis_url=url, drain_every="5s", compress_after="", retries=0, connect_timeout=2)
+        client = only_here.enter_context(redis.Redis.from_url(url))
+        number = iter(range(1, 1_000_000))
+
+        def produce(count: int, **changes: str) -> list[bytes]:
+            return [client.xadd(stream, event(next(number), **changes)) for _ in range(count)]  # type: ignore[arg-type, misc]
+
+        def work() -> None:
+            with suppress(SpillwayError):
+                drain(stream)
+
+        produce(40)
+        work()
+        with (
+            listening(os.environ) as (_, port),
+            running_prometheus(tmp_path, port, {"+ 60": "+ 10"}) as prometheus,
+        ):
+            fires = prometheus.firing
+            prometheus.wait_for(lambda: bool(prometheus.query("spillway_build_info")), 30, work)
+            healthy_until = time.monotonic() + 35  # more than three intervals of the drain and ten seconds
+            while time.monotonic() < healthy_until:
+                produce(5)
+                work()
+                assert fires() <= {"SpillwayWatchdog"}
+                time.sleep(1)
+            assert fires() == {"SpillwayWatchdog"}
+            produce(40, time="soon")
+            produce(60)
+            work()
+            prometheus.wait_for(
+                lambda: fires() >= {"SpillwayQuarantineGrowing", "SpillwayQuarantineGrowingSlowly"}, 40, work
+            )
+            assert "SpillwayEntriesLost" not in fires()
+            client.xdel(stream, *produce(3)[:2])
+            produce(1)
+            work()
+            prometheus.wait_for(lambda: "SpillwayEntriesLost" in fires(), 40, work)
+            assert not fires() & {"SpillwayRedisDown", "SpillwayDrainSilent", "SpillwayLedgerUnbalanced"}
+            only_here.close()
+            prometheus.wait_for(lambda: fires() >= {"SpillwayRedisDown", "SpillwayDrainSilent"}, 90, work)
+            assert "SpillwayDatabaseDown" not in fires()

@@ -1,0 +1,101 @@
+"""A real Prometheus that scrapes an exporter every few seconds, and what it answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.settings import PROJECT_ROOT
+from tests.support.instances import free_port
+
+ALERTS = PROJECT_ROOT / "infra" / "monitoring" / "alerts.yaml"
+_CONFIG = """
+global: {{scrape_interval: 5s, scrape_timeout: 5s, evaluation_interval: 1s}}
+rule_files: [alerts.yaml]
+scrape_configs:
+  - job_name: spillway
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """`log`: the file with its output."""
+
+    port: int
+    log: Path
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The samples that answer an expression now."""
+        parameters = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{parameters}", timeout=10) as reply:
+            found: list[dict[str, Any]] = json.load(reply)["data"]["result"]
+        return found
+
+    def firing(self) -> set[str]:
+        """The names of the alerts that fire now."""
+        return {one["metric"]["alertname"] for one in self.query('ALERTS{alertstate="firing"}')}
+
+    def wait_for(
+        self, condition: Callable[[], bool], seconds: float, meanwhile: Callable[[], object] = lambda: None
+    ) -> None:
+        """Wait until a condition is true. `meanwhile` is called about every second."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.log.read_text()[-4000:]
+            meanwhile()
+            time.sleep(1)
+
+
+@contextmanager
+def running_prometheus(folder: Path, exporter: int, changed: Mapping[str, str] | None = None) -> Iterator[Prometheus]:
+    """Prometheus with the alerts of infra/monitoring, until the block ends. Skips the test if it is not installed.
+
+    `changed`: texts of the rules to replace, so that a test need not wait for minutes; every `for:` is 2 s.
+    """
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not installed (Debian: apt-get install prometheus)")
+    rules = re.sub(r"for: \d+\w", "for: 2s", ALERTS.read_text())
+    for old, new in (changed or {}).items():
+        assert old in rules
+        rules = rules.replace(old, new)
+    (folder / "alerts.yaml").write_text(rules)
+    (folder / "prometheus.yml").write_text(_CONFIG.format(port=exporter))
+    port, log = free_port(), folder / "prometheus.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                program, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    found = Prometheus(port, log)
+    try:
+        found.wait_for(lambda: _is_ready(port), 30)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
