@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import TimeoutError as NotInTime
 from typing import Any
 
@@ -14,6 +15,7 @@ from prefect.runner import Runner
 from infra.errors.redact import one_line
 
 _AGAIN_SECONDS = 10.0  # the pause before a runner that an outage of Prefect's server ended is started again
+_START_SECONDS = 10.0  # the longest wait for a runner that was told to stop while it starts
 _STOP_SECONDS = 60.0  # the longest wait for its runs to be cancelled and its deployments to be paused
 
 
@@ -33,12 +35,19 @@ class BackgroundRunner:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        self._await_start()
         if self._loop is not None and self._runner.started:
             try:
                 asyncio.run_coroutine_threadsafe(self._runner.astop(), self._loop).result(_STOP_SECONDS)
             except (NotInTime, RuntimeError) as error:  # it ended meanwhile, or Prefect does not answer
                 get_logger("serve").warning("the runner did not stop in order: %s", one_line(error))
         self._thread.join(_STOP_SECONDS)
+
+    def _await_start(self) -> None:
+        """A runner that is just starting cannot be stopped, and would never end: wait until it can."""
+        deadline = time.monotonic() + _START_SECONDS
+        while self._thread.is_alive() and not self._runner.started and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def _registered(self) -> Runner:
         """A runner whose deployments are registered. Raises what Prefect's client raises."""

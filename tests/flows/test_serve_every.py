@@ -103,6 +103,17 @@ def _redis_again(port: int, folder: Path) -> Iterator[None]:
         process.wait()
 
 
+def test_a_signal_right_after_the_start_ends_it_in_order_too(
+    env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Within the 30 seconds that a container gets, although Prefect's runner is still starting."""
+    with serving(env, tmp_path / "log", "--every", "1s") as served:
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(timeout=30) == 0
+    assert "did not stop in order" not in (tmp_path / "log").read_text()
+    assert drain_status().every is None
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_in_order_and_running_loads_are_committed(
     number: signal.Signals, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection,
