@@ -59,12 +59,7 @@ def _write_page(frames: Frames, output: Path, table: str | None) -> None:
 
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page(frames, f"Spillway: {table or 'all tables'}"), encoding="utf-8")
-    many = len(frames.attention)
-    result(
-        f"written: {output} ({output.stat().st_size / 1e3:,.0f} kB); {many} to look at"
-        if many
-        else f"written: {output}"
-    )
+    result(f"written: {output} ({output.stat().st_size / 1e3:,.0f} kB); {len(frames.attention)} to look at")
 
 
 def _span(since: str) -> timedelta:
