@@ -96,7 +96,7 @@ def read_frames(
 
 
 def _wanted(tables: Sequence[MaintainedTable], name: str | None) -> list[MaintainedTable]:
-    """All tables, or the one of that name. Raises `Terminal` if there is none, or more than one."""
+    """All tables, or the one of that name. Raises `Terminal` unless exactly one has it."""
     names = [one.table.display_name for one in tables]
     if name is None:
         return list(tables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from tests.support.command_line import RunSpillway
 from tests.support.deployments import without_deployments
 from tests.support.old_events import old_events
 from tests.support.oracle import Key, Row, flat_rows, table_rows
+from tests.support.redis_groups import RunningCluster, WatchedRedis, running_cluster, watched_redis
 from tests.support.servers import Servers
 
 
@@ -79,3 +81,17 @@ def nothing_deployed(prefect_server: str, env: dict[str, str]) -> Iterator[None]
     """A Prefect server without deployments."""
     with without_deployments(env):
         yield
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
+    """A Redis Cluster of three primaries and a replica of the first."""
+    with running_cluster(tmp_path / "cluster") as found:
+        yield found
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[WatchedRedis]:
+    """A primary and its replica, watched by three Sentinels."""
+    with watched_redis(tmp_path / "watched") as found:
+        yield found

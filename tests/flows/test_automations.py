@@ -102,9 +102,9 @@ def test_a_loss_and_a_violation_arrive_as_notifications(
     assert re.findall(r"\d+-\d+", loss["body"]) == ids
     database.execute("DELETE FROM events WHERE ctid IN (SELECT ctid FROM events LIMIT 1)")
     (violation,) = maintain(fail=False)["violations"]
-    told = receiver.wait_for(lambda one: "violation" in one["subject"])
-    assert told["subject"].endswith("Spillway: maintain found a violation in events")
-    assert violation in told["body"]
+    notification = receiver.wait_for(lambda one: "violation" in one["subject"])
+    assert notification["subject"].endswith("Spillway: maintain found a violation in events")
+    assert violation in notification["body"]
 
 
 def test_a_repetition_changes_the_automations_and_keeps_one_that_is_disabled(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -20,7 +19,7 @@ from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
 from tests.support.pause_points import Point
 from tests.support.processes import Drain, Harness
-from tests.support.redis_groups import RunningCluster, WatchedRedis, running_cluster, wait_until, watched_redis
+from tests.support.redis_groups import RunningCluster, WatchedRedis, wait_until
 from tests.support.redis_server import REDIS
 from tests.support.stream_entries import event
 
@@ -30,18 +29,6 @@ pytestmark = [
 ]
 EVENTS = 6_000
 SMALL = {"SPILLWAY_BATCH_ROWS": "500", "SPILLWAY_CONNECT_TIMEOUT": "2", "SPILLWAY_REDIS_TIMEOUT": "2"}
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[WatchedRedis]:
-    with watched_redis(tmp_path / "watched") as found:
-        yield found
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
-    with running_cluster(tmp_path / "cluster") as found:
-        yield found
 
 
 def fill(client: redis.Redis, stream: str, first: int, stop: int, replicated: bool = True) -> None:

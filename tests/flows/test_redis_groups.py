@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import psycopg
 import pytest
 import redis
@@ -19,9 +16,7 @@ from tests.support.redis_groups import (
     SERVICE,
     RunningCluster,
     WatchedRedis,
-    running_cluster,
     wait_until,
-    watched_redis,
 )
 from tests.support.redis_server import REDIS
 from tests.support.stream_entries import event
@@ -29,18 +24,6 @@ from tests.support.stream_entries import event
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
 EVENTS = 6_000
 SMALL = {"SPILLWAY_RETRIES": "6", "SPILLWAY_BATCH_ROWS": "500", "SPILLWAY_CONNECT_TIMEOUT": "2"}
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
-    with running_cluster(tmp_path / "cluster") as found:
-        yield found
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[WatchedRedis]:
-    with watched_redis(tmp_path / "watched") as found:
-        yield found
 
 
 def fill(client: redis.Redis, stream: str, first: int, stop: int) -> None:
