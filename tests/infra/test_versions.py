@@ -38,7 +38,7 @@ def test_a_later_number_with_more_digits_is_a_later_version() -> None:
     assert parse_version("2.9.3") < parse_version("2.18.1") < parse_version("2.100.0-dev")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to/production.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/production.md"])
 def test_the_documents_state_the_minimum_versions(page: str) -> None:
     text = " ".join((PROJECT_ROOT / page).read_text(encoding="utf-8").split())
     assert f"TimescaleDB {MIN_TIMESCALEDB} or later" in text

@@ -102,14 +102,14 @@ def test_real_faults_raise_their_alerts_and_a_healthy_spell_raises_none(
             produce(60)
             work()
             prometheus.wait_for(
-                lambda: fires() >= {"SpillwayQuarantineGrowing", "SpillwayQuarantineGrowingSlowly"}, 40, work
+                lambda: fires() >= {"SpillwayQuarantineGrowing", "SpillwayQuarantineGrowingSlowly"}, 90, work
             )
             assert "SpillwayEntriesLost" not in fires()
             client.xdel(stream, *produce(3)[:2])
             produce(1)
             work()
-            prometheus.wait_for(lambda: "SpillwayEntriesLost" in fires(), 40, work)
+            prometheus.wait_for(lambda: "SpillwayEntriesLost" in fires(), 90, work)
             assert not fires() & {"SpillwayRedisDown", "SpillwayDrainSilent", "SpillwayLedgerUnbalanced"}
             only_here.close()
-            prometheus.wait_for(lambda: fires() >= {"SpillwayRedisDown", "SpillwayDrainSilent"}, 90, work)
+            prometheus.wait_for(lambda: fires() >= {"SpillwayRedisDown", "SpillwayDrainSilent"}, 120, work)
             assert "SpillwayDatabaseDown" not in fires()
