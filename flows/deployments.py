@@ -29,6 +29,7 @@ from flows.reconcile import reconcile
 from flows.redrive import redrive
 from flows.runs import EVERY_TAG, TAG
 from infra.errors.exceptions import Terminal, WrongUse
+from infra.json_lines import json_lines
 from infra.settings import Settings
 
 
@@ -188,7 +189,7 @@ def _options(limit: ConcurrencyLimitConfig) -> ConcurrencyOptions:
 
 def serve(found: list[Deployment]) -> None:
     """Register deployments without a work pool and run what comes due, until interrupted. Raises as `served`."""
-    serve_in_this_process(*served(found))
+    serve_in_this_process(*served(found), print_starting_message=not json_lines())
 
 
 def served(found: list[Deployment]) -> list[RunnerDeployment]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors.exceptions import WrongUse
+from infra.json_lines import use_json_lines
 from infra.settings import PROJECT_ROOT, runs_from_clone
 
 _PREFECT_TOML = Path(__file__).with_name("prefect.toml")
@@ -36,11 +37,15 @@ def _variables(name: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 
 def set_prefect_defaults(quiet: bool = False) -> None:
-    """Set the environment variables of prefect.toml that are not set yet. `quiet`: hide Prefect's log."""
+    """Set the environment variables of prefect.toml that are not set yet, and the form of log lines.
+
+    `quiet`: hide Prefect's log.
+    """
     for name, value in prefect_defaults().items():
         os.environ.setdefault(name, value)
     if quiet:
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    use_json_lines()
 
 
 def project_folder(deployed_from: str) -> dict[str, str]:
@@ -50,6 +55,7 @@ def project_folder(deployed_from: str) -> dict[str, str]:
     `spillway deploy` was typed: its `.env` and `spillway.toml` apply. A worker itself starts each run in an empty
     folder. Raises `WrongUse` if there is no such folder.
     """
+    use_json_lines()
     if runs_from_clone():
         return {"directory": str(PROJECT_ROOT)}
     if not Path(deployed_from).is_dir():

@@ -11,6 +11,7 @@ from prefect import Flow, flow
 from prefect.runtime import flow_run
 
 from infra.display import display_name
+from infra.json_lines import use_json_lines
 
 TAG = "spillway"  # of every deployment and every run
 SERVE_TAG = "serve"  # of the runs that `spillway serve` starts in its own process
@@ -31,6 +32,7 @@ def prefect_flow(
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        use_json_lines()
         return function(*args, **kwargs)
 
     run.__module__ = module

@@ -5,6 +5,7 @@ Everything printed is escaped first: names and reasons come from outside and may
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Container, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal
@@ -15,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.display import printable, printable_json
+from infra.json_lines import json_lines, write_line
 
 Color = Literal["red", "yellow", "dim"]
 
+_LEVELS = {"warning": logging.WARNING, "error": logging.ERROR}
 _WIDE = 300  # columns of a table that goes into a pipe or a file: rows are not wrapped there
 _errors = Console(stderr=True, soft_wrap=True, highlight=False)
 RESULTS = Console(soft_wrap=True, highlight=False)  # standard output
@@ -38,7 +41,15 @@ def print_json(value: Any, indent: bool = False) -> None:
 
 def progress(text: str) -> None:
     """Report progress to a waiting user."""
+    if json_lines():
+        write_line(logging.INFO, printable(text))
+        return
     _errors.print(Text(printable(text), style="dim"))
+
+
+def announce(text: str) -> None:
+    """Say what a process that keeps running does: on standard output, or as a log line if these are JSON."""
+    (progress if json_lines() else result)(text)
 
 
 def warn(text: str) -> None:
@@ -52,7 +63,14 @@ def error(text: str) -> None:
 
 
 def labelled(label: str, text: str, color: Color, console: Console | None = None) -> None:
-    """Print a text after a colored label, such as `attention: …`. Standard error, unless `console` is given."""
+    """Print a text after a colored label, such as `attention: …`. Standard error, unless `console` is given.
+
+    If log lines are JSON, it is one of them: a label that is not a level becomes part of the message.
+    """
+    if console is not RESULTS and json_lines():
+        level = _LEVELS.get(label, logging.WARNING)
+        write_line(level, printable(text if label in _LEVELS else f"{label}: {text}"))
+        return
     line = Text.assemble((f"{label}:", color), " ", printable(text))
     (console or _errors).print(line, soft_wrap=True, highlight=False)
 

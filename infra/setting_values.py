@@ -7,8 +7,11 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic_core import PydanticCustomError
+
+LogFormat = Literal["text", "json"]
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 

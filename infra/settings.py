@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
 from datetime import timedelta
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,8 +17,9 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from infra import setting_values as values
 from infra.errors.exceptions import WrongUse
 from infra.prefect_blocks import is_reference, resolve
-from infra.setting_files import SUFFIX, SettingFiles, twice, variables_of
-from infra.setting_values import columns_of, read_age, read_duration, read_names
+from infra.setting_files import SettingFiles, twice, variables_of
+from infra.setting_names import unknown_variables
+from infra.setting_values import LogFormat, columns_of, read_age, read_duration, read_names
 from infra.url_settings import check_database_url, check_read_from, check_redis_url
 from infra.urls import UnreadableUrl, read_database_url, read_redis_url
 
@@ -191,6 +189,9 @@ class Settings(BaseSettings):
     metrics_streams: int = Field(
         default=100, ge=0, le=10_000, description="streams with metrics of their own; the others are one, (others)"
     )
+    log_format: LogFormat = Field(
+        default="text", description="form of log lines on standard error, also of Prefect's: text, or JSON, one a line"
+    )
     max_age_days: float = Field(default=365.25 * 30, gt=0, description="age above which an event is quarantined")
     max_ahead_days: float = Field(default=2, ge=0, description="days ahead of now above which an event is quarantined")
 
@@ -252,18 +253,13 @@ class Settings(BaseSettings):
         return bool(self.redis_url.get_secret_value() or self.database_url.get_secret_value())
 
 
-_OTHER_VARIABLES = {"SPILLWAY_DEBUG"}  # read by `flows.cli.main` even if the settings are invalid
-_TEST_PREFIX = "SPILLWAY_TEST_"
-_ENV_LINE = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=", re.MULTILINE)
-
-
 @cache
 def settings() -> Settings:
     """The settings of this process, read at the first call.
 
     Raises `WrongUse` that names every invalid variable, and unknown ones, which may be misspelled.
     """
-    faults = [*_unknown(), *twice(dict(os.environ))]
+    faults = [*unknown_variables(Settings.model_fields, Path(_ENV_FILE)), *twice(dict(os.environ))]
     try:
         found = Settings()
     except ValidationError as error:
@@ -276,20 +272,6 @@ def settings() -> Settings:
     if faults:
         raise WrongUse(f"settings: {'; '.join(faults)}; correct the variable or its line in .env")
     return found
-
-
-def _unknown() -> Iterator[str]:
-    """A fault for each variable `SPILLWAY_…` that is not a setting."""
-    known = {f"SPILLWAY_{name.upper()}{end}" for name in Settings.model_fields for end in ("", SUFFIX)}
-    known |= _OTHER_VARIABLES
-    file = Path(_ENV_FILE)
-    lines = file.read_text("utf-8", "replace") if file.is_file() else ""
-    for name in sorted({*os.environ, *_ENV_LINE.findall(lines)}):
-        variable = name.upper()
-        if variable in known or not variable.startswith("SPILLWAY_") or variable.startswith(_TEST_PREFIX):
-            continue
-        near = get_close_matches(variable, known, 1, 0.8)
-        yield f"{ascii(name)[1:-1]}: no such setting" + (f", did you mean {near[0]}?" if near else "")
 
 
 def host_of(url: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -30,6 +31,7 @@ from flows.cli import (
 from infra.errors.exceptions import PrefectUnreachable, SpillwayError, WrongUse
 from infra.errors.exit_codes import ExitCode, exit_code_lines
 from infra.errors.redact import one_line
+from infra.json_lines import json_lines, use_json_lines, write_line, write_unexpected
 from infra.output import error as print_error
 from infra.producers import commands as producers
 from infra.servers import commands as servers
@@ -63,6 +65,9 @@ app.add_typer(stream.app, name="stream")
 app.add_typer(mapping.app, name="mapping")
 app.add_typer(archive.app, name="archive")
 
+# Typer brings a click of its own, and publishes only one of its exceptions.
+_CLICK_ERROR: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -81,8 +86,9 @@ def spillway(
 
 def main() -> NoReturn:
     """Run the command line; it ends with one of `ExitCode`. An error is one line on standard error."""
+    use_json_lines(whole_process=True)
     try:
-        app()
+        _run()
     except SpillwayError as error:
         fail(error)
     except UnicodeEncodeError:
@@ -92,7 +98,27 @@ def main() -> NoReturn:
         fail(WrongUse(f"{odd[0]}: expected an argument in UTF-8; rename the file or stream that has this name"))
     except KeyboardInterrupt:
         pass
+    except Exception as error:
+        if not json_lines():
+            raise
+        write_unexpected(error)
+        sys.exit(ExitCode.FAILED)
     sys.exit(ExitCode.INTERRUPTED)
+
+
+def _run() -> None:
+    """Run the command. If log lines are JSON, a wrong use is one line too, and not Typer's box."""
+    if not json_lines():
+        app()
+        return
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(ExitCode.FAILED)
+    except _CLICK_ERROR as error:
+        print_error(f"{error.format_message()}; `{error.ctx.command_path} --help` lists what it takes")
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _is_text(argument: str) -> bool:
@@ -102,9 +128,12 @@ def _is_text(argument: str) -> bool:
 
 def fail(error: SpillwayError) -> NoReturn:
     """Print `error` as one line on standard error and exit with its code; `SPILLWAY_DEBUG=1` shows the traceback."""
-    if os.environ.get("SPILLWAY_DEBUG"):
+    if not os.environ.get("SPILLWAY_DEBUG"):
+        print_error(one_line(error))
+    elif json_lines():
+        write_line(logging.ERROR, one_line(error), error=error)
+    else:
         raise error
-    print_error(one_line(error))
     if isinstance(error, PrefectUnreachable):  # Prefect's threads would keep retrying for minutes
         sys.stdout.flush()
         sys.stderr.flush()

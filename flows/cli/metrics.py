@@ -13,7 +13,7 @@ import typer
 from flows.cli.run import ended_in_order
 from infra.errors.exceptions import WrongUse
 from infra.errors.exit_codes import ExitCode
-from infra.output import result, warn
+from infra.output import announce, warn
 from infra.setting_values import read_listen
 from infra.settings import settings
 
@@ -68,10 +68,10 @@ def _listen(listen: str) -> None:
 
     logging.basicConfig(format="%(asctime)s | %(levelname)-7s | %(message)s")
     with ended_in_order(), metrics_served(settings(), listen) as url:
-        result(f"metrics: {url}, until Ctrl-C or SIGTERM")
+        announce(f"metrics: {url}, until Ctrl-C or SIGTERM")
         sys.stdout.flush()
         try:
             while True:
                 time.sleep(3600)
         except (KeyboardInterrupt, SystemExit):
-            result("ended")
+            announce("ended")

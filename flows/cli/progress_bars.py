@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from infra.display import display_name
+from infra.json_lines import json_lines
 from infra.output import labelled
 from tasks.base.progress import Advanced, ProgressEvent, Retry, Started, answer_with, subscribe
 
@@ -34,7 +35,8 @@ class ProgressBars:
             TextColumn("{task.fields[rate]}"),
         )
         times = (TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn())
-        self._progress = Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal)
+        self._interactive = console.is_terminal and not json_lines()
+        self._progress = Progress(*columns, *times, console=console, transient=True, disable=not self._interactive)
         self._console = console
         self._tasks: dict[str, TaskID] = {}
 
@@ -57,7 +59,7 @@ class ProgressBars:
 
     def _confirm(self, question: str) -> bool:
         """Ask at the terminal. Returns False if there is none."""
-        if not self._console.is_terminal:
+        if not self._interactive:
             return False
         self._progress.stop()
         try:

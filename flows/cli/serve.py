@@ -18,7 +18,7 @@ from flows.cli.metrics import check_listen_option
 from flows.cli.run import ended_in_order
 from flows.environment import set_prefect_defaults
 from infra.errors.exceptions import WrongUse
-from infra.output import result
+from infra.output import announce
 from infra.setting_values import read_age
 from infra.settings import Settings, settings
 
@@ -73,7 +73,7 @@ def _metrics(config: Settings, listen: str) -> Iterator[None]:
     from flows.metrics_server import metrics_served
 
     with metrics_served(config, listen) as url:
-        result(f"metrics: {url}")
+        announce(f"metrics: {url}")
         yield
 
 
@@ -104,16 +104,16 @@ def _drain_here(config: Settings, interval: timedelta, found: list[Deployment]) 
     with ended_in_order():
         with BackgroundRunner(served(found)), DrainLoop(config, interval.total_seconds(), drain.parameters) as loop:
             for one in found:
-                result(f"{one.full_name:<18}  {one.when}")
+                announce(f"{one.full_name:<18}  {one.when}")
             streams = ", ".join(config.scheduled_streams)
-            result(f"serving: {streams} every {interval.total_seconds():g} s, until Ctrl-C or SIGTERM")
+            announce(f"serving: {streams} every {interval.total_seconds():g} s, until Ctrl-C or SIGTERM")
             sys.stdout.flush()
             try:
                 loop.run_forever()
             except (KeyboardInterrupt, SystemExit, TerminationSignal):
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     signal.signal(number, signal.SIG_IGN)  # it is ending
-        result(f"ended: {loop.ticks:,} ticks, {loop.runs:,} runs, {loop.late:,} late")
+        announce(f"ended: {loop.ticks:,} ticks, {loop.runs:,} runs, {loop.late:,} late")
     if not loop.prefect_answers:  # at a normal exit Prefect would wait for its server
         sys.stdout.flush()
         sys.stderr.flush()
@@ -121,11 +121,5 @@ def _drain_here(config: Settings, interval: timedelta, found: list[Deployment]) 
 
 
 def _log_steps() -> None:
-    """Show the log of the looks, which are no runs of Prefect, in Prefect's format."""
-    from prefect.logging import get_logger
-
-    log = logging.getLogger("spillway")
-    log.setLevel(logging.INFO)
-    for handler in get_logger().handlers:
-        log.addHandler(handler)
-    log.propagate = False
+    """Show the log of the looks, which are no runs of Prefect. Prefect has set up the root's handler."""
+    logging.getLogger("spillway").setLevel(logging.INFO)

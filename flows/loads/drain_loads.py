@@ -14,6 +14,7 @@ from flows.loads.drained_stream import DrainedPart, DrainedStream
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
+from infra.json_lines import about_stream
 from tasks.base.addresses import IdRange
 from tasks.base.progress import Started, emit
 from tasks.base.run_log import run_name
@@ -83,7 +84,9 @@ class DrainLoads:
         try:
             while self._to_read or self._loading or self._blocked:
                 if self._to_read:
-                    self._take_turn(self._to_read.popleft())
+                    stream = self._to_read.popleft()
+                    with about_stream(stream.name):
+                        self._take_turn(stream)
                 elif self._loading:
                     self._finish()
                 else:

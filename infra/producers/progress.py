@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from infra.display import display_name
+from infra.json_lines import json_lines
 
 
 class Meter:
@@ -44,7 +45,7 @@ def meter(stream: str, total: int | None, done: Callable[[], int] | None = None)
         TimeElapsedColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=json_lines() or not console.is_terminal,
     )
     task = bar.add_task(display_name(stream), total=total, sent=0)
 

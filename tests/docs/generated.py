@@ -46,7 +46,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "scheduled_streams", "scan_every", "drain_every", "drain_time_limit", "drain_workers", "reconcile_cron",
         "maintain_cron",
     ),
-    "monitoring": ("metrics_listen", "metrics_streams"),
+    "monitoring": ("metrics_listen", "metrics_streams", "log_format"),
 }  # fmt: skip
 # Defaults that depend on the machine, or are empty.
 _DEFAULTS = {
