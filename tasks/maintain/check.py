@@ -25,7 +25,7 @@ from tasks.maintain.jobs import Job, read_edition, read_jobs
 from tasks.maintain.judge import CheckFacts, CheckResult, judge
 from tasks.maintain.maintained_table import MaintainedTable
 from tasks.maintain.row_audit import OF_TABLE, audit_rows
-from tasks.table.chunks import has_chunks
+from tasks.table.chunks import Chunk, has_chunks
 
 _SLOWEST = f"""
     SELECT max(seconds)::float8 FROM spillway.ledger
@@ -67,7 +67,11 @@ def gather_facts(connection: psycopg.Connection, one: MaintainedTable, began: da
             retention_jobs=tuple(read_jobs(connection, table, "retention")),
             archive_after=one.archive_after,
         ),
-        oldest=_oldest(connection, table),
+        oldest=_oldest(
+            connection,
+            table,
+            [state.chunk for state in states] if has_chunks(table) else audited_chunks(connection, table),
+        ),
         row_audit=row_audit,
         slowest_load=slowest_load(connection, table, began, now, current.jobs),
         bytes=sum(state.bytes for state in states) if has_chunks(table) else _size(connection, table),
@@ -80,15 +84,16 @@ def _size(connection: psycopg.Connection, table: Table) -> int:
     return row[0] if row else 0
 
 
-def _oldest(connection: psycopg.Connection, table: Table) -> datetime | None:
+def _oldest(connection: psycopg.Connection, table: Table, parts: Sequence[Chunk]) -> datetime | None:
     """The earliest time in a table; None if it has no rows or no times.
 
-    Chunks are read one by one: a query of the whole table is planned for all of them, though the oldest one answers it.
+    `parts`: all of the table, the oldest first. They are read one by one: a query of the whole table is planned for all
+    of them, though the oldest one answers it.
     """
     if table.time is None:
         return None
     found = None
-    for part in audited_chunks(connection, table):
+    for part in parts:
         if found is not None and part.range_start > found:
             break
         with suppress(psycopg.errors.UndefinedTable):  # dropped meanwhile
