@@ -28,9 +28,10 @@ _POSTGRES_BY_CLASS: tuple[tuple[type[Exception], str], ...] = (  # errors that h
     (AcceptsAgain, "the server accepts connections again by now: {again}"),
 )
 _CLIENTS = "raise Redis's maxclients or see who holds its connections (CLIENT LIST), then {again}"
+_RIGHTS = "give the user of SPILLWAY_REDIS_URL its rights (`spillway grants USER --redis` prints the ACL SETUSER)"
 _REDIS_BY_CLASS: tuple[tuple[type[Exception], str], ...] = (  # subclasses come before their bases
     (exceptions.AuthenticationError, "fix user and password in SPILLWAY_REDIS_URL"),
-    (exceptions.NoPermissionError, "allow the user of SPILLWAY_REDIS_URL to run this command (ACL SETUSER)"),
+    (exceptions.NoPermissionError, _RIGHTS),
     (exceptions.BusyLoadingError, "wait until Redis has loaded its data, then {again}"),
     (exceptions.MaxConnectionsError, _CLIENTS),
     (exceptions.ReadOnlyError, "point SPILLWAY_REDIS_URL at the primary, then {again}"),
@@ -77,6 +78,8 @@ def _redis_step(error: exceptions.RedisError) -> str:
     for kind, step in _REDIS_BY_CLASS:
         if isinstance(error, kind):
             return step
+    if "NOPERM" in str(error):  # of a command in a transaction
+        return _RIGHTS
     if "max number of clients" in str(error):  # redis-py has a class for it only if the client itself counts
         return _CLIENTS
     return _start("SPILLWAY_REDIS_URL") if is_transient(error) else _UNKNOWN

@@ -51,26 +51,31 @@ def check_servers(client: redis.Redis | None, connection: psycopg.Connection) ->
 
 
 def _ask_redis(client: redis.Redis) -> tuple[list[str], list[Clock]]:
-    """Warnings about Redis, and its clock unless that is hidden, in one round trip. Raises `redis.RedisError`."""
+    """Warnings about Redis, and its clock unless that is hidden. Raises `redis.RedisError`."""
     with client.pipeline(transaction=False) as pipeline:
         pipeline.info()
-        pipeline.config_get("save")
         pipeline.time()
         asked = time.time()
-        info, save, now = pipeline.execute(raise_on_error=False)
+        info, now = pipeline.execute(raise_on_error=False)
         answered = time.time()
     if isinstance(info, Exception):
         raise info
-    for reply in (save, now):
-        if isinstance(reply, Exception) and not isinstance(reply, _UNKNOWN):
-            raise reply
-    # If Redis hides this setting, it is assumed to make snapshots.
-    snapshots = isinstance(save, Exception) or bool(save.get("save", "unknown"))
+    if isinstance(now, Exception) and not isinstance(now, _UNKNOWN):
+        raise now
     clocks = [] if isinstance(now, Exception) else [clock("Redis", now[0] + now[1] / 1e6, asked, answered)]
-    return _redis_warnings(info, snapshots), clocks
+    return _redis_warnings(info, bool(info.get("aof_enabled")) or _makes_snapshots(client)), clocks
 
 
-def _redis_warnings(info: dict[str, Any], snapshots: bool) -> list[str]:
+def _makes_snapshots(client: redis.Redis) -> bool:
+    """Whether Redis makes snapshots; assumed if it hides that. Raises `redis.RedisError`."""
+    try:
+        found: Any = client.config_get("save")
+    except _UNKNOWN:
+        return True
+    return bool(found.get("save", "unknown"))
+
+
+def _redis_warnings(info: dict[str, Any], persists: bool) -> list[str]:
     warnings = []
     if info.get("role") == "slave":
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
@@ -81,7 +86,7 @@ def _redis_warnings(info: dict[str, Any], snapshots: bool) -> list[str]:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         warnings.append(f"Redis evicts ({policy}): a whole stream can vanish; CONFIG SET maxmemory-policy noeviction")
-    if not info.get("aof_enabled") and not snapshots:
+    if not persists:
         warnings.append(
             "Redis keeps nothing on disk: entries not yet drained are lost when it stops; CONFIG SET appendonly yes"
         )

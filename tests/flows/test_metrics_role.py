@@ -13,9 +13,11 @@ from flows.metrics_server import metrics_text
 from flows.plain.drain import drain
 from infra.producers.send import send
 from infra.schema.migrate import apply_schema
-from infra.settings import Settings
+from infra.settings import Settings, settings
+from tasks.preflight.redis_rights import redis_rights
 from tasks.preflight.rights import rights, statements
 from tests.support.metrics import samples
+from tests.support.redis_user import PASSWORD, USER, set_user
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 
@@ -23,10 +25,6 @@ ROLE, DATABASE = "spillway_metrics", "metrics_role"
 _NOTHING_FOR_ALL = f"""
     REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC; GRANT CONNECT ON DATABASE {DATABASE} TO PUBLIC;
     REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE ALL ON spillway.instance FROM PUBLIC"""
-_REDIS_USER = (
-    "ACL SETUSER metrics reset on >only-metrics resetkeys %R~* resetchannels &spillway -@all +ping +client +hello +info"
-    " +time +multi +exec +xinfo +xrange +eval_ro +subscribe +unsubscribe"
-)
 
 
 @pytest.fixture
@@ -47,9 +45,9 @@ def owner_url(servers: Servers) -> Iterator[str]:
 @pytest.fixture
 def redis_user(redis_client: redis.Redis) -> Iterator[tuple[str, str]]:
     """A user of Redis who may read streams, and nothing else: name and password."""
-    redis_client.execute_command(*_REDIS_USER.split(" "))
-    yield "metrics", "only-metrics"
-    redis_client.execute_command("ACL", "DELUSER", "metrics")
+    set_user(redis_client, redis_rights(["metrics"], ["*"], settings(), cluster=False))
+    yield USER, PASSWORD
+    redis_client.acl_deluser(USER)
 
 
 def test_a_read_only_role_and_a_read_only_user_export_what_the_owner_exports(

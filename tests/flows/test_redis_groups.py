@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 import redis
 
+from flows.plain.drain import drain
+from flows.plain.reconcile import reconcile
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
+from infra.settings import Settings, settings
+from tasks.preflight.redis_rights import redis_rights
 from tasks.streams import find
 from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
@@ -19,6 +26,7 @@ from tests.support.redis_groups import (
     wait_until,
 )
 from tests.support.redis_server import REDIS
+from tests.support.redis_user import USER, denied, set_user, url_of_user
 from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
@@ -179,3 +187,26 @@ def test_a_planned_failover_loses_nothing_and_the_demoted_primary_is_left(
     again = Drain(stream, env | SMALL | {"SPILLWAY_REDIS_URL": watched.url()})
     assert again.finished().get("error") is None
     assert table_rows(database) == flat_rows(event(n) for n in range(EVENTS + 10))
+
+
+def test_a_user_of_a_cluster_who_reads_its_replicas(
+    cluster: RunningCluster, database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    configure(redis_url=cluster.url, read_from="replica", trim_keep="7d")
+    rules = redis_rights(["drain", "reconcile --deep"], ["stream-*"], settings(), cluster=True)
+    names = [cluster.name_on(number) for number in range(3)]
+    for number, name in enumerate(names):
+        send(cluster.owner(name), name, [event(n) for n in range(number * 10, number * 10 + 10)])
+    cluster.await_level()
+    clients = [node.client() for node in cluster.nodes]
+    for client in clients:
+        set_user(client, rules)
+    configure(redis_url=url_of_user(cluster.url))
+    assert drain("stream-*")["inserted"] == 30
+    assert reconcile(names, deep=True)["compared"] == 30
+    assert [denied(client) for client in clients] == [{"config|get"}] * 3 + [set()]  # they write nothing to a disk
+    assert table_rows(database) == flat_rows(event(n) for n in range(30))
+    for client in clients:
+        client.execute_command("ACL", "SETUSER", USER, "-cluster|slots")
+    with pytest.raises(Terminal, match=r"'cluster\|slots'"):
+        drain("stream-*")
