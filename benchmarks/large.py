@@ -34,6 +34,7 @@ from infra.tables.read_table import default_table_name
 from tasks.ledger.plan import make_plan
 from tasks.ledger.settle import settle
 from tasks.ledger.stream_progress import refresh_progress
+from tasks.metrics.ledger_figures import read_ledger_figures
 from tasks.reconcile.balance import check_balance
 
 _MB = 1_000_000
@@ -143,7 +144,7 @@ def _works(config: Settings, ranges: int) -> Iterator[tuple[str, Work]]:
         connection.execute("VACUUM ANALYZE spillway.streams, spillway.ledger")
     yield "progress again (spillway schema)", lambda _, connection: refresh_progress(connection, stream_id)
     yield "plan", lambda client, connection: make_plan(client, connection, name)
-    yield "status", lambda client, connection: stream_statuses(client, connection)
+    yield "status", lambda client, connection: stream_statuses(client, read_ledger_figures(connection))
     yield "reconcile", _reconcile(name, ranges)
     yield (
         "plan and settle, no range old enough to merge",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import psycopg
 import redis
 
-from tasks.ledger.names import original_name
-from tasks.streams.tails import read_tails
+from tasks.metrics.ledger_figures import LedgerFigures, read_positions
+from tasks.metrics.stream_lag import ReadPosition, read_lags
 
 
 @dataclass(frozen=True)
@@ -19,6 +18,7 @@ class StreamStatus:
 
     `last_drained`: when a drain last found something new in it; None if it never did. `waiting`: entries in
     quarantine that were neither redriven nor discarded. `lost`: entries that were deleted before they were drained.
+    `behind_seconds`: the age of the oldest entry of the lag; 0 if there is none.
     """
 
     name: str
@@ -26,42 +26,23 @@ class StreamStatus:
     last_drained: datetime | None
     waiting: int
     lost: int
-
-
-# Files have no tail to lag behind, and neither does the old ledger of a rewound stream.
-_STREAMS = """
-    SELECT s.name, s.baseline + s.lost + s.read AS passed, greatest(s.settled_at, s.loaded_at) AS last_drained,
-           coalesce(q.waiting, 0) AS waiting, s.lost
-      FROM spillway.streams AS s
-      LEFT JOIN (SELECT stream, count(*) AS waiting FROM spillway.quarantine WHERE outcome IS NULL GROUP BY stream)
-             AS q ON q.stream = s.id
-     WHERE s.id NOT IN (SELECT stream FROM spillway.files)
-     ORDER BY s.name"""
-_WAITING = "SELECT count(*) FROM spillway.quarantine WHERE outcome IS NULL"
+    behind_seconds: float = 0.0
 
 
 def stream_statuses(
-    client: redis.Redis, connection: psycopg.Connection, expected: Iterable[str] = ()
+    client: redis.Redis, figures: Sequence[LedgerFigures], expected: Iterable[str] = ()
 ) -> list[StreamStatus]:
     """Every stream in the ledger, and those of `expected` that are not in it yet, sorted by name.
 
-    Raises `psycopg.Error` and `redis.RedisError`.
+    Raises `redis.RedisError`.
     """
-    known = {name: numbers for name, *numbers in connection.execute(_STREAMS) if name == original_name(name)}
+    known = read_positions(figures)
+    by_name = {one.name: one for one in figures}
+    lags = read_lags(client, {**{name: ReadPosition() for name in expected}, **known})
     found = []
-    for name, tail in read_tails(client, sorted({*known, *expected})).items():
-        if name in known:
-            passed, last_drained, waiting, lost = known[name]
-            lag = None if tail is None else max(0, tail.added - passed)
-            found.append(StreamStatus(name, lag, last_drained, waiting, lost))
-        elif tail is not None:
-            found.append(StreamStatus(name, tail.length, None, 0, 0))
+    for name in sorted({*known, *lags}):
+        lag, one = lags.get(name), by_name.get(name)
+        behind = (None, 0.0) if lag is None else (lag.entries, lag.seconds)
+        drained, waiting, lost = (one.drained_at, one.waiting, one.lost) if one else (None, 0, 0)
+        found.append(StreamStatus(name, behind[0], drained, waiting, lost, round(behind[1], 3)))
     return found
-
-
-def quarantine_waiting(connection: psycopg.Connection) -> int:
-    """The number of entries that wait in quarantine, including those of files."""
-    row = connection.execute(_WAITING).fetchone()
-    assert row is not None  # an aggregate has one row
-    waiting: int = row[0]
-    return waiting

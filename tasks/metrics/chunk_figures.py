@@ -8,7 +8,11 @@ from datetime import timedelta
 
 import psycopg
 
+from infra.mapping.toml import load_table_sections
+from infra.settings import Settings
+from infra.tables.read_table import default_table_name, parse_table_name
 from infra.timescaledb import CHUNK_ID, CHUNK_STATUS, COMPRESSED_SIZES
+from tasks.ledger.register_stream import TABLES_OF_ROUTES, TABLES_OF_STREAMS
 from tasks.maintain.chunk_states import State, state_of_status
 
 
@@ -92,6 +96,17 @@ def read_chunk_figures(connection: psycopg.Connection, tables: Iterable[WantedTa
     for schema, name, size in connection.execute(_PLAIN, [[key[at] for key in wanted] for at in (0, 1)]):
         found[schema, name, "rows"] = ChunkFigures(schema, name, "rows", None, size)
     return [found[key] for key in sorted(found)]
+
+
+def wanted_tables(connection: psycopg.Connection, config: Settings) -> list[WantedTable]:
+    """The tables that streams are drained into, and `events`, with the ages of their chunks by the settings."""
+    sections = load_table_sections(config.mappings)
+    drained = [name for (name,) in connection.execute(f"{TABLES_OF_STREAMS} UNION {TABLES_OF_ROUTES}")]
+    found = []
+    for schema, name in dict.fromkeys(map(parse_table_name, [default_table_name(), *drained])):
+        options = sections.options_of(config, schema, name)
+        found.append(WantedTable(schema, name, options.compress_after, options.keep))
+    return found
 
 
 def _sum(one: ChunkFigures, other: ChunkFigures) -> ChunkFigures:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from threading import Lock
 
-import psycopg
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
@@ -15,13 +14,9 @@ from infra.connections.clients import Clients
 from infra.display import printable
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
-from infra.mapping.toml import load_table_sections
 from infra.schema.schema_version import check_schema
 from infra.settings import Settings
-from infra.tables.read_table import default_table_name, parse_table_name
-from tasks.ledger.names import original_name
-from tasks.ledger.register_stream import TABLES_OF_ROUTES, TABLES_OF_STREAMS
-from tasks.metrics.chunk_figures import WantedTable, read_chunk_figures
+from tasks.metrics.chunk_figures import read_chunk_figures, wanted_tables
 from tasks.metrics.families import (
     build_family,
     chunk_families,
@@ -33,9 +28,9 @@ from tasks.metrics.families import (
 )
 from tasks.metrics.ledger_figures import (
     OTHERS,
-    LedgerFigures,
     read_ledger_figures,
     read_load_seconds,
+    read_positions,
     read_successes,
     stream_labels,
 )
@@ -103,11 +98,11 @@ class MetricsCollector(Collector):
             check_schema(connection)
             figures = read_ledger_figures(connection)
             self._labels = stream_labels(figures, self._config.metrics_streams)
-            self._positions = _positions(figures)
+            self._positions = read_positions(figures)
             yield from stream_families(figures, self._labels)
             yield from success_families(read_successes(connection), self._config.drain_every)
             yield load_family(read_load_seconds(connection))
-            yield from chunk_families(read_chunk_figures(connection, _tables(connection, self._config)))
+            yield from chunk_families(read_chunk_figures(connection, wanted_tables(connection, self._config)))
 
     def _from_redis(self) -> Iterator[Metric]:
         """The lags, by the positions of the last answer of PostgreSQL: entries that were drained since count as lag."""
@@ -122,23 +117,3 @@ class MetricsCollector(Collector):
         yield from lag_families(
             read_lags(self._clients.redis, {**positions, **self._positions}), {**labels, **self._labels}
         )
-
-
-def _positions(figures: list[LedgerFigures]) -> dict[str, ReadPosition]:
-    """How far the ledger is with each stream that Redis has under this name."""
-    return {
-        one.name: ReadPosition(one.passed, one.undrained)
-        for one in figures
-        if not one.is_file and one.name == original_name(one.name)
-    }
-
-
-def _tables(connection: psycopg.Connection, config: Settings) -> list[WantedTable]:
-    """The tables that streams are drained into, and `events`, with the ages of their chunks by the settings."""
-    sections = load_table_sections(config.mappings)
-    drained = [name for (name,) in connection.execute(f"{TABLES_OF_STREAMS} UNION {TABLES_OF_ROUTES}")]
-    found = []
-    for schema, name in dict.fromkeys(map(parse_table_name, [default_table_name(), *drained])):
-        options = sections.options_of(config, schema, name)
-        found.append(WantedTable(schema, name, options.compress_after, options.keep))
-    return found

@@ -12,6 +12,7 @@ import psycopg
 from infra.tables.read_table import parse_table_name
 from tasks.ledger.load_seconds import BUCKETS, SUM_OF_BUCKETS
 from tasks.ledger.names import original_name
+from tasks.metrics.stream_lag import ReadPosition
 
 # Fixed labels: of all files together, and of the streams beyond the limit.
 FILES, OTHERS = "(files)", "(others)"
@@ -24,8 +25,9 @@ class LedgerFigures:
     """One row of `spillway.streams`, with the sums of its ledger and of its quarantine.
 
     `name`: in the ledger. `inserted`: by table. `passed`: how many of the entries ever added are accounted for.
-    `undrained`: the first ranges of ids that the ledger does not have; the last of them has no end. `balanced`: whether
-    the laws of the ledger hold, as far as one query shows.
+    `drained_at`: when a drain last found something new; None if it never did. `undrained`: the first ranges of ids that
+    the ledger does not have; the last of them has no end. `balanced`: whether the laws of the ledger hold, as far as
+    one query shows.
     """
 
     name: str
@@ -39,6 +41,7 @@ class LedgerFigures:
     accepted: int
     waiting: int
     passed: int
+    drained_at: datetime | None
     undrained: tuple[tuple[int, int | None], ...]
     balanced: bool
 
@@ -65,7 +68,7 @@ _STREAMS = f"""
     SELECT s.name, EXISTS (SELECT FROM spillway.files AS f WHERE f.stream = s.id), s."table",
            coalesce(l.inserted_in_one, 0)::bigint, r.inserted, coalesce(l.duplicates, 0)::bigint,
            coalesce(k.entries - k.conflicts, 0), coalesce(k.conflicts, 0), s.lost, s.accepted, coalesce(k.waiting, 0),
-           s.baseline + s.lost + s.read,
+           s.baseline + s.lost + s.read, greatest(s.settled_at, s.loaded_at),
            ARRAY(SELECT lower(gap)::text FROM unnest(u.ids) AS gap ORDER BY gap LIMIT {_GAPS}),
            ARRAY(SELECT upper(gap)::text FROM unnest(u.ids) AS gap ORDER BY gap LIMIT {_GAPS}),
            coalesce(upper(s.drained), 0)::text,
@@ -88,8 +91,8 @@ def read_ledger_figures(connection: psycopg.Connection) -> list[LedgerFigures]:
 
 def _figures(
     name: str, is_file: bool, table: str | None, inserted: int, routed: Mapping[str, int] | None, duplicates: int,
-    rejected: int, conflicts: int, lost: int, accepted: int, waiting: int, passed: int, starts: list[str],
-    stops: list[str | None], furthest: str, balanced: bool,
+    rejected: int, conflicts: int, lost: int, accepted: int, waiting: int, passed: int, drained_at: datetime | None,
+    starts: list[str], stops: list[str | None], furthest: str, balanced: bool,
 ) -> LedgerFigures:  # fmt: skip
     label = "" if table is None else table_label(table)
     by_table = {label: inserted} if inserted or not routed else {}
@@ -99,9 +102,18 @@ def _figures(
     if not gaps or gaps[-1][1] is not None:  # there are more gaps than are searched
         gaps.append((int(furthest), None))
     return LedgerFigures(
-        name, is_file, label, by_table, duplicates, rejected, conflicts, lost, accepted, waiting, passed, tuple(gaps),
-        balanced,
+        name, is_file, label, by_table, duplicates, rejected, conflicts, lost, accepted, waiting, passed, drained_at,
+        tuple(gaps), balanced,
     )  # fmt: skip
+
+
+def read_positions(figures: Iterable[LedgerFigures]) -> dict[str, ReadPosition]:
+    """How far the ledger is with each stream that Redis has under this name: not with files, or what went back."""
+    return {
+        one.name: ReadPosition(one.passed, one.undrained)
+        for one in figures
+        if not one.is_file and one.name == original_name(one.name)
+    }
 
 
 def table_label(regclass: str) -> str:

@@ -39,7 +39,7 @@ def test_status_shows_servers_schedule_streams_and_quarantine(
     assert {one["name"]: one["next_due"] for one in found["schedule"]}["drain/scheduled"] == due.isoformat()
     assert (code, err) == (int(bool(found["problems"])), "")
     _, out, _ = spillway("status")
-    assert "1 entries wait in quarantine: spillway quarantine list" in out
+    assert "attention: 1 entry waits in quarantine: spillway quarantine list" in out
     (line,) = [line for line in out.splitlines() if line.startswith(stream)]
     assert line.split()[1] == "1"
     with get_client(sync_client=True) as client:
