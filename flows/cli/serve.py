@@ -59,7 +59,8 @@ def serve_command(
     require_prefect()
     with _metrics(config, listen):
         if interval is None:
-            serve(found)
+            with ended_in_order():  # until Prefect's runner has its own handler: process 1 ignores signals without one
+                serve(found)
         else:
             _drain_here(config, interval, found)
 

@@ -20,21 +20,15 @@ from infra.servers.server import child_pids
 from infra.settings import DATABASE_PASSWORD
 from tests.support.instances import Instance
 from tests.support.oracle import flat_rows, table_rows
-from tests.support.stand_in_images import Podman, containers, unavailable_reason
+from tests.support.stand_in_images import Podman, cannot, containers, require_containers
 
 VERSIONS = {"v1": "1.29.", "v2": "2."}
-
-
-def unable(reason: str) -> None:
-    """Skip the test; fail it if the gate requires containers."""
-    (pytest.fail if os.environ.get("SPILLWAY_TEST_CONTAINERS") == "required" else pytest.skip)(reason)
 
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Podman]:
     """A container engine for these tests only."""
-    if reason := unavailable_reason():
-        unable(reason)
+    require_containers()
     with containers(Path(tempfile.mkdtemp(prefix="spillway-containers-"))) as made:
         yield made
 
@@ -48,7 +42,7 @@ def compose(request: pytest.FixtureRequest, podman: Podman) -> Iterator[str]:
         if request.param == "v1":
             done = subprocess.run(["/bin/sh", "-c", "docker-compose version --short"], capture_output=True, text=True)
             if not done.stdout.startswith(VERSIONS["v1"]):
-                unable("docker-compose 1.29 is not on this machine: Debian 12 has it")
+                cannot("docker-compose 1.29 is not on this machine: Debian 12 has it")
         yield VERSIONS[request.param]
 
 
