@@ -19,6 +19,7 @@ from infra.settings import settings
 from tasks.maintain.chunk_states import format_chunk_count
 from tasks.metrics.chunk_figures import ChunkFigures, read_chunk_figures, wanted_tables
 from tasks.metrics.ledger_figures import LedgerFigures, read_ledger_figures
+from tasks.preflight.rights import check_rights
 from tasks.streams.find import find_streams
 
 
@@ -88,6 +89,7 @@ def _schedule() -> tuple[list[dict[str, Any]] | None, list[str]]:
 def _read_servers(found: Status) -> None:
     with Clients(settings(), "status") as clients, clients.translate_errors("status"), clients.postgres() as connection:
         wanted = [pattern for one in found.schedule or [] if one["scheduled"] for pattern in _patterns(one["stream"])]
+        check_rights(connection, "status")
         # A scheduled name without a stream is an error of the drain; this command does not fail for it.
         expected = find_streams(clients.redis, [one for one in wanted if any(c in one for c in "*?[")])[0]
         figures = read_ledger_figures(connection)

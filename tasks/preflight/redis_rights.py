@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "reconcile --deep --repair": _READ,
     "stream recover": _READ,
     "metrics": (*_READ, "time"),
-    "status": (*_READ, "scan"),
+    "status": (*_READ, "time", "scan"),
     "health": ("client|setname", "info", "ping"),
 }
 _WRITES = ("xgroup", "xtrim")

@@ -68,6 +68,8 @@ NEEDS: Mapping[str, RequiredPrivileges] = {
     ),
     "archive verify --record": RequiredPrivileges(_SUCCESS),
     "metrics": RequiredPrivileges({**_READ_TOTALS, "load_hours": "SELECT", "successes": "SELECT"}),
+    "report": RequiredPrivileges({**_READ_TOTALS, "load_hours": "SELECT", "drops": "SELECT", EVENTS: "SELECT"}),
+    "status": RequiredPrivileges(_READ_TOTALS),
 }
 
 

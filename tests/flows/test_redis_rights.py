@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import redis
 
+from flows.cli.status_look import look
 from flows.metrics_server import metrics_text
 from flows.plain.backfill import backfill
 from flows.plain.drain import drain
@@ -96,6 +97,12 @@ def _metrics() -> None:
         raise SpillwayError("; ".join(faults.values()))
 
 
+def _status() -> None:
+    found = look()
+    if not found.streams:
+        raise SpillwayError("; ".join(found.problems))
+
+
 def _health() -> None:
     if faults := readiness_faults(settings()):
         raise SpillwayError("; ".join(faults))
@@ -154,6 +161,7 @@ CASES = {
     "metrics": Case(
         _after_more, _metrics, frozenset({"subscribe", "unsubscribe", "info", "xrange"}), rare=frozenset({"ping"})
     ),
+    "status": Case(_after_more, _status),
     "health": Case(_nothing_before, _health),
 }
 
@@ -215,7 +223,7 @@ def test_no_right_of_a_command_that_loads_can_be_left_out(
     check_without(right, command, filled, as_user)
 
 
-@pytest.mark.parametrize("command", [command for command in CASES if command not in ("drain", "backfill")])
+@pytest.mark.parametrize("command", [command for command in CASES if command not in ("drain", "backfill", "status")])
 def test_no_right_of_a_command_that_reads_can_be_left_out(
     command: str, filled: redis.Redis, as_user: AsUser, configure: Configure
 ) -> None:

@@ -1,27 +1,36 @@
-"""The role of `spillway grants --for metrics`: it reads the ledger, and cannot read one event."""
+"""Roles that only look: `spillway grants --for metrics`, `report` and `status`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
+import pandas as pd
 import psycopg
 import pytest
 import redis
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+import flows.cli.status_look
+import tasks.preflight.preflight
 from flows.metrics_server import metrics_text
 from flows.plain.drain import drain
+from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.schema.migrate import apply_schema
 from infra.settings import Settings, settings
 from tasks.preflight.redis_rights import redis_rights
 from tasks.preflight.rights import rights, statements
+from tests.support.command_line import RunSpillway
 from tests.support.metrics import samples
 from tests.support.redis_user import PASSWORD, USER, set_user
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 
-ROLE, DATABASE = "spillway_metrics", "metrics_role"
+ROLE, DATABASE = "spillway_reader", "reader_role"
 _NOTHING_FOR_ALL = f"""
     REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC; GRANT CONNECT ON DATABASE {DATABASE} TO PUBLIC;
     REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE ALL ON spillway.instance FROM PUBLIC"""
@@ -42,6 +51,11 @@ def owner_url(servers: Servers) -> Iterator[str]:
         admin.execute(f"DROP ROLE {ROLE}".encode())
 
 
+def role_url(servers: Servers) -> str:
+    found = conninfo_to_dict(servers.settings.database)
+    return f"postgresql://{ROLE}:m@{found['host']}:{found['port']}/{DATABASE}"
+
+
 @pytest.fixture
 def redis_user(redis_client: redis.Redis) -> Iterator[tuple[str, str]]:
     """A user of Redis who may read streams, and nothing else: name and password."""
@@ -60,8 +74,7 @@ def test_a_read_only_role_and_a_read_only_user_export_what_the_owner_exports(
     send(redis_client, stream, [event(5)])
     by_owner, faults = metrics_text(config)
     assert not faults
-    found = conninfo_to_dict(servers.settings.database)
-    as_role = f"postgresql://{ROLE}:m@{found['host']}:{found['port']}/{DATABASE}"
+    as_role = role_url(servers)
     name, password = redis_user
     address = servers.settings.redis.partition("//")[2].rpartition("@")[2]
     least = configure(database_url=as_role, redis_url=f"redis://{name}:{password}@{address}")
@@ -86,3 +99,66 @@ def test_a_read_only_role_and_a_read_only_user_export_what_the_owner_exports(
             connection.execute("UPDATE spillway.streams SET lost = 0")
     with redis.Redis.from_url(least.redis) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.delete(stream)
+
+
+@pytest.fixture
+def no_prefect() -> Iterator[None]:
+    """No Prefect server is set, so none is asked."""
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        yield
+
+
+def _status(command_line: RunSpillway, folder: Path) -> str:
+    _, out, _ = command_line("status", "--json")
+    found = json.loads(out)
+    if not found["streams"]:
+        raise Terminal("; ".join(found["problems"]))
+    return f"{[(one['name'], one['lag']) for one in found['streams']]} {found['quarantine']}"
+
+
+def _report(command_line: RunSpillway, folder: Path) -> str:
+    code, _, err = command_line("report", "--data", str(folder))
+    if code:
+        raise Terminal(err)
+    return str([pd.read_parquet(folder / f"{name}.parquet").to_dict("records") for name in ("outcomes", "chunks")])
+
+
+@pytest.mark.usefixtures("no_prefect")
+@pytest.mark.parametrize("command", ["report", "status"])
+def test_a_role_that_can_only_read_sees_what_the_owner_sees(
+    command: str, owner_url: str, redis_client: redis.Redis, servers: Servers, stream: str,
+    configure: Callable[..., Settings], command_line: RunSpillway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """And not with one right fewer: each is named, and the server refuses without it."""
+    run = {"report": _report, "status": _status}[command]
+    configure(database_url=owner_url)
+    send(redis_client, stream, [event(1), event(1), event(2, time="soon")])
+    drain(stream)
+    send(redis_client, stream, [event(5)])
+    by_owner = run(command_line, tmp_path)
+    assert stream in by_owner
+    configure(database_url=role_url(servers))
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+        owner.execute(_NOTHING_FOR_ALL.encode())
+        for without in rights(command):
+            owner.execute(f"DROP OWNED BY {ROLE}".encode())
+            for statement in statements([right for right in rights(command) if right != without], ROLE, DATABASE):
+                owner.execute(statement.encode())
+            with pytest.raises(Terminal) as refused:
+                run(command_line, tmp_path)
+            (missing,) = statements([without], ROLE, DATABASE)
+            assert f"lacks rights that `spillway {command}` needs" in str(refused.value)
+            assert f"run: {missing}; then try again" in str(refused.value)
+            with monkeypatch.context() as unchecked:
+                for module in (flows.cli.status_look, tasks.preflight.preflight):
+                    unchecked.setattr(module, "check_rights", lambda *_: None)
+                with suppress(Terminal):  # a table that cannot be checked is only a finding of a report
+                    assert run(command_line, tmp_path) != by_owner, without
+        owner.execute(f"DROP OWNED BY {ROLE}".encode())
+        for statement in statements(rights(command), ROLE, DATABASE):
+            owner.execute(statement.encode())
+    assert run(command_line, tmp_path) == by_owner
+    with psycopg.connect(role_url(servers), autocommit=True) as connection:
+        for query in ("UPDATE spillway.streams SET lost = 0", "DELETE FROM public.events", "CREATE TEMP TABLE t ()"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(query.encode())
