@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
-.PHONY: demo quick unit test lint types bench chaos any-table soak mutants env schema lock clean
+.PHONY: demo quick unit test lint types bench chaos any-table soak watched mutants env schema lock clean
 
 demo: env
 	$(BIN)/python -m flows.cli.demo
@@ -37,6 +37,9 @@ any-table: env ## 20,000 random entries into random tables, compared with an ora
 
 soak: env ## an hour at a steady rate, with faults
 	$(BIN)/python -m tests.faults.soak $(SOAK_ARGS)
+
+watched: env ## an hour in which nothing may alert, then incidents that must; needs Prometheus and Chromium
+	$(BIN)/python -m tests.faults.watched $(WATCHED_ARGS)
 
 # A module below tasks/ or infra/ whose unit tests need no server.
 MODULE ?= tasks/columns/uuids.py

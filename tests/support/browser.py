@@ -22,13 +22,20 @@ def measured(page: str, width: int) -> tuple[int, int, int, bool]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "page.html"
         path.write_text(free)
-        document = _run(path, folder, f"--window-size={width},900", "--dump-dom")
+        document = _run(path.as_uri(), folder, f"--window-size={width},900", "--dump-dom")
     found = re.search(r"<title>(\d+) (\d+) (\d+) (\w+)</title>", document)
     assert found is not None, document[:500]
     return int(found[1]), int(found[2]), int(found[3]), found[4] != "undefined"
 
 
-def _run(path: Path, folder: str, *options: str) -> str:
+def picture(url: str, path: Path, width: int, height: int) -> None:
+    """Write a picture of a page as PNG. Scripts have 20 s to draw."""
+    with TemporaryDirectory() as folder:
+        options = [f"--window-size={width},{height}", f"--screenshot={path}", "--virtual-time-budget=20000"]
+        _run(url, folder, "--hide-scrollbars", *options)
+
+
+def _run(url: str, folder: str, *options: str) -> str:
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
-    done = subprocess.run([*command, *options, path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([*command, *options, url], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout

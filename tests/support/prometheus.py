@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,22 @@ from infra.settings import PROJECT_ROOT
 from tests.support.instances import free_port
 
 ALERTS = PROJECT_ROOT / "infra" / "monitoring" / "alerts.yaml"
+DASHBOARD: dict[str, Any] = json.loads((PROJECT_ROOT / "infra" / "monitoring" / "dashboard.json").read_text())
+QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 _CONFIG = """
-global: {{scrape_interval: 5s, scrape_timeout: 5s, evaluation_interval: 1s}}
+global: {{scrape_interval: {scrape}, scrape_timeout: {timeout}, evaluation_interval: {evaluation}}}
 rule_files: [alerts.yaml]
 scrape_configs:
   - job_name: spillway
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
+_QUICK = {"scrape": "5s", "timeout": "5s", "evaluation": "1s"}
+_USUAL = {"scrape": "15s", "timeout": "10s", "evaluation": "15s"}
+
+
+def filled(query: str) -> str:
+    """A query of the dashboard, with its variables replaced as Grafana does it."""
+    return query.replace("$stream", ".*").replace("$__rate_interval", "1m")
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,13 @@ class Prometheus:
         """The names of the alerts that fire now."""
         return {one["metric"]["alertname"] for one in self.query('ALERTS{alertstate="firing"}')}
 
+    def graph(self, expressions: Sequence[str], since: str) -> str:
+        """The URL of Prometheus's page with a graph of each expression."""
+        shown = {}
+        for number, expression in enumerate(expressions):
+            shown |= {f"g{number}.expr": expression, f"g{number}.tab": "0", f"g{number}.range_input": since}
+        return f"http://127.0.0.1:{self.port}/graph?{urllib.parse.urlencode(shown)}"
+
     def wait_for(
         self, condition: Callable[[], bool], seconds: float, meanwhile: Callable[[], object] = lambda: None
     ) -> None:
@@ -61,21 +77,26 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(folder: Path, exporter: int, changed: Mapping[str, str] | None = None) -> Iterator[Prometheus]:
+def running_prometheus(
+    folder: Path, exporter: int, changed: Mapping[str, str] | None = None, *, as_shipped: bool = False
+) -> Iterator[Prometheus]:
     """Prometheus with the alerts of infra/monitoring, until the block ends. Skips the test if it is not installed.
 
     `changed`: texts of the rules to replace, so that a test need not wait for minutes. A `for:` of a minute is 20 s, so
     that one late scrape is no alert, as in the file itself; a longer one is 2 s.
+    `as_shipped`: with the rules as they are, and the intervals that most users have, instead.
     """
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("prometheus is not installed (Debian: apt-get install prometheus)")
-    rules = re.sub(r"for: (\d+\w)", lambda found: f"for: {'20s' if found[1] == '1m' else '2s'}", ALERTS.read_text())
+    rules = ALERTS.read_text()
+    if not as_shipped:
+        rules = re.sub(r"for: (\d+\w)", lambda found: f"for: {'20s' if found[1] == '1m' else '2s'}", rules)
     for old, new in (changed or {}).items():
         assert old in rules
         rules = rules.replace(old, new)
     (folder / "alerts.yaml").write_text(rules)
-    (folder / "prometheus.yml").write_text(_CONFIG.format(port=exporter))
+    (folder / "prometheus.yml").write_text(_CONFIG.format(port=exporter, **(_USUAL if as_shipped else _QUICK)))
     port, log = free_port(), folder / "prometheus.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -19,12 +17,9 @@ from infra.errors.exceptions import SpillwayError
 from infra.producers.send import send
 from infra.settings import PROJECT_ROOT, Settings
 from tests.support.exporter import listening
-from tests.support.prometheus import running_prometheus
+from tests.support.prometheus import QUERIES, filled, running_prometheus
 from tests.support.redis_server import redis_port
 from tests.support.stream_entries import event
-
-DASHBOARD: dict[str, Any] = json.loads((PROJECT_ROOT / "infra" / "monitoring" / "dashboard.json").read_text())
-QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
 
 @pytest.mark.hypertables
@@ -33,7 +28,7 @@ def test_every_query_of_the_dashboard_answers_with_data_and_nothing_is_alerted(
     redis_client: redis.Redis, database: psycopg.Connection, configure: Callable[..., Settings], sample: Path,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    """With real events. The variables of Grafana are replaced as Grafana does it."""
+    """With real events."""
     configure(compress_after="")  # the events are years old, and nothing compresses them here
     lines = sample.read_bytes().splitlines()
     send(redis_client, "crossref-a", ({b"data": line} for line in lines[:1500]))
@@ -48,8 +43,7 @@ def test_every_query_of_the_dashboard_answers_with_data_and_nothing_is_alerted(
         inserted = f'sum(spillway_events_total{{result="inserted"}}) == {row[0]}'
         prometheus.wait_for(lambda: bool(prometheus.query(inserted)), 30)
         for query in QUERIES:
-            filled = query.replace("$stream", ".*").replace("$__rate_interval", "1m")
-            values = [float(one["value"][1]) for one in prometheus.query(filled)]
+            values = [float(one["value"][1]) for one in prometheus.query(filled(query))]
             assert values, query
             assert all(value == value for value in values), f"{query} is not a number"
         end = time.monotonic() + 10
