@@ -52,7 +52,7 @@ def main(
         output.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="spillway-watched-")))
-        api = stack.enter_context(running_prefect())
+        api = stack.enter_context(running_prefect(plans=True))
         settings, used = stack.enter_context(throwaway_servers("watched", engine))
         port = free_port()
         env = os.environ | {

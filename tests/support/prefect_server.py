@@ -15,13 +15,13 @@ from tests.support.programs import BIN
 
 
 @contextmanager
-def running_prefect() -> Iterator[str]:
-    """A Prefect server, for pytest and for programs without pytest. It plans no runs of the deployments' schedules."""
+def running_prefect(plans: bool = False) -> Iterator[str]:
+    """A Prefect server, for pytest and for programs without pytest. `plans`: runs of the deployments' schedules."""
     url = os.environ["PREFECT_API_URL"]
     log = PREFECT_HOME / "server.log"
     with log.open("wb") as output:
         command = [str(BIN / "prefect"), "server", "start", "--port", str(PREFECT_PORT)]
-        environment = os.environ | {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"}
+        environment = os.environ | {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": str(plans).lower()}
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 120
