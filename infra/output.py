@@ -5,8 +5,11 @@ Everything printed is escaped first: names and reasons come from outside and may
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import re
+import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +25,8 @@ from infra.output_table import Column, fitting, grid, records
 Color = Literal["red", "yellow", "dim"]
 
 _LEVELS = {"warning": logging.WARNING, "error": logging.ERROR}
+# Spillway's own signs, for a terminal that knows ASCII only.
+_PLAIN = str.maketrans({"…": "...", "×": "x", "·": "|", "«": '"', "»": '"', "–": "-", "→": "->", "≥": ">=", "≤": "<="})
 _WIDE = 300  # columns of a table that goes into a pipe or a file: rows are not wrapped there
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _errors = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -30,7 +35,7 @@ RESULTS = Console(soft_wrap=True, highlight=False)  # standard output
 
 def result(text: str) -> None:
     """Print a line of the result."""
-    RESULTS.print(Text(printable(text)))
+    RESULTS.print(Text(_shown(text)))
 
 
 def print_json(value: Any, indent: bool = False) -> None:
@@ -38,7 +43,10 @@ def print_json(value: Any, indent: bool = False) -> None:
     import orjson
 
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
-    print(printable_json(text), flush=True)
+    text = printable_json(text)
+    if not _unicode(RESULTS):
+        text = "".join(letter if letter.isascii() else json.dumps(letter)[1:-1] for letter in text)
+    print(text, flush=True)
 
 
 def progress(text: str) -> None:
@@ -46,7 +54,7 @@ def progress(text: str) -> None:
     if json_lines():
         write_line(logging.INFO, printable(text))
         return
-    _errors.print(Text(printable(text), style="dim"))
+    _errors.print(Text(_shown(text, _errors), style="dim"))
 
 
 def announce(text: str) -> None:
@@ -73,8 +81,8 @@ def labelled(label: str, text: str, color: Color, console: Console | None = None
         level = _LEVELS.get(label, logging.WARNING)
         write_line(level, printable(text if label in _LEVELS else f"{label}: {text}"))
         return
-    line = Text.assemble((f"{label}:", color), " ", printable(text))
-    (console or _errors).print(line, soft_wrap=True, highlight=False)
+    console = console or _errors
+    console.print(Text.assemble((f"{label}:", color), " ", _shown(text, console)), soft_wrap=True, highlight=False)
 
 
 def print_table(
@@ -104,17 +112,18 @@ def print_table(
     last = None if total is None else [_cell(value) for value in total]
     lines = [*texts, last] if last is not None else texts
     console = RESULTS if RESULTS.is_terminal else Console(width=_WIDE, highlight=False)
-    kept = list(range(len(columns)))
+    kept, with_rule = list(range(len(columns))), rule
     if RESULTS.is_terminal:
-        kept = fitting(found, lines, console.width - (2 if rule else 0), drop)
-    if not kept:
-        for line in records(found, lines):
-            RESULTS.print(line)
-        return
-    shown = [[row[at] for at in kept] for row in texts]
-    ascii_only = not (console.encoding or "").startswith("utf")
-    table = grid([found[at] for at in kept], shown, last and [last[at] for at in kept], rule, ascii_only)
-    console.print(table, soft_wrap=False)
+        kept, with_rule = fitting(found, lines, console.width, rule, drop)
+    if kept:
+        shown = [[row[at] for at in kept] for row in texts]
+        sum_line = last and [last[at] for at in kept]
+        table = grid([found[at] for at in kept], shown, sum_line, with_rule, not _unicode(console))
+        console.print(table, soft_wrap=False)
+    for line in () if kept else records(found, lines):
+        RESULTS.print(line)
+    if rule and not with_rule:  # the rule's table ends with an empty line
+        RESULTS.print()
 
 
 @contextmanager
@@ -151,4 +160,22 @@ def _is_number(value: object) -> bool:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if _is_number(value) else printable(str(value))
+    return f"{value:,}" if _is_number(value) else _shown(str(value))
+
+
+def _unicode(console: Console) -> bool:
+    return console.encoding.startswith("utf")
+
+
+def _shown(text: str, console: Console = RESULTS) -> str:
+    """The text as the console can show it: escaped, and in ASCII or Latin if it knows nothing else."""
+    text = printable(text)
+    if _unicode(console):
+        return text
+    return text.translate(_PLAIN).encode(console.encoding, "backslashreplace").decode(console.encoding)
+
+
+def show_what_cannot_be_encoded() -> None:
+    """Let standard output escape characters that its encoding lacks, as standard error does, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.encoding.lower().startswith("utf"):
+        sys.stdout.reconfigure(errors="backslashreplace")

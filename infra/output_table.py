@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)  # as SIMPLE_HEAD
-_LEAST_WIDTH = 14  # characters of a column whose text is folded; below that the table is hard to read
+_LEAST_WIDTH = 14  # characters of a column whose text is folded
 _GAP = 2  # spaces between columns
+_GAP_OF_RULE = 3  # with a line below the names, also at the edges
 
 
 @dataclass(frozen=True)
@@ -24,24 +25,29 @@ class Column:
     whole: bool = False
 
 
-def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int, drop: Sequence[str]) -> list[int]:
-    """The positions of the columns that are shown: without as many of `drop`, in that order, as is needed to fit.
+def fitting(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int, rule: bool, drop: Sequence[str]
+) -> tuple[list[int], bool]:
+    """The positions of the columns that are shown, and whether there is room for the line below the names.
 
-    None of them, if even then the table is too wide.
+    If the table is too wide, it is set without that line, which takes room between the columns as well; then without as
+    many of `drop`, in that order, as is needed. No column at all, if even then it is too wide.
     """
-    least = [_least(column, [row[at] for row in rows]) + _GAP for at, column in enumerate(columns)]
+    least = [_least(column, [row[at] for row in rows], width) for at, column in enumerate(columns)]
+    if rule and sum(least) + _GAP_OF_RULE * len(least) <= width:
+        return list(range(len(columns))), True
     kept = list(range(len(columns)))
     for name in ("", *drop):
         kept = [at for at in kept if columns[at].name != name]
-        if sum(least[at] for at in kept) - _GAP <= width:
-            return kept
-    return []
+        if sum(least[at] + _GAP for at in kept) - _GAP <= width:
+            return kept, False
+    return [], False
 
 
-def _least(column: Column, texts: Sequence[str]) -> int:
-    """The least width of a column, in characters."""
+def _least(column: Column, texts: Sequence[str], width: int) -> int:
+    """The least width of a column, in characters. A text that is folded gets a fifth of the terminal."""
     natural = max([cell_len(column.name), *map(cell_len, texts)])
-    return natural if column.whole else min(natural, max(_LEAST_WIDTH, _longest_word(column.name)))
+    return natural if column.whole else min(natural, max(_LEAST_WIDTH, width // 5, _longest_word(column.name)))
 
 
 def _longest_word(text: str) -> int:

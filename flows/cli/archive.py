@@ -135,11 +135,18 @@ def _as_json(manifest: Manifest) -> dict[str, Any]:
     return {"name": manifest.name, "bytes": manifest.size} | content
 
 
+# What is needed to name an archive to another command comes first.
+_WHOLE = ("from", "to", "first", "last", "archived", "name")
+_DROP = ("first", "last", "files", "archived", "MB", "rows", "to", "from")
+
+
 def _print(roots: Sequence[ArchiveRoot], found: Sequence[Manifest]) -> None:
     several = len({root.folder for root in roots}) > 1
     if found:
         columns = ["table"] * several + ["from", "to", "rows", "first", "last", "files", "MB", "archived", "name"]
-        print_table(columns, [[m.hypertable] * several + _row(m) for m in found], right=["MB"])
+        print_table(
+            columns, [[m.hypertable] * several + _row(m) for m in found], right=["MB"], whole=_WHOLE, drop=_DROP
+        )
     rows, size = sum(manifest.rows for manifest in found), sum(manifest.size for manifest in found)
     places = ", ".join(dict.fromkeys(root.display_name for root in roots))
     result(f"{len(found):,} archives in {places}, {rows:,} rows, {size / 1e6:,.1f} MB")

@@ -94,6 +94,7 @@ def _print(totals: dict[str, Any]) -> None:
         ["source", "state", *_NUMBERS],
         [[one["source"], one["state"], *(one[name] for name in _NUMBERS)] for one in sources],
         total=["all", "", *(totals[name] for name in _NUMBERS)] if len(sources) > 1 else None,
+        drop=("remaining", "rows", "state"),
     )
     for line in summary_lines(totals):
         result(line)

@@ -56,5 +56,5 @@ def _print(totals: dict[str, Any]) -> None:
         ["stream", *(name.replace("events_per_second", "events/s") for name in _NUMBERS)],
         [[display_name(one["stream"]), *(one[name] for name in _NUMBERS)] for one in streams],
         total=["all", *(totals[name] for name in _NUMBERS)] if len(streams) > 1 else None,
-        whole=["stream"],
+        drop=("events/s", "lag", "duplicates"),
     )

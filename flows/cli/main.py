@@ -33,6 +33,7 @@ from infra.errors.exit_codes import ExitCode, exit_code_lines
 from infra.errors.redact import one_line
 from infra.json_lines import json_lines, use_json_lines, write_line, write_unexpected
 from infra.output import error as print_error
+from infra.output import show_what_cannot_be_encoded
 from infra.producers import commands as producers
 from infra.servers import commands as servers
 
@@ -87,6 +88,7 @@ def spillway(
 def main() -> NoReturn:
     """Run the command line; it ends with one of `ExitCode`. An error is one line on standard error."""
     use_json_lines(whole_process=True)
+    show_what_cannot_be_encoded()
     try:
         _run()
     except SpillwayError as error:

@@ -33,7 +33,13 @@ def _print(report: dict[str, Any]) -> None:
         rows = [table_row(table) for table in report["tables"]]
         columns = list(dict.fromkeys(name for row in rows for name in row))
         cells = [[row.get(name, "") for name in columns] for row in rows]
-        print_table(columns, cells, right=["rows", "size", "chunks", "compressed", "missing"], whole=["table"])
+        print_table(
+            columns,
+            cells,
+            right=["rows", "size", "chunks", "compressed", "missing"],
+            whole=["oldest"],
+            drop=("kind", "compressed", "oldest", "size"),
+        )
     for table in report["tables"]:
         if several:
             result("")
@@ -60,5 +66,6 @@ def _print_chunks(table: dict[str, Any]) -> None:
             columns,
             [list(row.values()) for row in rows],
             right=["age", "rows", "size"],
-            whole=[name for name in columns if name != "next"],
+            whole=[name for name in columns if name not in ("state", "next")],
+            drop=("age", "to", "size", "from"),
         )

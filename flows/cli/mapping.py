@@ -81,11 +81,13 @@ def _print(found: MappingCheck) -> None:
         ["column", "type", "from", "values", "null"],
         [[c.name, c.type, c.source, " · ".join(map(_short, c.values)), c.nulls] for c in found.columns],
         whole=["column"],
+        drop=("type",),
     )
     if found.rejections:
         print_table(
             ["rows", "column", "reason to reject them", "such as"],
             [[one.count, one.column, one.reason, one.example] for one in found.rejections],
+            drop=("such as",),
         )
     if found.unmapped:
         keys = ", ".join(f"{key} (in {count:,})" for key, count in found.unmapped.items())

@@ -46,7 +46,7 @@ def metrics_command(
     logging.getLogger("spillway.metrics").setLevel(logging.CRITICAL)  # the faults are printed below
     text, faults = metrics_text(config)
     if textfile is None:
-        sys.stdout.write(text)
+        sys.stdout.buffer.write(text.encode())  # UTF-8, as the format wants it, whatever the terminal knows
     else:
         write_textfile(textfile, text)
     for fault in faults.values():

@@ -56,7 +56,8 @@ def list_command(
         return
     if entries:
         columns = ["stream", "entry", "kind", "field", "reason", "since", *(["outcome"] if everything else [])]
-        print_table(columns, [_row(entry, everything) for entry in entries])
+        rows = [_row(entry, everything) for entry in entries]
+        print_table(columns, rows, whole=("entry", "since"), drop=("since", "kind", "field"))
     listed = f", {limit} listed" if total > limit else ""
     result(f"{total:,} {'in all' if everything else 'waiting'}{listed}")
 
@@ -77,9 +78,9 @@ def _print_groups(summary: QuarantineSummary, everything: bool) -> None:
             ]
             for one in summary.groups
         ]
-        print_table(columns, rows, whole=("of entry",))
+        print_table(columns, rows, whole=("of entry", "last"), drop=("last", "kind", "field"))
     omitted = summary.all_groups - len(summary.groups)
-    listed = f", {len(summary.groups)} of {summary.all_groups:,} reasons listed" if omitted else ""
+    listed = f", {len(summary.groups)} of {summary.all_groups:,} reasons listed (--limit)" if omitted else ""
     result(f"{summary.entries:,} {'in all' if everything else 'waiting'}{listed}")
     if summary.groups:
         first = summary.groups[0]
@@ -87,7 +88,7 @@ def _print_groups(summary: QuarantineSummary, everything: bool) -> None:
         result(f"next: spillway quarantine show {of} {first.example}")
         if not everything:
             chosen = f"{of} --kind {first.kind}" + (f" --field {quote(first.field)}" if first.field else "")
-            result(f"after the cause is fixed: spillway quarantine redrive {chosen}")
+            result(f"after the cause is fixed, what would be rescued: spillway quarantine redrive {chosen} --dry-run")
 
 
 def _row(entry: QuarantinedEntry, everything: bool) -> list[object]:
@@ -166,7 +167,7 @@ def _print_outcomes(reasons: Sequence[Mapping[str, Any]], all_reasons: int) -> N
                    for why, count in one["still_refused"])]
         for one in reasons
     ]  # fmt: skip
-    print_table(columns, rows)
+    print_table(columns, rows, drop=("field", "refused"))
     if all_reasons > len(reasons):
         result(f"{len(reasons)} of {all_reasons:,} reasons listed")
 

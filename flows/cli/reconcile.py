@@ -49,7 +49,7 @@ def reconcile_command(
 
 def _print(report: dict[str, Any], deep: bool) -> None:
     rows = [[display_name(totals["stream"]), *(totals[name] for name in _TOTALS)] for totals in report["streams"]]
-    print_table(["stream", *_TOTALS], rows)
+    print_table(["stream", *_TOTALS], rows, drop=("ranges", "accepted", "waiting", "duplicates"))
     if deep:
         result(f"{report['compared']:,} entries compared with the table, {report['repaired']:,} put back")
         if report["dropped"]:
@@ -59,6 +59,7 @@ def _print(report: dict[str, Any], deep: bool) -> None:
     for accepted in report["accepted"]:
         result(accepted)
     if report["findings"]:
-        print_table(_FINDING, [[str(finding[name]) for name in _FINDING] for finding in report["findings"]])
+        found = [[str(finding[name]) for name in _FINDING] for finding in report["findings"]]
+        print_table(_FINDING, found, right=("count",), whole=("ids",))
     elif not report["losses"]:
         result("everything balances" if report["streams"] else "no stream matches: nothing to reconcile")

@@ -12,6 +12,7 @@ from flows.cli.status_look import Status
 from flows.cli.stream_status import StreamStatus
 from infra.display import display_name
 from infra.output import RESULTS, labelled, print_table, result
+from infra.servers.commands import print_servers
 from tasks.maintain.table_report import size
 from tasks.metrics.chunk_figures import ChunkFigures
 
@@ -26,16 +27,9 @@ _UNITS = (("days", 86_400), ("h", 3_600), ("min", 60))
 def print_status(status: Status, problems: Console | None = None) -> None:
     """Print the page on standard output, and the problems of servers and schedule on `problems`, or standard error."""
     now = datetime.now(UTC)
-    rows = [[one.service, one.state, str(one.port), one.version, one.data] for one in status.servers]
-    print_table(
-        ["service", "state", "port", "version", "data"],
-        rows,
-        rule=False,
-        whole=("version", "data"),
-        drop=("data", "version"),
-    )
+    print_servers(status.servers)
     result("")
-    lines = len(rows) + 2 + _print_schedule(status.schedule, now)
+    lines = len(status.servers) + 2 + _print_schedule(status.schedule, now)
     tables = _tables(status.chunks)
     notes = [(text, "yellow") for text in status.attention] + [(text, "red") for text in status.problems]
     if status.streams:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import typer
@@ -11,7 +12,7 @@ from infra.output import print_table, progress, result, warn
 from infra.schema.migrate import apply_schema
 from infra.schema.schema_version import needed_version
 from infra.servers.choose import all_engines, choose_engine, last_engine, running_engine
-from infra.servers.engine import Engine, Service
+from infra.servers.engine import Engine, Service, ServiceStatus
 from infra.servers.external import ExternalEngine
 from infra.settings import DATABASE, DATABASE_USER, Settings, host_of, settings
 
@@ -40,7 +41,7 @@ def up(
     if isinstance(chosen, ExternalEngine):
         chosen.up()
         result("nothing was started, because a URL is set; both servers answer, and the schema is up to date")
-        _show_status(chosen)
+        print_servers(chosen.status())
         return
     progress(f"engine: {chosen.name}")
     started = chosen.up()
@@ -129,6 +130,12 @@ def required_engine(current: Settings) -> Engine:
     return engine
 
 
-def _show_status(engine: Engine) -> None:
-    rows = [(one.service, one.state, str(one.port), one.version, one.data) for one in engine.status()]
-    print_table(("service", "state", "port", "version", "data"), rows, rule=False)
+def print_servers(servers: Iterable[ServiceStatus]) -> None:
+    """Print the table of the servers."""
+    print_table(
+        ("service", "state", "port", "version", "data"),
+        [(one.service, one.state, str(one.port), one.version, one.data) for one in servers],
+        rule=False,
+        whole=("version", "data"),
+        drop=("data", "version"),
+    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pexpect
 
+from infra.settings import PROJECT_ROOT
 from tests.support.programs import BIN
+from tests.support.several_commands import END
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SECONDS = 60
@@ -29,11 +33,27 @@ class Screen:
 
 def on_screen(env: Mapping[str, str], *arguments: str, columns: int = 80, lines: int = 24, **more: str) -> Screen:
     """Run a command of Spillway in a terminal of this size and wait for its end. `more`: variables."""
+    raw, code = _typed(env, [str(BIN / "spillway"), *arguments], columns, lines, more)
+    return Screen(raw, code)
+
+
+def on_screens(env: Mapping[str, str], commands: Sequence[Sequence[str]], columns: int, **more: str) -> list[Screen]:
+    """Run several commands in one process, each in this terminal."""
+    driver = [sys.executable, "-m", "tests.support.several_commands", json.dumps(commands)]
+    raw, _ = _typed(env, driver, columns, 24, more)
+    pieces = raw.split(END)
+    assert len(pieces) == 2 * len(commands) + 1, raw[-3000:]
+    return [Screen(text, int(code)) for text, code in zip(pieces[::2], pieces[1::2], strict=False)]
+
+
+def _typed(
+    env: Mapping[str, str], command: list[str], columns: int, lines: int, more: Mapping[str, str]
+) -> tuple[str, int]:
     environment = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
-    child = pexpect.spawn(
-        str(BIN / "spillway"), list(arguments), env={**environment, "TERM": "xterm-256color", **more},
+    child: pexpect.spawn[bytes] = pexpect.spawn(
+        command[0], command[1:], env={**environment, "TERM": "xterm-256color", **more}, cwd=str(PROJECT_ROOT),
         dimensions=(lines, columns), timeout=_SECONDS,
     )  # fmt: skip
     child.expect(pexpect.EOF)
     child.close()
-    return Screen((child.before or b"").decode(errors="replace"), child.exitstatus or 0)
+    return (child.before or b"").decode(errors="replace"), child.exitstatus or 0

@@ -44,7 +44,8 @@ def drained(client: redis.Redis, names: list[str]) -> None:
 
 @contextmanager
 def on_schedule(client: SyncPrefectClient) -> Iterator[None]:
-    """The deployments with their schedules, and a run of each that is due in 5 hours. Afterwards they are paused."""
+    """The deployments with their schedules, and a run of each that is due in 5 hours. Afterwards all is as before."""
+    before = {one.id for one in client.read_deployments()}
     deploy(deployments(settings()), "spillway")
     found = [one for one in client.read_deployments() if one.schedules]
     due = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=5))
@@ -54,8 +55,10 @@ def on_schedule(client: SyncPrefectClient) -> Iterator[None]:
     finally:
         for run in planned:
             client.delete_flow_run(run)
-        for one in found:
-            for schedule in one.schedules:
+        for one in client.read_deployments():
+            if one.id not in before:
+                client.delete_deployment(one.id)
+            for schedule in one.schedules if one.id in before else ():
                 client.update_deployment_schedule(one.id, schedule.id, active=False)
 
 
