@@ -22,10 +22,16 @@ def measured(page: str, width: int) -> tuple[int, int, int, bool]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "page.html"
         path.write_text(free)
-        document = _run(path.as_uri(), folder, f"--window-size={width},900", "--dump-dom")
-    found = re.search(r"<title>(\d+) (\d+) (\d+) (\w+)</title>", document)
-    assert found is not None, document[:500]
+        shown = _run(path.as_uri(), folder, f"--window-size={width},900", "--dump-dom")
+    found = re.search(r"<title>(\d+) (\d+) (\d+) (\w+)</title>", shown)
+    assert found is not None, shown[:500]
     return int(found[1]), int(found[2]), int(found[3]), found[4] != "undefined"
+
+
+def document(url: str) -> str:
+    """The document of a page after its scripts ran for 20 s, as HTML."""
+    with TemporaryDirectory() as folder:
+        return _run(url, folder, "--window-size=1400,2000", "--virtual-time-budget=20000", "--dump-dom")
 
 
 def picture(url: str, path: Path, width: int, height: int) -> None:
