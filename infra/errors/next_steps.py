@@ -93,6 +93,8 @@ def _postgres_step(error: psycopg.Error) -> str:
     for kind, step in _POSTGRES_BY_CLASS:
         if isinstance(error, kind):
             return step
+    if "session is read-only" in str(error):  # of a URL with target_session_attrs; libpq's own words
+        return sqlstate_rule("25006").next_step or _UNKNOWN
     if client_refuses(error):
         return "fix the TLS options of SPILLWAY_DATABASE_URL (sslmode, sslrootcert, sslcert)"
     return _start("SPILLWAY_DATABASE_URL") if is_transient(error) else _UNKNOWN

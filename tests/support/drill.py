@@ -68,11 +68,11 @@ class Drill:
             produced.entries |= {_number(entry): fields for entry, fields in added}
             self.sent += events
 
-    def drains(self, database: PhysicalPostgres, **settings: str) -> list[Drain]:
-        """Begin a drain of each stream."""
+    def drains(self, database: PhysicalPostgres, delays: list[float] | None = None, **settings: str) -> list[Drain]:
+        """Begin a drain of each stream. `delays`: seconds between attempts of a step."""
         common = {"SPILLWAY_DATABASE_URL": database.url, "SPILLWAY_REDIS_URL": self.redis_url}
-        common |= {"SPILLWAYBATCH_ROWS": str(BATCH_ROWS), **settings}
-        harness = Harness(flow="plain.drain", delays=[0.1], log=Path(os.devnull))
+        common |= {"SPILLWAY_BATCH_ROWS": str(BATCH_ROWS), **settings}
+        harness = Harness(flow="plain.drain", delays=delays or [0.1], log=Path(os.devnull))
         return [
             Drain(stream, os.environ | common | {"SPILLWAY_TRIM_KEEP": keep}, harness) for stream, keep in KEEP.items()
         ]
