@@ -56,8 +56,8 @@ def _print(report: dict[str, Any], deep: bool) -> None:
             result(f"{report['dropped']:,} of them are no longer in the table: retention dropped their chunks")
         for note in report["notes"]:
             result(f"note: {note}")
-    for accepted in report["accepted"]:
-        result(accepted)
+    for line in (*report["accepted"], *report["redriven"]):
+        result(line)
     if report["findings"]:
         found = [[str(finding[name]) for name in _FINDING] for finding in report["findings"]]
         print_table(_FINDING, found, right=("count",), whole=("ids",))

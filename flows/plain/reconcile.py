@@ -125,6 +125,7 @@ class _Checked:
             "findings": [asdict(finding) for finding in self.findings],
             "losses": [totals.loss for totals in self.streams if totals.loss],
             "accepted": [totals.acceptance for totals in self.streams if totals.acceptance],
+            "redriven": [totals.addition for totals in self.streams if totals.addition],
             "notes": self.notes,
         }
 

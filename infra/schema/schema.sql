@@ -51,8 +51,8 @@ BEGIN
         GRANT SELECT ON spillway.schema_version TO PUBLIC;
     END IF;
     SELECT max(schema_version.version) INTO found FROM spillway.schema_version;
-    IF found > 12 THEN
-        RAISE EXCEPTION 'the schema of this database is newer than this release of Spillway: expected version 12 or earlier,'
+    IF found > 13 THEN
+        RAISE EXCEPTION 'the schema of this database is newer than this release of Spillway: expected version 13 or earlier,'
             ' found %', found
             USING HINT = 'nothing was changed; upgrade Spillway';
     END IF;
@@ -517,5 +517,31 @@ CREATE TABLE IF NOT EXISTS spillway.successes (
 ALTER TABLE spillway.quarantine ADD COLUMN IF NOT EXISTS first_kind TEXT;
 
 INSERT INTO spillway.schema_version (version, name) VALUES (12, 'load_hours')
+    ON CONFLICT DO NOTHING;
+COMMIT;
+
+-- version 13: redrives ------------------------------------------------------------------------------------------------
+
+BEGIN;
+SET LOCAL client_min_messages = warning;
+SET LOCAL search_path = pg_catalog;
+DO $$ BEGIN PERFORM pg_advisory_xact_lock(hashtext('spillway schema')); END $$;
+
+-- The rows that redrives added to tables: the ledger counts what drains inserted, and entries of the quarantine that
+-- become rows later are in no range of it.
+
+-- One row for each transaction of a redrive that inserted rows. The columns mean the same as in `spillway.ledger`.
+CREATE TABLE IF NOT EXISTS spillway.redrives (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    stream INT NOT NULL REFERENCES spillway.streams,
+    inserted BIGINT NOT NULL CHECK (inserted > 0),
+    by_table JSONB,
+    min_time TIMESTAMPTZ,
+    redriven_by TEXT NOT NULL,
+    redriven_at TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+CREATE INDEX IF NOT EXISTS redrives_stream ON spillway.redrives (stream);
+
+INSERT INTO spillway.schema_version (version, name) VALUES (13, 'redrives')
     ON CONFLICT DO NOTHING;
 COMMIT;

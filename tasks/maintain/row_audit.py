@@ -3,16 +3,18 @@
 For any time T: a ledger range whose first event is not before T inserted only rows from T on. So the rows from T on,
 plus those of dropped chunks that reached beyond T, are at least the rows inserted by all such ranges. The two numbers
 are equal if no range spans T, only drains write to the table, and nothing was redriven. If every drop was counted, the
-same holds for all rows together, whatever the ranges.
+same holds for all rows together, whatever the ranges. The rows that redrives added are reported, but not expected: the
+row of a conflict may stand in for one that somebody has deleted for it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
+from typing import LiteralString
 
 import psycopg
 
@@ -30,11 +32,14 @@ OF_TABLE = """
     CASE WHEN by_table IS NOT NULL THEN by_table ? %(table)s
          ELSE stream IN (SELECT id FROM spillway.streams
                           WHERE "table" = %(table)s OR ("table" IS NULL AND %(is_events)s)) END"""
-# The rows inserted by ledger ranges, by how many of the given times are not after the first event of the range.
-_INSERTED = f"""
+# The rows inserted by ledger ranges, or by redrives, by how many of the given times are not after their first event.
+_INSERTED = """
     SELECT coalesce(width_bucket(min_time, %(times)s::timestamptz[]), 0),
            sum(CASE WHEN by_table IS NULL THEN inserted ELSE (by_table->>%(table)s)::bigint END)::bigint
-      FROM spillway.ledger WHERE {OF_TABLE} GROUP BY 1"""  # noqa: S608
+      FROM {source} WHERE {of_table} GROUP BY 1"""
+_BY_LEDGER, _BY_REDRIVES = (
+    _INSERTED.format(source=source, of_table=OF_TABLE) for source in ("spillway.ledger", "spillway.redrives")
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class RowAudit:
     """The comparison of the ledger with the table for events from `since` on; None means all events.
 
     `inserted`: by the ledger; `rows`: in the table; `dropped`: by retention, on record. `checked`: the rows could be
-    counted in time.
+    counted in time. `redriven`: added by redrives.
     """
 
     since: datetime | None = None
@@ -50,6 +55,7 @@ class RowAudit:
     rows: int = 0
     dropped: int = 0
     checked: bool = False
+    redriven: int = 0
 
     @property
     def missing(self) -> int:
@@ -66,7 +72,7 @@ class AuditFacts:
     rows by the number of `times` that are not after the first event of their ledger range. `chunks`: the newest first.
     `counted`: the rows of each chunk that was counted in time. `rows_after_cut`: of the chunk that `earliest` cuts, the
     rows from there on; None if unknown. `drops`, and `uncounted_until`: the time up to which chunks may have been
-    dropped uncounted, both read after the rows were counted.
+    dropped uncounted, both read after the rows were counted. `redriven`: like `inserted`, by redrives.
     """
 
     earliest: datetime | None
@@ -77,18 +83,19 @@ class AuditFacts:
     rows_after_cut: int | None
     drops: DropRecords
     uncounted_until: datetime | None
+    redriven: Mapping[int, int] = field(default_factory=dict)
 
 
 def inserted_rows(connection: psycopg.Connection, table_name: str, is_events: bool) -> int:
     """The rows that the ledger counts as inserted into a table, by its name in the ledger. Raises `psycopg.Error`."""
-    return sum(_inserted(connection, table_name, is_events, []).values())
+    return sum(_inserted(connection, _BY_LEDGER, table_name, is_events, []).values())
 
 
 def _inserted(
-    connection: psycopg.Connection, table_name: str, is_events: bool, times: Sequence[datetime]
+    connection: psycopg.Connection, query: LiteralString, table_name: str, is_events: bool, times: Sequence[datetime]
 ) -> dict[int, int]:
     values = {"table": table_name, "is_events": is_events, "times": list(times)}
-    return dict(connection.execute(_INSERTED, values).fetchall())
+    return dict(connection.execute(query, values).fetchall())
 
 
 def audit_rows(
@@ -115,7 +122,9 @@ def gather_audit_facts(connection: psycopg.Connection, table: Table, horizon: da
     before = audited_chunks(connection, table)
     starts = {chunk.range_start for chunk in before if earliest is None or chunk.range_end > earliest}
     times = sorted((starts | ({earliest} if earliest else set())) - {EARLIEST})
-    inserted = _inserted(connection, table.regclass, is_default(table), times)
+    inserted, redriven = (
+        _inserted(connection, query, table.regclass, is_default(table), times) for query in (_BY_LEDGER, _BY_REDRIVES)
+    )
     newest_first = audited_chunks(connection, table)[::-1]
     counted = dict(count_rows(connection, newest_first, _COUNT_SECONDS))
     is_complete = len(counted) == len(newest_first)
@@ -129,6 +138,7 @@ def gather_audit_facts(connection: psycopg.Connection, table: Table, horizon: da
         drops=read_drops(connection, table.regclass),
         # Again: the database's own job may have dropped chunks meanwhile.
         uncounted_until=_uncounted_until(connection, table),
+        redriven=redriven,
     )
 
 
@@ -140,8 +150,8 @@ def judge_rows(facts: AuditFacts) -> RowAudit:
     """
     rows_since, dropped_since = _rows_since(facts), facts.drops.sums()
     comparisons = [
-        RowAudit(since, inserted, rows, dropped_since(since), checked=True)
-        for since, inserted in _inserted_since(facts)
+        RowAudit(since, inserted, rows, dropped_since(since), checked=True, redriven=redriven)
+        for since, inserted, redriven in _inserted_since(facts)
         if (rows := rows_since(since)) is not None
     ]
     if not any(one.missing for one in comparisons):
@@ -149,17 +159,21 @@ def judge_rows(facts: AuditFacts) -> RowAudit:
     return max(reversed(comparisons), key=lambda one: one.missing)
 
 
-def _inserted_since(facts: AuditFacts) -> list[tuple[datetime | None, int]]:
-    """The times from which rows can be compared, ascending, and how many rows the ledger has from there on."""
+def _inserted_since(facts: AuditFacts) -> list[tuple[datetime | None, int, int]]:
+    """The times from which rows can be compared, ascending, and how many rows the ledger has from there on, and how
+    many redrives added."""
     uncounted = facts.uncounted_until
     ends = [chunk.range_end for chunk in facts.chunks if uncounted and chunk.range_end <= uncounted]
     floor = max(ends, default=None)  # chunks before it may be dropped at any moment
-    inserted = sums_from([facts.inserted.get(position, 0) for position in range(len(facts.times) + 1)])
-    found: list[tuple[datetime | None, int]] = []
+    inserted, redriven = (
+        sums_from([counts.get(position, 0) for position in range(len(facts.times) + 1)])
+        for counts in (facts.inserted, facts.redriven)
+    )
+    found: list[tuple[datetime | None, int, int]] = []
     for position, since in enumerate([None, *facts.times]):
         is_known = uncounted is None if since is None else floor is None or since >= floor
         if is_known:
-            found.append((since, inserted[position]))
+            found.append((since, inserted[position], redriven[position]))
     return found
 
 

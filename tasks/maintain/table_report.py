@@ -213,9 +213,11 @@ def summary_lines(done: MaintainOutcome, found: CheckResult) -> list[str]:
     if found.retention_job is not None and found.dropping_after is not None:
         lines.append(f"the database drops chunks after {format_age(found.dropping_after)}: {found.retention_job}")
     if found.row_audit.checked:
+        audit = found.row_audit
+        redriven = f" {audit.redriven:,} added by redrives," if audit.redriven else ""
         lines.append(
-            f"ledger: {found.row_audit.inserted:,} inserted {_since(found)}, {found.row_audit.rows:,} rows there,"
-            f" {found.row_audit.dropped:,} dropped, {found.row_audit.missing:,} missing"
+            f"ledger: {audit.inserted:,} inserted {_since(found)},{redriven} {audit.rows:,} rows there,"
+            f" {audit.dropped:,} dropped, {audit.missing:,} missing"
         )
     return lines
 

@@ -42,7 +42,8 @@ _LOAD = {
 _SUCCESS = {"successes": "SELECT, INSERT, UPDATE"}
 _READ_TOTALS = {"streams": "SELECT", "ledger": "SELECT", "quarantine": "SELECT", "files": "SELECT"}
 _TOTALS = {**_READ_TOTALS, **_SUCCESS}
-_COMPARE = {**_TOTALS, "drops": "SELECT", EVENTS: "SELECT"}
+_RECONCILE = {**_TOTALS, "redrives": "SELECT"}
+_COMPARE = {**_RECONCILE, "drops": "SELECT", EVENTS: "SELECT"}
 # By command, as it is typed. Without --record, the archive commands only read files.
 NEEDS: Mapping[str, RequiredPrivileges] = {
     "drain": RequiredPrivileges(
@@ -57,18 +58,27 @@ NEEDS: Mapping[str, RequiredPrivileges] = {
     ),
     "backfill": RequiredPrivileges({**_LOAD, "files": "SELECT, INSERT, UPDATE"}, temporary=True),
     "quarantine redrive": RequiredPrivileges(
-        {"streams": "SELECT", "quarantine": "SELECT, UPDATE", "files": "SELECT", EVENTS: "SELECT, INSERT"},
+        {
+            "streams": "SELECT",
+            "quarantine": "SELECT, UPDATE",
+            "redrives": "INSERT",
+            "files": "SELECT",
+            EVENTS: "SELECT, INSERT",
+        },
         temporary=True,
     ),
-    "reconcile": RequiredPrivileges(_TOTALS),
+    "reconcile": RequiredPrivileges(_RECONCILE),
     "reconcile --deep": RequiredPrivileges(_COMPARE, temporary=True),
     "reconcile --deep --repair": RequiredPrivileges({**_COMPARE, EVENTS: "SELECT, INSERT"}, temporary=True),
     "maintain": RequiredPrivileges(
-        {"ledger": "SELECT", "drops": "SELECT, INSERT, UPDATE", **_SUCCESS, EVENTS: "SELECT"}, owner=True
+        {"ledger": "SELECT", "redrives": "SELECT", "drops": "SELECT, INSERT, UPDATE", **_SUCCESS, EVENTS: "SELECT"},
+        owner=True,
     ),
     "archive verify --record": RequiredPrivileges(_SUCCESS),
     "metrics": RequiredPrivileges({**_READ_TOTALS, "load_hours": "SELECT", "successes": "SELECT"}),
-    "report": RequiredPrivileges({**_READ_TOTALS, "load_hours": "SELECT", "drops": "SELECT", EVENTS: "SELECT"}),
+    "report": RequiredPrivileges(
+        {**_READ_TOTALS, "load_hours": "SELECT", "redrives": "SELECT", "drops": "SELECT", EVENTS: "SELECT"}
+    ),
     "status": RequiredPrivileges(_READ_TOTALS),
 }
 

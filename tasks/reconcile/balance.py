@@ -41,8 +41,9 @@ class Finding:
 class LedgerTotals:
     """The totals of one stream's ledger.
 
-    `waiting`: quarantined entries that are neither redriven nor discarded. `accepted`: lost entries that somebody has
-    accepted; `accepted_by` and `accepted_at` (ISO 8601): by whom and when, the last time.
+    `waiting`: quarantined entries that are neither redriven nor discarded. `redriven`: rows that redrives added, which
+    are in no range. `accepted`: lost entries that somebody has accepted; `accepted_by` and `accepted_at` (ISO 8601): by
+    whom and when, the last time.
     """
 
     stream: str
@@ -56,6 +57,7 @@ class LedgerTotals:
     accepted: int = 0
     accepted_by: str | None = None
     accepted_at: str | None = None
+    redriven: int = 0
 
     @property
     def loss(self) -> str | None:
@@ -79,13 +81,22 @@ class LedgerTotals:
             f" {self.accepted_at}"
         )
 
+    @property
+    def addition(self) -> str | None:
+        """A message about the rows that redrives added; None if there are none."""
+        if not self.redriven:
+            return None
+        rows, was = ("1 row", "was") if self.redriven == 1 else (f"{self.redriven:,} rows", "were")
+        return f"{rows} of {display_name(self.stream)} {was} added by redrives, in addition to the inserted ones"
+
 
 _TOTALS = """
     SELECT s.name AS stream, coalesce(sum(l.ranges), 0)::bigint AS ranges, coalesce(sum(l.read), 0)::bigint AS read,
            coalesce(sum(l.inserted), 0)::bigint AS inserted, coalesce(sum(l.duplicates), 0)::bigint AS duplicates,
            coalesce(sum(l.quarantined), 0)::bigint AS quarantined, s.lost, s.accepted, s.accepted_by,
            to_char(s.accepted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS accepted_at,
-           (SELECT count(*) FROM spillway.quarantine AS q WHERE q.stream = s.id AND q.outcome IS NULL) AS waiting
+           (SELECT count(*) FROM spillway.quarantine AS q WHERE q.stream = s.id AND q.outcome IS NULL) AS waiting,
+           (SELECT coalesce(sum(inserted), 0)::bigint FROM spillway.redrives AS r WHERE r.stream = s.id) AS redriven
       FROM spillway.streams AS s LEFT JOIN spillway.ledger AS l ON l.stream = s.id
      WHERE s.name = %s GROUP BY s.id"""
 _UNBALANCED = fill_in("""

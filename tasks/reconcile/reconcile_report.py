@@ -17,11 +17,12 @@ def report_reconciliation(
 ) -> None:
     """Publish the table artifact `reconcile`: the findings, or the totals if there are none."""
     rows: list[dict[str, Any]] = [asdict(finding) for finding in findings] or [asdict(ledger) for ledger in totals]
-    losses = [f"**{markdown(ledger.loss)}**" for ledger in totals if ledger.loss]
-    losses += [markdown(ledger.acceptance) for ledger in totals if ledger.acceptance]
+    notes = [f"**{markdown(ledger.loss)}**" for ledger in totals if ledger.loss]
+    notes += [markdown(ledger.acceptance) for ledger in totals if ledger.acceptance]
+    notes += [markdown(ledger.addition) for ledger in totals if ledger.addition]
     verdict = f"**{len(findings)} findings**" if findings else "everything balances"
     description = (
         f"{len(totals)} streams: {verdict}; {compared} entries compared with the table, {repaired} put back, {dropped}"
-        " dropped by retention since they were drained" + "".join(f"\n- {loss}" for loss in losses)
+        " dropped by retention since they were drained" + "".join(f"\n- {note}" for note in notes)
     )
     publish("reconcile", rows, description)

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-import pyarrow as pa
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from infra.connections.clients import Clients
-from tasks.base.addresses import IdRange, parse_id
+from infra.epoch import timestamptz_sql
 from tasks.base.artifacts import publish
 from tasks.base.collector import collector_paused
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
-from tasks.columns.batch import Batch
 from tasks.columns.decode import Fault, TimeWindow
-from tasks.columns.entries import UNREAD, EntryColumns, page_to_columns
+from tasks.columns.entries import UNREAD
 from tasks.columns.row_layout import RowLayout
 from tasks.ledger.names import is_file_ledger
-from tasks.table.insert import InsertResult, InsertRoute, insert_all
+from tasks.table.insert import InsertRoute
 from tasks.table.new_chunks import NewChunkLimit
 from tasks.table.quarantine import Selection
 from tasks.table.quarantine_entries import kind, storable
+from tasks.table.replayer import Replayer, TakenEntry
 from tasks.table.reread_entry import reread_entry
 
 # The layout of a stream or file, by its name in the ledger.
@@ -59,6 +59,14 @@ _STILL_BAD = fill_in("""
       FROM unnest(%(entries)s::text[], %(parts)s::int[], %(kinds)s::text[], %(fields)s::text[], %(reasons)s::text[])
            AS one (entry, part, kind, field, reason)
      WHERE q.stream = {stream_id} AND q.entry_id = one.entry AND q.part = one.part""")
+
+# The rows that a transaction added, for the audit of `maintain`; see spillway.redrives.
+_ADDED = fill_in(
+    """
+    INSERT INTO spillway.redrives (stream, inserted, by_table, min_time, redriven_by)
+    VALUES ({stream_id}, %(inserted)s, %(by_table)s, {min_time}, %(run)s)""",
+    min_time=timestamptz_sql("%(min_time)s"),
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,7 @@ def replay(
         rows = cursor.execute(_TAKE, key).fetchall()
         if not rows:
             return RedriveResult(waiting.stream, 0, 0, 0, 0, route)
-        replayer = _Replayer(connection, waiting.stream, window, new_chunks, route)
+        replayer = Replayer(connection, waiting.stream, window, new_chunks, route)
         rank = {entry: position for position, entry in enumerate(waiting.entries)}
         of_file = is_file_ledger(waiting.stream)
         taken = []
@@ -147,9 +155,9 @@ def replay(
             # Each entry of a stream has fields. One without was not read.
             found = fields if fields or of_file else read_entry(entry)
             if isinstance(found, str):
-                replayer.faults[_Taken(entry, part, fields, fields)] = Fault(0, UNREAD.decode(), found)
+                replayer.faults[TakenEntry(entry, part, fields, fields)] = Fault(0, UNREAD.decode(), found)
             else:
-                taken.append(_Taken(entry, part, fields, edit_fields(found, changes) if changes else found))
+                taken.append(TakenEntry(entry, part, fields, edit_fields(found, changes) if changes else found))
         if layout.mapping.each is None:
             replayer.replay(taken, layout)
         else:
@@ -157,6 +165,9 @@ def replay(
             for one in taken:
                 if not one.part:
                     replayer.replay_whole(one, layout)
+        if rows_added := replayer.added.total():
+            added = {"inserted": rows_added, "by_table": Jsonb(replayer.added) if layout.routes else None}
+            connection.execute(_ADDED, key | added | {"min_time": replayer.min_time})
         _record(connection, waiting.stream, [one for one in taken if one not in replayer.faults], replayer.faults)
         return RedriveResult(
             waiting.stream, len(rows), replayer.inserted, replayer.duplicates, len(replayer.faults), replayer.route
@@ -164,7 +175,7 @@ def replay(
 
 
 def _record(
-    connection: psycopg.Connection, stream: str, good: Sequence[_Taken], faults: Mapping[_Taken, Fault]
+    connection: psycopg.Connection, stream: str, good: Sequence[TakenEntry], faults: Mapping[TakenEntry, Fault]
 ) -> None:
     """Record what differs from the entries as they were taken: edited fields, and those that are still bad."""
     if edited := [one for one in good if not one.same]:
@@ -179,80 +190,10 @@ def _record(
         connection.execute(_STILL_BAD, {"stream": stream} | _keys(faults) | still_bad)
 
 
-@dataclass(eq=False, slots=True)  # not frozen: that takes four times as long
-class _Taken:
-    """An entry that waited, or a part of one. `replayed`: its fields with the changes."""
-
-    entry: str
-    part: int
-    fields: Sequence[bytes]
-    replayed: Sequence[bytes]
-
-    @property
-    def same(self) -> bool:
-        return self.fields is self.replayed or list(self.fields) == list(self.replayed)
-
-
-def _keys(taken: Iterable[_Taken]) -> dict[str, Any]:
+def _keys(taken: Iterable[TakenEntry]) -> dict[str, Any]:
     """The entries and parts as parameters of a statement, one array each."""
     keys = [(one.entry, one.part) for one in taken]
     return {"entries": [entry for entry, _ in keys], "parts": [part for _, part in keys]}
-
-
-class _Replayer:
-    """Inserts taken entries, and counts them. `faults`: of those that are still bad. `route`: for the next insert."""
-
-    def __init__(
-        self, connection: psycopg.Connection, stream: str, window: TimeWindow, new_chunks: NewChunkLimit | None,
-        route: InsertRoute,
-    ) -> None:  # fmt: skip
-        self._connection = connection
-        self._stream = stream
-        self._window = window
-        self._new_chunks = new_chunks
-        self.route = route
-        self.inserted = 0
-        self.duplicates = 0
-        self.faults: dict[_Taken, Fault] = {}
-
-    def replay(self, taken: Sequence[_Taken], layout: RowLayout) -> None:
-        """Insert entries that become one row each."""
-        if not taken:
-            return
-        # The id of an entry may occur with several parts, so the groups are made from the positions in `taken`.
-        groups = page_to_columns([(b"%d" % position, one.replayed) for position, one in enumerate(taken)])
-        positions = [int(position) for group in groups for position in group.ids.to_pylist()]
-        groups = [replace(group, ids=_entry_ids(taken, group)) for group in groups]
-        batch, outcome = self._insert(taken, groups, layout, self.route)
-        self.route = outcome.next_route
-        self.inserted += outcome.inserted
-        self.duplicates += outcome.duplicates
-        for fault in (*batch.encoded.faults, *outcome.faults):
-            self.faults[taken[positions[fault.entry]]] = fault
-
-    def replay_whole(self, one: _Taken, layout: RowLayout) -> None:
-        """Insert all rows of an entry, or none if one of them has a fault."""
-        with self._connection.transaction():
-            groups = page_to_columns([(one.entry.encode(), list(one.replayed))])
-            batch, outcome = self._insert([one], groups, layout, InsertRoute.MERGE)
-            if faults := (*batch.encoded.faults, *outcome.faults):
-                self.faults[one] = faults[0]
-                raise psycopg.Rollback
-            self.inserted += outcome.inserted > 0
-            self.duplicates += outcome.inserted == 0
-
-    def _insert(
-        self, taken: Sequence[_Taken], groups: Sequence[EntryColumns], layout: RowLayout, route: InsertRoute
-    ) -> tuple[Batch, InsertResult]:
-        ids = IdRange(parse_id(taken[0].entry), parse_id(taken[-1].entry) + 1)
-        batch = Batch(self._stream, ids, groups, layout, self._window)
-        if self._new_chunks is not None:
-            batch = self._new_chunks.admit(self._connection, batch)
-        return batch, insert_all(self._connection, batch.tables, route)
-
-
-def _entry_ids(taken: Sequence[_Taken], group: EntryColumns) -> pa.Array:
-    return pa.array([taken[int(position)].entry.encode() for position in group.ids.to_pylist()], pa.binary())
 
 
 @step("select")
