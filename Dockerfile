@@ -34,6 +34,7 @@ RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index --whee
 FROM ${BASE}
 COPY --from=build /opt/spillway /opt/spillway
 COPY --chmod=755 infra/containers/entrypoint.sh /usr/local/bin/spillway-entrypoint
+COPY --chmod=755 infra/containers/prefect_health.py /usr/local/bin/prefect-health
 # Prefect reads the prefect.toml of the current folder. A mapping file belongs there too: /srv/spillway/spillway.toml.
 COPY flows/prefect.toml /srv/spillway/prefect.toml
 WORKDIR /srv/spillway
