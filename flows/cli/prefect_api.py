@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import httpx
 from prefect import tags
 from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectException
+from prefect.exceptions import PrefectException, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
 from flows.runs import TAG
@@ -23,22 +23,42 @@ from infra.settings import settings
 
 
 def require_prefect(needs_redis: bool = True) -> None:
-    """Raise `Terminal` if the Prefect server does not answer. If none is set, Prefect starts a temporary one."""
+    """Raise `Terminal` if the Prefect server does not answer, or not to us. If none is set, Prefect starts a temporary
+    one."""
     config = settings()  # a wrong setting is reported before a server is started
     if needs_redis:
         _ = config.redis
     if not get_current_settings().api.url:
         threading.Thread(target=_end_with_this_process, daemon=True).start()
+    error: BaseException | None
     try:
         with get_client(sync_client=True) as client:
             error = client.api_healthcheck()
-    except (RuntimeError, httpx.HTTPError, httpx.InvalidURL, PrefectException) as refused:
+            if error is None:
+                client.api_version()  # unlike the health check, it needs the password
+    except (OSError, RuntimeError, httpx.HTTPError, httpx.InvalidURL, PrefectException) as refused:
         error = refused
     if error is not None:
-        raise Terminal(
-            f"the Prefect server ({_url()}) does not answer: {_reason(error)}; start it (prefect server start), or"
-            " unset PREFECT_API_URL to do without"
-        )
+        what, step = _advice(error)
+        raise Terminal(f"the Prefect server ({_url()}) {what}; {step}")
+
+
+def _advice(error: BaseException) -> tuple[str, str]:
+    """What is wrong with the Prefect server, and what the user does about it."""
+    reason, api = _reason(error), get_current_settings().api
+    if isinstance(error, PrefectHTTPStatusError) and error.response.status_code in (401, 403):
+        found = "refuses the password" if api.auth_string or api.key else "expects a password, found none"
+        return found, "nothing was done; set PREFECT_API_AUTH_STRING=user:password as on the server"
+    if isinstance(error, FileNotFoundError):
+        return "was not asked: there is no such file as PREFECT_API_SSL_CERT_FILE", "nothing was done; correct it"
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        step = "name the certificate of its authority in PREFECT_API_SSL_CERT_FILE, and the host as in its certificate"
+        return f"has a certificate that is not trusted: {reason}", step
+    if "[SSL" in reason:
+        return f"does not speak TLS: {reason}", "write http:// in PREFECT_API_URL, or name the TLS port"
+    if isinstance(error, httpx.RemoteProtocolError) and (api.url or "").startswith("http:"):
+        return f"does not speak HTTP without TLS: {reason}", "write https:// in PREFECT_API_URL"
+    return f"does not answer: {reason}", "start it (prefect server start), or unset PREFECT_API_URL to do without"
 
 
 @contextmanager

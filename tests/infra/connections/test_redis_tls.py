@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from infra.connections.clients import redis_client
 from infra.errors.exceptions import Terminal
+from tests.support.certificates import make_certificates
 from tests.support.instances import free_port
 from tests.support.redis_server import REDIS, redis_port, refusal, run_spillway, settings_of
 
@@ -19,21 +19,7 @@ pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority `ca.pem`, and certificates: `server` (127.0.0.1, localhost), `client`; `other` is unknown to it."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    for authority in ("ca", "other"):
-        openssl(*f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={authority} -keyout".split(),
-                f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
-    for name in ("server", "client"):
-        openssl(*f"req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr".split())
-        (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-        signed = f"-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {name}.pem"
-        openssl(*f"x509 -req -in {name}.csr {signed}".split())
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,24 @@
+"""Certificates of a private authority."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+
+def make_certificates(folder: Path) -> Path:
+    """Into `folder`: an authority `ca.pem`, and certificates of `server` (127.0.0.1, localhost) and `client`;
+    `other` is an authority that signed none of them."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    for authority in ("ca", "other"):
+        openssl(*f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={authority} -keyout".split(),
+                f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
+    for name in ("server", "client"):
+        openssl(*f"req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr".split())
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        signed = f"-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {name}.pem"
+        openssl(*f"x509 -req -in {name}.csr {signed}".split())
+    return folder
