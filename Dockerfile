@@ -2,7 +2,7 @@
 #   docker build -t spillway .
 # Behind a mirror of PyPI: --secret id=pip,src=/etc/pip.conf. It is read while packages are installed and stays nowhere.
 #   --build-arg BASE=...: any image with Python 3.11 or later, its module venv, and a shell.
-ARG BASE=docker.io/library/python:3.11-slim
+ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
 WORKDIR /build
