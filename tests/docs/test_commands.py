@@ -28,7 +28,8 @@ pytestmark = pytest.mark.timeout(600)
 
 RUNNABLE = ("bash", "console", "toml", "sql", "python")
 WITH_COMMANDS = [page for page in PAGES if blocks(page, "bash", "console")]
-_MOST_NOT_RUN = 13
+_MOST_NOT_RUN = 13  # apart from what needs Docker, a Kubernetes cluster or another machine's systemd
+_ELSEWHERE = {f"docs/production/{name}.md" for name in ("containers", "kubernetes", "systemd")}
 _COMPRESSES = re.compile(r"^(chunks compressed|compression |to do: compression ).*\n?", re.MULTILINE)
 
 
@@ -109,7 +110,7 @@ def _add_mapping(file: Path, table: str) -> None:
 
 
 def test_few_blocks_are_not_run_and_each_says_why() -> None:
-    skipped = [block for page in PAGES for block in blocks(page, *RUNNABLE) if block.not_run]
+    skipped = [block for page in PAGES for block in blocks(page, *RUNNABLE) if block.not_run and page not in _ELSEWHERE]
     assert len(skipped) <= _MOST_NOT_RUN, [f"{block}: {block.not_run}" for block in skipped]
 
 
