@@ -37,6 +37,7 @@ _FIELDS = {
     "task_run_id": "task_run_id",
     "stream": "stream",
 }
+_UNKNOWN = "<unknown>"  # what Prefect says of a flow before it has looked
 _MOST_ERRORS = 10  # of a chain of exceptions
 
 _stream: ContextVar[str | None] = ContextVar("stream of log lines", default=None)
@@ -75,7 +76,8 @@ def line_of(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     fields: dict[str, Any] = {"time": moment, "level": record.levelname.lower(), "logger": record.name}
     fields["message"] = redact(record.getMessage())
-    fields |= {name: str(value) for key, name in _FIELDS.items() if (value := getattr(record, key, None)) is not None}
+    known = {name: getattr(record, attribute, None) for attribute, name in _FIELDS.items()}
+    fields |= {name: str(value) for name, value in known.items() if value not in (None, _UNKNOWN)}
     if "stream" not in fields and (stream := _stream.get()) is not None:
         fields["stream"] = stream
     if record.exc_info and record.exc_info[1] is not None:
