@@ -10,14 +10,17 @@ from pathlib import Path
 
 from infra.setting_files import SUFFIX
 
-_OTHER_VARIABLES = {"SPILLWAY_DEBUG"}  # read by `flows.cli.main` even if the settings are invalid
+# Read by `flows.cli.main` even if the settings are invalid, and those of infra/compose.production.yaml, which may be set in
+# the shell in which somebody types commands.
+_OF_COMPOSE = ("IMAGE", "LOG_DRIVER", "SECRETS", "WORKER_LIMIT")
+OTHER_VARIABLES = {"SPILLWAY_DEBUG", *(f"SPILLWAY_{name}" for name in _OF_COMPOSE)}
 _TEST_PREFIX = "SPILLWAY_TEST_"
 _ENV_LINE = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=", re.MULTILINE)
 
 
 def unknown_variables(settings: Iterable[str], env_file: Path) -> Iterator[str]:
     """A fault for each variable `SPILLWAY_…` of the environment or of `.env` that is not one of the settings."""
-    known = {f"SPILLWAY_{name.upper()}{end}" for name in settings for end in ("", SUFFIX)} | _OTHER_VARIABLES
+    known = {f"SPILLWAY_{name.upper()}{end}" for name in settings for end in ("", SUFFIX)} | OTHER_VARIABLES
     lines = env_file.read_text("utf-8", "replace") if env_file.is_file() else ""
     for name in sorted({*os.environ, *_ENV_LINE.findall(lines)}):
         variable = name.upper()
