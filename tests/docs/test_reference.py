@@ -14,7 +14,7 @@ import pytest
 from infra.errors.exit_codes import ExitCode
 from infra.setting_files import SUFFIX
 from infra.setting_names import OTHER_VARIABLES
-from infra.settings import Settings
+from infra.settings import PROJECT_ROOT, Settings
 from tests.docs.generated import SETTINGS, commands, part, parts_of
 from tests.docs.pages import ALL_PAGES, PAGES, Command, blocks, headings, inline_commands, text_of
 from tests.docs.pages import commands as typed_in
