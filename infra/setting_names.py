@@ -10,8 +10,8 @@ from pathlib import Path
 
 from infra.setting_files import SUFFIX
 
-# Read by `flows.cli.main` even if the settings are invalid; and those of infra/compose.production.yaml, which may be set
-# in the shell in which somebody types commands.
+# Read by `flows.cli.main` even if the settings are invalid; and those of infra/compose.production.yaml, which may be
+# set in the shell in which somebody types commands.
 _OF_COMPOSE = ("IMAGE", "LOG_DRIVER", "SECRETS", "WORKER_LIMIT")
 OTHER_VARIABLES = {"SPILLWAY_DEBUG", *(f"SPILLWAY_{name}" for name in _OF_COMPOSE)}
 _TEST_PREFIX = "SPILLWAY_TEST_"
