@@ -56,10 +56,18 @@ class PhysicalPostgres(Postgres):
         """Write a file into its data folder."""
         self.host.write(self.data / name, text, self.user)
 
-    def program(self, name: str, *arguments: str) -> str:
-        """The output of a program of PostgreSQL, run as the server's user."""
-        done = self.host.run([str(self.bin_dir / name), *arguments], self.user)
-        assert done.returncode == 0, done.stdout
+    def create_files(self) -> None:
+        """Create an empty server that is not started, and has no database yet."""
+        self.prepare_home()
+        self._initdb()
+        self.write("spillway.conf", self.conf(self.number))
+
+    def program(self, name: str, *arguments: str, folder: Path = Path("/")) -> str:
+        """The output of a program of PostgreSQL, run as the server's user in a folder."""
+        moved = ["sh", "-c", 'cd "$0" && exec "$@"', str(folder)]
+        done = self.host.run([*moved, str(self.bin_dir / name), *arguments], self.user)
+        logs = "".join(log.read_text()[-4000:] for log in self.host.outside(self.data).rglob("pg_upgrade_dump_*.log"))
+        assert done.returncode == 0, done.stdout + logs
         return done.stdout
 
     def folder(self, name: str) -> Path:
