@@ -2,7 +2,7 @@
 #   docker build -t spillway .
 # Behind a mirror of PyPI: --secret id=pip,src=/etc/pip.conf. It is read while packages are installed and stays nowhere.
 #   --build-arg BASE=...: any image with Python 3.11 or later, its module venv, and a shell.
-ARG BASE=python:3.11-slim
+ARG BASE=docker.io/library/python:3.11-slim
 
 FROM ${BASE} AS build
 WORKDIR /build
@@ -13,17 +13,15 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv /opt/spillway \
  && /opt/spillway/bin/pip install --quiet --no-deps --require-hashes --only-binary=:all: --no-compile -r requirements.lock
-# The wheel is built with the setuptools of the lock, in an environment that stays behind.
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python3 -m venv tools \
- && sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > setuptools.lock \
- && tools/bin/pip install --quiet --require-hashes --only-binary=:all: -r setuptools.lock
 COPY pyproject.toml README.md ./
 COPY flows flows
 COPY tasks tasks
 COPY infra infra
-RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir wheel . \
- && /opt/spillway/bin/pip install --quiet --no-deps --no-index --no-compile wheel/*.whl \
+# The wheel is built with the setuptools of the lock, which is removed again.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > setuptools.lock \
+ && /opt/spillway/bin/pip install --quiet --require-hashes --only-binary=:all: -r setuptools.lock \
+ && /opt/spillway/bin/pip install --quiet --no-deps --no-build-isolation --no-index --no-compile . \
  && /opt/spillway/bin/pip check \
  && /opt/spillway/bin/pip uninstall --quiet --yes pip setuptools \
  # Tests of libraries take 80 MB. Modules are compiled here, since nothing can be written at run time; those for another

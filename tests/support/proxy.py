@@ -24,8 +24,9 @@ class Proxy:
     stalled connection continues where it stopped, and a cut one is lost.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, listen: str = "127.0.0.1") -> None:
         self._target = (host, port)
+        self._listen = listen
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._server: asyncio.Server | None = None
@@ -105,7 +106,7 @@ class Proxy:
         self._flowing.set()
         if self._server is None:
             # After `refuse` the same port again: clients know no other.
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=_CHUNK)
+            self._server = await asyncio.start_server(self._serve, self._listen, self.port, limit=_CHUNK)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def _cut(self) -> None:

@@ -16,6 +16,7 @@ if [ "$(id -u)" = 0 ]; then
   run_as postgres "$0" "$@"
 fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  [ -z "${POSTGRES_PASSWORD_FILE:-}" ] || POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE")
   initdb --username="$POSTGRES_USER" --pwfile=<(echo "$POSTGRES_PASSWORD") --encoding=UTF8 --locale=C.UTF-8
   echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
   cat >>"$PGDATA/postgresql.conf" <<CONF
@@ -29,6 +30,7 @@ CONF
   psql=(psql -v ON_ERROR_STOP=1 --no-password --no-psqlrc --username "$POSTGRES_USER")
   [ "$POSTGRES_DB" = postgres ] || "${psql[@]}" --dbname postgres -c "CREATE DATABASE \"$POSTGRES_DB\""
   "${psql[@]}" --dbname "$POSTGRES_DB" -c "CREATE EXTENSION timescaledb"
+  shopt -s nullglob  # there may be none
   for file in /docker-entrypoint-initdb.d/*.sql; do
     echo "$0: running $file"
     "${psql[@]}" --dbname "$POSTGRES_DB" -f "$file"

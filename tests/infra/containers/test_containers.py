@@ -1,8 +1,11 @@
-"""The image of the Dockerfile as users run it: unprivileged, on a read-only file system, with its secrets in files."""
+"""The image of the Dockerfile as users run it: unprivileged, on a read-only file system, with its secrets in files; and
+infra/compose.production.yaml with it. They are in one file because the image takes a minute to build."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -17,15 +20,18 @@ import redis
 from infra.producers.send import send
 from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT
-from tests.support.oracle import crossref_rows, ledger_is_whole, table_rows
+from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, table_rows
+from tests.support.production_compose import Production, production
 from tests.support.production_image import IMAGE, build_image
 from tests.support.real_data import sample_events
 from tests.support.servers import Servers
 from tests.support.stand_in_images import Podman, containers, require_containers
+from tests.support.stream_entries import event
 
 # The first test builds the image.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
+_SOON_SECONDS = 180  # for a scheduled run; on a machine that does nothing else it takes 30
 _STOP_SECONDS = 10  # after which Docker kills by default
 HARDENED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges", "--network=host")
 _MAPPING = f"--volume={PROJECT_ROOT}/spillway.toml:/srv/spillway/spillway.toml:ro"
@@ -80,10 +86,10 @@ def image(podman: Podman, servers: Servers, env: dict[str, str], tmp_path: Path)
     return Image(podman, tuple(options))
 
 
-def wait_until(condition: Callable[[], bool], image: Image, container: str, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], log: Callable[[], str], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, image.log(container)
+        assert time.monotonic() < deadline, log()
         time.sleep(0.2)
 
 
@@ -95,6 +101,18 @@ def test_it_has_a_numeric_user_and_neither_compiler_nor_pip_nor_secrets(image: I
     script = "id -u; ls /etc/pip.conf /srv/spillway; command -v gcc cc make /opt/spillway/bin/pip; true"
     found = image.run("-c", script, options=("--entrypoint=/bin/sh",)).split()
     assert found == ["10001", "/srv/spillway:", "prefect.toml", "spillway.toml"]
+
+
+def test_a_secret_that_cannot_be_read_is_named(image: Image) -> None:
+    options = [*image.options, "--env=PREFECT_API_AUTH_STRING_FILE=/run/secrets/none"]
+    done = subprocess.run(
+        ["podman", "run", "--rm", *options, IMAGE, "deploy"],
+        env=image.podman.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "PREFECT_API_AUTH_STRING_FILE: cannot read /run/secrets/none; nothing was started" in done.stderr
 
 
 def test_it_drains_real_events(
@@ -132,9 +150,68 @@ def test_a_request_to_stop_ends_it_within_seconds(
     image: Image, prefect_server: str, database: psycopg.Connection, command: tuple[str, ...], sign: str
 ) -> None:
     container = image.start(*command, options=(f"--env=PREFECT_API_URL={prefect_server}",))
-    wait_until(lambda: sign in image.log(container), image, container)
+    wait_until(lambda: sign in image.log(container), lambda: image.log(container))
     began = time.monotonic()
     image.podman.run("stop", "--time", "60", container)
     assert time.monotonic() - began < _STOP_SECONDS, image.log(container)
     state = json.loads(image.podman.run("container", "inspect", container))[0]["State"]
     assert state["ExitCode"] != 137, image.log(container)  # it was not killed
+
+
+@pytest.fixture(scope="module")
+def project(podman: Podman, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    """The production file, up, with drains every 20 s, one at a time, and a place for one that is lost."""
+    schedule = {"SPILLWAY_DRAIN_EVERY": "20s", "SPILLWAY_SCHEDULED_STREAMS": "crossref*,events*"}
+    workers = {"SPILLWAY_DRAIN_WORKERS": "2", "SPILLWAY_WORKER_LIMIT": "1"}
+    with production(podman, tmp_path_factory.mktemp("production"), servers.settings, **schedule, **workers) as made:
+        made.compose("up", "--detach")
+        yield made
+
+
+def test_scheduled_runs_drain_real_events_also_after_a_restart(
+    project: Production, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    lines = sample_events().splitlines()
+    stream, half = f"crossref-{stream}", len(lines) // 2
+    send(redis_client, stream, [{b"data": line} for line in lines[:half]])
+    wait_until(lambda: table_rows(database) == crossref_rows(lines[:half]), project.logs, _SOON_SECONDS)
+    before = project.inspect("worker")["State"]
+    project.compose("restart", "--timeout", "60", "prefect-database", "prefect", "worker")
+    assert project.inspect("worker")["State"] != before
+    send(redis_client, stream, [{b"data": line} for line in lines[half:]])
+    wait_until(lambda: table_rows(database) == crossref_rows(lines), project.logs, _SOON_SECONDS)
+    assert ledger_is_whole(database, stream)
+
+
+def a_load_waits(connection: psycopg.Connection) -> bool:
+    """Whether a load waits for the lock of this test."""
+    row = connection.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchone()
+    return row == (True,)
+
+
+def test_the_run_after_a_killed_container_of_a_worker_ends_exact(
+    project: Production, redis_client: redis.Redis, database: psycopg.Connection, stream: str
+) -> None:
+    """It is killed in the middle of a load, as the kernel does if memory is short; Docker starts it again."""
+    stream = f"events-{stream}"
+    entries = [event(number) for number in range(3_000)]
+    with database.transaction():
+        database.execute("LOCK TABLE events IN SHARE MODE")
+        send(redis_client, stream, entries)
+        wait_until(lambda: a_load_waits(database), project.logs, _SOON_SECONDS)
+        pid = project.inspect("worker")["State"]["Pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: project.inspect("worker")["State"]["Pid"] not in (0, pid), project.logs)
+    wait_until(lambda: table_rows(database) == flat_rows(entries), project.logs, _SOON_SECONDS)
+    assert ledger_is_whole(database, stream)
+    wait_until(lambda: project.inspect("worker")["State"]["Health"]["Status"] == "healthy", project.logs)
+
+
+def test_no_port_is_published_and_no_container_of_spillway_is_root(project: Production) -> None:
+    for service in ("prefect", "worker"):
+        found = project.inspect(service)
+        assert not [port for ports in (found["NetworkSettings"]["Ports"] or {}).values() for port in ports or []]
+        status = Path(f"/proc/{found['State']['Pid']}/status").read_text()
+        facts = dict(line.split(":\t", 1) for line in status.splitlines())
+        assert facts["Uid"].split()[0] == "10001"
+        assert (int(facts["CapEff"], 16), int(facts["CapBnd"], 16), facts["NoNewPrivs"]) == (0, 0, "1")
