@@ -5,25 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from datetime import timedelta
 
-import pandas as pd
 import psycopg
 import pytest
 import redis
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import flows.cli.status_look
 import tasks.preflight.preflight
 from flows.metrics_server import metrics_text
 from flows.plain.drain import drain
+from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.schema.migrate import apply_schema
 from infra.settings import Settings, settings
 from tasks.preflight.redis_rights import redis_rights
 from tasks.preflight.rights import Privilege, rights, statements
+from tasks.report.frames import read_frames
 from tests.support.command_line import RunSpillway
 from tests.support.metrics import samples
 from tests.support.redis_user import PASSWORD, USER, set_user
@@ -111,14 +111,7 @@ def grant_only(owner_url: str, granted: list[Privilege]) -> None:
             owner.execute(statement.encode())
 
 
-@pytest.fixture
-def no_prefect() -> Iterator[None]:
-    """No Prefect server is set, so none is asked."""
-    with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        yield
-
-
-def _status(command_line: RunSpillway, folder: Path) -> str:
+def _status(command_line: RunSpillway) -> str:
     _, out, _ = command_line("status", "--json")
     found = json.loads(out)
     if not found["streams"]:
@@ -126,32 +119,31 @@ def _status(command_line: RunSpillway, folder: Path) -> str:
     return f"{[(one['name'], one['lag']) for one in found['streams']]} {found['quarantine']}"
 
 
-def _report(command_line: RunSpillway, folder: Path) -> str:
-    code, _, err = command_line("report", "--data", str(folder))
-    if code:
-        raise Terminal(err)
-    return str([pd.read_parquet(folder / f"{name}.parquet").to_dict("records") for name in ("outcomes", "chunks")])
+def _report(command_line: RunSpillway) -> str:
+    with Clients(settings(), "report") as clients:
+        found = read_frames(clients, timedelta(days=1))
+    return f"{found.outcomes.to_dict('records')} {found.chunks.to_dict('records')} {found.attention}"
 
 
-@pytest.mark.usefixtures("no_prefect")
 @pytest.mark.parametrize("command", ["report", "status"])
 def test_a_role_that_can_only_read_sees_what_the_owner_sees(
     command: str, owner_url: str, redis_client: redis.Redis, servers: Servers, stream: str,
-    configure: Callable[..., Settings], command_line: RunSpillway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    configure: Callable[..., Settings], command_line: RunSpillway, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """And not with one right fewer: each is named, and the server refuses without it."""
+    monkeypatch.setenv("PREFECT_API_URL", "")  # so that none is asked
     run = {"report": _report, "status": _status}[command]
     configure(database_url=owner_url)
     send(redis_client, stream, [event(1), event(1), event(2, time="soon")])
     drain(stream)
     send(redis_client, stream, [event(5)])
-    by_owner = run(command_line, tmp_path)
+    by_owner = run(command_line)
     assert stream in by_owner
     configure(database_url=role_url(servers))
     for without in rights(command):
         grant_only(owner_url, [right for right in rights(command) if right != without])
         with pytest.raises(Terminal) as refused:
-            run(command_line, tmp_path)
+            run(command_line)
         (missing,) = statements([without], ROLE, DATABASE)
         assert f"lacks rights that `spillway {command}` needs" in str(refused.value)
         assert f"run: {missing}; then try again" in str(refused.value)
@@ -159,9 +151,9 @@ def test_a_role_that_can_only_read_sees_what_the_owner_sees(
             for module in (flows.cli.status_look, tasks.preflight.preflight):
                 unchecked.setattr(module, "check_rights", lambda *_: None)
             with suppress(Terminal):  # a table that cannot be checked is only a finding of a report
-                assert run(command_line, tmp_path) != by_owner, without
+                assert run(command_line) != by_owner, without
     grant_only(owner_url, rights(command))
-    assert run(command_line, tmp_path) == by_owner
+    assert run(command_line) == by_owner
     with psycopg.connect(role_url(servers), autocommit=True) as connection:
         for query in ("UPDATE spillway.streams SET lost = 0", "DELETE FROM public.events", "CREATE TEMP TABLE t ()"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
