@@ -104,4 +104,4 @@ def production(podman: Podman, folder: Path, settings: Settings, **variables: st
             with project.checked():
                 yield project
         finally:
-            project.compose("down", "--volumes", "--timeout", "10")
+            project.compose("down", "--volumes", "--timeout", "0")

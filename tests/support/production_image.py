@@ -20,13 +20,16 @@ _BUILD_SECONDS = 600
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
-def build_image(podman: Podman) -> None:
-    """Make the base, then the image. Packages come from the index that pip uses on this machine."""
-    tar = podman.folder / "base.tar"
+def make_base(tar: Path) -> Path:
+    """Make the root of the base image as a tar file."""
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=python3-venv", _SUITE, str(tar)]
     subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=300)
-    podman.run("import", "--quiet", tar, _BASE)
-    tar.unlink()
+    return tar
+
+
+def build_image(podman: Podman, base: Path) -> None:
+    """Build the image on the base of `make_base`. Packages come from the index that pip uses on this machine."""
+    podman.run("import", "--quiet", base, _BASE)
     secret = podman.folder / "pip.conf"
     secret.write_text(_pip_configuration())
     # Some networks have a certificate authority of their own.

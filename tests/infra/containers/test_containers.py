@@ -3,6 +3,7 @@ infra/compose.production.yaml with it. They are in one file because the image ta
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT
 from tests.support.oracle import crossref_rows, flat_rows, ledger_is_whole, table_rows
 from tests.support.production_compose import Production, production
-from tests.support.production_image import IMAGE, build_image
+from tests.support.production_image import IMAGE, build_image, make_base
 from tests.support.real_data import sample_events
 from tests.support.servers import Servers
 from tests.support.stand_in_images import Podman, containers, require_containers
@@ -38,11 +40,13 @@ _MAPPING = f"--volume={PROJECT_ROOT}/spillway.toml:/srv/spillway/spillway.toml:r
 
 
 @pytest.fixture(scope="module")
-def podman() -> Iterator[Podman]:
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     require_containers()
-    with containers(Path(tempfile.mkdtemp(prefix="spillway-containers-"))) as made:
-        build_image(made)
-        yield made
+    with ThreadPoolExecutor(1) as beside:
+        base = beside.submit(make_base, tmp_path_factory.mktemp("base") / "root.tar")
+        with containers(Path(tempfile.mkdtemp(prefix="spillway-containers-"))) as made:
+            build_image(made, base.result())
+            yield made
 
 
 @dataclass(frozen=True)
@@ -215,3 +219,22 @@ def test_no_port_is_published_and_no_container_of_spillway_is_root(project: Prod
         facts = dict(line.split(":\t", 1) for line in status.splitlines())
         assert facts["Uid"].split()[0] == "10001"
         assert (int(facts["CapEff"], 16), int(facts["CapBnd"], 16), facts["NoNewPrivs"]) == (0, 0, "1")
+
+
+_ASK = """
+import json, ssl, sys, urllib.error, urllib.request
+trusted = ssl.create_default_context(cafile="/run/secrets/prefect_tls_authority")
+ask = urllib.request.Request("https://prefect:4200/api/flows/count", data=b"{}", headers=json.loads(sys.argv[1]))
+try:
+    print(urllib.request.urlopen(ask, context=trusted, timeout=10).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
+
+
+def test_prefect_answers_over_tls_to_those_who_have_the_password(project: Production) -> None:
+    worker = project.inspect("worker")["Id"]
+    password = project.podman.run("exec", worker, "cat", "/run/secrets/prefect_auth").strip()
+    basic = base64.b64encode(password.encode()).decode()
+    for headers, status in (({}, "401"), ({"Authorization": f"Basic {basic}"}, "200")):
+        assert project.podman.run("exec", worker, "python", "-c", _ASK, json.dumps(headers)).strip() == status
