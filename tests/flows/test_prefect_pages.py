@@ -84,7 +84,7 @@ def test_no_page_of_a_run_or_an_artifact_obeys_a_producer(
         with suppress(SpillwayError):
             flow()  # type: ignore[operator]
     assert database.execute("SELECT count(*) FROM spillway.quarantine").fetchone() == (len(ATTACKS),)
-    pages = {key: f"artifacts/artifact/{one}" for key, one in _artifacts().items() if key not in before}
+    pages = {key: f"artifacts/artifact/{one}" for one, key in _artifacts().items() if one not in before}
     assert {"drain", "reconcile", "redrive"} <= set(pages), pages
     with get_client(sync_client=True) as client:
         pages |= {f"run {run.name}": f"runs/flow-run/{run.id}" for run in client.read_flow_runs(limit=5)}
@@ -104,5 +104,6 @@ def test_the_browser_would_notice(tmp_path: Path) -> None:
 
 
 def _artifacts() -> dict[str, str]:
+    """The key of each artifact, by its id."""
     with get_client(sync_client=True) as client:
-        return {str(one.key): str(one.id) for one in client.read_artifacts()}
+        return {str(one.id): str(one.key) for one in client.read_artifacts()}
