@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +21,8 @@ from tasks.metrics.chunk_figures import ChunkFigures, read_chunk_figures, wanted
 from tasks.metrics.ledger_figures import LedgerFigures, read_ledger_figures
 from tasks.preflight.rights import check_rights
 from tasks.streams.find import find_streams
+
+_FAILED = ("Failed", "Crashed", "TimedOut")
 
 
 @dataclass
@@ -65,6 +67,7 @@ def look() -> Status:
             _read_servers(found)
         except SpillwayError as error:
             found.problems.append(one_line(error))
+    found.attention[:0] = _failed_runs(schedule or [])
     return found
 
 
@@ -96,7 +99,7 @@ def _read_servers(found: Status) -> None:
         found.streams = stream_statuses(clients.redis, figures, expected)
         found.waiting = sum(one.waiting for one in figures)
         found.chunks = read_chunk_figures(connection, wanted_tables(connection, settings()))
-        found.attention = _attention(figures, found.chunks)
+        found.attention = [*_late_streams(found.streams, [*wanted, *expected]), *_attention(figures, found.chunks)]
 
 
 def _patterns(stream: object) -> Iterable[str]:
@@ -123,6 +126,29 @@ def _attention(figures: Sequence[LedgerFigures], chunks: Sequence[ChunkFigures])
     if waiting := sum(one.waiting for one in figures):
         found.append(f"{_count(waiting, 'entry waits', 'entries wait')} in quarantine: spillway quarantine list")
     return found
+
+
+def _failed_runs(schedule: Sequence[dict[str, Any]]) -> list[str]:
+    """The deployments with a schedule whose last run failed."""
+    return [
+        f"the last run of {one['name']} ended as {one['last']['state']}: its log in Prefect, or that of spillway serve,"
+        " says why"
+        for one in schedule
+        if one["scheduled"] and one["last"] is not None and one["last"]["state"] in _FAILED
+    ]
+
+
+def _late_streams(streams: Sequence[StreamStatus], scheduled: Collection[str]) -> list[str]:
+    """The streams of the schedule whose entries wait for longer than three intervals and a minute."""
+    every = settings().drain_every
+    if every is None:
+        return []
+    limit = 3 * every.total_seconds() + 60
+    late = {one.name: one.behind_seconds for one in streams if one.name in scheduled and one.behind_seconds > limit}
+    if not late:
+        return []
+    longest = f"{max(late.values()) / 60:,.0f} minutes"
+    return [f"{_some(list(late))}: entries have waited for {longest}: spillway drain shows what keeps them"]
 
 
 def _some(names: Sequence[str]) -> str:

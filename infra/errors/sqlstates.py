@@ -98,8 +98,8 @@ _SQLSTATES = {
     "55": SqlState("object not in prerequisite state", _SERVER),
     "55P03": SqlState(
         "lock not available: lock_timeout", _SERVER, True,
-        "find the session that holds the lock (SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity),"
-        " then {again}",
+        "another session holds the lock (SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity): end it with"
+        " pg_terminate_backend, then {again}",
     ),
     "57": SqlState("operator intervention", _SERVER),
     QUERY_CANCELED: SqlState(
