@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ import psycopg
 import pytest
 import redis
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.states import Scheduled
+from prefect.states import Failed, Scheduled
 
 from flows.deployments import deploy, deployments
 from infra.producers.send import send
@@ -77,6 +78,24 @@ def test_an_ordinary_set_up_fits_on_one_screen(
     for part in ("healthy", "drain/scheduled", "in 5 h", "public.events", "without a schedule: backfill/ad-hoc"):
         assert part in page
     assert shown.lines[-1] == "attention: 1 entry waits in quarantine: spillway quarantine list"
+
+
+def test_a_failed_run_and_a_stream_that_waits_need_attention(
+    prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    minutes_ago = int(time.time() * 1000) - 600_000
+    redis_client.xadd("events-late", event(1), id=f"{minutes_ago}-0")  # type: ignore[arg-type]
+    redis_client.xadd("events-new", event(2))  # type: ignore[arg-type]
+    with get_client(sync_client=True) as client, on_schedule(client):
+        (found,) = [one for one in client.read_deployments() if one.name == "scheduled"]
+        run = client.create_flow_run_from_deployment(found.id, state=Failed(message="no"))
+        shown = on_screen(env, "status", columns=200)
+        client.delete_flow_run(run.id)
+    page = "\n".join(shown.lines)
+    assert "attention: events-late: entries have waited for 10 minutes: spillway drain shows what keeps them" in page
+    assert "attention: the last run of drain/scheduled ended as Failed: its log in Prefect" in page
+    assert "events-new: entries" not in page
+    assert "nothing needs attention" not in page
 
 
 def test_many_streams_fill_the_screen_and_the_furthest_behind_come_first(
