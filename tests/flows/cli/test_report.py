@@ -10,6 +10,9 @@ import psycopg
 import pytest
 import redis
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.sorting import ArtifactSort
 
 from flows.drain import drain
 from flows.reconcile import reconcile
@@ -140,13 +143,17 @@ def test_the_daily_reconcile_publishes_the_pictures_and_a_run_by_hand_does_not(
     add_entries(redis_client, "events-web", 0, 10)
     drain("events-web")
     run_prefect(env, "deployment", "run", "reconcile/daily", "--watch")
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts()
-    (text,) = [str(one.data) for one in found if one.key == "report"][:1]
+    found = _published()
+    text = str(found[0].data)
     assert FINE[servers.edition] in text
     assert "## Events per second" in text
     assert "data:image/svg+xml;base64," in text
     reconcile("events-web")
+    assert [one.id for one in _published()] == [one.id for one in found]
+
+
+def _published() -> list[Artifact]:
+    """The artifacts `report`, the newest first. Other tests have left many of other keys."""
+    mine = ArtifactFilter(key=ArtifactFilterKey(any_=["report"]))
     with get_client(sync_client=True) as client:
-        after = client.read_artifacts()
-    assert [one.id for one in after if one.key == "report"] == [one.id for one in found if one.key == "report"]
+        return client.read_artifacts(artifact_filter=mine, sort=ArtifactSort.CREATED_DESC)
