@@ -25,6 +25,7 @@ from infra.schema.migrate import apply_schema
 from infra.servers.engine import Engine
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings, settings
+from tests.support.deployments import without_deployments
 from tests.support.plain_postgres import PlainEngine
 from tests.support.prefect_server import running_prefect, running_worker
 from tests.support.real_data import sample_events
@@ -255,3 +256,10 @@ def worker(servers: Servers, prefect_server: str) -> Iterator[str]:
     """The deployments and a worker that runs them; returns the name of the scheduled drain."""
     with running_worker(servers.settings) as name:
         yield name
+
+
+@pytest.fixture
+def nothing_deployed(prefect_server: str, env: dict[str, str]) -> Iterator[None]:
+    """A Prefect server without deployments."""
+    with without_deployments(env):
+        yield

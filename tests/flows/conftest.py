@@ -13,7 +13,6 @@ from flows.cli import main
 from infra.producers.send import send
 from infra.settings import settings
 from tests.support.command_line import RunSpillway
-from tests.support.deployments import without_deployments
 from tests.support.old_events import old_events
 from tests.support.oracle import Key, Row, flat_rows, table_rows
 from tests.support.redis_groups import RunningCluster, WatchedRedis, running_cluster, watched_redis
@@ -74,13 +73,6 @@ def drained(
     rows = flat_rows(entries)
     assert table_rows(database) == rows
     return rows
-
-
-@pytest.fixture
-def nothing_deployed(prefect_server: str, env: dict[str, str]) -> Iterator[None]:
-    """A Prefect server without deployments."""
-    with without_deployments(env):
-        yield
 
 
 @pytest.fixture

@@ -150,6 +150,7 @@ def test_its_health_check_says_whether_runs_can_work(image: Image, database: psy
     ],
     ids=["worker", "serve", "metrics"],
 )
+@pytest.mark.usefixtures("nothing_deployed")
 def test_a_request_to_stop_ends_it_within_seconds(
     image: Image, prefect_server: str, database: psycopg.Connection, command: tuple[str, ...], sign: str
 ) -> None:
