@@ -1,4 +1,4 @@
-"""`SPILLWAY_LOG_FORMAT=json`: every line on standard error is one JSON object, whoever writes it."""
+"""`SPILLWAY_LOG_FORMAT=json`: every line on standard error is one JSON object, also those of libraries."""
 
 from __future__ import annotations
 
