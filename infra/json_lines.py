@@ -1,7 +1,7 @@
 """Log lines as JSON, one object a line on standard error: `SPILLWAY_LOG_FORMAT=json`.
 
-Prefect's handlers are replaced as well, so that a process has one format whoever writes. What still goes to standard
-error some other way, such as the traceback of a library's thread, becomes the message of a line.
+Prefect's handlers are replaced as well: all lines of a process have one format. What a library writes to standard error
+itself, such as the traceback of a thread, becomes the message of a line.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class StreamStatus:
 
     `last_drained`: when a drain last found something new in it; None if it never did. `waiting`: entries in
     quarantine that were neither redriven nor discarded. `lost`: entries that were deleted before they were drained.
-    `behind_seconds`: the age of the oldest entry of the lag; 0 if there is none.
+    `behind_seconds`: the age of the oldest entry that is not drained; 0 if all are.
     """
 
     name: str

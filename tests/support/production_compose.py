@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 from infra.settings import PROJECT_ROOT, Settings
 from tests.support.production_image import IMAGE
 from tests.support.proxy import Proxy
-from tests.support.stand_in_images import Podman
+from tests.support.stand_in_images import Podman, bridges
 
 PRODUCTION_FILE = PROJECT_ROOT / "infra/compose.production.yaml"
 SECRETS_SCRIPT = PROJECT_ROOT / "infra/containers/secrets.sh"
@@ -88,6 +88,7 @@ def production(podman: Podman, folder: Path, settings: Settings, **variables: st
     subprocess.run([SECRETS_SCRIPT, secrets], check=True, capture_output=True)
     podman.run("tag", "docker.io/timescale/timescaledb:2.29.2-pg16", _DATABASE_IMAGE)
     with ExitStack() as stack:
+        stack.enter_context(bridges())
         for name, url in (("redis_url", settings.redis), ("database_url", settings.database)):
             # The servers of the tests listen on 127.0.0.1, which is another one in a container.
             parts = urlsplit(url)

@@ -8,12 +8,14 @@ Spillway, Docker's client, both generations of Compose and real containers, but 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -190,6 +192,18 @@ class Podman:
             with contextlib.suppress(OSError):
                 if b"conmon" in (words := command.read_bytes()) and os.fsencode(self.folder) in words:
                     os.kill(int(command.parent.name), signal.SIGKILL)
+
+
+@contextmanager
+def bridges() -> Iterator[None]:
+    """Wait until no other process of the tests has bridge networks, and keep them for the block.
+
+    Podman gives a new network the first name and addresses that neither its own networks nor the machine's bridges
+    have, and a bridge exists while a container runs. So two Podmans with stopped containers choose the same ones.
+    """
+    with (Path(tempfile.gettempdir()) / "spillway-bridges.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _has_overlay(folder: Path) -> bool:

@@ -20,7 +20,10 @@ from infra.servers.server import child_pids
 from infra.settings import DATABASE_PASSWORD
 from tests.support.instances import Instance
 from tests.support.oracle import flat_rows, table_rows
-from tests.support.stand_in_images import Podman, cannot, containers, require_containers
+from tests.support.stand_in_images import Podman, bridges, cannot, containers, require_containers
+
+# The first test makes the images, and may wait for the networks of test_containers.py.
+pytestmark = pytest.mark.timeout(900)
 
 VERSIONS = {"v1": "1.29.", "v2": "2."}
 
@@ -29,7 +32,7 @@ VERSIONS = {"v1": "1.29.", "v2": "2."}
 def podman() -> Iterator[Podman]:
     """A container engine for these tests only."""
     require_containers()
-    with containers(Path(tempfile.mkdtemp(prefix="spillway-containers-"))) as made:
+    with containers(Path(tempfile.mkdtemp(prefix="spillway-containers-"))) as made, bridges():
         yield made
 
 
