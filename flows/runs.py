@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import os
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -11,15 +13,29 @@ from prefect import Flow, flow
 from prefect.runtime import flow_run
 
 from infra.display import display_name
+from infra.errors.exceptions import SpillwayError
 from infra.json_lines import use_json_lines
 
 TAG = "spillway"  # of every deployment and every run
 SERVE_TAG = "serve"  # of the runs that `spillway serve` starts in its own process
 EVERY_TAG = "every:"  # begins a tag of a deployment whose flow `spillway serve` runs in its own process
-
+_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _NoTracebacks(logging.Filter):
+    """Leaves out the traceback of an error whose text says all, as commands do; `SPILLWAY_DEBUG=1` shows it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, SpillwayError) and not os.environ.get("SPILLWAY_DEBUG"):
+            record.exc_info = None
+        return True
+
+
+_NO_TRACEBACKS = _NoTracebacks()
 
 
 def prefect_flow(
@@ -33,6 +49,8 @@ def prefect_flow(
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         use_json_lines()
+        for name in _RUN_LOGGERS:
+            logging.getLogger(name).addFilter(_NO_TRACEBACKS)  # once: it is the same object
         return function(*args, **kwargs)
 
     run.__module__ = module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import textwrap
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from flows.drain import drain
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.programs import BIN
 from tests.support.stream_entries import event
 
 DUE = datetime(2026, 11, 26, 10, 5, tzinfo=UTC)
@@ -83,3 +86,37 @@ def waiting_loads(database: psycopg.Connection) -> int:
     waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'events'::regclass AND NOT granted"
     (row,) = database.execute(waiting).fetchall()
     return int(row[0])
+
+
+_AWAY = """
+from flows.drain import drain
+drain("events")
+"""
+_DEFECT = """
+from flows.runs import prefect_flow
+
+def drain():
+    raise ValueError("a defect")
+
+prefect_flow(drain, "flows.drain", lambda: "drain")()
+"""
+
+
+def test_the_log_of_a_run_shows_the_traceback_of_a_defect_and_of_no_other_error(
+    env: dict[str, str], prefect_server: str
+) -> None:
+    env |= {"PREFECT_API_URL": prefect_server, "PREFECT_LOGGING_LEVEL": "INFO"}
+    env |= {"SPILLWAY_REDIS_URL": "redis://127.0.0.1:9/0", "SPILLWAY_RETRIES": "0"}
+    known, with_debug = (_log_of(_AWAY, env | {"SPILLWAY_DEBUG": debug}) for debug in ("", "1"))
+    for text in (known, with_debug):
+        assert "Encountered exception during execution: Transient('preflight: Redis at 127.0.0.1:9: " in text
+    assert "Traceback" not in known
+    assert "preflight.py" in with_debug
+    assert ", in drain\nValueError: a defect\n" in _log_of(_DEFECT, env)
+
+
+def _log_of(script: str, env: dict[str, str]) -> str:
+    """What Prefect logs of the run, without what Python prints at the end."""
+    caught = f"try:{textwrap.indent(script, '    ')}\nexcept Exception: pass"
+    done = subprocess.run([BIN / "python", "-c", caught], env=env, capture_output=True, text=True, check=True)
+    return done.stderr
