@@ -1,6 +1,7 @@
 #!/bin/sh
 # The entrypoint of the image. The arguments are a command of spillway (`drain --stream 'events*'`), or begin with
-# `prefect` (`prefect worker start --pool spillway`), or with `uvicorn`, which serves Prefect with TLS. That program replaces this shell, so signals reach it.
+# `prefect` (`prefect worker start --pool spillway`), or with `uvicorn`, which serves Prefect with TLS. That program
+# replaces this shell, so signals reach it.
 set -eu
 
 # Spillway reads secrets from files by itself (SPILLWAY_..._FILE). Prefect does not: this does it, for Prefect's secrets.
