@@ -176,6 +176,7 @@ def test_it_needs_no_prefect(env: dict[str, str], loaded: str) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == [], done.stderr
 
 
+@pytest.mark.usefixtures("nothing_deployed")
 def test_serve_exports_metrics_of_its_drains(
     prefect_server: str, env: dict[str, str], loaded: str, tmp_path: Path
 ) -> None:
