@@ -16,7 +16,12 @@ app = typer.Typer(no_args_is_help=True, help="Decisions about a stream that only
 
 
 @app.command("accept-rewind")
-def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream.")]) -> None:
+def accept_rewind_command(
+    stream: Annotated[str, typer.Argument(help="The stream.")],
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Even though the totals of the ledger do not balance.")
+    ] = False,
+) -> None:
     """Drain the stream from its start, as if it were new. Its old totals stay, under another name.
 
     For a stream that was deleted and created again, restored from an older copy, or that lost its newest entries in a
@@ -29,7 +34,7 @@ def accept_rewind_command(stream: Annotated[str, typer.Argument(help="The stream
         clients.translate_errors("accept-rewind"),
         clients.postgres() as connection,
     ):
-        old = accept_rewind(connection, stream)
+        old = accept_rewind(connection, stream, anyway)
     result(f"{display_name(stream)} will be drained from its start; its old totals are kept as {display_name(old)}")
 
 

@@ -22,10 +22,11 @@ from tasks.files.file_reader import FileReader
 from tasks.files.reread import reread
 from tasks.files.spool import Spool
 from tasks.ledger.names import is_file_ledger, original_name
+from tasks.ledger.stream_balance import Finding
 from tasks.ledger.successes import record_success
 from tasks.preflight.layouts import read_stream_layout
 from tasks.preflight.preflight import preflight_rights
-from tasks.reconcile.balance import Finding, LedgerTotals, find_known, reconcile_stream
+from tasks.reconcile.balance import LedgerTotals, find_known, reconcile_stream
 from tasks.reconcile.compare import compare_batch, drained_ranges, reader
 from tasks.reconcile.comparison import ComparisonTotals
 from tasks.reconcile.reconcile_report import report_reconciliation

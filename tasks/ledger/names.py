@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from infra.errors.exceptions import Terminal
+from tasks.ledger.stream_balance import row_findings
 
 FILE = "file:"
 _FILE_LEDGER = re.compile(rf"{FILE}[0-9a-f]{{64}}(@.*)?", re.DOTALL)
@@ -24,12 +25,20 @@ _RENAME = """
      WHERE name = %(stream)s RETURNING name"""
 
 
-def accept_rewind(connection: psycopg.Connection, stream: str) -> str:
+def accept_rewind(connection: psycopg.Connection, stream: str, anyway: bool = False) -> str:
     """Rename `stream` in the ledger and return the new name. The next drain reads the stream from its start.
 
     No event is lost, since the whole stream is read, and none is inserted twice, since an event that the table has is a
-    duplicate. Raises `Terminal` if the ledger does not know the stream, `psycopg.Error`.
+    duplicate. A table without a unique key cannot know, so a stream that only seems to have gone back must not be
+    accepted: `anyway` accepts it though the ledger does not balance. Raises `Terminal` without `anyway` for such a
+    ledger, and if the ledger does not know the stream; `psycopg.Error`.
     """
+    if not anyway and (wrong := row_findings(connection, stream)):
+        raise Terminal(
+            f"accept-rewind: the ledger of {stream} is wrong, so it cannot say that the stream went back:"
+            f" {wrong[0].detail}; expected totals that balance; nothing was changed; {wrong[0].repair}; then `spillway"
+            f" reconcile --stream {stream}` says whether the stream went back. If you know that it did: --anyway"
+        )
     row = connection.execute(_RENAME, {"mark": _UNTIL, "stream": stream}).fetchone()
     if row is None:
         names = [name for (name,) in connection.execute("SELECT name FROM spillway.streams ORDER BY id LIMIT 20")]

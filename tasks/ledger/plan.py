@@ -16,6 +16,7 @@ from infra.tables.read_table import default_table_name
 from tasks.base.addresses import IdRange, id_text
 from tasks.base.step import step
 from tasks.ledger.register_stream import other_table, register_stream
+from tasks.ledger.stream_balance import Finding, row_findings
 from tasks.ledger.undrained import undrained
 from tasks.streams.consumer_group import reserve
 from tasks.streams.continuity import Checkpoint, rewind_message, why_rewound
@@ -137,7 +138,10 @@ def make_plan(
             raise absent_stream(stream)
         raise stream_away(stream, "plan", str(check.reason))
     if check.reason is not None:
-        raise Terminal(rewind_message(stream, check.reason))
+        wrong = row_findings(connection, stream)
+        raise Terminal(
+            unbalanced_message(stream, check.reason, wrong[0]) if wrong else rewind_message(stream, check.reason)
+        )
     new = is_new(stream, checkpoint, table)
     if new and register:
         with suppress(redis.exceptions.ResponseError):  # no permission: the settlement warns about it
@@ -152,6 +156,15 @@ def make_plan(
             f"plan: stream {stream} is no longer in spillway.streams; nothing was read; run the command again"
         )
     return DrainPlan(stream, tail, upto, remaining.gaps, max(0, tail.added - remaining.passed), remaining.fresh, group)
+
+
+def unbalanced_message(stream: str, reason: str, wrong: Finding) -> str:
+    """The error message for a stream that seems to have gone back, by a ledger that is wrong itself."""
+    return (
+        f"plan: stream {stream} does not agree with the ledger: {reason}; but the ledger is wrong: {wrong.detail};"
+        f" nothing was read; {wrong.repair}; then `spillway reconcile --stream {stream}` says whether the stream went"
+        " back as well"
+    )
 
 
 def is_new(stream: str, checkpoint: Checkpoint | None, table: str | None) -> bool:

@@ -11,30 +11,14 @@ from psycopg.rows import dict_row
 
 from infra.connections.clients import Clients
 from infra.display import display_name
-from tasks.base.addresses import IdRange
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.files.file_ledger import find_path
 from tasks.ledger.names import is_file_ledger, original_name
 from tasks.ledger.plan import check_stream
-from tasks.ledger.stream_progress import BY_LEDGER, progress_fault
+from tasks.ledger.stream_balance import BY_HAND, Finding, row_findings, row_ids
+from tasks.metrics.ledger_figures import read_ledger_figures
 from tasks.streams.glob import glob_regex, is_pattern, literal
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that does not balance.
-
-    `what`: missing, different, doubled, unreadable, or the check that failed. `ids`: where, as text. `count`: of
-    entries or ranges. `repair`: the command to run, or what to do by hand.
-    """
-
-    stream: str
-    what: str
-    ids: str
-    count: int
-    detail: str
-    repair: str
 
 
 @dataclass(frozen=True)
@@ -134,26 +118,6 @@ _OVERLAPS = fill_in("""
       FROM (SELECT ids, max(upper(ids)) OVER (ORDER BY ids ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
               FROM spillway.ledger WHERE stream = {stream_id}) AS ranges
      WHERE before > lower(ids)""")
-# What was added up to the settled tail, what was read, and what was lost.
-_SETTLED = """
-    SELECT s.settled_id::text, s.settled_entries_added - s.baseline AS added, s.lost,
-           (SELECT coalesce(sum(read), 0) FROM spillway.ledger AS l
-             WHERE l.stream = s.id AND lower(l.ids) <= s.settled_id)::bigint AS read,
-           (SELECT coalesce(sum(upper(l.ids) - lower(l.ids)), 0) < max(upper(l.ids)) FROM spillway.ledger AS l
-             WHERE l.stream = s.id AND lower(l.ids) <= s.settled_id) AS has_gap,
-           (SELECT coalesce(sum(l.lost), 0) FROM spillway.ledger AS l WHERE l.stream = s.id)::bigint AS lost_in_ledger
-      FROM spillway.streams AS s WHERE s.name = %s"""
-
-# The progress in the stream's row, and what it is by the ledger. `start`, `stop`: the span of the ids that only one of
-# them has.
-_PROGRESS = f"""
-    SELECT s.read, s.inserted, s.loaded_at::text, l.read AS expected_read, l.inserted AS expected_inserted,
-           l.loaded_at::text AS expected_loaded_at, lower(differing)::text AS start, upper(differing)::text AS stop
-      FROM spillway.streams AS s, LATERAL ({BY_LEDGER}) AS l,
-           LATERAL (SELECT (s.drained - l.drained) + (l.drained - s.drained) AS differing) AS ids
-     WHERE s.name = %s"""  # noqa: S608
-
-_BY_HAND = "find out who edited the ledger: see «the books do not balance» in docs/operations.md"
 
 
 def check_balance(
@@ -170,10 +134,12 @@ def check_balance(
         if row is None:
             nothing = Finding(stream, "unknown", "", 0, "it was never drained", f"spillway drain --stream {stream}")
             return LedgerTotals(stream, 0, 0, 0, 0, 0, 0, 0), [nothing]
-        findings = [*_progress(cursor, stream), *_ranges(cursor, stream), *_laws(cursor, stream)]
+        of_row = row_findings(connection, stream)
+        findings = [*of_row, *_ranges(cursor, stream)]
     if is_file_ledger(stream) or stream != original_name(stream):
         return LedgerTotals(**row), findings  # Redis has no stream of this name
-    accept = f"spillway stream accept-rewind {stream}"
+    # The ledger has to be right before it can say that a stream went back.
+    accept = "the other findings first; then reconcile again" if of_row else f"spillway stream accept-rewind {stream}"
     found = check_stream(client, connection, stream)
     if found.tail is None:
         findings.append(Finding(stream, "gone", "", 1, "there is no such stream in Redis any more", accept))
@@ -188,71 +154,42 @@ def known_streams(
     """The names in `wanted`, and the registered streams that match its patterns, sorted.
 
     `files`: whether patterns match files too. `retired`: whether they match the ledgers of former streams and of
-    repeated loads too, by the name without the suffix.
+    repeated loads too, by the name without the suffix. Without it, only those that do not balance.
     """
     rows = connection.execute("SELECT name FROM spillway.streams").fetchall()
     names = {name for (name,) in rows if files or not is_file_ledger(name)}
-    if not retired:
-        names = {name for name in names if name == original_name(name)}
-    patterns = [name for name in wanted if is_pattern(name)]
-    expressions = [glob_regex(pattern) for pattern in patterns]
+    named = {literal(name) for name in wanted if not is_pattern(name)}
+    expressions = [glob_regex(pattern) for pattern in wanted if is_pattern(pattern)]
     fitting = {name for name in names if any(one.fullmatch(original_name(name).encode()) for one in expressions)}
-    return sorted(fitting | {literal(name) for name in wanted if name not in patterns})
+    if not retired:
+        former = {name for name in names if name != original_name(name)}
+        asked = former & (fitting | {name for name in former if original_name(name) in named})
+        fitting = (fitting - former) | (asked and asked & _unbalanced(connection))
+    return sorted(fitting | named)
+
+
+def _unbalanced(connection: psycopg.Connection) -> set[str]:
+    """The ledgers that the metrics report as not balanced."""
+    return {one.name for one in read_ledger_figures(connection) if not one.balanced}
 
 
 def _ranges(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding]:
     findings = []
     for row in cursor.execute(_UNBALANCED, {"stream": stream}).fetchall():
         detail = f"{row['rows']} rows, but inserted + duplicates + quarantined is {row['found']}"
-        findings.append(Finding(stream, "range does not balance", _ids(row), 1, detail, _BY_HAND))
+        findings.append(Finding(stream, "range does not balance", row_ids(row), 1, detail, BY_HAND))
     for row in cursor.execute(_KEPT, {"stream": stream}).fetchall():
         detail = f"expected {row['expected']} entries in spillway.quarantine by the ledger, found {row['found']}"
-        findings.append(Finding(stream, "quarantine does not balance", _ids(row), 1, detail, _BY_HAND))
+        findings.append(Finding(stream, "quarantine does not balance", row_ids(row), 1, detail, BY_HAND))
     path = find_path(cursor.connection, stream)
     for row in cursor.execute(_GAPS, {"stream": stream}).fetchall():
         detail = "ids before the last drained one that are in no range of the ledger"
         repair = f"spillway backfill {path}" if path else f"spillway drain --stream {stream}"
-        findings.append(Finding(stream, "gap", _ids(row), 1, detail, repair))
+        findings.append(Finding(stream, "gap", row_ids(row), 1, detail, repair))
     for row in cursor.execute(_OVERLAPS, {"stream": stream}).fetchall():
         detail = "ids that are in an earlier range too: the constraint ledger_no_overlap is missing"
-        findings.append(Finding(stream, "overlap", _ids(row), 1, detail, _BY_HAND))
+        findings.append(Finding(stream, "overlap", row_ids(row), 1, detail, BY_HAND))
     return findings
-
-
-def _progress(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding]:
-    """What the progress in the stream's row says other than its ledger."""
-    row = cursor.execute(_PROGRESS, [stream]).fetchone()
-    assert row is not None  # the caller has read the stream's row
-    wrong = [f"{name} is {row[name]}, expected {row['expected_' + name]}" for name in ("read", "inserted", "loaded_at")
-             if row[name] != row["expected_" + name]]  # fmt: skip
-    ids = ""
-    if row["start"] is not None:
-        ids = _ids(row)
-        wrong.insert(0, "drained has other ids than the ledger")
-    if not wrong:
-        return []
-    detail = f"{progress_fault(stream)}: in spillway.streams, {'; '.join(wrong)}: the next drain would believe it"
-    return [Finding(stream, "progress does not balance", ids, 1, detail, "spillway schema")]
-
-
-def _laws(cursor: psycopg.Cursor[dict[str, Any]], stream: str) -> list[Finding]:
-    row = cursor.execute(_SETTLED, [stream]).fetchone()
-    assert row is not None  # the caller has read the stream's row
-    findings = []
-    if row["lost"] != row["lost_in_ledger"]:
-        detail = f"{row['lost']} lost according to spillway.streams, {row['lost_in_ledger']} according to the ledger"
-        findings.append(Finding(stream, "losses do not balance", "", 1, detail, _BY_HAND))
-    # A gap is a finding of its own; its unread entries would be missing in this sum.
-    if row["settled_id"] is not None and not row["has_gap"] and row["added"] != row["read"] + row["lost"]:
-        detail = (
-            f"{row['added']} entries were added up to the settled tail, but read + lost is {row['read'] + row['lost']}"
-        )
-        findings.append(Finding(stream, "stream does not balance", "", 1, detail, _BY_HAND))
-    return findings
-
-
-def _ids(row: dict[str, Any]) -> str:
-    return str(IdRange(int(row["start"]), int(row["stop"])))
 
 
 @step("known streams")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tasks.base.addresses import id_text
-from tasks.reconcile.balance import Finding
+from tasks.ledger.stream_balance import Finding
 
 Kind = Literal["missing", "different", "doubled", "unreadable"]
 

@@ -8,7 +8,8 @@ from typing import Any
 from infra.display import markdown
 from tasks.base.artifacts import publish
 from tasks.base.step import step
-from tasks.reconcile.balance import Finding, LedgerTotals
+from tasks.ledger.stream_balance import Finding
+from tasks.reconcile.balance import LedgerTotals
 
 
 @step("report")

@@ -120,7 +120,8 @@ def test_no_counter_decreases_when_ranges_are_merged_or_a_stream_goes_back_or_a_
     configure(batch_rows=1)
     send(redis_client, stream, [event(n) for n in range(105)])
     drain(stream)
-    database.execute("UPDATE spillway.ledger SET loaded_at = loaded_at - interval '2 days'")
+    for table in ("ledger", "streams"):
+        database.execute(f"UPDATE spillway.{table} SET loaded_at = loaded_at - interval '2 days'".encode())
     before = counters(exported())
     row = database.execute("SELECT id FROM spillway.streams").fetchone()
     assert row is not None
