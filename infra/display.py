@@ -22,6 +22,11 @@ def display_name(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
 
 
+def count_of(number: int, one: str, several: str = "") -> str:
+    """A number and its noun: `1 entry`, `2,000 entries`. `several`: the plural, if it is not that with an s."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
 def printable_json(text: str) -> str:
     """JSON with the same meaning, without control characters."""
     return _UNPRINTABLE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)

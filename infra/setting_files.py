@@ -27,7 +27,7 @@ class SettingFiles(PydanticBaseSettingsSource):
         self._variables = variables
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The content of the file of a setting, without the line end; None if no file is named."""
+        """The content of the file of a setting, see `read_setting`; None if no file is named."""
         variable = f"{_PREFIX}{field_name.upper()}{SUFFIX}"
         path = self._variables.get(variable)
         return (None if not path else read_setting(variable, Path(path))), field_name, False
@@ -45,7 +45,10 @@ def variables_of(source: PydanticBaseSettingsSource) -> dict[str, str]:
 
 
 def read_setting(variable: str, path: Path) -> str:
-    """The text of a file, without the line end at its end. Raises `WrongUse`; its content is never quoted."""
+    """The text of a file, without spaces and line ends at its end. Raises `WrongUse`; its content is never quoted.
+
+    An empty file is refused: a secret that was not filled must not select the local servers.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
@@ -58,11 +61,15 @@ def read_setting(variable: str, path: Path) -> str:
         raise _unreadable(variable, path, "expected text in UTF-8") from None
     except ValueError as error:
         raise _unreadable(variable, path, str(error)) from None
-    return text.removesuffix("\n").removesuffix("\r")
+    if not (value := text.rstrip()):
+        raise _unreadable(variable, path, "expected a value, found an empty file")
+    return value
 
 
 def _unreadable(variable: str, path: Path, why: str) -> WrongUse:
-    return WrongUse(f"settings: {variable}: {path}: {why}; nothing was read; mount the secret, or correct the variable")
+    return WrongUse(
+        f"settings: {variable}: {path}: {why}; nothing was started; fill or mount the file, or correct the variable"
+    )
 
 
 def twice(variables: Mapping[str, str]) -> Iterator[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import typer
 
 from flows.cli.options import JsonLines
 from infra.connections.clients import Clients
+from infra.display import count_of
 from infra.errors.exceptions import SpillwayError, WrongUse
 from infra.errors.exit_codes import ExitCode
 from infra.errors.redact import one_line
@@ -21,7 +22,10 @@ from infra.settings import settings
 if TYPE_CHECKING:
     from tasks.archive.archive_root import ArchiveRoot
     from tasks.archive.manifest import Manifest
+    from tasks.archive.missing_archives import ArchivedDrop
 
+_VERIFY: Final = "archive verify"  # as Clients and the table of successes name it
+_MOST_LINES = 20  # of missing archives
 app = typer.Typer(no_args_is_help=True, help="Chunks in the archive: list them, verify that they are complete.")
 
 _Url = Annotated[str, typer.Option(help="The archive's folder or URL.", show_default="SPILLWAY_ARCHIVE_URL")]
@@ -37,7 +41,7 @@ def list_command(url: _Url = "", as_json: JsonLines = False) -> None:
             print_json(_as_json(manifest))
     else:
         _print(roots, [manifest for _, manifest in found])
-    _report(faults)
+    _report(list(faults.values()))
 
 
 @app.command("verify")
@@ -45,15 +49,18 @@ def verify_command(
     names: Annotated[list[str] | None, typer.Argument(help="Only these archives.", show_default=False)] = None,
     url: _Url = "",
     record: Annotated[
-        bool, typer.Option("--record", help="If all archives are complete, record that in the database, for alerts.")
+        bool,
+        typer.Option(
+            "--record", help="If all are complete and none is missing, record that in the database, for alerts."
+        ),
     ] = False,
     as_json: JsonLines = False,
 ) -> None:
-    """Read every row of the archives and compare it with the manifests. Exit code 0 only if all are complete."""
+    """Read every row of the archives and compare it with the manifests; and look for the archive of each chunk that was
+    dropped after it was archived. Exit code 0 only if all are complete and none is missing."""
     if record and names:
         raise WrongUse("archive verify: --record means that all archives were read, found names; leave one of them out")
-    from tasks.archive.archive_root import translate_errors
-    from tasks.archive.verify import unlisted_files, verify
+    from tasks.archive.verify import verify
 
     roots = _roots(url)
     found, faults = _manifests(roots, names or ())
@@ -69,25 +76,74 @@ def verify_command(
             faults[manifest.name] = one_line(error)
         if as_json:
             print_json(_as_json(manifest) | {"whole": manifest in whole})
-    if not as_json:
-        result(f"{len(whole):,} complete, {sum(manifest.rows for manifest in whole):,} rows; {len(faults):,} failed")
+    # Names and a URL ask for some archives, such as those of a copy.
+    missing = _missing(roots, found, faults, record) if record or not (names or url) else []
+    if as_json:
+        for drop in missing:
+            times = {"from": drop.range_start, "to": drop.range_end}
+            print_json({"name": None, "table": drop.table} | times | {"rows": drop.rows, "whole": False})
+    else:
+        gone = f"; {len(missing):,} missing, {sum(one.rows for one in missing):,} rows" if missing else ""
+        rows = sum(manifest.rows for manifest in whole)
+        result(f"{len(whole):,} complete, {rows:,} rows; {len(faults):,} failed{gone}")
+    if not (names or faults):
+        _warn_of_strays(roots, found)
+    _report([*faults.values(), *_describe(missing, roots)])
+    if record and not found:
+        warn(f"there is no archive in {_places(roots)}, and none is expected: nothing was recorded")
+    elif record:
+        from tasks.ledger.successes import record_success
+
+        with Clients(settings(), _VERIFY) as clients:
+            record_success(clients, _VERIFY)
+
+
+def _missing(
+    roots: Sequence[ArchiveRoot], found: Sequence[tuple[ArchiveRoot, Manifest]], faults: Iterable[str], record: bool
+) -> list[ArchivedDrop]:
+    """The archives that the database expects and that are not there, except those that `faults` names already.
+
+    Without `record` it needs no database: a warning says that nothing was compared.
+    """
+    from tasks.archive.missing_archives import find_missing
+    from tasks.preflight.preflight import preflight_rights
+
+    with Clients(settings(), _VERIFY) as clients:
+        try:
+            preflight_rights(clients, f"{_VERIFY} --record")
+            missing = find_missing(clients, [manifest for _, manifest in found])
+        except SpillwayError as error:
+            if record:
+                raise
+            warn(f"the archives were not compared with the chunks that the database has dropped: {one_line(error)}")
+            return []
+    return [drop for drop in missing if not any(name.startswith(f"{drop.range_name}_") for name in faults)]
+
+
+def _describe(missing: Sequence[ArchivedDrop], roots: Sequence[ArchiveRoot]) -> list[str]:
+    """The missing archives as errors: those of one location that is away may be thousands."""
+    from tasks.archive.missing_archives import describe
+
+    lines = [describe(drop, _places(roots)) for drop in missing[:_MOST_LINES]]
+    if more := missing[_MOST_LINES:]:
+        rows = count_of(sum(one.rows for one in more), "row")
+        lines.append(f"{count_of(len(more), 'more archive')} with {rows} are missing; with --json all are listed")
+    return lines
+
+
+def _warn_of_strays(roots: Sequence[ArchiveRoot], found: Sequence[tuple[ArchiveRoot, Manifest]]) -> None:
+    from tasks.archive.archive_root import translate_errors
+    from tasks.archive.verify import unlisted_files
+
     strays = []
-    for root in roots if not (names or faults) else ():
+    for root in roots:
         with translate_errors("archive", root):
             strays += unlisted_files(root, [manifest for its_root, manifest in found if its_root == root])
     if strays:
         warn(
-            f"no manifest lists {len(strays):,} files, such as {strays[0]}: a run is writing them, or a run was killed"
-            " and the next one of that chunk removes them, or they are not Spillway's"
+            f"no manifest lists {count_of(len(strays), 'file')}, such as {strays[0]}: a run is writing them, or a run"
+            " was killed and the next one of that chunk removes them, or they are not Spillway's"
         )
-    _report(faults)
-    if record:
-        from tasks.ledger.successes import record_success
-        from tasks.preflight.preflight import preflight_rights
-
-        with Clients(settings(), "archive verify") as clients:
-            preflight_rights(clients, "archive verify --record")
-            record_success(clients, "archive verify")
 
 
 def _roots(url: str) -> list[ArchiveRoot]:
@@ -148,8 +204,11 @@ def _print(roots: Sequence[ArchiveRoot], found: Sequence[Manifest]) -> None:
             columns, [[m.hypertable] * several + _row(m) for m in found], right=["MB"], whole=_WHOLE, drop=_DROP
         )
     rows, size = sum(manifest.rows for manifest in found), sum(manifest.size for manifest in found)
-    places = ", ".join(dict.fromkeys(root.display_name for root in roots))
-    result(f"{len(found):,} archives in {places}, {rows:,} rows, {size / 1e6:,.1f} MB")
+    result(f"{count_of(len(found), 'archive')} in {_places(roots)}, {count_of(rows, 'row')}, {size / 1e6:,.1f} MB")
+
+
+def _places(roots: Sequence[ArchiveRoot]) -> str:
+    return ", ".join(dict.fromkeys(root.display_name for root in roots))
 
 
 def _row(manifest: Manifest) -> list[object]:
@@ -161,9 +220,9 @@ def _row(manifest: Manifest) -> list[object]:
     return [*times, manifest.rows, first, last, len(manifest.files), size, archived, manifest.name]
 
 
-def _report(faults: dict[str, str]) -> None:
+def _report(faults: Sequence[str]) -> None:
     """Print the errors. Exits with 1 if there are any."""
-    for fault in faults.values():
+    for fault in faults:
         print_error(fault)
     if faults:
         raise typer.Exit(ExitCode.FAILED)

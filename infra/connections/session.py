@@ -18,7 +18,7 @@ from psycopg.abc import Params
 from psycopg.pq import TransactionStatus
 
 from infra.errors.connect_sqlstate import with_sqlstate
-from infra.errors.exceptions import NoAnswer, Terminal
+from infra.errors.exceptions import NoAnswer, Terminal, WrongUse
 from infra.settings import host_of
 
 R = TypeVar("R")
@@ -124,8 +124,8 @@ def open_session(
     """Open a session of the database at `url`.
 
     Timeouts are in seconds, 0 for none. `settings`: further settings of PostgreSQL, local to each transaction. Raises
-    `psycopg.Error`, also for a refused connection with the server's SQLSTATE, and `Terminal` for an invalid URL or a
-    database whose encoding is not UTF8.
+    `psycopg.Error`, also for a refused connection with the server's SQLSTATE, `WrongUse` for an invalid URL, and
+    `Terminal` for a database whose encoding is not UTF8.
     """
     seconds = max(2, round(connect_timeout))  # libpq takes whole seconds, at least 2
     try:
@@ -141,7 +141,7 @@ def open_session(
         )
     except psycopg.ProgrammingError:
         # Without libpq's message: it quotes the invalid part of the URL, which may be the password.
-        raise Terminal(
+        raise WrongUse(
             "SPILLWAY_DATABASE_URL: expected a URL like postgresql://user:password@host:5432/name, found something"
             " else; write special characters in it as %40 and the like"
         ) from None

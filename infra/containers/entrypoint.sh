@@ -8,6 +8,7 @@ set -eu
 for name in PREFECT_API_AUTH_STRING PREFECT_API_KEY PREFECT_SERVER_API_AUTH_STRING PREFECT_SERVER_DATABASE_PASSWORD; do
   file=$(printenv "${name}_FILE") || continue
   value=$(cat -- "$file") || { echo "error: ${name}_FILE: cannot read $file; nothing was started" >&2; exit 2; }
+  [ -n "$value" ] || { echo "error: ${name}_FILE: $file is empty; nothing was started; fill it" >&2; exit 2; }
   export "$name=$value"
 done
 

@@ -159,7 +159,7 @@ def _chunk(state: ChunkState, after: str, found: CheckResult) -> dict[str, Any]:
 def chunk_row(chunk: dict[str, Any]) -> dict[str, str]:
     """One of the `chunks` of `result` as a row of text."""
     return {
-        "chunk": chunk["chunk"].strip("_"),
+        "chunk": chunk["chunk"],
         "from": f"{chunk['start']:%Y-%m-%d}",
         "to": f"{chunk['end']:%Y-%m-%d}",
         "age": f"{chunk['age_days']:,.0f} days" if chunk["age_days"] >= 0 else "current",

@@ -44,7 +44,7 @@ _READ_TOTALS = {"streams": "SELECT", "ledger": "SELECT", "quarantine": "SELECT",
 _TOTALS = {**_READ_TOTALS, **_SUCCESS}
 _RECONCILE = {**_TOTALS, "redrives": "SELECT"}
 _COMPARE = {**_RECONCILE, "drops": "SELECT", EVENTS: "SELECT"}
-# By command, as it is typed. Without --record, the archive commands only read files.
+# By command, as it is typed. Without --record, `archive verify` goes on without the database.
 NEEDS: Mapping[str, RequiredPrivileges] = {
     "drain": RequiredPrivileges(
         {
@@ -74,7 +74,7 @@ NEEDS: Mapping[str, RequiredPrivileges] = {
         {"ledger": "SELECT", "redrives": "SELECT", "drops": "SELECT, INSERT, UPDATE", **_SUCCESS, EVENTS: "SELECT"},
         owner=True,
     ),
-    "archive verify --record": RequiredPrivileges(_SUCCESS),
+    "archive verify --record": RequiredPrivileges({**_SUCCESS, "drops": "SELECT", "files": "SELECT"}),
     "metrics": RequiredPrivileges({**_READ_TOTALS, "load_hours": "SELECT", "successes": "SELECT"}),
     "report": RequiredPrivileges(
         {**_READ_TOTALS, "load_hours": "SELECT", "redrives": "SELECT", "drops": "SELECT", EVENTS: "SELECT"}

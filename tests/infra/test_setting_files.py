@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from infra.errors.exceptions import WrongUse
 from infra.settings import Settings, settings
+from tests.support.programs import BIN
 
 URL = "postgresql://etl:pa%40ss@db.example.com/analytics"
 
@@ -27,7 +30,7 @@ def secret(folder: Path, content: bytes) -> str:
     return str(folder / "secret")
 
 
-@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"], ids=["no line end", "a line end", "a line end of Windows"])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n\n", b"\r\n\r\n", b"  \t", b" \n \n"])
 def test_a_setting_is_read_from_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
     monkeypatch.setenv("SPILLWAY_DATABASE_URL_FILE", secret(folder, URL.encode() + end))
     assert settings().database == URL
@@ -60,15 +63,23 @@ def test_a_value_and_a_file_are_refused(folder: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "No such file"), (b"x" * 100_000, "at most 65,536 bytes"), (b"\xff", "UTF-8")],
-    ids=["absent", "too large", "not text"],
+    [
+        (None, "No such file"),
+        (b"x" * 100_000, "at most 65,536 bytes"),
+        (b"\xff", "UTF-8"),
+        (b"", "expected a value, found an empty file"),
+        (b" \r\n\n", "expected a value, found an empty file"),
+    ],
+    ids=["absent", "too large", "not text", "empty", "blank"],
 )
 def test_a_file_that_cannot_be_read_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, why: str
 ) -> None:
     path = str(folder / "secret") if content is None else secret(folder, content)
     monkeypatch.setenv("SPILLWAY_REDIS_URL_FILE", path)
-    with pytest.raises(WrongUse, match=f"SPILLWAY_REDIS_URL_FILE: {path}: .*{why}.*; nothing was read"):
+    with pytest.raises(
+        WrongUse, match=f"SPILLWAY_REDIS_URL_FILE: {path}: .*{why}.*; nothing was started; fill or mount"
+    ):
         settings()
 
 
@@ -85,3 +96,27 @@ def test_a_misspelled_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SPILLWAY_DATABSE_URL_FILE", "/run/secrets/url")
     with pytest.raises(WrongUse, match="did you mean SPILLWAY_DATABASE_URL_FILE"):
         settings()
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "content", "found"),
+    [
+        ("health", "SPILLWAY_DATABASE_URL_FILE", b"", "found an empty file"),
+        ("health", "SPILLWAY_REDIS_URL_FILE", b"\n\n", "found an empty file"),
+        ("drain", "SPILLWAY_DATABASE_URL_FILE", b"", "found an empty file"),
+        ("health", "SPILLWAY_DATABASE_URL_FILE", b"postgresql://etl:topsecret@[::1/a", "SPILLWAY_DATABASE_URL"),
+        ("drain", "SPILLWAY_DATABASE_URL_FILE", b"postgresql://u:topsecret@127.0.0.1:1/a\nb", "SPILLWAY_DATABASE_URL"),
+        ("drain", "SPILLWAY_REDIS_URL_FILE", b"redis://:topsecret@127.0.0.1:1/0\nredis://b", "SPILLWAY_REDIS_URL"),
+        ("drain", "SPILLWAY_REDIS_URL_FILE", b"topsecret", "SPILLWAY_REDIS_URL"),
+    ],
+)
+def test_a_file_without_a_valid_url_is_wrong_use_of_every_command(
+    folder: Path, command: str, variable: str, content: bytes, found: str
+) -> None:
+    path = secret(folder, content)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("SPILLWAY_", "PREFECT_"))}
+    argv = [str(BIN / "spillway"), command, *(["--stream", "s"] if command == "drain" else [])]
+    done = subprocess.run(argv, env=plain | {variable: path}, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert found in done.stderr
+    assert "topsecret" not in done.stderr

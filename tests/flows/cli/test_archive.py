@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import tasks.table.chunks
 from infra.settings import Settings
 from tasks.archive.archive_root import open_root
+from tasks.archive.drop_archived import drop_archived
 from tasks.archive.manifest import Manifest, manifest_path
 from tasks.archive.write_chunk import archive_chunk
 from tasks.files.archive_paths import archive_folder
@@ -161,3 +163,118 @@ def test_a_complete_verification_is_recorded_if_that_is_asked_for(
     bad.write_bytes(whole)
     assert spillway("archive", "verify", "--record")[0] == 0
     assert recorded() == [("archive verify",)]
+
+
+@pytest.fixture
+def dropped(database: psycopg.Connection, archives: list[Manifest], tmp_path: Path) -> list[Manifest]:
+    """The archives, of chunks that were dropped."""
+    table, root = default_table(database), open_root(str(tmp_path))
+    for chunk, manifest in zip(chunks(database), archives, strict=True):
+        assert drop_archived(database, table, chunk, manifest, root) == "dropped"
+    return archives
+
+
+@pytest.mark.parametrize("how", ["removed", "another folder", "empty"])
+def test_archives_of_dropped_chunks_that_are_missing_are_named_and_nothing_is_recorded(
+    spillway: RunSpillway,
+    dropped: list[Manifest],
+    tmp_path: Path,
+    database: psycopg.Connection,
+    configure: Callable[..., Settings],
+    how: str,
+) -> None:
+    assert spillway("archive", "verify", "--record")[:2] == (0, "2 complete, 1,201 rows; 0 failed\n")
+    database.execute("DELETE FROM spillway.successes")
+    if how == "another folder":
+        configure(archive_url=tmp_path / "never-existed")
+    else:
+        shutil.rmtree(tmp_path / "events")
+        if how == "empty":
+            (tmp_path / "events" / "_manifests").mkdir(parents=True)
+    for options in ((), ("--record",)):
+        code, out, err = spillway("archive", "verify", *options)
+        assert (code, out) == (1, "0 complete, 0 rows; 0 failed; 2 missing, 1,201 rows\n")
+        first, second = err.splitlines()
+        assert '"public"."events", 2024-01-04 00:00 to 2024-01-11 00:00: expected an archive of 1,200 rows' in first
+        assert "expected an archive of 1 row, since" in second
+        assert "runbooks.md#spillwayarchiveunverified" in first
+    code, out, _ = spillway("archive", "verify", "--record", "--json")
+    assert code == 1
+    assert [(one["name"], one["rows"], one["whole"]) for one in map(json.loads, out.splitlines())] == [
+        (None, 1_200, False),
+        (None, 1, False),
+    ]
+    assert database.execute("SELECT count(*) FROM spillway.successes").fetchone() == (0,)
+    # The way out that the runbook names, for archives that were deleted on purpose.
+    database.execute("UPDATE spillway.drops SET dropped_by = 'archive, since deleted' WHERE dropped_by = 'archive'")
+    code, out, err = spillway("archive", "verify", "--record")
+    assert (code, out) == (0, "0 complete, 0 rows; 0 failed\n")
+    assert "nothing was recorded" in err
+    assert database.execute("SELECT count(*) FROM spillway.successes").fetchone() == (0,)
+
+
+def test_a_damaged_manifest_is_not_also_missing(spillway: RunSpillway, dropped: list[Manifest], tmp_path: Path) -> None:
+    (tmp_path / manifest_path("events", dropped[1].name)).write_text("{")
+    code, out, err = spillway("archive", "verify")
+    assert (code, out) == (1, "1 complete, 1,200 rows; 1 failed\n")
+    assert len(err.splitlines()) == 1
+
+
+def test_archives_by_name_or_at_another_url_are_not_compared_with_the_database(
+    spillway: RunSpillway, dropped: list[Manifest], tmp_path: Path
+) -> None:
+    (tmp_path / manifest_path("events", dropped[1].name)).unlink()
+    assert spillway("archive", "verify", dropped[0].name) == (0, "1 complete, 1,200 rows; 0 failed\n", "")
+    assert spillway("archive", "verify", "--url", str(tmp_path))[0] == 0
+    assert spillway("archive", "verify", "--url", str(tmp_path), "--record")[0] == 1
+    assert spillway("archive", "verify")[0] == 1
+
+
+def test_without_a_database_archives_are_verified_and_a_warning_says_that_nothing_was_compared(
+    spillway: RunSpillway, archives: list[Manifest], configure: Callable[..., Settings]
+) -> None:
+    configure(database_url="postgresql://postgres@127.0.0.1:1/nothing")
+    code, out, err = spillway("archive", "verify")
+    assert (code, out) == (0, "2 complete, 1,201 rows; 0 failed\n")
+    assert "warning: the archives were not compared with the chunks that the database has dropped" in err
+    assert spillway("archive", "verify", "--record")[0] == 1
+
+
+def test_the_archive_of_another_table_at_a_location_of_its_own_is_missed_too(
+    spillway: RunSpillway,
+    alter: Callable[[str], None],
+    dropped: list[Manifest],
+    database: psycopg.Connection,
+    configure: Callable[..., Settings],
+    tmp_path: Path,
+) -> None:
+    table = make_table(database, "date", name="users.other")
+    fill(database, table, range(20))
+    (chunk,) = tasks.table.chunks.chunks(database, table)
+    elsewhere = tmp_path / "elsewhere"
+    root = open_root(str(elsewhere), archive_folder(table))
+    assert drop_archived(database, table, chunk, archive_chunk(database, table, chunk, root), root) == "dropped"
+    code, _, err = spillway("archive", "verify", "--record")  # no setting names the location yet
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert 'archive of "users"."other"' in err
+    file = tmp_path / "spillway.toml"
+    file.write_text(f'[tables."users.other"]\narchive_url = "{elsewhere}"\n')
+    configure(mappings=file)
+    assert spillway("archive", "verify", "--record") == (0, "3 complete, 1,221 rows; 0 failed\n", "")
+    shutil.rmtree(elsewhere)
+    code, out, err = spillway("archive", "verify", "--record")
+    assert (code, out) == (1, "2 complete, 1,201 rows; 0 failed; 1 missing, 20 rows\n")
+    assert 'archive of "users"."other", 2024-' in err
+
+
+def test_of_many_missing_archives_some_are_named(
+    spillway: RunSpillway, dropped: list[Manifest], database: psycopg.Connection
+) -> None:
+    database.execute("""
+        INSERT INTO spillway.drops ("table", chunk, range_start, range_end, rows, dropped_by)
+        SELECT '"public"."events"', 'c', '2020-01-01Z'::timestamptz + n * interval '1 day',
+               '2020-01-02Z'::timestamptz + n * interval '1 day', 5, 'archive' FROM generate_series(1, 30) AS n""")
+    code, out, err = spillway("archive", "verify")
+    assert (code, out) == (1, "2 complete, 1,201 rows; 0 failed; 30 missing, 150 rows\n")
+    assert len(err.splitlines()) == 21
+    assert "10 more archives with 50 rows are missing" in err

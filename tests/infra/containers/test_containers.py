@@ -107,8 +107,11 @@ def test_it_has_a_numeric_user_and_neither_compiler_nor_pip_nor_secrets(image: I
     assert found == ["10001", "/srv/spillway:", "prefect.toml", "spillway.toml"]
 
 
-def test_a_secret_that_cannot_be_read_is_named(image: Image) -> None:
-    options = [*image.options, "--env=PREFECT_API_AUTH_STRING_FILE=/run/secrets/none"]
+@pytest.mark.parametrize(
+    ("path", "fault"), [("/run/secrets/none", "cannot read /run/secrets/none"), ("/dev/null", "/dev/null is empty")]
+)
+def test_a_secret_that_cannot_be_read_is_named(image: Image, path: str, fault: str) -> None:
+    options = [*image.options, f"--env=PREFECT_API_AUTH_STRING_FILE={path}"]
     done = subprocess.run(
         ["podman", "run", "--rm", *options, IMAGE, "deploy"],
         env=image.podman.environment,
@@ -116,7 +119,7 @@ def test_a_secret_that_cannot_be_read_is_named(image: Image) -> None:
         text=True,
     )
     assert done.returncode == 2
-    assert "PREFECT_API_AUTH_STRING_FILE: cannot read /run/secrets/none; nothing was started" in done.stderr
+    assert f"PREFECT_API_AUTH_STRING_FILE: {fault}; nothing was started" in done.stderr
 
 
 def test_it_drains_real_events(

@@ -48,7 +48,7 @@ def test_the_schema_notices_an_unknown_field() -> None:
 
 def test_there_is_a_pod_for_each_thing_to_run() -> None:
     assert {name.split()[-1].removeprefix("spillway-") for name in PODS} == {
-        *("schema", "deploy", "worker", "drain", "maintain", "reconcile")
+        *("schema", "deploy", "worker", "drain", "maintain", "reconcile", "archive")
     }
 
 

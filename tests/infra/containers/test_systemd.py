@@ -87,7 +87,7 @@ def test_its_command_exists(unit: str) -> None:
 
 def test_each_timer_starts_a_service() -> None:
     assert [Path(name).with_suffix(".service").name for name in TIMERS] == [
-        f"spillway-{name}.service" for name in ("drain", "maintain", "reconcile")
+        f"spillway-{name}.service" for name in ("archive", "drain", "maintain", "reconcile")
     ]
     assert {Path(name).with_suffix(".service").name for name in TIMERS} <= set(SERVICES)
 
