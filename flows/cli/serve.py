@@ -57,7 +57,8 @@ def serve_command(
 
     found = deployments(config, interval)
     require_prefect()
-    with _metrics(config, listen):
+    served = config if interval is None else config.model_copy(update={"drain_every": interval})
+    with _metrics(served, listen):
         if interval is None:
             with ended_in_order():  # until Prefect's runner has its own handler: process 1 ignores signals without one
                 serve(found)

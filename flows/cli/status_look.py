@@ -19,6 +19,7 @@ from infra.settings import settings
 from tasks.maintain.chunk_states import format_chunk_count
 from tasks.metrics.chunk_figures import ChunkFigures, read_chunk_figures, wanted_tables
 from tasks.metrics.ledger_figures import LedgerFigures, read_ledger_figures
+from tasks.metrics.stream_lag import denied_streams
 from tasks.preflight.rights import check_rights
 from tasks.streams.find import find_streams
 
@@ -99,7 +100,9 @@ def _read_servers(found: Status) -> None:
         found.streams = stream_statuses(clients.redis, figures, expected)
         found.waiting = sum(one.waiting for one in figures)
         found.chunks = read_chunk_figures(connection, wanted_tables(connection, settings()))
-        found.attention = [*_late_streams(found.streams, [*wanted, *expected]), *_attention(figures, found.chunks)]
+        denied = [one.name for one in found.streams if one.denied]
+        found.attention = [denied_streams(denied, "status", wanted or settings().scheduled_streams)] if denied else []
+        found.attention += [*_late_streams(found.streams, [*wanted, *expected]), *_attention(figures, found.chunks)]
 
 
 def _patterns(stream: object) -> Iterable[str]:

@@ -124,7 +124,7 @@ def _print_streams(streams: Sequence[StreamStatus], now: datetime, room: int) ->
 
 
 def _stream_row(stream: StreamStatus, now: datetime) -> list[object]:
-    lag = "not in Redis" if stream.lag is None else stream.lag
+    lag = ("no right" if stream.denied else "not in Redis") if stream.lag is None else stream.lag
     oldest = _seconds(stream.behind_seconds) if stream.lag else ""
     drained = _ago(stream.last_drained, now, "never")
     return [display_name(stream.name), lag, oldest, drained, stream.waiting, stream.lost]

@@ -18,7 +18,8 @@ class StreamStatus:
 
     `last_drained`: when a drain last found something new in it; None if it never did. `waiting`: entries in
     quarantine that were neither redriven nor discarded. `lost`: entries that were deleted before they were drained.
-    `behind_seconds`: the age of the oldest entry that is not drained; 0 if all are.
+    `behind_seconds`: the age of the oldest entry that is not drained; 0 if all are. `denied`: whether the user of Redis
+    may not read the stream; `lag` is None then.
     """
 
     name: str
@@ -27,6 +28,7 @@ class StreamStatus:
     waiting: int
     lost: int
     behind_seconds: float = 0.0
+    denied: bool = False
 
 
 def stream_statuses(
@@ -38,11 +40,11 @@ def stream_statuses(
     """
     known = read_positions(figures)
     by_name = {one.name: one for one in figures}
-    lags = read_lags(client, {**{name: ReadPosition() for name in expected}, **known})
+    lags, denied = read_lags(client, {**{name: ReadPosition() for name in expected}, **known})
     found = []
-    for name in sorted({*known, *lags}):
+    for name in sorted({*known, *lags, *denied}):
         lag, one = lags.get(name), by_name.get(name)
         behind = (None, 0.0) if lag is None else (lag.entries, lag.seconds)
         drained, waiting, lost = (one.drained_at, one.waiting, one.lost) if one else (None, 0, 0)
-        found.append(StreamStatus(name, behind[0], drained, waiting, lost, round(behind[1], 3)))
+        found.append(StreamStatus(name, behind[0], drained, waiting, lost, round(behind[1], 3), name in denied))
     return found

@@ -71,6 +71,7 @@ class Session(psycopg.Connection):
     """
 
     silence_limit = float("inf")  # seconds of silence until the connection is given up
+    give_up_at = float("inf")  # by `time.monotonic`: then it is given up, silent or not
     local_settings = b""  # SET LOCAL statements. They take no snapshot, so the isolation level can still be changed
 
     @contextmanager
@@ -101,11 +102,13 @@ class Session(psycopg.Connection):
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if ready:
-                    deadline = time.monotonic() + self.silence_limit
-                elif time.monotonic() > deadline:
+                now = time.monotonic()
+                if now > self.give_up_at or (not ready and now > deadline):
                     self.pgconn.finish()  # do not wait for a rollback: it would not arrive either
-                    raise NoAnswer(f"no answer for {self.silence_limit:.0f} s, so the connection was given up")
+                    limit = f"for {self.silence_limit:.0f} s" if now <= self.give_up_at else "in time"
+                    raise NoAnswer(f"no answer {limit}, so the connection was given up")
+                if ready:
+                    deadline = now + self.silence_limit
                 wanted = gen.send(ready)
         except StopIteration as end:
             result: R = end.value

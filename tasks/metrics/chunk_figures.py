@@ -20,7 +20,8 @@ from tasks.maintain.chunk_states import State, state_of_status
 class ChunkFigures:
     """The chunks of one table in one state. `chunks`: None for a table without chunks. `bytes`: with indexes.
 
-    `to_compress`, `to_drop`: how many of them should have been compressed, or dropped, by now.
+    `to_compress`, `to_drop`: how many of them should have been compressed, or dropped, by now. `to_recompress`: how
+    many have late rows, and are of an age at which `maintain` and the policy compress these.
     """
 
     schema: str
@@ -29,6 +30,7 @@ class ChunkFigures:
     chunks: int | None
     bytes: int
     to_compress: int = 0
+    to_recompress: int = 0
     to_drop: int = 0
 
 
@@ -55,6 +57,7 @@ _CHUNKS = f"""
            sum(pg_total_relation_size(r.oid) + coalesce(n.compressed_heap_size + n.compressed_toast_size
                                                         + n.compressed_index_size, 0))::bigint,
            count(*) FILTER (WHERE NOT c.is_compressed AND c.range_end < now() - w.compress_after - %s),
+           count(*) FILTER (WHERE c.is_compressed AND c.range_end < now() - w.compress_after - %s),
            count(*) FILTER (WHERE c.range_end < now() - w.keep - %s)
       FROM timescaledb_information.chunks AS c
       JOIN unnest(%s::text[], %s::text[], %s::interval[], %s::interval[]) AS w (schema, name, compress_after, keep)
@@ -82,8 +85,7 @@ def read_chunk_figures(connection: psycopg.Connection, tables: Iterable[WantedTa
         hypertables = [wanted.pop(name) for name in sorted(names & wanted.keys())]
     found: dict[tuple[str, str, State], ChunkFigures] = {}
     values = [
-        OVERDUE_AFTER,
-        OVERDUE_AFTER,
+        *[OVERDUE_AFTER] * 3,
         [one.schema for one in hypertables],
         [one.name for one in hypertables],
         [one.compress_after if edition == ("timescale",) else None for one in hypertables],
@@ -91,6 +93,8 @@ def read_chunk_figures(connection: psycopg.Connection, tables: Iterable[WantedTa
     ]
     for schema, name, status, *counts in connection.execute(_CHUNKS, values) if hypertables else ():
         one = ChunkFigures(schema, name, state_of_status(status), *counts)
+        if one.state != "partial":
+            one = replace(one, to_recompress=0)
         before = found.get((schema, name, one.state))
         found[schema, name, one.state] = one if before is None else _sum(before, one)
     for schema, name, size in connection.execute(_PLAIN, [[key[at] for key in wanted] for at in (0, 1)]):
@@ -116,5 +120,6 @@ def _sum(one: ChunkFigures, other: ChunkFigures) -> ChunkFigures:
         chunks=(one.chunks or 0) + (other.chunks or 0),
         bytes=one.bytes + other.bytes,
         to_compress=one.to_compress + other.to_compress,
+        to_recompress=one.to_recompress + other.to_recompress,
         to_drop=one.to_drop + other.to_drop,
     )

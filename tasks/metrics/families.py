@@ -24,7 +24,7 @@ def build_family(version: str) -> Metric:
 
 def up_family(up: Mapping[str, bool]) -> Metric:
     """`spillway_up`: by server."""
-    text = "Whether Spillway could read everything that it wanted from a server."
+    text = "Whether a part could be read; server: postgresql, redis, or chunks, in PostgreSQL's catalog."
     found = GaugeMetricFamily("spillway_up", text, labels=["server"])
     for server, answers in up.items():
         found.add_metric([server], int(answers))
@@ -77,7 +77,7 @@ def success_families(successes: Mapping[str, datetime], drain_every: timedelta |
         found.add_metric([flow], moment.timestamp())
     yield found
     if drain_every is not None:
-        text = "SPILLWAY_DRAIN_EVERY: the interval of the scheduled drain."
+        text = "The interval of the scheduled drain: SPILLWAY_DRAIN_EVERY, or --every of spillway serve."
         yield GaugeMetricFamily("spillway_drain_interval_seconds", text, value=drain_every.total_seconds())
 
 
@@ -105,11 +105,12 @@ def chunk_families(figures: Iterable[ChunkFigures]) -> Iterator[Metric]:
         if one.chunks is not None:
             chunks.add_metric([table, one.state], one.chunks)
             overdue[table, "compress"] += one.to_compress
+            overdue[table, "recompress"] += one.to_recompress
             overdue[table, "drop"] += one.to_drop
         sizes.add_metric([table, one.state], one.bytes)
     yield chunks
     yield sizes
-    text = "Chunks that should have been compressed or dropped 26 hours ago, by the settings."
+    text = "Chunks that should have been compressed or dropped 26 hours ago; action: compress, recompress or drop."
     late = GaugeMetricFamily("spillway_chunks_overdue", text, labels=["table", "action"])
     for names, count in overdue.items():
         late.add_metric(names, count)

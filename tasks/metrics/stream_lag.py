@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,10 +44,14 @@ return false
 """
 
 
-def read_lags(client: redis.Redis, positions: Mapping[str, ReadPosition]) -> dict[str, StreamLag]:
-    """The lag of each stream that Redis has, in a few round trips. Raises `redis.RedisError`."""
+def read_lags(client: redis.Redis, positions: Mapping[str, ReadPosition]) -> tuple[dict[str, StreamLag], list[str]]:
+    """The lag of each stream that Redis has, in a few round trips, and the streams that the user may not read.
+
+    Raises `redis.RedisError`.
+    """
     behind: dict[str, int] = {}
-    for name, tail in read_tails(client, sorted(positions)).items():
+    tails, denied = read_tails(client, sorted(positions))
+    for name, tail in tails.items():
         if tail is not None:
             passed = positions[name].passed
             behind[name] = tail.length if passed is None else max(0, tail.added - passed)
@@ -54,7 +59,17 @@ def read_lags(client: redis.Redis, positions: Mapping[str, ReadPosition]) -> dic
     ages: dict[str, float] = {}
     for at in range(0, len(late), STREAMS_PER_ROUND_TRIP):
         ages |= _ages(client, {name: positions[name].undrained for name in late[at : at + STREAMS_PER_ROUND_TRIP]})
-    return {name: StreamLag(entries, ages.get(name, 0.0)) for name, entries in behind.items()}
+    return {name: StreamLag(entries, ages.get(name, 0.0)) for name, entries in behind.items()}, denied
+
+
+def denied_streams(names: Sequence[str], command: str, patterns: Sequence[str]) -> str:
+    """That the user of Redis may not read the streams `names`, and what to type. `patterns`: of the other streams."""
+    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    wanted = " ".join(f"--stream {shlex.quote(one)}" for one in [*patterns, *names])
+    return (
+        f"stream {names[0]!r}{more}: its lag is not known, since the user of SPILLWAY_REDIS_URL may not read this key;"
+        f" all other streams were read; spillway grants USER --redis --for {command} {wanted}"
+    )
 
 
 def _ages(client: redis.Redis, undrained: Mapping[str, IdGaps]) -> dict[str, float]:

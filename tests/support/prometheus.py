@@ -37,7 +37,9 @@ _USUAL = {"scrape": "15s", "timeout": "10s", "evaluation": "15s"}
 
 def filled(query: str) -> str:
     """A query of the dashboard, with its variables replaced as Grafana does it."""
-    return query.replace("$stream", ".*").replace("$__rate_interval", "1m")
+    for variable, value in (("$instance", ".*"), ("$stream", ".*"), ("$__rate_interval", "1m")):
+        query = query.replace(variable, value)
+    return query
 
 
 @dataclass(frozen=True)

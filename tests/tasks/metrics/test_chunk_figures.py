@@ -7,8 +7,10 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from flows.metrics_server import metrics_text
+from infra.settings import Settings
 from tests.support.chunk_states import fill_weeks
-from tests.support.metrics import Samples, labels
+from tests.support.metrics import Samples, labels, samples
 from tests.support.servers import Servers
 
 
@@ -30,9 +32,13 @@ def test_chunks_are_counted_by_state_and_their_sizes_are_those_of_the_server(
     found = exported()
     assert by_state(found, "spillway_chunks") == {"rows": 3, "compressed": 1, "partial": 1}
     overdue = {dict(names)["action"]: value for names, value in found["spillway_chunks_overdue"].items()}
-    assert overdue == {"compress": 3, "drop": 0}
+    assert overdue == {"compress": 3, "recompress": 1, "drop": 0}
     kept = exported(keep="30d", compress_after="")["spillway_chunks_overdue"]
-    assert {dict(names)["action"]: value for names, value in kept.items()} == {"compress": 0, "drop": 5}
+    assert {dict(names)["action"]: value for names, value in kept.items()} == {
+        "compress": 0,
+        "recompress": 0,
+        "drop": 5,
+    }
     sizes: dict[str, float] = {}
     for state, size in database.execute(
         "SELECT CASE WHEN NOT is_compressed THEN 'rows' WHEN range_start = min(range_start) OVER () THEN 'partial'"
@@ -70,3 +76,22 @@ def test_a_plain_and_a_partitioned_table_have_a_size(
         assert labels(table="users.absent", state="rows") not in found
     finally:
         database.execute("DROP SCHEMA users CASCADE")
+
+
+def test_a_table_that_somebody_has_locked_takes_away_the_figures_of_tables_only(
+    database: psycopg.Connection, configure: Callable[..., Settings]
+) -> None:
+    config = configure()
+    database.execute("INSERT INTO spillway.streams (name, baseline) VALUES ('a', 0)")
+    fill_weeks(database, weeks=1, rows=10)
+    with psycopg.connect(config.database) as other:
+        other.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        text, faults = metrics_text(config)
+    found = samples(text)
+    up = {labels(server="postgresql"): 1, labels(server="chunks"): 0, labels(server="redis"): 1}
+    assert found["spillway_up"] == up
+    assert found["spillway_ledger_balanced"] == {labels(stream="a"): 1}
+    assert "spillway_chunks_overdue" not in found
+    assert list(faults) == ["chunks"]
+    assert "metrics: read chunks and sizes from postgresql: " in faults["chunks"]
+    assert "lock timeout" in faults["chunks"]

@@ -60,7 +60,8 @@ def test_every_entry_is_counted_by_what_became_of_it(
     assert found["spillway_quarantine_waiting"][labels(stream=stream)] == 3
     assert found["spillway_lost_unaccepted"][labels(stream=stream)] == 4
     assert found["spillway_ledger_balanced"][labels(stream=stream)] == 1
-    assert found["spillway_up"] == {labels(server="postgresql"): 1, labels(server="redis"): 1}
+    up = {labels(server="postgresql"): 1, labels(server="chunks"): 1, labels(server="redis"): 1}
+    assert found["spillway_up"] == up
     row = database.execute("SELECT count(*) FROM events").fetchone()
     assert row == (sent["inserted"],)
     database.execute("UPDATE spillway.streams SET accepted = lost")
