@@ -30,10 +30,10 @@ _NOTIFICATIONS = (
         "spillway: entries lost",
         LOST_EVENT,
         "spillway.stream.*",
-        "Spillway: {{ event.payload.entries }} entries of {{ event.resource.name }} are lost",
-        "A drain found that {{ event.payload.entries }} entries of the stream {{ event.resource.name }} left Redis"
-        " before they were read: ids in {{ event.payload.ids }}. Everything else is loaded. See «lost is not 0» in"
-        " docs/operations.md; then record who has accepted it: spillway stream accept-loss",
+        "Spillway: {{ event.payload.entries }} lost of the entries of {{ event.resource.name }}",
+        "A drain found entries of the stream {{ event.resource.name }} that left Redis before they were read:"
+        " {{ event.payload.entries }}, with ids in {{ event.payload.ids }}. Everything else is loaded. See «lost is not"
+        " 0» in docs/operations.md; then record who has accepted it: spillway stream accept-loss",
     ),
     _Notification(
         "spillway: maintain violation",

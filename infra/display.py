@@ -27,6 +27,14 @@ def count_of(number: int, one: str, several: str = "") -> str:
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
+def coarse_age(seconds: float) -> str:
+    """A duration in the largest unit that it has at least two of: `90 minutes`, `2 days`."""
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * size:
+            return count_of(int(seconds // size), unit)
+    return count_of(max(int(seconds), 0), "second")
+
+
 def printable_json(text: str) -> str:
     """JSON with the same meaning, without control characters."""
     return _UNPRINTABLE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)

@@ -81,7 +81,10 @@ def _block_data(variable: str, reference: str, kind: str, name: str) -> Mapping[
             " or correct the name"
         ) from None
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
-        raise Transient(f"{variable}: the block {reference} could not be read: {one_line(error)}") from None
+        raise Transient(
+            f"{variable}: the block {reference} could not be read: {one_line(error)}; nothing was"
+            " changed; start Prefect's server or correct PREFECT_API_URL, then run the command again"
+        ) from None
     return block.data
 
 

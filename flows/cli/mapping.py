@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.options import Json
 from infra.connections.clients import Clients
+from infra.display import count_of
 from infra.errors.exceptions import Unsuccessful
 from infra.output import print_json, print_table, progress, result, warn
 from infra.settings import settings
@@ -37,7 +38,7 @@ def suggest_command(
 
     with Clients(settings(), "mapping suggest") as clients:
         found = suggest_mapping(clients, source, table)
-    progress(f"{source}: proposed from {found.sampled:,} {'entry' if found.sampled == 1 else 'entries'}")
+    progress(f"{source}: proposed from {count_of(found.sampled, 'entry', 'entries')}")
     if not only_sql:
         for line in document_lines(found):
             result(line)
@@ -95,8 +96,8 @@ def _print(found: MappingCheck) -> None:
     for hint in found.hints:
         warn(hint)
     outcome = f"new {found.inserted:,}, duplicates {found.duplicates:,}, rejected {found.rejected:,}"
-    entries = "1 entry gives" if found.entries == 1 else f"{found.entries:,} entries give"
-    result(f"{entries} {found.rows:,} {'row' if found.rows == 1 else 'rows'} of {found.table}: {outcome}")
+    entries = count_of(found.entries, "entry gives", "entries give")
+    result(f"{entries} {count_of(found.rows, 'row')} of {found.table}: {outcome}")
 
 
 def _short(value: str) -> str:

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from flows.cli.metrics import check_listen_option
 from flows.cli.run import ended_in_order
 from flows.environment import set_prefect_defaults
+from infra.display import count_of
 from infra.errors.exceptions import WrongUse
 from infra.output import announce
 from infra.setting_values import read_age
@@ -115,7 +116,7 @@ def _drain_here(config: Settings, interval: timedelta, found: list[Deployment]) 
             except (KeyboardInterrupt, SystemExit, TerminationSignal):
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     signal.signal(number, signal.SIG_IGN)  # it is ending
-        announce(f"ended: {loop.ticks:,} ticks, {loop.runs:,} runs, {loop.late:,} late")
+        announce(f"ended: {count_of(loop.ticks, 'tick')}, {count_of(loop.runs, 'run')}, {loop.late:,} late")
     if not loop.prefect_answers:  # at a normal exit Prefect would wait for its server
         sys.stdout.flush()
         sys.stderr.flush()

@@ -10,7 +10,7 @@ from typing import Any
 from flows.cli.stream_status import StreamStatus, stream_statuses
 from flows.prefect_server import has_prefect_server
 from infra.connections.clients import Clients
-from infra.display import display_name
+from infra.display import count_of, display_name
 from infra.errors.exceptions import SpillwayError
 from infra.errors.redact import one_line
 from infra.servers.commands import required_engine
@@ -117,7 +117,7 @@ def _attention(figures: Sequence[LedgerFigures], chunks: Sequence[ChunkFigures])
     if uneven := [one.name for one in figures if not one.balanced]:
         found.append(f"the totals of {_some(uneven)} do not balance: spillway reconcile says where")
     if losses := {one.name: lost for one in figures if (lost := one.lost - one.accepted) > 0}:
-        are_lost = _count(sum(losses.values()), "entry is", "entries are")
+        are_lost = count_of(sum(losses.values()), "entry is", "entries are")
         found.append(f"{are_lost} lost in {_some(list(losses))}: spillway reconcile says more")
     for table in dict.fromkeys((one.schema, one.table) for one in chunks):
         mine = [one for one in chunks if (one.schema, one.table) == table]
@@ -127,7 +127,7 @@ def _attention(figures: Sequence[LedgerFigures], chunks: Sequence[ChunkFigures])
                 what = f"{format_chunk_count(late)} of {display_name('.'.join(table))}"
                 found.append(f"{what} should be {done} by now: spillway maintain --dry-run")
     if waiting := sum(one.waiting for one in figures):
-        found.append(f"{_count(waiting, 'entry waits', 'entries wait')} in quarantine: spillway quarantine list")
+        found.append(f"{count_of(waiting, 'entry waits', 'entries wait')} in quarantine: spillway quarantine list")
     return found
 
 
@@ -156,7 +156,3 @@ def _late_streams(streams: Sequence[StreamStatus], scheduled: Collection[str]) -
 
 def _some(names: Sequence[str]) -> str:
     return display_name(names[0]) + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number:,} {one if number == 1 else several}"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from infra.connections.clients import Clients
-from infra.display import display_name
+from infra.display import count_of, display_name
 from infra.output import result
 from infra.settings import settings
 
@@ -52,7 +52,8 @@ def accept_loss_command(stream: Annotated[str, typer.Argument(help="The stream."
         clients.postgres() as connection,
     ):
         newly, total = accept_loss(connection, stream, getpass.getuser())
-    result(f"{newly:,} lost entries of {display_name(stream)} are now accepted, {total:,} in all")
+    lost = count_of(newly, f"lost entry of {display_name(stream)} is", f"lost entries of {display_name(stream)} are")
+    result(f"{lost} now accepted, {total:,} in all")
 
 
 @app.command("recover")
@@ -74,4 +75,7 @@ def recover_command(
     name = display_name(stream)
     for part in found.ranges:
         result(f"no longer in the ledger: {part}")
-    result(f"{found.entries:,} entries will be drained (spillway drain --stream {name}); {found.lost:,} stay lost")
+    result(
+        f"{count_of(found.entries, 'entry', 'entries')} will be drained (spillway drain --stream {name});"
+        f" {found.lost:,} stay lost"
+    )

@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.abc import Params
 from psycopg.pq import TransactionStatus
 
+from infra.connections.password_file import without_open_password_file
 from infra.errors.connect_sqlstate import with_sqlstate
 from infra.errors.exceptions import NoAnswer, Terminal, WrongUse
 from infra.settings import host_of
@@ -131,6 +132,7 @@ def open_session(
     `Terminal` for a database whose encoding is not UTF8.
     """
     seconds = max(2, round(connect_timeout))  # libpq takes whole seconds, at least 2
+    url = without_open_password_file(url)
     try:
         session = Session.connect(
             url,

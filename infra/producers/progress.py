@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from infra.display import display_name
+from infra.display import count_of, display_name
 from infra.json_lines import json_lines
 
 
@@ -29,9 +29,9 @@ class Meter:
     def summary(self, stream: str) -> str:
         """One line with the number of entries, the stream, the duration in seconds and the rate."""
         seconds = time.monotonic() - self._started
-        noun = "entry" if self.sent == 1 else "entries"
         rate = self.sent / max(seconds, 1e-9)
-        return f"{self.sent:,} {noun} to {display_name(stream)} in {seconds:.2f} s ({rate:,.0f} entries/s)"
+        sent = count_of(self.sent, "entry", "entries")
+        return f"{sent} to {display_name(stream)} in {seconds:.2f} s ({rate:,.0f} entries/s)"
 
 
 @contextmanager

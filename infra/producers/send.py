@@ -15,6 +15,7 @@ from redis import exceptions
 from infra.connections.clients import redis_client
 from infra.connections.redis_cluster import owner_of
 from infra.connections.redis_connection import UnsupportedServer
+from infra.display import count_of
 from infra.errors.classify import is_transient, redis_code, tls_fault
 from infra.errors.exceptions import SpillwayError, Terminal, Transient
 from infra.errors.next_steps import next_step
@@ -179,7 +180,7 @@ def _refusal(error: exceptions.RedisError, client: redis.Redis, stream: str, in_
     server = at.get("path") or f"{at.get('host', 'localhost')}:{at.get('port', 6379)}"
     if isinstance(error, UnsupportedServer):
         return Terminal(f"send to {stream}: Redis at {server}: {one_line(error)}")
-    sent = f"{in_flight.sent:,} entries were sent"
+    sent = count_of(in_flight.sent, "entry was sent", "entries were sent")
     if in_flight.unconfirmed:
         sent += f" and up to {in_flight.unconfirmed:,} more may have been"
     kind = Transient if is_transient(error) else Terminal

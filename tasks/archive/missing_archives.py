@@ -75,12 +75,12 @@ def missing_archives(
     of_range: dict[tuple[str, str], dict[str, Manifest]] = defaultdict(dict)
     for manifest in manifests:  # of a copy at another location, one counts
         of_range[manifest.table or default, range_name(manifest.chunk)][manifest.name] = manifest
-    unused = {key: Counter(one.rows for one in there.values()) for key, there in of_range.items()}
+    unused = Counter((*key, one.rows) for key, there in of_range.items() for one in there.values())
     missing = []
     for drop in drops:
         key = (drop.table, drop.range_name)
-        if unused.get(key, {}).get(drop.rows, 0) > 0:
-            unused[key][drop.rows] -= 1
+        if unused[*key, drop.rows] > 0:
+            unused[*key, drop.rows] -= 1
         elif not any(_may_hold(name, manifest, drop, restored) for name, manifest in of_range.get(key, {}).items()):
             missing.append(drop)
     return missing

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.display import markdown
+from infra.display import count_of, markdown
 from tasks.base.artifacts import emit_event, publish
 from tasks.base.step import step
 
@@ -50,10 +50,11 @@ class DrainResult:
         """A message about the loss, None if nothing was lost."""
         if not self.lost:
             return None
+        entries = count_of(self.lost, f"entry of {self.stream}", f"entries of {self.stream}")
+        were, they = ("was", "it was") if self.lost == 1 else ("were", "they were")
         return (
-            f"{self.lost} entries of {self.stream} with ids in {self.lost_ids} were trimmed or deleted in Redis before"
-            " they were drained; all other entries are drained; drain more often, or trim less (see"
-            " «lost is not 0» in docs/operations.md)"
+            f"{entries} with ids in {self.lost_ids} {were} trimmed or deleted in Redis before {they} drained; all other"
+            " entries are drained; drain more often, or trim less (see «lost is not 0» in docs/operations.md)"
         )
 
 

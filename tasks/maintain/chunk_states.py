@@ -10,6 +10,7 @@ from typing import Literal
 
 import psycopg
 
+from infra.display import count_of
 from infra.errors.exceptions import Transient
 from infra.tables.table import Table
 from infra.timescaledb import CHUNK_ID, CHUNK_STATUS, COMPRESSED, COMPRESSED_SIZES, FROZEN, PARTIAL
@@ -45,7 +46,7 @@ class ChunkState:
 
 def format_chunk_count(number: int) -> str:
     """`1 chunk`, `2 chunks` and so on, for messages."""
-    return f"{number:,} chunk{'s' * (number != 1)}"
+    return count_of(number, "chunk")
 
 
 _STATES = f"""

@@ -6,20 +6,22 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from infra.connections.clients import Clients
+from infra.display import coarse_age
 from infra.errors.exceptions import SpillwayError, Transient
 from infra.errors.redact import one_line
 from infra.mapping.toml import configured_mappings
 from infra.schema.schema_version import check_schema
 from infra.settings import Settings
+from tasks.maintain.jobs import format_age
 
 _COMMAND = "health"
 # Container engines wait for some seconds, and then kill the probe: it ends before, unless a setting is shorter.
 _LIMITS_SECONDS = {"connect_timeout": 2.0, "redis_timeout": 2.0, "statement_timeout": 3.0, "lock_timeout": 1.0}
 
-# Null if no drain has ever succeeded. The schema was applied before the first one could.
-_SINCE = """
-    SELECT clock_timestamp() - greatest((SELECT succeeded_at FROM spillway.successes WHERE flow = 'drain'),
-                                        (SELECT max(applied_at) FROM spillway.schema_version))"""
+# The ages of the last drain that succeeded, null if none has, and of the schema, which was applied before one could.
+_AGES = """
+    SELECT clock_timestamp() - (SELECT succeeded_at FROM spillway.successes WHERE flow = 'drain'),
+           clock_timestamp() - (SELECT max(applied_at) FROM spillway.schema_version)"""
 
 
 def short_timeouts(config: Settings) -> Settings:
@@ -49,15 +51,16 @@ def liveness_fault(config: Settings, within: timedelta) -> str | None:
             _check_redis(clients)
             with clients.translate_errors(_COMMAND), clients.postgres() as connection:
                 check_schema(connection)
-                row = connection.execute(_SINCE).fetchone()
+                drained, applied = connection.execute(_AGES).fetchone() or (None, None)
         except Transient:
             return None
-    since: timedelta | None = row[0] if row is not None else None
-    if since is None or since <= within:
+    ages: list[timedelta] = [age for age in (drained, applied) if age is not None]
+    if not ages or min(ages) <= within:
         return None
+    last = "found none" if drained is None else f"the last one was {coarse_age(drained.total_seconds())} ago"
     return (
-        f"{_COMMAND}: expected a drain that succeeded within {within}, found none for {str(since).partition('.')[0]};"
-        " nothing was changed; read the log of this container, and see spillway status"
+        f"{_COMMAND}: expected a drain that succeeded within {format_age(within)}, {last}; nothing was changed; read"
+        " the log of this container, and see spillway status"
     )
 
 

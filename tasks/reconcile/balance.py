@@ -10,7 +10,7 @@ import redis
 from psycopg.rows import dict_row
 
 from infra.connections.clients import Clients
-from infra.display import display_name
+from infra.display import count_of, display_name
 from tasks.base.step import step
 from tasks.base.stream_sql import fill_in
 from tasks.files.file_ledger import find_path
@@ -49,10 +49,10 @@ class LedgerTotals:
         if self.lost == self.accepted:
             return None
         name = display_name(self.stream)
+        lost = count_of(self.lost - self.accepted, f"entry of {name} is", f"entries of {name} are")
         return (
-            f"{self.lost - self.accepted} entries of {name} are lost: they were gone from Redis before they were"
-            " drained; see «lost is not 0» in docs/operations.md, then accept the loss: spillway stream accept-loss"
-            f" {name}"
+            f"{lost} lost, gone from Redis before a drain; see «lost is not 0» in docs/operations.md, then"
+            f" accept the loss: spillway stream accept-loss {name}"
         )
 
     @property
@@ -60,8 +60,10 @@ class LedgerTotals:
         """A message about who accepted a loss; None if nobody did."""
         if not self.accepted:
             return None
+        name = display_name(self.stream)
         return (
-            f"{self.accepted} lost entries of {display_name(self.stream)} were accepted by {self.accepted_by} at"
+            f"{count_of(self.accepted, f'lost entry of {name} was', f'lost entries of {name} were')} accepted by"
+            f" {self.accepted_by} at"
             f" {self.accepted_at}"
         )
 
@@ -70,8 +72,9 @@ class LedgerTotals:
         """A message about the rows that redrives added; None if there are none."""
         if not self.redriven:
             return None
-        rows, was = ("1 row", "was") if self.redriven == 1 else (f"{self.redriven:,} rows", "were")
-        return f"{rows} of {display_name(self.stream)} {was} added by redrives, in addition to the inserted ones"
+        name = display_name(self.stream)
+        added = count_of(self.redriven, f"row of {name} was", f"rows of {name} were")
+        return f"{added} added by redrives, in addition to the inserted ones"
 
 
 _TOTALS = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from infra.display import markdown
+from infra.display import count_of, markdown
 from tasks.base.artifacts import publish
 from tasks.base.step import step
 from tasks.ledger.stream_balance import Finding
@@ -21,9 +21,10 @@ def report_reconciliation(
     notes = [f"**{markdown(ledger.loss)}**" for ledger in totals if ledger.loss]
     notes += [markdown(ledger.acceptance) for ledger in totals if ledger.acceptance]
     notes += [markdown(ledger.addition) for ledger in totals if ledger.addition]
-    verdict = f"**{len(findings)} findings**" if findings else "everything balances"
+    verdict = f"**{count_of(len(findings), 'finding')}**" if findings else "everything balances"
     description = (
-        f"{len(totals)} streams: {verdict}; {compared} entries compared with the table, {repaired} put back, {dropped}"
-        " dropped by retention since they were drained" + "".join(f"\n- {note}" for note in notes)
+        f"{count_of(len(totals), 'stream')}: {verdict}; {count_of(compared, 'entry', 'entries')} compared with the"
+        f" table, {repaired} put back, {dropped} dropped by retention since they were drained"
+        + "".join(f"\n- {note}" for note in notes)
     )
     publish("reconcile", rows, description)

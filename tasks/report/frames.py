@@ -12,7 +12,7 @@ import pandas as pd
 import psycopg
 
 from infra.connections.clients import Clients
-from infra.display import printable
+from infra.display import count_of, printable
 from infra.errors.exceptions import SpillwayError, Terminal
 from infra.errors.redact import one_line
 from tasks.base.clock import server_now
@@ -160,7 +160,8 @@ def _with_names(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 
 def _losses(summary: pd.DataFrame) -> list[str]:
     return [
-        f"{one['lost'] - one['accepted']:,} entries of {one['stream']} are lost: spillway reconcile says more"
+        f"{count_of(one['lost'] - one['accepted'], 'entry is', 'entries are')} lost in {one['stream']}:"
+        " spillway reconcile says more"
         for one in summary.to_dict("records")
         if one["lost"] > one["accepted"]
     ]
@@ -168,4 +169,8 @@ def _losses(summary: pd.DataFrame) -> list[str]:
 
 def _waiting(summary: pd.DataFrame) -> list[str]:
     waiting = int(summary["waiting"].sum())
-    return [f"{waiting:,} entries wait in quarantine: spillway quarantine list"] if waiting else []
+    return (
+        [f"{count_of(waiting, 'entry waits', 'entries wait')} in quarantine: spillway quarantine list"]
+        if waiting
+        else []
+    )

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 
 from infra.display import printable
 from tasks.columns.decode import Fault
+from tasks.table.quarantine import POSITION
 from tasks.table.stage import RejectedRow
 
 MIN_BAD_ENTRIES = 10  # fewer are no sign of a wrong mapping, whatever their share of a small batch
 _LISTED = 5  # causes; the others are summed up
-# What differs between entries with the same fault: positions and bytes in the decoder's message.
-_POSITION = re.compile(r" \(byte \d+\)| byte 0x[0-9a-f]{2} in position [\d-]+:| in position [\d-]+|(?<=byte) 0x..")
+_POSITION = re.compile(POSITION)
 # The cause of faults that were counted by an earlier attempt, whose reply was lost.
 UNKNOWN_CAUSE = "refused by the table, or in conflict with it"
 

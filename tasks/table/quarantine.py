@@ -90,7 +90,8 @@ def list_entries(connection: psycopg.Connection, selection: Selection, limit: in
 class QuarantineGroup:
     """Entries of one stream or file with the same kind, field and reason; `reason` is that of the entry `example`.
 
-    Reasons are the same if they differ only in the value that was found, or in the server's details about the row.
+    Reasons are the same if they differ only in the value that was found, in a position, or in the server's details
+    about the row.
     `count`: entries, or parts of entries (`each`). `first`, `last`: when they came into the quarantine.
     """
 
@@ -105,11 +106,17 @@ class QuarantineGroup:
     last: datetime
 
 
-# What reasons of entries `q` have in common: the decoder's up to the value, the server's message without details, with
-# its SQLSTATE. For a statement with parameters. LIKE, since `right` counts the characters of each reason.
+# What differs between entries with the same fault: positions and bytes in the decoder's message. A regular expression
+# of Python and of PostgreSQL.
+POSITION = r" \(byte [0-9]+\)| byte 0x[0-9a-f]{2} in position [0-9-]+:| in position [0-9-]+|(?<=byte) 0x.."
+# What reasons of entries `q` have in common: the decoder's up to the value and without positions, the server's message
+# without details, with its SQLSTATE. For a statement with parameters. LIKE, since `right` counts the characters of each
+# reason, and a regular expression takes longer.
 CAUSE = sql.SQL("""
     CASE WHEN q.reason COLLATE "C" LIKE '%%]' THEN split_part(q.reason COLLATE "C", ': ', 1) || right(q.reason, 8)
-                                              ELSE split_part(q.reason COLLATE "C", ', found ', 1) END""")
+         WHEN q.reason COLLATE "C" LIKE '%%byte %%' OR q.reason COLLATE "C" LIKE '%% in position %%'
+         THEN regexp_replace(split_part(q.reason COLLATE "C", ', found ', 1), {position}, '', 'g')
+         ELSE split_part(q.reason COLLATE "C", ', found ', 1) END""").format(position=sql.Literal(POSITION))
 # The server adds them up, so that the client's memory does not grow with the entries. The example is found by its
 # place in the table, which is valid within one statement.
 _GROUPS = """

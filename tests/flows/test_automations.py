@@ -94,7 +94,7 @@ def test_a_loss_and_a_violation_arrive_as_notifications(
     redis_client.xtrim(stream, maxlen=4, approximate=False)
     drain_with_loss(stream)
     loss = receiver.wait_for(lambda one: "lost" in one["subject"])
-    assert f"Spillway: 6 entries of {stream} are lost" in loss["subject"]
+    assert f"Spillway: 6 lost of the entries of {stream}" in loss["subject"]
     query = "SELECT lower(lost_ids)::text, upper(lost_ids)::text FROM spillway.ledger WHERE lost > 0"
     ((first, after_last),) = database.execute(query).fetchall()
     last = int(after_last) - 1

@@ -100,7 +100,7 @@ def test_the_page_fits_on_a_phone_a_tablet_and_a_desktop_and_runs_nothing_of_a_p
     assert (code, err) == (0, "")
     assert f"written: {path}" in out
     html = path.read_text()
-    assert "1 entries wait in quarantine" in html
+    assert "1 entry waits in quarantine" in html
     assert path.stat().st_size < 3_000_000
     for width in (390, 768, 1400):
         content, window, pictures, attacked = measured(html, width)
