@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -27,6 +28,7 @@ from tests.support.exporter import listening
 from tests.support.instances import free_port
 from tests.support.metrics import labels, openmetrics_samples, promtool, samples
 from tests.support.programs import BIN
+from tests.support.redis_server import redis_port
 from tests.support.servers import Servers
 from tests.support.serving import serving
 from tests.support.stream_entries import event
@@ -141,25 +143,36 @@ def test_a_server_that_comes_and_goes_changes_its_own_metrics_only(
                     assert "Kq7xW9z" not in err
 
 
-def test_a_backend_that_hangs_costs_a_scrape_less_than_prometheus_waits(
-    env: dict[str, str], loaded: str, database: psycopg.Connection, servers: Servers
+def send_signal(pids: list[int], number: signal.Signals) -> None:
+    """To each of the processes that still exist."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def test_servers_that_hang_cost_a_scrape_less_than_prometheus_waits(
+    env: dict[str, str], loaded: str, database: psycopg.Connection, servers: Servers, tmp_path: Path
 ) -> None:
-    """The connection is there, and no answer comes: as if the server's disk hung."""
+    """The connections are there, and no answer comes, as if the disk hung: of PostgreSQL, then of both servers."""
     if not isinstance(servers.engine, ProcessEngine):
         pytest.skip("the server's processes are not of this machine")
-    with listening(env) as (_, port):
-        assert set(samples(scrape(port))["spillway_up"].values()) == {1}
-        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'spillway metrics'"
-        ((pid,),) = database.execute(query).fetchall()
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            began = time.monotonic()
-            found = samples(scrape(port))["spillway_up"]
-            assert time.monotonic() - began < 6
-            assert found == {labels(server="postgresql"): 0, labels(server="redis"): 1}
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        assert set(samples(scrape(port))["spillway_up"].values()) == {1}
+    with redis_port(tmp_path) as of_redis, redis.Redis(port=of_redis) as client:
+        hung = [client.info("server")["process_id"]]
+        with listening({**env, "SPILLWAY_REDIS_URL": f"redis://127.0.0.1:{of_redis}/0"}) as (_, port):
+            try:
+                for up, seconds in ((1, 6), (0, 8.5)):
+                    assert set(samples(scrape(port))["spillway_up"].values()) == {1}
+                    query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'spillway metrics'"
+                    hung += [pid for (pid,) in database.execute(query).fetchall()]
+                    send_signal(hung[up:], signal.SIGSTOP)
+                    began = time.monotonic()
+                    found = samples(scrape(port))["spillway_up"]
+                    assert time.monotonic() - began < seconds
+                    assert found == {labels(server="postgresql"): 0, labels(server="redis"): up}
+                    send_signal(hung, signal.SIGCONT)
+                    del hung[1:]
+            finally:
+                send_signal(hung, signal.SIGCONT)
 
 
 def test_without_listening_a_server_that_fails_makes_the_command_fail(
