@@ -21,7 +21,19 @@ from infra.schema.migrate import apply_schema
 from infra.servers.engine import Engine
 from infra.servers.throwaway import throwaway_servers
 from infra.settings import Settings
-from tests.support.drill import BATCH_ROWS, KEEP, Drill, await_read, check, finished, ledger_ids, read_so_far
+from tests.support.drill import (
+    BATCH_ROWS,
+    KEEP,
+    ROLES,
+    Drill,
+    await_read,
+    check,
+    check_roles,
+    create_roles,
+    finished,
+    ledger_ids,
+    read_so_far,
+)
 from tests.support.oracle import ledger_is_whole, table_rows
 from tests.support.physical_postgres import PhysicalPostgres, physical_servers
 
@@ -46,6 +58,7 @@ def run_drill(drill: Drill) -> PhysicalPostgres:
     primary.settings = {**primary.settings, "archive_command": f"cp %p {archive}/%f"}
     primary.up()
     apply_schema(primary.url)
+    create_roles(primary)
     drill.send(drill.events, age_ms=_OLD_MS)
     drill.drained(primary)
     _compress(primary)
@@ -94,6 +107,7 @@ def _judge_restored(drill: Drill, restored: PhysicalPostgres, moment: str) -> No
     with restored.connect() as connection:
         known = {stream: ledger_ids(connection, stream) for stream in KEEP}
     rows = check(drill, restored, known)
+    check_roles(restored)
     back = {name: sum(not known[name](number) for number in one.entries) for name, one in drill.produced.items()}
     assert all(back.values())
     drill.report(f"restored to {moment}: the table has exactly the {rows:,} rows of the entries that the ledger has")
@@ -130,17 +144,21 @@ def run_move(drill: Drill, source: PhysicalPostgres) -> None:
     """Move the database to another server by pg_dump and pg_restore, and go on there."""
     moved = drill.servers.new("moved")
     moved.up()
-    file = f"{source.folder('dump')}/analytics.dump"
+    folder = source.folder("dump")
+    roles, file = f"{folder}/roles.sql", f"{folder}/analytics.dump"
+    source.program("pg_dumpall", "--roles-only", f"--file={roles}", f"--dbname={source.url}")
     source.program("pg_dump", "--format=custom", f"--file={file}", f"--dbname={source.url}")
     with source.connect() as old:
         old_group, before = group_name(old), table_rows(old)
         has_timescaledb = old.execute("SELECT FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
+    moved.program("psql", "--quiet", f"--dbname={moved.url}", f"--file={roles}")  # one exists: the superuser
     _restore(moved, file, has_timescaledb is not None)
+    check_roles(moved)
     source.stop("fast")
     with moved.connect() as connection:
         assert table_rows(connection) == before
         assert group_name(connection) != old_group
-    drill.report(f"moved by pg_dump and pg_restore: {len(before):,} rows")
+    drill.report(f"moved by pg_dump and pg_restore: {len(before):,} rows, and {len(ROLES)} roles with their rights")
 
     known = {name: set(one.entries) for name, one in drill.produced.items()}
     drill.send(drill.events)

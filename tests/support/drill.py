@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ import psycopg
 import redis
 
 from infra.producers.send import send
+from tasks.preflight.rights import check_rights
 from tests.support.oracle import Key, Row, flat_rows, table_rows
 from tests.support.physical_postgres import PhysicalPostgres, PhysicalServers
 from tests.support.processes import Drain, Harness
+from tests.support.programs import BIN
 from tests.support.stream_entries import event
 
 # The one keeps entries for longer than the recovery point, the other does not.
@@ -117,6 +120,33 @@ def await_read(database: PhysicalPostgres, entries: int) -> None:
     while read_so_far(database) < entries:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+# The roles of docs/production/rights.md, and the commands that each may run.
+ROLES = {"etl": ("drain", "quarantine redrive"), "watcher": ("metrics", "report", "status")}
+_PASSWORD = "change-me"
+
+
+def create_roles(database: PhysicalPostgres) -> None:
+    """Create the roles as docs/production/rights.md does."""
+    with database.connect() as connection:
+        for role, commands in ROLES.items():
+            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{_PASSWORD}'".encode())
+            argv = [str(BIN / "spillway"), "grants", role, *(f"--for={command}" for command in commands)]
+            variables = os.environ | {"SPILLWAY_DATABASE_URL": database.url}
+            granted = subprocess.run(argv, env=variables, check=True, capture_output=True, text=True).stdout
+            connection.execute(granted.encode())
+
+
+def check_roles(database: PhysicalPostgres) -> None:
+    """Each role can log in with its password, and has the rights of its commands."""
+    for role, commands in ROLES.items():
+        with psycopg.connect(database.url, user=role, password=_PASSWORD, autocommit=True) as connection:
+            for command in commands:
+                check_rights(connection, command)
+    with database.connect() as connection:
+        query = "SELECT count(*)::int FROM pg_authid WHERE rolname = ANY(%s) AND rolpassword IS NOT NULL"
+        assert connection.execute(query, [list(ROLES)]).fetchone() == (len(ROLES),)
 
 
 def check(drill: Drill, database: PhysicalPostgres, only: Mapping[str, Callable[[int], bool]]) -> int:
