@@ -8,7 +8,7 @@ import typer
 
 from flows.cli.options import Json, Streams
 from flows.cli.run import run_flow
-from infra.display import display_name
+from infra.display import count_of, display_name
 from infra.output import print_json, print_table, result
 
 app = typer.Typer()
@@ -51,7 +51,8 @@ def _print(report: dict[str, Any], deep: bool) -> None:
     rows = [[display_name(totals["stream"]), *(totals[name] for name in _TOTALS)] for totals in report["streams"]]
     print_table(["stream", *_TOTALS], rows, drop=("ranges", "accepted", "waiting", "duplicates"))
     if deep:
-        result(f"{report['compared']:,} entries compared with the table, {report['repaired']:,} put back")
+        compared = count_of(report["compared"], "entry", "entries")
+        result(f"{compared} compared with the table, {report['repaired']:,} put back")
         if report["dropped"]:
             result(f"{report['dropped']:,} of them are no longer in the table: retention dropped their chunks")
         for note in report["notes"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from infra.display import count_of
 from infra.errors.exceptions import Terminal
 from tasks.base.addresses import IdRange, id_text
 from tasks.ledger.plan import DrainPlan
@@ -71,7 +72,8 @@ def explain_loss(plan: DrainPlan, now: Tail, facts: LedgerFacts, lost: int) -> I
     lost_before = max(now.first, now.max_deleted + 1) if now.length else plan.tail.last + 1
     if lost <= removed and lost_before > start:
         return IdRange(start, min(lost_before, plan.tail.last + 1))
-    what = f"settle: stream {plan.stream}: {lost} entries from {id_text(start)} on were not read, but"
+    unread = count_of(lost, f"entry from {id_text(start)} on was", f"entries from {id_text(start)} on were")
+    what = f"settle: stream {plan.stream}: {unread} not read, but"
     safe = "nothing was recorded as lost, and nothing was trimmed"
     if not now.length and lost <= removed:
         raise Terminal(

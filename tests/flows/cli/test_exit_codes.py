@@ -137,8 +137,8 @@ def test_a_redrive_in_which_nothing_succeeds_exits_with_4(
     drain(stream)
     code, out, err = spillway("quarantine", "redrive", "--stream", stream, "--json")
     assert (code, json.loads(out)) == (4, {"tried": 2, "inserted": 0, "duplicates": 0, "still_bad": 2})
-    assert "none of the 2 entries succeeded" in err
-    assert failed_with(last_run(), "none of the 2 entries succeeded")
+    assert "expected entries to succeed, found none of 2;" in err
+    assert failed_with(last_run(), "expected entries to succeed, found none of 2;")
     (entry, _) = (row[0] for row in database.execute("SELECT entry_id FROM spillway.quarantine ORDER BY entry_id"))
     assert spillway("quarantine", "redrive", "--stream", stream, entry, "--set", "user_id=anna")[0] == 0
     assert table_rows(database) == flat_rows([event(1), event(2), event(3), event(4, user_id="anna")])

@@ -73,7 +73,7 @@ def test_entries_added_after_the_tail_do_not_extend_the_ids_of_a_loss() -> None:
 
 def test_a_loss_after_a_settled_tail_has_no_ids_and_is_an_error() -> None:
     facts = replace(FACTS, read=6, settled_id=10)
-    with pytest.raises(Terminal, match=r"1 entries from 0-11 on were not read, but only 0 were removed from it"):
+    with pytest.raises(Terminal, match=r"1 entry from 0-11 on was not read, but only 0 were removed from it"):
         find_loss(replace(PLAN, gaps=()), TAIL, facts)
     with pytest.raises(Terminal) as refused:
         find_loss(replace(PLAN, gaps=()), replace(TAIL, length=0, first=0), replace(facts, read=0))
@@ -81,7 +81,7 @@ def test_a_loss_after_a_settled_tail_has_no_ids_and_is_an_error() -> None:
     with pytest.raises(Terminal) as refused:
         find_loss(replace(PLAN, gaps=()), replace(TAIL, length=0, first=0), facts)
     assert str(refused.value) == (
-        "settle: stream s: 1 entries from 0-11 on were not read, but it is empty, and its tail is 0-10; nothing was"
+        "settle: stream s: 1 entry from 0-11 on was not read, but it is empty, and its tail is 0-10; nothing was"
         " recorded as lost, and nothing was trimmed; find out who restored or edited the stream (XSETID): see «The"
         " books do not balance» in docs/operations.md"
     )
