@@ -96,8 +96,8 @@ def redrive(
     if result["tried"] and not dry_run and not (result["inserted"] or result["duplicates"]):
         raise Unsuccessful(
             f"redrive: expected entries to succeed, found none of {result['tried']:,}; all stay in the quarantine, with"
-            " the reason of this attempt (spillway quarantine list); fix the mapping, or the entries (spillway quarantine"
-            " redrive --stream STREAM ID --set FIELD=VALUE)",
+            " the reason of this attempt (spillway quarantine list); fix the mapping, or the entries (spillway"
+            " quarantine redrive --stream STREAM ID --set FIELD=VALUE)",
             result,
             ExitCode.NOTHING_REDRIVEN,
         )
