@@ -21,6 +21,7 @@ from infra.settings import settings
 if TYPE_CHECKING:
     from tasks.report.frames import Frames
 
+_PAGE = Path("report.html")
 app = typer.Typer()
 
 
@@ -28,8 +29,13 @@ app = typer.Typer()
 def report(
     since: Annotated[str, typer.Option(metavar="DURATION", help="How far back, such as 7d or 6h.")] = "7d",
     table: Annotated[str | None, typer.Option("--table", "-t", help="Only this table, such as public.events.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
-    data: Annotated[Path | None, typer.Option(help="Write the frames as Parquet files to this folder instead.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The HTML file to write; report.html by default.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Write the frames as Parquet files to this folder; the page only with --output or --open."),
+    ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Write one page with rates, lag, load times, chunks, quarantine and runs. It needs no network to be read."""
@@ -46,10 +52,14 @@ def report(
         if data is not None:
             for path in frames.write(data):
                 result(f"written: {path}")
-            return
+            if output is None and not open_it:
+                return
+        output = output or _PAGE
         _write_page(frames, output, table)
     except OSError as error:
-        raise Terminal(f"report: {error}; nothing else was changed; name another file with --output") from None
+        raise Terminal(
+            f"report: {error}; nothing else was changed; name another place with --output or --data"
+        ) from None
     if open_it and not webbrowser.open(output.resolve().as_uri()):
         warn("no browser was found; open the file by hand")
 

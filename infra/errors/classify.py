@@ -25,6 +25,8 @@ _RAISED = {"exec_stmt_raise", "exec_stmt_assert"}
 _CLIENT_REFUSES = re.compile(
     r"certificate verify failed|does not support SSL|invalid (connection option|sslmode)|root certificate file"
     r"|server certificate for|certificate .* does not exist|private key file"
+    # What the server says about the client's certificate: an alert of TLS, which OpenSSL puts into words.
+    r"|SSL error: .*alert (unknown ca|bad certificate|certificate \w+|unsupported certificate)"
 )
 
 _REDIS_TRANSIENT: tuple[type[Exception], ...] = (

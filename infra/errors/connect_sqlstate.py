@@ -85,7 +85,10 @@ def _connect(connection: pq.abc.PGconn, deadline: float) -> bool:
 
 def _unknown_host(url: str) -> bool:
     """Whether no host of the URL resolves, decided by the resolver's error number and not by its message."""
-    hosts = str(conninfo_to_dict(url).get("host") or "").split(",")
+    options = conninfo_to_dict(url)
+    if options.get("hostaddr"):  # nobody resolves the name
+        return False
+    hosts = str(options.get("host") or "").split(",")
     for host in hosts:
         if not host or host.startswith(("/", "@")):
             return False

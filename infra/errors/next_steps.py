@@ -96,7 +96,7 @@ def _postgres_step(error: psycopg.Error) -> str:
     if "session is read-only" in str(error):  # of a URL with target_session_attrs; libpq's own words
         return sqlstate_rule("25006").next_step or _UNKNOWN
     if client_refuses(error):
-        return "fix the TLS options of SPILLWAY_DATABASE_URL (sslmode, sslrootcert, sslcert)"
+        return "fix the TLS options of SPILLWAY_DATABASE_URL (sslmode, sslrootcert, sslcert, sslkey)"
     return _start("SPILLWAY_DATABASE_URL") if is_transient(error) else _UNKNOWN
 
 

@@ -62,6 +62,7 @@ _SQLSTATES = {
     ),
     "26": SqlState("invalid SQL statement name", _STATEMENT),
     "28": SqlState("invalid authorization", _SERVER, False, _LOGIN),
+    "28000": SqlState("invalid authorization", _SERVER, False, f"{_LOGIN}, or name its certificate (sslcert, sslkey)"),
     "2D": SqlState("invalid transaction termination", _SERVER),
     "34": SqlState("invalid cursor name", _STATEMENT),
     "3D": SqlState("invalid catalog name", _SERVER),

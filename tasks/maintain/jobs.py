@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -77,6 +78,32 @@ def read_jobs(connection: psycopg.Connection, table: Table, kind: Kind) -> list[
         Job(job, kind, after, enabled, start, seconds, success, failed, error if failed else None, next_start, running)
         for job, after, enabled, start, seconds, success, failed, error, next_start, running in rows
     ]
+
+
+# Failed runs; with timescaledb.enable_job_execution_logging all, for a month. A role that owns neither the job nor the
+# database sees none.
+_RUNS = """
+    SELECT start_time, extract(epoch FROM finish_time - start_time)::float8 FROM timescaledb_information.job_history
+     WHERE job_id = ANY(%(jobs)s) AND finish_time >= %(since)s"""
+_HAS_HISTORY = "SELECT to_regclass('timescaledb_information.job_history') IS NOT NULL"  # from 2.15 on
+_SAME_RUN = timedelta(seconds=1)
+
+
+def read_job_runs(
+    connection: psycopg.Connection, jobs: Sequence[Job], since: datetime
+) -> list[tuple[datetime, float | None]]:
+    """Start and seconds of each job's runs since then that the database's history has, and of its last run, in order of
+    time. Raises `psycopg.Error`."""
+    if not jobs:
+        return []
+    found: list[tuple[datetime, float | None]] = []
+    if connection.execute(_HAS_HISTORY).fetchone() == (True,):
+        found += connection.execute(_RUNS, {"jobs": [job.id for job in jobs], "since": since}).fetchall()
+    for job in jobs:
+        last = job.last_start
+        if last is not None and not any(abs(start - last) < _SAME_RUN for start, _ in found):
+            found.append((last, job.last_seconds))
+    return sorted(found, key=lambda run: run[0])
 
 
 Edition = Literal["Community", "Apache"]

@@ -15,12 +15,14 @@ from infra.connections.clients import Clients
 from infra.display import count_of, printable
 from infra.errors.exceptions import SpillwayError, Terminal
 from infra.errors.redact import one_line
+from infra.tables.table import Table
 from tasks.base.clock import server_now
 from tasks.maintain.check import check
+from tasks.maintain.jobs import read_job_runs
 from tasks.maintain.maintained_table import MaintainedTable, find_tables
 from tasks.maintain.table_report import MaintainOutcome, TableReport, table_result
 from tasks.preflight.preflight import preflight_rights
-from tasks.report.load_frames import loads, outcomes, quarantined
+from tasks.report.load_frames import loads, outcomes, quarantined, streams_of
 from tasks.table.quarantine import Selection, group_entries
 
 _MOST_REASONS = 20
@@ -31,8 +33,9 @@ class Frames:
     """What a report shows. The columns are documented where each frame is made; times are in UTC.
 
     `chunks`: one row for each chunk: `table`, `start`, `end`, `rows` (an estimate unless `exact`), `bytes`, `state`,
-    `ratio` (null if it is not compressed), `next` (what happens to it next, in words). `compressions`: the last run of
-    each compression policy: `table`, `start`, `seconds`. `reasons`: the quarantine by reason, the most frequent first:
+    `ratio` (null if it is not compressed), `next` (what happens to it next, in words). `compressions`: the runs
+    of compression policies since then, as far as the database keeps them, and the last of each: `table`, `start`,
+    `seconds`. `reasons`: the quarantine by reason, the most frequent first:
     `stream`, `kind`, `field`, `reason`, `entries`, `example` (an entry id), `first`, `last`. `runs`: of Prefect:
     `name`, `flow`, `state`, `due`, `started`, `seconds`; empty without a server. `attention`: what needs attention, in
     words.
@@ -76,21 +79,21 @@ def read_frames(
         now = server_now(connection)
         found = find_tables(clients)
         wanted = _wanted(found.tables, table)
-        name = None if table is None else wanted[0].table.regclass
-        attention = [*found.failed, *found.lost]
-        chunks, compressions, more = _chunks(clients, wanted)
+        one_table = None if table is None else wanted[0].table
+        attention = [*found.failed, *found.lost] if table is None else []
         since = now - span
+        chunks, compressions, more = _chunks(clients, connection, wanted, since)
         names = {one.table.regclass: one.table.display_name for one in found.tables}
-        summary = _with_names(outcomes(connection, name), names)
+        summary = _with_names(outcomes(connection, one_table), names)
         frames = Frames(
             since,
             now,
-            _with_names(loads(connection, since, now, name), names),
+            _with_names(loads(connection, since, now, one_table), names),
             summary,
-            quarantined(connection, since, now, name),
+            quarantined(connection, since, now, one_table),
             chunks,
             compressions,
-            _reasons(connection),
+            _reasons(connection, one_table),
             pd.DataFrame(list(runs), columns=list(RUN_COLUMNS)),
         )
     frames.attention.extend(map(printable, [*attention, *more, *_losses(summary), *_waiting(summary)]))
@@ -111,10 +114,12 @@ def _wanted(tables: Sequence[MaintainedTable], name: str | None) -> list[Maintai
     return found
 
 
-def _chunks(clients: Clients, tables: Sequence[MaintainedTable]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """The chunks of all tables, the last compression of each, and what needs attention."""
+def _chunks(
+    clients: Clients, connection: psycopg.Connection, tables: Sequence[MaintainedTable], since: datetime
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The chunks of all tables, when they were compressed, and what needs attention."""
     rows: list[dict[str, Any]] = []
-    jobs: list[dict[str, Any]] = []
+    compressions: list[dict[str, Any]] = []
     attention: list[str] = []
     for one in tables:
         name = one.table.display_name
@@ -126,25 +131,26 @@ def _chunks(clients: Clients, tables: Sequence[MaintainedTable]) -> tuple[pd.Dat
             continue
         report = table_result(TableReport(one, MaintainOutcome(dry_run=True), result))
         rows += [{"table": name} | chunk for chunk in report["chunks"]]
-        jobs += [
-            {"table": name, "start": job.last_start, "seconds": job.last_seconds}
-            for job in result.compression.jobs
-            if job.last_start is not None
+        compressions += [
+            {"table": name, "start": start, "seconds": seconds}
+            for start, seconds in read_job_runs(connection, result.compression.jobs, since)
         ]
         attention += [*report["violations"], *report["warnings"]]
-    return _with(rows, _CHUNK_COLUMNS), _with(jobs, ("table", "start", "seconds")), attention
+    return _with(rows, _CHUNK_COLUMNS), _with(compressions, ("table", "start", "seconds")), attention
 
 
 def _with(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns))
 
 
-def _reasons(connection: psycopg.Connection) -> pd.DataFrame:
-    found = group_entries(connection, Selection(waiting=True), _MOST_REASONS)
+def _reasons(connection: psycopg.Connection, table: Table | None) -> pd.DataFrame:
+    names = () if table is None else streams_of(connection, table)
+    chosen = table is None or names  # without names, a selection has all streams
+    groups = group_entries(connection, Selection(names, waiting=True), _MOST_REASONS).groups if chosen else ()
     rows = [
         {"stream": group.path or group.stream, "kind": group.kind, "field": group.field, "reason": group.reason}
         | {"entries": group.count, "example": group.example, "first": group.first, "last": group.last}
-        for group in found.groups
+        for group in groups
     ]
     reasons = _with(rows, ("stream", "kind", "field", "reason", "entries", "example", "first", "last"))
     for name in ("stream", "field", "reason", "example"):

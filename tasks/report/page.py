@@ -13,7 +13,8 @@ import pandas as pd
 from infra.display import printable
 from tasks.report import charts
 from tasks.report.frames import Frames
-from tasks.report.load_frames import bucket, bucket_start
+from tasks.report.load_frames import buckets
+from tasks.report.svg import as_svg
 
 _MOST_ROWS = 200  # of a table on the page
 _STYLE = """
@@ -73,23 +74,23 @@ def _attention(items: Sequence[str]) -> str:
 
 def pictures(frames: Frames) -> Iterator[Picture]:
     """The charts that there is something for."""
-    span = frames.now - frames.since
-    step = bucket(span)
+    time = buckets(frames.since, frames.now)
     if len(frames.loads):
-        first = bucket_start(frames.since, step)
-        yield Picture("Events per second", charts.rate_chart(frames.loads, first, frames.now, step), _per(step))
+        note = f"{_per(time.step)} The newest is not over yet."
+        yield Picture("Events per second", as_svg(charts.rate_chart(frames.loads, time), "rate"), note)
         if frames.loads["oldest_seconds"].notna().any():
-            note = "How old the newest entry of a batch was when it was loaded; " + _per(step).lower()
-            yield Picture("Lag", charts.lag_chart(frames.loads), note)
+            note = "How old the newest entry of a batch was when it was loaded; " + _per(time.step).lower()
+            yield Picture("Lag", as_svg(charts.lag_chart(frames.loads, time), "lag"), note)
         note = "The longest load of a batch, and when the database compressed."
-        yield Picture("Load times", charts.load_chart(frames.loads, frames.compressions), note)
+        yield Picture("Load times", as_svg(charts.load_chart(frames.loads, frames.compressions, time), "loads"), note)
     if len(frames.outcomes):
         note = "Of all entries since the first drain; the streams with the most."
-        yield Picture("What became of the entries", charts.outcome_chart(frames.outcomes), note)
-    for table, chunks in frames.chunks.groupby("table"):
-        yield Picture(f"Chunks of {printable(str(table))}", charts.chunk_chart(chunks), _sizes(chunks))
+        yield Picture("What became of the entries", as_svg(charts.outcome_chart(frames.outcomes), "outcomes"), note)
+    for number, (table, chunks) in enumerate(frames.chunks.groupby("table")):
+        svg = as_svg(charts.chunk_chart(chunks), f"chunks{number}")
+        yield Picture(f"Chunks of {printable(str(table))}", svg, _sizes(chunks))
     if len(frames.runs):
-        yield Picture("Runs", charts.run_chart(frames.runs), _gaps(frames.runs))
+        yield Picture("Runs", as_svg(charts.run_chart(frames.runs, time), "runs"), _gaps(frames.runs))
 
 
 def _figure(picture: Picture) -> str:
@@ -105,11 +106,19 @@ def _per(step: timedelta) -> str:
 def _sizes(chunks: pd.DataFrame) -> str:
     compressed = chunks.dropna(subset=["ratio"])
     before, after = (compressed["bytes"] * compressed["ratio"]).sum(), compressed["bytes"].sum()
-    ratio = f", {before / after:.1f} times smaller" if after else ""
+    ratio = f", {_change(before / after)}" if before and after else ""
     latest = f" The latest {charts.MOST_CHUNKS} are drawn." if len(chunks) > charts.MOST_CHUNKS else ""
     return (
         f"{len(chunks):,} chunks, {chunks['bytes'].sum() / 1e6:,.1f} MB; {len(compressed):,} compressed{ratio}.{latest}"
     )
+
+
+def _change(ratio: float) -> str:
+    """What compression did to the size. `ratio`: before to after."""
+    larger, factor = ratio < 1, max(ratio, 1 / ratio)
+    if factor < 1.05:
+        return "about as large as before"
+    return f"{factor:.1f} times {'larger' if larger else 'smaller'} than before"
 
 
 def _gaps(runs: pd.DataFrame) -> str:
@@ -126,7 +135,8 @@ def _gaps(runs: pd.DataFrame) -> str:
 
 
 def _tables(frames: Frames) -> Iterator[str]:
-    yield _table("Streams", frames.outcomes)
+    none = [] if frames.outcomes["other_tables"].any() else ["other_tables"]
+    yield _table("Streams", frames.outcomes.drop(columns=none))
     yield _table("Quarantine, by reason", frames.reasons)
     chunks = frames.chunks.assign(size=[f"{size / 1e6:,.2f} MB" for size in frames.chunks["bytes"]])
     columns = ["table", "start", "end", "rows", "size", "state", "ratio", "next"]

@@ -11,9 +11,9 @@ from infra.errors.redact import one_line
 from tasks.base.artifacts import publish_markdown
 from tasks.base.run_log import run_logger
 from tasks.base.step import step
-from tasks.report.charts import as_data_url
 from tasks.report.frames import Frames, read_frames
 from tasks.report.page import pictures
+from tasks.report.svg import as_data_url
 
 _SPAN = timedelta(days=1)  # the flow that publishes it runs daily
 

@@ -120,13 +120,26 @@ def test_a_report_without_a_drain_and_without_a_server_of_prefect_is_a_page(
     assert FINE[servers.edition] in path.read_text()
 
 
+def test_the_page_is_written_next_to_the_frames_if_it_is_asked_for(
+    database: psycopg.Connection, spillway: RunSpillway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert spillway("report", "--data", "frames")[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"frames"}
+    code, out, _ = spillway("report", "--data", "frames", "--output", "page.html")
+    assert code == 0
+    assert "written: frames/loads.parquet" in out
+    assert "written: page.html" in out
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--since", "yesterday"], "report: --since: expected"),
         (["--since", ""], "expected a positive duration such as 7d, found none; nothing was written"),
         (["--table", "nothing"], "expected a table that is loaded or maintained, found 'nothing'"),
-        (["--output", "/proc/report.html"], "name another file with --output"),
+        (["--output", "/proc/report.html"], "name another place with --output or --data"),
     ],
 )
 def test_what_cannot_be_reported_is_refused(

@@ -32,7 +32,15 @@ def frames(name: str = "events", reason: str = "", attention: str | None = None)
         ]
     )
     states = ("Completed", "Failed", "Completed")
-    outcome = {"stream": name, "table": name, "read": 2700, "inserted": 2100, "duplicates": 300, "conflicts": 100}
+    outcome = {
+        "stream": name,
+        "table": name,
+        "read": 2700,
+        "inserted": 2100,
+        "other_tables": 0,
+        "duplicates": 300,
+        "conflicts": 100,
+    }
     chunk = {"table": name, "rows": 5, "exact": True, "bytes": 1_000_000, "next": reason}
     return Frames(
         NOW - timedelta(days=1),
@@ -92,10 +100,26 @@ def test_what_needs_attention_is_at_the_top_in_words() -> None:
 
 def test_the_notes_of_the_pictures_are_the_figures_of_the_frames() -> None:
     notes = {one.title: one.note for one in pictures(frames())}
-    assert notes["Chunks of events"] == "3 chunks, 3.0 MB; 2 compressed, 6.2 times smaller."
+    assert notes["Chunks of events"] == "3 chunks, 3.0 MB; 2 compressed, 6.2 times smaller than before."
     assert notes["Runs"] == (
         "3 runs, 1 not completed. The longest time between two drains was 600.0 min, until 2026-11-27 23:00."
     )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (4.0, "4.0 times smaller than before"),
+        (1.02, "about as large as before"),
+        (0.97, "about as large as before"),
+        (0.5, "2.0 times larger than before"),
+    ],
+)
+def test_a_compression_that_made_chunks_larger_does_not_read_as_smaller(ratio: float, words: str) -> None:
+    found = frames()
+    found.chunks["ratio"] = [ratio, ratio, None]
+    notes = {one.title: one.note for one in pictures(found)}
+    assert notes["Chunks of events"] == f"3 chunks, 3.0 MB; 2 compressed, {words}."
 
 
 def test_the_artifact_has_the_same_pictures_and_no_markup_of_others() -> None:
