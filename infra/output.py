@@ -128,19 +128,30 @@ def print_table(
 
 @contextmanager
 def in_place() -> Iterator[None]:
-    """What the block prints replaces what the screen shows. Without a screen, it follows what was printed before."""
+    """What the block prints replaces what the screen shows. Without a screen, it follows what was printed before.
+
+    If it is longer than the screen, its first line and the last ones are shown: what needs attention is at the end.
+    """
     if not RESULTS.is_terminal or RESULTS.is_dumb_terminal:
         yield
         result("")
         return
     with RESULTS.capture() as captured:
         yield
-    shown, room = [], RESULTS.height - 1
-    for line in captured.get().rstrip("\n").split("\n"):
-        room -= 1 + max(0, len(_ESCAPES.sub("", line)) - 1) // RESULTS.width  # the terminal folds a long line
-        if room >= 0:
-            shown.append(line)
-    print("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J", end="", flush=True)
+    first, *others = captured.get().rstrip("\n").split("\n")
+    shown: list[str] = []
+    room = RESULTS.height - 1 - _height(first)
+    for line in reversed(others):
+        room -= _height(line)
+        if room < 0:
+            break
+        shown.insert(0, line)
+    print("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in [first, *shown]) + "\x1b[J", end="", flush=True)
+
+
+def _height(line: str) -> int:
+    """The lines of the screen that a line takes: the terminal folds a long one."""
+    return 1 + max(0, len(_ESCAPES.sub("", line)) - 1) // RESULTS.width
 
 
 def moment(time: datetime | None) -> str:

@@ -20,13 +20,13 @@ app = typer.Typer()
 
 @app.command("health")
 def health_command(
-    live: Annotated[
-        bool, typer.Option("--live", help="Whether a restart would help. A server that does not answer is no reason.")
-    ] = False,
+    live: Annotated[bool, typer.Option("--live", help="Exit code 1 only if a restart may help.")] = False,
     within: Annotated[
         str | None,
         typer.Option(
-            metavar="DURATION", help="With --live: also 1 if no drain has succeeded for so long, such as 15m."
+            metavar="DURATION",
+            help="With --live: 1 if no run has ended or loaded anything for so long, such as 30m, although both servers"
+            " answer. A run that failed has ended.",
         ),
     ] = None,
 ) -> None:

@@ -6,7 +6,7 @@ deployment, lists it as ready, and never plans a run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -26,11 +26,15 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.runs import EVERY_TAG, SERVE_TAG, TAG
+from infra.settings import Settings
 
 FLOWS = ("drain", "reconcile", "maintain", "redrive", "backfill")
+DRAIN = "drain/scheduled"
 
 # A worker polls every 15 s by default, and a run starts within seconds of that.
 GRACE = timedelta(seconds=60)
+_FAILED = ("Failed", "Crashed", "TimedOut")
+_ENDED = ("Completed", *_FAILED)  # not "Cancelled": a run that came due during another one says nothing
 _RUNS_LOOKED_AT = 20
 
 
@@ -45,10 +49,11 @@ class Run:
 
 @dataclass(frozen=True)
 class DeploymentStatus:
-    """One deployment. `scheduled`: it has an active schedule. `problem`: why that schedule does not work, else None.
+    """One deployment. `scheduled`: it has an active schedule. `problem`: why it does not work as scheduled, else None.
 
     `last`: the last run that started or ended. `next_due`: of the next planned run. `every`: the seconds between the
     looks of a `spillway serve` that drains in its own process, where Prefect plans no runs; else None.
+    `paused`: nothing starts it.
     """
 
     name: str
@@ -58,6 +63,29 @@ class DeploymentStatus:
     next_due: datetime | None
     problem: str | None
     every: float | None = None
+    paused: bool = False
+
+
+def scheduled_by_settings(config: Settings) -> set[str]:
+    """The deployments that have a schedule by the settings."""
+    crons = {"reconcile/daily": config.reconcile_cron, "maintain/daily": config.maintain_cron}
+    return {name for name, cron in crons.items() if cron.strip()} | ({DRAIN} if config.drain_every else set())
+
+
+def judge_pause(name: str, pool: str | None, paused: bool) -> str:
+    """Why nothing starts a deployment that should be scheduled, and what to type."""
+    command = "spillway deploy" if pool else "spillway serve, or spillway deploy for workers"
+    if paused:
+        return f"{name} is paused: spillway serve ended, or somebody paused it: {command}"
+    return f"{name} has no active schedule, although the settings schedule it: {command}"
+
+
+def judge_results(name: str, begun: Sequence[Run]) -> str | None:
+    """That the last run of a scheduled deployment failed; None if it did not. `begun`: as for `judge`."""
+    ended = next((run.state for run in begun if run.state in _ENDED), None)
+    if ended not in _FAILED:
+        return None
+    return f"the last run of {name} ended as {ended}: its log in Prefect, or that of spillway serve, says why"
 
 
 def judge(
@@ -105,35 +133,50 @@ def _ago(since: timedelta) -> str:
     return f"{seconds} seconds"
 
 
-def deployment_statuses(client: SyncPrefectClient, now: datetime) -> list[DeploymentStatus]:
-    """Spillway's deployments on this Prefect server, sorted by name. Raises what Prefect's client raises."""
+def deployment_statuses(
+    client: SyncPrefectClient, now: datetime, wanted: Container[str] = ()
+) -> list[DeploymentStatus]:
+    """Spillway's deployments on this Prefect server, sorted by name. Raises what Prefect's client raises.
+
+    `wanted`: the names of those that should have a schedule.
+    """
     ours = FlowFilter(name=FlowFilterName(any_=list(FLOWS)))
     flows = {flow.id: flow.name for flow in client.read_flows(flow_filter=ours)}
     deployments = client.read_deployments(flow_filter=ours)
-    found = [_status(client, f"{flows[one.flow_id]}/{one.name}", one, now) for one in deployments]
+    names = [f"{flows[one.flow_id]}/{one.name}" for one in deployments]
+    found = [_status(client, name, one, now, name in wanted) for name, one in zip(names, deployments, strict=True)]
     return sorted(found, key=lambda one: (not one.scheduled, one.name))
 
 
-def _status(client: SyncPrefectClient, name: str, deployment: DeploymentResponse, now: datetime) -> DeploymentStatus:
+def _status(
+    client: SyncPrefectClient, name: str, deployment: DeploymentResponse, now: datetime, wanted: bool
+) -> DeploymentStatus:
     planned = _runs(client, deployment, [StateType.SCHEDULED], FlowRunSort.EXPECTED_START_TIME_ASC)
     others = [kind for kind in StateType if kind != StateType.SCHEDULED]
     begun = _runs(client, deployment, others, FlowRunSort.EXPECTED_START_TIME_DESC)
     every = _served_every(deployment)
-    scheduled = not deployment.paused and any(schedule.active for schedule in deployment.schedules)
+    active = any(schedule.active for schedule in deployment.schedules)
+    scheduled = active and not deployment.paused
     upcoming = [run.due for run in planned if run.due >= now]
     problem = judge(name, deployment.work_pool_name, scheduled, planned, begun, now)
     if every is not None:
         begun = sorted([*_runs_of_serve(client), *begun], key=lambda run: run.due, reverse=True)
         polled = None if deployment.last_polled is None else _plain(deployment.last_polled)
         problem = problem or judge_serving(name, every, polled, now)
+    works = scheduled or every is not None
+    if works:
+        problem = problem or judge_results(name, begun)
+    elif wanted or active:
+        problem = judge_pause(name, deployment.work_pool_name, deployment.paused)
     return DeploymentStatus(
         name,
         deployment.parameters.get("stream"),
-        scheduled or every is not None,
+        works,
         begun[0] if begun else None,
         upcoming[0] if upcoming else None,
         problem,
         every,
+        deployment.paused,
     )
 
 

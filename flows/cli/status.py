@@ -32,7 +32,10 @@ def status(
         bool, typer.Option("--watch", "-w", help="Look again and again until Ctrl-C, in place if in a terminal.")
     ] = False,
 ) -> None:
-    """Show servers, schedule, streams, quarantine and tables. Exit code 1: a server or the schedule needs attention."""
+    """Show servers, schedule, streams, quarantine and tables. Exit code 1: a server or the schedule needs attention.
+
+    The schedule does if it is overdue or paused, or if the last run of a scheduled deployment failed.
+    """
     set_prefect_defaults(quiet=True)
     if seconds is not None and not watch:
         raise WrongUse(f"status: expected --watch before {seconds:g}; type `spillway status --watch {seconds:g}`")
@@ -58,14 +61,14 @@ def _watch(seconds: float, as_json: bool) -> None:
                 with in_place():
                     result(f"{moment_now()}, every {seconds:g} s until Ctrl-C")
                     result("")
-                    _look_again(as_json)
+                    _look_again(as_json, above=2)
             sys.stdout.flush()
             time.sleep(seconds)
     except KeyboardInterrupt:
         pass
 
 
-def _look_again(as_json: bool) -> None:
+def _look_again(as_json: bool, above: int = 0) -> None:
     try:
         found = look()
     except WrongUse:
@@ -76,4 +79,4 @@ def _look_again(as_json: bool) -> None:
     if as_json:
         print_json(found.as_json())
     else:
-        print_status(found, RESULTS)
+        print_status(found, RESULTS, above)

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
+
 from flows.cli.stream_status import StreamStatus, stream_statuses
 from flows.prefect_server import has_prefect_server
 from infra.connections.clients import Clients
@@ -20,10 +22,13 @@ from tasks.maintain.chunk_states import format_chunk_count
 from tasks.metrics.chunk_figures import ChunkFigures, read_chunk_figures, wanted_tables
 from tasks.metrics.ledger_figures import LedgerFigures, read_ledger_figures
 from tasks.metrics.stream_lag import denied_streams
+from tasks.metrics.table_locks import describe_lock
 from tasks.preflight.rights import check_rights
 from tasks.streams.find import find_streams
+from tasks.streams.glob import is_pattern, literal
 
-_FAILED = ("Failed", "Crashed", "TimedOut")
+# A table that is locked takes away its figures, not the page. As `spillway metrics` waits for one.
+_LOCK_SECONDS = 1.0
 
 
 @dataclass
@@ -68,7 +73,6 @@ def look() -> Status:
             _read_servers(found)
         except SpillwayError as error:
             found.problems.append(one_line(error))
-    found.attention[:0] = _failed_runs(schedule or [])
     return found
 
 
@@ -79,30 +83,43 @@ def _schedule() -> tuple[list[dict[str, Any]] | None, list[str]]:
     from prefect.client.orchestration import get_client
 
     from flows.cli.prefect_api import require_prefect, translate_prefect_errors
-    from flows.cli.schedule_status import deployment_statuses
+    from flows.cli.schedule_status import deployment_statuses, scheduled_by_settings
 
     try:
         require_prefect()
         with translate_prefect_errors(), get_client(sync_client=True) as client:
-            found = deployment_statuses(client, datetime.now(UTC))
+            found = deployment_statuses(client, datetime.now(UTC), scheduled_by_settings(settings()))
     except SpillwayError as error:
         return None, [one_line(error)]
     return [asdict(one) for one in found], [one.problem for one in found if one.problem]
 
 
 def _read_servers(found: Status) -> None:
-    with Clients(settings(), "status") as clients, clients.translate_errors("status"), clients.postgres() as connection:
-        wanted = [pattern for one in found.schedule or [] if one["scheduled"] for pattern in _patterns(one["stream"])]
+    limit = min(settings().lock_timeout, _LOCK_SECONDS)
+    config = settings().model_copy(update={"lock_timeout": limit})
+    with Clients(config, "status") as clients, clients.translate_errors("status"), clients.postgres() as connection:
+        wanted = _scheduled_streams(found.schedule)
         check_rights(connection, "status")
         # A scheduled name without a stream is an error of the drain; this command does not fail for it.
-        expected = find_streams(clients.redis, [one for one in wanted if any(c in one for c in "*?[")])[0]
+        names = [literal(one) for one in wanted if not is_pattern(one)]
+        expected = [*names, *find_streams(clients.redis, [one for one in wanted if is_pattern(one)])[0]]
         figures = read_ledger_figures(connection)
         found.streams = stream_statuses(clients.redis, figures, expected)
         found.waiting = sum(one.waiting for one in figures)
-        found.chunks = read_chunk_figures(connection, wanted_tables(connection, settings()))
         denied = [one.name for one in found.streams if one.denied]
-        found.attention = [denied_streams(denied, "status", wanted or settings().scheduled_streams)] if denied else []
-        found.attention += [*_late_streams(found.streams, [*wanted, *expected]), *_attention(figures, found.chunks)]
+        found.attention = [denied_streams(denied, "status", wanted)] if denied else []
+        tables = wanted_tables(connection, config)
+        try:
+            found.chunks = read_chunk_figures(connection, tables)
+        except psycopg.errors.LockNotAvailable:
+            found.attention.append(describe_lock(connection, tables))
+        found.attention += [*_late_streams(found.streams, expected), *_attention(figures, found.chunks)]
+
+
+def _scheduled_streams(schedule: Sequence[dict[str, Any]] | None) -> list[str]:
+    """The names and patterns that are drained by Prefect's schedule; those of the settings if it drains none."""
+    drains = [one for one in schedule or [] if one["scheduled"] and one["name"].startswith("drain/")]
+    return [pattern for one in drains for pattern in _patterns(one["stream"])] or list(settings().scheduled_streams)
 
 
 def _patterns(stream: object) -> Iterable[str]:
@@ -129,16 +146,6 @@ def _attention(figures: Sequence[LedgerFigures], chunks: Sequence[ChunkFigures])
     if waiting := sum(one.waiting for one in figures):
         found.append(f"{count_of(waiting, 'entry waits', 'entries wait')} in quarantine: spillway quarantine list")
     return found
-
-
-def _failed_runs(schedule: Sequence[dict[str, Any]]) -> list[str]:
-    """The deployments with a schedule whose last run failed."""
-    return [
-        f"the last run of {one['name']} ended as {one['last']['state']}: its log in Prefect, or that of spillway serve,"
-        " says why"
-        for one in schedule
-        if one["scheduled"] and one["last"] is not None and one["last"]["state"] in _FAILED
-    ]
 
 
 def _late_streams(streams: Sequence[StreamStatus], scheduled: Collection[str]) -> list[str]:

@@ -24,21 +24,26 @@ _MOST_ON_DEMAND = 4
 _UNITS = (("days", 86_400), ("h", 3_600), ("min", 60))
 
 
-def print_status(status: Status, problems: Console | None = None) -> None:
-    """Print the page on standard output, and the problems of servers and schedule on `problems`, or standard error."""
+def print_status(status: Status, problems: Console | None = None, above: int = 0) -> None:
+    """Print the page on standard output, and the problems of servers and schedule on `problems`, or standard error.
+
+    `above`: the lines that the screen shows above it.
+    """
     now = datetime.now(UTC)
     print_servers(status.servers)
     result("")
-    lines = len(status.servers) + 2 + _print_schedule(status.schedule, now)
+    taken = above + len(status.servers) + 2 + _print_schedule(status.schedule, now)
+    # With the empty line before them, or the line that says that there are none.
+    taken += 1 + max(1, _height(status.attention) + _height(status.problems))
     tables = _tables(status.chunks)
-    notes = [(text, "yellow") for text in status.attention] + [(text, "red") for text in status.problems]
+    shown = tables[: _room_for_tables(taken, min(len(status.streams), _LEAST_STREAMS))]
     if status.streams:
-        below = (3 + min(len(tables), _MOST_TABLES) if tables else 0) + 1 + _height([text for text, _ in notes])
-        _print_streams(status.streams, now, _room(lines + 2 + below))
-    if tables:
+        below = 2 + len(shown) + (len(tables) > len(shown)) if shown else 0
+        _print_streams(status.streams, now, _room(taken + 2 + below))
+    if shown:
         result("")
-        print_table(["table", "chunks", "compressed", "size"], tables[:_MOST_TABLES], rule=False, right=["size"])
-        _print_more(len(tables) - _MOST_TABLES, "of them, smaller")
+        print_table(["table", "chunks", "compressed", "size"], shown, rule=False, right=["size"])
+        _print_more(len(tables) - len(shown), "of them, smaller")
     if status.attention or (status.healthy and status.streams):
         result("")
     for text in status.attention[:_MOST_PROBLEMS]:
@@ -52,8 +57,16 @@ def print_status(status: Status, problems: Console | None = None) -> None:
 
 
 def _height(texts: Sequence[str]) -> int:
-    """The lines of the notes below the tables."""
-    return sum(1 + (len(text) + len("attention: ")) // max(RESULTS.width, 1) for text in texts[:_MOST_PROBLEMS])
+    """The lines of notes below the tables, with the one about the others."""
+    shown = sum(1 + (len(text) + len("attention: ")) // max(RESULTS.width, 1) for text in texts[:_MOST_PROBLEMS])
+    return shown + (len(texts) > _MOST_PROBLEMS)
+
+
+def _room_for_tables(taken: int, streams: int) -> int:
+    """How many tables fit on the screen below `streams` streams, each part with its names and «and N more»."""
+    if not RESULTS.is_terminal:
+        return _MOST_TABLES
+    return max(0, min(_MOST_TABLES, RESULTS.height - 1 - taken - (3 + streams) - 3))
 
 
 def _room(taken: int) -> int:
@@ -98,6 +111,8 @@ def _deployment_row(deployment: dict[str, Any], now: datetime) -> list[object]:
     last = deployment["last"]
     due = deployment["next_due"]
     next_run = (f"in {_span(due, now)}" if due else "none planned") if deployment["scheduled"] else "on demand"
+    if deployment["paused"]:
+        next_run = "paused"
     if deployment["every"] is not None:
         next_run = f"every {deployment['every']:g} s, if there is work"
     return [deployment["name"], _ago(last and last["due"], now, ""), last["state"] if last else "", next_run]

@@ -21,7 +21,7 @@ from tasks.base.run_log import run_logger
 from tasks.base.spread import spreads
 from tasks.ledger.drain_report import DrainResult, report, summary
 from tasks.ledger.idle import find_idle
-from tasks.ledger.successes import record_success
+from tasks.ledger.successes import failure_recorded, record_success
 from tasks.preflight.layouts import read_stream_layouts
 from tasks.preflight.preflight import preflight
 from tasks.streams.pages import AbsenceRecord
@@ -58,11 +58,11 @@ def drain(
     began = time.monotonic()
     use_system_allocator()
     config = settings()
-    mappings = configured_mappings(config)
     last = parse_until(until) if until else None
     part = parse_shard(shard) if shard else None
     wanted = [stream] if isinstance(stream, str) else stream or list(config.scheduled_streams)
-    with Clients(config, DRAIN) as clients:
+    with Clients(config, DRAIN) as clients, failure_recorded(clients):
+        mappings = configured_mappings(config)
         streams, warnings = preflight(clients, wanted, mappings=mappings)
         streams = [name for name in streams if part is None or name in part]
         layouts = read_stream_layouts(clients, {name: mappings.for_stream(name) for name in streams})
@@ -95,8 +95,7 @@ def drain(
             report(results, warnings)
         totals = summary(results, time.monotonic() - began) | {"warnings": warnings}
         problems = totals["losses"] + [one.error for one in results if one.error]
-        if not problems:
-            record_success(clients, "drain")
-    if problems:
-        raise Unsuccessful("; ".join(problems), totals, ExitCode.LOST if totals["losses"] else ExitCode.FAILED)
+        if problems:
+            raise Unsuccessful("; ".join(problems), totals, ExitCode.LOST if totals["losses"] else ExitCode.FAILED)
+        record_success(clients, "drain")
     return totals

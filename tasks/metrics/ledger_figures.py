@@ -12,6 +12,7 @@ import psycopg
 from infra.tables.read_table import parse_table_name
 from tasks.ledger.load_seconds import BUCKETS, SUM_OF_BUCKETS
 from tasks.ledger.names import original_name
+from tasks.ledger.successes import FAILED_DRAIN
 from tasks.metrics.stream_lag import ReadPosition
 
 # Fixed labels: of all files together, and of the streams beyond the limit.
@@ -163,7 +164,10 @@ def read_load_seconds(connection: psycopg.Connection) -> LoadSeconds:
     return LoadSeconds(tuple(count or 0 for count in buckets), total or 0.0)
 
 
+_SUCCESSES = "SELECT flow, succeeded_at FROM spillway.successes WHERE flow <> %s ORDER BY flow"
+
+
 def read_successes(connection: psycopg.Connection) -> dict[str, datetime]:
     """When a run of each flow last succeeded. Raises `psycopg.Error`."""
-    rows: list[Any] = connection.execute("SELECT flow, succeeded_at FROM spillway.successes ORDER BY flow").fetchall()
+    rows: list[Any] = connection.execute(_SUCCESSES, [FAILED_DRAIN]).fetchall()
     return dict(rows)

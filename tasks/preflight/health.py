@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from infra.connections.clients import Clients
+from infra.connections.short_timeouts import short_timeouts
 from infra.display import coarse_age
-from infra.errors.exceptions import SpillwayError, Transient
+from infra.errors.exceptions import SpillwayError, WrongUse
 from infra.errors.redact import one_line
 from infra.mapping.toml import configured_mappings
 from infra.schema.schema_version import check_schema
@@ -15,18 +16,12 @@ from infra.settings import Settings
 from tasks.maintain.jobs import format_age
 
 _COMMAND = "health"
-# Container engines wait for some seconds, and then kill the probe: it ends before, unless a setting is shorter.
-_LIMITS_SECONDS = {"connect_timeout": 2.0, "redis_timeout": 2.0, "statement_timeout": 3.0, "lock_timeout": 1.0}
-
-# The ages of the last drain that succeeded, null if none has, and of the schema, which was applied before one could.
+# The age of what last ended or was loaded, null if nothing was: a drain with or without success, another run that
+# succeeded, or a range of a drain or a backfill. And that of the schema, which was applied before all of them.
 _AGES = """
-    SELECT clock_timestamp() - (SELECT succeeded_at FROM spillway.successes WHERE flow = 'drain'),
+    SELECT clock_timestamp() - greatest((SELECT max(succeeded_at) FROM spillway.successes),
+                                        (SELECT max(greatest(settled_at, loaded_at)) FROM spillway.streams)),
            clock_timestamp() - (SELECT max(applied_at) FROM spillway.schema_version)"""
-
-
-def short_timeouts(config: Settings) -> Settings:
-    """The settings with timeouts for a probe."""
-    return config.model_copy(update={name: min(getattr(config, name), most) for name, most in _LIMITS_SECONDS.items()})
 
 
 def readiness_faults(config: Settings) -> list[str]:
@@ -42,25 +37,28 @@ def readiness_faults(config: Settings) -> list[str]:
 
 
 def liveness_fault(config: Settings, within: timedelta) -> str | None:
-    """Why a restart may help: no drain has succeeded for longer than `within`, although both servers answer.
+    """Why a restart may help: nothing has ended or loaded for longer than `within`, although both servers answer.
 
-    None if one has, and also if a server does not answer: then a restart would not help.
+    A drain that fails has ended as well. None if something has, and also if a server does not answer or refuses this
+    program (a password, a schema of another version): then a restart would not help. Raises `WrongUse`.
     """
     with Clients(short_timeouts(config), _COMMAND) as clients:
         try:
             _check_redis(clients)
             with clients.translate_errors(_COMMAND), clients.postgres() as connection:
                 check_schema(connection)
-                drained, applied = connection.execute(_AGES).fetchone() or (None, None)
-        except Transient:
+                ended, applied = connection.execute(_AGES).fetchone() or (None, None)
+        except WrongUse:
+            raise
+        except SpillwayError:
             return None
-    ages: list[timedelta] = [age for age in (drained, applied) if age is not None]
+    ages: list[timedelta] = [age for age in (ended, applied) if age is not None]
     if not ages or min(ages) <= within:
         return None
-    last = "found none" if drained is None else f"the last one was {coarse_age(drained.total_seconds())} ago"
+    last = "found none" if ended is None else f"the last one was {coarse_age(ended.total_seconds())} ago"
     return (
-        f"{_COMMAND}: expected a drain that succeeded within {format_age(within)}, {last}; nothing was changed; read"
-        " the log of this container, and see spillway status"
+        f"{_COMMAND}: expected a run that ended or loaded something within {format_age(within)}, {last}; nothing was"
+        " changed; read the log of this container, and see spillway status"
     )
 
 

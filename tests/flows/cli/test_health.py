@@ -15,11 +15,13 @@ import pytest
 import redis
 
 from flows.plain.drain import drain
+from infra.errors.exceptions import Unsuccessful
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.command_line import RunSpillway
 from tests.support.instances import free_port
 from tests.support.programs import BIN
+from tests.support.redis_server import redis_port
 from tests.support.stream_entries import event
 
 
@@ -28,6 +30,7 @@ def drained_long_ago(redis_client: redis.Redis, database: psycopg.Connection, st
     send(redis_client, stream, [event(1)])
     drain(stream)
     database.execute("UPDATE spillway.successes SET succeeded_at = now() - interval '20 minutes'")
+    database.execute("UPDATE spillway.streams SET settled_at = NULL, loaded_at = now() - interval '25 minutes'")
     database.execute("UPDATE spillway.schema_version SET applied_at = now() - interval '1 day'")
 
 
@@ -80,20 +83,66 @@ def test_every_fault_is_a_line(
 
 
 @pytest.mark.usefixtures("drained_long_ago")
-def test_it_is_not_live_if_no_drain_has_succeeded_for_too_long(
+def test_it_is_not_live_if_nothing_has_ended_for_too_long(
     command_line: RunSpillway, database: psycopg.Connection, stream: str
 ) -> None:
     code, out, err = command_line("health", "--live", "--within", "15m")
     assert (code, out) == (1, "")
-    assert "expected a drain that succeeded within 15 minutes, the last one was 20 minutes ago;" in err
+    assert "expected a run that ended or loaded something within 15 minutes, the last one was 20 minutes ago;" in err
     assert command_line("health", "--live", "--within", "25m")[0] == 0
     drain(stream)  # nothing is new, and that is a success
     assert command_line("health", "--live", "--within", "15m")[0] == 0
     database.execute("DELETE FROM spillway.successes")
+    database.execute("UPDATE spillway.streams SET settled_at = NULL, loaded_at = NULL")
     code, _, err = command_line("health", "--live", "--within", "15m")
     assert (code, "within 15 minutes, found none;" in err) == (1, True)
     database.execute("UPDATE spillway.schema_version SET applied_at = now()")
     assert command_line("health", "--live", "--within", "15m")[0] == 0
+
+
+@pytest.mark.usefixtures("drained_long_ago")
+def test_a_drain_that_fails_has_ended_since_a_restart_would_not_help(
+    command_line: RunSpillway, database: psycopg.Connection, redis_client: redis.Redis, stream: str
+) -> None:
+    """One stream went back, which every drain refuses; the others have nothing new."""
+    redis_client.xadd("events-zzz", event(2), id="9-0")  # type: ignore[arg-type]
+    drain("events-zzz")
+    redis_client.delete("events-zzz")
+    redis_client.xadd("events-zzz", event(3), id="5-0")  # type: ignore[arg-type]
+    database.execute("UPDATE spillway.successes SET succeeded_at = now() - interval '20 minutes'")
+    database.execute("UPDATE spillway.streams SET settled_at = NULL, loaded_at = NULL")
+    assert command_line("health", "--live", "--within", "15m")[0] == 1
+    with pytest.raises(Unsuccessful, match="went back"):
+        drain("events*")
+    assert command_line("health", "--live", "--within", "15m") == (0, "live\n", "")
+    assert "failed drain" not in command_line("metrics")[1]
+
+
+@pytest.mark.usefixtures("drained_long_ago")
+def test_a_backfill_that_loads_makes_progress(
+    command_line: RunSpillway, database: psycopg.Connection, stream: str
+) -> None:
+    assert command_line("health", "--live", "--within", "15m")[0] == 1
+    database.execute("UPDATE spillway.streams SET loaded_at = now() WHERE name = %s", [stream])
+    assert command_line("health", "--live", "--within", "15m")[0] == 0
+
+
+@pytest.mark.usefixtures("drained_long_ago")
+def test_a_server_that_refuses_this_program_is_no_reason_for_a_restart(
+    command_line: RunSpillway, database: psycopg.Connection, configure: Callable[..., Settings], tmp_path: Path
+) -> None:
+    database.execute("INSERT INTO spillway.schema_version (version, name) VALUES (9999, 'later')")
+    database.execute("UPDATE spillway.schema_version SET applied_at = now() - interval '1 day'")
+    try:
+        assert command_line("health", "--live", "--within", "15m") == (0, "live\n", "")
+    finally:
+        database.execute("DELETE FROM spillway.schema_version WHERE version = 9999")
+    assert command_line("health", "--live", "--within", "15m")[0] == 1
+    with redis_port(tmp_path / "redis") as port, redis.Redis(port=port) as client:
+        client.config_set("requirepass", "right")
+        configure(redis_url=f"redis://:Kq7xW9z@127.0.0.1:{port}/0")
+        assert command_line("health")[0] == 1
+        assert command_line("health", "--live", "--within", "15m") == (0, "live\n", "")
 
 
 def test_wrong_options_and_settings_are_code_2(command_line: RunSpillway, configure: Callable[..., Settings]) -> None:

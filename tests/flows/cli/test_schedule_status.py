@@ -10,9 +10,11 @@ import redis
 from prefect import get_client
 from prefect.client.schemas.schedules import IntervalSchedule
 
-from flows.cli.schedule_status import Run, deployment_statuses, judge
+from flows.cli.schedule_status import Run, deployment_statuses, judge, judge_results, scheduled_by_settings
 from flows.cli.stream_status import stream_statuses
+from flows.deployments import deployments
 from infra.producers.send import send
+from infra.settings import Settings
 from tasks.metrics.ledger_figures import read_ledger_figures
 from tests.support.stream_entries import event
 
@@ -37,6 +39,27 @@ def run(state: str, seconds_ago: float, changed_seconds_ago: float = 0) -> Run:
 def test_a_schedule_that_is_not_alive_is_reported(planned: list[Run], begun: list[Run], problem: str | None) -> None:
     found = judge("drain/scheduled", "spillway", True, planned, begun, NOW)
     assert found is None if problem is None else problem in (found or "")
+
+
+@pytest.mark.parametrize(
+    ("states", "failed"),
+    [
+        (["Failed", "Completed"], True),
+        (["Completed", "Failed"], False),
+        (["Running", "Cancelled", "Crashed"], True),
+        (["Running", "Cancelled"], False),
+        ([], False),
+    ],
+)
+def test_the_last_run_that_ended_by_itself_decides(states: list[str], failed: bool) -> None:
+    found = judge_results("drain/scheduled", [run(state, 60 * at) for at, state in enumerate(states)])
+    assert (found is not None) == failed
+
+
+@pytest.mark.parametrize("without", [[], ["drain_every"], ["reconcile_cron", "maintain_cron"]])
+def test_the_settings_schedule_what_is_deployed(without: list[str]) -> None:
+    config = Settings(_env_file=None, **dict.fromkeys(without, ""))  # type: ignore[arg-type]
+    assert scheduled_by_settings(config) == {one.full_name for one in deployments(config) if one.schedule}
 
 
 def test_a_deployment_without_a_schedule_needs_no_planned_run() -> None:

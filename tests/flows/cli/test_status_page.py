@@ -1,66 +1,31 @@
-"""`spillway status` on a screen of 80 columns and 24 lines, and `--watch`."""
+"""`spillway status` on a screen of 80 columns and 24 lines."""
 
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-import pexpect
 import psycopg
 import pytest
 import redis
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.states import Failed, Scheduled
+from prefect.states import Failed
 
-from flows.deployments import deploy, deployments
 from infra.producers.send import send
 from infra.settings import settings
 from tests.support.command_line import RunSpillway
 from tests.support.programs import BIN
-from tests.support.redis_server import redis_port, running_redis
 from tests.support.screen import on_screen
-from tests.support.serving import wait_until
+from tests.support.serving import serving
+from tests.support.status import STREAMS, drained, on_schedule
 from tests.support.stream_entries import event
 
 pytestmark = pytest.mark.timeout(180)
-
-STREAMS = [f"events-{name}" for name in ("web", "app", "billing", "devices")]
-
-
-def drained(client: redis.Redis, names: list[str]) -> None:
-    """Streams with ten events, and one entry in quarantine."""
-    from flows.plain.drain import drain
-
-    for at, name in enumerate(names):
-        send(client, name, [event(10 * at + n) for n in range(10)])
-    send(client, names[0], [{b"event_id": b"no uuid"}])
-    drain(names)
-
-
-@contextmanager
-def on_schedule(client: SyncPrefectClient) -> Iterator[None]:
-    """The deployments with their schedules, and a run of each that is due in 5 hours. Afterwards all is as before."""
-    before = {one.id for one in client.read_deployments()}
-    deploy(deployments(settings()), "spillway")
-    found = [one for one in client.read_deployments() if one.schedules]
-    due = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=5))
-    planned = [client.create_flow_run_from_deployment(one.id, state=due).id for one in found]
-    try:
-        yield
-    finally:
-        for run in planned:
-            client.delete_flow_run(run)
-        for one in client.read_deployments():
-            if one.id not in before:
-                client.delete_deployment(one.id)
-            for schedule in one.schedules if one.id in before else ():
-                client.update_deployment_schedule(one.id, schedule.id, active=False)
 
 
 def test_an_ordinary_set_up_fits_on_one_screen(
@@ -90,7 +55,9 @@ def test_a_failed_run_and_a_stream_that_waits_need_attention(
         (found,) = [one for one in client.read_deployments() if one.name == "scheduled"]
         run = client.create_flow_run_from_deployment(found.id, state=Failed(message="no"))
         shown = on_screen(env, "status", columns=200)
+        found_json = status_json(env)
         client.delete_flow_run(run.id)
+    assert (shown.code, [one for one in found_json["problems"] if "ended as Failed" in one] != []) == (1, True)
     page = "\n".join(shown.lines)
     assert "attention: events-late: entries have waited for 10 minutes: spillway drain shows what keeps them" in page
     assert "attention: the last run of drain/scheduled ended as Failed: its log in Prefect" in page
@@ -137,59 +104,87 @@ def test_totals_that_do_not_balance_need_attention(
     assert "attention: the totals of events-app do not balance: spillway reconcile says where" in shown.lines
 
 
+def status_json(env: dict[str, str]) -> dict[str, Any]:
+    done = subprocess.run([BIN / "spillway", "status", "--json"], env=env, capture_output=True, text=True, check=False)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 @contextmanager
-def watching(env: dict[str, str], *arguments: str, **more: str) -> Iterator[pexpect.spawn[bytes]]:
-    """`spillway status --watch` in a terminal; Ctrl-C at the end must end it in order."""
-    child = pexpect.spawn(
-        str(BIN / "spillway"), ["status", "--watch", *arguments], env={**env, "TERM": "xterm", **more},
-        dimensions=(24, 80), timeout=30,
-    )  # fmt: skip
+def paused(client: SyncPrefectClient, name: str) -> Iterator[None]:
+    deployment = client.read_deployment_by_name(name).id
+    client.pause_deployment(deployment)
     try:
-        yield child
-        child.sendintr()
-        child.expect(pexpect.EOF)
-        child.close()
-        assert child.exitstatus == 0
-        assert b"Traceback" not in (child.before or b"")
+        yield
     finally:
-        child.close(force=True)
+        client.resume_deployment(deployment)
 
 
-def test_watch_refreshes_in_place_and_survives_a_server_that_is_away(
-    env: dict[str, str], database: psycopg.Connection, tmp_path: Path
+def test_a_paused_deployment_is_named_with_what_to_type(
+    prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection
 ) -> None:
-    folder = tmp_path / "redis"
-    with redis_port(folder) as port:
-        url = {"SPILLWAY_REDIS_URL": f"redis://127.0.0.1:{port}/0", "PREFECT_API_URL": ""}
-        with watching(env | url, "0.5") as child:
-            child.expect(r"\x1b\[H[^\x1b]*every 0.5 s until Ctrl-C")
-            child.expect(r"redis +healthy")
-            with redis.Redis(port=port) as client:
-                client.shutdown(nosave=True)
-                child.expect("Connection refused")
-                again = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder))
-                with running_redis(*again, answers=client.ping):
-                    child.expect(r"redis +healthy")
+    """So does `spillway serve` leave its deployments when it ends in order."""
+    with get_client(sync_client=True) as client, on_schedule(client):
+        with paused(client, "drain/scheduled"):
+            shown = on_screen(env, "status", columns=200)
+        deployment = client.read_deployment_by_name("maintain/daily")
+        for schedule in deployment.schedules:
+            client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+        stopped = on_screen(env, "status", columns=200)
+        purposely = on_screen(env, "status", columns=200, SPILLWAY_MAINTAIN_CRON="")
+    page = "\n".join(shown.lines)
+    assert shown.code == 1
+    assert "attention: drain/scheduled is paused: spillway serve ended, or somebody paused it: spillway deploy" in page
+    assert "nothing needs attention" not in page
+    assert stopped.code == 1
+    assert "attention: maintain/daily has no active schedule, although the settings schedule it" in "\n".join(
+        stopped.lines
+    )
+    assert "drain/scheduled is" not in "\n".join(stopped.lines)
+    assert purposely.code == 0
 
 
-def test_watch_prints_one_page_after_the_other_where_there_is_no_screen(
-    env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, tmp_path: Path
+def test_after_serve_has_ended_in_order_status_says_what_to_start(
+    prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, tmp_path: Path
 ) -> None:
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        command = [BIN / "spillway", "status", "--watch", "0.5"]
-        process = subprocess.Popen(command, env=env | {"PREFECT_API_URL": ""}, stdout=output, stderr=output)
-    try:
-        wait_until(lambda: log.read_text().count("until Ctrl-C") >= 3, 30, log)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-    finally:
-        process.kill()
-    assert "\x1b" not in log.read_text()
-    assert "Traceback" not in log.read_text()
+    with get_client(sync_client=True) as client:
+        for one in client.read_deployments():
+            client.delete_deployment(one.id)
+        with serving(env, tmp_path / "log", "--every", "1s") as process:
+            assert "is paused" not in on_screen(env, "status").raw
+            process.end()
+        shown = on_screen(env, "status", columns=200)
+        for one in client.read_deployments():
+            client.delete_deployment(one.id)
+    assert shown.code == 1
+    assert "drain/scheduled is paused: spillway serve ended, or somebody paused it: spillway serve, or" in shown.raw
 
 
-def test_seconds_without_watch_are_refused(env: dict[str, str], command_line: RunSpillway) -> None:
-    code, out, err = command_line("status", "5")
-    assert (code, out) == (2, "")
-    assert "spillway status --watch 5" in err
+def test_without_prefect_the_streams_of_the_settings_are_expected(
+    env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    """Timers of systemd and CronJobs: a stream whose drains all failed is in no ledger."""
+    minutes_ago = int(time.time() * 1000) - 600_000
+    for name in ("events-zzz", "clicks", "other"):
+        redis_client.xadd(name, event(1), id=f"{minutes_ago}-0")  # type: ignore[arg-type]
+    found = status_json(env | {"PREFECT_API_URL": "", "SPILLWAY_SCHEDULED_STREAMS": "events*,clicks"})
+    assert [(one["name"], one["lag"]) for one in found["streams"]] == [("clicks", 1), ("events-zzz", 1)]
+    assert "clicks and 1 more: entries have waited for 10 minutes" in found["attention"][0]
+
+
+def test_a_locked_table_is_named_within_seconds_and_the_rest_is_shown(
+    env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    drained(redis_client, STREAMS)
+    with psycopg.connect(settings().database, application_name="someone") as other:
+        other.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        shown = on_screen(env | {"PREFECT_API_URL": ""}, "status", columns=200)
+        assert time.monotonic() - began < 10
+        pid = other.info.backend_pid
+    assert f"attention: public.events is locked by session {pid} (someone, idle in transaction), so no" in "\n".join(
+        shown.lines
+    )
+    assert f"spillway psql -c 'SELECT pg_terminate_backend({pid})' ends it" in shown.raw
+    assert [name for name in STREAMS if name not in shown.raw] == []
+    assert shown.code == 0
