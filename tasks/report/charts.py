@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIZE = (4.5, 2.5)  # inches: its text is still readable on a phone, and two fit next to each other on a desktop
+_POINTS: dict[str, Any] = {"marker": ".", "markersize": 5, "clip_on": False}  # the newest one is at the edge
 _MOST_BARS = 8
 _LEAST_BARS = 6  # there is room for as many, so that a single one is a bar and not a wall
 MOST_CHUNKS = 60  # of a table: the latest
@@ -51,7 +52,7 @@ def lag_chart(loads: pd.DataFrame, buckets: Buckets) -> Figure:
     def draw(axes: Axes) -> None:
         for name, colour in zip(table, _colours(table), strict=True):
             known = table[name].dropna().clip(lower=0)  # a gap is a time in which the stream was not loaded
-            axes.plot(_middles(known, buckets), known, label=str(name), color=colour, marker=".", markersize=5)
+            axes.plot(_middles(known, buckets), known, label=str(name), color=colour, **_POINTS)
         axes.set_ylabel("seconds")
         axes.set_ylim(bottom=0)
 
@@ -83,7 +84,7 @@ def load_chart(loads: pd.DataFrame, compressions: pd.DataFrame, buckets: Buckets
     longest = loads.groupby("at")["longest_seconds"].max()
 
     def draw(axes: Axes) -> None:
-        axes.plot(_middles(longest, buckets), longest, color=COLOURS[0], marker=".", markersize=5, label="longest load")
+        axes.plot(_middles(longest, buckets), longest, color=COLOURS[0], label="longest load", **_POINTS)
         label = "compression"
         for start, seconds in zip(compressions["start"], compressions["seconds"], strict=True):
             begin: Any = pd.Timestamp(start)
