@@ -144,18 +144,14 @@ def test_a_paused_deployment_is_named_with_what_to_type(
     assert purposely.code == 0
 
 
+@pytest.mark.usefixtures("nothing_deployed")
 def test_after_serve_has_ended_in_order_status_says_what_to_start(
-    prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, tmp_path: Path
+    env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, tmp_path: Path
 ) -> None:
-    with get_client(sync_client=True) as client:
-        for one in client.read_deployments():
-            client.delete_deployment(one.id)
-        with serving(env, tmp_path / "log", "--every", "1s") as process:
-            assert "is paused" not in on_screen(env, "status").raw
-            process.end()
-        shown = on_screen(env, "status", columns=200)
-        for one in client.read_deployments():
-            client.delete_deployment(one.id)
+    with serving(env, tmp_path / "log", "--every", "1s") as process:
+        assert "is paused" not in on_screen(env, "status").raw
+        process.end()
+    shown = on_screen(env, "status", columns=200)
     assert shown.code == 1
     assert "drain/scheduled is paused: spillway serve ended, or somebody paused it: spillway serve, or" in shown.raw
 

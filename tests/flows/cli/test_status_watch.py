@@ -13,7 +13,8 @@ import pexpect
 import psycopg
 import pytest
 import redis
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.states import Failed
 
 from tests.support.command_line import RunSpillway
 from tests.support.programs import BIN
@@ -59,6 +60,16 @@ def test_watch_refreshes_in_place_and_survives_a_server_that_is_away(
                     child.expect(r"redis +healthy")
 
 
+@contextmanager
+def failed_run(client: SyncPrefectClient) -> Iterator[None]:
+    deployment = client.read_deployment_by_name("drain/scheduled").id
+    run = client.create_flow_run_from_deployment(deployment, state=Failed(message="no"))
+    try:
+        yield
+    finally:
+        client.delete_flow_run(run.id)
+
+
 @pytest.mark.parametrize("streams", [4, 40])
 def test_watch_shows_the_last_attention_line_on_a_screen_of_24_lines(
     streams: int, prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection
@@ -67,13 +78,14 @@ def test_watch_shows_the_last_attention_line_on_a_screen_of_24_lines(
     drained(redis_client, names)
     database.execute("UPDATE spillway.streams SET inserted = inserted + 1 WHERE name = 'events-01'")
     last = "attention: 1 entry waits in quarantine: spillway quarantine list"
-    with get_client(sync_client=True) as client, on_schedule(client), watching(env, "0.5") as child:
+    with get_client(sync_client=True) as client, on_schedule(client), failed_run(client), watching(env, "0.5") as child:
         child.expect(r"\x1b\[H([^\x1b]*until Ctrl-C.*?)\x1b\[J")
         lines = re.sub(r"\x1b\[[0-9;]*[mK]", "", child.match.group(1).decode()).replace("\r", "").split("\n")
     assert lines.pop() == ""
     assert sum(1 + max(0, len(line) - 1) // 80 for line in lines) <= 23
     assert lines[0].endswith("until Ctrl-C")
-    assert lines[-1] == last
+    assert last in lines
+    assert lines[-1].startswith("attention: the last run of drain/scheduled ended as Failed")
     assert any(line.startswith("service") for line in lines)
     assert len([line for line in lines if line.startswith("events-")]) >= 3
 
