@@ -83,9 +83,9 @@ def verify_command(
             times = {"from": drop.range_start, "to": drop.range_end}
             print_json({"name": None, "table": drop.table} | times | {"rows": drop.rows, "whole": False})
     else:
-        gone = f"; {len(missing):,} missing, {sum(one.rows for one in missing):,} rows" if missing else ""
+        gone = f"; {len(missing):,} missing, {count_of(sum(one.rows for one in missing), 'row')}" if missing else ""
         rows = sum(manifest.rows for manifest in whole)
-        result(f"{len(whole):,} complete, {rows:,} rows; {len(faults):,} failed{gone}")
+        result(f"{len(whole):,} complete, {count_of(rows, 'row')}; {len(faults):,} failed{gone}")
     if not (names or faults):
         _warn_of_strays(roots, found)
     _report([*faults.values(), *_describe(missing, roots)])

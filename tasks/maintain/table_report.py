@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from infra.display import count_of
 from tasks.maintain.chunk_states import ChunkState, format_chunk_count
 from tasks.maintain.jobs import format_age
 from tasks.maintain.judge import NEEDS_COMMUNITY, CheckResult
@@ -187,7 +188,8 @@ def outcome_lines(done: MaintainOutcome) -> list[str]:
     if done.dropped:
         rows, gone = sum(one.rows for one in done.dropped), sum(one.bytes for one in done.dropped)
         span = f"{done.dropped[0].chunk.range_start:%Y-%m-%d} to {done.dropped[-1].chunk.range_end:%Y-%m-%d}"
-        lines.append(f"{format_chunk_count(len(done.dropped))} {would}dropped: {rows:,} rows, {size(gone)}, {span}")
+        what = f"{count_of(rows, 'row')}, {size(gone)}, {span}"
+        lines.append(f"{format_chunk_count(len(done.dropped))} {would}dropped: {what}")
     lines += [f"{format_chunk_count(len(done.archived))} {would}archived"] * bool(done.archived)
     lines += [f"{format_chunk_count(len(done.compressed_again))} {would}compressed again"] * bool(done.compressed_again)
     return lines
@@ -235,7 +237,7 @@ def _retention(found: CheckResult) -> str:
     coming = found.next_drop
     what = "nothing"
     if coming.chunks:
-        what = f"{format_chunk_count(coming.chunks)}, {coming.rows:,} rows, {size(coming.bytes)}"
+        what = f"{format_chunk_count(coming.chunks)}, {count_of(coming.rows, 'row')}, {size(coming.bytes)}"
         what += f", {coming.start:%Y-%m-%d} to {coming.end:%Y-%m-%d}"
     return (
         f"kept since {found.horizon:%Y-%m-%d %H:%M}; {oldest}; the run of {coming.at:%Y-%m-%d %H:%M} will drop {what}"

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from infra.display import printable
+from infra.display import count_of, printable
 from tasks.report import charts
 from tasks.report.frames import Frames
 from tasks.report.load_frames import buckets
@@ -108,9 +108,8 @@ def _sizes(chunks: pd.DataFrame) -> str:
     before, after = (compressed["bytes"] * compressed["ratio"]).sum(), compressed["bytes"].sum()
     ratio = f", {_change(before / after)}" if before and after else ""
     latest = f" The latest {charts.MOST_CHUNKS} are drawn." if len(chunks) > charts.MOST_CHUNKS else ""
-    return (
-        f"{len(chunks):,} chunks, {chunks['bytes'].sum() / 1e6:,.1f} MB; {len(compressed):,} compressed{ratio}.{latest}"
-    )
+    size = f"{count_of(len(chunks), 'chunk')}, {chunks['bytes'].sum() / 1e6:,.1f} MB"
+    return f"{size}; {len(compressed):,} compressed{ratio}.{latest}"
 
 
 def _change(ratio: float) -> str:
@@ -124,7 +123,7 @@ def _change(ratio: float) -> str:
 def _gaps(runs: pd.DataFrame) -> str:
     """How many runs there were, and the longest time between the starts of two drains."""
     failed = int((runs["state"] != "Completed").sum())
-    note = f"{len(runs):,} runs, {failed:,} not completed."
+    note = f"{count_of(len(runs), 'run')}, {failed:,} not completed."
     started = sorted(pd.to_datetime(runs[runs["flow"] == "drain"]["started"].dropna(), utc=True))
     gaps = [(after - before, after) for before, after in pairwise(started)]
     if gaps:

@@ -75,7 +75,7 @@ def test_a_damaged_archive_is_named_with_its_file_and_the_others_are_verified(
     bad = archives[0].files[2].path
     (tmp_path / bad).write_bytes((tmp_path / bad).read_bytes()[:-1])
     code, out, err = spillway("archive", "verify")
-    assert (code, out) == (1, "1 complete, 1 rows; 1 failed\n")
+    assert (code, out) == (1, "1 complete, 1 row; 1 failed\n")
     (line,) = err.splitlines()
     assert line.startswith("error: archive ")
     assert bad in line
