@@ -85,6 +85,12 @@ _DAY = 1_460  # minutes
 # What is no fault, by name: the changed series, and the moments.
 NO_FAULTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "a drain every 15 minutes": (_EVERY_15_MINUTES, ("38m", "44m", "59m")),
+    "a new installation before its first hourly drain": (
+        {_SUCCESS % "drain": _NONE, _INTERVAL: "3600+0x%d"}, ("16m", "59m"),
+    ),
+    "a new installation whose drains something else starts": (
+        {_SUCCESS % "drain": _NONE, _INTERVAL: _NONE}, ("16m", "59m"),
+    ),
     "a new installation in its first day": (
         {_SUCCESS % "maintain": _NONE, _SUCCESS % "reconcile": _NONE, _SUCCESS % "archive verify": _NONE},
         ("60m", f"{_DAY}m"),
@@ -208,6 +214,13 @@ def test_late_rows_that_nobody_compresses_for_26_hours_alert(tmp_path: Path) -> 
         fires("SpillwayScheduleNeverSucceeded", 'job="etl"', 'flow="maintain",version="1"'),
     ]
     run_rule_tests(tmp_path, rule_test(late, "1600m", firing), rule_test(late, "1540m", []))
+
+
+@pytest.mark.parametrize("interval", ["3600+0x%d", _NONE])
+def test_a_drain_that_never_succeeds_alerts_after_a_day_at_most(interval: str, tmp_path: Path) -> None:
+    never = {_SUCCESS % "drain": _NONE, _INTERVAL: interval}
+    firing = fires("SpillwayDrainNeverSucceeded", 'job="etl"', 'server="postgresql"')
+    run_rule_tests(tmp_path, rule_test(never, "1600m", [firing]))
 
 
 def of_instances(*changes: dict[str, str]) -> dict[str, str]:
