@@ -72,8 +72,9 @@ def explain_loss(plan: DrainPlan, now: Tail, facts: LedgerFacts, lost: int) -> I
     lost_before = max(now.first, now.max_deleted + 1) if now.length else plan.tail.last + 1
     if lost <= removed and lost_before > start:
         return IdRange(start, min(lost_before, plan.tail.last + 1))
-    unread = count_of(lost, f"entry from {id_text(start)} on was", f"entries from {id_text(start)} on were")
-    what = f"settle: stream {plan.stream}: {unread} not read, but"
+    since = f"from {id_text(start)} on"
+    unread = count_of(lost, f"entry {since} was not read, but", f"entries {since} were not read, but")
+    what = f"settle: stream {plan.stream}: {unread}"
     safe = "nothing was recorded as lost, and nothing was trimmed"
     if not now.length and lost <= removed:
         raise Terminal(

@@ -23,7 +23,7 @@ def drain_with_loss(stream: str | list[str]) -> dict[str, Any]:
 
 def failed_redrive(*selected: Any, **options: Any) -> tuple[int, int, int, int]:
     """Redrive entries that are all rejected again, so that the run fails; returns its `redrive_counts`."""
-    with pytest.raises(Unsuccessful, match="none of the") as failed:
+    with pytest.raises(Unsuccessful, match="expected entries to succeed, found none of") as failed:
         redrive(*selected, **options)
     assert failed.value.exit_code == ExitCode.NOTHING_REDRIVEN
     return redrive_counts(failed.value.result)
