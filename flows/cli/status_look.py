@@ -22,7 +22,7 @@ from tasks.maintain.chunk_states import format_chunk_count
 from tasks.metrics.chunk_figures import ChunkFigures, read_chunk_figures, wanted_tables
 from tasks.metrics.ledger_figures import LedgerFigures, read_ledger_figures
 from tasks.metrics.stream_lag import denied_streams
-from tasks.metrics.table_locks import describe_lock
+from tasks.metrics.table_locks import describe_forgotten, describe_lock
 from tasks.preflight.rights import check_rights
 from tasks.streams.find import find_streams
 from tasks.streams.glob import is_pattern, literal
@@ -108,6 +108,8 @@ def _read_servers(found: Status) -> None:
         found.waiting = sum(one.waiting for one in figures)
         denied = [one.name for one in found.streams if one.denied]
         found.attention = [denied_streams(denied, "status", wanted)] if denied else []
+        if forgotten := describe_forgotten(connection):
+            found.attention.insert(0, forgotten)
         tables = wanted_tables(connection, config)
         try:
             found.chunks = read_chunk_figures(connection, tables)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -184,3 +186,30 @@ def test_a_locked_table_is_named_within_seconds_and_the_rest_is_shown(
     assert f"spillway psql -c 'SELECT pg_terminate_backend({pid})' ends it" in shown.raw
     assert [name for name in STREAMS if name not in shown.raw] == []
     assert shown.code == 0
+
+
+@pytest.mark.parametrize(
+    "holds", ["LOCK TABLE spillway.ledger IN SHARE MODE", "UPDATE spillway.streams SET lost = lost"]
+)
+def test_a_transaction_that_somebody_left_open_is_named(
+    holds: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection
+) -> None:
+    """While a drain waits for it, or would."""
+    drained(redis_client, STREAMS)
+    drain_waits = Thread(target=database.execute, args=(b"UPDATE spillway.streams SET lost = lost",))
+    with psycopg.connect(settings().database, application_name="someone") as other:
+        other.execute(holds.encode())
+        drain_waits.start()
+        time.sleep(11)  # a shorter one is ordinary work
+        shown = on_screen(env | {"PREFECT_API_URL": ""}, "status", columns=200)
+        assert f"session {other.info.backend_pid} (someone) left a transaction open 11" in shown.raw
+        end = re.search(r"SELECT pg_terminate_backend\(\d+\)", shown.raw)
+        assert end is not None
+        drain_waits.join(0.1)
+        with psycopg.connect(settings().database) as third:
+            third.execute(end[0].encode())
+        drain_waits.join(30)
+        assert not drain_waits.is_alive()
+        with suppress(psycopg.Error):
+            other.rollback()
+    assert "left a transaction open" not in on_screen(env | {"PREFECT_API_URL": ""}, "status", columns=200).raw
