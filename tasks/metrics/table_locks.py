@@ -44,7 +44,7 @@ _FORGOTTEN_AFTER = timedelta(seconds=10)
 def describe_forgotten(connection: psycopg.Connection) -> str | None:
     """The oldest transaction that somebody left open and that keeps others waiting, with what to type.
 
-    None if there is none, or if the role may not see the sessions of others. Raises `psycopg.Error`.
+    None if nobody did, or if the role sees only its own sessions. Raises `psycopg.Error`.
     """
     row = connection.execute(_FORGOTTEN, [_FORGOTTEN_AFTER]).fetchone()
     if row is None:

@@ -65,7 +65,7 @@ def test_following_the_messages_repairs_it_and_loads_each_event_once(
     edit: str, undo: str | None, keyless: str, redis_client: redis.Redis, database: psycopg.Connection,
     spillway: RunSpillway,
 ) -> None:  # fmt: skip
-    """Some repairs are a command. The others are for whoever edited it, who knows what it was."""
+    """Some repairs are a command. The others take the edit back by hand."""
     database.execute(f"UPDATE spillway.streams SET {edit}".encode())
     for _ in range(_MOST_STEPS):
         code, out, err = spillway("reconcile", "--stream", keyless, "--json")
