@@ -21,7 +21,7 @@ from rich.progress import (
 from infra.display import display_name
 from infra.json_lines import json_lines
 from infra.output import labelled
-from tasks.base.progress import Advanced, ProgressEvent, Retry, Started, answer_with, subscribe
+from tasks.base.progress import Advanced, ProgressEvent, Retry, Started, Stopping, answer_with, subscribe
 
 
 class ProgressBars:
@@ -56,6 +56,9 @@ class ProgressBars:
                 self._progress.update(self._tasks[stream], rate=f"{speed:,.0f}/s" if speed else "")
             case Retry(reason, attempt, attempts):
                 labelled(f"trying again ({attempt} of {attempts})", reason, "yellow", self._console)
+            case Stopping(seconds):
+                waiting = f"what is being loaded has {seconds:g} s to end; the rest stays where it is"
+                labelled("stopping", waiting, "yellow", self._console)
 
     def _confirm(self, question: str) -> bool:
         """Ask at the terminal. Returns False if there is none."""

@@ -95,7 +95,7 @@ class BackfillLoads:
         self._throttle = throttle
         self._reading: SourceProgress | None = None
         self._loading: deque[_Load] = deque()
-        self._workers = Workers(MOST_PARALLEL)
+        self._workers = Workers(clients, MOST_PARALLEL)
         self._took = 0.0  # the last load, in seconds
         self._artifact = ProgressArtifact(0)
         self._next = time.monotonic()
@@ -113,16 +113,12 @@ class BackfillLoads:
         emit(Started(_NAME, self._total))
         register_sources(self._clients, [one.source for one in sources])
         remaining = [(one, one.source.gaps) for one in sources]
-        try:
+        with self._workers:
             while remaining and not self.too_many_bad:
                 self._submit_all(remaining)
                 overtaken = [one for one, _ in remaining if one.overtaken and not one.error]
                 gaps = remaining_now(self._clients, [one.source for one in overtaken]) if overtaken else []
                 remaining = [(one, found) for one, found in zip(overtaken, gaps, strict=True) if found]
-        finally:
-            # Also after a cancellation: a load that is still running needs its connection.
-            self._finish()
-            self._workers.shutdown()
         self._artifact.finish()
 
     def _submit_all(self, remaining: Sequence[tuple[SourceProgress, Sequence[IdRange]]]) -> None:

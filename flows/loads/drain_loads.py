@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
 from uuid import uuid4
 
@@ -61,7 +62,7 @@ class DrainLoads:
         self._max_events = max_events
         self._until = until
         self._run = f"{run_name('drain')} {uuid4()}"
-        self._workers = Workers(clients.settings.parallel_loads)
+        self._workers = Workers(clients, clients.settings.parallel_loads)
         self._loading: deque[tuple[Future[LoadResult | None], Batch, DrainedStream, DrainedPart]] = deque()
         self._to_read: deque[DrainedStream] = deque()
         self._blocked: list[DrainedStream] = []
@@ -81,7 +82,7 @@ class DrainLoads:
         else:
             by_name = {stream.name: stream for stream in streams}
             self._to_read.extend(by_name[name] for name in longest_waiting(self._clients, list(by_name)))
-        try:
+        with closing(self._claims), self._workers:
             while self._to_read or self._loading or self._blocked:
                 if self._to_read:
                     stream = self._to_read.popleft()
@@ -93,12 +94,6 @@ class DrainLoads:
                     time.sleep(_PAUSE_SECONDS)
                     self._to_read.extend(self._blocked)
                     self._blocked.clear()
-        finally:
-            # Also after a cancellation: a load that is still running needs its connection.
-            while self._loading:
-                self._finish()
-            self._workers.shutdown()
-            self._claims.close()
         self.warnings += self._clients.replica_warnings
         if self._unfinished:
             self.warnings.append(

@@ -64,7 +64,7 @@ def drain_small(
             run_logger().info("small streams: %s; drained one by one", one_line(error))
             return SmallLoads()
 
-    with Workers(config.parallel_loads) as workers:
+    with Workers(clients, config.parallel_loads) as workers:
         for loaded in [workers.submit(drain, group) for group in groups]:
             warnings += loaded.result().warnings
             for name, result in loaded.result().results.items():

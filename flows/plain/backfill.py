@@ -178,7 +178,7 @@ def _load(
     run = f"{run_name('backfill')} {uuid4()}"
     parallel = min(request.parallel or clients.settings.parallel_loads, MOST_PARALLEL)
     throttle = LoadThrottle(clients, parallel)
-    with closing(Compressor(clients, [target.table for target in targets.values()], sources)) as compressor:
+    with Compressor(clients, [target.table for target in targets.values()], sources) as compressor:
         loads = BackfillLoads(clients, targets, run, request.rate, throttle, compressor)
         load_sources(loads, [one for one in progress if one.source.remaining])
         try:

@@ -82,7 +82,7 @@ def redrive(
             replay = partial(
                 replay_entries, clients, find_layout=layout_of, changes=changes, run=run, new_chunks=new_chunks
             )
-            done = _replay_all(chosen, replay, config.parallel_loads) if chosen else []
+            done = _replay_all(clients, chosen, replay, config.parallel_loads) if chosen else []
             if done:
                 report_redrive(done)
     counts = ("tried", "inserted", "duplicates", "still_bad")
@@ -106,7 +106,7 @@ def redrive(
 
 @step("replay entries", retries=0)
 def _replay_all(
-    chosen: Sequence[ReplayBatch], replay: Callable[..., RedriveResult], parallel: int
+    clients: Clients, chosen: Sequence[ReplayBatch], replay: Callable[..., RedriveResult], parallel: int
 ) -> list[RedriveResult]:
     """Replay the batches, in one task run, `parallel` at the same time; large ones one by one, for the memory's sake.
 
@@ -121,11 +121,5 @@ def _replay_all(
         emit(Advanced("quarantine", len(batch.entries)))
         return done
 
-    with Workers(1 if any(batch.large for batch in chosen) else parallel) as workers:
-        running = [workers.submit(one, batch) for batch in chosen]
-        try:
-            return [future.result() for future in running]
-        except BaseException:  # also a signal
-            for future in running:
-                future.cancel()
-            raise
+    with Workers(clients, 1 if any(batch.large for batch in chosen) else parallel) as workers:
+        return [future.result() for future in [workers.submit(one, batch) for batch in chosen]]

@@ -77,7 +77,8 @@ class Clients:
     def __init__(self, settings: Settings, command: str = "") -> None:
         self.settings = settings
         self.command = command
-        self._idle: LifoQueue[psycopg.Connection] = LifoQueue()
+        self._idle: LifoQueue[Session] = LifoQueue()
+        self._in_use: set[Session] = set()
         self._group: str | None = None
 
     @cached_property
@@ -135,16 +136,24 @@ class Clients:
             connection = self._idle.get_nowait()
         except Empty:
             connection = postgres_connection(self.settings, self.command)
+        self._in_use.add(connection)
         try:
             yield connection
         except BaseException:
             # The connection itself may be the cause: the next attempt uses a new one.
             connection.close()
             raise
+        finally:
+            self._in_use.discard(connection)
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             self._idle.put(connection)
         else:
             connection.close()
+
+    def cancel_statements(self) -> None:
+        """Let the server end the statements that run at present, in whichever thread; these get an error."""
+        for connection in list(self._in_use):
+            connection.cancel_statement()
 
     def translate_errors(self, doing: str) -> AbstractContextManager[None]:
         """Raise errors of the two servers as `Transient` or `Terminal`, with the step, the server and the next step.

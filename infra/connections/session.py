@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -31,6 +31,7 @@ _TCP_USER_TIMEOUT_MS = 60_000
 _SERVER_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 # Added to the limit of a statement, so that the server ends it first and reports why.
 _SILENCE_MARGIN_SECONDS = 5.0
+_CANCEL_SECONDS = 2.0  # for the request to cancel a statement
 # What results depend on. row_security off: a row that a policy would hide is an error, not a smaller count.
 # default_transaction_read_only is not set: managed servers set it on purpose when their disk is full.
 _RESULTS = {
@@ -94,7 +95,24 @@ class Session(psycopg.Connection):
             return super().execute(query, params, prepare=prepare, binary=binary)
 
     def wait(self, gen: Generator[Any, Any, R], *args: Any, **kwargs: Any) -> R:
-        return super().wait(self._bounded(gen), *args, **kwargs)
+        bounded = self._bounded(gen)
+        try:
+            return super().wait(bounded, *args, **kwargs)
+        except (Exception, KeyboardInterrupt):  # for the latter, psycopg does the same
+            raise
+        except BaseException:  # another signal
+            self.cancel_statement()
+            with suppress(psycopg.Error):
+                super().wait(bounded, *args, **kwargs)
+            raise
+
+    def cancel_statement(self) -> None:
+        """Let the server end the statement that runs, if there is one; also from another thread. The statement gets an
+        error. A server that does not answer is left alone.
+        """
+        if self.info.transaction_status == TransactionStatus.ACTIVE:
+            with suppress(psycopg.Error):
+                self.cancel_safe(timeout=_CANCEL_SECONDS)
 
     def _bounded(self, gen: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
         """`gen` with a time limit for silence. psycopg resumes it many times per second."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
-from threading import Event
+from types import TracebackType
 
 from infra.connections.clients import Clients
 from infra.errors.exceptions import SpillwayError
@@ -15,6 +15,7 @@ from tasks.backfill.chunk_map import chunks_due
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.throttle import MOST_PARALLEL, LoadThrottle
 from tasks.base.step import step
+from tasks.base.stopping import is_stopping
 from tasks.base.workers import Workers
 from tasks.maintain.compression import columnstore_sql
 from tasks.maintain.contention import ChunkBusy, ChunkGone
@@ -26,8 +27,8 @@ _PORTIONS = 2  # for each connection, so that all of them finish at about the sa
 _LOADS_BETWEEN = 4  # loads between two looks for complete chunks
 
 
-def compress_chunks(clients: Clients, due: Sequence[Recompression], stopping: Event) -> int:
-    """Compress chunks one by one until `stopping` is set. Returns the number compressed.
+def compress_chunks(clients: Clients, due: Sequence[Recompression]) -> int:
+    """Compress chunks one by one, until the run is being stopped. Returns the number compressed.
 
     A chunk that stays in use is left to `spillway maintain`. Raises `SpillwayError`.
     """
@@ -35,7 +36,7 @@ def compress_chunks(clients: Clients, due: Sequence[Recompression], stopping: Ev
     with clients.translate_errors("compress"), clients.postgres() as connection:
         columnstore = columnstore_sql(connection)
         for recompression in due:
-            if stopping.is_set():
+            if is_stopping():
                 break
             with suppress(ChunkBusy, ChunkGone):
                 recompress_chunk(connection, recompression, columnstore)
@@ -44,15 +45,15 @@ def compress_chunks(clients: Clients, due: Sequence[Recompression], stopping: Ev
 
 
 @step("compress", retries=1)
-def compress_portion(clients: Clients, portion: Sequence[Recompression], stopping: Event) -> int:
+def compress_portion(clients: Clients, portion: Sequence[Recompression]) -> int:
     """`compress_chunks`, as a task."""
-    return compress_chunks(clients, portion, stopping)
+    return compress_chunks(clients, portion)
 
 
 @step("compress complete chunks", retries=1)
-def compress_complete(clients: Clients, days: DaysOfTables, before: int, stopping: Event) -> int:
+def compress_complete(clients: Clients, days: DaysOfTables, before: int) -> int:
     """Compress the chunks of `days` that end by the day `before`; see `compress_chunks`."""
-    return compress_chunks(clients, _due(clients, days, before), stopping)
+    return compress_chunks(clients, _due(clients, days, before))
 
 
 @step("chunks to compress")
@@ -82,8 +83,7 @@ class Compressor:
         self._days = [(table, sorted(_days_of(table, sources))) for table in tables]
         self._during_loads: Future[int] | None = None
         self._running: list[tuple[Future[int], float]] = []
-        self._stopping = Event()
-        self._workers = Workers(MOST_PARALLEL)
+        self._workers = Workers(clients, MOST_PARALLEL)
         self._loads = 0
         self.done = 0
 
@@ -96,7 +96,7 @@ class Compressor:
         self._loads = 0
         self._collect()
         days = [(table, [d for d in its_days if d < day]) for table, its_days in self._days]
-        self._during_loads = self._workers.submit(compress_complete, self._clients, days, day, self._stopping)
+        self._during_loads = self._workers.submit(compress_complete, self._clients, days, day)
 
     def finish(self, throttle: LoadThrottle) -> None:
         """Compress all remaining chunks, as fast as the throttle allows. Raises `SpillwayError`."""
@@ -109,7 +109,7 @@ class Compressor:
         waiting = [portion for portion in portions if portion]
         while waiting or self._running:
             while waiting and len(self._running) < throttle.loads():
-                future = self._workers.submit(compress_portion, self._clients, waiting.pop(), self._stopping)
+                future = self._workers.submit(compress_portion, self._clients, waiting.pop())
                 self._running.append((future, time.monotonic()))
             future, began = self._running[0]
             self.done += future.result()
@@ -117,15 +117,15 @@ class Compressor:
             if waiting:
                 throttle.give_way(time.monotonic() - began)
 
-    def close(self) -> None:
-        """Start no further chunk, and wait for those in progress.
+    def __enter__(self) -> Compressor:
+        return self
 
-        Also after a cancellation: a flow that is stopped would otherwise run until all chunks are compressed, on
-        connections that are closed at its end.
-        """
-        self._stopping.set()
-        wait([*(future for future, _ in self._running), *filter(None, [self._during_loads])])
-        self._workers.shutdown()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Start no further chunk, and end those in progress, as `Workers` does."""
+        self._workers.stopping.set()
+        self._workers.__exit__(kind, error, traceback)
 
     def _collect(self) -> None:
         """Wait for the chunks that are compressed during the loads. `finish` tries again what failed there."""

@@ -45,7 +45,14 @@ class StepReached:
     step: str
 
 
-ProgressEvent = Started | Advanced | Retry | StepReached
+@dataclass(frozen=True)
+class Stopping:
+    """A signal ends the run. What is at work has `seconds` to end, then it is cancelled."""
+
+    seconds: float
+
+
+ProgressEvent = Started | Advanced | Retry | StepReached | Stopping
 Subscriber = Callable[[ProgressEvent], None]
 
 _subscribers: ContextVar[tuple[Subscriber, ...]] = ContextVar("subscribers", default=())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import random
-import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Generic, ParamSpec, TypeVar
@@ -20,6 +19,7 @@ from infra.errors.redact import one_line
 from infra.settings import settings
 from tasks.base.progress import Retry, emit
 from tasks.base.run_log import in_flow, run_logger
+from tasks.base.stopping import is_stopping, pause
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,11 +75,12 @@ class Step(Generic[P, R]):
                 return self.attempt(*args, **kwargs)
             except Exception as error:
                 failed += 1
-                if failed > (most := self.retries) or not may_succeed_later(error, failed, most):
+                if failed > (most := self.retries) or is_stopping() or not may_succeed_later(error, failed, most):
                     raise
                 delay = self.delays[min(failed, len(self.delays)) - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311
                 run_logger().info("%s: retry %d of %d in %.1f s: %s", self.name, failed, most, delay, one_line(error))
-            time.sleep(delay)
+                if pause(delay):
+                    raise
 
 
 def step(name: str, retries: int = _NO_LIMIT, is_task: bool = True) -> Callable[[Callable[P, R]], Step[P, R]]:

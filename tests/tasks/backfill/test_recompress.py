@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,7 +67,7 @@ def test_complete_chunks_are_compressed_during_the_loads_and_the_rest_at_the_end
     def loading() -> tuple[int, int]:
         with (
             Clients(settings()) as clients,
-            closing(Compressor(clients, [table], [source()])) as compressor,
+            Compressor(clients, [table], [source()]) as compressor,
         ):
             for _ in range(3):
                 compressor.passed(day)
@@ -84,34 +83,54 @@ def test_complete_chunks_are_compressed_during_the_loads_and_the_rest_at_the_end
     assert table_rows(database) == rows
 
 
-def test_a_stopped_flow_waits_for_the_chunk_in_progress_and_starts_no_other(
-    chunks: int, database: psycopg.Connection
-) -> None:
-    """The third chunk stays in progress, since the test reads it, until the flow has been stopped."""
-    table = default_table(database)
-    third = chunk_states(database, table)[2].chunk
-    reader = psycopg.connect(database.info.dsn, password=database.info.password)
-    reader.execute(f"SELECT count(*) FROM {third.schema}.{third.table}")
-    let_go = threading.Timer(1.0, reader.close)
+@pytest.fixture
+def reader(chunks: int, database: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """A transaction that reads the third chunk, which therefore stays in progress while it is compressed."""
+    assert chunks > 3
+    third = chunk_states(database, default_table(database))[2].chunk
+    with psycopg.connect(database.info.dsn, password=database.info.password) as connection:
+        connection.execute(f"SELECT count(*) FROM {third.schema}.{third.table}")
+        yield connection
+
+
+def end_with(error: BaseException, database: psycopg.Connection, in_progress: Callable[[], None]) -> None:
+    """A flow that ends so, after two chunks, and while the third is compressed."""
 
     @flow
-    def stopped() -> None:
+    def ended() -> None:
         with (
             Clients(settings()) as clients,
-            closing(Compressor(clients, [table], [source()])) as compressor,
+            Compressor(clients, [default_table(database)], [source()]) as compressor,
         ):
             for _ in range(4):
                 compressor.passed(days_of_source()[-1] + 14 * DAY_MS)
             wait_for(lambda: chunk_statuses(database)[:2] == [1, 1])
-            let_go.start()
-            raise KeyboardInterrupt
+            in_progress()
+            raise error
 
-    with pytest.raises(KeyboardInterrupt):
-        stopped()
-    let_go.join()
+    with pytest.raises(type(error)):
+        ended()
+
+
+def test_a_flow_that_fails_waits_for_the_chunk_in_progress_and_starts_no_other(
+    chunks: int, database: psycopg.Connection, reader: psycopg.Connection
+) -> None:
+    end_with(RuntimeError("a defect"), database, threading.Timer(1.0, reader.close).start)
     expected = [1, 1, 1] + [0] * (chunks - 3)
     assert chunk_statuses(database) == expected
     time.sleep(0.5)
+    assert chunk_statuses(database) == expected
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_flow_that_is_stopped_cancels_the_chunk_that_stays_in_progress(
+    chunks: int, database: psycopg.Connection
+) -> None:
+    end_with(KeyboardInterrupt(), database, lambda: None)
+    expected = [1, 1] + [0] * (chunks - 2)
+    assert chunk_statuses(database) == expected
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'spillway'"
+    wait_for(lambda: database.execute(sessions).fetchone() == (0,))
     assert chunk_statuses(database) == expected
 
 

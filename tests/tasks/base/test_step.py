@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from prefect import flow
 
+from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal, Transient
 from infra.settings import Settings, settings
 from tasks.base.progress import ProgressEvent, Retry, subscribe
@@ -76,7 +77,7 @@ def by_another_step_of_a_flow(fail: Step[[], None]) -> None:
 
 def in_a_thread_of_a_step(fail: Step[[], None]) -> None:
     def outer() -> None:
-        with Workers(1) as workers:
+        with Clients(settings()) as clients, Workers(clients, 1) as workers:
             workers.submit(fail).result()
 
     flow(lambda: step("outer", retries=0)(outer)(), name="flow")()
