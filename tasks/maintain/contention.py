@@ -15,6 +15,7 @@ from typing import TypeVar
 import psycopg
 from psycopg import sql
 
+from tasks.base.stopping import pause
 from tasks.table.chunks import Chunk
 
 R = TypeVar("R")
@@ -47,11 +48,11 @@ class ChunkGone(Exception):
 def retry_on_contention(connection: psycopg.Connection, work: Callable[[], R]) -> R:
     """Run `work` in a transaction of its own, and try again a few times while the chunk is in use.
 
-    Raises `ChunkBusy` after the last attempt, and whatever else `work` raises.
+    Raises `ChunkBusy` after the last attempt, or if the run is being stopped, and whatever else `work` raises.
     """
     for attempt in range(_ATTEMPTS):
-        if attempt:
-            time.sleep(_PAUSE_SECONDS * 2 ** (attempt - 1))
+        if attempt and pause(_PAUSE_SECONDS * 2 ** (attempt - 1)):
+            break
         try:
             with connection.transaction():
                 return work()
@@ -88,10 +89,9 @@ def exclusive_lock(connection: psycopg.Connection, chunk: Chunk) -> Iterator[Non
     """
     deadline = time.monotonic() + _ALONE_SECONDS
     while not _lock_at_once(connection, chunk):
-        if time.monotonic() > deadline:
-            raise ChunkBusy
         yield_to_writers(connection, chunk)
-        time.sleep(_LOOK_SECONDS)
+        if pause(_LOOK_SECONDS) or time.monotonic() > deadline:
+            raise ChunkBusy
     yield_to_writers(connection, chunk)
     connection.execute(_SHORTEN)
     yield

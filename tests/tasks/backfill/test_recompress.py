@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -93,9 +92,11 @@ def reader(chunks: int, database: psycopg.Connection) -> Iterator[psycopg.Connec
         yield connection
 
 
-def end_with(error: BaseException, database: psycopg.Connection, in_progress: Callable[[], None]) -> None:
-    """A flow that ends so, after two chunks, and while the third is compressed."""
-
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), KeyboardInterrupt()], ids=["defect", "signal"])
+def test_a_flow_that_ends_leaves_the_chunk_that_it_waits_for_and_starts_no_other(
+    error: BaseException, chunks: int, database: psycopg.Connection
+) -> None:
     @flow
     def ended() -> None:
         with (
@@ -105,28 +106,10 @@ def end_with(error: BaseException, database: psycopg.Connection, in_progress: Ca
             for _ in range(4):
                 compressor.passed(days_of_source()[-1] + 14 * DAY_MS)
             wait_for(lambda: chunk_statuses(database)[:2] == [1, 1])
-            in_progress()
             raise error
 
     with pytest.raises(type(error)):
         ended()
-
-
-def test_a_flow_that_fails_waits_for_the_chunk_in_progress_and_starts_no_other(
-    chunks: int, database: psycopg.Connection, reader: psycopg.Connection
-) -> None:
-    end_with(RuntimeError("a defect"), database, threading.Timer(1.0, reader.close).start)
-    expected = [1, 1, 1] + [0] * (chunks - 3)
-    assert chunk_statuses(database) == expected
-    time.sleep(0.5)
-    assert chunk_statuses(database) == expected
-
-
-@pytest.mark.usefixtures("reader")
-def test_a_flow_that_is_stopped_cancels_the_chunk_that_stays_in_progress(
-    chunks: int, database: psycopg.Connection
-) -> None:
-    end_with(KeyboardInterrupt(), database, lambda: None)
     expected = [1, 1] + [0] * (chunks - 2)
     assert chunk_statuses(database) == expected
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'spillway'"
