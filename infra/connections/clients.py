@@ -151,8 +151,12 @@ class Clients:
             connection.close()
 
     def cancel_statements(self) -> None:
-        """Let the server end the statements that run at present, in whichever thread; these get an error."""
-        for connection in list(self._in_use):
+        """Let the server end the statements that run at present, in whichever thread; these get an error. Sessions of a
+        server that does not answer are given up."""
+        in_use = list(self._in_use)
+        for connection in in_use:
+            connection.give_up_soon()  # before the first request, which may take a while
+        for connection in in_use:
             connection.cancel_statement()
 
     def translate_errors(self, doing: str) -> AbstractContextManager[None]:

@@ -32,6 +32,7 @@ _SERVER_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "1
 # Added to the limit of a statement, so that the server ends it first and reports why.
 _SILENCE_MARGIN_SECONDS = 5.0
 _CANCEL_SECONDS = 2.0  # for the request to cancel a statement
+_LAST_SECONDS = 5.0  # for the answer of a session that is to end
 # What results depend on. row_security off: a row that a policy would hide is an error, not a smaller count.
 # default_transaction_read_only is not set: managed servers set it on purpose when their disk is full.
 _RESULTS = {
@@ -106,10 +107,15 @@ class Session(psycopg.Connection):
                 super().wait(bounded, *args, **kwargs)
             raise
 
+    def give_up_soon(self) -> None:
+        """Wait at most 5 s more for the server, whatever runs, and also for a rollback."""
+        self.give_up_at = min(self.give_up_at, time.monotonic() + _LAST_SECONDS)
+
     def cancel_statement(self) -> None:
         """Let the server end the statement that runs, if there is one; also from another thread. The statement gets an
-        error. A server that does not answer is left alone.
+        error, and if the server does not answer, the connection is given up.
         """
+        self.give_up_soon()
         if self.info.transaction_status == TransactionStatus.ACTIVE:
             with suppress(psycopg.Error):
                 self.cancel_safe(timeout=_CANCEL_SECONDS)

@@ -19,6 +19,7 @@ from infra.settings import Settings
 from tests.faults.histories import write
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.programs import BIN
+from tests.support.proxy import Proxy
 from tests.support.stream_entries import event
 from tests.support.waiting import wait_until
 
@@ -104,26 +105,62 @@ def test_a_command_that_waits_for_a_lock_ends_when_it_is_stopped(
 ) -> None:
     configure(max_bad_share=1)
     work = prepare(redis_client, tmp_path)
-    patient = env | {f"SPILLWAY_{name.upper()}": str(value) for name, value in PATIENT.items()}
-    patient["PREFECT_API_URL"] = prefect_server if with_prefect else ""
-    command = [str(BIN / "spillway"), *work.arguments]
     before = table_rows(database)
+    api = {"PREFECT_API_URL": prefect_server if with_prefect else ""}
     with database.transaction():
         database.execute(f"LOCK TABLE events IN {work.lock} MODE".encode())
-        run = subprocess.Popen(command, env=patient, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        wait_until(lambda: run.poll() is not None or database.execute(_WAITING).fetchone() == (True,))
-        run.send_signal(number)
-        output, _ = run.communicate(timeout=ENDS_WITHIN_SECONDS)
-        # Prefect ends its process by the signal itself.
-        assert run.returncode in ([130] if number == signal.SIGINT else [143, -signal.SIGTERM]), output
-        assert "Traceback" not in output
-        assert "error ignored" not in output
+        stop_while_it_waits(work, number, env | api, database)
         # The server has ended its statement too, and holds no lock for it.
         with psycopg.connect(database.info.dsn, password=database.info.password, autocommit=True) as other:
             wait_until(lambda: other.execute(_ENDED).fetchone() == (True,))
         assert database.execute(_WAITING).fetchone() == (False,)
     assert table_rows(database) == before
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    check_next_run(work, env, database)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_drain_ends_when_it_is_stopped_although_the_database_has_gone_silent(
+    number: signal.Signals,
+    env: dict[str, str],
+    redis_client: redis.Redis,
+    database: psycopg.Connection,
+    tmp_path: Path,
+) -> None:
+    work = _drain(redis_client, tmp_path)
+    with Proxy("127.0.0.1", database.info.port) as net:
+        url = env["SPILLWAY_DATABASE_URL"].replace(f":{database.info.port}/", f":{net.port}/")
+        with database.transaction():
+            database.execute("LOCK TABLE events IN SHARE MODE")
+            away = env | {"SPILLWAY_DATABASE_URL": url, "PREFECT_API_URL": ""}
+            stop_while_it_waits(work, number, away, database, net.stall)
+    wait_until(lambda: database.execute(_ENDED).fetchone() == (True,))
+    check_next_run(work, env, database)
+
+
+def stop_while_it_waits(
+    work: Work,
+    number: signal.Signals,
+    env: dict[str, str],
+    database: psycopg.Connection,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Run a command until it waits for the lock, call `before`, stop it, and wait for its end."""
+    patient = env | {f"SPILLWAY_{name.upper()}": str(value) for name, value in PATIENT.items()}
+    command = [BIN / "spillway", *work.arguments]
+    run = subprocess.Popen(command, env=patient, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_until(lambda: run.poll() is not None or database.execute(_WAITING).fetchone() == (True,))
+    before()
+    run.send_signal(number)
+    output, _ = run.communicate(timeout=ENDS_WITHIN_SECONDS)
+    # Prefect ends its process by the signal itself.
+    assert run.returncode in ([130] if number == signal.SIGINT else [143, -signal.SIGTERM]), output
+    assert "Traceback" not in output
+    assert "error ignored" not in output
+
+
+def check_next_run(work: Work, env: dict[str, str], database: psycopg.Connection) -> None:
+    """The same command, typed again, does what is left."""
+    done = subprocess.run([BIN / "spillway", *work.arguments], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert table_rows(database) == flat_rows(work.entries)
     assert reconcile("*", deep=True)["balanced"]
