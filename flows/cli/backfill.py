@@ -45,7 +45,7 @@ def backfill_command(
         typer.Option(help="A column of the archive to leave out; may be repeated.", show_default=False),
     ] = None,
     table: Annotated[
-        str | None, typer.Option("--table", help="The table whose archive is loaded.", show_default="events")
+        str | None, typer.Option("--table", "-t", help="The table whose archive is loaded.", show_default="events")
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,

@@ -29,7 +29,8 @@ def grants_command(
         ),
     ] = ["drain"],  # noqa: B006
     table: Annotated[
-        list[str] | None, typer.Option(help="A table that rows go to; may be repeated. Without it: events.")
+        list[str] | None,
+        typer.Option("--table", "-t", help="A table that rows go to; may be repeated. Without it: events."),
     ] = None,
     redis: Annotated[bool, typer.Option("--redis", help="Print the ACL of a user of Redis instead.")] = False,
     stream: Annotated[

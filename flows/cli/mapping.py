@@ -26,7 +26,9 @@ _Source = Annotated[str, typer.Option("--stream", "-s", metavar="STREAM|FILE", h
 @app.command("suggest")
 def suggest_command(
     source: _Source,
-    table: Annotated[str | None, typer.Option(help="A table that exists. Default: a new one is proposed too.")] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", "-t", help="A table that exists. Default: a new one is proposed too.")
+    ] = None,
     only_sql: Annotated[bool, typer.Option("--sql", help="Print only the SQL that creates the table.")] = False,
 ) -> None:
     """Propose a mapping for a stream or a file, and a table for it, from up to 20,000 entries or rows.
@@ -52,7 +54,9 @@ def suggest_command(
 @app.command("check")
 def check_command(
     source: _Source,
-    table: Annotated[str | None, typer.Option(help="Check against this table instead of that of the mapping.")] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", "-t", help="Check against this table instead of that of the mapping.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what becomes of a sample of 1,000 entries or rows: values of each column, and rows that would be rejected.

@@ -26,6 +26,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.runs import EVERY_TAG, SERVE_TAG, TAG
+from infra.display import coarse_age
 from infra.settings import Settings
 
 FLOWS = ("drain", "reconcile", "maintain", "redrive", "backfill")
@@ -126,11 +127,7 @@ def judge_serving(name: str, every: float, last_polled: datetime | None, now: da
 
 
 def _ago(since: timedelta) -> str:
-    seconds = round(since.total_seconds())
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} seconds"
+    return coarse_age(since.total_seconds())
 
 
 def deployment_statuses(

@@ -31,7 +31,7 @@ def _iso(text: str) -> datetime:
         raise typer.BadParameter(f"expected a time such as 2025-01-31T12:00Z, found {text!r}") from None
 
 
-_Stream = Annotated[str, typer.Option(help="The stream to add to.")]
+_Stream = Annotated[str, typer.Option("--stream", "-s", help="The stream to add to.")]
 _Rate = Annotated[
     float | None, typer.Option(callback=_positive, help="Entries per second. Default: as fast as possible.")
 ]

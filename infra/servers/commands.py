@@ -85,7 +85,7 @@ def logs(
 
 
 @app.command()
-def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False) -> None:
+def reset(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False) -> None:
     """Stop both servers and remove all their data for good."""
     current = settings()
     if current.external:

@@ -109,3 +109,15 @@ def test_options_are_spelled_as_the_parameters_of_the_flow(typed: str) -> None:
     for name in inspect.signature(flow_of(typed)).parameters:
         if name not in {*FLOW_ONLY, "source", "entries"}:  # those two are arguments
             assert f"--{name.replace('_', '-')}" in spelled
+
+
+def test_an_option_has_the_same_letter_in_every_command() -> None:
+    """Who has typed `drain -s` types `generate -s`."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for typed, command in COMMANDS.items():
+        for option in command.params:
+            for long in (name for name in option.opts if name.startswith("--")):
+                letters = " ".join(name for name in option.opts if not name.startswith("--"))
+                found.setdefault(long, {}).setdefault(letters, set()).add(typed)
+    assert len(found["--stream"]["-s"]) > 8
+    assert {long: uses for long, uses in found.items() if len(uses) > 1} == {}
