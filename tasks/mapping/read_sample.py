@@ -18,9 +18,9 @@ from tasks.files.formats.read_rows import read_rows
 from tasks.files.formats.spelling import PLAIN, Spellings
 from tasks.files.scan import rows_to_entries
 from tasks.streams.limited_reply import ReplyTooLarge, execute, execute_limited
-from tasks.streams.tail import Tail, read_tail
+from tasks.streams.tail import read_tail
 
-_PARTS = 8  # of a stream: evenly spaced in time
+_PARTS = 8  # of a stream: evenly spaced in time, and the newest entries
 _FIRST_PAGE, _LARGEST_PAGE = 10, 250  # entries
 _PAGE_BYTES = 1024 * 1024
 _MOST_BYTES = 64 * 1024 * 1024
@@ -77,44 +77,71 @@ def sample_file(file: SourceFile, most: int, spellings: Spellings = PLAIN) -> Fi
 
 
 def sample_stream(client: redis.Redis, stream: str, most: int) -> list[EntryColumns]:
-    """At most `most` entries of a stream: all, or some from each of eight evenly spaced moments on.
+    """At most `most` entries of a stream: all, or some from each of seven evenly spaced moments on, and the newest: a
+    producer may have changed a minute ago.
 
     Raises `Terminal` if it does not exist or is empty, and `redis.RedisError`.
     """
     tail = read_tail(client, stream)
-    pages: list[Sequence[RawEntry]] = []
-    start, total, page = tail.first, 0, _FIRST_PAGE
-    parts = _starts(tail) if tail.length > most else [tail.first]
-    for part in parts:
-        start, remaining = max(start, part), most // len(parts)
-        while remaining > 0 and total < _MOST_BYTES:
-            count = min(page, remaining)
-            if not (entries := _page(client, stream, start, count)):
-                break
-            pages.append(entries)
-            size = sum(len(value) for _, fields in entries for value in fields)
-            page = max(1, min(_LARGEST_PAGE, 4 * page, _PAGE_BYTES * len(entries) // max(1, size)))
-            total += size
-            remaining -= len(entries)
-            start = parse_id(entries[-1][0]) + 1
+    if tail.length <= most:
+        pages = _read(client, stream, (tail.first, tail.last), most, _MOST_BYTES)
+    else:
+        share = most // _PARTS or 1
+        newest = _read(client, stream, (tail.first, tail.last), share, _MOST_BYTES // _PARTS, backwards=True)
+        pages, start, room = [], tail.first, _MOST_BYTES - _bytes(newest)
+        last = parse_id(newest[0][0][0]) - 1 if newest else tail.last
+        for moment in _starts(tail.first, last):
+            part = _read(client, stream, (max(start, moment), last), share, room)
+            start, room = parse_id(part[-1][-1][0]) + 1 if part else start, room - _bytes(part)
+            pages += part
+        pages += newest
     if not pages:
         raise Terminal(f"stream {stream!r}: expected entries, found none; nothing was written; name another stream")
     return concat_entries(map(page_to_columns, pages))
 
 
-def _page(client: redis.Redis, stream: str, start: int, count: int) -> Sequence[RawEntry]:
-    """At most `count` entries from `start` on; only one if they are too large for a reply."""
-    command = ("XRANGE", stream, id_text(start), "+", "COUNT")
+Page = Sequence[RawEntry]
+
+
+def _read(
+    client: redis.Redis, stream: str, ids: tuple[int, int], most: int, room: int, backwards: bool = False
+) -> list[Page]:
+    """At most `most` entries between two ids, in order: the first ones, or the last. None more after `room` bytes."""
+    pages: list[Page] = []
+    (first, last), page = ids, _FIRST_PAGE
+    while most > 0 and room > 0 and first <= last:
+        if not (entries := _page(client, stream, (first, last), min(page, most), backwards)):
+            break
+        size = _bytes([entries])
+        most, room = most - len(entries), room - size
+        page = max(1, min(_LARGEST_PAGE, 4 * page, _PAGE_BYTES * len(entries) // max(1, size)))
+        if backwards:
+            pages.insert(0, entries[::-1])
+            last = parse_id(entries[-1][0]) - 1
+        else:
+            pages.append(entries)
+            first = parse_id(entries[-1][0]) + 1
+    return pages
+
+
+def _page(client: redis.Redis, stream: str, ids: tuple[int, int], count: int, backwards: bool) -> Page:
+    """At most `count` entries between two ids; only one if they are too large for a reply."""
+    first, last = map(id_text, ids)
+    command = ("XREVRANGE", stream, last, first, "COUNT") if backwards else ("XRANGE", stream, first, last, "COUNT")
     try:
         (reply,) = execute_limited(client, [(*command, count)])
     except ReplyTooLarge:
         (reply,) = execute(client, [(*command, 1)])
     if isinstance(reply, Exception):
         raise reply
-    page: Sequence[RawEntry] = reply
+    page: Page = reply
     return page
 
 
-def _starts(tail: Tail) -> list[int]:
-    """The ids from which parts of a stream are read."""
-    return [tail.first + (tail.last - tail.first) * part // _PARTS for part in range(_PARTS)]
+def _bytes(pages: Sequence[Page]) -> int:
+    return sum(len(value) for page in pages for _, fields in page for value in fields)
+
+
+def _starts(first: int, last: int) -> list[int]:
+    """The ids from which the older parts of a stream are read."""
+    return [first + (last + 1 - first) * part // (_PARTS - 1) for part in range(_PARTS - 1)]

@@ -49,7 +49,19 @@ def test_entries_of_a_stream_are_spread_over_its_ids(redis_client: redis.Redis) 
     found = values(sample_of("s", 400))
     assert len(found) == len(set(found)) == 400
     assert [sum(part * 500 <= n < part * 500 + 500 for n in found) for part in range(8)] == [50] * 8
+    assert found[-50:] == list(range(3_950, 4_000))
     assert values(sample_of("s", 4_000)) == list(range(4_000))
+
+
+def test_the_newest_entries_are_sampled_however_few_they_are(redis_client: redis.Redis) -> None:
+    """A producer that was changed a moment ago, after a year."""
+    for n in range(3_000):
+        redis_client.xadd("s", {"n": n}, id=f"{1_764_000_000_000 + n * 10_000_000}-0")
+    for n in range(3_000, 3_005):
+        redis_client.xadd("s", {"n": n, "large": "x" * (n - 2_999) * 400_000}, id=f"1795000000000-{n}")
+    found = values(sample_of("s", 400))
+    assert found[-5:] == list(range(3_000, 3_005))
+    assert len(found) == len(set(found)) == 400
 
 
 def test_entries_at_one_moment_are_read_once(redis_client: redis.Redis) -> None:
