@@ -99,7 +99,8 @@ _SQLSTATES = {
     "55": SqlState("object not in prerequisite state", _SERVER),
     "55P03": SqlState(
         "lock not available: lock_timeout", _SERVER, True,
-        "another session holds the lock (SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity): end it with"
+        "another session holds the lock; while a run waits for it, this names it: SELECT pid, state, query FROM"
+        " pg_stat_activity WHERE pid IN (SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity); end it with"
         " pg_terminate_backend, then {again}",
     ),
     "57": SqlState("operator intervention", _SERVER),
