@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from flows.environment import prefect_defaults
-from infra.servers.ports import free_port
+from tests.support.ports import free_port
 
 PREFECT_PORT = free_port()
 _HOME = tempfile.TemporaryDirectory(prefix="spillway-test-")

@@ -148,7 +148,7 @@ def test_a_block_that_does_not_exist_and_a_wrong_reference_are_refused(
 def test_without_prefect_s_server_the_error_says_what_to_do(env: dict[str, str]) -> None:
     variables = env | {"PREFECT_API_URL": "http://127.0.0.1:1/api", "SPILLWAY_DATABASE_URL": "prefect://secret/none"}
     argv = [BIN / "spillway", "quarantine", "list"]
-    done = subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1
     assert "SPILLWAY_DATABASE_URL: the block prefect://secret/none could not be read: " in done.stderr
     assert "nothing was changed; start Prefect's server or correct PREFECT_API_URL, then run the command" in done.stderr

@@ -116,7 +116,7 @@ def test_a_file_without_a_valid_url_is_wrong_use_of_every_command(
     path = secret(folder, content)
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("SPILLWAY_", "PREFECT_"))}
     argv = [str(BIN / "spillway"), command, *(["--stream", "s"] if command == "drain" else [])]
-    done = subprocess.run(argv, env=plain | {variable: path}, cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, env=plain | {variable: path}, cwd=folder, capture_output=True, text=True, timeout=240)
     assert done.returncode == 2, done.stdout + done.stderr
     assert found in done.stderr
     assert "topsecret" not in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psycopg
@@ -17,9 +16,10 @@ from infra.errors.exceptions import Terminal
 from infra.servers.external import ExternalEngine
 from infra.versions import unsupported_database, unsupported_redis
 from tasks.preflight.server_versions import check_servers
-from tests.support.instances import free_port
-from tests.support.redis_server import REDIS, await_answer, redis_port, refusal, settings_of
+from tests.support.ports import free_port
+from tests.support.redis_server import PATIENCE, REDIS, await_answer, redis_port, refusal, settings_of
 from tests.support.servers import Servers
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
 
@@ -35,17 +35,14 @@ def test_a_sentinel_is_refused(tmp_path: Path) -> None:
             assert "it is a Sentinel" in str(refusal(f"redis://127.0.0.1:{port}/0"))
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(120)
 
 
 def test_a_replica_is_drained_with_a_warning(tmp_path: Path, database: psycopg.Connection) -> None:
     with redis_port(tmp_path / "primary") as primary, redis_port(tmp_path / "replica") as port:
         with redis.Redis(port=port) as client:
             client.replicaof("127.0.0.1", primary)
-            deadline = time.monotonic() + 20
-            while client.info("replication").get("master_link_status") != "up":
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            wait_until(lambda: client.info("replication").get("master_link_status") == "up")
             warnings = check_servers(client, database)
         assert any("is a replica of 127.0.0.1" in said for said in warnings)
 
@@ -71,6 +68,7 @@ def test_a_database_that_is_too_old_is_not_supported(postgres: int, timescale: s
 _OLD = """
 import socket, sys
 server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listens", flush=True)
 while True:
     connection, _ = server.accept()
     while data := connection.recv(4096):
@@ -84,13 +82,14 @@ while True:
 def test_up_and_status_refuse_a_redis_6(servers: Servers) -> None:
     """A stand-in that speaks the protocol: no Redis 6 can be installed here."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", _OLD, str(port)])
+    process = subprocess.Popen([sys.executable, "-c", _OLD, str(port)], stdout=subprocess.PIPE)
     try:
-        time.sleep(0.5)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"listens\n"
         url = f"redis://127.0.0.1:{port}/0"
         with (
             pytest.raises(UnsupportedServer, match=r"version 6\.2\.14, expected 7\.0 or later"),
-            open_redis(url, 5, 5) as old,
+            open_redis(url, PATIENCE, PATIENCE) as old,
         ):
             old.ping()
         external = ExternalEngine(settings_of(url, database_url=servers.settings.database))

@@ -43,5 +43,5 @@ def picture(url: str, path: Path, width: int, height: int) -> None:
 
 def _run(url: str, folder: str, *options: str) -> str:
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
-    done = subprocess.run([*command, *options, url], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([*command, *options, url], capture_output=True, text=True, timeout=240, check=True)
     return done.stdout

@@ -47,7 +47,7 @@ def run_psql(url: str, file: Path = SCHEMA_SQL) -> subprocess.CompletedProcess[s
     if psql is None:
         pytest.skip("psql is not on the PATH")
     command = [psql, "-X", "-q", "-d", url, "-f", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | {"LC_ALL": "C"})
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=os.environ | {"LC_ALL": "C"})
 
 
 def apply_with_psql(url: str, file: Path = SCHEMA_SQL) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 
 import psycopg
 
 from infra.timescaledb import CHUNK_STATUS
+from tests.support.waiting import wait_until
 
 MONDAY = datetime(2020, 1, 6, tzinfo=UTC)
 
@@ -49,9 +49,6 @@ def paused_job(connection: psycopg.Connection, procedure: str) -> int:
 def run_job(connection: psycopg.Connection, procedure: str) -> None:
     """Run a job of the database now, after a run that the scheduler may have started."""
     job = paused_job(connection, procedure)
-    deadline = time.monotonic() + 60
     query = "SELECT job_status FROM timescaledb_information.job_stats WHERE job_id = %s"
-    while connection.execute(query, [job]).fetchone() == ("Running",):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: connection.execute(query, [job]).fetchone() != ("Running",))
     connection.execute("CALL run_job(%s)", [job])

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT
 from tests.support.dask_preload import PART_ENTRIES, STOP_AT
 from tests.support.pause_points import Point
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
-_START_SECONDS = 60
+_START_SECONDS = 120
 
 
 class DaskCluster:
@@ -50,11 +50,11 @@ class DaskCluster:
         """Wait until the scheduler knows all workers that run."""
         from distributed import Client
 
-        deadline = time.monotonic() + _START_SECONDS
+        def workers() -> int:
+            return len(client.scheduler_info(n_workers=-1)["workers"])  # type: ignore[no-untyped-call]
+
         with Client(self.address, timeout=_START_SECONDS, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-            while len(client.scheduler_info(n_workers=-1)["workers"]) != len(self.workers):  # type: ignore[no-untyped-call]
-                assert time.monotonic() < deadline, "the workers did not start"
-                time.sleep(0.05)
+            wait_until(lambda: workers() == len(self.workers))
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
         """End a worker at once."""

@@ -20,6 +20,7 @@ from tests.support.physical_postgres import PhysicalPostgres, PhysicalServers
 from tests.support.processes import Drain, Harness
 from tests.support.programs import BIN
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
 
 # The one keeps entries for longer than the recovery point, the other does not.
 KEEP = {"drill-kept": "1h", "drill-trimmed": "0s"}
@@ -116,10 +117,7 @@ def read_so_far(database: PhysicalPostgres) -> int:
 
 def await_read(database: PhysicalPostgres, entries: int) -> None:
     """Wait until the ledger has so many entries: a drain is in the middle of its work."""
-    deadline = time.monotonic() + 60
-    while read_so_far(database) < entries:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: read_so_far(database) >= entries, every=0.02)
 
 
 # The roles of docs/production/rights.md, and the commands that each may run.

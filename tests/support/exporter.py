@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from tests.support.instances import free_port
+from tests.support.ports import free_port
 from tests.support.programs import BIN
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -13,20 +12,12 @@ from pathlib import Path
 from infra.servers.choose import ENGINES
 from infra.servers.engine import Engine
 from infra.settings import Settings
+from tests.support.ports import free_port
 
 SPILLWAY = Path(sys.executable).with_name("spillway")
 
 
 ENGINES_WITHOUT_DOCKER = ("system", "debian")
-
-
-def free_port() -> int:
-    """A free port below the range that the kernel uses for outgoing connections."""
-    while True:
-        port = random.randint(20_000, 30_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
 
 
 @dataclass

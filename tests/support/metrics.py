@@ -45,6 +45,6 @@ def promtool(*arguments: str, stdin: str = "") -> str:
     program = shutil.which("promtool")
     if program is None:
         pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
-    done = subprocess.run([program, *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([program, *arguments], input=stdin, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

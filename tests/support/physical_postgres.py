@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,10 +10,11 @@ from pathlib import Path
 import psycopg
 
 from infra.servers.engine import Engine
-from infra.servers.ports import free_port
 from infra.servers.postgres import Postgres
 from infra.servers.probe import local_database
 from infra.servers.process import ProcessEngine
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 # One server on the machine of the tests: the files of a server that is killed are complete without it.
 _COMMON = {"fsync": "off", "shared_buffers": "64MB", "max_wal_senders": "8", "hot_standby": "on"}
@@ -81,15 +81,15 @@ class PhysicalPostgres(Postgres):
         """Wait until it accepts writes."""
         self.wait_for("SELECT NOT pg_is_in_recovery()")
 
-    def wait_for(self, query: str, seconds: float = 60) -> None:
+    def wait_for(self, query: str) -> None:
         """Wait until a query returns true."""
-        deadline = time.monotonic() + seconds
-        while True:
+
+        def holds() -> bool:
             with suppress(psycopg.OperationalError), self.connect() as connection:
-                if connection.execute(query.encode()).fetchone() == (True,):
-                    return
-            assert time.monotonic() < deadline, f"{query}: {self.failure_line(0)}"
-            time.sleep(0.1)
+                return connection.execute(query.encode()).fetchone() == (True,)
+            return False
+
+        wait_until(holds, shown=lambda: f"{query}: {self.failure_line(0)}")
 
 
 class PhysicalServers:

@@ -73,5 +73,5 @@ def copy_programs(bin_dir: Path, root: Path) -> None:
 
 
 def _folder(bin_dir: Path, option: str) -> Path:
-    done = subprocess.run([bin_dir / "pg_config", option], capture_output=True, text=True, timeout=10, check=True)
+    done = subprocess.run([bin_dir / "pg_config", option], capture_output=True, text=True, timeout=120, check=True)
     return Path(done.stdout.strip())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from infra.settings import PROJECT_ROOT, Settings
 from tests.environment import PREFECT_HOME, PREFECT_PORT
 from tests.support.programs import BIN
+from tests.support.waiting import wait_until
 
 
 @contextmanager
@@ -24,19 +24,20 @@ def running_prefect(plans: bool = False) -> Iterator[str]:
         environment = os.environ | {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": str(plans).lower()}
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                with urllib.request.urlopen(f"{url}/health", timeout=2):
-                    break
-            except OSError:
-                time.sleep(0.2)
+        wait_until(lambda: server.poll() is not None or _answers(f"{url}/health"), 240, shown=log.read_text)
+        assert server.poll() is None, log.read_text()
         yield url
     finally:
         server.terminate()
-        server.wait(timeout=60)
+        server.wait(timeout=120)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=60):
+            return True
+    except OSError:
+        return False
 
 
 def deploy_all(environment: Mapping[str, str]) -> None:
@@ -76,7 +77,7 @@ def running_worker(config: Settings) -> Iterator[str]:
         yield "drain/scheduled"
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=120)
 
 
 def run_prefect(env: dict[str, str], *arguments: str) -> str:

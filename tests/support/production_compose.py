@@ -25,7 +25,8 @@ PRODUCTION_FILE = PROJECT_ROOT / "infra/compose.production.yaml"
 SECRETS_SCRIPT = PROJECT_ROOT / "infra/containers/secrets.sh"
 _DATABASE_IMAGE = "docker.io/library/postgres:17"
 _HOST = "host.containers.internal"  # the name that containers have for this machine
-_UP_SECONDS = 300
+_UP_SECONDS = 600
+_CHECK = "{{json .Config.Healthcheck.Test}}"
 _NOT_HEALTHY = ("--filter", "health=starting", "--filter", "health=unhealthy")
 
 
@@ -75,10 +76,17 @@ class Production:
             thread.join()
 
     def _check(self) -> None:
-        quiet = {"env": self.podman.environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         while not self._ended.wait(1):
-            for container in self.podman.run("ps", "--quiet", *_NOT_HEALTHY).split():
-                subprocess.run(["podman", "healthcheck", "run", container], **quiet)  # type: ignore[call-overload]
+            for container in self._podman("ps", "--quiet", *_NOT_HEALTHY).stdout.split():
+                # After some failures Compose would give up, however slow the machine is: only a success is recorded.
+                kind, *words = json.loads(self._podman("inspect", "--format", _CHECK, container).stdout or '["CMD"]')
+                command = words if kind == "CMD" else ["/bin/sh", "-c", *words]
+                if command and self._podman("exec", container, *command).returncode == 0:
+                    self._podman("healthcheck", "run", container)
+
+    def _podman(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run `podman ARGS`, which may fail: a container can end at any moment."""
+        return subprocess.run(["podman", *args], env=self.podman.environment, capture_output=True, text=True)
 
 
 @contextmanager

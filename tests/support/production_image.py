@@ -23,7 +23,7 @@ _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 def make_base(tar: Path) -> Path:
     """Make the root of the base image as a tar file."""
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=python3-venv", _SUITE, str(tar)]
-    subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=300)
+    subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=600)
     return tar
 
 

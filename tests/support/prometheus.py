@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from infra.settings import PROJECT_ROOT
-from tests.support.instances import free_port
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 ALERTS = PROJECT_ROOT / "infra" / "monitoring" / "alerts.yaml"
 DASHBOARD: dict[str, Any] = json.loads((PROJECT_ROOT / "infra" / "monitoring" / "dashboard.json").read_text())
@@ -37,7 +38,7 @@ _USUAL = {"scrape": "15s", "timeout": "10s", "evaluation": "15s"}
 
 def filled(query: str) -> str:
     """A query of the dashboard, with its variables replaced as Grafana does it."""
-    for variable, value in (("$instance", ".*"), ("$stream", ".*"), ("$__rate_interval", "1m")):
+    for variable, value in (("$instance", ".*"), ("$stream", ".*"), ("$__rate_interval", "10m")):
         query = query.replace(variable, value)
     return query
 
@@ -52,7 +53,7 @@ class Prometheus:
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The samples that answer an expression now."""
         parameters = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{parameters}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{parameters}", timeout=60) as reply:
             found: list[dict[str, Any]] = json.load(reply)["data"]["result"]
         return found
 
@@ -68,14 +69,29 @@ class Prometheus:
         return f"http://127.0.0.1:{self.port}/graph?{urllib.parse.urlencode(shown)}"
 
     def wait_for(
-        self, condition: Callable[[], bool], seconds: float, meanwhile: Callable[[], object] = lambda: None
+        self, condition: Callable[[], bool], seconds: float = 240, meanwhile: Callable[[], object] = lambda: None
     ) -> None:
         """Wait until a condition is true. `meanwhile` is called about every second."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.log.read_text()[-4000:]
+
+        def holds() -> bool:
             meanwhile()
-            time.sleep(1)
+            return condition()
+
+        wait_until(holds, seconds, shown=lambda: self.log.read_text()[-4000:], every=1)
+
+    def await_calm(self, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Wait until nothing but the watchdog has fired for so many seconds. On a machine that stands still for a
+        while, something may."""
+        since = time.monotonic()
+
+        def is_calm() -> bool:
+            nonlocal since
+            meanwhile()
+            if self.firing() != {"SpillwayWatchdog"}:
+                since = time.monotonic()
+            return time.monotonic() - since >= seconds
+
+        wait_until(is_calm, 400, shown=self.firing, every=1)
 
 
 @contextmanager
@@ -110,16 +126,16 @@ def running_prometheus(
         )  # fmt: skip
     found = Prometheus(port, log)
     try:
-        found.wait_for(lambda: _is_ready(port), 30)
+        found.wait_for(lambda: _is_ready(port))
         yield found
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 def _is_ready(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=60):
             return True
     except (urllib.error.URLError, OSError):
         return False

@@ -14,7 +14,7 @@ Direction = Literal["requests", "replies"]
 
 _CHUNK = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s: close() sends RST
-_ANSWER_SECONDS = 10  # for a command to the proxy's thread
+_ANSWER_SECONDS = 120  # for a command to the proxy's thread
 
 
 class Proxy:

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from tests.support.instances import free_port
+from tests.support.ports import free_port
 from tests.support.redis_server import REDIS, await_answer
 
 SERVICE = "events-primary"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,24 +15,27 @@ import redis
 from infra.connections.clients import Clients
 from infra.errors.exceptions import Terminal
 from infra.settings import Settings
-from tests.support.instances import free_port
+from tests.support.ports import free_port
 from tests.support.programs import BIN
+from tests.support.waiting import wait_until
 
 REDIS = shutil.which("redis-server")
+PATIENCE = 60  # seconds for an answer: a busy machine is no fault
 
 
 def await_answer(ask: Callable[[], object]) -> None:
     """Ask a server that was just started until it answers."""
-    deadline = time.monotonic() + 20
-    while True:
+
+    def answers() -> bool:
         try:
             ask()
-            return
         except redis.AuthenticationError:  # an answer as well
             raise
         except redis.ConnectionError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+            return False
+        return True
+
+    wait_until(answers, every=0.05)
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def running_redis(*options: str, answers: Callable[[], object]) -> Iterator[None
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 @contextmanager
@@ -60,17 +62,19 @@ def redis_port(folder: Path, *options: str) -> Iterator[int]:
 
 
 def settings_of(url: str, **values: object) -> Settings:
-    return Settings(redis_url=url, connect_timeout=5, redis_timeout=5, _env_file=None, **values)  # type: ignore[arg-type]
+    patient: dict[str, object] = {"connect_timeout": PATIENCE, "redis_timeout": PATIENCE}
+    return Settings(redis_url=url, _env_file=None, **{**patient, **values})  # type: ignore[arg-type]
 
 
 def run_spillway(url: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"SPILLWAY_REDIS_URL": url, "SPILLWAY_CONNECT_TIMEOUT": "5"} | variables
+    environment = os.environ | {"SPILLWAY_REDIS_URL": url, "SPILLWAY_CONNECT_TIMEOUT": f"{PATIENCE}"} | variables
     return subprocess.run(
-        [BIN / "spillway", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [BIN / "spillway", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=240
     )
 
 
-def refusal(url: str) -> Terminal:
-    with pytest.raises(Terminal) as refused, Clients(settings_of(url)) as clients, clients.translate_errors("look"):
+def refusal(url: str, **values: object) -> Terminal:
+    config = settings_of(url, **values)
+    with pytest.raises(Terminal) as refused, Clients(config) as clients, clients.translate_errors("look"):
         clients.redis.ping()
     return refused.value

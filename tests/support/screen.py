@@ -15,7 +15,7 @@ from tests.support.programs import BIN
 from tests.support.several_commands import END
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_SECONDS = 60
+_SECONDS = 240
 
 
 @dataclass(frozen=True)

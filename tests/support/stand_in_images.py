@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from infra.servers.debian import SUITE, DebianEngine
 from infra.servers.docker import COMPOSE_FILE
 from infra.servers.engine import SERVICES, Service
 from infra.settings import Settings
+from tests.support.waiting import wait_until
 
 ENTRYPOINT = Path(__file__).with_name("stand_in.sh")
 # Raises no limit, delegates no cgroup and mounts nothing over another folder, so that it also works inside a container.
@@ -112,7 +112,7 @@ class Podman:
             "PATH": _PATH,
         }
 
-    def run(self, *args: str | Path, timeout: float = 120) -> str:
+    def run(self, *args: str | Path, timeout: float = 600) -> str:
         """Run `podman ARGS` and return its output. Raises `CalledProcessError`."""
         done = subprocess.run(
             ["podman", *args], env=self.environment, stdout=subprocess.PIPE, text=True, check=True, timeout=timeout
@@ -145,7 +145,7 @@ class Podman:
         """Unpack Docker's client, and Compose v2 as its plugin: they need no installation."""
         root = self.folder / "clients"
         argv = ["mmdebstrap", "--quiet", "--variant=extract", "--include=docker-cli,docker-compose", SUITE, str(root)]
-        subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=300)
+        subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=600)
         # Not all of usr/bin: its docker-compose is v2, too.
         (self.folder / "bin").mkdir()
         (self.folder / "bin/docker").symlink_to(root / "usr/bin/docker")
@@ -172,15 +172,13 @@ class Podman:
         with (self.folder / "service.log").open("wb") as log:
             service = subprocess.Popen(argv, env=self.environment, stdout=log, stderr=log)
         try:
-            deadline = time.monotonic() + 30
-            while not self.socket.is_socket():
-                assert service.poll() is None, (self.folder / "service.log").read_text()
-                assert time.monotonic() < deadline, "podman does not answer"
-                time.sleep(0.05)
+            log_text = (self.folder / "service.log").read_text
+            wait_until(lambda: self.socket.is_socket() or service.poll() is not None, shown=log_text)
+            assert service.poll() is None, log_text()
             yield
         finally:
             service.terminate()
-            service.wait(timeout=30)
+            service.wait(timeout=120)
             self.run("rm", "--all", "--force", "--volumes", "--time=0")
             self.run("network", "prune", "--force")
             self._end_monitors()

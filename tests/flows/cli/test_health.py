@@ -19,7 +19,7 @@ from infra.errors.exceptions import Unsuccessful
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.command_line import RunSpillway
-from tests.support.instances import free_port
+from tests.support.ports import free_port
 from tests.support.programs import BIN
 from tests.support.redis_server import redis_port
 from tests.support.stream_entries import event

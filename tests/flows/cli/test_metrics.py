@@ -25,8 +25,8 @@ from infra.servers.process import ProcessEngine
 from infra.settings import Settings
 from tests.support.command_line import RunSpillway
 from tests.support.exporter import listening
-from tests.support.instances import free_port
 from tests.support.metrics import labels, openmetrics_samples, promtool, samples
+from tests.support.ports import free_port
 from tests.support.programs import BIN
 from tests.support.redis_server import redis_port
 from tests.support.servers import Servers

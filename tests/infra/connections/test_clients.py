@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import suppress
+from typing import Any
 
 import psycopg
 import pytest
@@ -10,10 +11,11 @@ import redis
 from pydantic import SecretStr
 
 from infra.connections.clients import Clients, postgres_connection, redis_client
-from infra.errors.exceptions import Terminal, Transient
+from infra.errors.exceptions import NoAnswer, Terminal, Transient
 from infra.settings import Settings, host_of
 from tests.support.proxy import Proxy
 from tests.support.servers import Servers
+from tests.support.waiting import wait_until
 
 
 def test_a_rediss_url_means_tls_and_a_redis_url_does_not() -> None:
@@ -33,14 +35,18 @@ def test_sslmode_reaches_the_server(servers: Servers) -> None:
 
 
 def test_statements_locks_and_idle_transactions_have_time_limits(servers: Servers) -> None:
-    bounded = servers.settings.model_copy(update={"statement_timeout": 0.2, "lock_timeout": 0.1})
+    bounded = servers.settings.model_copy(update={"statement_timeout": 90, "lock_timeout": 50.1})
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
     with postgres_connection(bounded) as connection:
-        with pytest.raises(psycopg.errors.QueryCanceled):
-            connection.execute("SELECT pg_sleep(30)")
-        row = connection.execute(
-            "SELECT current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')"
-        ).fetchone()
-    assert row == ("100ms", "200ms")
+        query = (
+            "SELECT array_agg(current_setting(name) ORDER BY n) FROM unnest(%s::text[]) WITH ORDINALITY AS s(name, n)"
+        )
+        row = connection.execute(query, [list(names)]).fetchone()
+    assert row == (["90s", "50100ms", "90s"],)
+    soon = servers.settings.model_copy(update={"statement_timeout": 0.2})
+    # By its own limit; if this process stands still meanwhile, by that of its transaction or of a silent server.
+    with postgres_connection(soon) as connection, pytest.raises(psycopg.Error):
+        connection.execute("SELECT pg_sleep(3600)")
 
 
 def test_a_connection_is_reused_unless_its_step_failed(servers: Servers) -> None:
@@ -82,37 +88,45 @@ def test_a_silent_server_is_given_up_and_another_attempt_works(servers: Servers)
     host, port = host_of(servers.settings.database).rsplit(":", 1)
     with Proxy(host, int(port)) as net:
         url = servers.settings.database.replace(f"{host}:{port}", f"127.0.0.1:{net.port}")
-        settings = servers.settings.model_copy(update={"database_url": SecretStr(url), "statement_timeout": 0.5})
+        settings = servers.settings.model_copy(update={"database_url": SecretStr(url), "statement_timeout": 60})
         with Clients(settings) as clients:
-            began = time.monotonic()
             silent = pytest.raises(
-                Transient, match=r"no answer for .* s, .* given up; see why the server or the network is stalled"
+                Transient, match=r"no answer for 1 s, .* given up; see why the server or the network is stalled"
             )
             with silent, clients.translate_errors("load s 1-0..2-0"), clients.postgres() as connection:
                 stall_in_copy(connection, net)
-            assert time.monotonic() - began < 15
             net.pass_on()
             with clients.translate_errors("load s 1-0..2-0"), clients.postgres() as connection:
                 assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def stall_in_copy(connection: psycopg.Connection, net: Proxy) -> None:
+def stall_in_copy(connection: Any, net: Proxy) -> None:
+    assert connection.silence_limit == 65  # a little longer than a statement may take
     with connection.transaction():
         connection.execute("CREATE TEMP TABLE rows (n int)")
         with connection.cursor().copy("COPY rows FROM STDIN") as copy:
             copy.write("1\n")
             net.stall()
+            connection.silence_limit = 1
 
 
 def test_a_slow_answer_is_not_given_up_while_it_keeps_coming(servers: Servers) -> None:
     """The limit is for silence, not for the whole answer."""
-    with postgres_connection(servers.settings.model_copy(update={"statement_timeout": 10})) as connection:
-        connection.silence_limit = 0.5  # type: ignore[attr-defined]
-        with connection.cursor() as cursor:
-            rows = cursor.stream("SELECT repeat('x', 9000), pg_sleep(0.1) FROM generate_series(1, 12)")
-            assert len(list(rows)) == 12
+
+    def all_came() -> bool:
+        """False if the machine stood still for so long that the server was silent."""
+        with postgres_connection(servers.settings) as connection, connection.cursor() as cursor:
+            connection.silence_limit = 0.5
+            with suppress(NoAnswer):
+                rows = cursor.stream("SELECT repeat('x', 9000), pg_sleep(0.1) FROM generate_series(1, 12)")
+                return len(list(rows)) == 12
+        return False
+
+    wait_until(all_came)
+    with postgres_connection(servers.settings) as connection:
+        connection.silence_limit = 0.5
         with pytest.raises(psycopg.OperationalError, match="no answer"):
-            connection.execute("SELECT pg_sleep(3)")
+            connection.execute("SELECT pg_sleep(60)")
         assert connection.closed
 
 

@@ -30,7 +30,7 @@ def run(servers: Servers, env: dict[str, str], **more: str) -> tuple[int, list[s
     url = "postgresql://{user}@{host}:{port}/{dbname}".format(**options)
     variables = env | {"SPILLWAY_DATABASE_URL": url, "SPILLWAY_LOG_FORMAT": "json"} | more
     argv = [BIN / "spillway", "quarantine", "list"]
-    done = subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=240)
     return done.returncode, done.stderr.splitlines()
 
 

@@ -19,7 +19,7 @@ from infra.settings import DATABASE, DATABASE_USER, Settings
 from tests.support.certificates import make_certificates
 from tests.support.oracle import table_rows
 from tests.support.physical_postgres import PhysicalPostgres, physical_servers
-from tests.support.redis_server import run_spillway
+from tests.support.redis_server import PATIENCE, run_spillway
 from tests.support.servers import Servers
 from tests.support.stream_entries import add_entries
 
@@ -76,7 +76,7 @@ def url(server: PhysicalPostgres, certificates: Path) -> Callable[..., str]:
 def refusal(url: str) -> str:
     """The message of a connection that fails at once, and that a step would not try again."""
     began = time.monotonic()
-    config = Settings(database_url=url, connect_timeout=5, _env_file=None)
+    config = Settings(database_url=url, connect_timeout=PATIENCE, _env_file=None)
     with (
         pytest.raises(Terminal) as refused,
         Clients(config, "drain") as clients,
@@ -84,7 +84,7 @@ def refusal(url: str) -> str:
         clients.postgres(),
     ):
         pass
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE
     message = str(refused.value)
     assert PASSWORD not in message
     return message

@@ -13,12 +13,20 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra.connections.clients import postgres_connection
 from infra.connections.session import open_session
+from infra.errors import connect_sqlstate
 from infra.errors.classify import is_transient
 from infra.errors.connect_sqlstate import with_sqlstate
 from infra.errors.exceptions import Terminal
 from infra.errors.next_steps import next_step
 from infra.schema.migrate import apply_schema
+from tests.support.redis_server import PATIENCE
 from tests.support.servers import Servers
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no fault."""
+    monkeypatch.setattr(connect_sqlstate, "_TIME_LIMIT_SECONDS", PATIENCE)
 
 
 @pytest.fixture
@@ -121,7 +129,7 @@ def latin1(database: psycopg.Connection, servers: Servers) -> Iterator[str]:
 
 
 def test_a_database_with_another_encoding_than_utf8_is_refused_before_anything_is_written(latin1: str) -> None:
-    for ask in (lambda: open_session(latin1, connect_timeout=5), lambda: apply_schema(latin1)):
+    for ask in (lambda: open_session(latin1, connect_timeout=PATIENCE), lambda: apply_schema(latin1)):
         with pytest.raises(
             Terminal,
             match=r"expected the encoding UTF8, .* found LATIN1; nothing was written; .*createdb --encoding UTF8",
@@ -169,7 +177,7 @@ def test_a_refused_connection_is_classified_by_its_sqlstate_in_any_language(
     if "password" not in conninfo_to_dict(servers.settings.database):
         pytest.skip("the test servers were given without a password")
     with pytest.raises(psycopg.OperationalError) as refused:
-        open_session(make_conninfo(servers.settings.database, **change), connect_timeout=5)
+        open_session(make_conninfo(servers.settings.database, **change), connect_timeout=PATIENCE)
     assert refused.value.sqlstate == state
     assert is_transient(refused.value) is passing
     assert step in next_step(refused.value)
@@ -193,7 +201,7 @@ def test_a_fault_of_the_client_is_distinguished_from_a_transient_one(
 ) -> None:
     monkeypatch.setenv("PGPASSFILE", os.devnull)
     with pytest.raises(psycopg.OperationalError) as refused:
-        open_session(make_conninfo(servers.settings.database, **change), connect_timeout=5)
+        open_session(make_conninfo(servers.settings.database, **change), connect_timeout=PATIENCE)
     assert is_transient(refused.value) is passing
     assert step in next_step(refused.value)
 
@@ -212,6 +220,6 @@ def test_settings_of_the_environment_do_not_apply(servers: Servers, monkeypatch:
 def test_a_server_that_accepts_the_next_connection_is_not_to_be_started(servers: Servers) -> None:
     """The next connection is to find out why the first was refused, and by then a place may be free."""
     refused = psycopg.OperationalError("FATAL:  sorry, too many clients already")
-    found = with_sqlstate(refused, servers.settings.database, 5)
+    found = with_sqlstate(refused, servers.settings.database, PATIENCE)
     assert (found.sqlstate, str(found), is_transient(found)) == ("08006", str(refused), True)
     assert next_step(found, "drain") == "the server accepts connections again by now: run `spillway drain` again"

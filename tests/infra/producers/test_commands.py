@@ -122,7 +122,7 @@ def test_the_installed_command_reports_an_error_in_one_line(env: dict[str, str],
         env=env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 1

@@ -16,7 +16,8 @@ from infra.schema.migrate import apply_schema
 from infra.schema.schema_version import installed_schema, needed_version
 from infra.schema.scripts import Script, migrations, scripts
 from tests.support.catalog import apply_with_psql, catalog, run_psql
-from tests.support.instances import free_port
+from tests.support.locks import await_waiting
+from tests.support.ports import free_port
 from tests.support.schema_releases import FIRST, FIRST_ROWS, PREVIOUS, PREVIOUS_ROWS, ROWS
 from tests.support.servers import Servers
 
@@ -40,11 +41,11 @@ def version_of(url: str) -> int:
 
 
 @contextmanager
-def session_waits_for_the_schema_lock(url: str) -> Iterator[None]:
+def schema_locked(url: str) -> Iterator[psycopg.Connection]:
     """In the block no other session can apply the schema: this one holds the lock."""
     with psycopg.connect(url) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('spillway schema'))")
-        yield
+        yield connection
 
 
 def test_a_new_database_gets_every_migration_in_order(empty_database: str) -> None:
@@ -177,8 +178,9 @@ def test_several_that_apply_it_at_the_same_moment_take_turns(
         apply_with_psql(empty_database, release)
     apply_again = [apply_schema, apply_with_psql, apply_schema, apply_with_psql]
     with ThreadPoolExecutor(len(apply_again)) as pool:
-        with session_waits_for_the_schema_lock(empty_database):  # so that all of them wait for the same moment
+        with schema_locked(empty_database) as holder:
             running = [pool.submit(apply, empty_database) for apply in apply_again]
+            await_waiting(holder, holder.info.backend_pid, len(running))
         for one in running:
             one.result()
     assert version_of(empty_database) == needed_version()

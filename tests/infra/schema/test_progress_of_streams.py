@@ -9,6 +9,7 @@ import pytest
 
 from infra.schema.migrate import apply_schema
 from tests.support.catalog import apply_with_psql
+from tests.support.locks import await_waiting
 from tests.support.schema_releases import FIRST, FIRST_ROWS
 
 PROGRESS = "SELECT name, drained::text, read, inserted, loaded_at FROM spillway.streams ORDER BY id"
@@ -102,13 +103,11 @@ def test_it_waits_for_a_load_that_has_not_added_its_range_yet(filled: psycopg.Co
         )
         applying = threading.Thread(target=apply_schema, args=[empty_database])
         applying.start()
-        applying.join(0.5)
-        assert applying.is_alive()
+        await_waiting(connection, load.info.backend_pid)
         load.execute(
             "UPDATE spillway.streams SET drained = drained + '{[5000,6000)}', read = read + 7, inserted = inserted + 7,"
             " loaded_at = now() WHERE name = 'empty'"
         )
         load.commit()
-        applying.join(30)
-        assert not applying.is_alive()
+        applying.join()
         assert connection.execute(PROGRESS).fetchall() == progress_by_ledger(connection)

@@ -23,7 +23,7 @@ from tests.support.oracle import flat_rows, table_rows
 from tests.support.stand_in_images import Podman, bridges, cannot, containers, require_containers
 
 # The first test makes the images, and may wait for the networks of test_containers.py.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 VERSIONS = {"v1": "1.29.", "v2": "2."}
 
@@ -192,7 +192,7 @@ def test_followed_logs_show_new_lines(docker: Instance) -> None:
     finally:
         for pid in (process.pid, *child_pids(process.pid)):  # as Ctrl-C does
             os.kill(pid, signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
 
 
 def test_a_port_other_than_that_of_the_running_server_is_refused(docker: Instance) -> None:
@@ -242,7 +242,7 @@ def test_down_waits_for_a_slow_checkpoint_and_keeps_the_volumes(docker: Instance
             process.communicate(timeout=14)
     finally:
         os.kill(checkpointer, signal.SIGCONT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert "timescaledb and redis stopped" in out, err
     assert volumes(docker) == kept
 

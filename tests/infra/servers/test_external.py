@@ -11,7 +11,8 @@ from infra.errors.exceptions import Terminal
 from infra.schema.migrate import apply_schema
 from infra.servers.external import ExternalEngine, libpq_variables
 from infra.urls import read_redis_url
-from tests.support.instances import Instance, free_port
+from tests.support.instances import Instance
+from tests.support.ports import free_port
 
 SECRET = "s3cret-word"
 

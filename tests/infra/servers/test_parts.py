@@ -14,6 +14,7 @@ from infra.servers.host import Host
 from infra.servers.lock import file_lock
 from infra.servers.ports import port_holder, require_free_port
 from infra.servers.server import child_pids, disk_full_step, failure_line
+from tests.support.ports import free_port
 
 POSTGRES_LOG = """\
 2026-01-01 00:00:00.000 UTC [1] LOG:  starting PostgreSQL 17.1
@@ -46,8 +47,8 @@ def test_a_full_disk_has_a_next_step() -> None:
 
 
 def test_the_process_that_holds_a_port_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()  # that nobody else takes as soon as it is free again
+    with socket.create_server(("127.0.0.1", port)):
         assert (port_holder(port) or "").endswith(f"(pid {os.getpid()})")
         with pytest.raises(Terminal, match="set SPILLWAY_REDIS_PORT to a free port"):
             require_free_port("redis", port)
@@ -148,9 +149,13 @@ def test_processes_that_all_remove_the_lock_file_never_hold_it_together(tmp_path
 
 
 def test_the_children_of_a_process_are_found() -> None:
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.read(0, 0)
+        os.close(writing)
+        os.read(reading, 1)  # until the end of this test
         os._exit(0)
     assert child in child_pids(os.getpid())
+    os.close(reading)
+    os.close(writing)
     os.waitpid(child, 0)

@@ -71,12 +71,14 @@ def test_every_entry_is_counted_by_what_became_of_it(
 def test_the_lag_is_what_redis_has_and_the_ledger_has_not(
     redis_client: redis.Redis, database: psycopg.Connection, exported: Exported, stream: str
 ) -> None:
+    began = time.time()
     fill(redis_client, stream)
     send(redis_client, "never-drained", [event(1), event(2)])
     found = exported(scheduled_streams=f"{stream},never-drained,absent")
     assert found["spillway_stream_lag_entries"] == {labels(stream=stream): 7, labels(stream="never-drained"): 2}
-    assert 90 <= found["spillway_stream_lag_seconds"][labels(stream=stream)] < 150
-    assert found["spillway_stream_lag_seconds"][labels(stream="never-drained")] < 60
+    took = time.time() - began
+    assert 90 <= found["spillway_stream_lag_seconds"][labels(stream=stream)] <= 91 + took
+    assert found["spillway_stream_lag_seconds"][labels(stream="never-drained")] <= 1 + took
     drain(stream)
     found = exported()
     assert found["spillway_stream_lag_entries"][labels(stream=stream)] == 0
@@ -101,7 +103,7 @@ def test_the_oldest_entry_may_be_in_a_gap(
     )
     found = exported()
     assert found["spillway_stream_lag_entries"][labels(stream=stream)] == 2
-    assert 400 <= found["spillway_stream_lag_seconds"][labels(stream=stream)] < 460
+    assert 400 <= found["spillway_stream_lag_seconds"][labels(stream=stream)] <= time.time() - now / 1000 + 401
     assert found["spillway_ledger_balanced"][labels(stream=stream)] == 0
 
 
@@ -220,6 +222,7 @@ def test_reconcile_and_maintain_are_successes_if_they_find_nothing_wrong(
     configure: Callable[..., Settings],
 ) -> None:  # fmt: skip
     configure(compress_after="")
+    began = time.time()
     send(redis_client, stream, [event(1), event(2)])
     drain(stream)
     database.execute("UPDATE spillway.ledger SET lost = 1")
@@ -231,7 +234,7 @@ def test_reconcile_and_maintain_are_successes_if_they_find_nothing_wrong(
     maintain()
     found = exported()["spillway_last_success_timestamp_seconds"]
     assert found.keys() == {labels(flow="drain"), labels(flow="reconcile"), labels(flow="maintain")}
-    assert all(abs(moment - time.time()) < 60 for moment in found.values())
+    assert all(began <= moment <= time.time() for moment in found.values())
 
 
 def test_a_drain_that_finds_nothing_is_a_success_and_a_failed_one_is_not(
@@ -241,10 +244,11 @@ def test_a_drain_that_finds_nothing_is_a_success_and_a_failed_one_is_not(
         return exported()["spillway_last_success_timestamp_seconds"][labels(flow="drain")]
 
     assert "spillway_last_success_timestamp_seconds" not in exported()
+    began = time.time()
     send(redis_client, stream, [event(1)])
     drain(stream)
     first = last()
-    assert abs(first - time.time()) < 60
+    assert began <= first <= time.time()
     drain(stream)
     second = last()
     assert second > first

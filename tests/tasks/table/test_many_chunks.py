@@ -26,8 +26,8 @@ from tasks.table import time_slices
 from tasks.table.insert import InsertRoute, insert_all
 from tasks.table.load import LoadResult, load_batch
 from tasks.table.time_slices import cut_by_time
+from tests.support.locks import await_waiting
 from tests.support.oracle import Key, Row, flat_rows
-from tests.support.redis_groups import wait_until
 from tests.support.servers import Servers
 from tests.support.stream_entries import event
 from tests.support.user_table import ANY_TIME
@@ -178,10 +178,9 @@ def test_a_load_that_waits_for_the_same_keys_counts_what_the_other_load_left(
         other.execute("SELECT 1")  # begins the transaction
         assert insert_all(other, batch_of(layout, others, "first").tables, InsertRoute.STRAIGHT).inserted == CHUNKS
         waits = pool.submit(load_batch, recorded, batch_of(layout, FIRST, "second"), "test", route)
-        blocked = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
-        wait_until(lambda: database.execute(blocked, [recorded.info.backend_pid]).fetchone() == (True,))
+        await_waiting(database, other.info.backend_pid)
         other.commit() if committed else other.rollback()
-        loaded = waits.result(60)
+        loaded = waits.result()
     conflicts = CHUNKS // 5 if committed else 0
     known = CHUNKS if committed else 0
     assert (loaded.inserted, loaded.duplicates, loaded.quarantined) == (
