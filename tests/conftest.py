@@ -19,6 +19,8 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 import tests.environment  # noqa: F401
 from infra.schema.migrate import apply_schema
@@ -32,6 +34,10 @@ from tests.support.real_data import sample_events
 from tests.support.servers import Servers
 from tests.support.tables import delete_ledger_rows, users_relations
 from tests.support.user_table import STREAM
+
+# An example may take as long as a busy machine needs for it.
+hypothesis_settings.register_profile("spillway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("spillway")
 
 _used: list[str] = []  # printed at the end of the run
 _known: set[str] = set()  # tables and views that no test left behind
@@ -176,7 +182,7 @@ def alter(servers: Servers, database: psycopg.Connection) -> Iterator[Callable[[
         yield run
     finally:
         with psycopg.connect(servers.settings.database, autocommit=True) as connection:
-            connection.execute("SET client_min_messages = error; SET statement_timeout = '30s'")
+            connection.execute("SET client_min_messages = error; SET statement_timeout = '240s'")
             try:
                 connection.execute(_RESTORE)
             except psycopg.errors.WrongObjectType:
@@ -198,13 +204,12 @@ def community(servers: Servers) -> None:
         pytest.skip(f"compression and policies need TimescaleDB Community, this is {servers.edition or 'PostgreSQL'}")
 
 
-# As schema.sql leaves the table: no policies and no columnstore. The columnstore can be removed only if no chunk is
-# compressed.
+# As schema.sql leaves the table: no policies and no columnstore. A job that runs is ended before anything waits for its
+# locks. The columnstore can be removed only if no chunk is compressed.
+_NO_JOBS = "SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE hypertable_name = 'events'"
 _PLAIN = """
     DO $$ BEGIN
-        IF EXISTS (SELECT FROM timescaledb_information.hypertables WHERE compression_enabled)
-           OR EXISTS (SELECT FROM timescaledb_information.jobs WHERE hypertable_name = 'events') THEN
-            PERFORM delete_job(job_id) FROM timescaledb_information.jobs WHERE hypertable_name = 'events';
+        IF EXISTS (SELECT FROM timescaledb_information.hypertables WHERE compression_enabled) THEN
             ALTER TABLE events SET (timescaledb.compress = false);
         END IF;
     END $$"""
@@ -212,10 +217,12 @@ _PLAIN = """
 
 def _empty_tables(servers: Servers) -> None:
     with psycopg.connect(servers.settings.database, autocommit=True) as connection:
-        connection.execute("SET statement_timeout = '30s'")
+        connection.execute("SET statement_timeout = '240s'")
         left = set(users_relations(connection)) - _known
         _known.update(left)  # reported once
         assert not left, f"an earlier test of this session left {left} in the schema public, where other tests find it"
+        if servers.edition:
+            connection.execute(_NO_JOBS)
         filled = "SELECT FROM show_chunks('events')" if servers.edition else "SELECT FROM events"
         if connection.execute(f"SELECT EXISTS ({filled})".encode()).fetchone() == (True,):
             connection.execute("TRUNCATE events")

@@ -51,7 +51,7 @@ class DaskCluster:
         from distributed import Client
 
         def workers() -> int:
-            return len(client.scheduler_info(n_workers=-1)["workers"])  # type: ignore[no-untyped-call]
+            return len(client.scheduler_info(n_workers=-1)["workers"])
 
         with Client(self.address, timeout=_START_SECONDS, set_as_default=False) as client:  # type: ignore[no-untyped-call]
             wait_until(lambda: workers() == len(self.workers))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -37,6 +36,7 @@ from tests.support.archives import (
 )
 from tests.support.default_table import default_table
 from tests.support.servers import Servers
+from tests.support.waiting import wait_until
 
 WEEK = timedelta(days=7)
 
@@ -148,10 +148,11 @@ def test_who_reads_the_chunk_is_waited_for_and_at_last_left_alone(
         reader.execute("SELECT count(*) FROM events")
         with pytest.raises(Transient, match="it was in use at each of several attempts"):
             drop_archived(database, default_table(database), chunk, manifest, root)
-        monkeypatch.setattr(contention, "_ALONE_SECONDS", 20)
-        threading.Timer(0.5, reader.execute, ["COMMIT"]).start()
+        monkeypatch.setattr(contention, "_ALONE_SECONDS", 600)
+        ending = threading.Timer(0.5, reader.execute, ["COMMIT"])
+        ending.start()
         assert drop_archived(database, default_table(database), chunk, manifest, root) == "dropped"
-        time.sleep(0.1)
+        ending.join()
 
 
 @pytest.mark.parametrize("step", ["locked", "compared", "dropping"])
@@ -176,7 +177,7 @@ def test_whoever_wants_to_write_meanwhile_can_do_so_and_loses_nothing(
         if isinstance(news, StepReached) and news.step == step and not writers:
             writers.append(threading.Thread(target=write))
             writers[0].start()
-            _wait_for_lock(servers, writers[0])
+            _await_lock(servers, writers[0])
 
     with subscribe(begin):
         outcome = drop_archived(database, default_table(database), chunk, manifest, root)
@@ -191,14 +192,11 @@ def test_whoever_wants_to_write_meanwhile_can_do_so_and_loses_nothing(
         assert len(rows_in_order(database)) == len(rows) + 2
 
 
-def _wait_for_lock(servers: Servers, thread: threading.Thread) -> None:
+def _await_lock(servers: Servers, thread: threading.Thread) -> None:
     """Until somebody waits for a lock; the server may also let the writer through."""
-    deadline = time.monotonic() + 5
     with session(servers) as watcher:
-        while time.monotonic() < deadline and thread.is_alive():
-            if watcher.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
-                return
-            time.sleep(0.005)
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+        wait_until(lambda: not thread.is_alive() or watcher.execute(waiting).fetchone(), every=0.005)
 
 
 def test_a_second_drop_at_the_same_time_does_not_disturb_the_first(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -16,11 +15,13 @@ from infra.settings import settings
 from tasks.backfill.recompress import Compressor
 from tasks.backfill.source import BackfillSource
 from tasks.backfill.throttle import LoadThrottle
+from tasks.maintain import contention
 from tasks.maintain.chunk_states import chunk_states
 from tests.support.archives import compressible
 from tests.support.chunk_states import MONDAY, chunk_statuses, fill_weeks
 from tests.support.default_table import default_table
 from tests.support.oracle import table_rows
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community", "prefect_server")]
 
@@ -72,7 +73,7 @@ def test_complete_chunks_are_compressed_during_the_loads_and_the_rest_at_the_end
                 compressor.passed(day)
             assert chunk_statuses(database) == [0] * chunks  # it looks for complete chunks after every fourth load
             compressor.passed(day)
-            wait_for(lambda: sum(chunk_statuses(database)) == complete)
+            wait_until(lambda: sum(chunk_statuses(database)) == complete)
             assert chunk_statuses(database) == [1] * complete + [0] * (chunks - complete)
             compressor.finish(LoadThrottle(clients, 2))
             return compressor.done, chunks
@@ -83,8 +84,9 @@ def test_complete_chunks_are_compressed_during_the_loads_and_the_rest_at_the_end
 
 
 @pytest.fixture
-def reader(chunks: int, database: psycopg.Connection) -> Iterator[psycopg.Connection]:
+def reader(chunks: int, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection]:
     """A transaction that reads the third chunk, which therefore stays in progress while it is compressed."""
+    monkeypatch.setattr(contention, "_ALONE_SECONDS", 600)
     assert chunks > 3
     third = chunk_states(database, default_table(database))[2].chunk
     with psycopg.connect(database.info.dsn, password=database.info.password) as connection:
@@ -105,7 +107,7 @@ def test_a_flow_that_ends_leaves_the_chunk_that_it_waits_for_and_starts_no_other
         ):
             for _ in range(4):
                 compressor.passed(days_of_source()[-1] + 14 * DAY_MS)
-            wait_for(lambda: chunk_statuses(database)[:2] == [1, 1])
+            wait_until(lambda: chunk_statuses(database)[:2] == [1, 1])
             raise error
 
     with pytest.raises(type(error)):
@@ -113,12 +115,5 @@ def test_a_flow_that_ends_leaves_the_chunk_that_it_waits_for_and_starts_no_other
     expected = [1, 1] + [0] * (chunks - 2)
     assert chunk_statuses(database) == expected
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'spillway'"
-    wait_for(lambda: database.execute(sessions).fetchone() == (0,))
+    wait_until(lambda: database.execute(sessions).fetchone() == (0,))
     assert chunk_statuses(database) == expected
-
-
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -60,7 +60,7 @@ from tasks.base.arrow_memory import use_system_allocator
 use_system_allocator()
 assert pyarrow.default_memory_pool().backend_name == "system"
 """
-    subprocess.run([sys.executable, "-c", code], env=os.environ | {"SPILLWAY_RETRIES": "x"}, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"SPILLWAY_RETRIES": "x"}, check=True, timeout=240)
 
 
 def by_a_flow(fail: Step[[], None]) -> None:

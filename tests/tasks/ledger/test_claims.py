@@ -15,6 +15,7 @@ from tasks.base.addresses import IdRange
 from tasks.ledger.claims import Claim, Claims, parts_of
 from tasks.ledger.plan import DrainPlan
 from tasks.streams.tail import Tail
+from tests.support.waiting import wait_until
 
 ROWS = 20_000
 A, B = Claim((), "a"), Claim((), "b")
@@ -110,8 +111,7 @@ def test_claims_end_with_the_session(two: tuple[Claims, Claims], database: psyco
     assert not right.take(A)
     held = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
     database.execute(held)
-    while not right.take(A):
-        pass
+    wait_until(lambda: right.take(A))
     assert left.take(B)  # with a new session, in which it no longer holds the first one
     assert not right.take(B)
 

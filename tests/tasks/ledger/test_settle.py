@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from flows.drain import drain
-from infra.errors.exceptions import Terminal
+from infra.errors.exceptions import Terminal, Transient
 from infra.settings import Settings
 from tasks.base.addresses import IdRange, parse_id
 from tasks.ledger.plan import make_plan
@@ -21,7 +21,7 @@ from tasks.ledger.settle import settle
 from tasks.streams.pages import StreamAway
 from tests.support.old_releases import record_as_settled
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
-from tests.support.pause_points import shorten_retries
+from tests.support.pause_points import steps
 from tests.support.results import drain_counts
 from tests.support.stream_entries import FIRST_MS, add_entries, event
 
@@ -121,12 +121,16 @@ def test_the_group_never_reports_more_entries_read_than_added(
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_stream_that_keeps_going_away_is_drained_completely_without_a_loss(
-    redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings]
-) -> None:
+    redis_client: redis.Redis, database: psycopg.Connection, stream: str, configure: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     number = 20_000
     add_entries(redis_client, stream, 0, number)
     configure(trim_keep="0s", batch_rows=2_000)
-    shorten_retries([0.05] * 6)
+    for one in steps():
+        if one.most_retries:
+            monkeypatch.setattr(one, "most_retries", 6)
+            monkeypatch.setattr(one, "delays", [0.05] * 6)
     stop = threading.Event()
 
     def come_and_go() -> None:
@@ -144,7 +148,7 @@ def test_a_stream_that_keeps_going_away_is_drained_completely_without_a_loss(
         for _ in range(20):
             try:
                 drain(stream)
-            except Terminal:  # away too often for the retries, or at the start: the next run continues
+            except (Terminal, Transient):  # away too often for the retries, or at the start: the next run continues
                 continue
             break
     finally:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 import psycopg
@@ -13,6 +12,7 @@ from infra.tables.read_table import read_table
 from tasks.base.clock import server_now
 from tasks.maintain.jobs import read_job_runs, read_jobs
 from tests.support.chunk_states import fill_weeks, only_job
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community")]
 LOGGED = "timescaledb.enable_job_execution_logging"
@@ -22,20 +22,13 @@ _COUNTS = """
      WHERE job_id = %s AND job_status <> 'Running' AND total_runs > 0"""
 
 
-def until(found: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 @pytest.fixture
 def logged(database: psycopg.Connection) -> Iterator[None]:
     """A server that logs every execution of a job."""
     database.execute(f"ALTER SYSTEM SET {LOGGED} = on".encode())
     try:
         database.execute("SELECT pg_reload_conf()")
-        until(lambda: database.execute(f"SHOW {LOGGED}".encode()).fetchone() == ("on",))
+        wait_until(lambda: database.execute(f"SHOW {LOGGED}".encode()).fetchone() == ("on",))
         yield
     finally:
         database.execute(f"ALTER SYSTEM RESET {LOGGED}".encode())
@@ -53,9 +46,9 @@ def run_twice(database: psycopg.Connection) -> tuple[int, int, str]:
     def counts() -> tuple[int, int, str]:
         return database.execute(_COUNTS, [job]).fetchone() or (0, 0, "")
 
-    until(lambda: counts()[0] == 1)  # the scheduler runs a new policy at once
+    wait_until(lambda: counts()[0] == 1)  # the scheduler runs a new policy at once
     database.execute("SELECT alter_job(%s, next_start => now())", [job])
-    until(lambda: counts()[0] == 2)
+    wait_until(lambda: counts()[0] == 2)
     return counts()
 
 
