@@ -108,7 +108,7 @@ def clients(servers: Servers) -> Iterator[Clients]:
 
 
 @seed(SEED)
-@settings(deadline=None, max_examples=150, database=None)
+@settings(max_examples=150, database=None)
 @given(examples())
 def test_every_entry_of_any_small_stream_has_the_predicted_fate(
     clients: Clients, mappings: Path, emptied: psycopg.Connection, example: Example

@@ -49,7 +49,7 @@ def reading(read: Callable[[str], object], url: str) -> str | None:
     return None
 
 
-@hypothesis_settings(max_examples=1_500, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=1_500, suppress_health_check=list(HealthCheck))
 @given(
     passwords(),
     st.sampled_from(["redis", "rediss", "unix", "postgresql", "postgres", "http", "redi", ""]),

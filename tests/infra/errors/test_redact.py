@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infra.errors.redact import may_quote_a_row, one_line, redact
@@ -59,7 +59,6 @@ def test_only_the_password_is_hidden(text: str, shown: str) -> None:
 PASSWORD = st.text(st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_categories=("Z", "C")), min_size=1)
 
 
-@settings(deadline=None)
 @given(PASSWORD, st.sampled_from(["", "u", "us.er"]))
 def test_any_password_is_hidden_encoded_or_not(password: str, user: str) -> None:
     assume("password" not in password.lower())  # a pair inside a password: hidden further than need be

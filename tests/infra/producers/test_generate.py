@@ -65,7 +65,7 @@ def test_the_same_seed_and_options_give_the_same_events_at_any_batch_size() -> N
     assert _whole(12_345, **{**options, "seed": 8}).entries != first.entries
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 7000), st.integers(1, 8000), st.integers(0, 2**64), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_all_batches_but_the_last_are_full_and_their_flags_are_correct(
     events: int, size: int, seed: int, duplicates: float, bad: float

@@ -87,7 +87,7 @@ def restore(connection: psycopg.Connection, root: ArchiveRoot, manifest: Manifes
         spool.close()
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=ROWS, route=st.sampled_from(InsertRoute))
 def test_any_values_come_back_as_they_were(
     table: psycopg.Connection, rows: list[tuple[Any, ...]], route: InsertRoute

@@ -42,7 +42,7 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(events=ROWS)
 def test_any_rows_are_archived_read_back_and_dropped_as_they_were(
     database: psycopg.Connection, events: list[Event]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
@@ -65,7 +65,6 @@ def test_the_horizon_is_the_first_day_that_is_not_wholly_expired() -> None:
     assert horizon_day(None, NOW) is None
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=40), st.sampled_from([1, 30, 95, 100]))
 def test_only_rows_past_the_horizon_are_left_out(numbers: list[int], keep: int) -> None:
     days = [number * DAY_MS for number in numbers]

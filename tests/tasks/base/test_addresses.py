@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import WrongUse
@@ -15,7 +15,6 @@ PART = st.integers(0, 2**64 - 1)
 LAST_SEQ = 2**64 - 1
 
 
-@settings(deadline=None)
 @given(PART, PART, PART, PART)
 def test_id_numbers_sort_in_stream_order(ms: int, seq: int, ms2: int, seq2: int) -> None:
     one, other = f"{ms}-{seq}", f"{ms2}-{seq2}"
@@ -63,7 +62,6 @@ def test_a_time_or_an_id_covers_a_first_and_a_last_id(text: str, first: str, las
     assert id_text(parse_until(text)) == last
 
 
-@settings(deadline=None)
 @given(st.integers(0, 4_102_444_800_000), st.integers(-14 * 60, 14 * 60))
 def test_a_time_includes_its_whole_millisecond(ms: int, minutes: int) -> None:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)

@@ -213,7 +213,7 @@ VALUE = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(st.dictionaries(st.sampled_from(["time", "event_id", "user_id", "properties", "x"]), VALUE), max_size=6)
 )
@@ -225,7 +225,7 @@ def test_no_document_of_any_values_stops_the_good_ones_of_its_batch(many: list[d
     assert users[-1] == b"last"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.binary(max_size=40), max_size=6))
 def test_no_bytes_stop_the_good_ones_of_their_batch(many: list[bytes]) -> None:
     events = decoded_json([document(user_id="first"), *many, document(user_id="last")])

@@ -61,7 +61,7 @@ ROW = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=st.lists(ROW, min_size=1, max_size=12), data=st.data())
 def test_any_events_are_in_the_table_as_they_were_whole_or_in_slices(
     table: psycopg.Connection, rows: list[Row], data: st.DataObject
@@ -142,7 +142,7 @@ def first_of_each_key_naively(events: Events) -> dict[int, int]:
 FEW_IDS = st.sampled_from([uuid.UUID(int=high << 64 | low) for high in (0, 1, 2**63) for low in (0, 1, 2**64 - 1)])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from([0, 1, -1]), FEW_IDS), max_size=30), st.randoms())
 def test_rows_that_repeat_a_key_are_found_in_stream_order_with_the_first_of_that_key(
     keys: list[tuple[int, uuid.UUID]], random: Any

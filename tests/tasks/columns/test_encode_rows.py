@@ -60,7 +60,7 @@ def values_of(column: pa.Array, kind: ColumnType) -> list[bytes | None]:
     return [kind.prefix + value if ok else None for ok, value in zip(valid, values, strict=True)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(batches())
 def test_each_field_has_its_length_and_the_bytes_of_its_value(batch: tuple[pa.RecordBatch, list[ColumnType]]) -> None:
     rows, types = batch

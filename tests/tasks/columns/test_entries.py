@@ -130,7 +130,7 @@ def test_entries_without_fields_are_given_back_among_the_entries_of_other_shapes
         assert raws(groups) == came(page)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(PAGE)
 def test_whatever_came_is_given_back_and_every_column_is_what_a_dict_says(fields: list[list[bytes]]) -> None:
     page = page_of(fields)
@@ -141,7 +141,7 @@ def test_whatever_came_is_given_back_and_every_column_is_what_a_dict_says(fields
         assert found == {i: dict(zip(f[::2], f[1::2], strict=True)).get(key) for i, f in page}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(PAGE, min_size=1, max_size=5))
 def test_merged_pages_hold_every_entry_once_in_order_within_a_shape(pages: list[list[list[bytes]]]) -> None:
     raw_pages, first = [], 1

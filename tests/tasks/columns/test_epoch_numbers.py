@@ -31,7 +31,7 @@ def exact(text: str, unit: str | None) -> int | None:
     return None if abs(micros) >= limit else whole if number >= 0 else -whole
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(NUMBERS, max_size=8), st.sampled_from([None, *PER_UNIT]))
 def test_a_number_is_read_exactly_and_cut_at_the_microsecond(texts: list[str], unit: str | None) -> None:
     micros, good = parse_epoch_numbers(pa.array(texts, pa.string()), unit)
@@ -39,7 +39,7 @@ def test_a_number_is_read_exactly_and_cut_at_the_microsecond(texts: list[str], u
     assert found == [exact(text.replace(".e", "e").replace(".E", "E"), unit) for text in texts]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(NUMBERS | OTHERS, min_size=1, max_size=8), OTHERS, st.sampled_from([None, *PER_UNIT]))
 def test_a_text_that_is_no_number_is_refused_and_changes_no_other(texts: list[str], odd: str, unit: str | None) -> None:
     micros, good = parse_epoch_numbers(pa.array([*texts, odd]), unit)

@@ -47,7 +47,7 @@ def keys(draw: st.DrawFn) -> tuple[pa.RecordBatch, list[tuple[object, ...]]]:
     return rows.slice(start, stop - start), [tuple(column[row] for column in values) for row in range(start, stop)]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(keys(), st.randoms())
 def test_every_repeat_is_found_with_the_first_of_its_key(batch: Any, random: Any) -> None:
     rows, identities = batch

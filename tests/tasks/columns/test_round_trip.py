@@ -129,7 +129,7 @@ def check(connection: psycopg.Connection, rows: list[Row], events: DecodedRows, 
     assert copied_out(connection) == as_server_writes
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(batch=any_batch(), data=st.data())
 def test_any_arrow_columns_come_back_as_they_were(
     table: psycopg.Connection, batch: tuple[list[Row], DecodedRows], data: st.DataObject

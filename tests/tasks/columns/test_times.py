@@ -128,7 +128,7 @@ def test_an_empty_column_has_no_times() -> None:
     assert parsed([]) == []
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     moment=st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)),
     minutes=st.integers(-14 * 60, 14 * 60),
@@ -154,7 +154,7 @@ def test_every_spelling_of_any_datetime_gives_the_microseconds_that_python_compu
     assert one(to_the_millisecond) == micros // 1000 * 1000
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(1_000_000_000_000_000, 9_999_999_999_999_999), st.sampled_from([1, 1_000, 1_000_000]))
 def test_a_number_is_read_by_its_size_and_its_decimals_count(micros: int, unit: int) -> None:
     whole, rest = divmod(micros, unit)
@@ -163,7 +163,7 @@ def test_a_number_is_read_by_its_size_and_its_decimals_count(micros: int, unit: 
     assert one(f"{whole}.{rest:0{digits}}" if digits else str(whole)) == micros
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from([*(text for text, _ in SPELLINGS), "garbage", "", "1e400"]), max_size=120), st.data())
 def test_a_time_does_not_depend_on_its_neighbours_nor_on_where_a_slice_begins(
     values: list[str], data: st.DataObject

@@ -104,7 +104,7 @@ def test_an_empty_column_may_have_no_offsets() -> None:
     assert (found.shape, good.shape) == ((0, 16), (0,))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.uuids(), st.sampled_from(["{}", "{{{}}}", "urn:uuid:{}", "plain", "upper"])), max_size=40))
 def test_any_uuids_in_any_spellings_are_what_python_reads(values: list[tuple[uuid.UUID, str]]) -> None:
     special = {"plain": lambda u: u.hex, "upper": lambda u: str(u).upper()}
@@ -112,7 +112,7 @@ def test_any_uuids_in_any_spellings_are_what_python_reads(values: list[tuple[uui
     assert parsed(written) == [u for u, _ in values]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from([*GOOD, *BAD, str(uuid.UUID(int=7))]), max_size=12), st.data())
 def test_a_slice_gives_what_its_texts_alone_give(values: list[str], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(values)))

@@ -65,7 +65,7 @@ def days_of(numbers: list[int]) -> list[int]:
     return [0 if number == 0 else FIRST_DAY + number * DAY_MS for number in numbers]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_every_row_comes_once_sorted_by_day_and_row_for_any_sizes_gaps_and_borders(
     data: st.DataObject,
@@ -110,7 +110,7 @@ def test_every_row_comes_once_sorted_by_day_and_row_for_any_sizes_gaps_and_borde
     assert at == len(found)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=40))
 def test_the_halves_of_a_batch_cover_its_rows_and_its_range(numbers: list[int]) -> None:
     with closing(Spool()) as spool:

@@ -58,7 +58,7 @@ a_row = st.builds(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=st.lists(a_row, min_size=1, max_size=20))
 def test_the_same_rows_are_the_same_events_in_every_format(tmp_path: Path, name: str, rows: list[Measurement]) -> None:
     ending, step, write = FORMATS[name]

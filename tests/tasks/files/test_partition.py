@@ -150,7 +150,7 @@ a_row = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(a_row, min_size=1, max_size=12), st.sampled_from(["parquet", "csv"]))
 def test_files_partitioned_by_arrow_read_back_unchanged(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int | None, int]], form: str

@@ -39,7 +39,7 @@ def content(section: SpoolSection) -> list[tuple[int, int, tuple[bytes | None, .
     return [(day, number, tuple(values)) for day, number, values in found]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 5), VALUES, VALUES), min_size=1, max_size=80),
     block=st.integers(1, 40),

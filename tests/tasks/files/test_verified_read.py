@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
@@ -93,7 +93,6 @@ def test_all_formats_give_the_same_rows_and_the_hash_of_their_bytes(
     assert (reading.size, reading.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.binary(max_size=3000), min_size=1, max_size=4), st.sampled_from([".gz", ".zst"]))
 def test_compressed_files_may_be_concatenated(parts: list[bytes], packing: str) -> None:
     """Several gzip members or zstd frames in a row are one file, like for gunzip and zstd."""

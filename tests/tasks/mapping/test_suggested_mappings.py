@@ -68,13 +68,13 @@ def check(groups: Sequence[EntryColumns], count: int) -> None:
     assert len(rows) + len(rows.faults) == count or layout.mapping.each is not None
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(DOCUMENTS, st.sampled_from(["data", "body"]))
 def test_a_proposal_for_documents_drains_all_of_them(documents: list[dict[str, Any]], field: str) -> None:
     check(json_entries(documents, field), len(documents))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(DOCUMENTS.filter(any))
 def test_a_proposal_for_flat_entries_drains_all_of_them(documents: list[dict[str, Any]]) -> None:
     rows = [{name: _text(value) for name, value in document.items()} for document in documents if document]

@@ -26,10 +26,10 @@ def test_chunks_are_counted_by_state_and_their_sizes_are_those_of_the_server(
     database: psycopg.Connection, exported: Callable[..., Samples]
 ) -> None:
     fill_weeks(database, weeks=4)
+    database.execute("VACUUM events")  # later, autovacuum would do it, and change the sizes of chunks of rows
     database.execute("ALTER TABLE events SET (timescaledb.compress, timescaledb.compress_orderby = 'time')")
     database.execute("SELECT compress_chunk(c) FROM (SELECT c FROM show_chunks('events') AS c ORDER BY 1 LIMIT 2) AS c")
     database.execute("INSERT INTO events VALUES ('2020-01-07Z', gen_random_uuid(), 'a', 'b', '{}')")
-    database.execute("VACUUM events")  # later, autovacuum would do it, and change sizes
     found = exported()
     assert by_state(found, "spillway_chunks") == {"rows": 3, "compressed": 1, "partial": 1}
     overdue = {dict(names)["action"]: value for names, value in found["spillway_chunks_overdue"].items()}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
@@ -97,7 +97,6 @@ def test_the_proposed_mapping_turns_all_entries_into_events(shape: str, tmp_path
     assert len(events.rows.column("event_id").unique()) == len(entries)
 
 
-@settings(deadline=None)
 @given(st.text(), st.lists(st.lists(st.binary(max_size=9), min_size=2, max_size=8), min_size=1, max_size=5))
 def test_the_proposal_is_one_printable_line_of_valid_toml_whatever_the_field_names(
     name: str, many: list[list[bytes]]

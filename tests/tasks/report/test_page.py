@@ -69,7 +69,7 @@ def shown(html: str) -> str:
     return unescape(re.sub(r"<[^>]*>", " ", html))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30) | st.just(HOSTILE))
 def test_any_text_is_escaped_and_the_pictures_are_xml(text: str) -> None:
     html = page(frames(text, text, text), text)

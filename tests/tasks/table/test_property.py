@@ -77,7 +77,7 @@ def predict(batches: list[list[Sent]], rejected: set[str]) -> tuple[dict[int, Se
     return rows, counts
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     rejecting=st.sets(st.sampled_from(sorted(_REJECTING))),
     harmless=st.sets(st.integers(0, len(_HARMLESS) - 1)),

@@ -49,7 +49,7 @@ def results(name: str, documents: list[str | None]) -> list[object]:
     return [wrong or text for wrong, text in zip(bad, texts, strict=True)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(NAMES + TIMES), st.lists(DOCUMENTS | st.none(), max_size=6))
 def test_what_an_array_means_does_not_depend_on_its_neighbours(name: str, documents: list[str | None]) -> None:
     together = results(name, documents)
@@ -76,7 +76,7 @@ def canonical_element(name: str, element: Any) -> Any:
         return element
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.lists(TEXT | st.none() | st.integers(-(2**70), 2**70), max_size=4), max_size=4), st.booleans())
 def test_every_text_of_a_json_array_is_an_element(arrays: list[list[str | int | None]], ascii_only: bool) -> None:
     kind = type_of(column_of("text[]"))
@@ -90,7 +90,7 @@ def test_every_text_of_a_json_array_is_an_element(arrays: list[list[str | int | 
 NESTED = st.recursive(TEXT | st.none(), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=8)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(NESTED, max_size=4))
 def test_a_literal_is_read_as_it_was_written(array: list[Any]) -> None:
     found = parse_literal(format_literal(array))

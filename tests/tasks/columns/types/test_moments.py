@@ -110,7 +110,7 @@ def test_a_format_is_that_of_strptime(form: str, text: str, expected: int | None
     assert parsed.expected == f"a time of the format {form}"
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text("%YmdHMS-/: .T", max_size=12), st.lists(st.text("0123456789-/: .T", max_size=14), max_size=5), st.data())
 def test_a_column_of_a_format_is_read_like_python_reads_each_text(
     form: str, texts: list[str], data: st.DataObject
@@ -166,7 +166,7 @@ def test_a_clock_that_is_changed_counts_as_in_postgresql() -> None:
 ZONES = ("America/New_York", "Europe/Dublin", "Asia/Kolkata", "Australia/Lord_Howe", "America/Sao_Paulo", "UTC")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)), max_size=6),
     st.sampled_from(ZONES),
@@ -227,7 +227,7 @@ ODD = (
 )
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(st.lists(ISO | ODD, min_size=1, max_size=40), st.sampled_from([PLAIN, ColumnSource(timezone=NEW_YORK)]))
 def test_what_a_text_means_does_not_depend_on_its_neighbours(texts: list[str], source: ColumnSource) -> None:
     for kind in (TIMESTAMPTZ, DATE):
@@ -235,7 +235,7 @@ def test_what_a_text_means_does_not_depend_on_its_neighbours(texts: list[str], s
         assert together == [micros(kind.parse(pa.array([text]), source))[0] for text in texts]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(ISO, min_size=1, max_size=10))
 def test_iso_8601_is_read_like_python_reads_it(texts: list[str]) -> None:
     expected = []

@@ -32,7 +32,7 @@ def results(kind: ColumnType, values: pa.Array) -> list[object]:
     return [row if ok else None for ok, row in zip(parsed.values.is_valid().to_pylist(), rows, strict=True)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.sampled_from(NUMBERS), st.lists(INT64 | st.none(), max_size=6))
 def test_integers_are_read_like_their_digits(name: str, numbers: list[int | None]) -> None:
     kind = type_of(column_of(name))
@@ -40,7 +40,7 @@ def test_integers_are_read_like_their_digits(name: str, numbers: list[int | None
     assert results(kind, pa.array(numbers, pa.int64())) == results(kind, pa.array(texts, pa.string()))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.sampled_from(["real", "double precision"]),
     st.lists(st.floats() | st.floats(width=32) | st.integers(2**24, 2**26).map(float) | st.none(), max_size=6),
@@ -77,7 +77,7 @@ def test_floats_in_a_column_of_integers_are_left_to_the_server() -> None:
     assert results(type_of(column_of("integer")), pa.array([1.5, None])) == ["1.5", None]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**12), max_value=10**12)))
 def test_decimals_are_read_like_their_digits(numbers: list[object]) -> None:
     kind = type_of(column_of("numeric"))

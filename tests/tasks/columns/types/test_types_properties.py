@@ -124,7 +124,7 @@ def test_what_is_understood_is_what_the_server_reads(session: psycopg.Connection
     kind = type_of(column_of(name))
     texts_of_type = TEXTS[name] | from_cases(*([name] if any(case.kind == name for case in CASES) else ["text"]))
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, suppress_health_check=list(HealthCheck))
     @given(st.lists(texts_of_type, min_size=1, max_size=20))
     def check(texts: list[str]) -> None:
         texts = [text for text in texts if not (name.endswith("[]") and text.lstrip()[:1] in '["')]

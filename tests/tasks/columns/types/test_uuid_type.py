@@ -32,7 +32,7 @@ def written(number: int) -> str:
     return "".join(ALPHABET[number >> (5 * place) & 31] for place in range(25, -1, -1))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 2**128 - 1) | st.none() | st.sampled_from([0, 2**128 - 1]), max_size=8), st.booleans())
 def test_a_ulid_becomes_the_uuid_with_the_same_bits(numbers: list[int | None], lower: bool) -> None:
     texts = [None if number is None else written(number) for number in numbers]

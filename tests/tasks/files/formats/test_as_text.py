@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.columns.times import parse_times
@@ -42,7 +42,6 @@ def texts(values: list[Any], kind: pa.DataType) -> list[str | None]:
     return [None if value is None else value.decode() for value in found.to_pylist()]
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | a_time))
 def test_microseconds_are_exact(values: list[datetime | None]) -> None:
     expected = [value and instant(value) for value in values]
@@ -53,7 +52,6 @@ def test_microseconds_are_exact(values: list[datetime | None]) -> None:
     assert texts(whole, pa.timestamp("s")) == [value and value.isoformat() + "Z" for value in whole]
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_nanoseconds_are_truncated_to_microseconds(values: list[int]) -> None:
     found = texts(values, pa.timestamp("ns"))
@@ -96,7 +94,6 @@ def test_times_that_arrow_cannot_format_are_formatted(
     assert texts(values, kind) == expected
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(
     st.lists(st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(-2000, 2000)),
     st.sampled_from(["s", "ms", "us", "ns"]),
@@ -111,7 +108,6 @@ def test_durations_of_any_length_are_exact(values: list[int | None], unit: str) 
     assert found == [None if value is None else int(value * factor) for value in short]
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.uuids()))
 def test_uuids_have_their_usual_spelling(values: list[UUID | None]) -> None:
     expected = [value and str(value) for value in values]
@@ -125,7 +121,6 @@ def test_uuids_have_their_usual_spelling(values: list[UUID | None]) -> None:
     assert read.tobytes() == b"".join(value for value in raw if value)
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.binary()))
 def test_text_and_bytes_stay_unchanged(values: list[bytes | None]) -> None:
     for kind in (pa.binary(), pa.large_binary(), pa.binary_view()):
@@ -133,14 +128,12 @@ def test_text_and_bytes_stay_unchanged(values: list[bytes | None]) -> None:
         assert as_text(pa.array(values, pa.binary()).dictionary_encode()).to_pylist() == values
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]))))
 def test_strings_stay_unchanged(values: list[str | None]) -> None:
     for kind in (pa.string(), pa.large_string(), pa.string_view()):
         assert texts(values, kind) == values
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False)))
 def test_floats_round_trip_and_are_json(values: list[float | None]) -> None:
     found = texts(values, pa.float64())
@@ -152,7 +145,6 @@ def test_floats_round_trip_and_are_json(values: list[float | None]) -> None:
     ]
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False)))
 def test_32_bit_floats_round_trip(values: list[float]) -> None:
     assert [np.float32(text) for text in texts(values, pa.float32())] == [np.float32(value) for value in values]

@@ -8,7 +8,7 @@ import time
 
 import pandas
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
@@ -45,7 +45,6 @@ def spelled(value: bytes | None, quoted: bool) -> bytes:
     return value
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(
     st.lists(st.tuples(st.tuples(a_value, a_value, a_value), st.booleans(), st.sampled_from([b"\n", b"\r\n"]))),
     st.booleans(),
@@ -72,7 +71,6 @@ def test_every_value_keeps_its_bytes(
     }
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(
     st.lists(st.sampled_from(["a", '"', ",", "\n", "\r\n", "é"]), max_size=30).map("".join),
     st.integers(3, 40),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
@@ -36,7 +36,6 @@ a_document = st.dictionaries(a_text, a_value, max_size=4)
 a_style = st.fixed_dictionaries({"indent": st.none() | st.integers(0, 4), "ensure_ascii": st.booleans()})
 
 
-@settings(deadline=None)
 @given(
     st.lists(a_document, max_size=6), a_style, st.sampled_from(["", " ", "\n", "\r\n  "]), st.booleans(),
     st.integers(3, 60), st.integers(1, 9), st.integers(1, 4),
@@ -52,7 +51,6 @@ def test_every_element_of_an_array_is_read(
         ] == documents
 
 
-@settings(deadline=None)
 @given(
     st.lists(a_document.filter(bool), min_size=1, max_size=6), st.integers(0, 4), st.booleans(),
     st.sampled_from(["\n", "\r\n", "\n\n  \t\n", " \n"]), st.integers(3, 60), st.integers(1, 9), st.integers(1, 4),
@@ -65,7 +63,6 @@ def test_every_pretty_printed_document_is_read(
         assert [json.loads(one) for one in read(spelled.encode(), size, scanned, most)] == documents
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(a_text.filter("features".__ne__), a_value, max_size=3),
     st.lists(a_document, min_size=1, max_size=5),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
@@ -31,7 +31,6 @@ def read(data: bytes, size: int = 1 << 20, scanned: int = 1 << 20, rows: int = 1
     return {number: fields[b"f"] for number, fields in found.items()}
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(
     st.lists(st.tuples(a_line, st.sampled_from([b"\n", b"\r\n"]))),
     st.booleans(),

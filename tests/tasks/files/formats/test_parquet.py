@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors.exceptions import Terminal
@@ -32,7 +32,6 @@ def a_file(folder: Path, table: pa.Table, **options: Any) -> SourceFile:
     return file
 
 
-@settings(deadline=None)  # the first one imports pandas
 @given(
     rows=st.lists(
         st.tuples(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), st.integers(0, 99))
