@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +23,6 @@ from tests.support.ledger_edits import edit_ledger
 from tests.support.old_releases import record_as_settled
 from tests.support.servers import Servers
 from tests.support.stream_entries import FIRST_MS, add_entries, event
-from tests.support.waiting import wait_until
 
 EVENTS = '"public"."events"'
 ENTRIES = 8
@@ -57,25 +56,14 @@ def find(client: redis.Redis, database: psycopg.Connection, *streams: str, **opt
 
 
 @pytest.fixture
-def unsaved(redis_client: redis.Redis) -> Iterator[None]:
-    """A Redis that does not save its data by itself, so that it counts all changes."""
-    rules = redis_client.config_get("save")["save"]
-    redis_client.config_set("save", "")
-    wait_until(lambda: redis_client.info("persistence")["rdb_bgsave_in_progress"] == 0)
-    yield
-    redis_client.config_set("save", rules)
-
-
-@pytest.fixture
 def drained(redis_client: redis.Redis, database: psycopg.Connection, stream: str) -> str:
     add_entries(redis_client, stream, 0, ENTRIES)
     drain_and_settle(redis_client, database, stream)
     return stream
 
 
-@pytest.mark.usefixtures("unsaved")
 def test_a_drained_stream_is_idle_and_finding_that_writes_nothing(
-    drained: str, redis_client: redis.Redis, database: psycopg.Connection
+    drained: str, redis_client: redis.Redis, database: psycopg.Connection, unsaved: None
 ) -> None:
     row = "SELECT xmin, to_jsonb(s) FROM spillway.streams AS s"
     before = database.execute(row).fetchall(), ledger(database), in_redis(redis_client, drained)
