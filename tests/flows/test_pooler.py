@@ -6,8 +6,9 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg
@@ -15,10 +16,13 @@ import pytest
 import redis
 from psycopg.conninfo import conninfo_to_dict
 
+from infra.connections.clients import Clients
 from infra.connections.session import open_session
 from infra.servers.ports import free_port
+from infra.settings import Settings, settings
 from tests.support.programs import BIN
 from tests.support.servers import Servers
+from tests.support.waiting import wait_until
 
 # What our settings would be seen in. Those of PL/pgSQL appear when a session first uses it.
 _SETTINGS = """
@@ -100,6 +104,26 @@ def test_timeouts_and_the_name_hold_in_our_transactions_and_for_no_other_client(
             with pytest.raises(psycopg.errors.QueryCanceled):
                 ours.execute("SELECT pg_sleep(5)")
     assert _settings(pooled_url) == before
+
+
+def test_a_stopped_run_cancels_its_own_statement_and_no_other(
+    pooled_url: str, configure: Callable[..., Settings], database: psycopg.Connection
+) -> None:
+    """The pooler passes the request on to the session in which the statement runs."""
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3600)' AND state = 'active'"
+    configure(database_url=pooled_url, statement_timeout=3600)
+    with Clients(settings()) as ours, Clients(settings()) as theirs, ThreadPoolExecutor(2) as pool:
+        for clients in (ours, theirs):
+            pool.submit(_sleep, clients)
+        wait_until(lambda: database.execute(asleep).fetchone() == (2,))
+        for left, clients in ((1, ours), (0, theirs)):
+            clients.cancel_statements()
+            wait_until(lambda left=left: database.execute(asleep).fetchone() == (left,))
+
+
+def _sleep(clients: Clients) -> None:
+    with suppress(psycopg.errors.QueryCanceled), clients.postgres() as connection:
+        connection.execute("SELECT pg_sleep(3600)")
 
 
 def _run(environment: dict[str, str], *command: str) -> None:
