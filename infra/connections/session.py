@@ -102,9 +102,10 @@ class Session(psycopg.Connection):
         except (Exception, KeyboardInterrupt):  # for the latter, psycopg does the same
             raise
         except BaseException:  # another signal
-            self.cancel_statement()
-            with suppress(psycopg.Error):
-                super().wait(bounded, *args, **kwargs)
+            if self.info.transaction_status == TransactionStatus.ACTIVE:
+                self.cancel_statement()
+                with suppress(psycopg.Error):
+                    super().wait(bounded, *args, **kwargs)
             raise
 
     def give_up_soon(self) -> None:
