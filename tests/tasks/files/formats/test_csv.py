@@ -207,7 +207,7 @@ def test_the_rows_of_a_block_are_bounded() -> None:
 def test_a_file_with_foreign_line_ends_is_refused_quickly() -> None:
     """A file of 100,000 records with unknown line ends is parsed as one long header."""
     data = b"x,y" + b"".join(b"\r%d,a%d" % (n, n) for n in range(100_000))
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(Terminal, match="convert the line ends"):
         read(data)
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5  # of the processor

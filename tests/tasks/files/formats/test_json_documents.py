@@ -173,6 +173,6 @@ def test_a_large_file_is_read_quickly_in_bounded_memory(form: str) -> None:
         tracemalloc.stop()
     assert count == 40_000
     assert peak < 32 << 20  # of 37 MB
-    began = time.monotonic()
+    began = time.thread_time()
     assert sum(len(rows) for rows in read_lines(fill_from(data), b"f", "x.json")) == 40_000
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5  # of the processor
