@@ -21,9 +21,9 @@ import pytest
 import redis
 
 from infra.producers.send import send
-from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT
 from tests.support.oracle import crossref_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.ports import free_port
 from tests.support.programs import BIN
 from tests.support.real_data import sample_events
 from tests.support.servers import Servers

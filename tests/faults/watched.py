@@ -17,10 +17,10 @@ import typer
 from rich.console import Console
 
 import tests.environment  # noqa: F401
-from infra.servers.ports import free_port
 from infra.servers.throwaway import throwaway_servers
 from tests.faults.incidents import ALERT_SECONDS, INCIDENTS, STREAM, UNREADABLE, Incident, Scene
 from tests.support.browser import picture
+from tests.support.ports import free_port
 from tests.support.prefect_server import running_prefect
 from tests.support.programs import BIN
 from tests.support.prometheus import QUERIES, Prometheus, filled, running_prometheus

@@ -17,8 +17,8 @@ import redis
 from prefect.artifacts import Artifact
 
 from infra.producers.send import send
-from infra.servers.ports import free_port
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.ports import free_port
 from tests.support.programs import BIN
 from tests.support.redis_server import await_answer
 from tests.support.stream_entries import event

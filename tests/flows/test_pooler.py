@@ -18,8 +18,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from infra.connections.clients import Clients
 from infra.connections.session import open_session
-from infra.servers.ports import free_port
 from infra.settings import Settings, settings
+from tests.support.ports import free_port
 from tests.support.programs import BIN
 from tests.support.servers import Servers
 from tests.support.waiting import wait_until

@@ -18,10 +18,10 @@ import pytest
 import redis
 
 from infra.producers.send import send
-from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT
 from tests.support.certificates import make_certificates
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.support.ports import free_port
 from tests.support.programs import BIN
 from tests.support.stream_entries import event
 

@@ -29,9 +29,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Pending, Scheduled
 
 from infra.producers.send import send
-from infra.servers.ports import free_port
 from infra.settings import PROJECT_ROOT
 from tests.support.oracle import flat_rows, table_rows
+from tests.support.ports import free_port
 from tests.support.programs import BIN
 from tests.support.servers import Servers
 from tests.support.stream_entries import event

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import redis
 
-from infra.servers.ports import free_port
 from infra.servers.process import ProcessEngine
 from infra.servers.redis_server import RedisServer
 from tests.faults.campaign.fault import Fault
@@ -15,6 +14,7 @@ from tests.faults.campaign.fault_series import FaultSeries
 from tests.faults.campaign.produce import endless
 from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.pause_points import Point
+from tests.support.ports import free_port
 from tests.support.processes import Drain, Harness, Outcome
 from tests.support.redis_groups import is_level, wait_until
 

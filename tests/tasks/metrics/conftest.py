@@ -16,9 +16,10 @@ from tests.support.metrics import Samples, samples
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is no fault."""
     limits = dict.fromkeys(collector._LIMITS_SECONDS, 60.0)
-    monkeypatch.setattr(
-        collector, "_LIMITS_SECONDS", limits | {"lock_timeout": collector._LIMITS_SECONDS["lock_timeout"]}
-    )
+    limits["lock_timeout"] = collector._LIMITS_SECONDS["lock_timeout"]
+    monkeypatch.setattr(collector, "_LIMITS_SECONDS", limits)
+    for name in ("_LEDGER_SECONDS", "_CHUNKS_SECONDS"):
+        monkeypatch.setattr(collector, name, 240.0)
 
 
 @pytest.fixture
