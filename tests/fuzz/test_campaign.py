@@ -33,7 +33,6 @@ CHECKED = (1, 2, 7, 40, 300, 50_000)  # after these rounds; it takes seconds whe
 COUNT = sum(count for _, count in ROUNDS) * len(LAYOUTS)
 
 
-@pytest.mark.timeout(600)
 def test_every_entry_of_a_long_campaign_has_the_predicted_fate(
     redis_client: redis.Redis,
     database: psycopg.Connection,

@@ -96,7 +96,7 @@ def _number(entry: bytes) -> int:
 
 
 def finished(drains: list[Drain]) -> dict[str, dict[str, Any]]:
-    return {stream: drain.finished(120) for stream, drain in zip(KEEP, drains, strict=True)}
+    return {stream: drain.finished() for stream, drain in zip(KEEP, drains, strict=True)}
 
 
 def ledger_ids(connection: psycopg.Connection, stream: str) -> Callable[[int], bool]:

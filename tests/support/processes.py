@@ -84,7 +84,7 @@ class Drain:
         assert pid is not None  # it was started
         return pid
 
-    def finished(self, seconds: float = 120) -> dict[str, Any]:
+    def finished(self, seconds: float = 240) -> dict[str, Any]:
         """Wait for the result: that of the drain, `peak_bytes` of resident memory, and `error` if it failed."""
         outcome = self.outcome(seconds)
         assert outcome.exitcode == 0, f"the drain did not end by itself: {outcome}"
