@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 import venv
 import zipfile
@@ -22,6 +21,7 @@ import redis
 
 from infra.producers.send import send
 from infra.settings import PROJECT_ROOT
+from tests.support import waiting
 from tests.support.oracle import crossref_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.ports import free_port
 from tests.support.programs import BIN
@@ -97,17 +97,14 @@ class Installation:
             )
 
         def wait_until(condition: Callable[[], bool]) -> None:
-            deadline = time.monotonic() + 240
-            while not condition():
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.5)
+            waiting.wait_until(lambda: process.poll() is not None or condition(), 240, shown=log.read_text, every=0.5)
+            assert process.poll() is None, log.read_text()
 
         try:
             yield wait_until
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=240)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +177,7 @@ def schedule(installed: Installation, tmp_path_factory: pytest.TempPathFactory) 
 
     def answers() -> bool:
         try:
-            return urllib.request.urlopen(f"{url}/health", timeout=2).status == 200
+            return urllib.request.urlopen(f"{url}/health", timeout=60).status == 200
         except OSError:
             return False
 

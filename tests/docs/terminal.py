@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pexpect
 
-_COMMAND_SECONDS = 120
+_COMMAND_SECONDS = 240
 _PROMPT = re.compile(rb"\[(\d+)\]READY> ")
 
 
@@ -22,7 +22,7 @@ class Terminal:
             "/bin/bash", ["--norc", "--noediting"], env={**environment, **plain}, cwd=str(folder), dimensions=(60, 200)
         )
         self._bash.sendline("stty -echo; PS1='[$?]''READY> '")
-        self._bash.expect(_PROMPT)
+        self._bash.expect(_PROMPT, timeout=_COMMAND_SECONDS)
 
     def type(self, command: str) -> tuple[int, str]:
         """Type a command and wait until it ends; returns its exit code and all that it printed."""

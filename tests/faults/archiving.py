@@ -21,7 +21,7 @@ from tasks.table.chunks import Chunk
 from tests.support.archives import chunks
 from tests.support.default_table import default_table
 
-WAIT_SECONDS = 30  # for the backend of a killed process
+WAIT_SECONDS = 120  # for the backend of a killed process
 
 
 def archive_and_drop(connection: psycopg.Connection, chunk: Chunk, root: ArchiveRoot) -> None:

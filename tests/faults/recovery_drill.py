@@ -8,7 +8,6 @@ what was sent, without Spillway's code. Then the database moves to another serve
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -36,6 +35,7 @@ from tests.support.drill import (
 )
 from tests.support.oracle import ledger_is_whole, table_rows
 from tests.support.physical_postgres import PhysicalPostgres, physical_servers
+from tests.support.waiting import wait_until
 
 _OLD_MS = 3 * 3_600_000  # older than both keep: these entries are trimmed as soon as they are drained
 
@@ -45,10 +45,8 @@ def archived(database: PhysicalPostgres, archive: str) -> None:
     with database.connect() as connection:
         row = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()").fetchone()
     assert row is not None
-    deadline = time.monotonic() + 60
-    while not (database.host.outside(database.folder(archive)) / row[0]).exists():
-        assert time.monotonic() < deadline, database.failure_line(0)
-        time.sleep(0.1)
+    file = database.host.outside(database.folder(archive)) / row[0]
+    wait_until(file.exists, shown=lambda: database.failure_line(0))
 
 
 def run_drill(drill: Drill) -> PhysicalPostgres:

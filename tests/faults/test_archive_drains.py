@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 import uuid
 from collections import Counter
@@ -24,9 +23,11 @@ from tests.faults.archiving import archive_and_drop
 from tests.support.archives import THURSDAY, as_rows, chunks, rows_by_pandas
 from tests.support.default_table import default_table
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
-from tests.support.programs import BIN
+from tests.support.pause_points import Point
+from tests.support.processes import Drain, Harness
 
 EVENTS = 20_000
+BEFORE = 3_000  # entries that are in the table when the chunks are first archived
 OLD_WEEKS = 3
 
 
@@ -53,28 +54,20 @@ def produce(chance: random.Random) -> list[dict[bytes, bytes]]:
     return entries
 
 
-def drain(stream: str, env: dict[str, str]) -> subprocess.Popen[str]:
-    """Run `spillway drain` in a child process. It prints every retry and its reason on standard error."""
-    return subprocess.Popen(
-        [BIN / "spillway", "drain", "--stream", stream, "--json"],
-        env=env | {"SPILLWAY_BATCH_ROWS": "300", "SPILLWAY_PARALLEL_LOADS": "3"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_drains_of_late_rows_continue_while_the_chunks_of_these_rows_are_archived_and_dropped(
     prefect_server: str, env: dict[str, str], redis_client: redis.Redis, database: psycopg.Connection, stream: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     seed = random.randrange(1 << 32)
     produced = produce(random.Random(seed))
-    send(redis_client, stream, produced)
     root, table = open_root(str(tmp_path)), default_table(database)
-    running = drain(stream, env)
+    env = env | {"SPILLWAY_BATCH_ROWS": "300", "SPILLWAY_PARALLEL_LOADS": "3"}
+    send(redis_client, stream, produced[:BEFORE])
+    assert "error" not in Drain(stream, env).finished()
+    send(redis_client, stream, produced[BEFORE:])
     outcomes: Counter[str] = Counter()
-    while running.poll() is None:
+
+    def archive_and_drop_old() -> None:
         for chunk in chunks(database):
             if chunk.range_end <= THURSDAY:
                 try:
@@ -82,14 +75,21 @@ def test_drains_of_late_rows_continue_while_the_chunks_of_these_rows_are_archive
                     outcomes[drop_archived(database, table, chunk, manifest, root)] += 1
                 except Transient:
                     outcomes["busy"] += 1
+
+    running = Drain(stream, env, Harness(Point("before load")))
+    assert running.reached()
+    archive_and_drop_old()  # at least these are dropped before the first load, however fast the drain is
+    running.go_on()
+    while running.process.is_alive() and not running.has_result():
+        archive_and_drop_old()
         time.sleep(0.05)
     print(f"seed {seed}; {dict(outcomes)}")
-    output = running.communicate()[1]
-    print(output)
-    assert running.returncode == 0, output
+    result = running.finished()
+    print(result)
+    assert "error" not in result, result
     # Two loads with the same keys may wait for each other («ShareLock on transaction»), and one of them tries again.
     # A load and the archive must not: they lock chunks.
-    assert "Lock on relation" not in output
+    assert "Lock on relation" not in "".join(result["retries"])
     assert outcomes["dropped"] > 0
     for chunk in chunks(database):
         if chunk.range_end <= THURSDAY:

@@ -192,6 +192,6 @@ def _run(servers: Servers, one: Round, step: str | None, seconds: float = 0.0) -
     output += run.stdout.read()
     last = output.splitlines()[-1]
     if step is None:
-        return f"{last}…" if run.wait(60) else ""
-    assert (run.wait(60), last) == (-signal.SIGKILL, step)
+        return f"{last}…" if run.wait(240) else ""
+    assert (run.wait(240), last) == (-signal.SIGKILL, step)
     return last

@@ -24,7 +24,7 @@ def test_a_drain_killed_at_any_of_its_steps_is_completed_by_the_next_one(
         produced += fresh
         drain = Drain(stream, env | {"SPILLWAY_BATCH_ROWS": "100"}, Harness(Point(where), delays=[0.1]))
         try:
-            assert drain.reached(30), f"it never came by «{where}»"
+            assert drain.reached(), f"it never came by «{where}»"
         finally:
             drain.kill()
     assert "error" not in Drain(stream, env).finished()

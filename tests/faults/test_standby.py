@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -15,13 +14,17 @@ from infra.schema.migrate import apply_schema
 from infra.servers.process import ProcessEngine
 from infra.settings import DATABASE, DATABASE_PASSWORD, DATABASE_USER, Settings
 from tasks.report.frames import read_frames
-from tests.support.drill import BATCH_ROWS, KEEP, Drill, await_read, check, finished, ledger_ids, read_so_far
+from tests.support.drill import BATCH_ROWS, KEEP, Drill, check, finished, ledger_ids, read_so_far
 from tests.support.oracle import ledger_is_whole
+from tests.support.pause_points import Point
 from tests.support.physical_postgres import PhysicalPostgres, physical_servers
+from tests.support.processes import Drain
 from tests.support.servers import Servers
 
 EVENTS = 4_000
-DELAYS = [0.5, 1.0, 2.0, 4.0]
+DELAYS = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+MIDDLE = Point("in copy", 5)
+ONE = {"SPILLWAY_PARALLEL_LOADS": "1", "SPILLWAY_RETRIES": "7"}
 EVERYTHING: dict[str, Callable[[int], bool]] = {name: lambda _: True for name in KEEP}
 
 
@@ -58,14 +61,16 @@ def promote(standby: PhysicalPostgres) -> None:
     standby.promoted()
 
 
-def still_there(drill: Drill) -> dict[str, set[str]]:
-    """The entries in Redis, once no drain trims any more."""
-    found = {name: drill.present(name) for name in KEEP}
-    while True:
-        time.sleep(0.2)
-        before, found = found, {name: drill.present(name) for name in KEEP}
-        if found == before:
-            return found
+def stopped(drains: list[Drain]) -> list[Drain]:
+    """The drains, each of which has stopped in the middle of a range."""
+    assert all(one.reached() for one in drains)
+    return drains
+
+
+def go_on(drains: list[Drain]) -> list[Drain]:
+    for one in drains:
+        one.go_on()
+    return drains
 
 
 def test_with_synchronous_replication_a_drain_goes_on_and_nothing_goes_back(
@@ -85,8 +90,8 @@ def test_with_synchronous_replication_a_drain_goes_on_and_nothing_goes_back(
     with Clients(config, "report") as clients:
         attention = read_frames(clients, timedelta(days=1)).attention
         assert [item for item in attention if "needs the Community edition" not in item] == []
-    drains = drill.drains(primary, DELAYS, SPILLWAY_DATABASE_URL=either(standby, primary))
-    await_read(primary, 5 * BATCH_ROWS)
+    drains = stopped(drill.drains(primary, DELAYS, MIDDLE, SPILLWAY_DATABASE_URL=either(standby, primary), **ONE))
+    assert read_so_far(primary) >= 5 * BATCH_ROWS
     with primary.connect() as connection:
         promised = {name: ledger_ids(connection, name) for name in KEEP}
     primary.stop("kill")
@@ -95,7 +100,7 @@ def test_with_synchronous_replication_a_drain_goes_on_and_nothing_goes_back(
         kept = {name: ledger_ids(connection, name) for name in KEEP}
     for name, one in drill.produced.items():
         assert all(kept[name](number) for number in one.entries if promised[name](number))
-    results = finished(drains)
+    results = finished(go_on(drains))
     assert any(result["retries"] for result in results.values()), "the kill hit the drains"
     for result in results.values():
         assert "error" not in result, result
@@ -120,10 +125,11 @@ def test_with_asynchronous_replication_rows_and_ledger_go_back_together_and_redi
     drill.send(EVENTS)
     drill.drained(primary)  # the one stream is trimmed
     drill.send(EVENTS)
-    drains = drill.drains(primary, DELAYS, SPILLWAY_DATABASE_URL=url)
-    await_read(primary, read_so_far(primary) + 5 * BATCH_ROWS)
+    before = read_so_far(primary)
+    drains = stopped(drill.drains(primary, DELAYS, MIDDLE, SPILLWAY_DATABASE_URL=url, **ONE))
+    assert read_so_far(primary) >= before + 5 * BATCH_ROWS
     primary.stop("kill")
-    there = still_there(drill)  # without a database nothing is trimmed
+    there = {name: drill.present(name) for name in KEEP}  # without a database nothing is trimmed
     promote(standby)
     with standby.connect() as connection:
         known = {name: ledger_ids(connection, name) for name in KEEP}
@@ -132,7 +138,7 @@ def test_with_asynchronous_replication_rows_and_ledger_go_back_together_and_redi
         for name, one in drill.produced.items()
     }
     assert (gone["drill-kept"], gone["drill-trimmed"] > 0) == (0, True)
-    during = finished(drains)  # what it has loaded is gone back in part: the next drain sees that
+    during = finished(go_on(drains))  # what it has loaded is gone back in part: the next drain sees that
     after = finished(drill.drains(primary, DELAYS, SPILLWAY_DATABASE_URL=url))
     assert {name: during[name]["lost"] + after[name]["lost"] for name in KEEP} == gone
     errors = [result["error"] for result in (during["drill-trimmed"], after["drill-trimmed"]) if "error" in result]

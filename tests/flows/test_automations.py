@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from tests.support.command_line import assert_one_error
 from tests.support.programs import BIN
 from tests.support.runs import drain_with_loss
 from tests.support.stream_entries import add_entries
+from tests.support.waiting import wait_until
 
 NAMES = ["spillway: entries lost", "spillway: maintain violation"]
 
@@ -38,11 +38,8 @@ class Receiver:
     received: list[dict[str, str]] = field(default_factory=list)
 
     def wait_for(self, found: Callable[[dict[str, str]], bool]) -> dict[str, str]:
-        deadline = time.monotonic() + 60
-        while not (matching := [one for one in self.received if found(one)]):
-            assert time.monotonic() < deadline, self.received
-            time.sleep(0.1)
-        return matching[0]
+        wait_until(lambda: any(map(found, self.received)), shown=lambda: self.received)
+        return next(filter(found, self.received))
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from tests.support.oracle import flat_rows, table_digest, table_rows
 from tests.support.prefect_server import run_prefect
 from tests.support.programs import BIN
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -110,7 +111,7 @@ def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_contin
 ) -> None:
     entries = [event(n) for n in range(3_000)]
     path = written(tmp_path, "x.csv", csv_text(map(flat_columns, entries)))
-    parameters = ["--param", f"source={path}", "--param", "rate=50"]
+    parameters = ["--param", f"source={path}", "--param", "rate=5"]  # ten minutes
     out = run_prefect(env, "deployment", "run", "backfill/ad-hoc", *parameters)
     run_id = run_in(out)
 
@@ -120,23 +121,22 @@ def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_contin
         assert found is not None
         return str(found.type.value)
 
-    def wait_until(what: Callable[[], bool], seconds: float = 120) -> None:
-        deadline = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < deadline, state()
-            time.sleep(0.5)
-
-    wait_until(lambda: len(table_rows(database)) >= 300)
+    wait_until(lambda: len(table_rows(database)) >= 50, shown=state)
     wait_until(
-        lambda: (progress := Artifact.get("backfill-progress")) is not None and progress.flow_run_id == run_id, 30
+        lambda: (
+            (progress := Artifact.get("backfill-progress")) is not None
+            and progress.flow_run_id == run_id
+            and float(str(progress.data)) > 0
+        ),
+        shown=state,
     )
     progress = artifact("backfill-progress")
     assert 0 < float(str(progress.data)) < 100
     assert "of 3,000 rows" in str(progress.description)
     run_prefect(env, "flow-run", "cancel", str(run_id))
-    wait_until(lambda: state() == "CANCELLED")
+    wait_until(lambda: state() == "CANCELLED", shown=state)
     part = table_rows(database)
-    assert 300 <= len(part) < 3_000
+    assert 50 <= len(part) < 3_000
     assert part.items() <= flat_rows(entries).items()
     time.sleep(2)  # no worker continues it
     assert table_rows(database) == part

@@ -15,6 +15,7 @@ from flows.plain.drain import drain
 from infra.producers.send import send
 from infra.settings import Settings
 from tasks.ledger import claims
+from tests.support.locks import claim_holders
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.stream_entries import event
 from tests.support.waiting import wait_until
@@ -28,18 +29,12 @@ def small_parts(configure: Callable[..., Settings], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(claims, "_LEAST_ENTRIES", 1)
 
 
-# The sessions of this database that hold a claim: one of each run.
-_HOLDERS = """
-    SELECT count(DISTINCT pid) FROM pg_locks
-     WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-
-
 def drain_together(database: psycopg.Connection, count: int) -> list[dict[str, Any]]:
     """The results of drains, none of which can load anything before each has taken something."""
     with ThreadPoolExecutor(count) as pool, database.transaction():  # the lock is released first
         database.execute("LOCK TABLE events IN SHARE MODE")
         running = [pool.submit(drain, "claims:*") for _ in range(count)]
-        wait_until(lambda: database.execute(_HOLDERS).fetchone() == (count,), shown=lambda: running)
+        wait_until(lambda: claim_holders(database) == count, shown=lambda: running)
     return [one.result() for one in running]
 
 

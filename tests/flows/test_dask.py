@@ -17,8 +17,11 @@ from infra.errors.exceptions import Terminal
 from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.dask_cluster import DaskCluster, dask_cluster
+from tests.support.locks import claim_holders
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
+from tests.support.pause_points import Point
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
 
 pytest.importorskip("prefect_dask", reason="needs spillway[dask]")
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -55,11 +58,12 @@ def test_a_drain_on_local_dask_workers(
 
 @pytest.fixture
 def cluster(tmp_path: Path, configure: Callable[..., Settings]) -> Iterator[DaskCluster]:
-    """Two workers."""
+    """Two workers, the first of which stops itself in the middle of its third range."""
     with dask_cluster(tmp_path) as running:
         configure(task_runner=f"dask+{running.address}", drain_workers=2, batch_rows=BATCH)
-        for _ in range(2):
-            running.add_worker()
+        running.add_worker(stop_at=Point("in copy", 3))
+        running.add_worker()
+        running.await_workers()
         yield running
 
 
@@ -67,13 +71,16 @@ def test_a_dask_worker_that_is_killed_in_the_middle_changes_nothing(
     redis_client: redis.Redis, database: psycopg.Connection, cluster: DaskCluster
 ) -> None:
     sent = fill(redis_client)
+    victim = cluster.workers[0]
+    stopped = Path(f"/proc/{victim.pid}/stat")
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(drain, "runners:*")
-        loaded = "SELECT count(*) FROM spillway.ledger"
-        while (found := database.execute(loaded).fetchone()) and found[0] < 10:
-            assert not running.done(), running.result()
-        cluster.kill(cluster.workers[0])
-        result = running.result(timeout=120)
+        with database.transaction():
+            database.execute("LOCK TABLE events IN SHARE MODE")
+            running = pool.submit(drain, "runners:*")
+            wait_until(lambda: claim_holders(database) == 2, shown=lambda: running)
+        wait_until(lambda: stopped.read_text().rpartition(")")[2].split()[0] == "T", shown=lambda: running)
+        cluster.kill(victim)
+        result = running.result(timeout=240)
     assert result["lag"] == 0
     check(database, sent)
     assert drain("runners:*")["read"] == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,6 +27,7 @@ from tests.support.oracle import flat_rows, table_rows
 from tests.support.prefect_server import deploy_all, run_prefect
 from tests.support.programs import BIN
 from tests.support.stream_entries import add_entries, event
+from tests.support.waiting import wait_until
 
 
 def inspect(env: dict[str, str]) -> dict[str, object]:
@@ -106,15 +106,12 @@ def served(env: dict[str, str], log: Path) -> Iterator[None]:
         quick = env | {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
         serving = subprocess.Popen([BIN / "spillway", "serve"], env=quick, stdout=output, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 90
-        while "drain/scheduled" not in log.read_text():
-            assert serving.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.3)
+        wait_until(lambda: "drain/scheduled" in log.read_text() or serving.poll() is not None, shown=log.read_text)
+        assert serving.poll() is None, log.read_text()
         yield
     finally:
         serving.terminate()
-        serving.wait(timeout=60)
+        serving.wait(timeout=240)
 
 
 ALL = ("drain/scheduled", "reconcile/daily", "maintain/daily", "redrive/ad-hoc", "backfill/ad-hoc")

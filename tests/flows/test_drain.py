@@ -42,7 +42,7 @@ def test_a_connection_that_the_server_ends_after_the_preflight_is_replaced(
     def preflight_and_terminate(*args: Any, **options: Any) -> tuple[list[str], list[str]]:
         found = preflight(*args, **options)
         of_drain = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spillway drain'"
-        assert database.execute(of_drain).fetchall() == [(True,)]
+        assert (True,) in database.execute(of_drain).fetchall()  # one of an earlier drain may just end
         return found
 
     monkeypatch.setattr(plain, "preflight", preflight_and_terminate)

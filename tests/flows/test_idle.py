@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from tasks.base import task_run
 from tasks.base.step import Step
 from tests.support.oracle import flat_rows, ledger_is_whole, ledger_sums, table_rows
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -32,10 +32,7 @@ def redis_connections(client: redis.Redis) -> int:
 def postgres_connections(connection: psycopg.Connection) -> int:
     """Client connections ever made to the database; each is counted when its backend ends or is asked to."""
     others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    deadline = time.monotonic() + 30
-    while connection.execute(others).fetchone() != (0,):
-        assert time.monotonic() < deadline, "a connection stays open"
-        time.sleep(0.01)
+    wait_until(lambda: connection.execute(others).fetchone() == (0,), every=0.01)
     connection.execute("SELECT pg_stat_force_next_flush()")
     row = connection.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()").fetchone()
     assert row is not None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import psycopg
 import pytest
 import redis
 from prefect.artifacts import Artifact
-from prefect.client.orchestration import get_client
 
 from flows.drain import drain
 from infra.producers.send import send
@@ -17,6 +15,7 @@ from tasks.base.addresses import parse_id
 from tasks.ledger.drain_report import LOST_EVENT
 from tests.support.command_line import RunSpillway
 from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
+from tests.support.prefect_events import awaited_events
 from tests.support.results import drain_counts
 from tests.support.runs import drain_with_loss
 from tests.support.stream_entries import add_entries, event
@@ -98,26 +97,11 @@ def test_a_loss_is_an_error_in_the_report_and_an_event_in_prefect(
     artifact = Artifact.get("drain")
     assert artifact is not None
     assert f"error: 6 entries of {stream} with ids in 1700000000009-1..1700000000015-" in str(artifact.description)
-    (found,) = events_of(stream)
+    (found,) = awaited_events(f"spillway.stream.{stream}")
     assert found["event"] == LOST_EVENT
     assert found["payload"]["entries"] == 6
     assert found["payload"]["ids"].startswith("1700000000009-1..")
     assert table_rows(database) == flat_rows(event(n) for n in (*range(10), *range(16, 20)))
-
-
-def events_of(stream: str) -> list[dict[str, Any]]:
-    """Prefect's events about a stream. They are stored a moment after they are emitted."""
-    query = {"filter": {"resource": {"id": [f"spillway.stream.{stream}"]}, "order": "ASC"}}
-    deadline = time.monotonic() + 60
-    while True:
-        with get_client(sync_client=True) as client:
-            answer = client._client.post("/events/filter", json=query)
-        answer.raise_for_status()
-        found: list[dict[str, Any]] = answer.json()["events"]
-        if found:
-            return found
-        assert time.monotonic() < deadline, "Prefect stored no event"
-        time.sleep(0.5)
 
 
 def test_every_report_warns_of_a_redis_that_evicts_or_does_not_persist(

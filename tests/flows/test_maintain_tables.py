@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from infra.settings import Settings
 from tests.support.chunk_states import chunk_statuses
 from tests.support.command_line import RunSpillway
 from tests.support.other_tables import START, fill, make_table
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.hypertables, pytest.mark.usefixtures("prefect_server", "hypertables")]
 
@@ -137,21 +137,14 @@ def test_the_server_itself_compresses_and_then_drops_the_chunks_of_a_table_by_it
     """Nobody calls the jobs: the test waits for the server's scheduler."""
     configured(configure, tmp_path, '[tables."users.hyper"]\ncompress_after = "7d"\n')
     maintain()
-    await_state(lambda: set(chunk_statuses(tables, "hyper")) == {1})
+    wait_until(lambda: set(chunk_statuses(tables, "hyper")) == {1}, 240)
     assert tables.execute("SELECT count(*) FROM users.hyper").fetchone() == (84,)
     configured(configure, tmp_path, '[tables."users.hyper"]\nkeep = "30d"\nretention = "policy"\n')
     maintain()
-    await_state(lambda: chunk_statuses(tables, "hyper") == [])
+    wait_until(lambda: chunk_statuses(tables, "hyper") == [], 240)
     assert tables.execute("SELECT count(*) FROM users.hyper").fetchone() == (0,)
     found = maintain()
     assert (found["ok"], by_name(found)["users.hyper"]["row_audit"]["missing"]) == (True, 0)
-
-
-def await_state(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not reached():
-        assert time.monotonic() < deadline, "the server's scheduler did not get there"
-        time.sleep(0.5)
 
 
 @pytest.mark.community

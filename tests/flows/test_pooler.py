@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -58,14 +57,13 @@ def pooled_url(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path)
 
 
 def _wait_for(url: str) -> None:
-    for _ in range(100):
-        try:
-            psycopg.connect(url, connect_timeout=2).close()
-        except psycopg.OperationalError:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail("pgbouncer did not start")
+    def answers() -> bool:
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(url, connect_timeout=60).close()
+            return True
+        return False
+
+    wait_until(answers)
 
 
 def test_drains_backfills_maintenance_and_reconciliation_work_behind_a_pooler_and_leave_no_setting_behind(
@@ -98,11 +96,14 @@ def test_drains_backfills_maintenance_and_reconciliation_work_behind_a_pooler_an
 def test_timeouts_and_the_name_hold_in_our_transactions_and_for_no_other_client(pooled_url: str) -> None:
     before = _settings(pooled_url)
     asked = "SELECT current_setting('application_name'), current_setting('statement_timeout')"
-    with closing(open_session(pooled_url, connect_timeout=5, application_name="ours", statement_timeout=0.5)) as ours:
+    with (
+        closing(open_session(pooled_url, connect_timeout=60, application_name="ours", statement_timeout=120)) as ours,
+        closing(open_session(pooled_url, connect_timeout=60, application_name="ours", statement_timeout=0.5)) as hasty,
+    ):
         for _ in range(4):  # in one session of the pool after the other, in transaction mode
-            assert ours.execute(asked).fetchone() == ("ours", "500ms")
+            assert ours.execute(asked).fetchone() == ("ours", "2min")
             with pytest.raises(psycopg.errors.QueryCanceled):
-                ours.execute("SELECT pg_sleep(5)")
+                hasty.execute("SELECT pg_sleep(3600)")
     assert _settings(pooled_url) == before
 
 

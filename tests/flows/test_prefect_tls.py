@@ -6,7 +6,6 @@ import json
 import os
 import ssl
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from tests.support.oracle import flat_rows, ledger_is_whole, table_rows
 from tests.support.ports import free_port
 from tests.support.programs import BIN
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
 
 SECRET = "s3cret-of-prefect"
 
@@ -40,7 +40,7 @@ class Guarded:
         command = [BIN / "spillway", *arguments]
         environment = {name: value for name, value in (self.environment | variables).items() if value}
         done = subprocess.run(
-            command, env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=120
+            command, env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=240
         )
         assert SECRET not in done.stdout + done.stderr
         return done
@@ -57,7 +57,7 @@ def process(log: Path, environment: dict[str, str], *command: str) -> Iterator[s
         yield found
     finally:
         found.terminate()
-        found.wait(60)
+        found.wait(240)
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +73,15 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     program = ("--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port))
     context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     with process(folder / "server.log", server, str(BIN / "uvicorn"), *program, *tls) as running:
-        deadline = time.monotonic() + 120
-        while True:
-            assert running.poll() is None, (folder / "server.log").read_text()
-            assert time.monotonic() < deadline, (folder / "server.log").read_text()
+
+        def answers() -> bool:
             with suppress(OSError):
-                urllib.request.urlopen(f"https://localhost:{port}/api/health", timeout=5, context=context).close()
-                break
-            time.sleep(0.2)
+                urllib.request.urlopen(f"https://localhost:{port}/api/health", timeout=60, context=context).close()
+                return True
+            return running.poll() is not None
+
+        wait_until(answers, shown=(folder / "server.log").read_text)
+        assert running.poll() is None, (folder / "server.log").read_text()
         yield Guarded(
             folder,
             common
@@ -130,10 +131,8 @@ def test_a_worker_runs_the_schedule_and_drains(
     assert deployed.returncode == 0, deployed.stderr
     worker = (str(BIN / "prefect"), "worker", "start", "--pool", "spillway")
     with process(guarded.folder / "worker.log", guarded.environment | servers, *worker):
-        deadline = time.monotonic() + 150
-        while database.execute("SELECT count(*) FROM events").fetchone() != (300,):
-            assert time.monotonic() < deadline, guarded.log("worker")
-            time.sleep(0.2)
+        loaded = "SELECT count(*) FROM events"
+        wait_until(lambda: database.execute(loaded).fetchone() == (300,), 240, shown=lambda: guarded.log("worker"))
         assert table_rows(database) == flat_rows(entries)
         assert ledger_is_whole(database, "events-web")
         found = guarded.run("status", "--json", **servers)

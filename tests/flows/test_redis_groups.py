@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -23,22 +24,23 @@ from tests.support.redis_groups import (
     SERVICE,
     RunningCluster,
     WatchedRedis,
-    wait_until,
+    await_servers,
 )
 from tests.support.redis_server import REDIS
 from tests.support.redis_user import USER, denied, set_user, url_of_user
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
 EVENTS = 6_000
-SMALL = {"SPILLWAY_RETRIES": "6", "SPILLWAY_BATCH_ROWS": "500", "SPILLWAY_CONNECT_TIMEOUT": "2"}
+SMALL = {"SPILLWAY_RETRIES": "8", "SPILLWAY_BATCH_ROWS": "500", "SPILLWAY_CONNECT_TIMEOUT": "2"}
 
 
 def fill(client: redis.Redis, stream: str, first: int, stop: int) -> None:
     """Add events that the replica has as well when this returns."""
     send(client, stream, [event(n) for n in range(first, stop)])
     if client.info("replication")["connected_slaves"]:
-        assert client.wait(1, 10_000) == 1
+        assert client.wait(1, 120_000) == 1
 
 
 def test_the_streams_of_all_nodes_are_drained_reconciled_and_shown(
@@ -96,10 +98,10 @@ def test_a_drain_goes_on_with_the_replica_that_replaces_a_killed_primary_of_a_cl
     for number, name in enumerate(names):
         fill(cluster.owner(name), name, EVENTS * number, EVENTS * (number + 1))
     drain = Drain(names, env | SMALL | {"SPILLWAY_REDIS_URL": cluster.url}, Harness(Point(point)))
-    assert drain.reached(60)
-    cluster.primaries[0].kill()
+    assert drain.reached()
+    cluster.lose(cluster.primaries[0])
     with cluster.replica.client() as replica:
-        wait_until(lambda: replica.info("replication")["role"] == "master")
+        await_servers(lambda: replica.info("replication")["role"] == "master")
     drain.go_on()
     assert drain.finished().get("error") is None
     assert table_rows(database) == flat_rows(event(n) for n in range(2 * EVENTS))
@@ -107,14 +109,17 @@ def test_a_drain_goes_on_with_the_replica_that_replaces_a_killed_primary_of_a_cl
 
 
 def test_a_drain_waits_until_the_cluster_has_a_new_primary(
-    cluster: RunningCluster, prefect_server: str, env: dict[str, str], database: psycopg.Connection
+    cluster: RunningCluster, prefect_server: str, env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
     name = cluster.name_on(0)
     fill(cluster.owner(name), name, 0, EVENTS)
-    drain = Drain(name, env | SMALL | {"SPILLWAY_REDIS_URL": cluster.url}, Harness(Point("after read")))
-    assert drain.reached(60)
+    log = tmp_path / "log"
+    drain = Drain(name, env | SMALL | {"SPILLWAY_REDIS_URL": cluster.url}, Harness(Point("after read"), log=log))
+    assert drain.reached()
     cluster.primaries[0].kill()
-    drain.go_on()  # at once: for a second or two no node has the stream
+    drain.go_on()  # no node has the stream
+    wait_until(lambda: "retry: " in log.read_text(), shown=log.read_text)
+    cluster.lose(cluster.primaries[0])
     found = drain.finished()
     assert found.get("error") is None
     assert found["retries"], "the drain met the dead primary"
@@ -128,7 +133,7 @@ def test_a_drain_follows_a_stream_that_moves_to_another_node(
     source, target = cluster.primaries[1].client(), cluster.primaries[2].client()
     fill(source, name, 0, EVENTS)
     drain = Drain(name, env | SMALL | {"SPILLWAY_REDIS_URL": cluster.url}, Harness(Point("after read", 2)))
-    assert drain.reached(60)
+    assert drain.reached()
     slot = source.execute_command("CLUSTER KEYSLOT", name)
     ids = {client: client.execute_command("CLUSTER MYID") for client in (source, target)}
     target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
@@ -153,8 +158,8 @@ def test_a_drain_goes_on_with_the_primary_that_the_sentinels_name_after_a_failov
 ) -> None:
     fill(watched.primary.client(), stream, 0, EVENTS)
     drain = Drain(stream, env | SMALL | {"SPILLWAY_REDIS_URL": watched.url()}, Harness(Point(point)))
-    assert drain.reached(60)
-    watched.primary.kill()
+    assert drain.reached()
+    watched.lose_primary()
     drain.go_on()  # at once: the Sentinels name the dead primary for a second or two
     assert drain.finished().get("error") is None
     assert table_rows(database) == flat_rows(event(n) for n in range(EVENTS))
@@ -174,16 +179,22 @@ def test_a_planned_failover_loses_nothing_and_the_demoted_primary_is_left(
     drain = Drain(
         stream, env | SMALL | {"SPILLWAY_REDIS_URL": watched.url()}, Harness(Point("after read", 2), delays=[1.0] * 6)
     )
-    assert drain.reached(60)
+    assert drain.reached()
     with watched.sentinels[0].client() as sentinel, watched.replica.client() as replica:
-        wait_until(lambda: sentinel.execute_command("SENTINEL FAILOVER", SERVICE))
-        wait_until(lambda: replica.info("replication")["role"] == "master")
+
+        def replaced() -> bool:
+            """Ask again: a failover that takes too long is given up."""
+            if replica.info("replication")["role"] != "master":
+                sentinel.execute_command("SENTINEL FAILOVER", SERVICE)
+            return bool(replica.info("replication")["role"] == "master")
+
+        await_servers(replaced)
         fill(replica, stream, EVENTS, EVENTS + 10)
     drain.go_on()
     assert drain.finished().get("error") is None
     # A drain that still meets the old primary, before that one knows, leaves the newest entries to the next drain.
     with watched.primary.client() as old:
-        wait_until(lambda: old.info("replication")["role"] == "slave")
+        await_servers(lambda: old.info("replication")["role"] == "slave")
     again = Drain(stream, env | SMALL | {"SPILLWAY_REDIS_URL": watched.url()})
     assert again.finished().get("error") is None
     assert table_rows(database) == flat_rows(event(n) for n in range(EVENTS + 10))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 import redis
-from prefect.client.orchestration import get_client
 
 import tasks.maintain.contention
 from flows.drain import drain
@@ -26,6 +23,7 @@ from tests.support.chunk_states import only_job, run_job
 from tests.support.default_table import default_table
 from tests.support.old_events import chunk_ends, old_events, recorded_drops, rows_within
 from tests.support.oracle import Key, Row, flat_rows, ledger_sums, table_rows
+from tests.support.prefect_events import awaited_events
 from tests.support.processes import Drain
 from tests.support.servers import Servers
 
@@ -145,21 +143,6 @@ def test_a_policy_on_the_apache_edition_is_refused_and_nothing_is_dropped(
     assert table_rows(database) == drained
 
 
-def event_at_prefect(violation: str) -> dict[str, Any]:
-    """Prefect's event of a violation that begins so; it stores them a moment after they were emitted."""
-    query = {"filter": {"resource": {"id": ["spillway.table.events"]}, "order": "DESC"}}
-    deadline = time.monotonic() + 60
-    while True:
-        with get_client(sync_client=True) as client:
-            answer = client._client.post("/events/filter", json=query)
-        answer.raise_for_status()
-        for found in answer.json()["events"]:
-            if found["payload"]["violation"].startswith(violation):
-                return dict(found)
-        assert time.monotonic() < deadline, "no event came"
-        time.sleep(0.5)
-
-
 def test_deleted_events_within_the_horizon_fail_the_run_and_emit_an_event(
     drained: dict[Key, Row], database: psycopg.Connection, configure: Callable[..., Settings]
 ) -> None:
@@ -169,7 +152,8 @@ def test_deleted_events_within_the_horizon_fail_the_run_and_emit_an_event(
     database.execute("DELETE FROM events WHERE time > now() - interval '2 days'")
     with pytest.raises(Terminal, match=f"{len(victims)} events are gone: the ledger says"):
         maintain()
-    assert event_at_prefect(f"{len(victims)} events are gone")["event"] == VIOLATION_EVENT
+    found = awaited_events("spillway.table.events", f"{len(victims)} events are gone")
+    assert found[-1]["event"] == VIOLATION_EVENT
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from infra.settings import Settings
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.programs import BIN
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
 
 DUE = datetime(2026, 11, 26, 10, 5, tzinfo=UTC)
 
@@ -72,10 +73,7 @@ def test_as_many_loads_run_at_the_same_time_as_the_setting_says(
     with ThreadPoolExecutor(1) as executor, database.transaction():  # the lock is released first
         database.execute("LOCK TABLE events IN SHARE MODE")
         draining = executor.submit(drain, stream)
-        deadline = time.monotonic() + 30
-        while waiting_loads(database) < parallel:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: waiting_loads(database) >= parallel)
         time.sleep(1)  # for one more, if there were one
         assert waiting_loads(database) == parallel
     draining.result()

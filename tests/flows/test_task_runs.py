@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,24 +22,25 @@ from infra.producers.send import send
 from infra.settings import Settings
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-_SECONDS = 60  # Prefect's server stores task runs a while after they happened
-
 
 def task_runs(last: str) -> Counter[str]:
-    """The task runs of the newest flow run, as the server has them, once it has the one named `last`."""
-    deadline = time.monotonic() + _SECONDS
+    """The task runs of the newest flow run, as the server has them, once it has the one named `last`.
+
+    It stores them a while after they happened.
+    """
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
         of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
-        while True:
-            found = Counter(one.name.rpartition("-")[0] for one in client.read_task_runs(flow_run_filter=of_run))
-            if last in found:
-                return found
-            assert time.monotonic() < deadline, found
-            time.sleep(0.2)
+
+        def stored() -> Counter[str]:
+            return Counter(one.name.rpartition("-")[0] for one in client.read_task_runs(flow_run_filter=of_run))
+
+        wait_until(lambda: last in stored(), 240, shown=stored)
+        return stored()
 
 
 def test_a_hundred_batches_of_a_stream_are_four_task_runs(

@@ -16,6 +16,7 @@ import redis
 from infra.producers.send import send
 from tasks.preflight.rights import check_rights
 from tests.support.oracle import Key, Row, flat_rows, table_rows
+from tests.support.pause_points import Point
 from tests.support.physical_postgres import PhysicalPostgres, PhysicalServers
 from tests.support.processes import Drain, Harness
 from tests.support.programs import BIN
@@ -72,11 +73,17 @@ class Drill:
             produced.entries |= {_number(entry): fields for entry, fields in added}
             self.sent += events
 
-    def drains(self, database: PhysicalPostgres, delays: list[float] | None = None, **settings: str) -> list[Drain]:
-        """Begin a drain of each stream. `delays`: seconds between attempts of a step."""
+    def drains(
+        self,
+        database: PhysicalPostgres,
+        delays: list[float] | None = None,
+        point: Point | None = None,
+        **settings: str,
+    ) -> list[Drain]:
+        """Begin a drain of each stream. `delays`: seconds between attempts of a step. `point`: where each stops."""
         common = {"SPILLWAY_DATABASE_URL": database.url, "SPILLWAY_REDIS_URL": self.redis_url}
         common |= {"SPILLWAY_BATCH_ROWS": str(BATCH_ROWS), **settings}
-        harness = Harness(flow="plain.drain", delays=delays or [0.1], log=Path(os.devnull))
+        harness = Harness(point, flow="plain.drain", delays=delays or [0.1], log=Path(os.devnull))
         return [
             Drain(stream, os.environ | common | {"SPILLWAY_TRIM_KEEP": keep}, harness) for stream, keep in KEEP.items()
         ]

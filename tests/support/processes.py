@@ -104,7 +104,7 @@ class Drain:
         self.kill()
         return Outcome(self.process.exitcode, hung, time.monotonic() - self._began, result)
 
-    def reached(self, seconds: float) -> bool:
+    def reached(self, seconds: float = 240) -> bool:
         """Wait until it stops at its point. False if it ended or did not get there in time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.is_alive():
@@ -182,6 +182,8 @@ def _drain(
     def note(progress: ProgressEvent) -> None:
         if isinstance(progress, Retry):
             retries.append(progress.reason)
+            if harness.log:
+                print(f"retry: {progress.reason}", flush=True)
 
     run = getattr(importlib.import_module(f"flows.{harness.flow}"), harness.flow.rpartition(".")[2])
     if harness.name and hasattr(run, "with_options"):  # not if it is run without Prefect

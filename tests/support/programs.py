@@ -9,6 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
+# `spillway` which gives its loads an hour after a signal: the test ends what they wait for, not a limit of seconds.
+PATIENT_SPILLWAY = (
+    sys.executable,
+    "-c",
+    "from tasks.base import workers; workers._GRACE_SECONDS = 3600; from flows.cli.main import main; main()",
+)
 
 
 def require_command(command: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,9 +14,13 @@ import redis
 
 from tests.support.ports import free_port
 from tests.support.redis_server import REDIS, await_answer
+from tests.support.waiting import wait_until
 
 SERVICE = "events-primary"
 _SLOTS = 16384
+# Until a silent server is replaced: only one that the test has lost, not one that a busy machine has stopped.
+_PATIENT_MS = 3_600_000
+_QUICK_MS = 1_000
 
 
 class RedisProcess:
@@ -48,18 +51,18 @@ class RedisProcess:
     def kill(self) -> None:
         """End it at once, with all its data. Harmless if it has ended."""
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(120)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+def await_servers(condition: Callable[[], object]) -> None:
     """Wait until `condition` holds. A server that does not answer does not fulfil it yet."""
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def holds() -> bool:
         with suppress(redis.RedisError):
-            if condition():
-                return
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.1)
+            return bool(condition())
+        return False
+
+    wait_until(holds)
 
 
 @dataclass
@@ -68,6 +71,19 @@ class RunningCluster:
 
     primaries: list[RedisProcess]
     replicas: list[RedisProcess]
+    quick_ms: int
+
+    def lose(self, node: RedisProcess, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a node a signal. From now on the others replace it."""
+        node.signal(number)
+        self.replace_silent(self.quick_ms, lost=node)
+
+    def replace_silent(self, after_ms: int = _PATIENT_MS, lost: RedisProcess | None = None) -> None:
+        """Let the nodes replace one that is silent for so long."""
+        for node in self.nodes:
+            if node is not lost:
+                with suppress(redis.ConnectionError), node.client() as client:
+                    client.config_set("cluster-node-timeout", after_ms)
 
     @property
     def replica(self) -> RedisProcess:
@@ -99,10 +115,10 @@ class RunningCluster:
 
     def await_level(self) -> None:
         """Wait until all nodes agree, and each replica has everything that its primary has."""
-        wait_until(lambda: all(_sees(one, len(self.nodes)) for one in self.nodes))
+        await_servers(lambda: all(_sees(one, len(self.nodes)) for one in self.nodes))
         for primary, replica in zip(self.primaries, self.replicas, strict=False):
             with primary.client() as one, replica.client() as other:
-                wait_until(lambda ends=(one, other): is_level(*ends) or is_level(*reversed(ends)))
+                await_servers(lambda ends=(one, other): is_level(*ends) or is_level(*reversed(ends)))
 
 
 def is_level(primary: redis.Redis, replica: redis.Redis) -> bool:
@@ -115,7 +131,7 @@ def is_level(primary: redis.Redis, replica: redis.Redis) -> bool:
 
 @contextmanager
 def running_cluster(folder: Path, replicas: int = 1, timeout_ms: int = 1500) -> Iterator[RunningCluster]:
-    """`replicas`: how many of the primaries have one. `timeout_ms`: when a silent node is replaced."""
+    """`replicas`: how many of the primaries have one. `timeout_ms`: when a node that is lost is replaced."""
     with ExitStack() as stack:
 
         def node(name: str) -> RedisProcess:
@@ -125,7 +141,9 @@ def running_cluster(folder: Path, replicas: int = 1, timeout_ms: int = 1500) -> 
             return process
 
         cluster = RunningCluster(
-            [node(f"primary{number}") for number in range(3)], [node(f"replica{number}") for number in range(replicas)]
+            [node(f"primary{number}") for number in range(3)],
+            [node(f"replica{number}") for number in range(replicas)],
+            timeout_ms,
         )
         for number, primary in enumerate(cluster.primaries):
             with primary.client() as client:
@@ -136,12 +154,13 @@ def running_cluster(folder: Path, replicas: int = 1, timeout_ms: int = 1500) -> 
         with nodes[0].client() as first_node:
             for other in nodes[1:]:
                 first_node.execute_command("CLUSTER MEET", "127.0.0.1", other.port, other.bus_port)
-        wait_until(lambda: all(_sees(one, len(nodes)) for one in nodes))
+        await_servers(lambda: all(_sees(one, len(nodes)) for one in nodes))
         for primary, replica in zip(cluster.primaries, cluster.replicas, strict=False):
             with primary.client() as its, replica.client() as client:
                 client.execute_command("CLUSTER REPLICATE", its.execute_command("CLUSTER MYID"))
         cluster.await_level()
-        wait_until(lambda: all(_lists(one, replica) for one in nodes for replica in cluster.replicas))
+        await_servers(lambda: all(_lists(one, replica) for one in nodes for replica in cluster.replicas))
+        cluster.replace_silent()
         yield cluster
 
 
@@ -166,6 +185,13 @@ class WatchedRedis:
     replica: RedisProcess
     sentinels: list[RedisProcess]
 
+    def lose_primary(self) -> None:
+        """Kill it. From now on the Sentinels replace it."""
+        self.primary.kill()
+        for sentinel in self.sentinels:
+            with sentinel.client() as client:
+                client.execute_command("SENTINEL SET", SERVICE, "down-after-milliseconds", _QUICK_MS)
+
     def url(self, service: str = SERVICE, login: str = "", parameters: str = "") -> str:
         hosts = ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels)
         return f"redis+sentinel://{login}{hosts}/{service}/0{parameters}"
@@ -188,14 +214,14 @@ def watched_redis(folder: Path, *sentinel_lines: str) -> Iterator[WatchedRedis]:
             config = folder / f"sentinel{number}.conf"
             lines = (
                 f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2",
-                f"sentinel down-after-milliseconds {SERVICE} 1000",
+                f"sentinel down-after-milliseconds {SERVICE} {_PATIENT_MS}",
                 f"sentinel failover-timeout {SERVICE} 5000",
             )
             config.write_text("\n".join([*lines, *sentinel_lines, ""]))
             sentinels.append(started(f"sentinel{number}", str(config), "--sentinel"))
         with replica.client() as client:
-            wait_until(lambda: client.info("replication").get("master_link_status") == "up")
-        wait_until(lambda: all(_knows_all(one) for one in sentinels))
+            await_servers(lambda: client.info("replication").get("master_link_status") == "up")
+        await_servers(lambda: all(_knows_all(one) for one in sentinels))
         yield WatchedRedis(primary, replica, sentinels)
 
 

