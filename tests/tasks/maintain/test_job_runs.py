@@ -17,9 +17,10 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.community, pytest.mark.usefixtures("community")]
 LOGGED = "timescaledb.enable_job_execution_logging"
 HOUR = timedelta(hours=1)
+# A run counts as failed, and has no status, until it has ended.
 _COUNTS = """
     SELECT total_runs, total_failures, last_run_status FROM timescaledb_information.job_stats
-     WHERE job_id = %s AND job_status <> 'Running' AND total_runs > 0"""
+     WHERE job_id = %s AND job_status <> 'Running' AND last_run_status IS NOT NULL"""
 
 
 @pytest.fixture
@@ -29,6 +30,8 @@ def logged(database: psycopg.Connection) -> Iterator[None]:
     try:
         database.execute("SELECT pg_reload_conf()")
         wait_until(lambda: database.execute(f"SHOW {LOGGED}".encode()).fetchone() == ("on",))
+        # The scheduler that runs may read the setting later.
+        database.execute("SELECT _timescaledb_functions.restart_background_workers()")
         yield
     finally:
         database.execute(f"ALTER SYSTEM RESET {LOGGED}".encode())
