@@ -121,7 +121,7 @@ def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_contin
         assert found is not None
         return str(found.type.value)
 
-    wait_until(lambda: len(table_rows(database)) >= 50, shown=state)
+    wait_until(lambda: len(table_rows(database)) >= 50, shown=state, every=0.5)
     wait_until(
         lambda: (
             (progress := Artifact.get("backfill-progress")) is not None
@@ -129,12 +129,13 @@ def test_a_run_cancelled_from_prefect_shows_its_progress_and_the_next_one_contin
             and float(str(progress.data)) > 0
         ),
         shown=state,
+        every=0.5,
     )
     progress = artifact("backfill-progress")
     assert 0 < float(str(progress.data)) < 100
     assert "of 3,000 rows" in str(progress.description)
     run_prefect(env, "flow-run", "cancel", str(run_id))
-    wait_until(lambda: state() == "CANCELLED", shown=state)
+    wait_until(lambda: state() == "CANCELLED", shown=state, every=0.5)
     part = table_rows(database)
     assert 50 <= len(part) < 3_000
     assert part.items() <= flat_rows(entries).items()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -39,10 +40,12 @@ from tests.support.waiting import wait_until
 # Each waits for a minute or two, on one server that they share.
 pytestmark = pytest.mark.timeout(1200)
 
+# Each question costs the server, which runs the schedule, some of its time.
+wait_for = partial(wait_until, seconds=400, every=1)
+
 _PROMPT = "READY> "
 _COMMAND_SECONDS = 240
 _SOON = timedelta(minutes=2)  # what the README promises: a run comes due within two minutes
-_PATIENCE_SECONDS = 400
 _EVERY_MINUTE = "* * * * *"
 SCHEDULED = ["drain/scheduled", "maintain/daily", "reconcile/daily"]
 _BLOCK = re.compile(r"On a schedule.*?```bash\n(.*?)```", re.DOTALL)
@@ -146,7 +149,7 @@ def desk(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     ):
         first.type(export)
         first.leave_running(server)
-        wait_until(lambda: client.api_healthcheck() is None, _PATIENCE_SECONDS)
+        wait_for(lambda: client.api_healthcheck() is None)
         third.type(export)
         assert "deployed to the work pool spillway" in " ".join(third.type(deploy).split())
         # Its test waits for a whole minute of the clock: that passes while others wait, too.
@@ -164,7 +167,7 @@ def test_a_run_that_came_due_drains_a_stream_within_two_minutes_of_deploying(
     entries = [event(n) for n in range(300)]
     send(redis_client, "events-web", entries)
     sent = datetime.now(UTC)
-    wait_until(lambda: table_rows(database) == flat_rows(entries), _PATIENCE_SECONDS)
+    wait_for(lambda: table_rows(database) == flat_rows(entries))
     (drained,) = database.execute("SELECT loaded_by FROM spillway.ledger").fetchall()
     scheduled = [run for run in desk.runs(desk.deployment("drain/scheduled")) if run.auto_scheduled]
     due = [run.expected_start_time for run in scheduled if drained[0].startswith(run.name)]
@@ -174,7 +177,7 @@ def test_a_run_that_came_due_drains_a_stream_within_two_minutes_of_deploying(
 def test_a_cron_deployment_fires(desk: Desk) -> None:
     reconcile = desk.deployment("reconcile/daily")
     since = datetime.now(UTC) - timedelta(hours=1)
-    wait_until(lambda: "Completed" in dict(desk.states(reconcile, since)).values(), _PATIENCE_SECONDS)
+    wait_for(lambda: "Completed" in dict(desk.states(reconcile, since)).values())
     for schedule in desk.client.read_deployment_schedules(reconcile):
         if schedule.schedule.model_dump().get("cron") == _EVERY_MINUTE:
             desk.client.delete_deployment_schedule(reconcile, schedule.id)
@@ -192,12 +195,12 @@ def test_status_shows_when_each_scheduled_deployment_ran_and_runs_next(
     def is_planned(one: dict[str, object]) -> bool:
         return one["problem"] is None and bool(one["next_due"] or not one["scheduled"])
 
-    wait_until(lambda: all(map(is_planned, shown().values())), _PATIENCE_SECONDS, shown=shown)
+    wait_for(lambda: all(map(is_planned, shown().values())), shown=shown)
     found = shown()
     assert [name for name, one in found.items() if one["scheduled"]] == SCHEDULED
     # A run that has just come due is Submitting or Pending for a moment.
     states = ("Completed", "Running")
-    wait_until(lambda: dict(shown()["drain/scheduled"]["last"])["state"] in states, _PATIENCE_SECONDS)  # type: ignore[call-overload]
+    wait_for(lambda: dict(shown()["drain/scheduled"]["last"])["state"] in states)  # type: ignore[call-overload]
 
 
 def test_a_run_that_comes_due_while_another_runs_is_cancelled_and_a_later_one_is_not(
@@ -209,16 +212,14 @@ def test_a_run_that_comes_due_while_another_runs_is_cancelled_and_a_later_one_is
         locking.execute("LOCK TABLE public.events IN ACCESS EXCLUSIVE MODE")
         began = datetime.now(UTC)
         send(redis_client, "events-web", entries)
-        wait_until(
-            lambda: "Running" in dict(desk.states(drain, began - timedelta(minutes=1))).values(), _PATIENCE_SECONDS
-        )
+        wait_for(lambda: "Running" in dict(desk.states(drain, began - timedelta(minutes=1))).values())
         running = max(due for due, state in desk.states(drain, began - timedelta(minutes=1)) if state == "Running")
-        wait_until(lambda: any(state == "Cancelled" for due, state in desk.states(drain, running)), _PATIENCE_SECONDS)
+        wait_for(lambda: any(state == "Cancelled" for due, state in desk.states(drain, running)))
         assert dict(desk.states(drain, running))[running] == "Running"
         cancelled = max(due for due, state in desk.states(drain, began) if state == "Cancelled")
         locking.rollback()
-        wait_until(lambda: any(state == "Completed" for _, state in desk.states(drain, cancelled)), _PATIENCE_SECONDS)
-    wait_until(lambda: table_rows(database) == flat_rows(entries), _PATIENCE_SECONDS)
+        wait_for(lambda: any(state == "Completed" for _, state in desk.states(drain, cancelled)))
+    wait_for(lambda: table_rows(database) == flat_rows(entries))
 
 
 def test_a_run_left_pending_by_a_dead_worker_blocks_the_schedule_for_a_minute_or_two(
@@ -227,18 +228,15 @@ def test_a_run_left_pending_by_a_dead_worker_blocks_the_schedule_for_a_minute_or
     """By default it blocks the schedule for five and a half minutes; our deployment says one."""
     drain = desk.deployment("drain/scheduled")
     much_later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=5))
-    wait_until(
-        lambda: "Running" not in dict(desk.states(drain, datetime.now(UTC) - timedelta(minutes=5))).values(),
-        _PATIENCE_SECONDS,
-    )
+    wait_for(lambda: "Running" not in dict(desk.states(drain, datetime.now(UTC) - timedelta(minutes=5))).values())
     pending = desk.client.create_flow_run_from_deployment(drain, state=much_later).id
     began = datetime.now(UTC)
     desk.client.set_flow_run_state(pending, Pending())
     assert desk.client.read_flow_run(pending).state_name == "Pending"
     with desk.often(drain):
-        wait_until(lambda: "Cancelled" in dict(desk.states(drain, began)).values(), _PATIENCE_SECONDS)
+        wait_for(lambda: "Cancelled" in dict(desk.states(drain, began)).values())
         cancelled = min(due for due, state in desk.states(drain, began) if state == "Cancelled")
-        wait_until(lambda: any(state == "Completed" for _, state in desk.states(drain, cancelled)), _PATIENCE_SECONDS)
+        wait_for(lambda: any(state == "Completed" for _, state in desk.states(drain, cancelled)))
     completed = min(due for due, state in desk.states(drain, cancelled) if state == "Completed")
     assert completed - began < timedelta(minutes=4), "the minute of our deployment, and not five and a half"
     desk.client.delete_flow_run(pending)
@@ -250,7 +248,7 @@ def test_the_deployment_run_of_the_readme_ends_with_the_events_in_the_table(
     entries = [event(n) for n in range(50)]
     send(redis_client, "events-web", entries)
     desk.terminal.type(readme_commands()[-1])  # cancelled if a scheduled run is under way, which drains them as well
-    wait_until(lambda: table_rows(database) == flat_rows(entries), _PATIENCE_SECONDS)
+    wait_for(lambda: table_rows(database) == flat_rows(entries))
 
 
 def test_several_drains_come_due_at_the_same_time_and_share_the_streams(
@@ -267,7 +265,7 @@ def test_several_drains_come_due_at_the_same_time_and_share_the_streams(
         completed = (due for due, state in desk.states(drain, began) if state == "Completed")
         return max(Counter(completed).values(), default=0)
 
-    wait_until(lambda: together() == 3, _PATIENCE_SECONDS)
+    wait_for(lambda: together() == 3)
     desk.terminal.type("spillway deploy")
     assert table_rows(database) == flat_rows(entries)
 
@@ -282,6 +280,6 @@ def test_serve_runs_what_came_due_within_two_minutes(
     send(redis_client, "events-web", entries)
     began = datetime.now(UTC)
     desk.second.leave_running("spillway serve")
-    wait_until(lambda: table_rows(database) == flat_rows(entries), _PATIENCE_SECONDS)
+    wait_for(lambda: table_rows(database) == flat_rows(entries))
     assert min(due for due, _ in desk.states(desk.deployment("drain/scheduled"), began)) < began + _SOON
-    wait_until(lambda: bool(desk.states(desk.deployment("drain/scheduled"), datetime.now(UTC))), _PATIENCE_SECONDS)
+    wait_for(lambda: bool(desk.states(desk.deployment("drain/scheduled"), datetime.now(UTC))))

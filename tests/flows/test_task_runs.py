@@ -39,7 +39,7 @@ def task_runs(last: str) -> Counter[str]:
         def stored() -> Counter[str]:
             return Counter(one.name.rpartition("-")[0] for one in client.read_task_runs(flow_run_filter=of_run))
 
-        wait_until(lambda: last in stored(), 240, shown=stored)
+        wait_until(lambda: last in stored(), 240, shown=stored, every=0.5)
         return stored()
 
 
