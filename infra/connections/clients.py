@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from queue import Empty, LifoQueue
@@ -156,8 +157,9 @@ class Clients:
         in_use = list(self._in_use)
         for connection in in_use:
             connection.give_up_soon()  # before the first request, which may take a while
-        for connection in in_use:
-            connection.cancel_statement()
+        if in_use:
+            with ThreadPoolExecutor(len(in_use)) as pool:
+                pool.map(Session.cancel_statement, in_use)
 
     def translate_errors(self, doing: str) -> AbstractContextManager[None]:
         """Raise errors of the two servers as `Transient` or `Terminal`, with the step, the server and the next step.

@@ -31,8 +31,8 @@ _TCP_USER_TIMEOUT_MS = 60_000
 _SERVER_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 # Added to the limit of a statement, so that the server ends it first and reports why.
 _SILENCE_MARGIN_SECONDS = 5.0
-_CANCEL_SECONDS = 2.0  # for the request to cancel a statement
-_LAST_SECONDS = 5.0  # for the answer of a session that is to end
+_CANCEL_SECONDS = 5.0  # for the request to cancel a statement
+_LAST_SECONDS = 10.0  # for the answer of a session that is to end
 # What results depend on. row_security off: a row that a policy would hide is an error, not a smaller count.
 # default_transaction_read_only is not set: managed servers set it on purpose when their disk is full.
 _RESULTS = {
@@ -109,7 +109,7 @@ class Session(psycopg.Connection):
             raise
 
     def give_up_soon(self) -> None:
-        """Wait at most 5 s more for the server, whatever runs, and also for a rollback."""
+        """Wait at most 10 s more for the server, whatever runs, and also for a rollback."""
         self.give_up_at = min(self.give_up_at, time.monotonic() + _LAST_SECONDS)
 
     def cancel_statement(self) -> None:

@@ -52,10 +52,8 @@ class Workers(ThreadPoolExecutor):
         ended = Event()
         if not issubclass(kind, Exception):
             Thread(target=copy_context().run, args=[self._cancel_unless, ended], daemon=True).start()
-        try:
-            self.shutdown(cancel_futures=True)
-        finally:
-            ended.set()
+        self.shutdown(cancel_futures=True)
+        ended.set()  # not if another signal interrupts this: the end of the process waits for the threads as well
 
     def _cancel_unless(self, ended: Event) -> None:
         if ended.wait(_QUIET_SECONDS):
