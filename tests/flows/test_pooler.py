@@ -15,6 +15,7 @@ import pytest
 import redis
 from psycopg.conninfo import conninfo_to_dict
 
+from infra.connections import session
 from infra.connections.clients import Clients
 from infra.connections.session import open_session
 from infra.settings import Settings, settings
@@ -108,9 +109,11 @@ def test_timeouts_and_the_name_hold_in_our_transactions_and_for_no_other_client(
 
 
 def test_a_stopped_run_cancels_its_own_statement_and_no_other(
-    pooled_url: str, configure: Callable[..., Settings], database: psycopg.Connection
+    pooled_url: str, configure: Callable[..., Settings], database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pooler passes the request on to the session in which the statement runs."""
+    for name in ("_CANCEL_SECONDS", "_LAST_SECONDS"):
+        monkeypatch.setattr(session, name, 240)  # a busy server is not given up
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3600)' AND state = 'active'"
     configure(database_url=pooled_url, statement_timeout=3600)
     with Clients(settings()) as ours, Clients(settings()) as theirs, ThreadPoolExecutor(2) as pool:

@@ -31,7 +31,7 @@ TABLE = '"public"."events"'
 
 
 @pytest.fixture
-def chunks(database: psycopg.Connection) -> Iterator[int]:
+def chunks(community: None, database: psycopg.Connection) -> Iterator[int]:
     """The number of chunks of a table that can be compressed, all of them rows and past the age."""
     with compressible(database):
         fill_weeks(database, weeks=WEEKS, rows=200)
