@@ -15,6 +15,8 @@ from infra.tables.table import Table, TableKind
 Kind = Literal["compression", "retention"]
 _PROCEDURES = {"compression": "policy_compression", "retention": "policy_retention"}
 
+_CHUNK_GONE = "no chunk found with ID"  # an internal error of TimescaleDB: it has no SQLSTATE, and is not translated
+
 
 @dataclass(frozen=True)
 class Job:
@@ -35,6 +37,11 @@ class Job:
     error: str | None = None
     next_start: datetime | None = None
     running: bool = False
+
+    @property
+    def met_a_drop(self) -> bool:
+        """Whether it failed because somebody, such as this run, dropped a chunk at that moment. Its next run works."""
+        return bool(self.failed and self.error and self.error.startswith(_CHUNK_GONE))
 
     def __str__(self) -> str:
         if not self.enabled:

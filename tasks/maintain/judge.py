@@ -200,7 +200,8 @@ def _why_as_rows(state: ChunkState, jobs: Sequence[Job], wanted: DesiredPolicy, 
     if why is None:
         return None
     left = state.state == "rows" and any(
-        not job.running and (ran_since_due(state, job, wanted) or _is_overslept(job, now)) for job in jobs
+        not job.running and ((ran_since_due(state, job, wanted) and not job.met_a_drop) or _is_overslept(job, now))
+        for job in jobs
     )
     return Problem(why, failed or left)
 

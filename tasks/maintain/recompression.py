@@ -121,7 +121,8 @@ def due_since(state: ChunkState, wanted: DesiredPolicy) -> datetime:
 def failed_by_job(state: ChunkState, jobs: Sequence[Job], wanted: DesiredPolicy) -> bool:
     """Whether the chunk is still rows because a job failed or is disabled. Late rows are the flow's task."""
     return state.state == "rows" and any(
-        not job.enabled or (job.failed and not job.running and ran_since_due(state, job, wanted)) for job in jobs
+        not job.enabled or (job.failed and not job.met_a_drop and not job.running and ran_since_due(state, job, wanted))
+        for job in jobs
     )
 
 

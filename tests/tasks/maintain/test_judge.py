@@ -51,6 +51,7 @@ WELL = Job(7, "compression", WEEK, True, NOW - DAY / 2, 1.0, NOW - DAY / 2, Fals
 NEW = Job(7, "compression", WEEK, True)
 DISABLED = replace(WELL, enabled=False)
 FAILED = replace(WELL, failed=True, error="disk full")
+MET_A_DROP = replace(FAILED, error="no chunk found with ID 12")
 RUNNING = replace(FAILED, last_start=NOW, next_start=None, running=True)
 OVERSLEPT = replace(WELL, last_start=NOW - 9 * DAY, next_start=NOW - 8 * DAY)
 NEVER_AGAIN = replace(WELL, last_start=NOW - 9 * DAY, next_start=None)
@@ -74,6 +75,9 @@ def policies(job: Job | None, keep: timedelta | None = None) -> Policies:
         (chunk(20 * DAY), FAILED, True),
         (chunk(20 * DAY), DISABLED, True),
         (chunk(8 * DAY), FAILED, True),
+        (chunk(8 * DAY), MET_A_DROP, None),  # its next run compresses it
+        (chunk(20 * DAY), MET_A_DROP, False),
+        (chunk(20 * DAY), replace(MET_A_DROP, next_start=None, last_start=NOW - 9 * DAY), True),  # if there is one
         (chunk(20 * DAY), RUNNING, False),
         (chunk(20 * DAY), NEW, False),
         (chunk(12 * DAY), AWAKE_AGAIN, False),
