@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 # What docker and podman wait before they kill is 10 s. A load takes less than a second, unless it waits.
 _GRACE_SECONDS = 5.0
-_QUIET_SECONDS = 0.5  # before the user is told what is waited for
+_QUIET_SECONDS = 0.5  # before the user gets a message
 _AGAIN_SECONDS = 1.0  # work may begin another statement after one was cancelled
 
 
@@ -27,7 +27,7 @@ class Workers(ThreadPoolExecutor):
 
     As a context manager it waits for its work. If an error ends the block, or a signal, work that has not begun is left
     out, and nothing is tried again. After a signal, statements have 5 s to end, then the server is asked to cancel
-    them: one that waits for a lock would keep the process for minutes, and whoever stops it would kill it.
+    them: a wait for a lock would keep the process for minutes, until somebody kills it.
     `stopping`: set as soon as no more work may begin.
     """
 

@@ -62,7 +62,7 @@ def promote(standby: PhysicalPostgres) -> None:
 
 
 def stopped(drains: list[Drain]) -> list[Drain]:
-    """The drains, each of which has stopped in the middle of a range."""
+    """The drains. Each has stopped in the middle of a range."""
     assert all(one.reached() for one in drains)
     return drains
 

@@ -30,7 +30,7 @@ def small_parts(configure: Callable[..., Settings], monkeypatch: pytest.MonkeyPa
 
 
 def drain_together(database: psycopg.Connection, count: int) -> list[dict[str, Any]]:
-    """The results of drains, none of which can load anything before each has taken something."""
+    """The results of drains. None can load anything before each has claimed something."""
     with ThreadPoolExecutor(count) as pool, database.transaction():  # the lock is released first
         database.execute("LOCK TABLE events IN SHARE MODE")
         running = [pool.submit(drain, "claims:*") for _ in range(count)]

@@ -58,7 +58,7 @@ def test_a_drain_on_local_dask_workers(
 
 @pytest.fixture
 def cluster(tmp_path: Path, configure: Callable[..., Settings]) -> Iterator[DaskCluster]:
-    """Two workers, the first of which stops itself in the middle of its third range."""
+    """Two workers. The first stops itself in the middle of its third range."""
     with dask_cluster(tmp_path) as running:
         configure(task_runner=f"dask+{running.address}", drain_workers=2, batch_rows=BATCH)
         running.add_worker(stop_at=Point("in copy", 3))
